@@ -1,0 +1,175 @@
+"""Every deliberate exception.
+
+    LeanRAGError
+      ConfigurationError     (ValueError)   an argument or a combination cannot work
+      MissingDependencyError (ImportError)  .package .extra
+      DocumentError                         .path
+      IndexMismatchError                    the folder was built with another embedder
+      StorageError                          .path
+      BudgetError                           .needed .available, in tokens
+      CompressionError
+      RoutingError
+      GenerationError                       .model
+        ModelLoadError                      .path
+        ContextOverflowError (BudgetError)  .needed .available
+        QueueFullError
+        GenerationCancelled
+        GenerationTimeout
+        RemoteError                         .status .retryable
+
+A message says what was wrong (the value), what is allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "BudgetError",
+    "CompressionError",
+    "ConfigurationError",
+    "ContextOverflowError",
+    "DocumentError",
+    "GenerationCancelled",
+    "GenerationError",
+    "GenerationTimeout",
+    "IndexMismatchError",
+    "LeanRAGError",
+    "MissingDependencyError",
+    "ModelLoadError",
+    "QueueFullError",
+    "RemoteError",
+    "RoutingError",
+    "StorageError",
+]
+
+
+class LeanRAGError(Exception):
+    """Base of every error that leanrag raises on purpose."""
+
+
+class ConfigurationError(LeanRAGError, ValueError):
+    """An argument, or a combination of arguments, cannot work."""
+
+
+class MissingDependencyError(LeanRAGError, ImportError):
+    """An optional package is needed and not installed.
+
+    Attributes:
+        package: The package to import.
+        extra: The extra of leanrag that brings it.
+    """
+
+    def __init__(self, message: str, *, package: str, extra: str) -> None:
+        super().__init__(message)
+        self.package = package
+        self.extra = extra
+
+
+class DocumentError(LeanRAGError):
+    """A document cannot be read.
+
+    Attributes:
+        path: The file, None for text that came from elsewhere.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None) -> None:
+        super().__init__(message)
+        self.path = None if path is None else Path(path)
+
+
+class IndexMismatchError(LeanRAGError):
+    """The folder was built with another embedder, dimension or format."""
+
+
+class StorageError(LeanRAGError):
+    """A folder, database or cache file cannot be read or written.
+
+    Attributes:
+        path: The file or folder.
+    """
+
+    def __init__(self, message: str, *, path: str | Path) -> None:
+        super().__init__(message)
+        self.path = Path(path)
+
+
+class BudgetError(LeanRAGError):
+    """What must be kept does not fit.
+
+    Attributes:
+        needed: Tokens that it takes.
+        available: Tokens that there are.
+    """
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+class CompressionError(LeanRAGError):
+    """A compressor failed."""
+
+
+class RoutingError(LeanRAGError):
+    """A router named a model that is not there."""
+
+
+class GenerationError(LeanRAGError):
+    """A model failed.
+
+    Attributes:
+        model: Its name.
+    """
+
+    def __init__(self, message: str, *, model: str = "") -> None:
+        super().__init__(message)
+        self.model = model
+
+
+class ModelLoadError(GenerationError):
+    """A model file cannot be loaded.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, message: str, *, path: str | Path, model: str = "") -> None:
+        super().__init__(message, model=model)
+        self.path = Path(path)
+
+
+class ContextOverflowError(GenerationError, BudgetError):
+    """Prompt and reserved answer exceed the model's window."""
+
+    def __init__(self, message: str, *, needed: int, available: int, model: str = "") -> None:
+        GenerationError.__init__(self, message, model=model)
+        self.needed = needed
+        self.available = available
+
+
+class QueueFullError(GenerationError):
+    """The model's queue of waiting requests is full."""
+
+
+class GenerationCancelled(GenerationError):
+    """The request was cancelled."""
+
+
+class GenerationTimeout(GenerationError, TimeoutError):
+    """The request passed its deadline."""
+
+
+class RemoteError(GenerationError):
+    """A remote model failed.
+
+    Attributes:
+        status: HTTP status, None when there was no response.
+        retryable: Whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, *, model: str = "", status: int | None = None, retryable: bool = False) -> None:
+        super().__init__(message, model=model)
+        self.status = status
+        self.retryable = retryable

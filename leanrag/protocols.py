@@ -1,0 +1,194 @@
+"""The seams between stages: small Protocols. Users inherit from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from leanrag.types import CancelToken, Chunk, Document, Generation, Hit, Packing, Prompt, Scalar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors: TypeAlias = NDArray[np.float32]
+    Ids: TypeAlias = NDArray[np.int64]
+
+__all__ = [
+    "ChunkStore",
+    "Chunker",
+    "Embedder",
+    "GenerationStream",
+    "LanguageModel",
+    "Packer",
+    "Retriever",
+    "TokenCounter",
+    "VectorIndex",
+]
+
+TokenCounter: TypeAlias = Callable[[str], int]
+
+
+class Chunker(Protocol):
+    """Splits a document. Chunks come in document order and satisfy `chunk.text == document.text[start:end]`."""
+
+    @property
+    def id(self) -> str:
+        """Name and settings; another id means that documents are chunked anew."""
+
+    def chunk(self, document: Document) -> list[Chunk]:
+        """Return the chunks of `document`; whitespace between them may be left out, nothing else."""
+
+
+class Embedder(Protocol):
+    """Turns text into unit float32 rows."""
+
+    @property
+    def id(self) -> str:
+        """Identity of model and settings; vectors of another id cannot be mixed."""
+
+    @property
+    def dim(self) -> int:
+        """Columns of a row."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens read of a text, special tokens included; the rest would be ignored."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of `text` in this model, special tokens included."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return `(len(texts), dim)`, rows of unit L2 norm."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return `(len(texts), dim)`, rows of unit L2 norm."""
+
+
+class VectorIndex(Protocol):
+    """Finds the nearest rows by cosine similarity."""
+
+    def __len__(self) -> int:
+        """Rows held."""
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add rows `(n, dim)` under int64 `ids` `(n,)`."""
+
+    def remove(self, ids: Ids) -> None:
+        """Remove rows; unknown ids are ignored."""
+
+    def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
+        """Return `(scores, ids)`, both `(q, m)` with `m = min(k, rows that may be found)`, best first.
+
+        Args:
+            queries: `(q, dim)`, rows of unit norm.
+            k: Rows wanted per query.
+            allowed: Only these ids may be found.
+        """
+
+
+class ChunkStore(Protocol):
+    """What a retriever needs of the store; chunks are known by int64 ids."""
+
+    def search_terms(
+        self, question: str, k: int, *, allowed: Ids | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return BM25 `(scores, ids)`, both `(m,)`, best first; higher is better; only chunks that match a term."""
+
+    def get_chunks(self, ids: Sequence[int]) -> list[Chunk]:
+        """Return the chunks of `ids`, in their order."""
+
+    def get_vectors(self, ids: Sequence[int]) -> Vectors:
+        """Return `(len(ids), dim)`, in their order."""
+
+    def filter_ids(self, where: Mapping[str, Scalar]) -> Ids:
+        """Return the ids of chunks whose document's metadata equals `where` in every key."""
+
+
+class Retriever(Protocol):
+    """Finds chunks for a question."""
+
+    def retrieve(self, question: str, k: int, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
+        """Return at most `k` hits, best first."""
+
+
+class Packer(Protocol):
+    """Chooses what the prompt holds."""
+
+    def pack(self, hits: Sequence[Hit], budget: int, count_tokens: TokenCounter) -> Packing:
+        """Return a packing of at most `budget` tokens, counted with `count_tokens` on each rendered source."""
+
+
+class GenerationStream(Protocol):
+    """An answer under way: iterate for text, then read `result`."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield text as it comes; concatenated it is `result.text`."""
+
+    def close(self) -> None:
+        """Stop the generation if it still runs."""
+
+    @property
+    def result(self) -> Generation:
+        """The whole generation; waits for its end."""
+
+
+class LanguageModel(Protocol):
+    """Answers prompts. A `str` is a raw completion prompt; messages go through the model's chat template."""
+
+    @property
+    def name(self) -> str:
+        """What `Answer.model` says."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Window in tokens, as allocated."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it has a chat template, that is, reads messages."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of plain `text`, no BOS, no template."""
+
+    def count(self, prompt: Prompt) -> int:
+        """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it."""
+
+    def render(self, prompt: Prompt) -> str:
+        """Return the prompt as the model reads it."""
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Generation:
+        """Return the completion of `prompt`.
+
+        Raises:
+            ContextOverflowError: Prompt plus `max_tokens` exceed `n_ctx`.
+            GenerationCancelled: `cancel` was called.
+            GenerationTimeout: `timeout_seconds` passed.
+            GenerationError: The model failed.
+        """
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> GenerationStream:
+        """As `generate`, piece by piece."""
+
+    def close(self) -> None:
+        """Free what it holds; idempotent."""

@@ -1,0 +1,389 @@
+"""Values that flow between the stages.
+
+All are frozen dataclasses: a stage returns new values and changes no argument. Offsets are in characters (Python string
+indices) of `Document.text`; seconds are floats; tokens are counted by the answering model unless a name says otherwise.
+Unknown is `None`, zero is `0`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = [
+    "AddReport",
+    "Answer",
+    "CancelToken",
+    "Chunk",
+    "Citation",
+    "Document",
+    "DroppedItem",
+    "Explanation",
+    "Failure",
+    "Generation",
+    "Hit",
+    "Message",
+    "PackedItem",
+    "Packing",
+    "Prompt",
+    "Scalar",
+    "Stage",
+    "Usage",
+]
+
+Scalar = str | int | float | bool | None
+DocumentKind = Literal["text", "markdown", "code"]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with an identity.
+
+    Attributes:
+        text: The whole text; every offset elsewhere points into it.
+        id: Stable identity; adding another text under the same id replaces the old one. Defaults to a hash of the text.
+        title: What a person calls it; shown in prompts and citations.
+        source: Absolute path of the file it came from, or None.
+        kind: Chooses the chunker.
+        metadata: Values to filter on; must survive JSON.
+    """
+
+    text: str
+    id: str = ""
+    title: str = ""
+    source: str | None = None
+    kind: DocumentKind = "text"
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", "text:" + self.sha256[:16])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text, hexadecimal."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of a document: `text == document.text[start:end]`, always.
+
+    Attributes:
+        document_id: The document it is a span of.
+        start: First character.
+        end: One past the last character.
+        text: The span itself.
+        title: The document's title.
+        heading: Headings above the span, outermost first, joined by " > "; "" when there are none.
+    """
+
+    document_id: str
+    start: int
+    end: int
+    text: str
+    title: str = ""
+    heading: str = ""
+
+    @property
+    def id(self) -> str:
+        """`document_id:start-end`: derived, never random."""
+        return f"{self.document_id}:{self.start}-{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A retrieved chunk.
+
+    Attributes:
+        chunk: What was found.
+        score: Higher is better; comparable within one search only.
+        dense: Cosine similarity of question and chunk, None when the dense side was not asked.
+        bm25: BM25 score (higher is better), None when no term matched or the lexical side was not asked.
+    """
+
+    chunk: Chunk
+    score: float
+    dense: float | None = None
+    bm25: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. Its content is data: no text in it can become a control token."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt = str | Sequence[Message]
+"""A raw completion prompt, or chat messages for the model's own template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one model call.
+
+    Attributes:
+        prompt_tokens: Tokens of the rendered prompt, template and BOS included; includes `cached_tokens`.
+        completion_tokens: Tokens generated, the end token not counted.
+        cached_tokens: Prompt tokens whose computation was reused.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model returned.
+
+    Attributes:
+        text: The completion, up to (not including) a stop string.
+        model: Name of the model.
+        finish_reason: "stop" (end token or stop string) or "length" (`max_tokens` reached).
+        usage: Tokens in and out.
+        token_ids: Generated tokens, the end token not included; None when the model does not tell.
+        logprobs: Natural-log probability of each of `token_ids` under the untempered distribution; None when unknown.
+        seed: The seed that repeats this generation; None for greedy.
+        prefill_seconds: Time to the first token.
+        decode_seconds: Time from the first token to the last.
+    """
+
+    text: str
+    model: str
+    finish_reason: FinishReason
+    usage: Usage
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    seed: int | None = None
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedItem:
+    """A source as the prompt shows it: `text == document.text[start:end]`.
+
+    Attributes:
+        number: The [n] mark, from 1.
+        hit: Where it came from.
+        start: First character of the span in the document.
+        end: One past the last character.
+        text: The span.
+        tokens: Tokens of the rendered source, its header included.
+        action: "kept" whole or "trimmed" to fit.
+    """
+
+    number: int
+    hit: Hit
+    start: int
+    end: int
+    text: str
+    tokens: int
+    action: Literal["kept", "trimmed"] = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedItem:
+    """A hit that is not in the prompt, and why."""
+
+    hit: Hit
+    reason: Literal["budget", "duplicate"]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What was packed and what was left out.
+
+    Attributes:
+        items: In prompt order.
+        dropped: Hits left out, best first.
+        budget: Tokens that were available for the sources.
+        tokens: Tokens that the sources take; at most `budget`.
+    """
+
+    items: tuple[PackedItem, ...]
+    dropped: tuple[DroppedItem, ...]
+    budget: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A verbatim quote that supports a part of the answer: `quote == document.text[start:end]`.
+
+    Attributes:
+        number: The [n] mark in the answer.
+        document_id: The document quoted.
+        title: Its title.
+        source: Its file, or None.
+        start: First character of the quote.
+        end: One past the last character.
+        quote: The words themselves.
+        support: Share of the cited sentence's information that the quote holds, in [0, 1].
+    """
+
+    number: int
+    document_id: str
+    title: str
+    source: str | None
+    start: int
+    end: int
+    quote: str
+    support: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One timed stage of a request."""
+
+    name: str
+    seconds: float
+    details: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its receipt.
+
+    Attributes:
+        question: As asked.
+        text: The answer; sentences that a source supports end with [n] marks.
+        citations: Verified quotes, by mark.
+        is_supported: Whether the sources carry the answer.
+        support: How far they do, in [0, 1].
+        model: Name of the model that answered; None when no model was asked (nothing was found).
+        finish_reason: As in `Generation`; None when no model was asked.
+        usage: Tokens spent.
+        cost: Price in `currency` units, None when unknown.
+        prompt: The prompt as the model read it, rendered.
+        packing: Sources in the prompt and those left out.
+        generation: The model's own record, None when no model was asked.
+        trace: Each stage with its seconds, in order.
+    """
+
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    is_supported: bool
+    support: float
+    model: str | None
+    finish_reason: FinishReason | None
+    usage: Usage
+    cost: float | None
+    prompt: str
+    packing: Packing
+    generation: Generation | None
+    trace: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages."""
+        return sum(stage.seconds for stage in self.trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What `ask` would do, with nothing generated.
+
+    Attributes:
+        question: As asked.
+        hits: What retrieval found, best first.
+        packing: Sources that would be sent and those left out.
+        prompt: The rendered prompt, None when nothing was found and no model would be asked.
+        model: The model that would be asked.
+        n_ctx: Its window, in tokens.
+        prompt_tokens: Exact size of the prompt.
+        max_tokens: Tokens reserved for the answer.
+        cost: Most it could cost, None when unknown.
+        trace: Each stage with its seconds.
+    """
+
+    question: str
+    hits: tuple[Hit, ...]
+    packing: Packing
+    prompt: str | None
+    model: str
+    n_ctx: int
+    prompt_tokens: int
+    max_tokens: int
+    cost: float | None
+    trace: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source that could not be added; `error` says why and what to do."""
+
+    source: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What `add` did, by document id.
+
+    Attributes:
+        added: New documents.
+        updated: Documents whose text or metadata changed.
+        unchanged: Known documents, skipped by content hash.
+        removed: Documents of a folder whose files are gone.
+        skipped: Files in folders that no loader reads.
+        failed: Files that could not be read; all others were indexed.
+        chunks: Chunks written.
+        seconds: Wall time.
+    """
+
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    chunks: int = 0
+    seconds: float = 0.0
+
+
+class CancelToken:
+    """Stops a request from another thread. `cancel()` is idempotent; callbacks run once, in the cancelling thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Ask the request to stop, a prefill included."""
+        with self._lock:
+            self._cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Run `callback` at `cancel`, or now if it was already called."""
+        with self._lock:
+            if not self._cancelled:
+                self._callbacks.append(callback)
+                return
+        callback()
