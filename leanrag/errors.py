@@ -103,7 +103,7 @@ class BudgetError(LeanRAGError):
     """
 
     def __init__(self, message: str, *, needed: int, available: int) -> None:
-        super().__init__(message)
+        Exception.__init__(self, message)
         self.needed = needed
         self.available = available
 
@@ -140,13 +140,12 @@ class ModelLoadError(GenerationError):
         self.path = Path(path)
 
 
-class ContextOverflowError(GenerationError, BudgetError):
+class ContextOverflowError(BudgetError, GenerationError):
     """Prompt and reserved answer exceed the model's window."""
 
     def __init__(self, message: str, *, needed: int, available: int, model: str = "") -> None:
-        GenerationError.__init__(self, message, model=model)
-        self.needed = needed
-        self.available = available
+        BudgetError.__init__(self, message, needed=needed, available=available)
+        self.model = model
 
 
 class QueueFullError(GenerationError):

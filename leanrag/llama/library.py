@@ -1,0 +1,216 @@
+"""Loading the native library once: version check, logs into `logging`, devices, and a way to abort a computation."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leanrag.errors import ConfigurationError, MissingDependencyError
+
+__all__ = ["AbortFlag", "Device", "describe_build", "library", "list_devices", "native_errors", "require_gpu"]
+
+logger = logging.getLogger(__name__)
+native_logger = logging.getLogger("leanrag.llama.native")
+
+# ggml.h, enum ggml_log_level: 0 none, 1 debug, 2 info, 3 warn, 4 error, 5 continues the last line.
+_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+_CONTINUE = 5
+
+_load_lock = threading.Lock()
+_local = threading.local()  # .errors: the NativeErrors that this thread collects, inside `native_errors`
+
+
+def library() -> Any:
+    """Return the binding's module of C functions, initialised.
+
+    Raises:
+        MissingDependencyError: llama-cpp-python is absent, broken, or of a version whose structures differ.
+    """
+    with _load_lock:
+        return _load()
+
+
+@functools.cache
+def _load() -> Any:
+    try:
+        import llama_cpp
+        from llama_cpp import llama_cpp as lib
+    except (ImportError, OSError, RuntimeError) as error:
+        raise MissingDependencyError(
+            f"llama-cpp-python cannot be loaded ({error}). Reinstall it with a C++ compiler at hand: "
+            "pip install --force-reinstall --no-cache-dir 'llama-cpp-python>=0.3.36,<0.4'",
+            package="llama_cpp",
+            extra="all",
+        ) from error
+    version = tuple(int(part) for part in llama_cpp.__version__.split(".")[:3])
+    if not (0, 3, 36) <= version < (0, 4):
+        raise MissingDependencyError(
+            f"llama-cpp-python {llama_cpp.__version__} is installed; its C structures are known from 0.3.36 to below "
+            "0.4. Install one of those: pip install 'llama-cpp-python>=0.3.36,<0.4'",
+            package="llama_cpp",
+            extra="all",
+        )
+    callback = lib.llama_log_callback(_LogSink())
+    lib.llama_log_set(callback, None)
+    lib.leanrag_log_callback = callback  # llama.cpp keeps only the address: the object must live as long as the library
+    lib.llama_backend_init()
+    return lib
+
+
+class _LogSink:
+    """Joins native log pieces into lines, one buffer a thread, and hands them to `logging`."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __call__(self, level: int, text: bytes, _data: object) -> None:
+        local = self._local
+        if level == _CONTINUE:
+            level = getattr(local, "level", 2)
+        pending = getattr(local, "pending", "") + text.decode("utf-8", "replace")
+        *lines, local.pending = pending.split("\n")
+        local.level = level
+        for line in lines:
+            if line.strip(" ."):
+                errors: NativeErrors | None = getattr(_local, "errors", None)
+                if errors is not None and level in (3, 4):
+                    errors.held.append((_LEVELS[level], line))
+                else:
+                    native_logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+class NativeErrors:
+    """Warnings and errors that llama.cpp logged in one thread during one call.
+
+    Attributes:
+        held: `(logging level, line)`, to be logged when the call is over.
+        expected: Set by the caller when it asked for the failure: the lines are then logged for debugging only.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[tuple[int, str]] = []
+        self.expected = False
+
+    def __str__(self) -> str:
+        errors = [line for level, line in self.held if level == logging.ERROR]
+        return "; ".join(errors) or "it gave no reason"
+
+
+@contextlib.contextmanager
+def native_errors() -> Iterator[NativeErrors]:
+    """Hold back what native calls of this thread complain of inside the block, for the exception that follows."""
+    errors = _local.errors = NativeErrors()
+    try:
+        yield errors
+    finally:
+        del _local.errors
+        for level, line in errors.held:
+            native_logger.log(logging.DEBUG if errors.expected else level, "%s", line)
+
+
+class AbortFlag:
+    r"""A flag that llama.cpp polls after every node of its graph: `set()` stops a running computation.
+
+    llama.cpp asks a C function `bool f(void *data)`. A Python callback there would take the interpreter's lock hundreds of
+    times a token, so libc's `strlen` is given instead, with a two-byte buffer as data: "" is false, "\x01" is true.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = ctypes.create_string_buffer(2)
+
+    def set(self) -> None:
+        """Abort what runs, and whatever starts before `clear`."""
+        self._buffer[0] = b"\x01"
+
+    def clear(self) -> None:
+        """Let computations run."""
+        self._buffer[0] = b"\x00"
+
+    def install(self, lib: Any, context: Any) -> None:
+        """Make `context` poll this flag."""
+        self._callback = ctypes.cast(_strlen(), lib.ggml_abort_callback)
+        lib.llama_set_abort_callback(context, self._callback, ctypes.addressof(self._buffer))
+
+
+def _strlen() -> Any:
+    libc = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
+    return libc.strlen
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that llama.cpp can compute on. Memory in bytes; 0 when it does not tell."""
+
+    name: str
+    description: str
+    kind: str
+    free_bytes: int
+    total_bytes: int
+
+
+def list_devices() -> list[Device]:
+    """Return what this build of llama.cpp can compute on."""
+    library()
+    import llama_cpp
+
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    names = {"win32": ("ggml.dll", "ggml-base.dll"), "darwin": ("libggml.dylib", "libggml-base.dylib")}
+    registry_name, base_name = names.get(sys.platform, ("libggml.so", "libggml-base.so"))
+    try:
+        registry, base = ctypes.CDLL(str(folder / registry_name)), ctypes.CDLL(str(folder / base_name))
+    except OSError as error:
+        logger.debug("devices unknown: %s", error)
+        return []
+    registry.ggml_backend_dev_count.restype = ctypes.c_size_t
+    registry.ggml_backend_dev_get.restype = ctypes.c_void_p
+    registry.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    for function in (base.ggml_backend_dev_name, base.ggml_backend_dev_description):
+        function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    base.ggml_backend_dev_type.restype, base.ggml_backend_dev_type.argtypes = ctypes.c_int, [ctypes.c_void_p]
+    size_p = ctypes.POINTER(ctypes.c_size_t)
+    base.ggml_backend_dev_memory.restype = None
+    base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size_p, size_p]
+    devices = []
+    for i in range(registry.ggml_backend_dev_count()):
+        device, free, total = registry.ggml_backend_dev_get(i), ctypes.c_size_t(), ctypes.c_size_t()
+        base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        devices.append(
+            Device(
+                name=base.ggml_backend_dev_name(device).decode(),
+                description=base.ggml_backend_dev_description(device).decode(),
+                # ggml-backend.h, enum ggml_backend_dev_type
+                kind={0: "cpu", 1: "gpu", 2: "igpu", 3: "accelerator"}.get(base.ggml_backend_dev_type(device), "other"),
+                free_bytes=free.value,
+                total_bytes=total.value,
+            )
+        )
+    return devices
+
+
+def describe_build() -> dict[str, str]:
+    """Return compiled-in features by name, e.g. `{"AVX2": "1", "REPACK": "1"}`."""
+    text = library().llama_print_system_info().decode()
+    pairs = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def require_gpu(n_gpu_layers: int) -> None:
+    """Check that layers can be put on a GPU.
+
+    Raises:
+        ConfigurationError: `n_gpu_layers` is not 0 and this build computes on the CPU only.
+    """
+    if n_gpu_layers and not library().llama_supports_gpu_offload():
+        raise ConfigurationError(
+            f"`n_gpu_layers` is {n_gpu_layers}, but this build of llama.cpp computes on the CPU only. Use 0, or rebuild: "
+            'CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or "-DGGML_VULKAN=on", then '
+            "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        )

@@ -1,0 +1,83 @@
+"""Logits to a token, in NumPy: no native sampler that could abort the process, and log-probabilities at no extra pass."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanrag.errors import ConfigurationError
+
+__all__ = ["Sampler", "SamplingOptions", "log_softmax_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How to choose a token.
+
+    Attributes:
+        temperature: 0 takes the most probable token; higher is more varied.
+        top_k: Sample among the `top_k` most probable; 0 for all.
+        top_p: Sample among the fewest whose probabilities reach `top_p` (Holtzman et al., ICLR 2020, section 3.1).
+        min_p: Drop tokens less probable than `min_p` times the most probable (Nguyen et al., ICLR 2025, section 3).
+        seed: Repeats the draw; None takes a fresh one, recorded in `Generation.seed`.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = [
+            (0 <= self.temperature < float("inf"), "temperature", "a finite number of at least 0", self.temperature),
+            (self.top_k >= 0, "top_k", "at least 0", self.top_k),
+            (0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p),
+            (0 <= self.min_p <= 1, "min_p", "in [0, 1]", self.min_p),
+            (self.seed is None or 0 <= self.seed < 2**64, "seed", "None or in [0, 2**64)", self.seed),
+        ]
+        for is_valid, name, allowed, value in checks:
+            if not is_valid:
+                raise ConfigurationError(f"`{name}` must be {allowed}, got {value!r}")
+
+
+class Sampler:
+    """Draws one token after another; one instance a request."""
+
+    def __init__(self, options: SamplingOptions) -> None:
+        self._options = options
+        self.seed: int | None = None
+        if options.temperature > 0:
+            self.seed = secrets.randbits(63) if options.seed is None else options.seed
+            self._random = np.random.Generator(np.random.Philox(self.seed))
+
+    def __call__(self, logits: NDArray[np.float32]) -> int:
+        """Return the chosen token for `logits` `(n_vocab,)`."""
+        options = self._options
+        if options.temperature == 0:
+            return int(np.argmax(logits))
+        scaled = (logits.astype(np.float64) - float(logits.max())) / options.temperature
+        if options.top_k and options.top_k < scaled.size:
+            candidates = np.argpartition(scaled, -options.top_k)[-options.top_k :]
+        else:
+            candidates = np.arange(scaled.size)
+        order = candidates[np.argsort(-scaled[candidates], kind="stable")]  # most probable first
+        probabilities = np.exp(scaled[order])
+        probabilities /= probabilities.sum()
+        keep = probabilities >= options.min_p * probabilities[0]
+        if options.top_p < 1:
+            keep &= (
+                np.cumsum(probabilities) - probabilities < options.top_p
+            )  # up to and including the one that reaches it
+        probabilities = np.where(keep, probabilities, 0.0)
+        threshold = self._random.random() * probabilities.sum()
+        return int(order[np.searchsorted(np.cumsum(probabilities), threshold, side="right")])
+
+
+def log_softmax_at(logits: NDArray[np.float32], token: int) -> float:
+    """Return the natural-log probability of `token` under `logits` `(n_vocab,)`."""
+    peak = logits.max()
+    return float(logits[token] - peak) - float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))

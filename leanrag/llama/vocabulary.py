@@ -1,0 +1,105 @@
+"""Text to tokens and back, for one loaded model. Any thread may call: llama.cpp marks these functions thread-safe."""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import functools
+import re
+from typing import Any
+
+from leanrag.errors import GenerationError
+
+__all__ = ["TextDecoder", "Vocabulary"]
+
+# llama.h, enum llama_token_attr
+_UNKNOWN, _CONTROL, _USER_DEFINED = 1, 8, 16
+_MARKUP = re.compile(r"[<\[{|].*[>\]}|]", re.DOTALL)
+
+
+class Vocabulary:
+    """The vocabulary of a loaded model.
+
+    Attributes:
+        n_tokens: Size of the vocabulary.
+        bos: Token that begins a text, -1 when there is none.
+        adds_bos: Whether the model expects it.
+    """
+
+    def __init__(self, lib: Any, model: Any) -> None:
+        self._lib = lib
+        self._vocab = lib.llama_model_get_vocab(model)
+        self.n_tokens: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
+        self.adds_bos: bool = self.bos >= 0 and lib.llama_vocab_get_add_bos(self._vocab)
+        self._pieces: dict[int, bytes] = {}
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """Return the tokens of `text`, no BOS added. Control tokens are recognised only with `parse_special`."""
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 8
+        while True:
+            buffer = (ctypes.c_int32 * capacity)()
+            count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, capacity, False, parse_special)
+            if count >= 0:
+                return buffer[:count]
+            if count == -(2**31):
+                raise GenerationError(f"a text of {len(data):,} bytes is more than llama.cpp can tokenize")
+            capacity = -count
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of `token`; control tokens have their text."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            size = 64
+            while True:
+                buffer = ctypes.create_string_buffer(size)
+                count = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+                if count >= 0:
+                    break
+                size = -count  # pieces longer than the buffer report what they need
+            piece = self._pieces[token] = buffer.raw[:count]
+        return piece
+
+    def text(self, token: int) -> str:
+        """Return the text of a control token, "" for none."""
+        return self.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def is_end(self, token: int) -> bool:
+        """Return whether `token` ends a generation."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    @functools.cached_property
+    def control_tokens(self) -> frozenset[int]:
+        """Tokens that mean something to the model beyond their text.
+
+        CONTROL and UNKNOWN tokens, and USER_DEFINED ones that look like markup (`<tool_call>`): llama.cpp recognises the latter
+        in any text. Other USER_DEFINED tokens are plain text (runs of newlines in Gemma's vocabulary).
+        """
+        get_attr, vocab = self._lib.llama_vocab_get_attr, self._vocab
+        found = set()
+        for token in range(self.n_tokens):
+            attributes = get_attr(vocab, token)
+            if attributes & (_CONTROL | _UNKNOWN) or (
+                attributes & _USER_DEFINED and _MARKUP.fullmatch(self.text(token).strip())
+            ):
+                found.add(token)
+        return frozenset(found)
+
+    @functools.cached_property
+    def control_pattern(self) -> re.Pattern[str]:
+        """Matches the text of any control token."""
+        texts = sorted({self.text(token) for token in self.control_tokens} - {""}, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+
+
+class TextDecoder:
+    """Bytes of one token after another to text; incomplete characters wait for their rest."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, piece: bytes, *, final: bool = False) -> str:
+        """Return the text that `piece` completes."""
+        return self._decoder.decode(piece, final)
