@@ -1,3 +1,120 @@
-"""Answers from your own documents with small local models: fewer tokens, seconds and cents, with the receipt."""
+"""Answers from your own documents with small local models: fewer tokens, seconds and cents, with the receipt.
+
+`import leanrag` loads the standard library only; each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from leanrag.chunking import DocumentChunker as DocumentChunker
+    from leanrag.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
+    from leanrag.errors import BudgetError as BudgetError
+    from leanrag.errors import CompressionError as CompressionError
+    from leanrag.errors import ConfigurationError as ConfigurationError
+    from leanrag.errors import ContextOverflowError as ContextOverflowError
+    from leanrag.errors import DocumentError as DocumentError
+    from leanrag.errors import GenerationCancelled as GenerationCancelled
+    from leanrag.errors import GenerationError as GenerationError
+    from leanrag.errors import GenerationTimeout as GenerationTimeout
+    from leanrag.errors import IndexMismatchError as IndexMismatchError
+    from leanrag.errors import LeanRAGError as LeanRAGError
+    from leanrag.errors import MissingDependencyError as MissingDependencyError
+    from leanrag.errors import ModelLoadError as ModelLoadError
+    from leanrag.errors import QueueFullError as QueueFullError
+    from leanrag.errors import RemoteError as RemoteError
+    from leanrag.errors import RoutingError as RoutingError
+    from leanrag.errors import StorageError as StorageError
+    from leanrag.index import FaissIndex as FaissIndex
+    from leanrag.index import FlatIndex as FlatIndex
+    from leanrag.llama.model import LlamaCppModel as LlamaCppModel
+    from leanrag.models import pull as pull
+    from leanrag.packing import GreedyPacker as GreedyPacker
+    from leanrag.packing import TokenBudget as TokenBudget
+    from leanrag.pipeline import AnswerStream as AnswerStream
+    from leanrag.pipeline import Rag as Rag
+    from leanrag.pipeline import open as open  # noqa: A004 - leanrag.open, as gzip.open
+    from leanrag.prompting import PromptTemplate as PromptTemplate
+    from leanrag.retrieval import BM25Retriever as BM25Retriever
+    from leanrag.retrieval import DenseRetriever as DenseRetriever
+    from leanrag.retrieval import HybridRetriever as HybridRetriever
+    from leanrag.store import Store as Store
+    from leanrag.types import AddReport as AddReport
+    from leanrag.types import Answer as Answer
+    from leanrag.types import CancelToken as CancelToken
+    from leanrag.types import Chunk as Chunk
+    from leanrag.types import Citation as Citation
+    from leanrag.types import Document as Document
+    from leanrag.types import Explanation as Explanation
+    from leanrag.types import Generation as Generation
+    from leanrag.types import Hit as Hit
+    from leanrag.types import Message as Message
+    from leanrag.types import Packing as Packing
+    from leanrag.types import Usage as Usage
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless the application asks
+
+_HOMES = {
+    "chunking": ["DocumentChunker"],
+    "embedding": ["SentenceTransformerEmbedder"],
+    "errors": [
+        "BudgetError",
+        "CompressionError",
+        "ConfigurationError",
+        "ContextOverflowError",
+        "DocumentError",
+        "GenerationCancelled",
+        "GenerationError",
+        "GenerationTimeout",
+        "IndexMismatchError",
+        "LeanRAGError",
+        "MissingDependencyError",
+        "ModelLoadError",
+        "QueueFullError",
+        "RemoteError",
+        "RoutingError",
+        "StorageError",
+    ],
+    "index": ["FaissIndex", "FlatIndex"],
+    "llama.model": ["LlamaCppModel"],
+    "models": ["pull"],
+    "packing": ["GreedyPacker", "TokenBudget"],
+    "pipeline": ["AnswerStream", "Rag", "open"],
+    "prompting": ["PromptTemplate"],
+    "retrieval": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
+    "store": ["Store"],
+    "types": [
+        "AddReport",
+        "Answer",
+        "CancelToken",
+        "Chunk",
+        "Citation",
+        "Document",
+        "Explanation",
+        "Generation",
+        "Hit",
+        "Message",
+        "Packing",
+        "Usage",
+    ],
+}
+_HOME = {name: f"leanrag.{module}" for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'leanrag' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

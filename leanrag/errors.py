@@ -23,6 +23,10 @@ A message says what was wrong (the value), what is allowed, and what to do next.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from leanrag.types import AddReport
 
 __all__ = [
     "BudgetError",
@@ -71,11 +75,13 @@ class DocumentError(LeanRAGError):
 
     Attributes:
         path: The file, None for text that came from elsewhere.
+        report: From `add`: what was done with all the other sources; None elsewhere.
     """
 
-    def __init__(self, message: str, *, path: str | Path | None = None) -> None:
+    def __init__(self, message: str, *, path: str | Path | None = None, report: AddReport | None = None) -> None:
         super().__init__(message)
         self.path = None if path is None else Path(path)
+        self.report = report
 
 
 class IndexMismatchError(LeanRAGError):

@@ -22,11 +22,16 @@ __all__ = [
     "LanguageModel",
     "Packer",
     "Retriever",
+    "SourceCounter",
     "TokenCounter",
     "VectorIndex",
 ]
 
 TokenCounter: TypeAlias = Callable[[str], int]
+"""Tokens of a plain text."""
+
+SourceCounter: TypeAlias = Callable[[int, str, str], int]
+"""Tokens of one source as the prompt shows it, given its number, title and text."""
 
 
 class Chunker(Protocol):
@@ -115,8 +120,8 @@ class Retriever(Protocol):
 class Packer(Protocol):
     """Chooses what the prompt holds."""
 
-    def pack(self, hits: Sequence[Hit], budget: int, count_tokens: TokenCounter) -> Packing:
-        """Return a packing of at most `budget` tokens, counted with `count_tokens` on each rendered source."""
+    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter) -> Packing:
+        """Return a packing whose sources take at most `budget` tokens, counted with `count_source`."""
 
 
 class GenerationStream(Protocol):

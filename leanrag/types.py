@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from leanrag.errors import DocumentError
+
 __all__ = [
     "AddReport",
     "Answer",
@@ -80,6 +82,7 @@ class Chunk:
         text: The span itself.
         title: The document's title.
         heading: Headings above the span, outermost first, joined by " > "; "" when there are none.
+        source: The document's file, or None.
     """
 
     document_id: str
@@ -88,6 +91,7 @@ class Chunk:
     text: str
     title: str = ""
     heading: str = ""
+    source: str | None = None
 
     @property
     def id(self) -> str:
@@ -289,7 +293,7 @@ class Answer:
     trace: tuple[Stage, ...]
 
     def __str__(self) -> str:
-        return self.text
+        return self.text if self.is_supported or self.model is None else f"{self.text}\n(Not supported by the sources.)"
 
     @property
     def seconds(self) -> float:
@@ -331,7 +335,7 @@ class Failure:
     """A source that could not be added; `error` says why and what to do."""
 
     source: str
-    error: Exception
+    error: DocumentError
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+# The entry points; continuous integration calls the same ones. PYTHON may name another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= $(LEANRAG_DATA)
+
+.PHONY: demo test fast lint type bench docs pull clean
+
+# The stamp is made anew when what must be installed changes. llama-cpp-python compiles once; pip keeps the wheel.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing; llama.cpp is compiled the first time, which takes minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	@$(BIN)/python -m examples.demo
+
+pull: $(VENV)/installed
+	@$(BIN)/leanrag pull smollm2-135m all-minilm-l6-v2 cl100k_base
+	@$(BIN)/leanrag pull gemma3-270m --accept-terms
+
+test: lint type pull
+	$(BIN)/python -m pytest -m "not network"
+
+fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not network and not model and not slow"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(VENV)/installed
+	$(BIN)/mypy
+
+bench: pull
+	@test -n "$(DATA)" || { echo "Name the data: make bench DATA=DIR (benchmarks/README.md says what it holds)"; exit 2; }
+	for name in overhead retrieval reading; do \
+	  $(BIN)/python -m benchmarks.$$name --data "$(DATA)" --json benchmarks/results/$$name.json || exit 1; \
+	done
+
+docs: $(VENV)/installed
+	$(BIN)/python -m benchmarks.tables --check
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Programs that show leanrag at work; each runs in the tests."""

@@ -1,0 +1,51 @@
+"""Answer questions about the Python language from its own reference, with a small INT4 model on this machine.
+
+The reference is the one that ships inside CPython (`pydoc_data.topics`), written out as one file a topic, plus leanrag's own
+documentation. Everything is kept in `.demo/`: a second run answers in seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import leanrag
+from leanrag.cli import answer_lines
+
+HOME = Path(__file__).parent.parent
+FOLDER = HOME / ".demo"
+MODEL, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
+QUESTIONS = (
+    "What does the global statement do?",
+    "What is the difference between break and continue in a loop?",
+    "What does leanrag do when a budget is too small?",
+    "Who won the football world cup in 1998?",
+)
+
+
+def write_topics(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in topics.items():
+        path = folder / f"{name}.rst"
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    started = time.perf_counter()
+    for name in (MODEL, EMBEDDER):
+        print(f"model {name}: {leanrag.pull(name)}")
+    write_topics(FOLDER / "python-reference")
+    with leanrag.open(FOLDER / "kb", model=MODEL, embedder=EMBEDDER) as rag:
+        report = rag.add(FOLDER / "python-reference", HOME / "docs", HOME / "README.md")
+        stats = rag.stats()
+        print(f"indexed {stats.documents} documents, {stats.chunks} chunks ({len(report.unchanged)} unchanged)")
+        for question in QUESTIONS:
+            print(f"\n=== {question}")
+            print("\n".join(answer_lines(rag.ask(question))))
+    print(f"\n{time.perf_counter() - started:.1f} s in all")
+
+
+if __name__ == "__main__":
+    main()

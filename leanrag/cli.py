@@ -1,0 +1,324 @@
+"""The `leanrag` command. Exit codes:
+
+0  done
+1  failed; the reason is on standard error
+2  wrong usage: an option or argument cannot work
+3  `ask`: the sources do not support the answer; `search`: nothing was found
+4  `add`: some sources could not be read, the others were added
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import leanrag
+from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
+
+if TYPE_CHECKING:
+    from leanrag.pipeline import Rag
+    from leanrag.types import AddReport, Answer, Scalar
+
+__all__ = ["main"]
+
+_DEFAULT_FOLDER = ".leanrag"
+OK, FAILED, USAGE, UNSUPPORTED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, format="%(name)s: %(message)s")
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        _report_error(options, "interrupted", None)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the interpreter's last flush
+        return OK
+    except LeanRAGError as error:
+        _report_error(options, str(error), error)
+        return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON value instead of text")
+    common.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    folder = argparse.ArgumentParser(add_help=False, parents=[common])
+    folder.add_argument(
+        "--folder",
+        default=os.environ.get("LEANRAG_FOLDER", _DEFAULT_FOLDER),
+        help=f"the database: a folder (default: $LEANRAG_FOLDER or {_DEFAULT_FOLDER})",
+    )
+    folder.add_argument("--embedder", default="all-minilm-l6-v2", help="name or folder (default: %(default)s)")
+    asking = argparse.ArgumentParser(add_help=False, parents=[folder])
+    asking.add_argument("question")
+    asking.add_argument("--model", default="smollm2-135m", help="name or GGUF file (default: %(default)s)")
+    asking.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
+    asking.add_argument("--context-tokens", type=int, default=300, help="most tokens of sources (default: %(default)s)")
+    asking.add_argument("--max-tokens", type=int, default=64, help="most tokens of the answer (default: %(default)s)")
+    asking.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only documents with this metadata"
+    )
+
+    parser = argparse.ArgumentParser(prog="leanrag", description=leanrag.__doc__.splitlines()[0], epilog=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="version", version=f"leanrag {leanrag.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], parent: argparse.ArgumentParser, about: str
+    ) -> Any:
+        added = commands.add_parser(name, parents=[parent], help=about, description=about)
+        added.set_defaults(run=run)
+        return added
+
+    add = command("add", _add, folder, "add files and folders; what is unchanged is skipped")
+    add.add_argument("sources", nargs="+", metavar="PATH")
+    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
+    remove = command("remove", _remove, folder, "remove documents by path or id")
+    remove.add_argument("sources", nargs="+", metavar="PATH")
+    search = command("search", _search, folder, "find text for a question")
+    search.add_argument("question")
+    search.add_argument("-k", type=int, default=5, help="most hits (default: %(default)s)")
+    search.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only documents with this metadata"
+    )
+    ask = command("ask", _ask, asking, "answer a question from the documents")
+    ask.add_argument("--temperature", type=float, default=0.0, help="0 for the same answer each time (default)")
+    ask.add_argument("--seed", type=int, help="repeats a draw when the temperature is above 0")
+    ask.add_argument("--timeout", type=float, metavar="SECONDS", help="limit of the generation")
+    command("explain", _explain, asking, "show what `ask` would send, without generating")
+    pull = command("pull", _pull, common, "get models by name into the cache")
+    pull.add_argument("names", nargs="+", metavar="NAME")
+    pull.add_argument("--accept-terms", action="store_true", help="accept the terms of use of models that have some")
+    pull.add_argument("--force", action="store_true", help="get it again even if it is there")
+    command("list", _list, common, "list the models known by name")
+    command("doctor", _doctor, common, "report versions, devices, models, and what would make it faster")
+    command("stats", _stats, folder, "report what the folder holds")
+    return parser
+
+
+# Commands
+
+
+def _add(options: argparse.Namespace) -> int:
+    with _open(options, create=True) as rag:
+        try:
+            report = rag.add(*options.sources, metadata=_pairs(options.set))
+        except DocumentError as error:
+            if error.report is None:
+                raise
+            report = error.report
+    _show(options, report, _report_lines(report))
+    return PARTIAL if report.failed else OK
+
+
+def _remove(options: argparse.Namespace) -> int:
+    with _open(options) as rag:
+        removed = rag.remove(*options.sources)
+    _show(options, {"removed": removed}, [f"removed {removed} documents"])
+    return OK
+
+
+def _search(options: argparse.Namespace) -> int:
+    with _open(options) as rag:
+        hits = rag.search(options.question, options.k, where=_pairs(options.where))
+    lines = []
+    for number, hit in enumerate(hits, 1):
+        chunk = hit.chunk
+        lines += [f"{number}. {chunk.title or chunk.document_id} [{chunk.start}:{chunk.end}]  {hit.score:.3f}"]
+        lines += ["   " + line for line in chunk.text.strip().splitlines()] + [""]
+    _show(options, hits, lines or ["nothing was found"])
+    return OK if hits else UNSUPPORTED
+
+
+def _ask(options: argparse.Namespace) -> int:
+    with _open(options) as rag:
+        answer = rag.ask(
+            options.question,
+            where=_pairs(options.where),
+            temperature=options.temperature,
+            seed=options.seed,
+            timeout_seconds=options.timeout,
+        )
+    _show(options, answer, answer_lines(answer))
+    return OK if answer.is_supported else UNSUPPORTED
+
+
+def _explain(options: argparse.Namespace) -> int:
+    with _open(options) as rag:
+        plan = rag.explain(options.question, where=_pairs(options.where))
+    packing = plan.packing
+    lines = [
+        f"model   {plan.model}, window {plan.n_ctx:,} tokens",
+        f"prompt  {plan.prompt_tokens:,} tokens, {plan.max_tokens:,} reserved for the answer",
+        f"sources {packing.tokens:,} of {packing.budget:,} tokens",
+    ]
+    lines += [
+        f"  [{i.number}] {i.action:8} {i.tokens:4} tokens  {i.hit.chunk.title} [{i.start}:{i.end}]"
+        for i in packing.items
+    ]
+    lines += [f"   -  {d.reason:8} {d.tokens:4} tokens  {d.hit.chunk.title}" for d in packing.dropped]
+    lines += ["", plan.prompt if plan.prompt is not None else "nothing was found: no model would be asked"]
+    _show(options, plan, lines)
+    return OK
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from leanrag.models import REGISTRY, pull
+
+    pulled = {}
+    for name in options.names:
+        spec = REGISTRY.get(name)
+        if spec is not None and not options.json:
+            _print(f"{name}: {spec.licence}, {spec.size_bytes / 1e6:.0f} MB")
+            if spec.notice:
+                _print(spec.notice)
+        pulled[name] = pull(name, accept_terms=options.accept_terms, force=options.force)
+        if not options.json:
+            _print(f"  {pulled[name]}")
+    if options.json:
+        _show(options, pulled, [])
+    return OK
+
+
+def _list(options: argparse.Namespace) -> int:
+    from leanrag.models import list_models
+
+    models = list_models()
+    rows = [("NAME", "KIND", "MB", "LICENCE", "PATH")]
+    rows += [
+        (m.spec.name, m.spec.kind, f"{m.spec.size_bytes / 1e6:.0f}", m.spec.licence, str(m.path or "not pulled"))
+        for m in models
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    _show(
+        options,
+        models,
+        ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows],
+    )
+    return OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from leanrag.doctor import examine
+
+    findings = examine()
+    lines = []
+    for title, rows in findings.sections.items():
+        lines += [title, *(f"  {name:24} {value}" for name, value in rows.items()), ""]
+    lines += [
+        "What would make it better" if findings.advice else "Nothing to mend.",
+        *(f"  - {a}" for a in findings.advice),
+    ]
+    _show(options, findings, lines)
+    return OK
+
+
+def _stats(options: argparse.Namespace) -> int:
+    with _open(options) as rag:
+        stats = rag.stats()
+    rows = dataclasses.asdict(stats)
+    _show(
+        options,
+        stats,
+        [f"{name:12} {value:,}" if isinstance(value, int) else f"{name:12} {value}" for name, value in rows.items()],
+    )
+    return OK
+
+
+# Input and output
+
+
+@contextlib.contextmanager
+def _open(options: argparse.Namespace, *, create: bool = False) -> Iterator[Rag]:
+    settings = {
+        name: getattr(options, name)
+        for name in ("model", "k", "context_tokens", "max_tokens")
+        if hasattr(options, name)
+    }
+    with leanrag.open(options.folder, embedder=options.embedder, create=create, **settings) as rag:
+        yield rag
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Scalar]:
+    """Parse KEY=VALUE; a value that is a JSON number, true, false or null is taken as such."""
+    pairs: dict[str, Scalar] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigurationError(f"metadata is given as KEY=VALUE, got {text!r}")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        pairs[key] = parsed if isinstance(parsed, (str, int, float, type(None))) else value
+    return pairs
+
+
+def answer_lines(answer: Answer) -> list[str]:
+    """Return an answer as text: the words, the quotes with file and offsets, and the receipt."""
+    lines = [str(answer), ""]
+    for citation in answer.citations:
+        quote = " ".join(citation.quote.split())
+        lines += [
+            f'[{citation.number}] "{quote}"',
+            f"    {citation.source or citation.title} [{citation.start}:{citation.end}]",
+        ]
+    if answer.citations:
+        lines.append("")
+    usage = answer.usage
+    receipt = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {answer.seconds:.2f} s"
+    return [*lines, f"{answer.model or 'no model asked'}: {receipt}"]
+
+
+def _report_lines(report: AddReport) -> list[str]:
+    counts = {
+        name: len(getattr(report, name)) for name in ("added", "updated", "unchanged", "removed", "skipped", "failed")
+    }
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to do"
+    lines = [f"{summary}; {report.chunks} chunks in {report.seconds:.1f} s"]
+    return lines + [f"failed: {failure.error}" for failure in report.failed]
+
+
+def _show(options: argparse.Namespace, value: object, lines: Sequence[str]) -> None:
+    if options.json:
+        _print(json.dumps(_plain(value), ensure_ascii=False))
+    else:
+        _print("\n".join(lines))
+
+
+def _print(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
+
+
+def _report_error(options: argparse.Namespace, message: str, error: LeanRAGError | None) -> None:
+    if options.json:
+        _print(json.dumps({"error": type(error).__name__ if error else "KeyboardInterrupt", "message": message}))
+    print(f"leanrag: {message}", file=sys.stderr)
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it; an exception becomes its message."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (Path, Exception)):
+        return str(value)
+    return value

@@ -1,0 +1,164 @@
+"""Scores of retrieval and answers, as pure functions; nothing here knows a model."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanrag.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "answer_in_context",
+    "bootstrap_interval",
+    "contains_answer",
+    "exact_match",
+    "f1",
+    "mean",
+    "normalize_answer",
+    "recall_at_k",
+]
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize_answer(text: str) -> str:
+    """Return `text` in lower case without punctuation, articles and extra spaces.
+
+    The order of the steps is SQuAD's (Rajpurkar et al., EMNLP 2016, official evaluation script): case, punctuation,
+    articles, spaces. Only ASCII punctuation goes, and it goes without leaving a space.
+
+    Example:
+        >>> normalize_answer("The  Eiffel-Tower, in Paris!")
+        'eiffeltower in paris'
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, answers: Iterable[str]) -> bool:
+    """Return whether `prediction` equals one of `answers`, normalised.
+
+    Example:
+        >>> exact_match("The Normans.", ["Vikings", "normans"])
+        True
+    """
+    return normalize_answer(prediction) in {normalize_answer(answer) for answer in answers}
+
+
+def contains_answer(prediction: str, answers: Iterable[str]) -> bool:
+    """Return whether one of `answers` stands in `prediction` as whole words, normalised.
+
+    The measure of "Lost in the Middle" (Liu et al., TACL 2024), which looks for a substring, held to whole words: "2"
+    does not stand in "12". An answer that normalises to nothing stands nowhere.
+
+    Example:
+        >>> contains_answer("It was built in 1889, in Paris.", ["1889"])
+        True
+    """
+    words = f" {normalize_answer(prediction)} "
+    return any(f" {answer} " in words for answer in map(normalize_answer, answers) if answer)
+
+
+def f1(prediction: str, answers: Iterable[str]) -> float:
+    """Return the best word-level F1 of `prediction` and any of `answers`, in [0, 1].
+
+    As in SQuAD 2.0 (Rajpurkar et al., ACL 2018): when either side normalises to nothing, 1 if both do, else 0. With no
+    `answers` at all it is 0.
+
+    Example:
+        >>> f1("the tall iron tower", ["iron tower"])
+        0.8
+    """
+    words = normalize_answer(prediction).split()
+    return max((_f1(words, normalize_answer(answer).split()) for answer in answers), default=0.0)
+
+
+def _f1(prediction: list[str], answer: list[str]) -> float:
+    if not prediction or not answer:
+        return float(prediction == answer)
+    shared = (Counter(prediction) & Counter(answer)).total()
+    return 2 * shared / (len(prediction) + len(answer))
+
+
+def recall_at_k(ranked: Iterable[Hashable], relevant: Hashable, k: int) -> bool:
+    """Return whether `relevant` is among the first `k` distinct entries of `ranked`.
+
+    Several chunks of one document thus take one place when `ranked` holds their document ids.
+
+    Example:
+        >>> recall_at_k(["a", "a", "b"], "b", 2)
+        True
+    """
+    if k < 1:
+        raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
+    return relevant in list(dict.fromkeys(ranked))[:k]
+
+
+def answer_in_context(context: str, answers: Iterable[str]) -> bool:
+    """Return whether what a reader is given still holds an answer: `contains_answer` of the context.
+
+    Example:
+        >>> answer_in_context("[1] Rollo led the Normans.", ["rollo"])
+        True
+    """
+    return contains_answer(context, answers)
+
+
+def mean(values: Iterable[float]) -> float:
+    """Return the mean.
+
+    Raises:
+        ConfigurationError: There are no values.
+
+    Example:
+        >>> mean([True, False, False, True])
+        0.5
+    """
+    array = np.fromiter(values, np.float64)
+    if not len(array):
+        raise ConfigurationError("there is no mean of no values; give at least one")
+    return float(array.mean())
+
+
+def bootstrap_interval(
+    values: Sequence[float] | NDArray[np.float64],
+    *,
+    statistic: Callable[[NDArray[np.float64]], float] | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a statistic (Efron and Tibshirani, 1993, chapter 13).
+
+    Args:
+        values: One row per question, `(n,)` or `(n, columns)`; rows are drawn whole, so that paired columns stay paired.
+        statistic: From drawn rows to a number; the mean when None.
+        level: Share of the resamples inside the interval.
+        resamples: How many samples of `n` rows are drawn, with replacement.
+        seed: Makes the draws repeatable.
+
+    Returns:
+        `(low, high)`.
+
+    Example:
+        >>> bootstrap_interval([1.0, 1.0, 1.0])
+        (1.0, 1.0)
+    """
+    rows = np.asarray(values, np.float64)
+    if not len(rows):
+        raise ConfigurationError("there is no interval of no values; give at least one")
+    if not 0 < level < 1:
+        raise ConfigurationError(f"`level` must be between 0 and 1, got {level!r}")
+    random = np.random.default_rng(seed)
+    draws = (rows[random.integers(0, len(rows), len(rows))] for _ in range(resamples))
+    results = [float(statistic(draw) if statistic else draw.mean()) for draw in draws]
+    low, high = np.quantile(results, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,76 @@
+"""The prompt: fixed text first, numbered sources, the question last, so that the beginning stays the same between questions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leanrag.errors import ConfigurationError
+from leanrag.types import Message, PackedItem, Prompt
+
+__all__ = ["CHAT_TEMPLATE", "COMPLETION_TEMPLATE", "PromptTemplate"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """How sources and question become a prompt.
+
+    Attributes:
+        system: System message of a chat; for a completion, text that comes before everything.
+        source: One source; has the fields `{number}`, `{title}` and `{text}`.
+        question: What follows the sources; has the field `{question}`.
+        stop: Strings that end the answer.
+        is_chat: Messages for a chat model, or one string for a model that completes text.
+    """
+
+    system: str
+    source: str
+    question: str
+    stop: tuple[str, ...] = ()
+    is_chat: bool = True
+
+    def __post_init__(self) -> None:
+        for name, template, field in (("source", self.source, "{text}"), ("question", self.question, "{question}")):
+            if field not in template:
+                raise ConfigurationError(f"the `{name}` part of a prompt template must hold {field}, got {template!r}")
+
+    def render_source(self, number: int, title: str, text: str) -> str:
+        """Return one source as the prompt shows it."""
+        return _fill(self.source, number=str(number), title=title, text=text)
+
+    def build(self, question: str, items: Sequence[PackedItem]) -> Prompt:
+        """Return the prompt for `question` over `items`."""
+        sources = "".join(self.render_source(item.number, item.hit.chunk.title, item.text) for item in items)
+        body = sources + _fill(self.question, question=question)
+        if not self.is_chat:
+            return self.system + body
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, Message("user", body)]
+
+
+def _fill(template: str, **values: str) -> str:
+    """Replace each `{field}`; braces in the values stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
+
+
+CHAT_TEMPLATE = PromptTemplate(
+    system="Answer the question from the sources. If they do not hold the answer, say so.",
+    source="[{number}] {title}\n{text}\n\n",
+    question="Question: {question}\nAnswer in a few words.",
+)
+"""For models with a chat template."""
+
+COMPLETION_TEMPLATE = PromptTemplate(
+    system=(
+        "Text: The Nile flows through eleven countries and is 6,650 km long.\nQuestion: How long is the Nile?\n"
+        "Answer: 6,650 km\n\n"
+        "Text: The first printed cookbook appeared in 1475 in Rome. Its author was Bartolomeo Platina.\n"
+        "Question: Who wrote the first printed cookbook?\nAnswer: Bartolomeo Platina\n\n"
+    ),
+    source="Text: {text}\n",
+    question="Question: {question}\nAnswer:",
+    stop=("\n",),
+    is_chat=False,
+)
+"""For base models: two worked examples and a stop at the end of the line."""

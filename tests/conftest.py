@@ -1,0 +1,40 @@
+import os
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory):
+    """A 23 kB random-weight INT4 model: real file, real tokenizer, real limits, meaningless words."""
+    from tests.tiny_gguf import write_tiny_gguf
+
+    return write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_gguf):
+    from leanrag import LlamaCppModel
+
+    with LlamaCppModel(tiny_gguf, threads=1) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def smollm():
+    """The real INT4 model of the demo."""
+    from leanrag import LlamaCppModel
+    from leanrag.models import resolve
+
+    with LlamaCppModel(resolve("smollm2-135m"), name="smollm2-135m", n_ctx=2048) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The real embedder of the demo."""
+    from leanrag import SentenceTransformerEmbedder
+    from leanrag.models import resolve
+
+    return SentenceTransformerEmbedder(resolve("all-minilm-l6-v2"))

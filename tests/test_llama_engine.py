@@ -1,0 +1,359 @@
+"""The owner thread: exact counts, limits, stopping, sharing, and never a dead process."""
+
+import math
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanrag import (
+    CancelToken,
+    ConfigurationError,
+    ContextOverflowError,
+    GenerationCancelled,
+    GenerationError,
+    GenerationTimeout,
+    LlamaCppModel,
+    Message,
+    ModelLoadError,
+    QueueFullError,
+)
+from leanrag.llama.engine import StopMatcher
+from leanrag.llama.library import library
+from leanrag.llama.vocabulary import TextDecoder
+
+ASK = [Message("user", "hello")]
+text = st.text(max_size=30)
+
+
+# Counting and limits
+
+
+@settings(max_examples=60, deadline=None)
+@given(system=text, user=text, raw=text.filter(lambda t: t))
+def test_the_count_is_what_a_generation_uses(tiny, system, user, raw):
+    for prompt in ([Message("system", system), Message("user", user)], raw):
+        assert tiny.generate(prompt, max_tokens=1).usage.prompt_tokens == tiny.count(prompt)
+
+
+def test_a_prompt_may_fill_the_window_and_no_more(tiny):
+    prompt = "x" * 100
+    room = tiny.n_ctx - tiny.count(prompt)
+    assert tiny.generate(prompt, max_tokens=room).usage.completion_tokens <= room
+    with pytest.raises(ContextOverflowError) as caught:
+        tiny.generate(prompt, max_tokens=room + 1)
+    assert (caught.value.needed, caught.value.available) == (tiny.n_ctx + 1, tiny.n_ctx)
+
+
+def test_exactly_one_bos(tiny):
+    bos = tiny._engine.vocabulary.bos
+    assert tiny._encode("abc").count(bos) == 1
+    assert tiny._encode(ASK).count(bos) == 1
+
+
+def test_the_window_is_what_was_allocated(tiny_gguf):
+    with LlamaCppModel(tiny_gguf, n_ctx=100) as model:
+        assert model.n_ctx == 256  # llama.cpp rounds up to a multiple of 256
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_ctx": 0}, {"n_ctx": 10**9}, {"threads": 0}, {"n_batch": -1}, {"max_queue": 0}, {"n_gpu_layers": -2}],
+)
+def test_impossible_settings_are_refused(tiny_gguf, options):
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(options))}`"):
+        LlamaCppModel(tiny_gguf, **options)
+
+
+def test_a_gpu_on_a_cpu_build_says_how_to_get_one(tiny_gguf):
+    if library().llama_supports_gpu_offload():
+        pytest.skip("this build has a GPU")
+    with pytest.raises(ConfigurationError, match="DGGML_CUDA=on"):
+        LlamaCppModel(tiny_gguf, n_gpu_layers=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_tokens": 0}, {"max_tokens": 1, "stop": "x"}, {"max_tokens": 1, "stop": [""]}, {"max_tokens": 1, "timeout_seconds": 0}],
+)
+def test_impossible_requests_are_refused(tiny, options):
+    with pytest.raises(ConfigurationError):
+        tiny.generate(ASK, **options)
+
+
+def test_prompts_of_other_kinds_are_refused(tiny):
+    for prompt in ([], [{"role": "user", "content": "x"}]):
+        with pytest.raises(ConfigurationError, match="a prompt is"):
+            tiny.generate(prompt, max_tokens=1)
+
+
+# Generating
+
+
+def reference_logits(model, tokens):
+    """Logits after `tokens`, computed in one go on a context of its own."""
+    lib = library()
+    parameters = lib.llama_context_default_params()
+    parameters.n_ctx = 256
+    context = lib.llama_init_from_model(model._engine._model, parameters)
+    array = (lib.llama_token * len(tokens))(*tokens)
+    assert lib.llama_decode(context, lib.llama_batch_get_one(array, len(tokens))) == 0
+    logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (model._engine.vocabulary.n_tokens,)).copy()
+    lib.llama_free(context)
+    return logits
+
+
+def test_greedy_tokens_and_log_probabilities_match_a_plain_loop(tiny):
+    generation = tiny.generate("abc", max_tokens=6)
+    tokens = tiny._encode("abc")
+    for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
+        logits = reference_logits(tiny, tokens).astype(np.float64)
+        assert token == int(np.argmax(logits))
+        expected = logits[token] - logits.max() - math.log(np.exp(logits - logits.max()).sum())
+        assert logprob == pytest.approx(expected, abs=1e-3)
+        tokens.append(token)
+
+
+def test_batches_of_a_prompt_give_the_same_answer(tiny_gguf, tiny):
+    prompt = "the quick brown fox " * 5
+    with LlamaCppModel(tiny_gguf, n_batch=7) as small_batches:
+        assert small_batches.generate(prompt, max_tokens=20).text == tiny.generate(prompt, max_tokens=20).text
+
+
+def test_a_request_leaves_nothing_behind(tiny):
+    alone = tiny.generate("abc", max_tokens=20).text
+    tiny.generate("something else entirely", max_tokens=20)
+    assert tiny.generate("abc", max_tokens=20).text == alone
+
+
+def test_a_seed_repeats_a_draw(tiny):
+    drawn = tiny.generate("abc", max_tokens=20, temperature=1.5)
+    assert tiny.generate("abc", max_tokens=20, temperature=1.5, seed=drawn.seed).text == drawn.text
+    assert tiny.generate("abc", max_tokens=20, temperature=1.5, seed=drawn.seed + 1).text != drawn.text
+
+
+def test_a_stream_is_the_generation_in_pieces(tiny):
+    stream = tiny.stream("abc", max_tokens=20)
+    pieces = list(stream)
+    assert len(pieces) > 1
+    assert "".join(pieces) == stream.result.text == tiny.generate("abc", max_tokens=20).text
+
+
+def test_a_stop_string_ends_the_text_before_it(tiny):
+    whole = tiny.generate("abc", max_tokens=30)
+    stop = whole.text[5:8]
+    stopped = tiny.generate("abc", max_tokens=30, stop=[stop])
+    assert stopped.text == whole.text[: whole.text.index(stop)]
+    assert stopped.finish_reason == "stop"
+    assert whole.finish_reason == "length"
+
+
+@given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
+def test_stop_matching_does_not_depend_on_the_pieces(whole, stops, data):
+    match, rest, shown = StopMatcher(stops), whole, ""
+    while rest and not match.found:
+        cut = data.draw(st.integers(1, len(rest)))
+        shown += match(rest[:cut])
+        rest = rest[cut:]
+    if not match.found:
+        shown += match("", final=True)
+    ends = [whole.index(stop) for stop in stops if stop in whole]
+    assert shown == whole[: min(ends)] if ends else shown == whole
+
+
+@given(st.text(max_size=20))
+def test_bytes_of_a_character_may_come_apart(whole):
+    decode = TextDecoder()
+    data = whole.encode("utf-8", "surrogatepass") if whole.isascii() else whole.encode("utf-8", "replace")
+    shown = "".join(decode(data[i : i + 1]) for i in range(len(data))) + decode(b"", final=True)
+    assert shown == data.decode("utf-8", "replace")
+
+
+# Stopping
+
+
+def test_a_cancelled_token_stops_at_once_and_the_model_lives(tiny):
+    cancel = CancelToken()
+    cancel.cancel()
+    with pytest.raises(GenerationCancelled):
+        tiny.generate("abc", max_tokens=100, cancel=cancel)
+    assert tiny.generate("abc", max_tokens=1).text
+
+
+def test_leaving_a_stream_stops_it(tiny):
+    stream = tiny.stream("abc", max_tokens=200)
+    for _ in stream:
+        break
+    stream.close()
+    with pytest.raises(GenerationCancelled):
+        _ = stream.result
+    assert tiny.generate("abc", max_tokens=1).text
+
+
+def test_the_time_limit_is_an_error_of_its_own(tiny):
+    with pytest.raises(GenerationTimeout):
+        tiny.generate("abc", max_tokens=200, timeout_seconds=1e-9)
+    assert tiny.generate("abc", max_tokens=1).text
+
+
+@pytest.mark.model
+def test_cancelling_stops_a_prefill(caplog):
+    """One batch holds the whole prompt and one token is asked for: only an aborted computation can raise."""
+    from leanrag.models import resolve
+
+    with LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096) as model:
+        cancel = CancelToken()
+        stream = model.stream("word " * 3000, max_tokens=1, cancel=cancel)
+        while model._engine._active is None:
+            pass
+        cancel.cancel()
+        with pytest.raises(GenerationCancelled):
+            _ = stream.result
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+        assert model.generate("The capital of France is", max_tokens=1).usage.completion_tokens == 1
+
+
+@pytest.mark.model
+def test_interrupting_stops_a_generation():
+    code = """
+        import _thread, threading
+        from leanrag import LlamaCppModel
+        from leanrag.models import resolve
+        model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096)
+        def interrupt():
+            while model._engine._active is None: pass
+            _thread.interrupt_main()
+        threading.Thread(target=interrupt).start()
+        try:
+            model.generate("word " * 3000, max_tokens=1)
+        except KeyboardInterrupt:
+            print(model.generate("x", max_tokens=1).usage.completion_tokens)
+    """
+    assert run(code).stdout.strip() == "1"
+
+
+# Sharing
+
+
+def test_many_threads_get_what_one_would(tiny):
+    prompts = [f"prompt {i}" for i in range(8)]
+    expected = [tiny.generate(prompt, max_tokens=10).text for prompt in prompts]
+    results = {}
+
+    def ask(i):
+        results[i] = [tiny.generate(prompts[(i + j) % 8], max_tokens=10).text for j in range(3)]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {i: [expected[(i + j) % 8] for j in range(3)] for i in range(8)}
+
+
+def test_a_full_queue_is_an_error(tiny_gguf):
+    with LlamaCppModel(tiny_gguf, max_queue=2) as model:
+        with model._engine._wake:  # the owner cannot take any
+            streams = [model.stream("abc", max_tokens=1) for _ in range(2)]
+            with pytest.raises(QueueFullError, match="2 requests already wait"):
+                model.generate("abc", max_tokens=1)
+        assert [stream.result.usage.completion_tokens for stream in streams] == [1, 1]
+
+
+def test_a_waiting_request_can_be_cancelled(tiny_gguf):
+    with LlamaCppModel(tiny_gguf) as model:
+        with model._engine._wake:
+            stream = model.stream("abc", max_tokens=1)
+            stream.close()
+        with pytest.raises(GenerationCancelled):
+            _ = stream.result
+
+
+# Living and dying
+
+
+def test_closing_twice_is_fine_and_using_after_is_an_error(tiny_gguf):
+    model = LlamaCppModel(tiny_gguf)
+    model.close()
+    model.close()
+    for use in (lambda: model.generate("x", max_tokens=1), lambda: model.count("x"), lambda: model.count_tokens("x")):
+        with pytest.raises(GenerationError, match="is closed"):
+            use()
+
+
+def test_closing_ends_waiting_requests(tiny_gguf):
+    model = LlamaCppModel(tiny_gguf)
+    with model._engine._wake:
+        stream = model.stream("abc", max_tokens=1)
+        model._engine._closed = True  # as `close` does, before the owner wakes
+        model._engine._wake.notify()
+    model.close()
+    with pytest.raises(GenerationError, match="is closed"):
+        _ = stream.result
+
+
+def test_missing_and_foreign_files_are_typed_errors(tmp_path):
+    with pytest.raises(ModelLoadError) as caught:
+        LlamaCppModel(tmp_path / "missing.gguf")
+    assert caught.value.path == tmp_path / "missing.gguf"
+    (tmp_path / "text.gguf").write_text("hello", encoding="utf-8")
+    with pytest.raises(ModelLoadError):
+        LlamaCppModel(tmp_path / "text.gguf")
+
+
+def run(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=120, **options
+    )
+
+
+def test_nothing_is_printed(tiny_gguf):
+    result = run(f"""
+        from leanrag import LlamaCppModel
+        with LlamaCppModel({str(tiny_gguf)!r}) as model:
+            model.generate("abc", max_tokens=5)
+    """)
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_native_logs_reach_logging_with_their_levels(tiny_gguf, caplog):
+    caplog.set_level("DEBUG", logger="leanrag.llama.native")
+    LlamaCppModel(tiny_gguf).close()
+    records = [record for record in caplog.records if record.name == "leanrag.llama.native"]
+    assert any(record.levelname == "INFO" and "n_ctx" in record.message for record in records)
+    assert not any("\n" in record.message for record in records)
+
+
+def test_a_process_may_end_while_a_model_works(tiny_gguf):
+    result = run(f"""
+        from leanrag import LlamaCppModel
+        model = LlamaCppModel({str(tiny_gguf)!r})
+        streams = [model.stream("abc", max_tokens=200) for _ in range(5)]
+        next(iter(streams[0]))
+    """)
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
+def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf):
+    result = run(f"""
+        import os, warnings
+        warnings.simplefilter("ignore")
+        from leanrag import GenerationError, LlamaCppModel
+        model = LlamaCppModel({str(tiny_gguf)!r})
+        child = os.fork()
+        if child == 0:
+            try:
+                model.generate("abc", max_tokens=1)
+            except GenerationError as error:
+                model.close()
+                os._exit(42 if "forked" in str(error) else 1)
+            os._exit(2)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.generate("abc", max_tokens=3).usage.completion_tokens)
+    """)
+    assert result.stdout.split() == ["42", "3"]
