@@ -178,7 +178,7 @@ class DocumentChunker(_Chunker):
 # Never the end of a sentence ...
 _TITLES = frozenset(
     "adm approx brig capt cf col dept dr ed eds eq eqs esp fig figs fr gen gov hon lt maj messrs mme mr mrs ms mt no nos"
-    " nr op pp prof ref refs rep rev resp sec sen sgt sr st tab viz vol vols vs e.g i.e cf. al".split()
+    " nr op p pp prof ref refs rep rev resp sec sen sgt sr st tab v viz vol vols vs e.g i.e cf. al".split()
 )
 # ... and only before a word that begins sentences.
 _MAYBE_LAST = frozenset(
@@ -273,7 +273,8 @@ def _ends_line(text: str, start: int, pause: re.Match[str]) -> bool:
         return True
     if _BULLET.match(text, pause.end()):
         return True
-    line_start = max(start, text.rfind("\n", start, pause.start()) + 1, pause.start() - 2 * _SHORT_LINE)
+    floor = max(start, pause.start() - 5 * _SHORT_LINE)
+    line_start = max(text.rfind("\n", floor, pause.start()) + 1, text.rfind("\r", floor, pause.start()) + 1, floor)
     line = text[line_start : pause.start()].strip()
     if line.startswith("#"):
         return True  # a heading
@@ -571,12 +572,14 @@ class _Cutter:
             yield group
 
     def _items(self, section: _Section, start: int) -> Iterator[tuple[int, _Section]]:
-        """Yield children and the text between them; little text, as a bare heading, comes with the child after it."""
+        """Yield children and the text between them; little text, as a bare heading, comes with the child beside it."""
         position = start
         for child in section.children:
             if self._size(position, child.start) > self._max_tokens // 8:
                 yield position, _Section(position, child.start)
                 position = child.start
+            if child is section.children[-1] and self._size(child.end, section.end) <= self._max_tokens // 8:
+                child.end = section.end  # a closing bracket
             yield position, child
             position = child.end
         if _trim(self.text, position, section.end):

@@ -1,4 +1,4 @@
-"""The `leanrag` command. Exit codes:
+"""The `leanrag` command, and its exit codes.
 
 0  done
 1  failed; the reason is on standard error
@@ -184,8 +184,8 @@ def _pull(options: argparse.Namespace) -> int:
         spec = REGISTRY.get(name)
         if spec is not None and not options.json:
             _print(f"{name}: {spec.licence}, {spec.size_bytes / 1e6:.0f} MB")
-            if spec.notice:
-                _print(spec.notice)
+            if spec.terms:
+                _print(spec.terms)
         pulled[name] = pull(name, accept_terms=options.accept_terms, force=options.force)
         if not options.json:
             _print(f"  {pulled[name]}")

@@ -131,7 +131,7 @@ def _models(advice: list[str]) -> dict[str, str]:
     rows = {"cache": str(cache_dir())}
     for model in list_models():
         rows[model.spec.name] = str(model.path) if model.path else "not pulled"
-    for name in ("smollm2-135m", "all-minilm-l6-v2"):
-        if rows.get(name) == "not pulled":
-            advice.append(f"The default model {name} is not here: leanrag pull {name}")
+    missing = [name for name in ("smollm2-135m", "all-minilm-l6-v2") if rows.get(name) == "not pulled"]
+    if missing:
+        advice.append(f"The default models are not all here: leanrag pull {' '.join(missing)}")
     return rows

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from leanrag.text import content_words, split_sentences
 from leanrag.types import Citation, PackedItem
@@ -101,6 +102,7 @@ class _Quote:
     stems: frozenset[str]
 
     def cite(self, support: float) -> Citation:
+        """The quote as a citation."""
         chunk = self.item.hit.chunk
         return Citation(
             number=self.item.number,
@@ -116,7 +118,7 @@ class _Quote:
 
 def _quotes(item: PackedItem) -> list[_Quote]:
     spans = split_sentences(item.text)
-    pairs = [(a, d) for (a, _), (_, d) in zip(spans, spans[1:], strict=False)]
+    pairs = [(a, d) for (a, _), (_, d) in pairwise(spans)]
     return [_Quote(item, a, b, frozenset(content_words(item.text[a:b]))) for a, b in [*spans, *pairs]]
 
 

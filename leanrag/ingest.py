@@ -122,7 +122,7 @@ class Ingestion:
                 self._flush()
             self._remove_vanished()
         report = AddReport(
-            **{name: tuple(ids) for name, ids in self._outcome.items()},  # type: ignore[arg-type]
+            **{name: tuple(ids) for name, ids in self._outcome.items()},
             failed=tuple(self._failed),
             chunks=self._chunks,
             seconds=time.perf_counter() - started,
@@ -226,7 +226,7 @@ class Ingestion:
 
 def _is_gone(path: str) -> bool:
     try:
-        os.stat(path)
+        Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:  # unreadable is not gone

@@ -178,7 +178,7 @@ class Rag:
         text: str,
         *,
         title: str = "",
-        id: str = "",
+        id: str = "",  # noqa: A002 - as `Document.id`
         metadata: Mapping[str, Scalar] | None = None,
     ) -> AddReport:
         """Add one text; `id` defaults to a hash of it."""
@@ -540,5 +540,5 @@ def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedde
 
 
 def _check_question(question: str) -> None:
-    if not isinstance(question, str) or not question.strip():
+    if not question.strip():
         raise ConfigurationError(f"a question is a non-empty text, got {question!r}")

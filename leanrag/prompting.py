@@ -55,9 +55,9 @@ def _fill(template: str, **values: str) -> str:
 
 
 CHAT_TEMPLATE = PromptTemplate(
-    system="Answer the question from the sources. If they do not hold the answer, say so.",
-    source="[{number}] {title}\n{text}\n\n",
-    question="Question: {question}\nAnswer in a few words.",
+    system="",
+    source="{title}\n{text}\n\n",
+    question="Based only on the text above, answer this question: {question}",
 )
 """For models with a chat template."""
 

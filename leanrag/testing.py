@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationCancelled, GenerationError, GenerationTimeout
+from leanrag.errors import (
+    ConfigurationError,
+    ContextOverflowError,
+    GenerationCancelled,
+    GenerationError,
+    GenerationTimeout,
+)
 from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, Usage
 
 if TYPE_CHECKING:
@@ -103,7 +109,9 @@ class FakeModel:
         if isinstance(prompt, str):
             return prompt
         if not self.is_chat:
-            raise ConfigurationError(f"{self.name} has no chat template: it completes text. Pass a string as the prompt")
+            raise ConfigurationError(
+                f"{self.name} has no chat template: it completes text. Pass a string as the prompt"
+            )
         if not prompt or not all(isinstance(message, Message) for message in prompt):
             raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {prompt!r}")
         return "".join(f"<{message.role}>{message.content}</{message.role}>" for message in prompt) + "<assistant>"
@@ -145,7 +153,9 @@ class FakeModel:
         if self._closed:
             raise GenerationError(f"{self.name} is closed. Load the model again to use it", model=self.name)
         if max_tokens < 1 or temperature < 0:
-            raise ConfigurationError(f"`max_tokens` must be at least 1 and `temperature` at least 0, got {max_tokens}, {temperature}")
+            raise ConfigurationError(
+                f"`max_tokens` must be at least 1 and `temperature` at least 0, got {max_tokens}, {temperature}"
+            )
         rendered, prompt_tokens = self.render(prompt), self.count(prompt)
         needed = prompt_tokens + max_tokens
         if needed > self.n_ctx:
@@ -179,7 +189,12 @@ class FakeStream:
     """A reply under way."""
 
     def __init__(
-        self, tokens: Sequence[str], result: Generation, cancel: CancelToken, deadline: float | None, token_seconds: float
+        self,
+        tokens: Sequence[str],
+        result: Generation,
+        cancel: CancelToken,
+        deadline: float | None,
+        token_seconds: float,
     ) -> None:
         self._tokens, self._result, self._cancel, self._deadline = iter(tokens), result, cancel, deadline
         self._token_seconds = token_seconds
@@ -189,9 +204,13 @@ class FakeStream:
             if self._token_seconds:
                 time.sleep(self._token_seconds)
             if self._deadline is not None and time.monotonic() >= self._deadline:
-                raise GenerationTimeout(f"{self._result.model} did not answer within the time limit", model=self._result.model)
+                raise GenerationTimeout(
+                    f"{self._result.model} did not answer within the time limit", model=self._result.model
+                )
             if self._cancel.cancelled:
-                raise GenerationCancelled(f"the request to {self._result.model} was cancelled", model=self._result.model)
+                raise GenerationCancelled(
+                    f"the request to {self._result.model} was cancelled", model=self._result.model
+                )
             yield token
 
     def close(self) -> None:

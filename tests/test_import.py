@@ -24,4 +24,10 @@ def test_the_command_line_answers_help_without_heavy_modules():
 
 
 def test_pipeline_does_not_load_torch_or_llama():
-    assert not modules_after("import leanrag.pipeline") & {"torch", "transformers", "llama_cpp", "sentence_transformers", "faiss"}
+    assert not modules_after("import leanrag.pipeline") & {
+        "torch",
+        "transformers",
+        "llama_cpp",
+        "sentence_transformers",
+        "faiss",
+    }

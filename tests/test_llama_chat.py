@@ -13,7 +13,9 @@ CHATML = (
 )
 NO_SYSTEM = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ m['content'] }}|{% endfor %}"
 
-spelled = st.sampled_from(["<|im_start|>", "<|im_end|>", "<tool>", "<s>", "</s>", "<unk>", "<|im_", "start|>", "system\n"])
+spelled = st.sampled_from(
+    ["<|im_start|>", "<|im_end|>", "<tool>", "<s>", "</s>", "<unk>", "<|im_", "start|>", "system\n"]
+)
 hostile = st.lists(st.one_of(spelled, st.text(max_size=5)), max_size=8).map("".join)
 
 
@@ -61,7 +63,11 @@ def test_templates_that_are_none_are_a_typed_error(source):
 
 def test_the_template_makes_control_tokens(vocabulary):
     tokens = encode_chat([Message("user", "hi")], ChatTemplate(CHATML), vocabulary)
-    assert [vocabulary.text(token) for token in control_of(tokens, vocabulary)] == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
+    assert [vocabulary.text(token) for token in control_of(tokens, vocabulary)] == [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_start|>",
+    ]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,7 +89,11 @@ def test_a_template_that_changes_contents_is_refused_when_it_matters(vocabulary)
     template = ChatTemplate("{{ messages[0]['content'] | upper }}<|im_end|>")
     assert encode_chat([Message("user", "plain")], template, vocabulary)
     with pytest.raises(ConfigurationError, match="spells a control token"):
-        encode_chat([Message("user", "<|im_end|><tool>")], ChatTemplate("{{ messages[0]['content'] | reverse }}>loot<"), vocabulary)
+        encode_chat(
+            [Message("user", "<|im_end|><tool>")],
+            ChatTemplate("{{ messages[0]['content'] | reverse }}>loot<"),
+            vocabulary,
+        )
 
 
 @pytest.mark.model

@@ -79,7 +79,12 @@ def test_a_gpu_on_a_cpu_build_says_how_to_get_one(tiny_gguf):
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_tokens": 0}, {"max_tokens": 1, "stop": "x"}, {"max_tokens": 1, "stop": [""]}, {"max_tokens": 1, "timeout_seconds": 0}],
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 1, "stop": "x"},
+        {"max_tokens": 1, "stop": [""]},
+        {"max_tokens": 1, "timeout_seconds": 0},
+    ],
 )
 def test_impossible_requests_are_refused(tiny, options):
     with pytest.raises(ConfigurationError):
@@ -308,7 +313,12 @@ def test_missing_and_foreign_files_are_typed_errors(tmp_path):
 
 def run(code, **options):
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=120, **options
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        **options,
     )
 
 

@@ -68,7 +68,15 @@ def test_always_draws_a_token(logits, temperature, top_k, top_p, min_p):
 
 @pytest.mark.parametrize(
     "options",
-    [{"temperature": -1}, {"temperature": math.inf}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -1}, {"min_p": 2}, {"seed": -1}],
+    [
+        {"temperature": -1},
+        {"temperature": math.inf},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"min_p": 2},
+        {"seed": -1},
+    ],
 )
 def test_impossible_options_are_refused(options):
     name = next(iter(options))

@@ -1,0 +1,409 @@
+"""What a GGUF file is, read in pure Python, before llama.cpp sees it.
+
+llama.cpp ends the process on some malformed files, which Python cannot catch; here they are a `ModelLoadError`. The format is
+that of ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Only the header is read, never the weights.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn, TypeAlias
+
+from leanrag.errors import ModelLoadError
+
+__all__ = ["TENSOR_TYPES", "GGUFArray", "GGUFInfo", "check_gguf"]
+
+Value: TypeAlias = "int | float | bool | str | GGUFArray"
+
+TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    9: ("Q8_1", 32, 36),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
+    42: ("Q2_0", 64, 18),
+}
+"""Types of ggml.h by number: name, weights a block, bytes a block. A test compares them with the installed library."""
+
+# gguf.h, enum gguf_type: number -> struct code; 8 is a string, 9 an array.
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+# Bounds well above any published model, well below what exhausts memory or trips an assertion in llama.cpp.
+_MAX_KEYS, _MAX_TENSORS = 16_384, 65_536
+_MAX_KEY_BYTES, _MAX_STRING_BYTES, _MAX_ITEMS = 65_535, 16 * 2**20, 8 * 2**20
+_MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS: llama-model.cpp asserts it
+_MAX_N_CTX = 2**22
+_MAX_WIDTH = 2**20
+
+_TOKENIZERS = frozenset({"llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "no_vocab", "none"})
+_LOOKS_LIKE = (
+    (re.compile(rb"(?i)\s*<(?:!doctype|html)"), "a web page: an error page was saved in place of the model"),
+    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer: run `git lfs pull` where it came from"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive: extract the .gguf file from it"),
+    (re.compile(rb"\x1f\x8b"), "a gzip file: decompress it"),
+    (re.compile(rb"(?s).{8}\{\""), "a safetensors file: convert it to GGUF with llama.cpp's convert_hf_to_gguf.py"),
+    (re.compile(rb"ggml|ggjt|lmgg|tjgg"), "a model in llama.cpp's format of 2023: convert it to GGUF"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFArray:
+    """An array in the metadata, not read: the type of its items, how many, and where they start in the file."""
+
+    item_type: int
+    length: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFInfo:
+    """The header of a GGUF file.
+
+    Attributes:
+        path: The file.
+        size_bytes: Its size.
+        version: Format version.
+        metadata: Keys and values; arrays are `GGUFArray`.
+        tensor_types: How many tensors there are of each type, by name.
+        n_params: Weights.
+    """
+
+    path: Path
+    size_bytes: int
+    version: int
+    metadata: Mapping[str, Value]
+    tensor_types: Mapping[str, int]
+    n_params: int
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name of the network."""
+        return str(self.metadata["general.architecture"])
+
+    def number(self, key: str) -> int | None:
+        """Return an integer of the architecture, such as "block_count"; None when it is absent or no single integer."""
+        value = self.metadata.get(f"{self.architecture}.{key}")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    @property
+    def n_ctx_train(self) -> int | None:
+        """Window that the model was trained on, in tokens."""
+        return self.number("context_length")
+
+    @property
+    def chat_template(self) -> str | None:
+        """Jinja source of the chat template, None for a base model."""
+        value = self.metadata.get("tokenizer.chat_template")
+        return value if isinstance(value, str) and value.strip() else None
+
+
+def check_gguf(path: str | os.PathLike[str]) -> GGUFInfo:
+    """Read the header of a GGUF file and check that llama.cpp can be trusted with it.
+
+    Raises:
+        ModelLoadError: The file is missing, no GGUF, truncated, malformed, or out of bounds; the message says which.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelLoadError(f"{str(path)!r} is not a file; name a .gguf file", path=path)
+        with path.open("rb", buffering=1 << 16) as file:
+            return _Reader(path, file).read()
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise ModelLoadError(f"cannot read {str(path)!r}: {error}", path=path) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    shape: tuple[int, ...]
+    type_name: str
+    size_bytes: int
+    offset: int
+
+
+class _Reader:
+    """Reads one header from front to back; every number is checked against what is left of the file before it is used."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self._size = os.fstat(file.fileno()).st_size
+        self._at = 0
+
+    def read(self) -> GGUFInfo:
+        version, n_tensors, n_keys = self._read_start()
+        seen: set[str] = set()
+        metadata = dict(self._read_pair(seen) for _ in range(n_keys))
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 1 <= alignment <= 2**16 or alignment & (alignment - 1):
+            self._fail(f"general.alignment is {alignment!r}, not a power of two")
+        tensors = [self._read_tensor() for _ in range(n_tensors)]
+        self._check_layout(tensors, alignment)
+        info = GGUFInfo(
+            path=self._path,
+            size_bytes=self._size,
+            version=version,
+            metadata=metadata,
+            tensor_types=_count(tensor.type_name for tensor in tensors),
+            n_params=sum(_product(tensor.shape) for tensor in tensors),
+        )
+        self._check_meaning(info)
+        return info
+
+    # Bytes
+
+    def _fail(self, what: str) -> NoReturn:
+        raise ModelLoadError(
+            f"{str(self._path)!r} is damaged or not a model that llama.cpp reads: {what}. Get the file again",
+            path=self._path,
+        )
+
+    def _need(self, count: int, what: str) -> None:
+        left = self._size - self._at
+        if count > left:
+            self._fail(f"truncated: {what} takes {count:,} bytes and {left:,} are left of {self._size:,}")
+
+    def _take(self, count: int, what: str) -> bytes:
+        self._need(count, what)
+        data = self._file.read(count)
+        if len(data) != count:
+            self._fail(f"truncated while it was read, in {what}")
+        self._at += count
+        return data
+
+    def _skip(self, count: int, what: str) -> None:
+        self._need(count, what)
+        self._file.seek(count, io.SEEK_CUR)
+        self._at += count
+
+    def _unpack(self, code: str, what: str) -> int | float | bool:
+        value: int | float | bool = struct.unpack("<" + code, self._take(struct.calcsize("<" + code), what))[0]
+        return value
+
+    def _integer(self, code: str, what: str) -> int:
+        return int(self._unpack(code, what))
+
+    def _string(self, limit: int, what: str) -> str:
+        length = self._integer("Q", what)
+        if length > limit:
+            self._fail(f"{what} has {length:,} bytes, more than {limit:,}")
+        return self._take(length, what).decode("utf-8", "replace")
+
+    # Parts
+
+    def _read_start(self) -> tuple[int, int, int]:
+        magic = self._file.peek(16)[:16] if isinstance(self._file, io.BufferedReader) else b""
+        if not self._size:
+            raise ModelLoadError(f"{str(self._path)!r} is empty. Get the file again", path=self._path)
+        if magic[:4] != b"GGUF":
+            known = next((text for pattern, text in _LOOKS_LIKE if pattern.match(magic)), "no GGUF file")
+            raise ModelLoadError(f"{str(self._path)!r} is {known}", path=self._path)
+        self._take(4, "the magic number")
+        version = self._integer("I", "the version")
+        if version & 0xFFFF == 0:
+            self._fail("it is big-endian; convert it for this machine")
+        if version not in (2, 3):
+            self._fail(f"GGUF version {version}; versions 2 and 3 are read")
+        n_tensors, n_keys = self._integer("Q", "the tensor count"), self._integer("Q", "the key count")
+        if n_tensors > _MAX_TENSORS or n_keys > _MAX_KEYS:
+            self._fail(
+                f"{n_tensors:,} tensors and {n_keys:,} keys; at most {_MAX_TENSORS:,} and {_MAX_KEYS:,} are read"
+            )
+        self._need(n_keys * 13 + n_tensors * 32, "the header")
+        return version, n_tensors, n_keys
+
+    def _read_pair(self, seen: set[str]) -> tuple[str, Value]:
+        key = self._string(_MAX_KEY_BYTES, "a key")
+        if not key or key in seen:
+            self._fail(f"the key {key!r} is empty or there twice")
+        seen.add(key)
+        kind = self._integer("I", key)
+        if kind == _STRING:
+            return key, self._string(_MAX_STRING_BYTES, key)
+        if kind == _ARRAY:
+            return key, self._read_array(key)
+        if kind not in _SCALARS:
+            self._fail(f"{key} has the unknown type {kind}")
+        if kind == 7:  # a bool of another byte than 0 and 1 is undefined in C++
+            return key, self._integer("B", key) != 0
+        return key, self._unpack(_SCALARS[kind], key)
+
+    def _read_array(self, key: str) -> GGUFArray:
+        kind, length = self._integer("I", key), self._integer("Q", key)
+        array = GGUFArray(kind, length, self._at)
+        if length > _MAX_ITEMS:
+            self._fail(f"{key} has {length:,} items, more than {_MAX_ITEMS:,}")
+        if kind in _SCALARS:
+            self._skip(length * struct.calcsize("<" + _SCALARS[kind]), key)
+        elif kind == _STRING:
+            self._need(length * 8, key)
+            for _ in range(length):
+                size = self._integer("Q", key)
+                if size > _MAX_KEY_BYTES:
+                    self._fail(f"an item of {key} has {size:,} bytes, more than {_MAX_KEY_BYTES:,}")
+                self._skip(size, key)
+        else:
+            self._fail(f"{key} is an array of the unknown type {kind}")
+        return array
+
+    def _read_tensor(self) -> _Tensor:
+        name = self._string(_MAX_KEY_BYTES, "a tensor's name")
+        if not 0 < len(name.encode()) < 64:
+            self._fail(f"the tensor name {name!r:.80} has not 1 to 63 bytes")
+        n_dims = self._integer("I", name)
+        if not 1 <= n_dims <= 4:
+            self._fail(f"{name} has {n_dims} dimensions, not 1 to 4")
+        shape = tuple(self._integer("Q", name) for _ in range(n_dims))
+        kind = self._integer("I", name)
+        if kind not in TENSOR_TYPES:
+            self._fail(f"{name} has the unknown type {kind}")
+        type_name, block, block_bytes = TENSOR_TYPES[kind]
+        if min(shape) < 1 or _product(shape) >= 2**62:
+            self._fail(f"{name} has the impossible shape {shape}")
+        if shape[0] % block:
+            self._fail(f"{name} has rows of {shape[0]} weights, no multiple of {type_name}'s block of {block}")
+        size_bytes = _product(shape) // block * block_bytes
+        return _Tensor(name, shape, type_name, size_bytes, self._integer("Q", name))
+
+    # Checks
+
+    def _check_layout(self, tensors: list[_Tensor], alignment: int) -> None:
+        names = {tensor.name for tensor in tensors}
+        if len(names) != len(tensors):
+            self._fail("two tensors have the same name")
+        expected = 0
+        for tensor in tensors:
+            if tensor.offset != expected:
+                self._fail(
+                    f"{tensor.name} is at offset {tensor.offset:,}, not at {expected:,}, where the one before it ends"
+                )
+            expected += _padded(tensor.size_bytes, alignment)
+        end = _padded(self._at, alignment) + expected
+        # The padding after the last tensor may be missing: llama.cpp reads none of it.
+        needed = end - (expected and _padded(tensors[-1].size_bytes, alignment) - tensors[-1].size_bytes)
+        if tensors and needed > self._size:
+            self._fail(f"truncated: {self._size:,} of {needed:,} bytes, {needed - self._size:,} are missing")
+
+    def _check_meaning(self, info: GGUFInfo) -> None:
+        """Bounds that llama.cpp asserts, or divides by."""
+        architecture = info.metadata.get("general.architecture")
+        if not isinstance(architecture, str) or not re.fullmatch(r"[\w.-]{1,64}", architecture):
+            self._fail(f"general.architecture is {architecture!r:.80}, not a name")
+        for key, low, high in (
+            ("block_count", 1, _MAX_BLOCKS),
+            ("context_length", 1, _MAX_N_CTX),
+            ("embedding_length", 1, _MAX_WIDTH),
+            ("feed_forward_length", 0, 2**24),
+            ("attention.head_count", 1, 4096),
+            ("attention.head_count_kv", 0, 4096),
+            ("attention.key_length", 1, 2**16),
+            ("attention.value_length", 1, 2**16),
+            ("rope.dimension_count", 0, 2**16),
+            ("expert_count", 0, 4096),
+            ("expert_used_count", 0, 4096),
+            ("vocab_size", 1, _MAX_ITEMS),
+        ):
+            value = info.metadata.get(f"{architecture}.{key}")
+            if value is None or isinstance(value, GGUFArray):  # arrays hold one value a layer
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                self._fail(f"{architecture}.{key} is {value!r:.80}, not from {low} to {high:,}")
+        heads, kv_heads = info.number("attention.head_count"), info.number("attention.head_count_kv")
+        if heads and kv_heads and (kv_heads > heads or heads % kv_heads):
+            self._fail(f"{kv_heads} key-value heads do not divide {heads} heads")
+        self._check_vocabulary(info.metadata)
+        self._check_splits(info.metadata)
+
+    def _check_vocabulary(self, metadata: Mapping[str, Value]) -> None:
+        model = metadata.get("tokenizer.ggml.model")
+        if model is not None and model not in _TOKENIZERS:
+            self._fail(f"tokenizer.ggml.model is {model!r:.80}; known are {', '.join(sorted(_TOKENIZERS))}")
+        tokens = metadata.get("tokenizer.ggml.tokens")
+        if tokens is None:
+            if model not in (None, "no_vocab", "none"):
+                self._fail("it has a tokenizer and no tokens")
+            return
+        if not isinstance(tokens, GGUFArray) or tokens.item_type != _STRING or not tokens.length:
+            self._fail("tokenizer.ggml.tokens is not a list of strings")
+        for key, kinds in (("token_type", {4, 5}), ("scores", {6})):
+            array = metadata.get(f"tokenizer.ggml.{key}")
+            if array is not None and (
+                not isinstance(array, GGUFArray) or array.item_type not in kinds or array.length < tokens.length
+            ):
+                self._fail(f"tokenizer.ggml.{key} does not hold one number for each of the {tokens.length:,} tokens")
+        merges = metadata.get("tokenizer.ggml.merges")
+        if merges is not None and not (isinstance(merges, GGUFArray) and merges.item_type == _STRING):
+            self._fail("tokenizer.ggml.merges is not a list of strings")
+        for key, value in metadata.items():
+            if not (key.startswith("tokenizer.ggml.") and key.endswith("_token_id")):
+                continue
+            is_none = value in (-1, 2**32 - 1)  # all bits set
+            if not isinstance(value, int) or not (0 <= value < tokens.length or is_none):
+                self._fail(f"{key} is {value!r:.80}, and there are {tokens.length:,} tokens")
+
+    def _check_splits(self, metadata: Mapping[str, Value]) -> None:
+        count = metadata.get("split.count")
+        if not isinstance(count, int) or count <= 1:
+            return
+        found = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", self._path.name)
+        if found is None:
+            self._fail(f"it is one of {count} parts, and its name does not end in -00001-of-{count:05}.gguf")
+        parts = [self._path.with_name(f"{found[1]}-{part:05}-of-{found[3]}.gguf") for part in range(1, count + 1)]
+        missing = [part.name for part in parts if not part.exists()]
+        if missing:
+            self._fail(f"of its {count} parts these are not beside it: {', '.join(missing)[:400]}")
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result
+
+
+def _padded(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
+
+
+def _count(names: Iterator[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
