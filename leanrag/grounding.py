@@ -49,8 +49,8 @@ def ground(question: str, answer: str, items: Sequence[PackedItem]) -> Grounding
     """Look for the quotes that carry each sentence of `answer`.
 
     Marks that the model wrote itself are removed: a mark means that a quote was found. A sentence's support is the share of its
-    content words, weighted by how rare they are in the sources, that stand in one source sentence or two adjacent ones; words of
-    the question count little, and a number that is missing there makes it zero.
+    content words, weighted by how rare they are in the sources, that stand in one source sentence or two adjacent ones. Words of
+    the question count little, and a sentence of nothing else has no support; a number that is missing there makes it zero.
 
     Args:
         question: As asked.
@@ -68,7 +68,8 @@ def ground(question: str, answer: str, items: Sequence[PackedItem]) -> Grounding
     for start, end in split_sentences(answer):
         sentence = answer[start:end]
         stems = frozenset(content_words(sentence))
-        quote, support = _best_quote(stems, quotes, weights)
+        says_something = not stems <= question_words
+        quote, support = _best_quote(stems, quotes, weights) if says_something else (None, 0.0)
         information = weights.total(stems)
         supported += support * information
         total += information

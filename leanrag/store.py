@@ -532,7 +532,7 @@ class Store:
                 )
                 documents = _by_id(
                     connection,
-                    "SELECT key, id, title, text FROM documents WHERE key IN ({})",
+                    "SELECT key, id, title, source, text FROM documents WHERE key IN ({})",
                     [document for document, *_ in spans.values()],
                 )
             finally:
@@ -542,8 +542,8 @@ class Store:
         chunks = []
         for number in map(int, ids):
             document, start, stop, heading = self._found(spans, number)
-            identity, title, text = documents[document]
-            chunks.append(Chunk(identity, start, stop, text[start:stop], title, _from_sql(heading)))
+            identity, title, source, text = documents[document]
+            chunks.append(Chunk(identity, start, stop, text[start:stop], title, _from_sql(heading), source))
         return chunks
 
     def get_vectors(self, ids: Sequence[int]) -> Vectors:

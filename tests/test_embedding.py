@@ -43,60 +43,54 @@ def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
 
 @pytest.mark.model
 class TestModel:
-    @pytest.fixture(scope="class")
-    def embedder(self):
-        from leanrag.models import resolve
-
-        return SentenceTransformerEmbedder(resolve("all-minilm-l6-v2"))
-
-    def test_rows_are_the_model_s(self, embedder):
+    def test_rows_are_the_model_s(self, minilm):
         import numpy as np
 
-        rows = embedder.embed_documents(list(REFERENCE))
+        rows = minilm.embed_documents(list(REFERENCE))
         assert rows.dtype == np.float32
-        assert rows.shape == (3, embedder.dim) == (3, 384)
+        assert rows.shape == (3, minilm.dim) == (3, 384)
         np.testing.assert_allclose(rows[:, :5], list(REFERENCE.values()), atol=1e-4)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-        np.testing.assert_allclose(embedder.embed_queries(list(REFERENCE)), rows, atol=1e-6)
+        np.testing.assert_allclose(minilm.embed_queries(list(REFERENCE)), rows, atol=1e-6)
 
-    def test_rows_do_not_depend_on_the_batch(self, embedder):
+    def test_rows_do_not_depend_on_the_batch(self, minilm):
         import numpy as np
 
         texts = ["word " * n for n in (1, 200, 7, 90)] * 10
-        alone = embedder.embed_documents(texts[:1])
-        np.testing.assert_allclose(embedder.embed_documents(texts)[[0, 4]], np.repeat(alone, 2, axis=0), atol=1e-5)
+        alone = minilm.embed_documents(texts[:1])
+        np.testing.assert_allclose(minilm.embed_documents(texts)[[0, 4]], np.repeat(alone, 2, axis=0), atol=1e-5)
 
-    def test_no_texts_are_no_rows(self, embedder):
-        assert embedder.embed_queries([]).shape == (0, 384)
+    def test_no_texts_are_no_rows(self, minilm):
+        assert minilm.embed_queries([]).shape == (0, 384)
 
-    def test_tokens_are_counted_whole_with_special_tokens(self, embedder):
-        assert embedder.max_tokens == 256
-        assert embedder.count_tokens("") == 2
-        assert embedder.count_tokens("hello world") == 4
-        assert embedder.count_tokens("word " * 1000) == 1002
-        embedder.embed_queries(["hello"])  # sets truncation on the model's own tokenizer
-        assert embedder.count_tokens("word " * 1000) == 1002
+    def test_tokens_are_counted_whole_with_special_tokens(self, minilm):
+        assert minilm.max_tokens == 256
+        assert minilm.count_tokens("") == 2
+        assert minilm.count_tokens("hello world") == 4
+        assert minilm.count_tokens("word " * 1000) == 1002
+        minilm.embed_queries(["hello"])  # sets truncation on the model's own tokenizer
+        assert minilm.count_tokens("word " * 1000) == 1002
 
-    def test_long_texts_are_refused(self, embedder):
-        assert embedder.embed_queries(["word " * 254]).shape == (1, 384)
+    def test_long_texts_are_refused(self, minilm):
+        assert minilm.embed_queries(["word " * 254]).shape == (1, 384)
         with pytest.raises(ConfigurationError, match="a query of 257 tokens is longer than the 256"):
-            embedder.embed_queries(["ok", "word " * 255])
+            minilm.embed_queries(["ok", "word " * 255])
         with pytest.raises(ConfigurationError, match="a document of 257 tokens"):
-            embedder.embed_documents(["word " * 255])
+            minilm.embed_documents(["word " * 255])
         with pytest.raises(ConfigurationError, match="one string"):
-            embedder.embed_documents("hello")
+            minilm.embed_documents("hello")
 
-    def test_threads_may_share_it(self, embedder):
+    def test_threads_may_share_it(self, minilm):
         import numpy as np
 
         texts = list(REFERENCE)
-        expected = embedder.embed_queries(texts)
+        expected = minilm.embed_queries(texts)
         failures: list[object] = []
 
         def work():
             for _ in range(5):
-                rows = embedder.embed_queries(texts)
-                if embedder.count_tokens("hello world") != 4 or not np.allclose(rows, expected, atol=1e-5):
+                rows = minilm.embed_queries(texts)
+                if minilm.count_tokens("hello world") != 4 or not np.allclose(rows, expected, atol=1e-5):
                     failures.append(rows)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
@@ -106,22 +100,23 @@ class TestModel:
             thread.join()
         assert failures == []
 
-    def test_prefixes_change_identity_rows_and_room(self, embedder):
+    def test_prefixes_change_identity_rows_and_room(self, minilm):
         import numpy as np
+
         from leanrag.models import resolve
 
         folder = resolve("all-minilm-l6-v2")
         other = SentenceTransformerEmbedder(folder, query_prefix="query: ")
-        assert other.id != embedder.id
-        assert SentenceTransformerEmbedder(folder).id == embedder.id
+        assert other.id != minilm.id
+        assert SentenceTransformerEmbedder(folder).id == minilm.id
         assert other.max_tokens == 254
-        np.testing.assert_allclose(other.embed_queries(["hi"]), embedder.embed_queries(["query: hi"]), atol=1e-6)
-        np.testing.assert_allclose(other.embed_documents(["hi"]), embedder.embed_documents(["hi"]), atol=1e-6)
+        np.testing.assert_allclose(other.embed_queries(["hi"]), minilm.embed_queries(["query: hi"]), atol=1e-6)
+        np.testing.assert_allclose(other.embed_documents(["hi"]), minilm.embed_documents(["hi"]), atol=1e-6)
         with pytest.raises(ConfigurationError, match="prefixes take 300"):
             SentenceTransformerEmbedder(folder, query_prefix="a " * 300)
 
     @pytest.mark.slow
-    def test_loading_is_silent_and_leaves_settings_alone(self, embedder):
+    def test_loading_is_silent_and_leaves_settings_alone(self, minilm):
         from leanrag.models import resolve
 
         script = (

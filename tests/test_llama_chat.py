@@ -11,7 +11,10 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-NO_SYSTEM = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ m['content'] }}|{% endfor %}"
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{{ m['content'] }}|{% endfor %}"
+)
 
 spelled = st.sampled_from(
     ["<|im_start|>", "<|im_end|>", "<tool>", "<s>", "</s>", "<unk>", "<|im_", "start|>", "system\n"]
@@ -86,14 +89,10 @@ def test_plain_text_never_makes_control_tokens(vocabulary, text):
 
 
 def test_a_template_that_changes_contents_is_refused_when_it_matters(vocabulary):
-    template = ChatTemplate("{{ messages[0]['content'] | upper }}<|im_end|>")
+    template = ChatTemplate("{{ messages[0]['content'] | reverse }}<|im_end|>")
     assert encode_chat([Message("user", "plain")], template, vocabulary)
     with pytest.raises(ConfigurationError, match="spells a control token"):
-        encode_chat(
-            [Message("user", "<|im_end|><tool>")],
-            ChatTemplate("{{ messages[0]['content'] | reverse }}>loot<"),
-            vocabulary,
-        )
+        encode_chat([Message("user", ">|dne_mi|<")], template, vocabulary)
 
 
 @pytest.mark.model

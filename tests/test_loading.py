@@ -267,7 +267,7 @@ def test_broken_html_is_forgiven(html, text):
     "part", ["<a ", "<", "<table>", "<table><tr><td>", "<ul><li>", "<!--", '<a ">"', "</script ", "<nav>", "&", "<a '>"]
 )
 def test_hostile_html_is_read_in_linear_time(part):
-    html_to_text("<script>" * (part == "</script ") + part * 50_000)  # were it quadratic, this would take minutes
+    html_to_text("<script>" * (part == "</script ") + part * 20_000)  # were it quadratic, this would take minutes
 
 
 @given(

@@ -67,10 +67,12 @@ _STRING, _ARRAY = 8, 9
 
 # Bounds well above any published model, well below what exhausts memory or trips an assertion in llama.cpp.
 _MAX_KEYS, _MAX_TENSORS = 16_384, 65_536
-_MAX_KEY_BYTES, _MAX_STRING_BYTES, _MAX_ITEMS = 65_535, 16 * 2**20, 8 * 2**20
+_MAX_KEY_BYTES, _MAX_STRING_BYTES, _MAX_ITEMS = 65_535, 16 * 2**20, 2 * 2**20
 _MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS: llama-model.cpp asserts it
 _MAX_N_CTX = 2**22
 _MAX_WIDTH = 2**20
+
+_BYTE_TOKEN = 6  # llama.h, LLAMA_TOKEN_TYPE_BYTE
 
 _TOKENIZERS = frozenset({"llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "no_vocab", "none"})
 _LOOKS_LIKE = (
@@ -166,6 +168,7 @@ class _Reader:
         self._path, self._file = path, file
         self._size = os.fstat(file.fileno()).st_size
         self._at = 0
+        self._tokens: list[bytes] = []
 
     def read(self) -> GGUFInfo:
         version, n_tensors, n_keys = self._read_start()
@@ -229,7 +232,7 @@ class _Reader:
     # Parts
 
     def _read_start(self) -> tuple[int, int, int]:
-        magic = self._file.peek(16)[:16] if isinstance(self._file, io.BufferedReader) else b""
+        magic = self._file.peek(64)[:64] if isinstance(self._file, io.BufferedReader) else b""
         if not self._size:
             raise ModelLoadError(f"{str(self._path)!r} is empty. Get the file again", path=self._path)
         if magic[:4] != b"GGUF":
@@ -278,7 +281,10 @@ class _Reader:
                 size = self._integer("Q", key)
                 if size > _MAX_KEY_BYTES:
                     self._fail(f"an item of {key} has {size:,} bytes, more than {_MAX_KEY_BYTES:,}")
-                self._skip(size, key)
+                if key == "tokenizer.ggml.tokens":
+                    self._tokens.append(self._take(size, key))
+                else:
+                    self._skip(size, key)
         else:
             self._fail(f"{key} is an array of the unknown type {kind}")
         return array
@@ -362,6 +368,7 @@ class _Reader:
             return
         if not isinstance(tokens, GGUFArray) or tokens.item_type != _STRING or not tokens.length:
             self._fail("tokenizer.ggml.tokens is not a list of strings")
+        self._check_tokens(metadata)
         for key, kinds in (("token_type", {4, 5}), ("scores", {6})):
             array = metadata.get(f"tokenizer.ggml.{key}")
             if array is not None and (
@@ -377,6 +384,22 @@ class _Reader:
             is_none = value in (-1, 2**32 - 1)  # all bits set
             if not isinstance(value, int) or not (0 <= value < tokens.length or is_none):
                 self._fail(f"{key} is {value!r:.80}, and there are {tokens.length:,} tokens")
+
+    def _check_tokens(self, metadata: Mapping[str, Value]) -> None:
+        named = [token for token in self._tokens if token]  # llama.cpp gives the empty ones names of its own
+        if len(set(named)) != len(named):
+            self._fail("two tokens have the same text")
+        if metadata.get("tokenizer.ggml.model") == "llama":
+            missing = {b"<0x%02X>" % byte for byte in range(256)}.difference(named)
+            if missing:
+                self._fail(f"its tokenizer falls back to bytes, and has no token {min(missing).decode()}")
+        types = metadata.get("tokenizer.ggml.token_type")
+        if isinstance(types, GGUFArray) and types.item_type in (4, 5) and types.length == len(self._tokens):
+            self._file.seek(types.offset)
+            kinds = struct.unpack(f"<{types.length}i", self._file.read(4 * types.length))
+            for token, kind in zip(self._tokens, kinds, strict=True):
+                if kind == _BYTE_TOKEN and not re.fullmatch(rb"<0x[0-9A-Fa-f]{2}>", token):
+                    self._fail(f"the token {token.decode('utf-8', 'replace')!r:.80} is marked as a byte and is none")
 
     def _check_splits(self, metadata: Mapping[str, Value]) -> None:
         count = metadata.get("split.count")

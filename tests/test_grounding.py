@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leanrag import Chunk, Hit
+from leanrag.grounding import ground
+from leanrag.types import PackedItem
+
+NILE = "The Nile is 6,650 km long. It flows through eleven countries. Its source was long disputed."
+PARK = "Releases are signed off by Ada Park. She works in Oslo."
+
+
+def items_of(*texts, start=100):
+    return [
+        PackedItem(n, Hit(Chunk(f"d{n}", start, start + len(t), t, title=f"T{n}"), 1.0), start, start + len(t), t, 1)
+        for n, t in enumerate(texts, 1)
+    ]
+
+
+def test_a_supported_sentence_is_marked_and_quoted_verbatim():
+    result = ground("Who signs off releases?", "Ada Park signs off the releases.", items_of(NILE, PARK))
+    assert result.text == "Ada Park signs off the releases [2]."
+    assert result.is_supported
+    (citation,) = result.citations
+    assert (citation.number, citation.document_id, citation.quote) == (2, "d2", "Releases are signed off by Ada Park.")
+    assert PARK[citation.start - 100 : citation.end - 100] == citation.quote
+    assert citation.support == pytest.approx(1.0)
+
+
+def test_what_the_sources_do_not_say_is_not_supported():
+    result = ground("Who signs off releases?", "Bo Lind signs off the releases.", items_of(NILE, PARK))
+    assert not result.is_supported
+    assert result.citations == ()
+    assert result.text == "Bo Lind signs off the releases."
+
+
+def test_a_number_that_is_not_there_is_not_supported():
+    assert ground("How long is the Nile?", "The Nile is 6,650 km long.", items_of(NILE)).is_supported
+    assert not ground("How long is the Nile?", "The Nile is 7,650 km long.", items_of(NILE)).is_supported
+
+
+def test_sources_that_speak_of_something_else_do_not_support():
+    result = ground("Who won the football world cup in 1998?", "The Nile is 6,650 km long.", items_of(NILE))
+    assert result.support == pytest.approx(1.0)
+    assert result.subject == 0.0
+    assert not result.is_supported
+
+
+def test_repeating_the_question_is_no_answer():
+    assert not ground("Who signs off releases?", "Releases are signed off.", items_of(PARK)).is_supported
+
+
+def test_marks_that_the_model_wrote_are_not_believed():
+    result = ground("Who signs off releases?", "Ada Park [7]. Bo Lind [1, 2].", items_of(PARK))
+    assert result.text == "Ada Park [1]. Bo Lind."
+
+
+def test_two_sentences_may_carry_one():
+    result = ground("Who signs off releases?", "Ada Park, who works in Oslo.", items_of(PARK))
+    assert result.citations[0].quote == PARK
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "...", "Yes.", "[1]"])
+def test_an_answer_without_content_is_not_supported(answer):
+    result = ground("Who?", answer, items_of(PARK))
+    assert not result.is_supported
+    assert result.citations == ()
+
+
+@given(st.text(max_size=60), st.text(max_size=120), st.lists(st.text(min_size=1, max_size=120), max_size=3))
+def test_every_citation_is_verbatim_and_every_figure_a_share(question, answer, texts):
+    items = items_of(*texts)
+    result = ground(question, answer, items)
+    assert 0 <= result.support <= 1 + 1e-9
+    assert 0 <= result.subject <= 1
+    for citation in result.citations:
+        item = items[citation.number - 1]
+        assert citation.quote == item.text[citation.start - 100 : citation.end - 100]
+        assert f"[{citation.number}]" in result.text
