@@ -126,7 +126,7 @@ def finish(
     models: Mapping[str, str | os.PathLike[str]] | None = None,
     is_quick: bool = False,
 ) -> None:
-    """Print the figures as one JSON line, the last one, and write the same to `json_path`.
+    """Print the figures as one JSON line, the last one, and write the same to `json_path`; "about" says what was measured.
 
     Args:
         figures: By name; `n`, the number of questions, must be among them.
@@ -136,8 +136,7 @@ def finish(
     """
     if "n" not in figures:
         raise ValueError("`figures` must hold 'n', the number of questions")
-    report = {
-        "figures": {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()},
+    about = {
         "quick": is_quick,
         "models": {name: file_hash(path) for name, path in (models or {}).items()},
         "machine": {
@@ -150,7 +149,8 @@ def finish(
         "versions": {package: _version(package) for package in _PACKAGES},
         "commit": _commit(),
     }
-    line = json.dumps(report, sort_keys=True)
+    rounded = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
+    line = json.dumps({**rounded, "about": about})
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(line + "\n", encoding="utf-8")
