@@ -1,0 +1,87 @@
+"""Write the tables of the README from `benchmarks/results`; with `--check`, fail when they are stale.
+
+python -m benchmarks.tables [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HOME = Path(__file__).parent
+README = HOME.parent / "README.md"
+MARKS = re.compile(r"(<!-- tables: [^\n]*-->\n).*?(<!-- end of tables -->)", re.DOTALL)
+
+
+def load(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((HOME / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return result
+
+
+def origin(name: str, result: dict[str, Any]) -> str:
+    about = result["about"]
+    machine = about["machine"]
+    return f"`python -m benchmarks.{name}`, commit {about['commit']}, {machine['cpu']}, {machine['threads']} cores"
+
+
+def retrieval() -> str:
+    figures = load("retrieval")
+    rows = [
+        f"Recall of the passage that a question was asked about ({origin('retrieval', figures)}):",
+        "",
+        "| recall@ | " + " | ".join(f"{label} {k}" for label in ("SQuAD", "NQ") for k in (1, 3, 5, 10)) + " |",
+        "|---|" + "---|" * 8,
+    ]
+    for side, label in (("dense", "dense"), ("bm25", "BM25"), ("rrf", "equal rank fusion"), ("hybrid", "**hybrid**")):
+        cells = [f"{figures[f'{name}_{side}_recall@{k}']:.3f}" for name in ("squad", "nq") for k in (1, 3, 5, 10)]
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+    count = f"{figures['squad_n']} questions over {figures['squad_passages']} passages (SQuAD), "
+    return "\n".join([*rows, "", f"{count}{figures['nq_n']} over {figures['nq_passages']} (NQ)."])
+
+
+def reading() -> str:
+    figures = load("reading")
+    rows = [
+        f"SmolLM2-135M reading the whole top 10, and a context packed to 300 tokens ({origin('reading', figures)}):",
+        "",
+        "| | right (answer contained) full / packed | difference [95 %] | prompt tokens | seconds, packed / full | n |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, label in (("nq", "NQ"), ("squad", "SQuAD")):
+        gain, low, high = (figures[f"{name}_em_gain{end}"] for end in ("", "_low", "_high"))
+        interval = f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+        rows.append(
+            f"| {label} | {figures[f'{name}_em_full']:.2f} / {figures[f'{name}_em_packed']:.2f} | {interval} | "
+            f"{figures[f'{name}_tokens_full']:.0f} / {figures[f'{name}_tokens_packed']:.0f} | "
+            f"{figures[f'{name}_latency_ratio']:.2f} | {figures[f'{name}_n']} |"
+        )
+    return "\n".join(rows)
+
+
+def overhead() -> str:
+    figures = load("overhead")
+    return (
+        f"`import leanrag` takes {figures['import_cpu_s']:.3f} s of CPU more than a bare interpreter; of an `ask`, "
+        f"{figures['ask_overhead_p50_ms']:.1f} ms (median) are leanrag's own, outside model, embedder and index "
+        f"({origin('overhead', figures)})."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when the tables are stale")
+    arguments = parser.parse_args()
+    tables = "\n\n".join(["", retrieval(), reading(), overhead(), ""]).lstrip("\n")
+    before = README.read_text(encoding="utf-8")
+    after = MARKS.sub(lambda found: f"{found[1]}\n{tables}\n{found[2]}".replace("\n\n\n", "\n\n"), before)
+    if arguments.check and before != after:
+        raise SystemExit("the tables of the README are stale: run `python -m benchmarks.tables`")
+    if not arguments.check:
+        README.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

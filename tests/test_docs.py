@@ -1,0 +1,47 @@
+"""The code of README and docs runs, in order, with the real models; links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+def test_code_runs(page, tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "global.md").write_text(
+        "# The global statement\n\nThe global statement declares that names refer to global variables.\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    source = page.read_text(encoding="utf-8")
+    namespace: dict[str, object] = {}
+    for block in BLOCK.finditer(source):
+        line = source[: block.start(1)].count("\n")
+        exec(compile("\n" * line + block[1], str(page), "exec"), namespace)  # the page's own line numbers
+
+
+def test_there_is_code_to_run():
+    assert {page.name for page in WITH_CODE} >= {"README.md", "guide.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_that_a_page_uses_exist(page):
+    import leanrag
+
+    for name in re.findall(r"\bleanrag\.([A-Za-z]\w*)\b", page.read_text(encoding="utf-8")):
+        assert (
+            hasattr(leanrag, name) or (ROOT / "leanrag" / name).is_dir() or (ROOT / "leanrag" / f"{name}.py").exists()
+        ), name

@@ -1,0 +1,329 @@
+"""The main job with stand-ins: budgets hold, receipts add up, bad input is answered."""
+
+import asyncio
+import threading
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import leanrag
+from leanrag import (
+    BudgetError,
+    CancelToken,
+    ConfigurationError,
+    Document,
+    DocumentError,
+    GenerationCancelled,
+    GenerationTimeout,
+    IndexMismatchError,
+    PromptTemplate,
+    StorageError,
+)
+from leanrag.packing import GreedyPacker, TokenBudget
+from leanrag.pipeline import NO_ANSWER, _fit
+from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
+from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.types import Chunk, Hit
+
+PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
+NILE = "The Nile is 6,650 km long. It flows through eleven countries."
+
+
+def open_rag(folder, reply="Releases are signed off by Ada Park.", **options):
+    model = options.pop("model", None) or FakeModel(reply)
+    return leanrag.open(folder, model=model, embedder=options.pop("embedder", None) or HashEmbedder(), **options)
+
+
+@pytest.fixture
+def rag(tmp_path):
+    with open_rag(tmp_path / "kb") as rag:
+        rag.add(
+            Document(PARK, id="park", title="Handbook", metadata={"year": 2026}),
+            Document(NILE, id="nile", title="Rivers", metadata={"year": 2025}),
+        )
+        yield rag
+
+
+# Answers
+
+
+def test_an_answer_has_marks_citations_and_a_receipt(rag):
+    answer = rag.ask("Who signs off the releases?")
+    assert answer.text.startswith("Releases are signed off by Ada Park [")
+    assert answer.is_supported
+    (citation,) = answer.citations
+    document = rag.get_document(citation.document_id)
+    assert document.id == "park"
+    assert citation.quote == document.text[citation.start : citation.end] == "Releases are signed off by Ada Park."
+    assert answer.model == "fake"
+    assert answer.cost is None
+    assert [stage.name for stage in answer.trace] == ["budget", "retrieve", "pack", "prompt", "generate", "ground"]
+    assert answer.seconds == sum(stage.seconds for stage in answer.trace) > 0
+    assert str(answer) == answer.text
+
+
+def test_an_answer_that_the_sources_do_not_carry_is_marked(tmp_path):
+    with open_rag(tmp_path, "Brazil won the cup.") as rag:
+        rag.add_text(PARK)
+        answer = rag.ask("Who won the football cup?")
+    assert not answer.is_supported
+    assert str(answer) == "Brazil won the cup.\n(Not supported by the sources.)"
+
+
+def test_the_prompt_of_an_answer_is_that_of_its_explanation(rag):
+    plan, answer = rag.explain("Who signs off?"), rag.ask("Who signs off?")
+    assert plan.prompt == answer.prompt
+    assert plan.prompt_tokens == answer.usage.prompt_tokens
+    assert plan.packing == answer.packing
+    assert [hit.chunk.document_id for hit in plan.hits] == ["park", "nile"]
+    assert (plan.model, plan.max_tokens) == ("fake", 64)
+
+
+def test_explaining_generates_nothing(tmp_path):
+    model = FakeModel()
+    with open_rag(tmp_path, model=model) as rag:
+        rag.add_text(PARK)
+        rag.explain("Who signs off?")
+    assert model.prompts == []
+
+
+def test_a_stream_is_the_answer_in_pieces(rag):
+    stream = rag.stream("Who signs off the releases?")
+    assert "".join(stream) == "Releases are signed off by Ada Park."
+    assert stream.answer == stream.answer
+    assert stream.answer.citations == rag.ask("Who signs off the releases?").citations
+
+
+def test_asyncio_twins(rag):
+    async def run():
+        answer = await rag.aask("Who signs off the releases?", max_tokens=50)
+        pieces = [piece async for piece in rag.astream("Who signs off the releases?")]
+        return answer, "".join(pieces)
+
+    answer, text = asyncio.run(run())
+    assert answer.citations == rag.ask("Who signs off the releases?").citations
+    assert text == answer.generation.text
+
+
+def test_filters_choose_documents(rag):
+    assert [hit.chunk.document_id for hit in rag.search("Nile", where={"year": 2026})] == ["park"]
+    answer = rag.ask("Nile?", where={"year": 1999})
+    assert (answer.text, answer.model, answer.is_supported, answer.usage.total_tokens) == (NO_ANSWER, None, False, 0)
+    assert str(answer) == NO_ANSWER
+    assert list(rag.stream("Nile?", where={"year": 1999})) == [NO_ANSWER]
+
+
+def test_a_base_model_gets_a_completion_prompt(tmp_path):
+    model = FakeModel("Ada Park\nQuestion: more", is_chat=False)
+    with open_rag(tmp_path, model=model) as rag:
+        rag.add_text(PARK)
+        assert rag.ask("Who signs off the releases?").text == "Ada Park [1]"
+    assert model.prompts[0].startswith(COMPLETION_TEMPLATE.system)
+
+
+def test_a_template_of_ones_own(tmp_path):
+    template = PromptTemplate(system="S", source="<<{text}>>", question="Q={question}")
+    with open_rag(tmp_path, template=template) as rag:
+        rag.add_text(PARK)
+        assert f"<<{PARK}>>Q=Who?" in rag.explain("Who?").prompt
+
+
+# Budgets
+
+MODELS = {
+    (size, is_chat): FakeModel(n_ctx=size, is_chat=is_chat) for size in (64, 200, 1000) for is_chat in (True, False)
+}
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300).filter(str.strip)
+
+
+cases = given(
+    documents=st.lists(texts, max_size=6),
+    question=texts,
+    model=st.sampled_from(sorted(MODELS)).map(MODELS.get),
+    answer=st.integers(1, 80),
+    limit=st.one_of(st.none(), st.integers(1, 400)),
+)
+
+
+def check_window(documents, question, model, answer, limit):
+    """A packed prompt and its reserved answer fit the window, or the error says by how much they do not."""
+    template = CHAT_TEMPLATE if model.is_chat else COMPLETION_TEMPLATE
+    hits = [Hit(Chunk(f"d{i}", 0, len(text), text, title=f"t{i}"), 1 / (i + 1)) for i, text in enumerate(documents)]
+    try:
+        budget = TokenBudget(model.n_ctx, answer, model.count(template.build(question, [])), limit)
+        packing, prompt, tokens = _fit(question, hits, budget, GreedyPacker(), template, model)
+    except BudgetError as error:
+        assert error.needed > error.available
+        return
+    if prompt is None:
+        assert not documents
+        return
+    assert tokens == model.count(prompt)
+    assert tokens + answer <= model.n_ctx
+    assert limit is None or tokens <= budget.fixed + limit
+    generation = model.generate(prompt, max_tokens=answer)  # raises ContextOverflowError when it does not fit
+    assert generation.usage.prompt_tokens == tokens
+    for item in packing.items:
+        assert item.text == item.hit.chunk.text[item.start : item.end]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@cases
+@example(documents=["word " * 50], question="x " * 10, model=MODELS[64, True], answer=1, limit=None)
+def test_no_prompt_exceeds_the_window(documents, question, model, answer, limit):
+    check_window(documents, question, model, answer, limit)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@cases
+def test_no_prompt_of_ten_thousand_exceeds_the_window(documents, question, model, answer, limit):
+    check_window(documents, question, model, answer, limit)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    documents=st.lists(texts, min_size=1, max_size=4),
+    question=texts,
+    answer=st.integers(1, 60),
+    limit=st.integers(1, 200),
+)
+def test_no_prompt_exceeds_the_window_of_a_real_tokenizer(tiny, documents, question, answer, limit):
+    hits = [Hit(Chunk(f"d{i}", 0, len(text), text), 1 / (i + 1)) for i, text in enumerate(documents)]
+    try:
+        budget = TokenBudget(tiny.n_ctx, answer, tiny.count(CHAT_TEMPLATE.build(question, [])), limit)
+        _, prompt, tokens = _fit(question, hits, budget, GreedyPacker(), CHAT_TEMPLATE, tiny)
+    except BudgetError as error:
+        assert error.needed > error.available
+        return
+    assert tiny.generate(prompt, max_tokens=answer).usage.prompt_tokens == tokens <= tiny.n_ctx - answer
+
+
+def test_a_question_longer_than_the_window(rag):
+    with pytest.raises(BudgetError, match="Shorten the question") as caught:
+        rag.ask("why " * 2000)
+    assert caught.value.available == 2048
+
+
+def test_a_budget_too_small_for_one_source(rag):
+    with pytest.raises(BudgetError, match="first sentence of the best one") as caught:
+        rag.ask("Who signs off the releases?", context_tokens=5)
+    assert caught.value.needed > caught.value.available == 5
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question(rag, question):
+    for ask in (rag.ask, rag.search, rag.explain):
+        with pytest.raises(ConfigurationError, match="non-empty text"):
+            ask(question)
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    with open_rag(tmp_path) as rag, pytest.raises(ConfigurationError, match="holds no documents"):
+        rag.ask("anything?")
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"context_tokens": 0}, {"max_tokens": -1}])
+def test_impossible_options(tmp_path, options):
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(options))}` must be at least 1"):
+        open_rag(tmp_path, **options)
+
+
+def test_another_embedder_for_an_existing_folder(tmp_path):
+    with open_rag(tmp_path) as rag:
+        rag.add_text(PARK)
+    with open_rag(tmp_path, embedder=HashEmbedder(dim=32)) as rag:
+        with pytest.raises(IndexMismatchError, match="hash-64"):
+            rag.ask("Who?")
+        with pytest.raises(IndexMismatchError, match="hash-32"):
+            rag.add_text(NILE)
+    with open_rag(tmp_path) as rag:
+        assert rag.ask("Who signs off the releases?").is_supported
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(StorageError):
+        open_rag(tmp_path / "missing", create=False)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_an_unknown_model_and_embedder(tmp_path):
+    with leanrag.open(tmp_path, model="smolm2-135m", embedder=HashEmbedder()) as rag:
+        rag.add_text(PARK)
+        with pytest.raises(ConfigurationError, match="Did you mean 'smollm2-135m'"):
+            rag.ask("Who?")
+
+
+def test_using_a_closed_folder(rag):
+    rag.close()
+    rag.close()
+    with pytest.raises(StorageError, match="closed"):
+        rag.ask("Who?")
+
+
+def test_a_model_that_was_passed_in_stays_open(tmp_path):
+    model = FakeModel("x")
+    with open_rag(tmp_path, model=model):
+        pass
+    assert model.generate("x", max_tokens=1).text == "x"
+
+
+def test_cancelling_and_time_limits(tmp_path):
+    cancel = CancelToken()
+    cancel.cancel()
+    with open_rag(tmp_path, model=FakeModel("a b c d", token_seconds=0.01)) as rag:
+        rag.add_text(PARK)
+        with pytest.raises(GenerationCancelled):
+            rag.ask("Who?", cancel=cancel)
+        with pytest.raises(GenerationTimeout):
+            rag.ask("Who?", timeout_seconds=0.001)
+
+
+# Documents
+
+
+def test_what_is_removed_is_gone(rag):
+    assert rag.remove("park") == 1
+    assert [hit.chunk.document_id for hit in rag.search("Who signs off the releases?")] == ["nile"]
+    with pytest.raises(DocumentError, match="there is no document 'park'"):
+        rag.remove("park")
+
+
+def test_removing_checks_before_it_removes(rag):
+    with pytest.raises(DocumentError):
+        rag.remove("park", "missing")
+    assert {record.id for record in rag.documents()} == {"park", "nile"}
+
+
+def test_another_process_or_handle_sees_what_was_added(tmp_path):
+    with open_rag(tmp_path) as first, open_rag(tmp_path) as second:
+        first.add_text(NILE, id="nile")
+        assert [hit.chunk.document_id for hit in second.search("Nile")] == ["nile"]
+        first.add_text(PARK, id="park")
+        assert {hit.chunk.document_id for hit in second.search("Nile")} == {"nile", "park"}
+        first.remove("nile")
+        assert [hit.chunk.document_id for hit in second.search("Nile")] == ["park"]
+
+
+def test_many_threads_may_ask_and_add(rag):
+    errors = []
+
+    def work(number):
+        try:
+            rag.add_text(f"Fact number {number} is about thing{number}.", id=f"fact{number}")
+            assert any(hit.chunk.document_id == f"fact{number}" for hit in rag.search(f"thing{number}"))
+            assert rag.ask("Who signs off the releases?").is_supported
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(list(rag.documents())) == 10
