@@ -18,8 +18,8 @@ FOLDER = HOME / ".demo"
 MODEL, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
 QUESTIONS = (
     "What does the global statement do?",
-    "What is the difference between break and continue in a loop?",
-    "What does leanrag do when a budget is too small?",
+    "What does the nonlocal statement do?",
+    "What happens when a budget is too small?",
     "Who won the football world cup in 1998?",
 )
 
