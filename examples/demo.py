@@ -19,7 +19,7 @@ MODEL, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
 QUESTIONS = (
     "What does the global statement do?",
     "What does the nonlocal statement do?",
-    "What happens when a budget is too small?",
+    "What does the assert statement do?",
     "Who won the football world cup in 1998?",
 )
 

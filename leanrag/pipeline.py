@@ -530,7 +530,8 @@ def _load_model(model: str | os.PathLike[str] | LanguageModel) -> tuple[Language
     if not isinstance(model, (str, os.PathLike)):
         return model, False
     path = resolve(model)
-    return LlamaCppModel(path, name=model if isinstance(model, str) and not Path(model).exists() else None), True
+    name = model if isinstance(model, str) and not Path(model).exists() else None
+    return LlamaCppModel(path, name=name, no_repeats=True), True
 
 
 def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:

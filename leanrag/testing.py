@@ -167,8 +167,8 @@ class FakeModel:
             )
         self.prompts.append(rendered)
         text = self._reply if isinstance(self._reply, str) else self._reply(rendered)
-        ends = [at for at in (text.find(mark) for mark in stop) if at >= 0]
-        tokens = _TOKEN.findall(text[: min(ends)] if ends else text)
+        ends = [(at + len(mark), at) for mark in stop if (at := text.find(mark)) >= 0]
+        tokens = _TOKEN.findall(text[: min(ends)[1]] if ends else text)
         reason: FinishReason = "length" if len(tokens) > max_tokens else "stop"
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         result = Generation(

@@ -38,7 +38,7 @@ __all__ = [
 
 Scalar = str | int | float | bool | None
 DocumentKind = Literal["text", "markdown", "code"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "repetition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,8 @@ class Generation:
     Attributes:
         text: The completion, up to (not including) a stop string.
         model: Name of the model.
-        finish_reason: "stop" (end token or stop string) or "length" (`max_tokens` reached).
+        finish_reason: "stop" (end token or stop string), "length" (`max_tokens` reached) or "repetition" (it began to say
+            again what it had said, and was stopped).
         usage: Tokens in and out.
         token_ids: Generated tokens, the end token not included; None when the model does not tell.
         logprobs: Natural-log probability of each of `token_ids` under the untempered distribution; None when unknown.

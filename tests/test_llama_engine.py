@@ -161,14 +161,35 @@ def test_a_stop_string_ends_the_text_before_it(tiny):
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
 def test_stop_matching_does_not_depend_on_the_pieces(whole, stops, data):
     match, rest, shown = StopMatcher(stops), whole, ""
-    while rest and not match.found:
+    while rest and match.reason is None:
         cut = data.draw(st.integers(1, len(rest)))
         shown += match(rest[:cut])
         rest = rest[cut:]
-    if not match.found:
+    if match.reason is None:
         shown += match("", final=True)
-    ends = [whole.index(stop) for stop in stops if stop in whole]
-    assert shown == whole[: min(ends)] if ends else shown == whole
+    ends = [(whole.index(stop) + len(stop), whole.index(stop)) for stop in stops if stop in whole]
+    assert match.reason == ("stop" if ends else None)
+    assert shown == (whole[: min(ends)[1]] if ends else whole)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+def test_a_loop_ends_before_it_repeats(size):
+    loop = "The answer to this is:\n\nThat it is not so. "
+    match, shown = StopMatcher(["zebra"], no_repeats=True), ""
+    for at in range(0, 10 * len(loop), size):
+        shown += match((loop * 10)[at : at + size])
+        if match.reason is not None:
+            break
+    if size < 100:  # what came in one piece is passed in one piece
+        assert shown == loop
+    assert match.reason == "repetition"
+
+
+def test_short_lines_and_other_words_are_no_loop():
+    text = "1. Yes.\n2. Yes.\n1. Yes.\nThe answer to this is no.\nThe answer to that is no.\n"
+    match = StopMatcher([], no_repeats=True)
+    assert "".join(match(letter) for letter in text) + match("", final=True) == text
+    assert match.reason is None
 
 
 @given(st.text(max_size=20))

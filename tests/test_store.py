@@ -60,7 +60,10 @@ def test_a_document_comes_back_as_it_was(store, tmp_path):
         "One two. Three.", id="a", title="T", source=str(path), kind="markdown", metadata={"n": 1, "b": True, "x": None}
     )
     written = entry(document, cuts=(9,), root=str(tmp_path))
-    chunks = [written.chunks[0], Chunk("a", 9, 15, "Three.", "T", heading="H > I")]
+    chunks = [
+        Chunk("a", 0, 9, "One two. ", "T", source=str(path)),
+        Chunk("a", 9, 15, "Three.", "T", "H > I", str(path)),
+    ]
     store.put(document, chunks, written.vectors, root=str(tmp_path), file_stat=path.stat())
     assert store.get_document("a") == document
     assert store.get_document("a").metadata["b"] is True

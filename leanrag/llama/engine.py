@@ -12,6 +12,7 @@ import ctypes
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,8 @@ __all__ = ["Completion", "Engine", "EngineSettings", "Request", "StopMatcher"]
 
 logger = logging.getLogger(__name__)
 
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\s*\n\s*")
+_MIN_REPEATED = 12  # characters; shorter lines may well occur twice
 _POLL_SECONDS = 0.2  # how often a waiting caller looks for signals and a dead owner
 
 
@@ -75,23 +78,38 @@ class Completion:
 
 
 class StopMatcher:
-    """Passes text through until the earliest stop string; holds back what may be the beginning of one."""
+    """Passes text through until a stop string is complete; holds back what may be the beginning of one.
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
+    The first stop string to be completed counts, and the longest of those that end together, however the text was cut in pieces.
+
+    Args:
+        stops: The stop strings.
+        no_repeats: Let each sentence and line that was passed become a stop string: small models fall into loops.
+
+    Attributes:
+        reason: Why no more text is passed; None while it is.
+    """
+
+    def __init__(self, stops: Sequence[str], *, no_repeats: bool = False) -> None:
+        self._stops: dict[str, FinishReason] = dict.fromkeys(stops, "stop")
         self._pending = ""
-        self.found = False
+        self._sentence: str | None = "" if no_repeats else None  # the one under way
+        self.reason: FinishReason | None = None
 
     def __call__(self, text: str, *, final: bool = False) -> str:
         """Return the text that is certain to precede any stop string."""
         pending = self._pending + text
-        starts = [at for at in (pending.find(stop) for stop in self._stops) if at >= 0]
-        if starts:
-            self.found, self._pending = True, ""
-            return pending[: min(starts)]
+        ends = [(at + len(stop), at, reason) for stop, reason in self._stops.items() if (at := pending.find(stop)) >= 0]
+        if ends:
+            _, cut, self.reason = min(ends)
+            self._pending = ""
+            return pending[:cut]
         held = 0 if final else max((_overlap(pending, stop) for stop in self._stops), default=0)
         cut = len(pending) - held
         self._pending = pending[cut:]
+        if self._sentence is not None:
+            *passed, self._sentence = _SENTENCE_END.split(self._sentence + pending[:cut])
+            self._stops |= {sentence: "repetition" for sentence in passed if len(sentence) >= _MIN_REPEATED}
         return pending[:cut]
 
 
@@ -108,14 +126,14 @@ class Request:
         tokens: Sequence[int],
         max_tokens: int,
         sampler: Sampler,
-        stops: Sequence[str],
+        match_stop: StopMatcher,
         deadline: float | None,
         on_cancel: Callable[[Request], None],
     ) -> None:
         self.tokens = tokens
         self.max_tokens = max_tokens
         self.sampler = sampler
-        self.stops = stops
+        self.match_stop = match_stop
         self.deadline = deadline
         self.stop_error: type[GenerationError] | None = None  # set once: why the owner must stop
         self._on_cancel = on_cancel
@@ -208,7 +226,7 @@ class Engine:
         tokens: Sequence[int],
         max_tokens: int,
         sampler: Sampler,
-        stops: Sequence[str],
+        match_stop: StopMatcher,
         timeout_seconds: float | None,
     ) -> Request:
         """Queue a request and return it.
@@ -233,7 +251,7 @@ class Engine:
                 model=self._name,
             )
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        request = Request(tokens, max_tokens, sampler, stops, deadline, self._cancel)
+        request = Request(tokens, max_tokens, sampler, match_stop, deadline, self._cancel)
         with self._wake:
             if self._closed:
                 raise self._closed_error()
@@ -373,7 +391,7 @@ class Engine:
         started = time.perf_counter()
         logits = self._prefill(request)
         prefilled = time.perf_counter()
-        decode_text, match_stop = TextDecoder(), StopMatcher(request.stops)
+        decode_text, match_stop = TextDecoder(), request.match_stop
         tokens: list[int] = []
         logprobs: list[float] = []
         text: list[str] = []
@@ -392,13 +410,13 @@ class Engine:
             tokens.append(token)
             logprobs.append(log_softmax_at(logits, token))
             publish(decode_text(self.vocabulary.piece(token)))
-            if match_stop.found:
-                reason = "stop"
+            if match_stop.reason is not None:
+                reason = match_stop.reason
                 break
             if len(tokens) == request.max_tokens:
                 break
             logits = self._decode([token], len(request.tokens) + len(tokens) - 1, request)
-        if not match_stop.found:
+        if match_stop.reason is None:
             publish(decode_text(b"", final=True), final=True)
         return Completion(
             text="".join(text),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from leanrag.errors import ConfigurationError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text
-from leanrag.llama.engine import Completion, Engine, EngineSettings, Request
+from leanrag.llama.engine import Completion, Engine, EngineSettings, Request, StopMatcher
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.library import require_gpu
 from leanrag.llama.sampling import Sampler, SamplingOptions
@@ -34,6 +34,8 @@ class LlamaCppModel:
         n_batch: Most prompt tokens computed at once.
         chat_template: Jinja source in place of the file's own.
         max_queue: Requests that may wait before `QueueFullError`.
+        no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
+            wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
 
     Raises:
         ModelLoadError: The file is missing, truncated, malformed, or refused by llama.cpp.
@@ -55,6 +57,7 @@ class LlamaCppModel:
         n_batch: int = 512,
         chat_template: str | None = None,
         max_queue: int = 64,
+        no_repeats: bool = False,
     ) -> None:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
@@ -68,6 +71,7 @@ class LlamaCppModel:
         if n_gpu_layers < -1:
             raise ConfigurationError(f"`n_gpu_layers` must be -1 (all), 0 (none) or a count, got {n_gpu_layers!r}")
         require_gpu(n_gpu_layers)
+        self._no_repeats = no_repeats
         self._engine = Engine(
             self.path,
             EngineSettings(
@@ -174,7 +178,9 @@ class LlamaCppModel:
             raise ConfigurationError(f"`timeout_seconds` must be greater than 0, got {timeout_seconds!r}")
         sampler = Sampler(SamplingOptions(temperature, top_k, top_p, min_p, seed))
         tokens = self._encode(prompt)
-        request = self._engine.submit(tokens, max_tokens, sampler, stop, timeout_seconds)
+        request = self._engine.submit(
+            tokens, max_tokens, sampler, StopMatcher(stop, no_repeats=self._no_repeats), timeout_seconds
+        )
         if cancel is not None:
             cancel.on_cancel(request.cancel)
         return LlamaCppStream(request, self, len(tokens), sampler.seed)

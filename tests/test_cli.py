@@ -1,0 +1,298 @@
+"""The command: what it prints, in text and in JSON, and the codes it exits with."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import leanrag
+from leanrag import cli
+from leanrag.testing import FakeModel, HashEmbedder
+
+TEXT = "# Releases\n\nAda Park signs off releases. The next one is due in March.\n"
+REPLY = "Ada Park signs off releases."
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in an empty folder with stand-in models; returns (exit code, standard output, standard error)."""
+    opened = leanrag.open
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LEANRAG_FOLDER", raising=False)
+
+    def open_with_stand_ins(path, **settings):
+        settings |= {"model": FakeModel(lambda prompt: replies[0]), "embedder": HashEmbedder(dim=256)}
+        return opened(path, **settings)
+
+    replies = [REPLY]
+    monkeypatch.setattr(leanrag, "open", open_with_stand_ins)
+
+    def run(*arguments, reply=REPLY):
+        replies[0] = reply
+        code = cli.main(arguments)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def filled(run, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "releases.md").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "docs" / "nile.txt").write_text("The Nile is long — très long.\n", encoding="utf-8")
+    assert run("add", "docs", "--set", "team=core", "--set", "year=2026")[0] == cli.OK
+    return run
+
+
+def answer_of(output: str) -> dict:
+    lines = output.splitlines()
+    assert len(lines) == 1  # one JSON value, for scripts that read lines
+    return json.loads(lines[0])
+
+
+# Documents
+
+
+def test_add_reports_and_skips_what_it_knows(run, tmp_path):
+    (tmp_path / "a.md").write_text(TEXT, encoding="utf-8")
+    code, out, err = run("add", "a.md")
+    assert (code, err) == (0, "")
+    assert out.startswith("1 added; 1 chunks in ")
+    code, out, _ = run("add", "a.md", "--json")
+    report = answer_of(out)
+    assert code == 0
+    assert report["unchanged"] == [str(tmp_path / "a.md")]
+    assert report["added"] == []
+
+
+def test_add_goes_on_after_a_bad_file(run, tmp_path):
+    (tmp_path / "good.md").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "bad.txt").write_bytes(b"\x00\x01\x02binary")
+    code, out, _ = run("add", "good.md", "bad.txt")
+    assert code == cli.PARTIAL == 4
+    assert out.splitlines()[0].startswith("1 added, 1 failed;")
+    assert "failed: " in out
+    assert "bad.txt" in out
+    code, out, _ = run("add", "good.md", "bad.txt", "--json")
+    report = answer_of(out)
+    assert code == 4
+    assert [failure["source"] for failure in report["failed"]] == ["bad.txt"]
+    assert "is not a text file" in report["failed"][0]["error"]
+
+
+def test_remove_takes_a_folder_away(filled):
+    assert filled("remove", "docs")[:2] == (0, "removed 2 documents\n")
+    code, _, err = filled("remove", "docs", "--json")
+    assert code == cli.FAILED == 1
+    assert "there is no document 'docs'" in err
+
+
+def test_stats_count(filled, tmp_path):
+    code, out, _ = filled("stats", "--json")
+    stats = answer_of(out)
+    assert code == 0
+    assert (stats["documents"], stats["chunks"]) == (2, 2)
+    assert filled("stats")[1].splitlines()[0].split() == ["documents", "2"]
+
+
+# Questions
+
+
+def test_ask_prints_answer_quote_and_receipt(filled, tmp_path):
+    code, out, _ = filled("ask", "Who signs off releases?")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "Ada Park signs off releases [1]."
+    start = TEXT.index("Ada")
+    assert lines[2] == '[1] "Ada Park signs off releases."'
+    assert lines[3] == f"    {tmp_path / 'docs' / 'releases.md'} [{start}:{start + 28}]"
+    assert lines[-1].startswith("fake: ")
+    assert " tokens, " in lines[-1]
+
+
+def test_ask_as_json_is_the_whole_answer(filled):
+    code, out, _ = filled("ask", "Who signs off releases?", "--json")
+    answer = answer_of(out)
+    assert code == 0
+    assert answer["text"] == "Ada Park signs off releases [1]."
+    assert answer["is_supported"] is True
+    assert answer["citations"][0]["quote"] == "Ada Park signs off releases."
+    assert answer["usage"]["completion_tokens"] > 0
+    assert [stage["name"] for stage in answer["trace"]] == [
+        "budget",
+        "retrieve",
+        "pack",
+        "prompt",
+        "generate",
+        "ground",
+    ]
+
+
+def test_an_unsupported_answer_has_its_own_code(filled):
+    code, out, _ = filled("ask", "Who signs off releases?", reply="Zebras graze in Mongolia.")
+    assert code == cli.UNSUPPORTED == 3
+    assert "(Not supported by the sources.)" in out
+    assert filled("ask", "Who signs off releases?", "--where", "team=other")[0] == 3  # nothing found
+
+
+def test_search_lists_hits(filled):
+    code, out, _ = filled("search", "releases", "-k", "1")
+    assert code == 0
+    assert out.startswith("1. releases.md [")
+    assert "Ada Park signs off releases." in out
+    (hit,) = answer_of(filled("search", "releases", "-k", "1", "--json")[1])
+    assert hit["chunk"]["title"] == "releases.md"
+    code, out, _ = filled("search", "releases", "--where", "year=1999")
+    assert (code, out) == (3, "nothing was found\n")
+
+
+def test_metadata_keeps_its_type(filled):
+    assert filled("search", "releases", "--where", "year=2026")[0] == 0
+    assert filled("search", "releases", "--where", 'year="2026"')[0] == 3  # a text is not a number
+    code, _, err = filled("search", "releases", "--where", "year")
+    assert code == cli.USAGE == 2
+    assert "KEY=VALUE, got 'year'" in err
+
+
+def test_explain_shows_the_prompt_and_sends_nothing(filled):
+    code, out, _ = filled("explain", "Who signs off releases?", "--context-tokens", "100")
+    assert code == 0
+    assert "model   fake, window" in out
+    assert "[1] kept" in out
+    assert "question: Who signs off releases?" in out
+    plan = answer_of(filled("explain", "Who signs off releases?", "--json")[1])
+    assert plan["prompt_tokens"] + plan["max_tokens"] <= plan["n_ctx"]
+    code, out, _ = filled("explain", "Who?", "--where", "team=other")
+    assert "nothing was found: no model would be asked" in out
+
+
+# Models and the machine
+
+
+def test_pull_and_list(run, tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    monkeypatch.setattr(leanrag.models, "pull", lambda name, **options: path)
+    code, out, _ = run("pull", "smollm2-135m")
+    assert (code, out) == (0, f"smollm2-135m: Apache-2.0, 98 MB\n  {path}\n")
+    assert answer_of(run("pull", "smollm2-135m", "--json")[1]) == {"smollm2-135m": str(path)}
+    monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "empty"))
+    code, out, _ = run("list")
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["NAME", "KIND", "MB", "LICENCE", "PATH"]
+    assert rows[1] == ["smollm2-135m", "gguf", "98", "Apache-2.0", "not", "pulled"]
+    assert answer_of(run("list", "--json")[1])[0]["spec"]["name"] == "smollm2-135m"
+
+
+def test_the_terms_are_shown_before_a_pull_and_must_be_accepted(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "empty"))
+    code, out, err = run("pull", "gemma3-270m")
+    assert code == 2
+    assert "Gemma Terms of Use" in out
+    assert "--accept-terms" in err
+    assert not (tmp_path / "empty").exists()
+
+
+def test_doctor_prints_sections(run):
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert [line for line in out.splitlines() if line and not line.startswith(" ")][:4] == [
+        "Versions",
+        "llama.cpp",
+        "Threads",
+        "Models",
+    ]
+    assert set(answer_of(run("doctor", "--json")[1])) == {"sections", "advice"}
+
+
+# What goes wrong
+
+
+def test_a_folder_that_is_not_there_is_not_made_by_a_question(run, tmp_path):
+    code, out, err = run("ask", "Who?", "--folder", "nowhere")
+    assert (code, out) == (1, "")
+    assert err.startswith("leanrag: ")
+    assert "nowhere" in err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_errors_are_json_too(run):
+    code, out, err = run("ask", "Who?", "--folder", "nowhere", "--json")
+    error = answer_of(out)
+    assert code == 1
+    assert error["error"] == "StorageError"
+    assert error["message"] in err
+
+
+def test_wrong_settings_are_usage_errors(filled):
+    code, _, err = filled("ask", "Who?", "--max-tokens", "0")
+    assert code == 2
+    assert "`max_tokens` must be at least 1, got 0" in err
+    assert filled("ask", " ")[0] == 2
+    with pytest.raises(SystemExit) as caught:
+        filled("ask")
+    assert caught.value.code == 2
+
+
+def test_an_interrupt_has_its_code(filled, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(leanrag.Rag, "ask", interrupted)
+    code, out, err = filled("ask", "Who?")
+    assert (code, out, err) == (130, "", "leanrag: interrupted\n")
+
+
+def test_the_folder_may_come_from_the_environment(run, tmp_path, monkeypatch):
+    (tmp_path / "a.md").write_text(TEXT, encoding="utf-8")
+    monkeypatch.setenv("LEANRAG_FOLDER", str(tmp_path / "elsewhere"))
+    assert run("add", "a.md")[0] == 0
+    assert (tmp_path / "elsewhere").is_dir()
+    assert not (tmp_path / ".leanrag").exists()
+
+
+# As a process
+
+
+def command(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "leanrag", *arguments], capture_output=True, check=False, **options)
+
+
+def test_the_module_is_the_command():
+    shown = command("--version", text=True)
+    assert (shown.returncode, shown.stdout) == (0, f"leanrag {leanrag.__version__}\n")
+    shown = command("--help", text=True)
+    for name in ("add", "remove", "search", "ask", "explain", "pull", "list", "doctor", "stats"):
+        assert f"\n    {name} " in shown.stdout
+    assert "130  interrupted" in shown.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    pytest.importorskip("fcntl")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        process = subprocess.run(
+            [sys.executable, "-m", "leanrag", "list"], stdout=pipe, stderr=subprocess.PIPE, check=False
+        )
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_a_terminal_without_the_characters_gets_what_it_can_show(filled, tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    program = (
+        "import sys, leanrag; from leanrag.testing import HashEmbedder; from leanrag import cli; o = leanrag.open;"
+        "leanrag.open = lambda path, **s: o(path, **(s | {'embedder': HashEmbedder(dim=256)}));"
+        "sys.exit(cli.main(['search', 'Nile', '-k', '1']))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(leanrag.__file__).parent.parent)},
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"The Nile is long ? tr?s long." in shown.stdout
