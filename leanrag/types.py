@@ -8,6 +8,7 @@ Unknown is `None`, zero is `0`.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,6 +161,8 @@ class Generation:
         usage: Tokens in and out.
         token_ids: Generated tokens, the end token not included; None when the model does not tell.
         logprobs: Natural-log probability of each of `token_ids` under the untempered distribution; None when unknown.
+        margins: Log-probability of each token less that of the best other one; None when unknown.
+        entropies: Entropy in nats of the distribution that each token was drawn from; None when unknown.
         seed: The seed that repeats this generation; None for greedy.
         prefill_seconds: Time to the first token.
         decode_seconds: Time from the first token to the last.
@@ -171,9 +174,29 @@ class Generation:
     usage: Usage
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    margins: tuple[float, ...] | None = None
+    entropies: tuple[float, ...] | None = None
     seed: int | None = None
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How probable a model finds a text.
+
+    Attributes:
+        token_ids: Tokens of the text.
+        logprobs: Natural-log probability of each, given what precedes it; None for a first token that nothing precedes.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+
+    @property
+    def total(self) -> float:
+        """Natural-log probability of the text."""
+        return math.fsum(logprob for logprob in self.logprobs if logprob is not None)
 
 
 @dataclass(frozen=True, slots=True)

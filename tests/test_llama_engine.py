@@ -23,7 +23,7 @@ from leanrag import (
     ModelLoadError,
     QueueFullError,
 )
-from leanrag.llama.engine import StopMatcher
+from leanrag.llama.requests import StopMatcher
 from leanrag.llama.library import library
 from leanrag.llama.vocabulary import TextDecoder
 
@@ -105,7 +105,7 @@ def reference_logits(model, tokens):
     lib = library()
     parameters = lib.llama_context_default_params()
     parameters.n_ctx = 256
-    context = lib.llama_init_from_model(model._engine._model, parameters)
+    context = lib.llama_init_from_model(model._engine._weights.model, parameters)
     array = (lib.llama_token * len(tokens))(*tokens)
     assert lib.llama_decode(context, lib.llama_batch_get_one(array, len(tokens))) == 0
     logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (model._engine.vocabulary.n_tokens,)).copy()
@@ -235,7 +235,7 @@ def test_cancelling_stops_a_prefill(caplog):
     with LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096) as model:
         cancel = CancelToken()
         stream = model.stream("word " * 3000, max_tokens=1, cancel=cancel)
-        while model._engine._active is None:
+        while not model._engine._runs:
             pass
         cancel.cancel()
         with pytest.raises(GenerationCancelled):
@@ -252,7 +252,7 @@ def test_interrupting_stops_a_generation():
         from leanrag.models import resolve
         model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096)
         def interrupt():
-            while model._engine._active is None: pass
+            while not model._engine._runs: pass
             _thread.interrupt_main()
         threading.Thread(target=interrupt).start()
         try:

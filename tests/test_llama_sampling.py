@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from leanrag import ConfigurationError
-from leanrag.llama.sampling import Sampler, SamplingOptions, log_softmax_at
+from leanrag.llama.sampling import Sampler, SamplingOptions, log_probabilities, score_token
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 finite = arrays(np.float32, st.integers(1, 40), elements=st.floats(-50, 50, width=32))
@@ -55,9 +55,22 @@ def test_a_seed_repeats_and_a_fresh_one_is_recorded():
 
 
 @given(finite)
-def test_log_probabilities_sum_to_one(logits):
-    total = sum(math.exp(log_softmax_at(logits, token)) for token in range(len(logits)))
-    assert total == pytest.approx(1, abs=1e-4)
+def test_probabilities_sum_to_one(logits):
+    scores = [score_token(logits, token) for token in range(len(logits))]
+    assert sum(math.exp(score.logprob) for score in scores) == pytest.approx(1, abs=1e-4)
+    tokens = np.arange(len(logits), dtype=np.int32)
+    rows = np.repeat(logits[None], len(logits), axis=0)
+    assert log_probabilities(rows, tokens) == pytest.approx([score.logprob for score in scores], abs=1e-4)
+
+
+def test_the_scores_of_a_token():
+    first, second = score_token(LOGITS, 0), score_token(LOGITS, 1)
+    assert first.logprob == pytest.approx(math.log(0.5))
+    assert first.margin == pytest.approx(math.log(0.5 / 0.25))
+    assert second.margin == pytest.approx(math.log(0.25 / 0.5))
+    entropy = -sum(p * math.log(p) for p in (0.5, 0.25, 0.15, 0.1))
+    assert (first.entropy, second.entropy) == (pytest.approx(entropy), pytest.approx(entropy))
+    assert pytest.approx(LOGITS) == np.log(np.array([0.5, 0.25, 0.15, 0.1]))  # not overwritten
 
 
 @given(finite, st.floats(0.01, 5), st.integers(0, 50), st.floats(0.01, 1), st.floats(0, 1))

@@ -1,30 +1,31 @@
 """The owner thread: the only code that computes with a loaded model.
 
-Any thread may submit a request; the owner takes them in order, one sequence at a time, prefill in batches, then one token a
-step. A cancelled or late request stops within one node of the graph, even inside a prefill. The engine knows token ids and
-nothing of chat, retrieval or prompts.
+Any thread may submit a request. The owner serves many at once in one context: in each step it computes one batch, with a row for
+each answer that is being written and, in what room is left, prompts that are being read. Prompts that begin alike are read once:
+sequences share cells, finished ones stay until their cells are needed, and states that leave are kept as bytes. A cancelled
+or late request stops within one node of the graph when it is alone, and within one batch when it is not.
+
+The engine knows token ids and nothing of chat, retrieval or prompts.
 """
 
 from __future__ import annotations
 
 import collections
 import ctypes
+import hashlib
+import itertools
 import logging
 import os
 import queue
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import (
-    ConfigurationError,
     ContextOverflowError,
     GenerationCancelled,
     GenerationError,
@@ -32,30 +33,41 @@ from leanrag.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from leanrag.llama.batch import Batch
 from leanrag.llama.library import AbortFlag, library, native_errors
-from leanrag.llama.sampling import Sampler, log_softmax_at
+from leanrag.llama.lookup import PromptLookup
+from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
+from leanrag.llama.requests import Completion, Request
+from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
 from leanrag.llama.vocabulary import TextDecoder, Vocabulary
+from leanrag.llama.weights import Weights
 from leanrag.types import FinishReason
 
-__all__ = ["Completion", "Engine", "EngineSettings", "Request", "StopMatcher"]
+__all__ = ["Engine", "EngineSettings"]
 
 logger = logging.getLogger(__name__)
 
-_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\s*\n\s*")
-_MIN_REPEATED = 12  # characters; shorter lines may well occur twice
-_POLL_SECONDS = 0.2  # how often a waiting caller looks for signals and a dead owner
+_RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
+_WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
+_WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
+_PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on
+_MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How a model is loaded.
+    """How a model is run.
 
     Attributes:
-        n_ctx: Window in tokens; llama.cpp rounds it up to a multiple of 256.
-        n_batch: Most prompt tokens in one computation.
+        n_ctx: Window in tokens, shared by the requests at work; llama.cpp rounds it up to a multiple of 256.
+        n_batch: Most rows in one computation.
         threads: Threads to compute with.
         n_gpu_layers: Layers on the GPU, -1 for all.
         max_queue: Requests that may wait.
+        parallel: Requests at work at once.
+        cache_bytes: Most bytes of states kept in memory; 0 for none.
+        cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
+        speculate: Draft tokens by looking them up in the prompt.
     """
 
     n_ctx: int
@@ -63,132 +75,118 @@ class EngineSettings:
     threads: int
     n_gpu_layers: int
     max_queue: int
+    parallel: int
+    cache_bytes: int
+    cache_dir: Path | None
+    speculate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What the engine generated. Times in seconds; logprobs are natural logarithms, one a token."""
+@dataclass(eq=False, slots=True)
+class _Sequence:
+    """A sequence of the context: the tokens of its prompt, how many tokens are computed, and the cells that hold them."""
 
-    text: str
-    finish_reason: FinishReason
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    prefill_seconds: float
-    decode_seconds: float
-
-
-class StopMatcher:
-    """Passes text through until a stop string is complete; holds back what may be the beginning of one.
-
-    The first stop string to be completed counts, and the longest of those that end together, however the text was cut in pieces.
-
-    Args:
-        stops: The stop strings.
-        no_repeats: Let each sentence and line that was passed become a stop string: small models fall into loops.
-
-    Attributes:
-        reason: Why no more text is passed; None while it is.
-    """
-
-    def __init__(self, stops: Sequence[str], *, no_repeats: bool = False) -> None:
-        self._stops: dict[str, FinishReason] = dict.fromkeys(stops, "stop")
-        self._pending = ""
-        self._sentence: str | None = "" if no_repeats else None  # the one under way
-        self.reason: FinishReason | None = None
-
-    def __call__(self, text: str, *, final: bool = False) -> str:
-        """Return the text that is certain to precede any stop string."""
-        pending = self._pending + text
-        ends = [(at + len(stop), at, reason) for stop, reason in self._stops.items() if (at := pending.find(stop)) >= 0]
-        if ends:
-            _, cut, self.reason = min(ends)
-            self._pending = ""
-            return pending[:cut]
-        held = 0 if final else max((_overlap(pending, stop) for stop in self._stops), default=0)
-        cut = len(pending) - held
-        self._pending = pending[cut:]
-        if self._sentence is not None:
-            *passed, self._sentence = _SENTENCE_END.split(self._sentence + pending[:cut])
-            self._stops |= {sentence: "repetition" for sentence in passed if len(sentence) >= _MIN_REPEATED}
-        return pending[:cut]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
-class Request:
-    """One request, from `Engine.submit`: iterate for text as it comes, then read `result`."""
-
-    def __init__(
-        self,
-        tokens: Sequence[int],
-        max_tokens: int,
-        sampler: Sampler,
-        match_stop: StopMatcher,
-        deadline: float | None,
-        on_cancel: Callable[[Request], None],
-    ) -> None:
-        self.tokens = tokens
-        self.max_tokens = max_tokens
-        self.sampler = sampler
-        self.match_stop = match_stop
-        self.deadline = deadline
-        self.stop_error: type[GenerationError] | None = None  # set once: why the owner must stop
-        self._on_cancel = on_cancel
-        self._events: queue.SimpleQueue[str | Completion | Exception] = queue.SimpleQueue()
-        self._outcome: Completion | Exception | None = None
-
-    def cancel(self, error: type[GenerationError] = GenerationCancelled) -> None:
-        """Stop the request; a no-op when it has ended."""
-        if self.stop_error is None:
-            self.stop_error = error
-            self._on_cancel(self)
-
-    def emit(self, event: str | Completion | Exception) -> None:
-        """Hand text, the completion or an error to the caller."""
-        self._events.put(event)
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield text; an interrupted or abandoned iteration stops the request."""
-        try:
-            while self._outcome is None:
-                event = self._next_event()
-                if isinstance(event, str):
-                    yield event
-                else:
-                    self._outcome = event
-        finally:
-            if self._outcome is None:
-                self.cancel()
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
+    id: int
+    tokens: NDArray[np.int32]
+    computed: int
+    cells: NDArray[np.int64]
+    run: _Run | None
+    last_used: int
 
     @property
-    def result(self) -> Completion:
-        """The completion; waits for it."""
-        for _ in self:
-            pass
-        assert isinstance(self._outcome, Completion)
-        return self._outcome
+    def is_reading(self) -> bool:
+        """Whether more of its prompt will be computed."""
+        return self.run is not None and self.run.pending is None
 
-    def _next_event(self) -> str | Completion | Exception:
-        while True:
-            if self.deadline is not None and time.monotonic() >= self.deadline:
-                self.cancel(GenerationTimeout)
-            try:  # short waits: a lock without a time limit cannot be interrupted on Windows
-                return self._events.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A request at work."""
+
+    request: Request
+    sequence: _Sequence
+    cached_tokens: int
+    lookup: PromptLookup | None
+    started: float = field(default_factory=time.perf_counter)
+    prefilled: float = 0.0
+    decode_text: TextDecoder = field(default_factory=TextDecoder)
+    pending: int | None = None  # the last token generated, to be computed next
+    token_ids: list[int] = field(default_factory=list)
+    scores: list[TokenScore] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    @property
+    def end(self) -> int:
+        """Tokens of the prompt to compute: the last is not needed when there is nothing to generate."""
+        return len(self.request.tokens) - (self.request.max_tokens == 0)
+
+    def read_prompt(self, logits: NDArray[np.float32], position: int) -> None:
+        """Take the logits `(n, n_vocab)` after the tokens of the prompt from `position` on."""
+        if self.request.score_from is not None:
+            following = self.request.tokens[position + 1 : position + 1 + len(logits)]
+            self.prompt_logprobs += log_probabilities(logits[: len(following)].copy(), following).tolist()
+        if self.request.max_tokens == 0 and self.sequence.computed == self.end:
+            self.finish_reason, self.prefilled = "stop", time.perf_counter()
+
+    def write(self, logits: NDArray[np.float32], vocabulary: Vocabulary) -> int:
+        """Draw the token that follows, after logits `(n_vocab,)`; it becomes `pending`, or the run has a `finish_reason`."""
+        request = self.request
+        assert request.choose is not None
+        token = request.choose(logits)
+        if not self.token_ids and self.pending is None:
+            self.prefilled = time.perf_counter()
+        if vocabulary.is_end(token):
+            self.finish_reason = "stop"
+        else:
+            self.token_ids.append(token)
+            self.scores.append(score_token(logits, token))
+            self._publish(self.decode_text(vocabulary.piece(token)))
+            self.finish_reason = request.match_stop.reason
+            if self.finish_reason is None and len(self.token_ids) == request.max_tokens:
+                self.finish_reason = "length"
+        if self.finish_reason is not None and request.match_stop.reason is None:
+            self._publish(self.decode_text(b"", final=True), final=True)
+        self.pending = token
+        return token
+
+    def completion(self) -> Completion:
+        """Return what was computed."""
+        assert self.finish_reason is not None
+        return Completion(
+            text="".join(self.text),
+            finish_reason=self.finish_reason,
+            token_ids=tuple(self.token_ids),
+            scores=tuple(self.scores),
+            prompt_logprobs=tuple(self.prompt_logprobs),
+            cached_tokens=self.cached_tokens,
+            prefill_seconds=self.prefilled - self.started,
+            decode_seconds=time.perf_counter() - self.prefilled,
+        )
+
+    def _publish(self, piece: str, *, final: bool = False) -> None:
+        if certain := self.request.match_stop(piece, final=final):
+            self.text.append(certain)
+            self.request.emit(certain)
+
+
+@dataclass(slots=True)
+class _Part:
+    """The rows of one run in a batch."""
+
+    run: _Run
+    tokens: NDArray[np.int32] | list[int]
+    first_output: int  # of `tokens`
+    outputs_at: int  # among all outputs of the batch
+    cells: NDArray[np.int64]
 
 
 class Engine:
-    """A loaded model and its owner thread.
+    """A model at work, and its owner thread.
 
     Args:
         path: A checked GGUF file.
-        settings: How to load it.
+        settings: How to run it.
 
     Attributes:
         n_ctx: Window in tokens, as allocated.
@@ -200,7 +198,9 @@ class Engine:
 
     n_ctx: int
     vocabulary: Vocabulary
-    _batch: _Batch
+    _batch: Batch
+    _cells: CellTable
+    _states: StateCache
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         self._path, self._settings, self._name = path, settings, path.name
@@ -209,9 +209,13 @@ class Engine:
         self._abort = AbortFlag()
         self._wake = threading.Condition()
         self._waiting: collections.deque[Request] = collections.deque()
-        self._active: Request | None = None
+        self._runs: list[_Run] = []
         self._closed = False
-        self._model = self._context = self._memory = None
+        self._weights: Weights | None = None
+        self._context = self._memory = None
+        self._clock = itertools.count()
+        self._tree: PrefixTree[_Sequence] = PrefixTree()
+        self._free_ids = list(range(settings.parallel + _RESIDENT))
         loaded: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._own, args=(loaded,), name=f"leanrag {path.name}", daemon=True)
         self._thread.start()
@@ -221,37 +225,26 @@ class Engine:
 
     # Any thread
 
-    def submit(
-        self,
-        tokens: Sequence[int],
-        max_tokens: int,
-        sampler: Sampler,
-        match_stop: StopMatcher,
-        timeout_seconds: float | None,
-    ) -> Request:
+    def submit(self, request: Request) -> Request:
         """Queue a request and return it.
 
         Raises:
-            ContextOverflowError: `tokens` plus `max_tokens` exceed the window.
+            ContextOverflowError: The prompt and what may be generated exceed the window.
             QueueFullError: Too many requests wait.
             GenerationError: The engine is closed, or belongs to a parent process.
         """
         self.check_usable()
-        if not tokens:
-            raise ConfigurationError("the prompt is empty; give at least one token")
-        if max_tokens < 1:
-            raise ConfigurationError(f"`max_tokens` must be at least 1, got {max_tokens}")
-        needed = len(tokens) + max_tokens
+        needed = len(request.tokens) + request.max_tokens
         if needed > self.n_ctx:
             raise ContextOverflowError(
-                f"the prompt of {len(tokens):,} tokens and {max_tokens:,} reserved for the answer exceed the window of "
-                f"{self.n_ctx:,} tokens. Shorten the prompt, lower `max_tokens`, or load the model with a larger `n_ctx`",
+                f"the prompt of {len(request.tokens):,} tokens and {request.max_tokens:,} reserved for the answer exceed the "
+                f"window of {self.n_ctx:,} tokens. Shorten the prompt, lower `max_tokens`, or load the model with a larger "
+                "`n_ctx`",
                 needed=needed,
                 available=self.n_ctx,
                 model=self._name,
             )
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        request = Request(tokens, max_tokens, sampler, match_stop, deadline, self._cancel)
+        request.on_cancel = self._cancel
         with self._wake:
             if self._closed:
                 raise self._closed_error()
@@ -292,26 +285,22 @@ class Engine:
 
     def _cancel(self, request: Request) -> None:
         with self._wake:
-            if request is self._active:
-                self._abort.set()
-            elif request in self._waiting:
+            if request in self._waiting:
                 self._waiting.remove(request)
                 request.emit(self._stop_error(request))
+            elif all(run.request.stop_error for run in self._runs):  # nobody is left who wants what is being computed
+                self._abort.set()
 
     def _stop_error(self, request: Request) -> GenerationError:
         if request.stop_error is GenerationTimeout:
             return GenerationTimeout(f"{self._name} did not answer within the time limit", model=self._name)
         return GenerationCancelled(f"the request to {self._name} was cancelled", model=self._name)
 
-    # The owner thread only
+    # The owner thread only: loading
 
     def _own(self, loaded: queue.SimpleQueue[Exception | None]) -> None:
         try:
-            with native_errors() as native:
-                try:
-                    self._load()
-                except ModelLoadError as error:
-                    raise ModelLoadError(f"{error}: {native}", path=self._path, model=self._name) from None
+            self._load()
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits for the load
             self._free()
             loaded.put(error)
@@ -319,171 +308,349 @@ class Engine:
         loaded.put(None)
         del loaded
         try:
-            while (request := self._take()) is not None:
-                self._serve(request)
-                del request
+            self._work()
+            self._keep_residents()
         finally:
             self._free()
 
     def _load(self) -> None:
-        lib, settings = self._lib, self._settings
-        parameters = lib.llama_model_default_params()
-        parameters.n_gpu_layers = settings.n_gpu_layers
-        self._model = lib.llama_model_load_from_file(os.fsencode(self._path.resolve()), parameters)
-        if not self._model:
-            raise ModelLoadError(f"llama.cpp cannot load {self._path}", path=self._path)
-        if not lib.llama_model_has_decoder(self._model):
+        settings = self._settings
+        self._weights = Weights.acquire(self._path, settings.n_gpu_layers)
+        self.vocabulary = self._weights.vocabulary
+        if not self._lib.llama_model_has_decoder(self._weights.model):
             raise ModelLoadError(f"{self._path} is an encoder; it cannot generate text", path=self._path)
+        self._open_context()
+        fingerprint = "" if settings.cache_dir is None else self._fingerprint()
+        self._states = StateCache(settings.cache_bytes, settings.cache_dir, fingerprint)
+
+    def _open_context(self) -> None:
+        lib, settings = self._lib, self._settings
+        assert self._weights is not None
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
-        parameters.n_batch = parameters.n_ubatch = min(settings.n_batch, settings.n_ctx)
-        parameters.n_seq_max = 1
+        parameters.n_seq_max = settings.parallel + _RESIDENT
+        n_batch = min(settings.n_batch, settings.n_ctx)
+        parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
+        parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
         parameters.no_perf = True
-        self._context = lib.llama_init_from_model(self._model, parameters)
-        if not self._context:
-            raise ModelLoadError(
-                f"llama.cpp cannot make a context of {settings.n_ctx:,} tokens for {self._path}", path=self._path
-            )
+        with native_errors() as native:
+            self._context = lib.llama_init_from_model(self._weights.model, parameters)
+            if not self._context:
+                raise ModelLoadError(
+                    f"llama.cpp cannot make a context of {settings.n_ctx:,} tokens for {self._path}: {native}",
+                    path=self._path,
+                    model=self._name,
+                )
         self._memory = lib.llama_get_memory(self._context)
         self._abort.install(lib, self._context)
         self.n_ctx = lib.llama_n_ctx(self._context)  # what was allocated: llama.cpp rounds the request up
-        self.vocabulary = Vocabulary(lib, self._model)
-        self._batch = _Batch(lib, lib.llama_n_batch(self._context))
+        self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
+        self._cells = CellTable(self.n_ctx)
+
+    def _fingerprint(self) -> str:
+        """What the bytes of a state depend on."""
+        digest = hashlib.sha256()
+        with self._path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        build = self._lib.llama_print_system_info().decode()
+        import llama_cpp
+
+        return f"{digest.hexdigest()} {llama_cpp.__version__} {build}"
 
     def _free(self) -> None:
         with self._wake:
             self._closed = True
-            abandoned, self._waiting = list(self._waiting), collections.deque()
+            abandoned = [*(run.request for run in self._runs), *self._waiting]
+            self._runs, self._waiting = [], collections.deque()
         for request in abandoned:
             request.emit(self._closed_error())
         if self._context:
             self._lib.llama_free(self._context)
-        if self._model:
-            self._lib.llama_model_free(self._model)
-        self._context = self._model = self._memory = None
+        if self._weights:
+            self._weights.release()
+        self._context = self._weights = self._memory = None
 
-    def _take(self) -> Request | None:
-        """Wait for the next request; None when the engine is to close."""
-        with self._wake:
-            while not self._waiting and not self._closed:
-                self._wake.wait()
-            if self._closed:
-                return None
-            self._active = request = self._waiting.popleft()
-            self._abort.clear()
-            if request.stop_error is not None:
-                self._abort.set()
-            return request
+    # The owner thread only: scheduling
 
-    def _serve(self, request: Request) -> None:
-        outcome: Completion | Exception
-        try:
-            outcome = self._complete(request)
-        except Exception as error:  # noqa: BLE001 - handed to the caller; the owner goes on
-            outcome = error
-        with self._wake:
-            self._active = None
-        self._lib.llama_memory_clear(self._memory, False)
-        request.emit(outcome)
-
-    def _complete(self, request: Request) -> Completion:
-        started = time.perf_counter()
-        logits = self._prefill(request)
-        prefilled = time.perf_counter()
-        decode_text, match_stop = TextDecoder(), request.match_stop
-        tokens: list[int] = []
-        logprobs: list[float] = []
-        text: list[str] = []
-        reason: FinishReason = "length"
-
-        def publish(piece: str, *, final: bool = False) -> None:
-            if certain := match_stop(piece, final=final):
-                text.append(certain)
-                request.emit(certain)
-
+    def _work(self) -> None:
         while True:
-            token = request.sampler(logits)
-            if self.vocabulary.is_end(token):
-                reason = "stop"
-                break
-            tokens.append(token)
-            logprobs.append(log_softmax_at(logits, token))
-            publish(decode_text(self.vocabulary.piece(token)))
-            if match_stop.reason is not None:
-                reason = match_stop.reason
-                break
-            if len(tokens) == request.max_tokens:
-                break
-            logits = self._decode([token], len(request.tokens) + len(tokens) - 1, request)
-        if match_stop.reason is None:
-            publish(decode_text(b"", final=True), final=True)
-        return Completion(
-            text="".join(text),
-            finish_reason=reason,
-            token_ids=tuple(tokens),
-            logprobs=tuple(logprobs),
-            prefill_seconds=prefilled - started,
-            decode_seconds=time.perf_counter() - prefilled,
-        )
+            with self._wake:
+                while not (self._waiting or self._runs or self._closed):
+                    self._wake.wait()
+                if self._closed:
+                    return
+            self._drop_stopped()
+            self._admit()
+            if self._runs:
+                self._step()
 
-    def _prefill(self, request: Request) -> NDArray[np.float32]:
-        size = self._batch.capacity
-        for start in range(0, len(request.tokens), size):
-            logits = self._decode(request.tokens[start : start + size], start, request)
-        return logits
+    def _drop_stopped(self) -> None:
+        for run in list(self._runs):
+            if run.request.is_late and run.request.stop_error is None:
+                run.request.stop_error = GenerationTimeout
+            if run.request.stop_error is not None:
+                self._end(run, self._stop_error(run.request))
+        with self._wake:
+            if not self._closed:
+                self._abort.clear()
 
-    def _decode(self, tokens: Sequence[int], position: int, request: Request) -> NDArray[np.float32]:
-        """Compute `tokens` from `position` on and return the logits `(n_vocab,)` after the last: a view, valid until the next."""
-        if request.stop_error is not None:
-            raise self._stop_error(request)
-        if request.deadline is not None and time.monotonic() >= request.deadline:
-            request.stop_error = GenerationTimeout
-            raise self._stop_error(request)
+    def _admit(self) -> None:
+        """Take up waiting requests, oldest first, while there are sequences and cells for them."""
+        with self._wake:
+            waiting = list(self._waiting)
+        for request in waiting:
+            if len(self._runs) >= self._settings.parallel:
+                break
+            source, shared = self._find_source(request)
+            if source is not None and source.is_reading and shared - min(shared, source.computed) >= _WORTH_WAITING:
+                continue  # what it needs is being computed: it comes in when that is done
+            if not self._make_room(request, source, shared):
+                if self._runs or source is None:
+                    break
+                self._evict(source)  # nobody is at work: the rest of what it holds leaves too little room
+                source, shared = None, 0
+            with self._wake:
+                if request not in self._waiting:  # cancelled meanwhile
+                    continue
+                self._waiting.remove(request)
+                self._runs.append(self._start(request, source, shared))
+
+    def _find_source(self, request: Request) -> tuple[_Sequence | None, int]:
+        """Return the sequence to share cells with, and the tokens that are, or will be, the same."""
+        shared, sequences = self._tree.match(request.tokens)
+        shared = min(shared, request.n_reusable)
+        if not shared:
+            return None, 0
+        source = max(sequences, key=lambda sequence: min(sequence.computed, shared))
+        return source, shared if source.is_reading else min(shared, source.computed)
+
+    def _make_room(self, request: Request, source: _Sequence | None, shared: int) -> bool:
+        """Free a sequence and enough cells for the request, besides what the others may still need; False when it cannot be."""
+        reserved = sum(run.request.n_cells - run.sequence.computed for run in self._runs)
+        needed = request.n_cells - (min(shared, source.computed) if source else 0)
+        residents = sorted(self._residents(), key=lambda sequence: sequence.last_used)
+        for sequence in residents:
+            if self._free_ids and self._cells.free - reserved >= needed:
+                return True
+            if sequence is not source:
+                self._evict(sequence)
+        return bool(self._free_ids) and self._cells.free - reserved >= needed
+
+    def _residents(self) -> list[_Sequence]:
+        _, sequences = self._tree.match(np.empty(0, np.int32))
+        return [sequence for sequence in sequences if sequence.run is None]
+
+    def _start(self, request: Request, source: _Sequence | None, shared: int) -> _Run:
+        """Give the request a sequence that holds as much of its prompt as is known."""
+        sequence = _Sequence(self._free_ids.pop(), request.tokens, 0, np.empty(0, np.int64), None, next(self._clock))
+        if source is not None:
+            source.last_used = next(self._clock)
+            shared = min(shared, source.computed)
+            self._lib.llama_memory_seq_cp(self._memory, source.id, sequence.id, 0, -1)
+            if self._keep_beginning(sequence, shared):
+                sequence.cells, sequence.computed = source.cells[:shared], shared
+                self._cells.share(sequence.cells)
+        self._restore(request, sequence)
+        lookup = PromptLookup(request.tokens) if self._settings.speculate and request.max_tokens > 1 else None
+        sequence.run = run = _Run(request, sequence, sequence.computed, lookup)
+        self._tree.add(sequence.tokens, sequence)
+        return run
+
+    def _keep_beginning(self, sequence: _Sequence, length: int) -> bool:
+        """Remove all but the first `length` tokens in the context; recurrent models cannot, and then nothing stays."""
+        if length and self._lib.llama_memory_seq_rm(self._memory, sequence.id, length, -1):
+            return True
+        self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
+        return False
+
+    def _restore(self, request: Request, sequence: _Sequence) -> None:
+        """Fetch a kept state if it holds clearly more of the prompt than the sequence does."""
+        shared, name = self._states.match(request.tokens)
+        shared = min(shared, request.n_reusable)
+        if name is None or shared < sequence.computed + _WORTH_KEEPING:
+            return
+        state = self._states.get(name)
+        if state is None or len(state[0]) > self._cells.free:
+            return
+        self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
+        self._cells.release(sequence.cells)
+        sequence.cells, sequence.computed = np.empty(0, np.int64), 0
+        data = state[1]
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        if not self._lib.llama_state_seq_set_data(self._context, buffer, len(data), sequence.id):
+            logger.warning("llama.cpp did not take a kept state of %s", self._name)
+        elif self._keep_beginning(sequence, shared):
+            sequence.cells, sequence.computed = self._cells.take(shared), shared
+            return
+        self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
+
+    def _end(self, run: _Run, outcome: Completion | Exception) -> None:
+        """Hand the outcome to the caller, and keep the prompt's cells if another prompt may begin like it."""
+        with self._wake:
+            self._runs.remove(run)
+        sequence = run.sequence
+        sequence.run, sequence.last_used = None, next(self._clock)
+        length = min(sequence.computed, len(run.request.tokens))
+        self._tree.remove(sequence.tokens, sequence)
+        others, _ = self._tree.match(sequence.tokens[:length])
+        if length - others < _WORTH_WAITING or not self._keep_beginning(sequence, length):
+            self._drop(sequence)
+        else:
+            self._cells.release(sequence.cells[length:])
+            sequence.tokens, sequence.cells, sequence.computed = (
+                sequence.tokens[:length],
+                sequence.cells[:length],
+                length,
+            )
+            self._tree.add(sequence.tokens, sequence)
+        run.request.emit(outcome)
+
+    def _evict(self, sequence: _Sequence) -> None:
+        self._keep_state(sequence)
+        self._tree.remove(sequence.tokens, sequence)
+        self._drop(sequence)
+
+    def _drop(self, sequence: _Sequence) -> None:
+        self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
+        self._cells.release(sequence.cells)
+        self._free_ids.append(sequence.id)
+
+    def _keep_state(self, sequence: _Sequence) -> None:
+        """Put a sequence's state away, unless it is known or too short to be worth it."""
+        known, _ = self._states.match(sequence.tokens)
+        if not self._settings.cache_bytes or len(sequence.tokens) - known < _WORTH_KEEPING:
+            return
+        size = self._lib.llama_state_seq_get_size(self._context, sequence.id)
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._lib.llama_state_seq_get_data(self._context, buffer, size, sequence.id)
+        if written:
+            self._states.put(sequence.tokens, memoryview(buffer)[:written].tobytes())
+
+    def _keep_residents(self) -> None:
+        """Before the end: what was computed goes to disk when it is to survive."""
+        if self._settings.cache_dir is not None:
+            for sequence in sorted(self._residents(), key=lambda sequence: -len(sequence.tokens)):
+                self._keep_state(sequence)
+
+    # The owner thread only: computing
+
+    def _step(self) -> None:
+        """Compute one batch and hand out what it gives."""
+        parts = self._fill_batch()
+        code, complaint = self._decode()
+        if code == 0:
+            self._hand_out(parts)
+            return
+        for part in parts:  # nothing of the batch counts
+            self._lib.llama_memory_seq_rm(self._memory, part.run.sequence.id, part.run.sequence.computed, -1)
+            self._cells.release(part.cells)
+        if code != 2:  # 2: aborted, because nobody wants it or the engine closes
+            self._recover(code, complaint, parts)
+
+    def _fill_batch(self) -> list[_Part]:
+        batch = self._batch
+        batch.clear()
+        parts: list[_Part] = []
+        writing = [(run, run.pending) for run in self._runs if run.pending is not None]
+        for run, pending in writing:
+            parts.append(self._add(run, [pending, *self._draft(run, len(writing))], 0))
+        room = min(batch.room, _PREFILL_BESIDE_DECODE) if writing else batch.room
+        for run in self._runs:
+            if run.pending is None and room:
+                parts.append(self._add_prompt(run, room))
+                room -= len(parts[-1].tokens)
+        return parts
+
+    def _draft(self, run: _Run, n_writing: int) -> list[int]:
+        if run.lookup is None or n_writing > 1:
+            return []
+        room = run.request.max_tokens - len(run.token_ids) - 1
+        return run.lookup.propose(run.token_ids)[:room]
+
+    def _add_prompt(self, run: _Run, room: int) -> _Part:
+        request, start = run.request, run.sequence.computed
+        stop = min(run.end, start + room)
+        output = len(request.tokens) - 1 if request.score_from is None else request.score_from - 1
+        if request.score_from is not None:
+            stop = min(stop, max(output, start) + max(1, _MAX_SCORED - self._batch.n_outputs))
+        return self._add(run, request.tokens[start:stop], max(0, output - start))
+
+    def _add(self, run: _Run, tokens: NDArray[np.int32] | list[int], first_output: int) -> _Part:
+        sequence = run.sequence
+        at = self._batch.add(tokens, sequence.computed, sequence.id, first_output)
+        return _Part(run, tokens, first_output, at, self._cells.take(len(tokens)))
+
+    def _decode(self) -> tuple[int, str]:
         with native_errors() as native:
-            code = self._lib.llama_decode(self._context, self._batch.fill(tokens, position))
-            if code == 2:  # aborted
-                native.expected = True
-                raise self._closed_error() if self._closed else self._stop_error(request)
-            if code != 0:
-                raise GenerationError(f"llama.cpp failed with code {code}: {native}", model=self._name)
-        pointer = self._lib.llama_get_logits_ith(self._context, -1)
+            code = self._lib.llama_decode(self._context, self._batch.native())
+            native.expected = code in (1, 2)
+            return code, str(native)
+
+    def _hand_out(self, parts: list[_Part]) -> None:
+        logits = self._logits()
+        for part in parts:
+            run, sequence = part.run, part.run.sequence
+            position = sequence.computed
+            sequence.computed += len(part.tokens)
+            sequence.cells = np.concatenate([sequence.cells, part.cells])
+            rows = logits[part.outputs_at : part.outputs_at + max(0, len(part.tokens) - part.first_output)]
+            try:
+                if run.pending is not None:
+                    self._carry_on(run, rows, part.tokens)
+                elif len(rows):
+                    run.read_prompt(rows, position + part.first_output)
+                    if run.request.max_tokens and sequence.computed == run.end:
+                        run.write(rows[-1], self.vocabulary)
+            except Exception as error:  # noqa: BLE001 - handed to the caller; the others go on
+                self._end(run, error)
+                continue
+            if run.finish_reason is not None:
+                self._end(run, run.completion())
+
+    def _carry_on(self, run: _Run, logits: NDArray[np.float32], tokens: NDArray[np.int32] | list[int]) -> None:
+        """Draw tokens as long as the drafted ones are what is drawn; what was drafted in vain is taken back."""
+        kept = 0
+        for row in logits:
+            kept += 1
+            drawn = run.write(row, self.vocabulary)
+            if run.finish_reason is not None or kept == len(tokens) or drawn != tokens[kept]:
+                break
+        if run.lookup is not None:
+            run.lookup.learn(drafted=len(tokens) - 1, accepted=kept - 1)
+        sequence = run.sequence
+        excess = len(tokens) - kept
+        if excess:
+            sequence.computed -= excess
+            self._lib.llama_memory_seq_rm(self._memory, sequence.id, sequence.computed, -1)
+            self._cells.release(sequence.cells[sequence.computed :])
+            sequence.cells = sequence.cells[: sequence.computed]
+
+    def _logits(self) -> NDArray[np.float32]:
+        """The logits of the batch's outputs `(n_outputs, n_vocab)`, in order: a view, valid until the next computation."""
+        n_outputs, n_vocab = self._batch.n_outputs, self.vocabulary.n_tokens
+        if not n_outputs:
+            return np.empty((0, n_vocab), np.float32)
+        pointer = self._lib.llama_get_logits_ith(self._context, -n_outputs)
         if not pointer:
             raise GenerationError("llama.cpp returned no logits", model=self._name)
-        return np.ctypeslib.as_array(pointer, (self.vocabulary.n_tokens,))
+        return np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
 
-
-class _Batch:
-    """A `llama_batch` of one sequence over NumPy arrays: filled by slices, not token by token."""
-
-    def __init__(self, lib: Any, capacity: int) -> None:
-        self.capacity = capacity
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._sequence_counts = np.ones(capacity, np.int32)
-        self._outputs = np.zeros(capacity, np.int8)
-        sequence = ctypes.pointer(ctypes.c_int32(0))
-        self._sequences = (ctypes.POINTER(ctypes.c_int32) * capacity)(*[sequence] * capacity)
-        self._batch = lib.llama_batch(
-            n_tokens=0,
-            token=_pointer(self._tokens, ctypes.c_int32),
-            embd=None,
-            pos=_pointer(self._positions, ctypes.c_int32),
-            n_seq_id=_pointer(self._sequence_counts, ctypes.c_int32),
-            seq_id=ctypes.cast(self._sequences, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=_pointer(self._outputs, ctypes.c_int8),
-        )
-
-    def fill(self, tokens: Sequence[int], position: int) -> Any:
-        """Return the batch holding `tokens` from `position` on, logits wanted for the last."""
-        n = len(tokens)
-        self._tokens[:n] = tokens
-        self._positions[:n] = np.arange(position, position + n)
-        self._outputs[:n] = 0
-        self._outputs[n - 1] = 1
-        self._batch.n_tokens = n
-        return self._batch
-
-
-def _pointer(array: NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
+    def _recover(self, code: int, complaint: str, parts: list[_Part]) -> None:
+        """After a computation that failed: make room and try again, or else fail what was in it and begin anew."""
+        residents = self._residents()
+        if code == 1 and residents:  # no cells: sequences that are only kept go first
+            for sequence in residents:
+                self._evict(sequence)
+            return
+        error = f"llama.cpp failed with code {code}: {complaint}"
+        logger.error("%s: %s", self._name, error)
+        for part in parts:
+            self._end(part.run, GenerationError(error, model=self._name))
+        if code < 0 and not self._runs:
+            self._tree = PrefixTree()
+            self._free_ids = list(range(self._settings.parallel + _RESIDENT))
+            self._lib.llama_free(self._context)
+            self._context = None
+            self._open_context()

@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
-from leanrag.errors import ConfigurationError
+from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text
-from leanrag.llama.engine import Completion, Engine, EngineSettings, Request, StopMatcher
+from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.library import require_gpu
+from leanrag.llama.requests import Request, StopMatcher
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.threads import usable_cores
-from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
+from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
-__all__ = ["LlamaCppModel", "LlamaCppStream"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["GenerateOptions", "LlamaCppModel", "LlamaCppStream"]
+
+S = TypeVar("S")
+R = TypeVar("R", covariant=True)
 
 _DEFAULT_N_CTX = 4096
 
 
+class GenerateOptions(TypedDict, total=False):
+    """How to generate; `SamplingOptions` says what the first five mean.
+
+    Attributes:
+        temperature: 0 takes the most probable token.
+        top_k: Sample among this many; 0 for all.
+        top_p: Sample among the fewest whose probabilities reach this.
+        min_p: Drop tokens less probable than this share of the most probable.
+        seed: Repeats a draw.
+        stop: Strings that end the text; they are not part of it.
+        timeout_seconds: Limit from the call to the end.
+        cancel: Stops it from another thread.
+    """
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    stop: Sequence[str]
+    timeout_seconds: float | None
+    cancel: CancelToken | None
+
+
+_DEFAULTS = GenerateOptions(
+    temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, stop=(), timeout_seconds=None, cancel=None
+)
+
+
+class _Stream(Protocol[R]):
+    """Something under way that has a result."""
+
+    def close(self) -> None: ...
+
+    @property
+    def result(self) -> R: ...
+
+
 class LlamaCppModel:
-    """A GGUF model run by llama.cpp inside this process. Any thread may call it; requests are served in order.
+    """A GGUF model run by llama.cpp inside this process. Any thread may call it; requests are computed together.
 
     Args:
         path: The GGUF file.
@@ -34,6 +82,12 @@ class LlamaCppModel:
         n_batch: Most prompt tokens computed at once.
         chat_template: Jinja source in place of the file's own.
         max_queue: Requests that may wait before `QueueFullError`.
+        parallel: Requests computed at once; they share the window.
+        cache_bytes: Most bytes of computed prompts kept in memory, so that one with the same beginning need not be computed
+            again; 0 for none.
+        cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
+            change answers.
+        speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
 
@@ -57,13 +111,23 @@ class LlamaCppModel:
         n_batch: int = 512,
         chat_template: str | None = None,
         max_queue: int = 64,
+        parallel: int = 8,
+        cache_bytes: int = 256 * 2**20,
+        cache_dir: str | os.PathLike[str] | None = None,
+        speculate: bool = False,
         no_repeats: bool = False,
     ) -> None:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
         self.name = name or self.path.stem
         trained = self.info.n_ctx_train or _DEFAULT_N_CTX
-        for argument, value in (("n_ctx", n_ctx), ("threads", threads), ("n_batch", n_batch), ("max_queue", max_queue)):
+        for argument, value in (
+            ("n_ctx", n_ctx),
+            ("threads", threads),
+            ("n_batch", n_batch),
+            ("max_queue", max_queue),
+            ("parallel", parallel),
+        ):
             if value is not None and value < 1:
                 raise ConfigurationError(f"`{argument}` must be at least 1, got {value!r}")
         if n_ctx is not None and n_ctx > trained:
@@ -80,6 +144,10 @@ class LlamaCppModel:
                 threads=threads or usable_cores(),
                 n_gpu_layers=n_gpu_layers,
                 max_queue=max_queue,
+                parallel=parallel,
+                cache_bytes=cache_bytes,
+                cache_dir=None if cache_dir is None else Path(cache_dir),
+                speculate=speculate,
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.close)  # also at interpreter exit
@@ -126,64 +194,122 @@ class LlamaCppModel:
             return prompt
         return self._require_template().render(_checked(prompt))
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        timeout_seconds: float | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Generation:
-        """Return the completion of `prompt`; see `leanrag.protocols.LanguageModel` and `SamplingOptions`.
+    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
+        """Return the completion of `prompt`; see `leanrag.protocols.LanguageModel` and `GenerateOptions`.
 
         Ctrl-C stops the computation, a prefill included.
         """
-        return self.stream(
-            prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            timeout_seconds=timeout_seconds,
-            cancel=cancel,
-        ).result
+        return self.stream(prompt, max_tokens=max_tokens, **options).result
 
-    def stream(
+    def stream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> LlamaCppStream:
+        """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early stops the generation."""
+        return self._submit(prompt, max_tokens, None, options)
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[GenerateOptions]
+    ) -> list[Generation]:
+        """Return the completion of each prompt, in order; they are computed together.
+
+        A prompt that fails stops the others and raises its error.
+        """
+        return _gather(lambda prompt: self.stream(prompt, max_tokens=max_tokens, **options), prompts)
+
+    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
+        """As `generate`, for asyncio; cancelling the task stops the generation."""
+        stream = self._submit(prompt, max_tokens, asyncio.get_running_loop(), options)
+        async for _ in stream:
+            pass
+        return stream.result
+
+    async def astream(
+        self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]
+    ) -> AsyncIterator[str]:
+        """As iterating over `stream`, for asyncio; leaving the loop stops the generation."""
+        stream = self._submit(prompt, max_tokens, asyncio.get_running_loop(), options)
+        async for piece in stream:
+            yield piece
+
+    def score(
         self,
-        prompt: Prompt,
+        text: str | Sequence[int],
         *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
+        condition: Prompt | None = None,
         timeout_seconds: float | None = None,
         cancel: CancelToken | None = None,
+    ) -> Scores:
+        """Return the log-probability of each token of `text` after `condition`.
+
+        Args:
+            text: Plain text, or tokens.
+            condition: What precedes it, as for `generate`; None for nothing but the BOS of models that expect one.
+            timeout_seconds: Limit.
+            cancel: Stops it from another thread.
+
+        Raises:
+            ContextOverflowError: Both together exceed the window.
+        """
+        return self._submit_score(text, condition, timeout_seconds, cancel).result
+
+    def score_many(
+        self, pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]], *, timeout_seconds: float | None = None
+    ) -> list[Scores]:
+        """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
+        return _gather(lambda pair: self._submit_score(pair[1], pair[0], timeout_seconds, None), pairs)
+
+    def _submit(
+        self, prompt: Prompt, max_tokens: int, loop: asyncio.AbstractEventLoop | None, options: GenerateOptions
     ) -> LlamaCppStream:
-        """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early stops the generation."""
+        settings = _DEFAULTS | options
+        stop, timeout_seconds, cancel = settings["stop"], settings["timeout_seconds"], settings["cancel"]
+        if max_tokens < 1:
+            raise ConfigurationError(f"`max_tokens` must be at least 1, got {max_tokens!r}")
         if isinstance(stop, str) or not all(stop):
             raise ConfigurationError(f"`stop` must be a sequence of non-empty strings, got {stop!r}")
-        if timeout_seconds is not None and timeout_seconds <= 0:
-            raise ConfigurationError(f"`timeout_seconds` must be greater than 0, got {timeout_seconds!r}")
-        sampler = Sampler(SamplingOptions(temperature, top_k, top_p, min_p, seed))
-        tokens = self._encode(prompt)
-        request = self._engine.submit(
-            tokens, max_tokens, sampler, StopMatcher(stop, no_repeats=self._no_repeats), timeout_seconds
+        _check_timeout(timeout_seconds)
+        sampler = Sampler(
+            SamplingOptions(
+                settings["temperature"], settings["top_k"], settings["top_p"], settings["min_p"], settings["seed"]
+            )
         )
+        request = Request(
+            self._encode(prompt),
+            max_tokens=max_tokens,
+            choose=sampler,
+            match_stop=StopMatcher(stop, no_repeats=self._no_repeats),
+            timeout_seconds=timeout_seconds,
+            loop=loop,
+        )
+        self._engine.submit(request)
         if cancel is not None:
             cancel.on_cancel(request.cancel)
-        return LlamaCppStream(request, self, len(tokens), sampler.seed)
+        return LlamaCppStream(request, self, sampler.seed)
+
+    def _submit_score(
+        self,
+        text: str | Sequence[int],
+        condition: Prompt | None,
+        timeout_seconds: float | None,
+        cancel: CancelToken | None,
+    ) -> _ScoreStream:
+        _check_timeout(timeout_seconds)
+        vocabulary = self._engine.vocabulary
+        before = self._with_bos([]) if condition is None else self._encode(condition)
+        tokens = encode_text(text, vocabulary) if isinstance(text, str) else [int(token) for token in text]
+        if not all(0 <= token < vocabulary.n_tokens for token in tokens):
+            raise ConfigurationError(f"tokens must be in [0, {vocabulary.n_tokens:,}), the vocabulary of {self.name}")
+        if len(before) + len(tokens) < 2:
+            return _ScoreStream(None, self, tuple(tokens), (None,) * len(tokens))
+        unscored = () if before else (None,)
+        request = Request(
+            [*before, *tokens],
+            max_tokens=0,
+            score_from=len(before) + len(unscored),
+            timeout_seconds=timeout_seconds,
+        )
+        self._engine.submit(request)
+        if cancel is not None:
+            cancel.on_cancel(request.cancel)
+        return _ScoreStream(request, self, tuple(tokens), unscored)
 
     def _encode(self, prompt: Prompt) -> list[int]:
         self._engine.check_usable()
@@ -192,8 +318,14 @@ class LlamaCppModel:
             tokens = encode_text(prompt, vocabulary)
         else:
             tokens = encode_chat(_checked(prompt), self._require_template(), vocabulary)
+        if not tokens:
+            raise ConfigurationError("the prompt is empty; give at least one token")
+        return self._with_bos(tokens)
+
+    def _with_bos(self, tokens: list[int]) -> list[int]:
+        vocabulary = self._engine.vocabulary
         if vocabulary.adds_bos and tokens[:1] != [vocabulary.bos]:
-            tokens = [vocabulary.bos, *tokens]
+            return [vocabulary.bos, *tokens]
         return tokens
 
     def _require_template(self) -> ChatTemplate:
@@ -207,12 +339,15 @@ class LlamaCppModel:
 class LlamaCppStream:
     """A generation under way: iterate for text, then read `result`."""
 
-    def __init__(self, request: Request, model: LlamaCppModel, prompt_tokens: int, seed: int | None) -> None:
+    def __init__(self, request: Request, model: LlamaCppModel, seed: int | None) -> None:
         self._request, self._model = request, model  # the model must not be freed while the stream runs
-        self._prompt_tokens, self._seed = prompt_tokens, seed
+        self._seed = seed
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._request)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return aiter(self._request)
 
     def close(self) -> None:
         """Stop the generation if it still runs."""
@@ -221,18 +356,65 @@ class LlamaCppStream:
     @property
     def result(self) -> Generation:
         """The whole generation; waits for its end."""
-        completion: Completion = self._request.result
+        completion = self._request.result
         return Generation(
             text=completion.text,
             model=self._model.name,
             finish_reason=completion.finish_reason,
-            usage=Usage(self._prompt_tokens, len(completion.token_ids)),
+            usage=Usage(len(self._request.tokens), len(completion.token_ids), completion.cached_tokens),
             token_ids=completion.token_ids,
-            logprobs=completion.logprobs,
+            logprobs=tuple(score.logprob for score in completion.scores),
+            margins=tuple(score.margin for score in completion.scores),
+            entropies=tuple(score.entropy for score in completion.scores),
             seed=self._seed,
             prefill_seconds=completion.prefill_seconds,
             decode_seconds=completion.decode_seconds,
         )
+
+
+class _ScoreStream:
+    """A scoring under way; without a request there was nothing to compute."""
+
+    def __init__(
+        self, request: Request | None, model: LlamaCppModel, tokens: tuple[int, ...], unscored: tuple[None, ...]
+    ) -> None:
+        self._request, self._model, self._tokens, self._unscored = request, model, tokens, unscored
+
+    def close(self) -> None:
+        if self._request is not None:
+            self._request.cancel()
+
+    @property
+    def result(self) -> Scores:
+        logprobs = self._request.result.prompt_logprobs if self._request else ()
+        return Scores(self._tokens, (*self._unscored, *logprobs))
+
+
+def _gather(submit: Callable[[S], _Stream[R]], items: Iterable[S]) -> list[R]:
+    """Submit all items, as many at once as the queue takes, and return their results in order."""
+    waiting: collections.deque[_Stream[R]] = collections.deque()
+    results: list[R] = []
+    try:
+        for item in items:
+            while True:
+                try:
+                    waiting.append(submit(item))
+                    break
+                except QueueFullError:
+                    if not waiting:
+                        raise
+                    results.append(waiting.popleft().result)
+        while waiting:
+            results.append(waiting.popleft().result)
+    finally:
+        for stream in waiting:
+            stream.close()
+    return results
+
+
+def _check_timeout(timeout_seconds: float | None) -> None:
+    if timeout_seconds is not None and timeout_seconds <= 0:
+        raise ConfigurationError(f"`timeout_seconds` must be greater than 0, got {timeout_seconds!r}")
 
 
 def _checked(messages: Sequence[Message]) -> Sequence[Message]:

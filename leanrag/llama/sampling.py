@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError
 
-__all__ = ["Sampler", "SamplingOptions", "log_softmax_at"]
+__all__ = ["Chooser", "Sampler", "SamplingOptions", "TokenScore", "log_probabilities", "score_token"]
+
+
+class Chooser(Protocol):
+    """Draws one token after another; one instance a request."""
+
+    def __call__(self, logits: NDArray[np.float32]) -> int:
+        """Return the chosen token for `logits` `(n_vocab,)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,37 @@ class Sampler:
         return int(order[np.searchsorted(np.cumsum(probabilities), threshold, side="right")])
 
 
-def log_softmax_at(logits: NDArray[np.float32], token: int) -> float:
-    """Return the natural-log probability of `token` under `logits` `(n_vocab,)`."""
-    peak = logits.max()
-    return float(logits[token] - peak) - float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
+class TokenScore(NamedTuple):
+    """How sure the model was of a token, under the untempered distribution; natural logarithms.
+
+    Attributes:
+        logprob: Log-probability of the token.
+        margin: `logprob` less that of the best other token; below 0 when the token was not the most probable.
+        entropy: Of the whole distribution.
+    """
+
+    logprob: float
+    margin: float
+    entropy: float
+
+
+def score_token(logits: NDArray[np.float32], token: int) -> TokenScore:
+    """Return the scores of `token` under `logits` `(n_vocab,)`."""
+    shifted = logits - logits.max()
+    weights = np.exp(shifted)
+    total = float(weights.sum(dtype=np.float64))
+    log_total = float(np.log(total))
+    chosen = float(shifted[token])
+    entropy = log_total - float(weights @ shifted) / total
+    shifted[token] = -np.inf
+    return TokenScore(chosen - log_total, chosen - float(shifted.max()), max(0.0, entropy))
+
+
+def log_probabilities(logits: NDArray[np.float32], tokens: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the natural-log probabilities `(n,)` of `tokens` `(n,)` under `logits` `(n, n_vocab)`; overwrites `logits`."""
+    rows = np.arange(len(tokens))
+    logits -= logits.max(axis=1, keepdims=True)
+    chosen: NDArray[np.float64] = logits[rows, tokens].astype(np.float64)
+    np.exp(logits, out=logits)
+    chosen -= np.log(logits.sum(axis=1, dtype=np.float64))
+    return chosen

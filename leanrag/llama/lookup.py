@@ -1,0 +1,51 @@
+"""Drafting by looking up: what an answer quotes stands in the prompt, so what followed there is likely to follow here.
+
+Prompt lookup decoding (Saxena, 2023). A draft costs extra rows in the batch and is checked by the model's own draw, so the
+answer is the one that would have been written without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PromptLookup"]
+
+_NGRAM = 3  # tokens that must agree
+_DRAFT = 4  # tokens proposed
+_TRIAL = 8  # proposals after which it is judged
+_MIN_ACCEPTED = 0.3  # share of drafted tokens that must be right
+
+
+class PromptLookup:
+    """Proposes how an answer goes on; one a request.
+
+    Args:
+        prompt: Tokens of the prompt `(n,)`.
+    """
+
+    def __init__(self, prompt: NDArray[np.int32]) -> None:
+        self._tokens: list[int] = prompt.tolist()
+        self._n_prompt = len(self._tokens)
+        self._ends: dict[tuple[int, ...], int] = {}  # an n-gram to where it last ended
+        self._indexed = _NGRAM - 1
+        self._proposals = self._drafted = self._accepted = 0
+
+    def propose(self, answer: Sequence[int]) -> list[int]:
+        """Return the tokens that may follow `answer`; none when nothing agrees, or when drafting has not paid so far."""
+        if self._proposals >= _TRIAL and self._accepted < _MIN_ACCEPTED * self._drafted:
+            return []
+        self._tokens += answer[len(self._tokens) - self._n_prompt :]
+        for end in range(self._indexed + 1, len(self._tokens)):  # all but the last n-gram, which is what is looked up
+            self._ends[tuple(self._tokens[end - _NGRAM : end])] = end
+        self._indexed = max(self._indexed, len(self._tokens) - 1)
+        found = self._ends.get(tuple(self._tokens[-_NGRAM:]))
+        return [] if found is None else self._tokens[found : found + _DRAFT]
+
+    def learn(self, *, drafted: int, accepted: int) -> None:
+        """Record how a proposal fared."""
+        self._proposals += drafted > 0
+        self._drafted += drafted
+        self._accepted += accepted
