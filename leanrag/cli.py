@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
+import platform
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DEFAULT_FOLDER = ".leanrag"
+_MEASURED_CHARS = 8_000  # some 2,000 tokens, which a small model reads in seconds
 OK, FAILED, USAGE, UNSUPPORTED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -104,6 +108,16 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("names", nargs="+", metavar="NAME")
     pull.add_argument("--accept-terms", action="store_true", help="accept the terms of use of models that have some")
     pull.add_argument("--force", action="store_true", help="get it again even if it is there")
+    pull.add_argument("--type", help="also make a copy with weights of this type, such as q4_0, known as NAME:TYPE")
+    quantize = command("quantize", _quantize, common, "rewrite a GGUF model in fewer bits, and measure what that did")
+    quantize.add_argument("source", metavar="IN", help="name or GGUF file")
+    quantize.add_argument("target", metavar="OUT", help="file to write")
+    quantize.add_argument("--type", default="q4_0", help="of the weights, such as q4_0 or q8_0 (default: %(default)s)")
+    quantize.add_argument("--prune-layers", default="", metavar="3,5-7", help="layers to leave out, counted from 0")
+    quantize.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    quantize.add_argument(
+        "--text", metavar="FILE", help="what perplexity is measured on (default: a part of Python's help)"
+    )
     command("list", _list, common, "list the models known by name")
     command("doctor", _doctor, common, "report versions, devices, models, and what would make it faster")
     command("stats", _stats, folder, "report what the folder holds")
@@ -177,7 +191,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _pull(options: argparse.Namespace) -> int:
-    from leanrag.models import REGISTRY, pull
+    from leanrag.llama.quantize import quantize
+    from leanrag.models import REGISTRY, keep_copy, pull
 
     pulled = {}
     for name in options.names:
@@ -189,9 +204,95 @@ def _pull(options: argparse.Namespace) -> int:
         pulled[name] = pull(name, accept_terms=options.accept_terms, force=options.force)
         if not options.json:
             _print(f"  {pulled[name]}")
+        if options.type:
+            make = functools.partial(quantize, type=options.type, overwrite=True)
+            pulled[f"{name}:{options.type}"] = copy = keep_copy(name, options.type, make)
+            if not options.json:
+                _print(f"  {name}:{options.type}  {copy}")
+        elif spec is not None and spec.kind == "gguf" and not options.json:
+            _advise_type(name, pulled[name])
     if options.json:
         _show(options, pulled, [])
     return OK
+
+
+def _advise_type(name: str, path: Path) -> None:
+    from leanrag.llama.gguf import check_gguf
+    from leanrag.llama.quantize import fastest_int4, has_fast_kernels
+
+    machine = platform.machine()
+    if not has_fast_kernels(check_gguf(path), machine):
+        _print(
+            "  this CPU has no fast kernels for most of its weights; to make a faster, less exact copy: "
+            f"leanrag pull {name} --type {fastest_int4(machine)}"
+        )
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from leanrag.llama.quantize import measure, quantize
+    from leanrag.models import resolve
+
+    text, origin = _text_to_measure(options.text)
+    source, target = resolve(options.source), Path(options.target)
+    report = quantize(
+        source,
+        target,
+        type=options.type,
+        prune_layers=_layers(options.prune_layers),
+        overwrite=options.overwrite,
+    )
+    before, after = measure(source, text), measure(target, text)
+    rows = [
+        ("size, MB", before.size_bytes / 1e6, after.size_bytes / 1e6),
+        ("layers", report.layers_before, report.layers_after),
+        ("prefill, tokens/s", before.prefill_tokens_per_second, after.prefill_tokens_per_second),
+        ("decode, tokens/s", before.decode_tokens_per_second, after.decode_tokens_per_second),
+        ("perplexity", before.perplexity, after.perplexity),
+    ]
+    _show(
+        options,
+        {"report": report, "before": before, "after": after, "text": origin},
+        [
+            f"{'':18}{'before':>10}{'after':>10}",
+            *(f"{name:18}{_number(first):>10}{_number(second):>10}" for name, first, second in rows),
+            "",
+            f"{target}: {report.type}, {report.bits_per_weight:.2f} bits a weight, in {report.seconds:.1f} s",
+            f"perplexity on {origin}; lower is better",
+        ],
+    )
+    return OK
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 or value % 1 == 0 else f"{value:,.2f}"
+
+
+def _text_to_measure(file: str | None) -> tuple[str, str]:
+    """A text, and words for what it is. Without a file it is what every Python has: its own help on its language."""
+    if file is None:
+        from pydoc_data.topics import topics
+
+        text = "\n".join(topics[name] for name in sorted(topics))[:_MEASURED_CHARS]
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return text, f"the first {len(text):,} characters of the help topics of Python {version}"
+    try:
+        return Path(file).read_text(encoding="utf-8"), file
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"cannot read {file!r} as UTF-8 text: {error}", path=file) from error
+
+
+def _layers(text: str) -> list[int]:
+    """Parse "3,5-7"."""
+    layers: list[int] = []
+    for part in text.split(",") if text else []:
+        found = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part.strip(), re.ASCII)
+        span = range(int(found[1]), int(found[2] or found[1]) + 1) if found else ()
+        if not span:
+            raise ConfigurationError(f"layers are given as numbers and ranges, such as 3,5-7, got {text!r}")
+        layers += span
+    return layers
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -202,6 +303,11 @@ def _list(options: argparse.Namespace) -> int:
     rows += [
         (m.spec.name, m.spec.kind, f"{m.spec.size_bytes / 1e6:.0f}", m.spec.licence, str(m.path or "not pulled"))
         for m in models
+    ]
+    rows += [
+        (f"{m.spec.name}:{kind}", m.spec.kind, f"{path.stat().st_size / 1e6:.0f}", m.spec.licence, str(path))
+        for m in models
+        for kind, path in m.copies.items()
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     _show(

