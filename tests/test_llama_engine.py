@@ -23,9 +23,10 @@ from leanrag import (
     ModelLoadError,
     QueueFullError,
 )
-from leanrag.llama.requests import StopMatcher
 from leanrag.llama.library import library
+from leanrag.llama.requests import StopMatcher
 from leanrag.llama.vocabulary import TextDecoder
+from tests.plain import plain_logits
 
 ASK = [Message("user", "hello")]
 text = st.text(max_size=30)
@@ -100,24 +101,11 @@ def test_prompts_of_other_kinds_are_refused(tiny):
 # Generating
 
 
-def reference_logits(model, tokens):
-    """Logits after `tokens`, computed in one go on a context of its own."""
-    lib = library()
-    parameters = lib.llama_context_default_params()
-    parameters.n_ctx = 256
-    context = lib.llama_init_from_model(model._engine._weights.model, parameters)
-    array = (lib.llama_token * len(tokens))(*tokens)
-    assert lib.llama_decode(context, lib.llama_batch_get_one(array, len(tokens))) == 0
-    logits = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (model._engine.vocabulary.n_tokens,)).copy()
-    lib.llama_free(context)
-    return logits
-
-
 def test_greedy_tokens_and_log_probabilities_match_a_plain_loop(tiny):
     generation = tiny.generate("abc", max_tokens=6)
     tokens = tiny._encode("abc")
     for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
-        logits = reference_logits(tiny, tokens).astype(np.float64)
+        logits = plain_logits(tiny, tokens)[-1].astype(np.float64)
         assert token == int(np.argmax(logits))
         expected = logits[token] - logits.max() - math.log(np.exp(logits - logits.max()).sum())
         assert logprob == pytest.approx(expected, abs=1e-3)

@@ -48,6 +48,7 @@ __all__ = ["Engine", "EngineSettings"]
 logger = logging.getLogger(__name__)
 
 _RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
+_RESIDENT_CELLS = 1024  # cells that those may hold: attention on CPUs looks at every cell in use
 _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
 _WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on
@@ -333,6 +334,9 @@ class Engine:
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
+        if not settings.n_gpu_layers:
+            # On CPUs it sums values in 16 bits: what a token gets would then depend on which cells its neighbours are in.
+            parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.no_perf = True
         with native_errors() as native:
             self._context = lib.llama_init_from_model(self._weights.model, parameters)
@@ -505,7 +509,13 @@ class Engine:
                 length,
             )
             self._tree.add(sequence.tokens, sequence)
+            self._trim_residents()
         run.request.emit(outcome)
+
+    def _trim_residents(self) -> None:
+        residents = sorted(self._residents(), key=lambda sequence: -sequence.last_used)
+        while len(residents) > 1 and np.unique(np.concatenate([r.cells for r in residents])).size > _RESIDENT_CELLS:
+            self._evict(residents.pop())
 
     def _evict(self, sequence: _Sequence) -> None:
         self._keep_state(sequence)
