@@ -108,11 +108,15 @@ class Baseline:
         texts = []
         for prompt in prompts:
             if not reuse:
-                self._llm.reset()
+                self.forget()
             texts.append(
                 self._llm.create_completion(prompt, max_tokens=max_tokens, temperature=0.0)["choices"][0]["text"]
             )
         return texts
+
+    def forget(self) -> None:
+        """Compute the next prompt from its first token."""
+        self._llm.reset()
 
     def close(self) -> None:
         """Free the model."""
@@ -140,6 +144,7 @@ def shared(ours: LlamaCppModel, baseline: Baseline, texts: Texts, rounds: int) -
         prompts = [context + texts.question() for _ in range(8)]
         own, generations = timed(ours.generate_many, prompts, max_tokens=32)
         cold, completions = timed(baseline.complete, prompts, 32, reuse=False)
+        baseline.forget()
         warm, _ = timed(baseline.complete, prompts, 32)
         no_reuse.append(cold / own)
         prefix_match.append(warm / own)

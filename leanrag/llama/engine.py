@@ -21,6 +21,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,12 @@ __all__ = ["Engine", "EngineSettings"]
 logger = logging.getLogger(__name__)
 
 _RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
-_RESIDENT_CELLS = 1024  # cells that those may hold: attention on CPUs looks at every cell in use
+_RESIDENT_CELLS = 1024  # cells that those may hold
+_WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
 _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
 _WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on
+_MAX_OVERTAKEN = 64  # times that others go before a request
 _MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
 
 
@@ -68,6 +71,8 @@ class EngineSettings:
         parallel: Requests at work at once.
         cache_bytes: Most bytes of states kept in memory; 0 for none.
         cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
+        flash_attn: Attention that skips the cells of other requests. On CPUs it sums in 16 bits, so that what a token gets
+            depends a little on who is computed with it.
         speculate: Draft tokens by looking them up in the prompt.
     """
 
@@ -79,6 +84,7 @@ class EngineSettings:
     parallel: int
     cache_bytes: int
     cache_dir: Path | None
+    flash_attn: bool
     speculate: bool
 
 
@@ -201,6 +207,7 @@ class Engine:
     vocabulary: Vocabulary
     _batch: Batch
     _cells: CellTable
+    _mixed_cells: int
     _states: StateCache
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
@@ -334,8 +341,7 @@ class Engine:
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
-        if not settings.n_gpu_layers:
-            # On CPUs it sums values in 16 bits: what a token gets would then depend on which cells its neighbours are in.
+        if not settings.flash_attn:
             parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.no_perf = True
         with native_errors() as native:
@@ -351,6 +357,19 @@ class Engine:
         self.n_ctx = lib.llama_n_ctx(self._context)  # what was allocated: llama.cpp rounds the request up
         self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
         self._cells = CellTable(self.n_ctx)
+        self._mixed_cells = self.n_ctx if settings.flash_attn else self._count_mixed_cells()
+
+    def _count_mixed_cells(self) -> int:
+        """Cells up to which computing different requests together pays, although each row attends to the cells of all.
+
+        A row alone reads all weights, which a row beside others need not; that is worth the attention to as many cells as
+        make a quarter of the multiplications of the weights.
+        """
+        assert self._weights is not None
+        model = self._weights.model
+        per_cell = 2 * self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_embd(model)
+        n_params: int = self._lib.llama_model_n_params(model)
+        return max(256, n_params // (4 * per_cell))
 
     def _fingerprint(self) -> str:
         """What the bytes of a state depend on."""
@@ -408,6 +427,12 @@ class Engine:
             if len(self._runs) >= self._settings.parallel:
                 break
             source, shared = self._find_source(request)
+            is_foreign = 2 * shared < len(request.tokens)
+            if self._runs and is_foreign and self.n_ctx - self._cells.free + request.n_cells > self._mixed_cells:
+                request.overtaken += 1
+                if request.overtaken > _MAX_OVERTAKEN:
+                    break
+                continue  # alone it is computed faster; who shares what is being computed goes first
             if source is not None and source.is_reading and shared - min(shared, source.computed) >= _WORTH_WAITING:
                 continue  # what it needs is being computed: it comes in when that is done
             if not self._make_room(request, source, shared):
@@ -425,20 +450,21 @@ class Engine:
         """Return the sequence to share cells with, and the tokens that are, or will be, the same."""
         shared, sequences = self._tree.match(request.tokens)
         shared = min(shared, request.n_reusable)
-        if not shared:
+        if shared < _WORTH_SHARING:
             return None, 0
         source = max(sequences, key=lambda sequence: min(sequence.computed, shared))
         return source, shared if source.is_reading else min(shared, source.computed)
 
     def _make_room(self, request: Request, source: _Sequence | None, shared: int) -> bool:
-        """Free a sequence and enough cells for the request, besides what the others may still need; False when it cannot be."""
+        """Free a sequence and enough cells for the request, besides what the others may still need; False when it cannot be.
+
+        Sequences that are only kept go to the states, even if there is room: attention on CPUs looks at every cell in use.
+        """
         reserved = sum(run.request.n_cells - run.sequence.computed for run in self._runs)
         needed = request.n_cells - (min(shared, source.computed) if source else 0)
-        residents = sorted(self._residents(), key=lambda sequence: sequence.last_used)
-        for sequence in residents:
-            if self._free_ids and self._cells.free - reserved >= needed:
-                return True
-            if sequence is not source:
+        for sequence in sorted(self._residents(), key=lambda sequence: sequence.last_used):
+            has_room = bool(self._free_ids) and self._cells.free - reserved >= needed
+            if sequence is not source and (not has_room or self._settings.cache_bytes):
                 self._evict(sequence)
         return bool(self._free_ids) and self._cells.free - reserved >= needed
 
@@ -481,9 +507,8 @@ class Engine:
         self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
         self._cells.release(sequence.cells)
         sequence.cells, sequence.computed = np.empty(0, np.int64), 0
-        data = state[1]
-        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
-        if not self._lib.llama_state_seq_set_data(self._context, buffer, len(data), sequence.id):
+        data = np.frombuffer(state[1], np.uint8)
+        if not self._lib.llama_state_seq_set_data(self._context, _bytes_pointer(data), data.size, sequence.id):
             logger.warning("llama.cpp did not take a kept state of %s", self._name)
         elif self._keep_beginning(sequence, shared):
             sequence.cells, sequence.computed = self._cells.take(shared), shared
@@ -533,10 +558,10 @@ class Engine:
         if not self._settings.cache_bytes or len(sequence.tokens) - known < _WORTH_KEEPING:
             return
         size = self._lib.llama_state_seq_get_size(self._context, sequence.id)
-        buffer = (ctypes.c_uint8 * size)()
-        written = self._lib.llama_state_seq_get_data(self._context, buffer, size, sequence.id)
+        data = np.empty(size, np.uint8)
+        written = self._lib.llama_state_seq_get_data(self._context, _bytes_pointer(data), size, sequence.id)
         if written:
-            self._states.put(sequence.tokens, memoryview(buffer)[:written].tobytes())
+            self._states.put(sequence.tokens, data[:written].data)
 
     def _keep_residents(self) -> None:
         """Before the end: what was computed goes to disk when it is to survive."""
@@ -664,3 +689,7 @@ class Engine:
             self._lib.llama_free(self._context)
             self._context = None
             self._open_context()
+
+
+def _bytes_pointer(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -87,6 +87,8 @@ class LlamaCppModel:
             again; 0 for none.
         cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
             change answers.
+        flash_attn: Attention that is faster where different long prompts are computed together. On CPUs it sums in 16 bits:
+            an answer may then depend on what else is computed. None for only on GPUs.
         speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
@@ -114,6 +116,7 @@ class LlamaCppModel:
         parallel: int = 8,
         cache_bytes: int = 256 * 2**20,
         cache_dir: str | os.PathLike[str] | None = None,
+        flash_attn: bool | None = None,
         speculate: bool = False,
         no_repeats: bool = False,
     ) -> None:
@@ -147,6 +150,7 @@ class LlamaCppModel:
                 parallel=parallel,
                 cache_bytes=cache_bytes,
                 cache_dir=None if cache_dir is None else Path(cache_dir),
+                flash_attn=n_gpu_layers != 0 if flash_attn is None else flash_attn,
                 speculate=speculate,
             ),
         )

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 V = TypeVar("V", bound=Hashable)
 Tokens = NDArray[np.int32]
+Data = bytes | memoryview
 
 
 def shared_length(a: Tokens, b: Tokens) -> int:
@@ -150,7 +151,7 @@ class StateCache:
 
     def __init__(self, max_bytes: int, folder: Path | None = None, fingerprint: str = "") -> None:
         self._max_bytes, self._folder, self._fingerprint = max_bytes, folder, fingerprint
-        self._blobs: collections.OrderedDict[str, tuple[Tokens, bytes]] = collections.OrderedDict()
+        self._blobs: collections.OrderedDict[str, tuple[Tokens, Data]] = collections.OrderedDict()
         self._files: dict[str, Tokens] = {}
         self._tree: PrefixTree[str] = PrefixTree()
         self.held_bytes = 0
@@ -169,7 +170,7 @@ class StateCache:
             else (0, None)
         )
 
-    def get(self, name: str) -> tuple[Tokens, bytes] | None:
+    def get(self, name: str) -> tuple[Tokens, Data] | None:
         """Return the tokens and the bytes of a state; None when its file is gone or was changed."""
         if name in self._blobs:
             self._blobs.move_to_end(name)
@@ -182,7 +183,7 @@ class StateCache:
         self._hold(name, tokens, data)
         return tokens, data
 
-    def put(self, tokens: Tokens, data: bytes) -> None:
+    def put(self, tokens: Tokens, data: Data) -> None:
         """Keep a state; the oldest make room. Larger than the whole cache, it is not kept."""
         if len(data) > self._max_bytes:
             return
@@ -196,7 +197,7 @@ class StateCache:
     def _key(self, name: str) -> Tokens:
         return self._blobs[name][0] if name in self._blobs else self._files[name]
 
-    def _hold(self, name: str, tokens: Tokens, data: bytes) -> None:
+    def _hold(self, name: str, tokens: Tokens, data: Data) -> None:
         if name in self._blobs:
             self._blobs.move_to_end(name)
             return
@@ -216,12 +217,18 @@ class StateCache:
         assert self._folder is not None
         return self._folder / f"{name}.state"
 
-    def _header(self, tokens: Tokens, data: bytes) -> bytes:
-        digest = hashlib.sha256(tokens.tobytes() + data).hexdigest()
-        header = {"fingerprint": self._fingerprint, "tokens": len(tokens), "bytes": len(data), "sha256": digest}
+    def _header(self, tokens: Tokens, data: Data) -> bytes:
+        digest = hashlib.sha256(tokens.tobytes())
+        digest.update(data)
+        header = {
+            "fingerprint": self._fingerprint,
+            "tokens": len(tokens),
+            "bytes": len(data),
+            "sha256": digest.hexdigest(),
+        }
         return json.dumps(header).encode() + b"\n"
 
-    def _write_file(self, name: str, tokens: Tokens, data: bytes) -> None:
+    def _write_file(self, name: str, tokens: Tokens, data: Data) -> None:
         path = self._path(name)
         part = path.with_name(f".{name}.{secrets.token_hex(6)}.part")
         try:
@@ -281,16 +288,16 @@ class StateCache:
                 self._files[path.stem] = tokens
                 self._tree.add(tokens, path.stem)
 
-    def _read_file(self, path: Path, tokens: Tokens) -> bytes | None:
+    def _read_file(self, path: Path, tokens: Tokens) -> Data | None:
         try:
             content = path.read_bytes()
             os.utime(path)  # used now: it is the last to go
         except OSError as error:
             logger.info("%s cannot be read: %s", path, error)
             return None
-        header, _, body = content.partition(b"\n")
-        data = body[tokens.nbytes :]
-        if header + b"\n" != self._header(tokens, data):
+        start = content.find(b"\n") + 1
+        data = memoryview(content)[start + tokens.nbytes :]
+        if content[:start] != self._header(tokens, data):
             logger.warning("%s was changed; it is not used", path)
             with contextlib.suppress(OSError):
                 path.unlink()

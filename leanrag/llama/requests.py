@@ -121,6 +121,7 @@ class Request:
         self.score_from = score_from
         self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self.stop_error: type[GenerationError] | None = None  # set once: why the owner must stop
+        self.overtaken = 0  # times that the owner let others go first
         self.on_cancel: Callable[[Request], None] = _ignore
         self._loop = loop
         self._events: queue.SimpleQueue[str | Completion | Exception] = queue.SimpleQueue()
