@@ -3,8 +3,10 @@
 import asyncio
 import math
 import threading
+from typing import Literal
 
 import numpy as np
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -208,6 +210,46 @@ def test_the_scores_of_an_answer_are_those_of_its_tokens(tiny):
     assert tiny.score(generation.token_ids, condition=CONTEXT).logprobs == pytest.approx(generation.logprobs, abs=2e-3)
     assert all(margin >= 0 for margin in generation.margins)  # greedy: the chosen one is the most probable
     assert all(0 <= entropy <= math.log(tiny._engine.vocabulary.n_tokens) for entropy in generation.entropies)
+
+
+# Structured answers
+
+
+class Answer(pydantic.BaseModel):
+    name: str
+    count: int
+    kind: Literal["a", "b"]
+
+
+def test_an_answer_keeps_to_a_schema(tiny):
+    schema = Answer.model_json_schema()
+    schema["properties"]["name"]["maxLength"] = 5
+    for options in ({}, {"temperature": 1.0, "seed": 5}):
+        generation = tiny.generate("abc", max_tokens=150, schema=schema, **options)
+        assert generation.finish_reason == "stop"
+        Answer.model_validate_json(generation.text)
+    assert tiny.generate("abc", max_tokens=20, grammar='root ::= "yes" | "no"').text in ("yes", "no")
+
+
+def test_structured_and_free_answers_go_together(tiny, tiny_gguf):
+    with LlamaCppModel(tiny_gguf, threads=1) as model:
+        free, bound = model.stream("abc", max_tokens=20), model.stream("abd", max_tokens=20, grammar='root ::= "yes"')
+        assert bound.result.text == "yes"
+        assert free.result.text == tiny.generate("abc", max_tokens=20).text
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"grammar": "root ::= ("}, "grammar"),
+        ({"grammar": "root ::= root"}, "grammar"),
+        ({"schema": {"type": "string", "pattern": "a*"}}, "`?pattern`?"),
+        ({"schema": {"type": "string"}, "grammar": 'root ::= "a"'}, "not both"),
+    ],
+)
+def test_impossible_grammars_are_refused(tiny, options, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        tiny.generate("abc", max_tokens=5, **options)
 
 
 # Drafts

@@ -367,7 +367,7 @@ class Engine:
         """
         assert self._weights is not None
         model = self._weights.model
-        per_cell = 2 * self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_embd(model)
+        per_cell: int = 2 * self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_embd(model)
         n_params: int = self._lib.llama_model_n_params(model)
         return max(256, n_params // (4 * per_cell))
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
+from leanrag.llama.grammar import Grammar, schema_to_gbnf
 from leanrag.llama.library import require_gpu
 from leanrag.llama.requests import Request, StopMatcher
 from leanrag.llama.sampling import Sampler, SamplingOptions
@@ -21,6 +26,7 @@ from leanrag.llama.threads import usable_cores
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
 if TYPE_CHECKING:
+    import pydantic
     from typing_extensions import Unpack
 
 __all__ = ["GenerateOptions", "LlamaCppModel", "LlamaCppStream"]
@@ -41,6 +47,8 @@ class GenerateOptions(TypedDict, total=False):
         min_p: Drop tokens less probable than this share of the most probable.
         seed: Repeats a draw.
         stop: Strings that end the text; they are not part of it.
+        schema: JSON Schema, or a pydantic model, that the text keeps to; only a text cut at `max_tokens` is incomplete.
+        grammar: The same as GBNF, llama.cpp's notation for grammars; not together with `schema`.
         timeout_seconds: Limit from the call to the end.
         cancel: Stops it from another thread.
     """
@@ -51,12 +59,23 @@ class GenerateOptions(TypedDict, total=False):
     min_p: float
     seed: int | None
     stop: Sequence[str]
+    schema: Mapping[str, object] | type[pydantic.BaseModel] | None
+    grammar: str | None
     timeout_seconds: float | None
     cancel: CancelToken | None
 
 
 _DEFAULTS = GenerateOptions(
-    temperature=0.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, stop=(), timeout_seconds=None, cancel=None
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    seed=None,
+    stop=(),
+    schema=None,
+    grammar=None,
+    timeout_seconds=None,
+    cancel=None,
 )
 
 
@@ -275,18 +294,30 @@ class LlamaCppModel:
                 settings["temperature"], settings["top_k"], settings["top_p"], settings["min_p"], settings["seed"]
             )
         )
+        tokens = self._encode(prompt)
+        grammar = self._grammar(settings["schema"], settings["grammar"])
         request = Request(
-            self._encode(prompt),
+            tokens,
             max_tokens=max_tokens,
-            choose=sampler,
-            match_stop=StopMatcher(stop, no_repeats=self._no_repeats),
+            choose=sampler if grammar is None else functools.partial(_choose, grammar, sampler),
+            match_stop=StopMatcher(stop, no_repeats=self._no_repeats and grammar is None),
             timeout_seconds=timeout_seconds,
             loop=loop,
+            on_end=None if grammar is None else grammar.close,
         )
         self._engine.submit(request)
         if cancel is not None:
             cancel.on_cancel(request.cancel)
         return LlamaCppStream(request, self, sampler.seed)
+
+    def _grammar(
+        self, schema: Mapping[str, object] | type[pydantic.BaseModel] | None, gbnf: str | None
+    ) -> Grammar | None:
+        if schema is not None and gbnf is not None:
+            raise ConfigurationError("give either `schema` or `grammar`, not both")
+        if schema is not None:
+            gbnf = schema_to_gbnf(schema if isinstance(schema, Mapping) else schema.model_json_schema())
+        return None if gbnf is None else Grammar(self._engine.vocabulary, gbnf)
 
     def _submit_score(
         self,
@@ -414,6 +445,12 @@ def _gather(submit: Callable[[S], _Stream[R]], items: Iterable[S]) -> list[R]:
         for stream in waiting:
             stream.close()
     return results
+
+
+def _choose(grammar: Grammar, sampler: Sampler, logits: NDArray[np.float32]) -> int:
+    token = grammar.pick(logits, sampler)
+    grammar.accept(token)
+    return token
 
 
 def _check_timeout(timeout_seconds: float | None) -> None:

@@ -101,6 +101,7 @@ class Request:
         score_from: The first token of the prompt whose log-probability is wanted, at least 1; None for none.
         timeout_seconds: Limit from now to the end.
         loop: The event loop that will iterate with `async for`; None for a thread that iterates with `for`.
+        on_end: Called once before the outcome is handed over.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Request:
         score_from: int | None = None,
         timeout_seconds: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self.tokens: NDArray[np.int32] = np.asarray(tokens, np.int32)
         self.max_tokens = max_tokens
@@ -123,7 +125,7 @@ class Request:
         self.stop_error: type[GenerationError] | None = None  # set once: why the owner must stop
         self.overtaken = 0  # times that the owner let others go first
         self.on_cancel: Callable[[Request], None] = _ignore
-        self._loop = loop
+        self._loop, self._on_end = loop, on_end
         self._events: queue.SimpleQueue[str | Completion | Exception] = queue.SimpleQueue()
         self._arrived = asyncio.Event() if loop else None
         self._outcome: Completion | Exception | None = None
@@ -151,6 +153,8 @@ class Request:
 
     def emit(self, event: str | Completion | Exception) -> None:
         """Hand text, the completion or an error to the caller."""
+        if self._on_end is not None and not isinstance(event, str):
+            self._on_end()
         self._events.put(event)
         if self._loop is not None and self._arrived is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
