@@ -10,7 +10,7 @@ DATA ?= $(LEANRAG_DATA)
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing; llama.cpp is compiled the first time, which takes minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -35,7 +35,7 @@ type: $(VENV)/installed
 
 bench: pull
 	@test -n "$(DATA)" || { echo "Name the data: make bench DATA=DIR (benchmarks/README.md says what it holds)"; exit 2; }
-	for name in overhead retrieval reading; do \
+	for name in overhead retrieval reading engine embedding; do \
 	  $(BIN)/python -m benchmarks.$$name --data "$(DATA)" --json benchmarks/results/$$name.json || exit 1; \
 	done
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from leanrag.errors import StorageError as StorageError
     from leanrag.index import FaissIndex as FaissIndex
     from leanrag.index import FlatIndex as FlatIndex
+    from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
+    from leanrag.llama.quantize import quantize as quantize
     from leanrag.models import pull as pull
     from leanrag.packing import GreedyPacker as GreedyPacker
     from leanrag.packing import TokenBudget as TokenBudget
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from leanrag.types import Hit as Hit
     from leanrag.types import Message as Message
     from leanrag.types import Packing as Packing
+    from leanrag.types import Scores as Scores
     from leanrag.types import Usage as Usage
 
 __version__ = "0.1.0"
@@ -81,7 +84,9 @@ _HOMES = {
         "StorageError",
     ],
     "index": ["FaissIndex", "FlatIndex"],
+    "llama.embedder": ["LlamaCppEmbedder"],
     "llama.model": ["LlamaCppModel"],
+    "llama.quantize": ["quantize"],
     "models": ["pull"],
     "packing": ["GreedyPacker", "TokenBudget"],
     "pipeline": ["AnswerStream", "Rag", "open"],
@@ -100,6 +105,7 @@ _HOMES = {
         "Hit",
         "Message",
         "Packing",
+        "Scores",
         "Usage",
     ],
 }

@@ -191,6 +191,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _pull(options: argparse.Namespace) -> int:
+    from leanrag.llama.convert import convert_bert
     from leanrag.llama.quantize import quantize
     from leanrag.models import REGISTRY, keep_copy, pull
 
@@ -205,7 +206,8 @@ def _pull(options: argparse.Namespace) -> int:
         if not options.json:
             _print(f"  {pulled[name]}")
         if options.type:
-            make = functools.partial(quantize, type=options.type, overwrite=True)
+            convert: Callable[..., object] = quantize if spec is None or spec.kind == "gguf" else convert_bert
+            make = functools.partial(convert, type=options.type, overwrite=True)
             pulled[f"{name}:{options.type}"] = copy = keep_copy(name, options.type, make)
             if not options.json:
                 _print(f"  {name}:{options.type}  {copy}")

@@ -322,18 +322,18 @@ def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Pat
     """Return the copy of a model that `resolve` finds as `name:kind`, made first if it is not there or was changed.
 
     Args:
-        name: A name of `REGISTRY` of a GGUF model that is here.
+        name: A name of `REGISTRY` of a model that is here.
         kind: The type of its weights, such as "q4_0".
-        make: Called with the model's file and the file to write.
+        make: Called with the model's file or folder and the GGUF file to write.
 
     Raises:
-        ConfigurationError: The name is unknown or that of no GGUF model, or `kind` is no name.
+        ConfigurationError: The name is unknown or that of no model, or `kind` is no name.
         ModelLoadError: The model is not here.
         StorageError: The cache cannot be written.
     """
     spec = _lookup(name)
-    if spec.kind != "gguf" or not re.fullmatch(r"\w+", kind):
-        raise ConfigurationError(f"only a GGUF model has copies of other types, such as q4_0; got {name!r}, {kind!r}")
+    if spec.kind == "tiktoken" or not re.fullmatch(r"\w+", kind):
+        raise ConfigurationError(f"only a model has copies of other types, such as q4_0; got {name!r}, {kind!r}")
     copy = _copy(spec, kind)
     if not _is_unchanged(copy):
         source = resolve(name)

@@ -19,6 +19,7 @@ from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.grounding import ground
 from leanrag.index import FaissIndex
 from leanrag.ingest import Ingestion, Source
+from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.model import LlamaCppModel
 from leanrag.models import resolve
 from leanrag.packing import GreedyPacker, TokenBudget
@@ -69,7 +70,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     Args:
         path: The folder; made when it is not there.
         model: Who answers: a name that `leanrag list` shows, a GGUF file, or any `LanguageModel`.
-        embedder: Who embeds: a name, a folder of a sentence-transformers model, or any `Embedder`.
+        embedder: Who embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`.
         chunker: How documents are split; by default by their kind, into at most 160 tokens of the embedder.
         packer: What the prompt holds; `GreedyPacker` by default.
         template: How sources and question become a prompt; by default by what the model reads.
@@ -144,6 +145,7 @@ class Rag:
     def close(self) -> None:
         """Close the folder and the models that were loaded for it; idempotent."""
         self._lazy_model.close()
+        self._lazy_embedder.close()
         self._store.close()
 
     # Documents
@@ -537,7 +539,8 @@ def _load_model(model: str | os.PathLike[str] | LanguageModel) -> tuple[Language
 def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:
     if not isinstance(embedder, (str, os.PathLike)):
         return embedder, False
-    return SentenceTransformerEmbedder(resolve(embedder)), True
+    path = resolve(embedder)
+    return (LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path)), True
 
 
 def _check_question(question: str) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "Packing",
     "Prompt",
     "Scalar",
+    "Scores",
     "Stage",
     "Usage",
 ]

@@ -204,7 +204,6 @@ schemas = st.recursive(
 )
 
 
-@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(schemas, st.integers(0, 2**32))
 @example({"type": "object", "properties": {"": {"const": '"\\\n'}, "é\x7f": STRING}, "required": ["é\x7f"]}, 1)
@@ -608,7 +607,6 @@ def test_what_passes_is_read_by_llama_cpp_as_by_us(vocabulary, text, seed):
     follow_closely(vocabulary, text, seed)
 
 
-@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(
     st.one_of(

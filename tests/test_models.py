@@ -241,8 +241,8 @@ def test_a_copy_that_was_not_finished_is_none(cache):
 
 def test_copies_that_cannot_be(cache, monkeypatch):
     pull("one")
-    for name, kind in (("folder", "q4_0"), ("one", "../q4_0"), ("one", "")):
-        with pytest.raises(ConfigurationError, match="only a GGUF model has copies"):
+    for name, kind in (("one", "../q4_0"), ("one", "")):
+        with pytest.raises(ConfigurationError, match="only a model has copies"):
             keep_copy(name, kind, halve)
     with pytest.raises(ConfigurationError, match="neither a path that exists nor a known model"):
         resolve("two:q4_0")

@@ -1,6 +1,8 @@
 """The main job with stand-ins: budgets hold, receipts add up, bad input is answered."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -327,3 +329,22 @@ def test_many_threads_may_ask_and_add(rag):
         thread.join()
     assert errors == []
     assert len(list(rag.documents())) == 10
+
+
+@pytest.mark.model
+def test_the_whole_job_without_torch(tmp_path):
+    """A GGUF made of the embedder's weights, in a process that cannot import torch."""
+    from leanrag.llama.convert import convert_bert
+    from leanrag.models import resolve
+
+    gguf = convert_bert(resolve("all-minilm-l6-v2"), tmp_path / "minilm.gguf")
+    program = (
+        "import sys; sys.modules['torch'] = None; import leanrag\n"
+        "with leanrag.open(sys.argv[1], embedder=sys.argv[2]) as rag:\n"
+        "    rag.add_text('Ada Park signs off releases. The Nile is long.', title='Team')\n"
+        "    print(rag.search('Who approves a release?', 1)[0].chunk.title, rag.ask('Who signs off releases?').model)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "kb"), str(gguf)], capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stdout) == (0, "Team smollm2-135m\n"), shown.stderr

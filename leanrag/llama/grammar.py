@@ -98,7 +98,7 @@ _LIBRARY = {
 }
 _REFERENCES = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|\{[^}]*\}|([A-Za-z][A-Za-z0-9-]*)')
 
-Path = tuple[str, ...]
+_Path = tuple[str, ...]
 
 
 def schema_to_gbnf(schema: Mapping[str, object]) -> str:
@@ -141,7 +141,7 @@ class _SchemaWriter:
         self._rules = {"root": ""}
         self._names: dict[str, str] = {}  # body to name: equal rules are written once
         self._targets: dict[str, str] = {}  # $ref to name
-        self._pending: list[tuple[str, object, Path]] = []
+        self._pending: list[tuple[str, object, _Path]] = []
         self._visits = 0
 
     def write(self) -> str:
@@ -157,7 +157,7 @@ class _SchemaWriter:
                     waiting.append(name)
         return "\n".join(f"{name} ::= {body}" for name, body in self._rules.items())
 
-    def _visit(self, schema: object, at: Path) -> str:
+    def _visit(self, schema: object, at: _Path) -> str:
         self._visits += 1
         if self._visits > MAX_SCHEMAS or len(at) > MAX_SCHEMA_DEPTH:
             _refuse(at, f"more than {MAX_SCHEMAS:,} schemas, or a path of more than {MAX_SCHEMA_DEPTH} parts. Use less")
@@ -179,7 +179,7 @@ class _SchemaWriter:
                 return visit(schema, keyword, at)
         return self._typed(schema, keywords, at)
 
-    def _typed(self, schema: Mapping[str, object], keywords: list[str], at: Path) -> str:
+    def _typed(self, schema: Mapping[str, object], keywords: list[str], at: _Path) -> str:
         visits = {"object": self._object, "array": self._array, "string": self._string, "integer": self._integer}
         kinds = _kinds(schema, at)
         if not kinds:  # no type: what its keywords are about, or anything
@@ -188,7 +188,7 @@ class _SchemaWriter:
         names = [visits[kind](schema, at) if kind in visits else kind for kind in kinds]
         return self._either(names or ["any"], at)
 
-    def _reference(self, schema: Mapping[str, object], keyword: str, at: Path) -> str:
+    def _reference(self, schema: Mapping[str, object], keyword: str, at: _Path) -> str:
         pointer = schema[keyword]
         if not isinstance(pointer, str) or not re.match(r"#(/|$)", pointer):
             _refuse((*at, keyword), f"a reference must be to this schema ('#/...'), got {_shown(pointer)}")
@@ -210,14 +210,14 @@ class _SchemaWriter:
             self._pending.append((name, target, path))
         return self._targets[pointer]
 
-    def _union(self, schema: Mapping[str, object], keyword: str, at: Path) -> str:
+    def _union(self, schema: Mapping[str, object], keyword: str, at: _Path) -> str:
         members = schema[keyword]
         allowed = 1 if keyword == "allOf" else MAX_CHOICES
         if not isinstance(members, list) or not 1 <= len(members) <= allowed:
             _refuse((*at, keyword), f"must be a list of 1 to {allowed} schemas, got {_shown(members)}")
         return self._either([self._visit(item, (*at, keyword, str(i))) for i, item in enumerate(members)], at)
 
-    def _choice(self, schema: Mapping[str, object], keyword: str, at: Path) -> str:
+    def _choice(self, schema: Mapping[str, object], keyword: str, at: _Path) -> str:
         values = [schema[keyword]] if keyword == "const" else schema[keyword]
         if not isinstance(values, list) or not 1 <= len(values) <= MAX_CHOICES:
             _refuse((*at, keyword), f"must be a list of 1 to {MAX_CHOICES} values, got {_shown(values)}")
@@ -227,7 +227,7 @@ class _SchemaWriter:
             _refuse((*at, keyword), f"no value is of the type {_shown(schema['type'])}")
         return self._either([_literal(value, (*at, keyword)) for value in values], at)
 
-    def _object(self, schema: Mapping[str, object], at: Path) -> str:
+    def _object(self, schema: Mapping[str, object], at: _Path) -> str:
         extra = schema.get("additionalProperties", False)
         if extra is False and "properties" not in schema and "additionalProperties" not in schema:
             _refuse(at, "an object without `properties`; declare them, or set `additionalProperties` to true")
@@ -258,7 +258,7 @@ class _SchemaWriter:
         members = f"({' | '.join(first)}){'' if required else '?'} " if first else ""
         return self._name(f'"{{" {members}"}}"', at)
 
-    def _array(self, schema: Mapping[str, object], at: Path) -> str:
+    def _array(self, schema: Mapping[str, object], at: _Path) -> str:
         least, most = _lengths(schema, "minItems", "maxItems", at)
         if "prefixItems" in schema:
             prefix = schema["prefixItems"]
@@ -280,7 +280,7 @@ class _SchemaWriter:
         items = f"{item} {_repeat(more, max(least - 1, 0), None if most is None else most - 1)}".rstrip()
         return self._name(f'"[" {items} "]"' if least else f'"[" ({items})? "]"', at)
 
-    def _string(self, schema: Mapping[str, object], at: Path) -> str:
+    def _string(self, schema: Mapping[str, object], at: _Path) -> str:
         least, most = _lengths(schema, "minLength", "maxLength", at)
         if "format" in schema:
             kind = schema["format"]
@@ -293,7 +293,7 @@ class _SchemaWriter:
             return "string"
         return self._name(rf'"\"" {_repeat("char", least, most)} "\""', at)
 
-    def _integer(self, schema: Mapping[str, object], at: Path) -> str:
+    def _integer(self, schema: Mapping[str, object], at: _Path) -> str:
         least, most = -MAX_INTEGER, MAX_INTEGER
         for keyword in _KEYWORDS["integer"]:
             if keyword in schema:
@@ -317,25 +317,25 @@ class _SchemaWriter:
             parts += _naturals(max(0, least), most)
         return self._name(" | ".join(parts), at)
 
-    def _either(self, names: list[str], at: Path) -> str:
+    def _either(self, names: list[str], at: _Path) -> str:
         names = list(dict.fromkeys(names))
         return names[0] if len(names) == 1 else self._name(" | ".join(names), at)
 
-    def _name(self, body: str, at: Path) -> str:
+    def _name(self, body: str, at: _Path) -> str:
         """Return the name of the rule with `body`."""
         if body not in self._names:
             self._names[body] = name = self._new_name(at)
             self._rules[name] = body
         return self._names[body]
 
-    def _new_name(self, at: Path) -> str:
+    def _new_name(self, at: _Path) -> str:
         word = next(
             (part for part in reversed(at) if not part.isdecimal() and part.isascii() and part.isalnum()), "value"
         )
         return f"{word[:32]}-{len(self._names) + len(self._targets) + 1}"
 
 
-def _refuse(at: Path, problem: str) -> NoReturn:
+def _refuse(at: _Path, problem: str) -> NoReturn:
     pointer = "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in at)
     raise ConfigurationError(f"JSON Schema at {pointer!r:.300}: {problem}. {_SUPPORTED}")
 
@@ -347,14 +347,14 @@ def _shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
-def _check_keywords(keywords: Iterable[str], allowed: Sequence[str], at: Path) -> None:
+def _check_keywords(keywords: Iterable[str], allowed: Sequence[str], at: _Path) -> None:
     for keyword in keywords:
         if keyword not in allowed:
             others = ", ".join(f"`{word}`" for word in allowed)
             _refuse((*at, keyword), f"`{keyword}` cannot be kept to" + (f" next to {others}" if others else ""))
 
 
-def _kinds(schema: Mapping[str, object], at: Path) -> list[str]:
+def _kinds(schema: Mapping[str, object], at: _Path) -> list[str]:
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind in _KEYWORDS for kind in kinds):
@@ -373,7 +373,7 @@ def _is_kind(value: object, kind: str) -> bool:
     return isinstance(value, kinds.get(kind, ()))
 
 
-def _literal(value: object, at: Path) -> str:
+def _literal(value: object, at: _Path) -> str:
     """Return what matches the compact JSON of `value` alone."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -383,7 +383,7 @@ def _literal(value: object, at: Path) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _lengths(schema: Mapping[str, object], low: str, high: str, at: Path) -> tuple[int, int | None]:
+def _lengths(schema: Mapping[str, object], low: str, high: str, at: _Path) -> tuple[int, int | None]:
     for keyword in (low, high):
         value = schema.get(keyword, 0)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_REPEAT:

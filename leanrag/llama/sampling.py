@@ -80,9 +80,9 @@ class Sampler:
             keep &= (
                 np.cumsum(probabilities) - probabilities < options.top_p
             )  # up to and including the one that reaches it
-        probabilities = np.where(keep, probabilities, 0.0)
-        threshold = self._random.random() * probabilities.sum()
-        return int(order[np.searchsorted(np.cumsum(probabilities), threshold, side="right")])
+        sums = np.cumsum(np.where(keep, probabilities, 0.0))
+        threshold = self._random.random() * sums[-1]
+        return int(order[np.searchsorted(sums, threshold, side="right")])
 
 
 class TokenScore(NamedTuple):

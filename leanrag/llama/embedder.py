@@ -1,0 +1,401 @@
+"""`LlamaCppEmbedder`: a GGUF file that turns text into vectors. No torch, and ready in a fraction of a second."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import unicodedata
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
+from leanrag.llama.batch import Batch
+from leanrag.llama.chat import encode_text
+from leanrag.llama.gguf import GGUFInfo, check_gguf
+from leanrag.llama.library import library, native_errors, require_gpu
+from leanrag.llama.threads import usable_cores
+from leanrag.llama.weights import Weights
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Vectors
+
+__all__ = ["LlamaCppEmbedder"]
+
+_MIB = 1024 * 1024
+_DEFAULT_N_CTX = 2048
+_MAX_N_CTX = 2**16
+_MAX_THREADS = 512  # ggml.h, GGML_MAX_N_THREADS
+_POOLINGS = (1, 2, 3)  # llama.h, enum llama_pooling_type: mean, CLS, last; 0 is none, 4 a score of two texts
+_WORDPIECE = 3  # llama.h, LLAMA_VOCAB_TYPE_WPM
+_FLASH_ATTENTION = -1  # llama.h, LLAMA_FLASH_ATTN_TYPE_AUTO: 1.5 to 2 times as fast on passages, by the same numbers
+
+
+class LlamaCppEmbedder:
+    """An embedder that runs a GGUF file with llama.cpp. Any thread may call; computations take turns.
+
+    Example:
+        >>> with LlamaCppEmbedder("all-minilm-l6-v2-f16.gguf") as embedder:  # doctest: +SKIP
+        ...     embedder.embed_queries(["What is a closure?"]).shape
+        (1, 384)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        query_prefix: str | None = None,
+        document_prefix: str | None = None,
+        n_ctx: int | None = None,
+        threads: int | None = None,
+        n_gpu_layers: int = 0,
+        batch_tokens: int = 256,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            path: The GGUF file of an embedding model, its pooling (mean, CLS or last token) in the file; `convert_bert`
+                writes one.
+            name: Begins the id; the file's name without ending by default.
+            query_prefix: Set before every query; by default what `convert_bert` found in the model.
+            document_prefix: Set before every document; by default what `convert_bert` found in the model.
+            n_ctx: Window in tokens; by default the model's own, at most 2,048.
+            threads: Threads to compute with; by default the physical cores that this process may use.
+            n_gpu_layers: Layers to put on the GPU, -1 for all; needs a build of llama.cpp with one.
+            batch_tokens: Most tokens computed at once, a longer text excepted.
+
+        Raises:
+            ConfigurationError: An argument cannot work, or a prefix leaves no room for text.
+            ModelLoadError: The file is missing, damaged, no embedding model, or refused by llama.cpp.
+        """
+        for argument, value, most in (
+            ("n_ctx", n_ctx, _MAX_N_CTX),
+            ("threads", threads, _MAX_THREADS),
+            ("batch_tokens", batch_tokens, _MAX_N_CTX),
+        ):
+            if value is not None and not 1 <= value <= most:
+                raise ConfigurationError(f"`{argument}` must be from 1 to {most:,}, got {value!r}")
+        if n_gpu_layers < -1:
+            raise ConfigurationError(f"`n_gpu_layers` must be -1 (all), 0 (none) or a count, got {n_gpu_layers!r}")
+        path = Path(path)
+        info = check_gguf(path)
+        _check_embeds(info)
+        require_gpu(n_gpu_layers)
+        trained = info.n_ctx_train or _DEFAULT_N_CTX
+        if n_ctx is not None and n_ctx > trained:
+            raise ConfigurationError(f"`n_ctx` must be at most {trained:,}, the window of {path.stem}, got {n_ctx:,}")
+        self._name = name or path.stem
+        self._digest = _fingerprint(path)
+        self._query_prefix = _prefix(info, "query") if query_prefix is None else query_prefix
+        self._document_prefix = _prefix(info, "document") if document_prefix is None else document_prefix
+        self._window = n_ctx or min(trained, _DEFAULT_N_CTX)
+        self._encoder = _Encoder(info, self._window, threads or usable_cores(), n_gpu_layers, batch_tokens)
+        self._finalizer = weakref.finalize(self, self._encoder.close)  # also at interpreter exit
+        prefix_tokens = max(map(self.count_tokens, (self._query_prefix, self._document_prefix))) - self.count_tokens("")
+        self._max_tokens = self._window - prefix_tokens
+        if self._max_tokens <= self.count_tokens(""):
+            self.close()
+            raise ConfigurationError(
+                f"the prefixes take {prefix_tokens} of the model's {self._window} tokens; shorten `query_prefix` or"
+                " `document_prefix`"
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r}, dim={self.dim}, max_tokens={self.max_tokens})"
+
+    def __enter__(self) -> LlamaCppEmbedder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model, once what other threads compute is done; idempotent."""
+        self._finalizer()
+
+    @property
+    def id(self) -> str:
+        """The name and a hash of file and prefixes."""
+        digest = hashlib.sha256(f"{self._digest}\0{self._query_prefix}\0{self._document_prefix}".encode())
+        return f"{self._name}-{digest.hexdigest()[:12]}"
+
+    @property
+    def dim(self) -> int:
+        """Columns of a row."""
+        return self._encoder.dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text may have, special tokens included: the model's window less the longer prefix."""
+        return self._max_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of `text` in this model, special tokens included, prefix not, nothing cut off."""
+        return len(self._encoder.tokenize(text))
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return `(len(texts), dim)` float32, rows of unit L2 norm.
+
+        Raises:
+            ConfigurationError: A text is longer than the model reads.
+            GenerationError: The model failed, is closed, or belongs to a parent process.
+        """
+        return self._embed(texts, self._document_prefix, "document")
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return `(len(texts), dim)` float32, rows of unit L2 norm.
+
+        Raises:
+            ConfigurationError: A text is longer than the model reads.
+            GenerationError: The model failed, is closed, or belongs to a parent process.
+        """
+        return self._embed(texts, self._query_prefix, "query")
+
+    def _embed(self, texts: Sequence[str], prefix: str, role: str) -> Vectors:
+        if isinstance(texts, str):
+            raise ConfigurationError(f"`texts` must be a sequence of strings, got one string: {texts[:40]!r}")
+        sequences = [self._tokenize(prefix + text, role) for text in texts]
+        rows = self._encoder.embed(sequences)  # (n, dim)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
+        has_direction = np.isfinite(norms) & (norms > 0)
+        if not has_direction.all():
+            text = texts[int(np.argmin(has_direction))]
+            raise ConfigurationError(f"{self._name!r} gave no direction to the {role} {text[:40]!r}; leave it out")
+        unit: Vectors = rows / norms
+        return unit
+
+    def _tokenize(self, text: str, role: str) -> list[int]:
+        tokens = self._encoder.tokenize(text)
+        if len(tokens) > self._window:
+            raise ConfigurationError(
+                f"a {role} of {len(tokens)} tokens is longer than the {self._window} that {self._name!r} reads:"
+                f" {text[:60]!r}...; shorten it or use smaller chunks"
+            )
+        return tokens
+
+
+class _Encoder:
+    """A model in memory and a context that pools.
+
+    Args:
+        info: A checked file with pooling.
+        window: Most tokens of a sequence.
+        threads: Threads to compute with.
+        n_gpu_layers: Layers on the GPU, -1 for all.
+        batch_tokens: Most tokens computed at once, a longer sequence excepted.
+
+    Attributes:
+        dim: Columns of a row.
+    """
+
+    _batch: Batch
+    _memory: Any
+
+    def __init__(self, info: GGUFInfo, window: int, threads: int, n_gpu_layers: int, batch_tokens: int) -> None:
+        self._path, self._batch_tokens = info.path, batch_tokens
+        self._strips_accents = _strips_accents(info)
+        self._lib = library()
+        self._pid = os.getpid()
+        self._turn = threading.Lock()  # held by who computes
+        self._state = threading.Lock()  # guards what follows
+        self._is_closed, self._users = False, 0
+        self._context = None
+        self._weights = Weights.acquire(info.path, n_gpu_layers)
+        try:
+            self._before, self._after = self._frame()
+            self.dim: int = self._lib.llama_model_n_embd_out(self._weights.model)
+            self._open_context(window, threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of untrusted `text`, between those that begin and end a sequence."""
+        if self._strips_accents and not text.isascii():
+            # llama.cpp 0c1e570 does the same, but keeps only the first consonant of a Hangul syllable.
+            text = unicodedata.normalize("NFD", text)
+        with self._in_use():
+            return [*self._before, *encode_text(text, self._weights.vocabulary), *self._after]
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Vectors:
+        """Return `(len(sequences), dim)` float32, one row for each sequence of tokens; a row of zeros for an empty one."""
+        rows = np.zeros((len(sequences), self.dim), np.float32)
+        lengths = [len(sequence) for sequence in sequences]
+        for group in _groups(lengths, self._batch_tokens, self._n_sequences):
+            with self._in_use(), self._turn:
+                self._compute([(number, sequences[number]) for number in group], rows)
+        return rows
+
+    def close(self) -> None:
+        """Free the model as soon as nobody uses it; idempotent, and a no-op in a forked child."""
+        if os.getpid() != self._pid:
+            return
+        with self._state:
+            is_first, self._is_closed = not self._is_closed, True
+            if is_first and not self._users:
+                self._free()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep the model in memory; complain when it is closed or a parent's."""
+        if os.getpid() != self._pid:
+            self._fail(
+                "was loaded before this process was forked. Load the model in the child, or start children with the"
+                " multiprocessing method 'spawn'"
+            )
+        with self._state:
+            if self._is_closed:
+                self._fail("is closed. Load the model again to use it")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._users -= 1
+                if self._is_closed and not self._users:
+                    self._free()
+
+    def _fail(self, what: str) -> NoReturn:
+        raise GenerationError(f"{self._path.name} {what}", model=self._path.name)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ModelLoadError(f"{self._path} {what}", path=self._path, model=self._path.name)
+
+    def _free(self) -> None:
+        if self._context:
+            self._lib.llama_free(self._context)
+        self._weights.release()
+        self._context = None
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Return the tokens that begin and end a sequence, as `llama_vocab::tokenize` adds them, without its assertions."""
+        lib, vocabulary = self._lib, self._weights.vocabulary
+        vocab = lib.llama_model_get_vocab(self._weights.model)
+        if lib.llama_vocab_type(vocab) == _WORDPIECE:
+            frame = [vocabulary.bos], [lib.llama_vocab_sep(vocab)]
+        else:
+            frame = (
+                [vocabulary.bos] if vocabulary.adds_bos else [],
+                [vocabulary.eos] if lib.llama_vocab_get_add_eos(vocab) else [],
+            )
+        if not all(0 <= token < vocabulary.n_tokens for token in (*frame[0], *frame[1])):
+            self._refuse("does not say which tokens begin and end a text. Convert the model again")
+        return frame
+
+    def _open_context(self, window: int, threads: int) -> None:
+        lib = self._lib
+        capacity = max(window, self._batch_tokens)
+        self._n_sequences = min(capacity, lib.llama_max_parallel_sequences())
+        capacity += -capacity % self._n_sequences  # llama.cpp asserts a multiple when it plans how to pool
+        parameters = lib.llama_context_default_params()
+        parameters.embeddings = True
+        # One computation a batch: an encoder's tokens see all others, so llama.cpp cannot split it, and asserts that it need not.
+        parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = capacity
+        parameters.n_seq_max, parameters.kv_unified = self._n_sequences, True
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type = _FLASH_ATTENTION
+        with native_errors() as native:
+            self._context = lib.llama_init_from_model(self._weights.model, parameters)
+            if not self._context:
+                self._refuse(f"needs more memory than there is, or llama.cpp cannot run it: {native}")
+            native.expected = True  # it warns that the window is small, whatever the texts are
+        if lib.llama_pooling_type(self._context) not in _POOLINGS:
+            self._refuse("does not pool")
+        self._memory = lib.llama_get_memory(self._context)  # None for an encoder
+        self._batch = Batch(lib, capacity, self._n_sequences)
+
+    def _compute(self, group: Sequence[tuple[int, Sequence[int]]], rows: Vectors) -> None:
+        """Compute sequences together; each, with its row's number, fills its row."""
+        lib, batch = self._lib, self._batch
+        batch.clear()
+        for sequence, (_, tokens) in enumerate(group):
+            batch.add(list(tokens), 0, sequence, 0)
+        with native_errors() as native:
+            code = lib.llama_decode(self._context, batch.native())
+            reason = str(native)
+        if self._memory:
+            lib.llama_memory_clear(self._memory, False)
+        if code:
+            self._fail(f"failed in llama.cpp with code {code}: {reason}")
+        for sequence, (number, _) in enumerate(group):
+            pointer = lib.llama_get_embeddings_seq(self._context, sequence)
+            if not pointer:
+                self._fail("gave no vector")
+            rows[number] = np.ctypeslib.as_array(pointer, (self.dim,))
+
+
+def _check_embeds(info: GGUFInfo) -> None:
+    """Refuse what does not pool, and shapes that llama.cpp asserts in its graph."""
+    architecture, pooling = info.architecture, info.number("pooling_type")
+    if pooling not in _POOLINGS:
+        why = {
+            None: "says nothing of pooling, as files of generative models do",
+            0: "gives a vector for each token, none for a text",
+            4: "scores pairs of texts: it is a reranker",
+        }.get(pooling, f"pools in an unknown way, {pooling!r}")
+        raise ModelLoadError(
+            f"{str(info.path)!r} ({architecture}) is no embedding model: it {why}. Give the GGUF of an embedding model with"
+            " mean, CLS or last-token pooling",
+            path=info.path,
+            model=info.path.stem,
+        )
+    if architecture.startswith("t5") or info.metadata.get("tokenizer.ggml.model") in (None, "none", "no_vocab"):
+        raise ModelLoadError(
+            f"{str(info.path)!r} ({architecture}) is a T5 model or has no vocabulary. Give the GGUF of another embedding model",
+            path=info.path,
+            model=info.path.stem,
+        )
+    if "bert" in architecture:
+        width, heads = info.number("embedding_length"), info.number("attention.head_count")
+        sizes = {info.number(f"attention.{part}_length") for part in ("key", "value")} - {None}
+        if not width or not heads or width % heads or not sizes <= {width // heads}:
+            raise ModelLoadError(
+                f"{str(info.path)!r} is damaged: {heads} heads do not divide a width of {width}. Get the file again",
+                path=info.path,
+            )
+
+
+def _strips_accents(info: GGUFInfo) -> bool:
+    """Whether llama.cpp takes letters and accents apart: `llm_tokenizer_wpm_session::preprocess`."""
+    lowercase = info.metadata.get("tokenizer.ggml.normalizer.lowercase", True)
+    strips = info.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase)
+    return info.metadata.get("tokenizer.ggml.model") == "bert" and bool(strips)
+
+
+def _prefix(info: GGUFInfo, role: str) -> str:
+    value = info.metadata.get(f"leanrag.{role}_prefix")
+    return value if isinstance(value, str) else ""
+
+
+def _groups(lengths: Sequence[int], limit: int, most: int) -> Iterator[list[int]]:
+    """Yield numbers of sequences to compute together, of similar length: at most `limit` tokens, or one that is longer."""
+    group: list[int] = []
+    total = 0
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[number]
+        if group and (total + length > limit or len(group) == most):
+            yield group
+            group, total = [], 0
+        if length:
+            group.append(number)
+            total += length
+    if group:
+        yield group
+
+
+def _fingerprint(path: Path) -> str:
+    """Hash the file's size and its first and last MiB: header, vocabulary, and weights of the last layer."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(f"{size}\0".encode())
+    with path.open("rb") as stream:
+        digest.update(stream.read(_MIB))
+        if size > _MIB:
+            stream.seek(max(size - _MIB, _MIB))
+            digest.update(stream.read(_MIB))
+    return digest.hexdigest()
