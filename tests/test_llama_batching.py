@@ -195,6 +195,21 @@ def test_many_short_texts_on_one_condition(tiny):
         assert scores.logprobs == pytest.approx(logprobs, abs=2e-3)
 
 
+def test_many_long_texts_are_scored_in_bounded_memory(tiny, tiny_gguf):
+    texts = [
+        (letter * 3 + "b") * 45 for letter in "acdefghi"
+    ]  # 180 tokens each: more rows of logits than one batch holds
+    expected = [tiny.score(text).logprobs for text in texts]
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=8) as model:
+        rows = []
+        logits = model._engine._logits
+        model._engine._logits = lambda: rows.append(model._engine._batch.n_outputs) or logits()
+        for scores, logprobs in zip(model.score_many([(None, text) for text in texts]), expected, strict=True):
+            assert scores.logprobs == pytest.approx(logprobs, abs=2e-3)
+        assert max(rows) <= model._engine._max_outputs
+        assert consistent(model._engine)
+
+
 def test_scores_of_small_texts(tiny):
     assert tiny.score("").logprobs == ()
     (only,) = tiny.score("a").logprobs

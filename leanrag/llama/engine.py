@@ -36,7 +36,7 @@ from leanrag.errors import (
 )
 from leanrag.llama.batch import Batch
 from leanrag.llama.library import AbortFlag, library, native_errors
-from leanrag.llama.lookup import PromptLookup
+from leanrag.llama.lookup import MAX_DRAFT, PromptLookup
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
@@ -222,6 +222,7 @@ class Engine:
         self._weights: Weights | None = None
         self._context = self._memory = None
         self._clock = itertools.count()
+        self._max_outputs = _MAX_SCORED + settings.parallel + MAX_DRAFT
         self._tree: PrefixTree[_Sequence] = PrefixTree()
         self._free_ids = list(range(settings.parallel + _RESIDENT))
         loaded: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -339,6 +340,8 @@ class Engine:
         parameters.n_seq_max = settings.parallel + _RESIDENT
         n_batch = min(settings.n_batch, settings.n_ctx)
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
+        # Memory is reserved for as many rows of logits; one more would end the process. `_fill_batch` makes no more.
+        parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self._max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
         if not settings.flash_attn:
@@ -593,9 +596,9 @@ class Engine:
             parts.append(self._add(run, [pending, *self._draft(run, len(writing))], 0))
         room = min(batch.room, _PREFILL_BESIDE_DECODE) if writing else batch.room
         for run in self._runs:
-            if run.pending is None and room:
-                parts.append(self._add_prompt(run, room))
-                room -= len(parts[-1].tokens)
+            if run.pending is None and room and (part := self._add_prompt(run, room)):
+                parts.append(part)
+                room -= len(part.tokens)
         return parts
 
     def _draft(self, run: _Run, n_writing: int) -> list[int]:
@@ -604,13 +607,14 @@ class Engine:
         room = run.request.max_tokens - len(run.token_ids) - 1
         return run.lookup.propose(run.token_ids)[:room]
 
-    def _add_prompt(self, run: _Run, room: int) -> _Part:
+    def _add_prompt(self, run: _Run, room: int) -> _Part | None:
+        """Add what of a prompt fits; None when nothing does."""
         request, start = run.request, run.sequence.computed
         stop = min(run.end, start + room)
         output = len(request.tokens) - 1 if request.score_from is None else request.score_from - 1
         if request.score_from is not None:
-            stop = min(stop, max(output, start) + max(1, _MAX_SCORED - self._batch.n_outputs))
-        return self._add(run, request.tokens[start:stop], max(0, output - start))
+            stop = min(stop, max(output, start) + max(0, _MAX_SCORED - self._batch.n_outputs))
+        return self._add(run, request.tokens[start:stop], max(0, output - start)) if stop > start else None
 
     def _add(self, run: _Run, tokens: NDArray[np.int32] | list[int], first_output: int) -> _Part:
         sequence = run.sequence

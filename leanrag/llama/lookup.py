@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PromptLookup"]
+__all__ = ["MAX_DRAFT", "PromptLookup"]
 
 _NGRAM = 3  # tokens that must agree
-_DRAFT = 4  # tokens proposed
+MAX_DRAFT = 4  # tokens proposed
 _TRIAL = 8  # proposals after which it is judged
 _MIN_ACCEPTED = 0.3  # share of drafted tokens that must be right
 
@@ -42,7 +42,7 @@ class PromptLookup:
             self._ends[tuple(self._tokens[end - _NGRAM : end])] = end
         self._indexed = max(self._indexed, len(self._tokens) - 1)
         found = self._ends.get(tuple(self._tokens[-_NGRAM:]))
-        return [] if found is None else self._tokens[found : found + _DRAFT]
+        return [] if found is None else self._tokens[found : found + MAX_DRAFT]
 
     def learn(self, *, drafted: int, accepted: int) -> None:
         """Record how a proposal fared."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
+import logging
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.grammar import Grammar, schema_to_gbnf
 from leanrag.llama.library import require_gpu
+from leanrag.llama.memory import MemoryEstimate, available_bytes, estimate_memory
 from leanrag.llama.requests import Request, StopMatcher
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.threads import usable_cores
@@ -34,7 +36,11 @@ __all__ = ["GenerateOptions", "LlamaCppModel", "LlamaCppStream"]
 S = TypeVar("S")
 R = TypeVar("R", covariant=True)
 
+logger = logging.getLogger(__name__)
+
 _DEFAULT_N_CTX = 4096
+_LEAST_N_CTX = 512
+_MEMORY_SHARE = 0.8  # of what is available, for cache and working space
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -94,8 +100,9 @@ class LlamaCppModel:
     Args:
         path: The GGUF file.
         name: What `Answer.model` says; the file's name without ending by default.
-        n_ctx: Window in tokens; by default what the model was trained on, at most 4,096. llama.cpp rounds it up to a
-            multiple of 256; the attribute of this name tells what was allocated.
+        n_ctx: Window in tokens, shared by the requests at work; by default what the model was trained on, at most 4,096,
+            and less where memory is short. llama.cpp rounds it up to a multiple of 256; the attribute of this name tells
+            what was allocated.
         threads: Threads to compute with; by default the physical cores that this process may use.
         n_gpu_layers: Layers to put on the GPU, -1 for all; needs a build of llama.cpp with one.
         n_batch: Most prompt tokens computed at once.
@@ -161,7 +168,7 @@ class LlamaCppModel:
         self._engine = Engine(
             self.path,
             EngineSettings(
-                n_ctx=n_ctx or min(trained, _DEFAULT_N_CTX),
+                n_ctx=n_ctx or _fitting_n_ctx(self.info, min(trained, _DEFAULT_N_CTX), n_batch),
                 n_batch=n_batch,
                 threads=threads or usable_cores(),
                 n_gpu_layers=n_gpu_layers,
@@ -201,6 +208,17 @@ class LlamaCppModel:
     def is_chat(self) -> bool:
         """Whether the file carries a chat template."""
         return self._template is not None
+
+    @staticmethod
+    def estimate(path: str | os.PathLike[str], *, n_ctx: int | None = None, n_batch: int = 512) -> MemoryEstimate:
+        """Return about how much memory a model would take; nothing is loaded.
+
+        Raises:
+            ModelLoadError: The file is missing, truncated or malformed.
+        """
+        info = check_gguf(Path(path))
+        trained = info.n_ctx_train or _DEFAULT_N_CTX
+        return estimate_memory(info, n_ctx=n_ctx or min(trained, _DEFAULT_N_CTX), n_batch=n_batch)
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
@@ -445,6 +463,18 @@ def _gather(submit: Callable[[S], _Stream[R]], items: Iterable[S]) -> list[R]:
         for stream in waiting:
             stream.close()
     return results
+
+
+def _fitting_n_ctx(info: GGUFInfo, n_ctx: int, n_batch: int) -> int:
+    """The largest of `n_ctx`, its half, its quarter, ... whose cache and working space fit the memory that there is."""
+    available = available_bytes()
+    while n_ctx > _LEAST_N_CTX:
+        estimate = estimate_memory(info, n_ctx=n_ctx, n_batch=n_batch)
+        if estimate.cache + estimate.compute <= _MEMORY_SHARE * available:
+            break
+        n_ctx = max(_LEAST_N_CTX, n_ctx // 2)
+        logger.warning("%s gets a window of %d tokens: memory is short", info.path.name, n_ctx)
+    return n_ctx
 
 
 def _choose(grammar: Grammar, sampler: Sampler, logits: NDArray[np.float32]) -> int:
