@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from leanrag.index import FlatIndex as FlatIndex
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
+    from leanrag.llama.process import IsolatedModel as IsolatedModel
     from leanrag.llama.quantize import quantize as quantize
     from leanrag.models import pull as pull
     from leanrag.packing import GreedyPacker as GreedyPacker
@@ -86,6 +87,7 @@ _HOMES = {
     "index": ["FaissIndex", "FlatIndex"],
     "llama.embedder": ["LlamaCppEmbedder"],
     "llama.model": ["LlamaCppModel"],
+    "llama.process": ["IsolatedModel"],
     "llama.quantize": ["quantize"],
     "models": ["pull"],
     "packing": ["GreedyPacker", "TokenBudget"],

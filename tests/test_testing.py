@@ -10,6 +10,7 @@ from leanrag import (
     GenerationCancelled,
     GenerationError,
     GenerationTimeout,
+    IsolatedModel,
     LlamaCppModel,
     Message,
 )
@@ -18,12 +19,12 @@ from leanrag.testing import FakeModel, HashEmbedder
 CHAT = [Message("system", "Be brief."), Message("user", "Hello there.")]
 
 
-@pytest.fixture(params=["fake", "llama.cpp"])
+@pytest.fixture(params=["fake", "llama.cpp", pytest.param("process", marks=pytest.mark.slow)])
 def model(request, tiny_gguf):
     if request.param == "fake":
         made = FakeModel("one two three four five " * 20, n_ctx=256, token_seconds=1e-4)
     else:
-        made = LlamaCppModel(tiny_gguf)
+        made = (LlamaCppModel if request.param == "llama.cpp" else IsolatedModel)(tiny_gguf)
     yield made
     made.close()
 
