@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 MODEL = "all-minilm-l6-v2"
+TYPES: tuple[Literal["f32", "f16", "bf16"], ...] = ("f32", "f16", "bf16")
 THREADS = usable_cores()
 ROUNDS, FIRST_USES = 5, 3
 SENTENCES, QUICK_SENTENCES = 1000, 200
@@ -194,7 +195,7 @@ def main() -> None:
     folder = resolve(MODEL)
     with tempfile.TemporaryDirectory() as temporary:
         paths = {"torch": folder}
-        for type_name in ("f32", "f16"):
+        for type_name in TYPES:
             target = Path(temporary) / f"{MODEL}-{type_name}.gguf"
             paths[f"llama_{type_name}"] = convert_bert(folder, target, type=type_name)
         paths["llama_q8_0"] = Path(temporary) / f"{MODEL}-q8_0.gguf"

@@ -184,7 +184,7 @@ def reference(text, pooling="mean"):
 # Vectors
 
 
-@pytest.mark.parametrize("type_name", ["f32", "f16"])
+@pytest.mark.parametrize("type_name", ["f32", "f16", "bf16"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
 def test_vectors_are_the_network_s(tmp_path, pooling, type_name):
     target = convert_bert(write_folder(tmp_path / "model", pooling=pooling), tmp_path / "model.gguf", type=type_name)
@@ -192,7 +192,7 @@ def test_vectors_are_the_network_s(tmp_path, pooling, type_name):
         rows = embedder.embed_documents(TEXTS)
     assert (rows.dtype, rows.shape) == (np.float32, (len(TEXTS), WIDTH))
     expected = np.stack([reference(text, pooling) for text in TEXTS])
-    assert (rows * expected).sum(axis=1).min() > 0.9999
+    assert (rows * expected).sum(axis=1).min() > (0.999 if type_name == "bf16" else 0.9999)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
@@ -518,8 +518,9 @@ def test_the_file_says_what_the_model_is(tiny_bert_gguf):
 
 
 def test_matrices_are_of_the_type_asked_for(tmp_path, tiny_bert, tiny_bert_gguf):
-    half = check_gguf(convert_bert(tiny_bert, tmp_path / "half.gguf"))
-    assert half.tensor_types == {"F16": 1 + 6 * LAYERS, "F32": 4 + 10 * LAYERS}
+    for type_name in ("f16", "bf16"):
+        half = check_gguf(convert_bert(tiny_bert, tmp_path / "half.gguf", type=type_name, overwrite=True))
+        assert half.tensor_types == {type_name.upper(): 1 + 6 * LAYERS, "F32": 4 + 10 * LAYERS}
     assert check_gguf(tiny_bert_gguf).tensor_types == {"F32": 5 + 16 * LAYERS}
 
 
@@ -620,12 +621,12 @@ POSITION = "embeddings__position_embeddings__weight"
         (changed("tokenizer.json", normalizer=NORMALIZER | {"clean_text": False}), "`clean_text` is False"),
         (changed("tokenizer.json", added_tokens=[]), r"no special token \[CLS\]"),
         (retensored(**{POSITION: np.zeros((POSITIONS, WIDTH), np.int32)}), "is 'int32', not 'float32' or 'float16'"),
-        (retensored(**{POSITION: np.full((POSITIONS, WIDTH), np.nan, np.float32)}), "not finite as f32"),
+        (retensored(**{POSITION: np.full((POSITIONS, WIDTH), np.nan, np.float32)}), "not finite as F32"),
         (retensored(embeddings__LayerNorm__bias=None), r"no tensor 'embeddings\.LayerNorm\.bias'"),
         (retensored(embeddings__word_embeddings__weight=np.ones((9, WIDTH), np.float32)), r"the shape \(9, 32\)"),
         (
             retensored(embeddings__word_embeddings__weight=np.full((len(TOKENS), WIDTH), 1e6, np.float32)),
-            "token_embd.weight holds numbers that are not finite as f16",
+            "token_embd.weight holds numbers that are not finite as F16",
         ),
     ],
 )
@@ -643,7 +644,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 
 def test_targets_are_checked(tmp_path, tiny_bert):
-    with pytest.raises(ConfigurationError, match="`type` must be 'f16' or 'f32', got 'q4_0'"):
+    with pytest.raises(ConfigurationError, match="`type` must be 'f16', 'bf16' or 'f32', got 'q4_0'"):
         convert_bert(tiny_bert, tmp_path / "model.gguf", type="q4_0")
     target = tmp_path / "model.gguf"
     target.write_text("mine")

@@ -1,5 +1,6 @@
 """The owner thread: exact counts, limits, stopping, sharing, and never a dead process."""
 
+import gc
 import math
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from leanrag import (
 from leanrag.llama.library import library
 from leanrag.llama.requests import StopMatcher
 from leanrag.llama.vocabulary import TextDecoder
+from leanrag.llama.weights import _lock as _weights_lock
 from tests.plain import plain_logits
 
 ASK = [Message("user", "hello")]
@@ -376,3 +378,20 @@ def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf):
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.generate("abc", max_tokens=3).usage.completion_tokens)
     """)
     assert result.stdout.split() == ["42", "3"]
+
+
+def test_a_model_that_cannot_be_made_leaves_no_thread(tiny_gguf):
+    before = {thread.ident for thread in threading.enumerate()}
+    with pytest.raises(ConfigurationError, match="chat template is not valid"):
+        LlamaCppModel(tiny_gguf, name="broken", chat_template="{% if %}")
+    assert {thread.ident for thread in threading.enumerate()} == before
+
+
+def test_a_forgotten_model_is_freed_without_waiting(tiny_gguf):
+    model = LlamaCppModel(tiny_gguf, threads=1)
+    owner = model._engine._thread
+    with _weights_lock:  # as when the garbage collector runs inside a load
+        del model
+        gc.collect()
+    owner.join(timeout=30)
+    assert not owner.is_alive()

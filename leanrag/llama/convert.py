@@ -58,7 +58,7 @@ def convert_bert(
     folder: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    type: Literal["f16", "f32"] = "f16",  # noqa: A002 - llama.cpp's word
+    type: Literal["f16", "bf16", "f32"] = "f16",  # noqa: A002 - llama.cpp's word
     overwrite: bool = False,
 ) -> Path:
     """Write a BERT encoder as a GGUF file, for `LlamaCppEmbedder`, and return the file.
@@ -69,11 +69,12 @@ def convert_bert(
         folder: A model saved with `SentenceTransformer.save`: a BERT encoder with a WordPiece vocabulary, mean, CLS or
             last-token pooling, weights as safetensors, and nothing after the pooling but normalisation.
         target: The file to write.
-        type: Of the weight matrices: "f16" for half the size, "f32" for the folder's own numbers.
+        type: Of the weight matrices: "f16" for half the size; "bf16" for the same, and about 1.4 times the speed on a CPU that
+            multiplies in it (`describe_build` says AVX512_BF16), slow on others; "f32" for the folder's own numbers.
         overwrite: Replace `target` if it is there.
 
     Raises:
-        ConfigurationError: `type` is neither.
+        ConfigurationError: `type` is none of these.
         MissingDependencyError: gguf or safetensors is not installed.
         ModelLoadError: The folder is incomplete, damaged, or holds another kind of model; the message says which.
         StorageError: The target is there, or cannot be written.
@@ -81,8 +82,8 @@ def convert_bert(
     Example:
         >>> convert_bert("models/all-minilm-l6-v2", "all-minilm-l6-v2-f16.gguf")  # doctest: +SKIP
     """
-    if type not in ("f16", "f32"):
-        raise ConfigurationError(f"`type` must be 'f16' or 'f32', got {type!r}")
+    if type not in ("f16", "bf16", "f32"):
+        raise ConfigurationError(f"`type` must be 'f16', 'bf16' or 'f32', got {type!r}")
     target = Path(target)
     if target.exists() and not (overwrite and target.is_file()):
         raise StorageError(f"{str(target)!r} is there; name another or overwrite it", path=target)
@@ -97,7 +98,8 @@ def convert_bert(
             _add_metadata(gguf, writer, target.stem, encoder, vocabulary, type)
             for name, weights in _read_tensors(safetensors, source, encoder, len(vocabulary.tokens)):
                 is_matrix = weights.ndim == 2 and name not in ("position_embd.weight", "token_types.weight")
-                writer.add_tensor(name, _cast(source, name, weights, type if is_matrix else "f32"))
+                kind = gguf.GGMLQuantizationType[type.upper() if is_matrix else "F32"]
+                writer.add_tensor(name, _cast(gguf, source, name, weights, kind), raw_dtype=kind)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -364,7 +366,7 @@ def _add_metadata(
     writer.add_layer_norm_eps(encoder.epsilon)
     writer.add_causal_attention(False)
     writer.add_pooling_type(gguf.PoolingType[_POOLINGS[encoder.pooling]])
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if type_name == "f16" else gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if type_name == "f32" else f"MOSTLY_{type_name.upper()}"])
     writer.add_token_type_count(encoder.token_types)
     writer.add_tokenizer_model("bert")
     writer.add_token_list([_spelled(token, vocabulary) for token in vocabulary.tokens])
@@ -396,13 +398,13 @@ def _kind(kinds: Any, token: str, vocabulary: _Vocabulary) -> int:
     return int(kinds.USER_DEFINED if token in vocabulary.added else kinds.NORMAL)
 
 
-def _cast(folder: _Folder, name: str, weights: NDArray[Any], type_name: str) -> NDArray[Any]:
+def _cast(gguf: Any, folder: _Folder, name: str, weights: NDArray[Any], kind: Any) -> NDArray[Any]:
     import numpy as np
 
     with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(weights, np.float16 if type_name == "f16" else np.float32)
-    if not np.isfinite(cast).all():
-        folder.fail(f"{name} holds numbers that are not finite as {type_name}")
+        cast: NDArray[Any] = gguf.quants.quantize(np.ascontiguousarray(weights, np.float32), kind)
+        if not np.isfinite(gguf.quants.dequantize(cast, kind)).all():
+            folder.fail(f"{name} holds numbers that are not finite as {kind.name}")
     return cast
 
 

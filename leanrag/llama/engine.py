@@ -10,6 +10,7 @@ The engine knows token ids and nothing of chat, retrieval or prompts.
 
 from __future__ import annotations
 
+import atexit
 import collections
 import ctypes
 import hashlib
@@ -19,6 +20,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,7 @@ class Engine:
         error = loaded.get()
         if error is not None:
             raise error
+        _engines.add(self)
 
     # Any thread
 
@@ -278,15 +281,21 @@ class Engine:
         if self._closed:
             raise self._closed_error()
 
+    def stop(self) -> None:
+        """Let every request fail and the owner free the model, without waiting for it; a no-op in a forked child.
+
+        The garbage collector may call this from any thread at any place: waiting there for another thread could be for ever.
+        """
+        if os.getpid() == self._pid:
+            with self._wake:
+                self._closed = True
+                self._abort.set()
+                self._wake.notify()
+
     def close(self) -> None:
         """Stop every request and free the model; idempotent, and a no-op in a forked child."""
-        if os.getpid() != self._pid:
-            return
-        with self._wake:
-            self._closed = True
-            self._abort.set()
-            self._wake.notify()
-        if threading.current_thread() is not self._thread:
+        self.stop()
+        if os.getpid() == self._pid and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _closed_error(self) -> GenerationError:
@@ -697,3 +706,13 @@ class Engine:
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:
     return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_engines() -> None:
+    """At the end of the interpreter, while threads still run."""
+    for engine in list(_engines):
+        engine.close()

@@ -180,11 +180,15 @@ class LlamaCppModel:
                 speculate=speculate,
             ),
         )
-        self._finalizer = weakref.finalize(self, self._engine.close)  # also at interpreter exit
+        self._finalizer = weakref.finalize(self, self._engine.stop)
         vocabulary = self._engine.vocabulary
         source = chat_template or self.info.chat_template
         bos, eos = vocabulary.text(vocabulary.bos), vocabulary.text(vocabulary.eos)
-        self._template = ChatTemplate(source, bos=bos, eos=eos) if source else None
+        try:
+            self._template = ChatTemplate(source, bos=bos, eos=eos) if source else None
+        except ConfigurationError:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"LlamaCppModel({self.name!r}, n_ctx={self.n_ctx})"
@@ -197,7 +201,8 @@ class LlamaCppModel:
 
     def close(self) -> None:
         """Stop every request and free the model; idempotent."""
-        self._finalizer()
+        self._finalizer.detach()
+        self._engine.close()
 
     @property
     def n_ctx(self) -> int:

@@ -13,7 +13,7 @@ from leanrag.llama.vocabulary import Vocabulary
 
 __all__ = ["Weights"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a load may set off the garbage collector, and that the release of other weights
 _loaded: dict[tuple[object, ...], Weights] = {}
 
 
