@@ -22,8 +22,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from leanrag import errors
-from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError, LeanRAGError, ModelLoadError
+from leanrag.errors import (
+    ConfigurationError,
+    ContextOverflowError,
+    GenerationCancelled,
+    GenerationError,
+    GenerationTimeout,
+    LeanRAGError,
+    MissingDependencyError,
+    ModelLoadError,
+    QueueFullError,
+)
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
 __all__ = ["IsolatedModel", "IsolatedStream"]
@@ -31,6 +40,19 @@ __all__ = ["IsolatedModel", "IsolatedStream"]
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2  # a wait without a limit cannot be interrupted on Windows
+_KINDS: dict[str, Callable[..., LeanRAGError]] = {
+    kind.__name__: kind
+    for kind in (
+        ConfigurationError,
+        ContextOverflowError,
+        GenerationCancelled,
+        GenerationError,
+        GenerationTimeout,
+        MissingDependencyError,
+        ModelLoadError,
+        QueueFullError,
+    )
+}
 _FIELDS = ("needed", "available", "model", "path", "package", "extra")  # of errors, passed on
 
 
@@ -305,9 +327,7 @@ def _plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
 
 
 def _rebuilt(error: dict[str, Any]) -> LeanRAGError:
-    kind = getattr(errors, error["type"]) if error["type"] in errors.__all__ else GenerationError
-    rebuilt: LeanRAGError = kind(error["message"], **error["fields"])
-    return rebuilt
+    return _KINDS[error["type"]](error["message"], **error["fields"])
 
 
 # In the child
@@ -386,7 +406,7 @@ class _Server:
 
     def _send_error(self, number: int, error: Exception) -> None:
         fields = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
-        if isinstance(error, LeanRAGError):
+        if type(error).__name__ in _KINDS:
             kind, message = type(error).__name__, str(error)
         else:
             kind, message, fields = "GenerationError", f"{type(error).__name__}: {error}", {}
