@@ -24,20 +24,24 @@ T = TypeVar("T")
 
 MODEL = "smollm2-135m"
 N_CTX = 4096
-CONTEXT_TOKENS = 800
+CONTEXT_TOKENS, QUICK_CONTEXT_TOKENS = 800, 200
 ROUNDS, QUICK_ROUNDS = 5, 1
-REQUESTS, QUICK_REQUESTS = 2000, 100
+REQUESTS, QUICK_REQUESTS = 2000, 20
 
 
 class Texts:
     """Prompts that were not used before: each call draws passages at random."""
 
-    def __init__(self, passages: Sequence[str], questions: Sequence[str], model: LlamaCppModel) -> None:
+    def __init__(
+        self, passages: Sequence[str], questions: Sequence[str], model: LlamaCppModel, context_tokens: int
+    ) -> None:
         self._passages, self._questions, self._model = passages, questions, model
+        self._context_tokens = context_tokens
         self._random = random.Random(1)
 
-    def context(self, tokens: int = CONTEXT_TOKENS) -> str:
-        """Text of about as many tokens: words are added until it has them."""
+    def context(self, tokens: int | None = None) -> str:
+        """Text of as many tokens, or of a context's."""
+        tokens = tokens or self._context_tokens
         words: list[str] = []
         while len(words) < tokens:
             words += self._random.choice(self._passages).split()
@@ -242,7 +246,7 @@ def memory(ours: LlamaCppModel, texts: Texts, requests: int) -> dict[str, float]
             ours.generate_many([texts.context(60) for _ in range(2)], max_tokens=2)
             ours.score_many([(context, texts.question()), (None, texts.question())])
 
-    some(max(100, requests // 4))  # the cache fills up to its bound
+    some(requests // 2)  # the cache fills up to its bound
     before = _rss()
     some(requests)
     return {"rss_growth_percent": 100 * (_rss() / before - 1), "rss_requests": requests}
@@ -261,9 +265,11 @@ def main() -> None:
     figures: dict[str, float | int | None] = {"n": rounds, "threads": threads}
     baseline = Baseline(path, threads)
     with LlamaCppModel(path, n_ctx=N_CTX, threads=threads) as ours:
-        texts = Texts([d.text for d in squad.documents], [q.text for q in squad.questions], ours)
-        ours.generate("warm up", max_tokens=4)
-        baseline.stream("warm up", 4)
+        context_tokens = QUICK_CONTEXT_TOKENS if arguments.is_quick else CONTEXT_TOKENS
+        texts = Texts([d.text for d in squad.documents], [q.text for q in squad.questions], ours, context_tokens)
+        warm_up = texts.context(512)  # as long as a batch: all memory is touched once
+        ours.generate(warm_up, max_tokens=4)
+        baseline.stream(warm_up, 4)
         sections: list[Callable[[], dict[str, float]]] = [
             lambda: single(ours, baseline, texts, rounds),
             lambda: shared(ours, baseline, texts, rounds),
