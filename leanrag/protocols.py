@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from leanrag.types import CancelToken, Chunk, Document, Generation, Hit, Packing, Prompt, Scalar
+from leanrag.types import CancelToken, Chunk, Compression, Document, Generation, Hit, Packing, Prompt, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ChunkStore",
     "Chunker",
+    "CompressionSource",
+    "Compressor",
     "Embedder",
     "GenerationStream",
     "LanguageModel",
@@ -29,6 +31,9 @@ __all__ = [
 
 TokenCounter: TypeAlias = Callable[[str], int]
 """Tokens of a plain text."""
+
+CompressionSource: TypeAlias = str | Document | Chunk | Hit
+"""A text to compress, with as much as is known of where it came from."""
 
 SourceCounter: TypeAlias = Callable[[int, str, str], int]
 """Tokens of one source as the prompt shows it, given its number, title and text."""
@@ -122,6 +127,43 @@ class Packer(Protocol):
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter) -> Packing:
         """Return a packing whose sources take at most `budget` tokens, counted with `count_source`."""
+
+
+class Compressor(Protocol):
+    """Says the same in fewer tokens."""
+
+    @property
+    def name(self) -> str:
+        """What `Compression.method` says."""
+
+    def compress(
+        self,
+        sources: CompressionSource | Sequence[CompressionSource],
+        *,
+        count_tokens: TokenCounter,
+        budget: int | None = None,
+        rate: float | None = None,
+        question: str = "",
+        keep: Sequence[tuple[int, int]] | Sequence[Sequence[tuple[int, int]]] = (),
+    ) -> Compression:
+        """Return the sources in at most `budget` tokens, or in the share `rate` of theirs.
+
+        What fits comes back as it is, character for character; so does everything at a `rate` of 1.
+
+        Args:
+            sources: One text or several, best first.
+            count_tokens: Tokens of a text, as the reader counts them.
+            budget: Most tokens of the result; exactly one of `budget` and `rate` is given.
+            rate: Share of the sources' tokens that may stay, in (0, 1].
+            question: What the reader will be asked; "" for nothing in particular.
+            keep: Spans that must stay; a list of spans for one source, a list of such lists for several. Offsets are in the
+                sources' own texts.
+
+        Raises:
+            BudgetError: What must stay does not fit.
+            ConfigurationError: An argument cannot work.
+            CompressionError: The method failed.
+        """
 
 
 class GenerationStream(Protocol):

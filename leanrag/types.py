@@ -22,8 +22,10 @@ __all__ = [
     "CancelToken",
     "Chunk",
     "Citation",
+    "Compression",
     "Document",
     "DroppedItem",
+    "DroppedSpan",
     "Explanation",
     "Failure",
     "Generation",
@@ -34,6 +36,7 @@ __all__ = [
     "Prompt",
     "Scalar",
     "Scores",
+    "Segment",
     "Stage",
     "Usage",
 ]
@@ -198,6 +201,96 @@ class Scores:
     def total(self) -> float:
         """Natural-log probability of the text."""
         return math.fsum(logprob for logprob in self.logprobs if logprob is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A span of a compressed text and the span of a source that it repeats.
+
+    Attributes:
+        start: First character in the compressed text.
+        end: One past the last.
+        source: Which of the sources, from 0.
+        source_start: First character in the source's document.
+        source_end: One past the last.
+        score: How much it was worth to the compressor, None when it was not asked.
+        reason: Why it is here: "whole" (the source was kept as it is), "relevant", "context" (a neighbour needs it),
+            "protected", "kept" (`keep=` or a pattern asked for it) or "surprising" (the model did not expect it).
+    """
+
+    start: int
+    end: int
+    source: int
+    source_start: int
+    source_end: int
+    score: float | None = None
+    reason: str = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedSpan:
+    """A span of a source that is not in the compressed text.
+
+    Attributes:
+        source: Which of the sources, from 0.
+        source_start: First character in the source's document.
+        source_end: One past the last.
+        score: As in `Segment`.
+        reason: "budget", "duplicate" or "irrelevant".
+    """
+
+    source: int
+    source_start: int
+    source_end: int
+    score: float | None = None
+    reason: str = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """A compressed text, and where each part of it came from.
+
+    `text[s.start:s.end]` is the source's document at `s.source_start:s.source_end`, character for character, for each segment
+    `s` of a verbatim method; what lies between segments is white space that the compressor put there.
+
+    Attributes:
+        text: The compressed text.
+        segments: Its parts, in order.
+        dropped: What was left out, by source and place.
+        sources: What was compressed, as it was.
+        tokens_before: Tokens of the sources, joined by blank lines, as the reader counts them.
+        tokens_after: Tokens of `text`, counted alike; at most the budget.
+        method: The compressor's name.
+        seconds: Time it took.
+    """
+
+    text: str
+    segments: tuple[Segment, ...]
+    dropped: tuple[DroppedSpan, ...]
+    sources: tuple[Hit, ...]
+    tokens_before: int
+    tokens_after: int
+    method: str
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Share of the tokens that is left; 1 when there were none."""
+        return self.tokens_after / self.tokens_before if self.tokens_before else 1.0
+
+    def restore(self) -> str:
+        """Return the text before the compression."""
+        return "\n\n".join(hit.chunk.text for hit in self.sources)
+
+    def map(self, offset: int) -> tuple[str, int] | None:
+        """Return `(document id, place in the document)` of the character at `offset`, None for one that joins segments."""
+        for segment in self.segments:
+            if segment.start <= offset < segment.end:
+                document_id = self.sources[segment.source].chunk.document_id
+                return document_id, segment.source_start + min(
+                    offset - segment.start, segment.source_end - segment.source_start - 1
+                )
+        return None
 
 
 @dataclass(frozen=True, slots=True)
