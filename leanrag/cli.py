@@ -181,10 +181,11 @@ def _explain(options: argparse.Namespace) -> int:
         f"sources {packing.tokens:,} of {packing.budget:,} tokens",
     ]
     lines += [
-        f"  [{i.number}] {i.action:8} {i.tokens:4} tokens  {i.hit.chunk.title} [{i.start}:{i.end}]"
+        f"  [{i.number}] {i.action:9} {i.tokens:4} tokens  {i.hit.chunk.title} "
+        + " ".join(f"[{segment.source_start}:{segment.source_end}]" for segment in i.segments)
         for i in packing.items
     ]
-    lines += [f"   -  {d.reason:8} {d.tokens:4} tokens  {d.hit.chunk.title}" for d in packing.dropped]
+    lines += [f"   -  {d.reason:9} {d.tokens:4} tokens  {d.hit.chunk.title}" for d in packing.dropped]
     lines += ["", plan.prompt if plan.prompt is not None else "nothing was found: no model would be asked"]
     _show(options, plan, lines)
     return OK

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from leanrag.text import content_words, split_sentences
-from leanrag.types import Citation, PackedItem
+from leanrag.types import Citation, PackedItem, Segment
 
 __all__ = ["Grounding", "ground"]
 
@@ -98,7 +98,8 @@ class _Quote:
     """A span of a source: one sentence, or two adjacent ones."""
 
     item: PackedItem
-    start: int  # in item.text
+    segment: Segment
+    start: int  # in item.text, inside the segment
     end: int
     stems: frozenset[str]
 
@@ -110,17 +111,20 @@ class _Quote:
             document_id=chunk.document_id,
             title=chunk.title,
             source=chunk.source,
-            start=self.item.start + self.start,
-            end=self.item.start + self.end,
+            start=self.segment.source_start + self.start - self.segment.start,
+            end=self.segment.source_start + self.end - self.segment.start,
             quote=self.item.text[self.start : self.end],
             support=support,
         )
 
 
-def _quotes(item: PackedItem) -> list[_Quote]:
-    spans = split_sentences(item.text)
-    pairs = [(a, d) for (a, _), (_, d) in pairwise(spans)]
-    return [_Quote(item, a, b, frozenset(content_words(item.text[a:b]))) for a, b in [*spans, *pairs]]
+def _quotes(item: PackedItem) -> Iterator[_Quote]:
+    for segment in item.segments:
+        spans = split_sentences(item.text[segment.start : segment.end])
+        pairs = [(a, d) for (a, _), (_, d) in pairwise(spans)]
+        for low, high in [*spans, *pairs]:
+            start, end = segment.start + low, segment.start + high
+            yield _Quote(item, segment, start, end, frozenset(content_words(item.text[start:end])))
 
 
 class _Weights:

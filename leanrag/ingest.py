@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from leanrag.errors import DocumentError
 from leanrag.loading import can_load, find_files, load_file
-from leanrag.protocols import Chunker, Embedder
+from leanrag.protocols import Chunker, ChunkFeature, Embedder
 from leanrag.store import DocumentRecord, Entry, Store
 from leanrag.types import AddReport, Chunk, Document, Failure, Scalar
 
@@ -70,6 +70,7 @@ class Ingestion:
         store: Where to.
         chunker: How documents are split.
         embedder: How chunks become vectors.
+        features: What else is computed of chunks and stored with them.
         metadata: Set on every document, over its own.
         progress: Show a bar on standard error; None for only when that is a terminal.
     """
@@ -80,10 +81,12 @@ class Ingestion:
         chunker: Chunker,
         embedder: Embedder,
         *,
+        features: Sequence[ChunkFeature] = (),
         metadata: Mapping[str, Scalar] | None = None,
         progress: bool | None = None,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
+        self._features = features
         self._metadata = dict(metadata or {})
         self._show_progress = sys.stderr.isatty() if progress is None else progress
         self._known: dict[str, DocumentRecord] = {}
@@ -200,10 +203,12 @@ class Ingestion:
         chunks = [chunk for change in self._pending for chunk in change.chunks]
         texts = [embedded_text(chunk, embedder.count_tokens, embedder.max_tokens) for chunk in chunks]
         vectors = embedder.embed_documents(texts)
+        features = {feature.name: feature.compute(chunks) for feature in self._features}
         entries, at = [], 0
         for change in self._pending:
-            rows = vectors[at : at + len(change.chunks)]
-            entries.append(Entry(change.document, change.chunks, rows, change.root, change.file_stat))
+            rows = slice(at, at + len(change.chunks))
+            own = {name: data[rows] for name, data in features.items()}
+            entries.append(Entry(change.document, change.chunks, vectors[rows], change.root, change.file_stat, own))
             at += len(change.chunks)
         self._store.put_many(entries)
         self._chunks += len(chunks)

@@ -1,16 +1,22 @@
-"""Which text the prompt holds: a token budget, a packer that keeps to it, and a report of what was left out."""
+"""Which text the prompt holds: a token budget, packers that keep to it, and a report of what was left out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from leanrag.errors import BudgetError, ConfigurationError
-from leanrag.protocols import SourceCounter
-from leanrag.text import split_sentences, words
-from leanrag.types import DroppedItem, Hit, PackedItem, Packing
+from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
+from leanrag.selection import Candidate, select
+from leanrag.text import join_spans, split_sentences, words
+from leanrag.types import DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
-__all__ = ["GreedyPacker", "TokenBudget", "drop_last", "is_near_duplicate"]
+__all__ = ["EvidencePacker", "GreedyPacker", "Ordering", "TokenBudget", "is_near_duplicate"]
+
+Ordering = Literal["relevance", "reverse", "ends", "document"]
+"""How sources follow each other: best first, best last, best at both ends, or by document (so that prompts over the same documents
+begin alike)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,194 @@ class TokenBudget:
         return left if self.limit is None else min(left, self.limit)
 
 
+class EvidencePacker:
+    """Packs the units (sentences, rows, blocks) of the hits that are worth most for the question, whichever hit they are from.
+
+    A source is shown whole where all of it is worth its tokens, and otherwise by some of its units, in their order; hits of one
+    document are one source. A hit that nearly repeats a better one is dropped.
+
+    Args:
+        scorer: What says how much a unit is worth.
+        ordering: How the sources follow each other.
+        power: 1 for worth per token, 0 for worth alone.
+        least: Stop filling the budget at units below this share of the best one's worth.
+        duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
+        pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
+    """
+
+    def __init__(
+        self,
+        scorer: EvidenceScorer,
+        *,
+        ordering: Ordering = "relevance",
+        power: float = 1.0,
+        least: float = 0.0,
+        duplicate_overlap: float = 0.8,
+        pruner: Compressor | None = None,
+    ) -> None:
+        if ordering not in get_args(Ordering):
+            raise ConfigurationError(f"`ordering` must be one of {', '.join(get_args(Ordering))}, got {ordering!r}")
+        for name, value in (("power", power), ("least", least)):
+            if not 0 <= value <= 1:
+                raise ConfigurationError(f"`{name}` must be in [0, 1], got {value!r}")
+        _check_overlap(duplicate_overlap)
+        self._scorer, self._ordering, self._pruner = scorer, ordering, pruner
+        self._power, self._least, self._duplicate_overlap = power, least, duplicate_overlap
+
+    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
+        """Return a packing of at most `budget` tokens.
+
+        Args:
+            hits: Best first.
+            budget: Tokens for all sources together.
+            count_source: Tokens of one source as the prompt shows it.
+            question: What the reader will be asked.
+
+        Raises:
+            BudgetError: Not one unit fits.
+        """
+        kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
+        sources = _Sources(kept, count_source)
+        units, repeats = self._scorer.score(question, kept)
+        candidates = [sources.candidate(unit) for unit in units]
+        room = budget
+        while True:
+            selection = select(
+                candidates, room, openings=sources.openings, repeats=repeats, power=self._power, least=self._least
+            )
+            items = sources.items(units, selection.chosen, self._ordering)
+            tokens = sum(item.tokens for item in items)
+            if tokens <= budget:
+                break
+            room -= max(1, tokens - budget)  # tokens do not add up over parts
+        if candidates and not items:
+            items = [self._pruned(kept, units, budget, count_source, question)]
+            tokens = items[0].tokens
+        shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
+        left = budget - tokens
+        dropped = [DroppedItem(hit, "duplicate", sources.count(hit)) for hit in repeated]
+        for number, hit in enumerate(kept):
+            if id(hit) not in shown:
+                would_fit = any(
+                    sources.total(c) <= left for c, u in zip(candidates, units, strict=True) if u.hit == number
+                )
+                dropped.append(DroppedItem(hit, "irrelevant" if would_fit else "budget", sources.count(hit)))
+        return Packing(tuple(items), tuple(dropped), budget, tokens)
+
+    def _pruned(
+        self, hits: Sequence[Hit], units: Sequence[Evidence], budget: int, count_source: SourceCounter, question: str
+    ) -> PackedItem:
+        """The best unit, thinned until it fits."""
+        best = max(units, key=lambda unit: unit.value)
+        chunk = hits[best.hit].chunk
+        cheapest = min(count_source(1, hits[unit.hit].chunk.title, _text(unit, hits)) for unit in units)
+        if self._pruner is None:
+            raise _nothing_fits(cheapest, budget)
+        unit = replace(chunk, start=chunk.start + best.start, end=chunk.start + best.end, text=_text(best, hits))
+        compression = self._pruner.compress(
+            unit, count_tokens=lambda text: count_source(1, chunk.title, text), budget=budget, question=question
+        )
+        if not compression.text:
+            raise _nothing_fits(cheapest, budget)
+        return PackedItem(1, hits[best.hit], compression.text, compression.segments, compression.tokens_after, "pruned")
+
+
+class _Sources:
+    """The hits of each document as one source, and what they cost."""
+
+    def __init__(self, hits: Sequence[Hit], count_source: SourceCounter) -> None:
+        self._hits, self._count_source = hits, count_source
+        groups: dict[str, list[int]] = {}
+        for number, hit in enumerate(hits):
+            groups.setdefault(hit.chunk.document_id, []).append(number)
+        self._groups = list(groups.values())
+        self._group_of = {number: group for group, numbers in enumerate(self._groups) for number in numbers}
+        self.openings = [count_source(1, hits[numbers[0]].chunk.title, "") for numbers in self._groups]
+
+    def count(self, hit: Hit) -> int:
+        """Tokens of a hit shown whole."""
+        return self._count_source(1, hit.chunk.title, hit.chunk.text)
+
+    def candidate(self, unit: Evidence) -> Candidate:
+        """The unit as the selection sees it."""
+        group = self._group_of[unit.hit]
+        tokens = self._count_source(1, self._hits[unit.hit].chunk.title, _text(unit, self._hits))
+        return Candidate(unit.value, max(0, tokens - self.openings[group]), group, unit.needs)
+
+    def total(self, candidate: Candidate) -> int:
+        """Tokens of a source that shows only this."""
+        return candidate.cost + self.openings[candidate.group]
+
+    def items(self, units: Sequence[Evidence], chosen: Sequence[int], ordering: Ordering) -> list[PackedItem]:
+        """The sources that show the chosen units, in order and numbered."""
+        by_group: dict[int, list[int]] = {}
+        for place in chosen:
+            by_group.setdefault(self._group_of[units[place].hit], []).append(place)
+        worth = {group: max(units[i].value for i in places) for group, places in by_group.items()}
+        groups = sorted(by_group, key=lambda group: -worth[group])
+        if ordering == "reverse":
+            groups.reverse()
+        elif ordering == "ends":
+            groups = [*groups[::2], *groups[1::2][::-1]]
+        elif ordering == "document":
+            groups.sort(key=lambda group: self._hits[self._groups[group][0]].chunk.document_id)
+        n_units = [0] * len(self._hits)
+        for unit in units:
+            n_units[unit.hit] += 1
+        return [
+            self._item(number, [units[i] for i in by_group[group]], n_units) for number, group in enumerate(groups, 1)
+        ]
+
+    def _item(self, number: int, units: Sequence[Evidence], n_units: Sequence[int]) -> PackedItem:
+        shown = sorted({unit.hit for unit in units}, key=lambda hit: self._hits[hit].chunk.start)
+        pieces: list[str] = []
+        segments: list[Segment] = []
+        is_whole, at = True, 0
+        for hit in shown:
+            chunk = self._hits[hit].chunk
+            spans = [(unit.start, unit.end) for unit in units if unit.hit == hit]
+            if len(spans) == n_units[hit]:
+                spans = [(0, len(chunk.text))]
+            else:
+                spans, is_whole = _merged(chunk.text, spans), False
+            text, starts = join_spans(chunk.text, spans)
+            at += bool(pieces)  # the line break before it
+            for (start, end), begin in zip(spans, starts, strict=True):
+                place = (at + begin, at + begin + end - start, hit, chunk.start + start, chunk.start + end)
+                segments.append(Segment(*place, reason="whole" if is_whole else "relevant"))
+            pieces.append(text)
+            at += len(text)
+        text = "\n".join(pieces)
+        best, *more = sorted(shown)
+        hits = self._hits
+        return PackedItem(
+            number=number,
+            hit=hits[best],
+            text=text,
+            segments=tuple(segments),
+            tokens=self._count_source(number, hits[best].chunk.title, text),
+            action="kept" if is_whole else "extracted",
+            more=tuple(hits[i] for i in more),
+        )
+
+
+def _text(unit: Evidence, hits: Sequence[Hit]) -> str:
+    return hits[unit.hit].chunk.text[unit.start : unit.end]
+
+
+def _merged(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans with only white space between them as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and not text[merged[-1][1] : start].strip():
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged
+
+
 class GreedyPacker:
-    """Packs hits by relevance: what does not fit is skipped, what comes after it still may.
+    """Packs whole hits by relevance: what does not fit is skipped, what comes after it still may.
 
     The best hit is always in, trimmed to its leading sentences when it does not fit. A hit that nearly repeats a packed one
     is dropped. Room that is left at the end takes the leading sentences of the best hit that did not fit.
@@ -65,18 +257,25 @@ class GreedyPacker:
     """
 
     def __init__(self, *, duplicate_overlap: float = 0.8, min_trim_tokens: int = 32) -> None:
-        if not 0 < duplicate_overlap <= 1:
-            raise ConfigurationError(f"`duplicate_overlap` must be in (0, 1], got {duplicate_overlap!r}")
+        _check_overlap(duplicate_overlap)
         self._duplicate_overlap = duplicate_overlap
         self._min_trim_tokens = min_trim_tokens
 
-    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter) -> Packing:
+    def pack(
+        self,
+        hits: Sequence[Hit],
+        budget: int,
+        count_source: SourceCounter,
+        *,
+        question: str = "",  # noqa: ARG002 - hits come in the order of their worth for it
+    ) -> Packing:
         """Return a packing of at most `budget` tokens.
 
         Args:
             hits: Best first.
             budget: Tokens for all sources together.
             count_source: Tokens of one source as the prompt shows it.
+            question: Not looked at.
 
         Raises:
             BudgetError: Not even the first sentence of the best hit fits.
@@ -110,12 +309,7 @@ class GreedyPacker:
         if item is None:
             _, end = split_sentences(hit.chunk.text)[0]
             needed = count_source(1, hit.chunk.title, hit.chunk.text[:end])
-            raise BudgetError(
-                f"the sources may take {budget:,} tokens, and the first sentence of the best one takes {needed:,}. Raise "
-                "`context_tokens`, lower `max_tokens`, or use a model with a larger window",
-                needed=needed,
-                available=budget,
-            )
+            raise _nothing_fits(needed, budget)
         return item
 
 
@@ -133,21 +327,45 @@ def trim(hit: Hit, number: int, budget: int, count_source: SourceCounter) -> Pac
     return best
 
 
-def drop_last(packing: Packing) -> Packing:
-    """Return the packing without its last item, for a prompt that turned out larger than the sum of its parts."""
-    *kept, last = packing.items
-    return replace(
-        packing,
-        items=tuple(kept),
-        dropped=(DroppedItem(last.hit, "budget", last.tokens), *packing.dropped),
-        tokens=packing.tokens - last.tokens,
+def _without_repetitions(hits: Sequence[Hit], overlap: float) -> tuple[list[Hit], list[Hit]]:
+    """The hits that do not nearly repeat a better one, and those that do."""
+    kept: list[Hit] = []
+    repeated: list[Hit] = []
+    known: list[tuple[str, set[tuple[str, ...]]]] = []
+    for hit in hits:
+        text = hit.chunk.text
+        shingles = _shingles(text)
+        if any(_repeats(text, shingles, other, others, overlap) for other, others in known):
+            repeated.append(hit)
+        else:
+            kept.append(hit)
+            known.append((text, shingles))
+    return kept, repeated
+
+
+def _nothing_fits(needed: int, budget: int) -> BudgetError:
+    return BudgetError(
+        f"the sources may take {budget:,} tokens, and the least that can be shown takes {needed:,}. Raise "
+        "`context_tokens`, lower `max_tokens`, or use a model with a larger window",
+        needed=needed,
+        available=budget,
     )
+
+
+def _check_overlap(duplicate_overlap: float) -> None:
+    if not 0 < duplicate_overlap <= 1:
+        raise ConfigurationError(f"`duplicate_overlap` must be in (0, 1], got {duplicate_overlap!r}")
 
 
 def is_near_duplicate(text: str, other: str, overlap: float) -> bool:
     """Return whether at least `overlap` of the three-word sequences of `text` stand in `other` too."""
-    shingles = _shingles(text)
-    return len(shingles & _shingles(other)) >= overlap * len(shingles) if shingles else text.strip() in other
+    return _repeats(text, _shingles(text), other, _shingles(other), overlap)
+
+
+def _repeats(
+    text: str, shingles: set[tuple[str, ...]], other: str, others: set[tuple[str, ...]], overlap: float
+) -> bool:
+    return len(shingles & others) >= overlap * len(shingles) if shingles else text.strip() in other
 
 
 def _shingles(text: str) -> set[tuple[str, ...]]:
@@ -155,14 +373,7 @@ def _shingles(text: str) -> set[tuple[str, ...]]:
     return set(zip(sequence, sequence[1:], sequence[2:], strict=False))
 
 
-def _item(number: int, hit: Hit, length: int, tokens: int, action: str) -> PackedItem:
+def _item(number: int, hit: Hit, length: int, tokens: int, action: PackAction) -> PackedItem:
     chunk = hit.chunk
-    return PackedItem(
-        number=number,
-        hit=hit,
-        start=chunk.start,
-        end=chunk.start + length,
-        text=chunk.text[:length],
-        tokens=tokens,
-        action="kept" if action == "kept" else "trimmed",
-    )
+    segment = Segment(0, length, number - 1, chunk.start, chunk.start + length)
+    return PackedItem(number, hit, chunk.text[:length], (segment,), tokens, action)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from leanrag.types import CancelToken, Chunk, Compression, Document, Generation, Hit, Packing, Prompt, Scalar
+from leanrag.types import CancelToken, Chunk, Compression, Document, Evidence, Generation, Hit, Packing, Prompt, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[np.int64]
 
 __all__ = [
+    "ChunkFeature",
     "ChunkStore",
     "Chunker",
     "CompressionSource",
     "Compressor",
     "Embedder",
+    "EvidenceScorer",
     "GenerationStream",
     "LanguageModel",
     "Packer",
@@ -48,6 +50,17 @@ class Chunker(Protocol):
 
     def chunk(self, document: Document) -> list[Chunk]:
         """Return the chunks of `document`; whitespace between them may be left out, nothing else."""
+
+
+class ChunkFeature(Protocol):
+    """Something about a chunk that is computed when it is added, and read when it is asked about."""
+
+    @property
+    def name(self) -> str:
+        """Identity of what is computed, settings and models included."""
+
+    def compute(self, chunks: Sequence[Chunk]) -> list[bytes]:
+        """Return the bytes to store for each chunk."""
 
 
 class Embedder(Protocol):
@@ -125,7 +138,7 @@ class Retriever(Protocol):
 class Packer(Protocol):
     """Chooses what the prompt holds."""
 
-    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter) -> Packing:
+    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
         """Return a packing whose sources take at most `budget` tokens, counted with `count_source`."""
 
 
@@ -163,6 +176,16 @@ class Compressor(Protocol):
             BudgetError: What must stay does not fit.
             ConfigurationError: An argument cannot work.
             CompressionError: The method failed.
+        """
+
+
+class EvidenceScorer(Protocol):
+    """Says which units of the hits are worth how much."""
+
+    def score(self, question: str, hits: Sequence[Hit]) -> tuple[Sequence[Evidence], NDArray[np.float32] | None]:
+        """Return the units of all hits, in order, and which share of each the others repeat.
+
+        The second is `(n, n)`, symmetric, in [0, 1]; None when nothing is known.
         """
 
 

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 DATABASE = "leanrag.db"
 _WRITER_LOCK = "writer.lock"
 _APPLICATION_ID = 0x6C726167  # "lrag", in the header of the file
-_FORMAT = 1  # PRAGMA user_version
+_FORMAT = 2  # PRAGMA user_version
 _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 _BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _VECTOR = np.dtype("<f4")
@@ -59,11 +59,24 @@ CREATE TABLE chunks (
 CREATE TABLE fields (document INTEGER NOT NULL REFERENCES documents (key), name NOT NULL, value);
 CREATE INDEX fields_by_value ON fields (name, value);
 CREATE INDEX fields_by_document ON fields (document);
+CREATE TABLE features (
+    chunk INTEGER NOT NULL REFERENCES chunks (id), name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (chunk, name)
+) WITHOUT ROWID;
 CREATE VIRTUAL TABLE terms USING fts5 (title, heading, body, tokenize = 'porter unicode61 remove_diacritics 2');
 INSERT INTO meta VALUES ('generation', 0);
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_FORMAT};
 """
+
+# Statements that bring a database of each older format to the next.
+_UPGRADES = {
+    1: """
+CREATE TABLE features (
+    chunk INTEGER NOT NULL REFERENCES chunks (id), name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (chunk, name)
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
+""",
+}
 
 # Weights of a term in the title, the heading and the body: `bm25()` adds them up before saturation, as BM25F does.
 _COLUMN_WEIGHTS = (2.0, 2.0, 1.0)
@@ -93,6 +106,7 @@ class Entry:
         vectors: Float32 `(len(chunks), dim)`, rows of unit norm.
         root: The folder that it was found under, None when it was added alone.
         file_stat: `os.stat` of its file; lets a later `add` skip it unread.
+        features: What stages computed ahead: by name, bytes for each chunk.
     """
 
     document: Document
@@ -100,6 +114,7 @@ class Entry:
     vectors: Vectors
     root: str | None = None
     file_stat: os.stat_result | None = None
+    features: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,12 +256,13 @@ class Store:
             )
 
     def _make_schema(self, connection: sqlite3.Connection) -> None:
-        if _pragma(connection, "user_version"):
+        """Make the tables, or bring those of an older version up to date."""
+        if _pragma(connection, "user_version") == _FORMAT:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _pragma(connection, "user_version") == 0:  # no other process was quicker
-                for statement in _SCHEMA.split(";\n"):
+            while (version := _pragma(connection, "user_version")) != _FORMAT:  # another process may have been quicker
+                for statement in (_UPGRADES[version] if version else _SCHEMA).split(";\n"):
                     connection.execute(statement)
             connection.execute("COMMIT")
         except BaseException:
@@ -558,6 +574,21 @@ class Store:
         data = b"".join(self._found(rows, number)[0] for number in map(int, ids))
         return np.frombuffer(data, _VECTOR).astype(np.float32).reshape(len(ids), bound[1] if bound else 0)
 
+    def get_features(self, name: str, chunks: Sequence[Chunk]) -> list[bytes | None]:
+        """Return what was stored under `name` for each chunk, None where there is nothing (or a database is older)."""
+        with self._reading() as connection:
+            if _pragma(connection, "user_version") < 2:  # opened for reading only: not brought up to date
+                return [None] * len(chunks)
+            rows = [
+                connection.execute(
+                    "SELECT data FROM features JOIN chunks ON chunk = chunks.id JOIN documents ON document = key"
+                    " WHERE documents.id = ? AND start = ? AND stop = ? AND name = ?",
+                    (_to_sql(chunk.document_id), chunk.start, chunk.end, name),
+                ).fetchone()
+                for chunk in chunks
+            ]
+        return [row[0] if row else None for row in rows]
+
     def _found(self, rows: Mapping[int, tuple[Any, ...]], number: int) -> tuple[Any, ...]:
         if number not in rows:
             raise MissingChunkError(
@@ -698,6 +729,11 @@ def _check_entry(entry: Entry, *, dim: int) -> None:
             f"{document.id!r} has {len(entry.chunks)} chunks and the store's dim is {dim}, "
             f"got vectors of shape {vectors.shape!r}"
         )
+    for name, data in entry.features.items():
+        if len(data) != len(entry.chunks):
+            raise ConfigurationError(
+                f"{document.id!r} has {len(entry.chunks)} chunks, got {len(data)} of feature {name!r}"
+            )
     if not np.isfinite(vectors).all():
         raise ConfigurationError(f"the vectors of {document.id!r} hold NaN or infinity; check the embedder")
     for chunk in entry.chunks:
@@ -722,6 +758,7 @@ def _delete(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
         if row is None:
             continue
         connection.execute("DELETE FROM terms WHERE rowid IN (SELECT id FROM chunks WHERE document = ?)", row)
+        connection.execute("DELETE FROM features WHERE chunk IN (SELECT id FROM chunks WHERE document = ?)", row)
         connection.execute("DELETE FROM chunks WHERE document = ?", row)
         connection.execute("DELETE FROM fields WHERE document = ?", row)
         connection.execute("DELETE FROM documents WHERE key = ?", row)
@@ -756,6 +793,10 @@ def _insert(connection: sqlite3.Connection, entry: Entry, chunker_id: str) -> No
         connection.execute(
             "INSERT INTO terms (rowid, title, heading, body) VALUES (?, ?, ?, ?)",
             (chunk_id, _searchable(document.title), _searchable(chunk.heading), _searchable(chunk.text)),
+        )
+        connection.executemany(
+            "INSERT INTO features VALUES (?, ?, ?)",
+            [(chunk_id, name, data[ordinal]) for name, data in entry.features.items()],
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["STOP_WORDS", "content_words", "split_sentences", "stem", "trim_span", "words"]
+__all__ = ["STOP_WORDS", "content_words", "join_spans", "split_sentences", "stem", "trim_span", "words"]
 
 _WORD = re.compile(r"\w+(?:[.,'’]\w+)*")
 _SUFFIXES = ("ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s", "e")
@@ -150,3 +151,34 @@ def trim_span(text: str, start: int, end: int) -> tuple[int, int] | None:
     start += len(piece) - len(piece.lstrip())
     end -= len(piece) - len(piece.rstrip())
     return (start, end) if start < end else None
+
+
+def join_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, list[int]]:
+    r"""Return the spans of `text` (disjoint, in order) as one text, and where in it each begins.
+
+    White space between two spans stays. Where more was left out, a line break or a space stands for it if it held one.
+
+    Example:
+        >>> join_spans("One. Two. Three.\nFour.", [(0, 4), (5, 9), (17, 22)])
+        ('One. Two.\nFour.', [0, 5, 10])
+    """
+    pieces: list[str] = []
+    starts: list[int] = []
+    at, last = 0, None
+    for start, end in spans:
+        if last is not None:
+            joint = _joint(text[last:start])
+            pieces.append(joint)
+            at += len(joint)
+        starts.append(at)
+        pieces.append(text[start:end])
+        at, last = at + end - start, end
+    return "".join(pieces), starts
+
+
+def _joint(gap: str) -> str:
+    if not gap.strip():
+        return gap
+    if "\n" in gap or "\r" in gap:
+        return "\n"
+    return " " if any(map(str.isspace, gap)) else ""

@@ -26,6 +26,7 @@ __all__ = [
     "Document",
     "DroppedItem",
     "DroppedSpan",
+    "Evidence",
     "Explanation",
     "Failure",
     "Generation",
@@ -44,6 +45,7 @@ __all__ = [
 Scalar = str | int | float | bool | None
 DocumentKind = Literal["text", "markdown", "code"]
 FinishReason = Literal["stop", "length", "repetition"]
+PackAction = Literal["kept", "extracted", "trimmed", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,34 +296,53 @@ class Compression:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """A unit of a hit (a sentence, a row, a block of code) and what it is worth for a question.
+
+    Attributes:
+        hit: Which of the hits, from 0.
+        start: First character in the chunk's text.
+        end: One past the last.
+        value: At least 0, higher is better; comparable among the units of one question.
+        needs: Place, among the units, of one that this makes no sense without; None for none.
+    """
+
+    hit: int
+    start: int
+    end: int
+    value: float
+    needs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PackedItem:
-    """A source as the prompt shows it: `text == document.text[start:end]`.
+    """A source as the prompt shows it, made of verbatim spans: see `Segment`.
 
     Attributes:
         number: The [n] mark, from 1.
         hit: Where it came from.
-        start: First character of the span in the document.
-        end: One past the last character.
-        text: The span.
+        text: What the prompt shows of it.
+        segments: The spans of the hit's document that `text` is made of, in order; only white space lies between them.
         tokens: Tokens of the rendered source, its header included.
-        action: "kept" whole or "trimmed" to fit.
+        action: "kept" whole, "extracted" (some of its units), "trimmed" (its beginning) or "pruned" (thinned by a compressor).
+        more: Further hits of the same document that it shows.
     """
 
     number: int
     hit: Hit
-    start: int
-    end: int
     text: str
+    segments: tuple[Segment, ...]
     tokens: int
-    action: Literal["kept", "trimmed"] = "kept"
+    action: PackAction = "kept"
+    more: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DroppedItem:
-    """A hit that is not in the prompt, and why."""
+    """A hit that is not in the prompt, and why: no room, a repetition, or worth too little beside the others."""
 
     hit: Hit
-    reason: Literal["budget", "duplicate"]
+    reason: Literal["budget", "duplicate", "irrelevant"]
     tokens: int
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from leanrag import Chunk, Hit
 from leanrag.grounding import ground
-from leanrag.types import PackedItem
+from leanrag.types import PackedItem, Segment
 
 NILE = "The Nile is 6,650 km long. It flows through eleven countries. Its source was long disputed."
 PARK = "Releases are signed off by Ada Park. She works in Oslo."
@@ -12,7 +12,13 @@ PARK = "Releases are signed off by Ada Park. She works in Oslo."
 
 def items_of(*texts, start=100):
     return [
-        PackedItem(n, Hit(Chunk(f"d{n}", start, start + len(t), t, title=f"T{n}"), 1.0), start, start + len(t), t, 1)
+        PackedItem(
+            n,
+            Hit(Chunk(f"d{n}", start, start + len(t), t, title=f"T{n}"), 1.0),
+            t,
+            (Segment(0, len(t), 0, start, start + len(t)),),
+            1,
+        )
         for n, t in enumerate(texts, 1)
     ]
 

@@ -10,8 +10,8 @@ import leanrag
 ROOT = Path(leanrag.__file__).parent
 LAYERS = [
     {"types", "errors"},
-    {"protocols", "_optional", "text"},
-    {"loading", "chunking", "embedding", "index", "store", "retrieval", "packing", "prompting", "grounding", "models",
+    {"protocols", "_optional", "text", "selection"},
+    {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "prompting", "grounding", "models",
      "metrics", "testing", "llama"},
     {"ingest", "doctor"},
     {"pipeline"},

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from leanrag import BudgetError, Chunk, ConfigurationError, GreedyPacker, Hit, TokenBudget
 from leanrag.packing import is_near_duplicate
+from leanrag.types import Segment
 
 
 def count(number, title, text):
@@ -34,7 +35,8 @@ def test_the_best_hit_is_trimmed_to_sentences_rather_than_dropped():
     packing = GreedyPacker().pack(hits_of(text), 25, count)
     (item,) = packing.items
     assert item.text == f"{sentence('a', 10)} {sentence('b', 10)}"
-    assert (item.action, item.tokens, item.start, item.end) == ("trimmed", 22, 10, 10 + len(item.text))
+    assert (item.action, item.tokens) == ("trimmed", 22)
+    assert item.segments == (Segment(0, len(item.text), 0, 10, 10 + len(item.text)),)
 
 
 def test_room_that_is_left_takes_the_beginning_of_the_best_that_was_dropped():
@@ -89,8 +91,8 @@ def test_never_over_budget_and_nothing_lost(texts, budget):
     }
     assert len(packing.items) + len(packing.dropped) == len(hits)
     for item in packing.items:
-        chunk = item.hit.chunk
-        assert item.text == chunk.text[item.start - chunk.start : item.end - chunk.start]
+        chunk, (segment,) = item.hit.chunk, item.segments
+        assert item.text == chunk.text[segment.source_start - chunk.start : segment.source_end - chunk.start]
         assert (item.action == "kept") == (item.text == chunk.text)
 
 

@@ -167,7 +167,9 @@ def check_window(documents, question, model, answer, limit):
     generation = model.generate(prompt, max_tokens=answer)  # raises ContextOverflowError when it does not fit
     assert generation.usage.prompt_tokens == tokens
     for item in packing.items:
-        assert item.text == item.hit.chunk.text[item.start : item.end]
+        for segment in item.segments:
+            shown = item.text[segment.start : segment.end]
+            assert shown == item.hit.chunk.text[segment.source_start : segment.source_end]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

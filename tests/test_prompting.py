@@ -4,12 +4,18 @@ from hypothesis import strategies as st
 
 from leanrag import Chunk, ConfigurationError, Hit, Message, PromptTemplate
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
-from leanrag.types import PackedItem
+from leanrag.types import PackedItem, Segment
 
 
 def items_of(*texts):
     return [
-        PackedItem(n, Hit(Chunk("d", 0, len(text), text, title=f"T{n}"), 1.0), 0, len(text), text, 1)
+        PackedItem(
+            n,
+            Hit(Chunk("d", 0, len(text), text, title=f"T{n}"), 1.0),
+            text,
+            (Segment(0, len(text), 0, 0, len(text)),),
+            1,
+        )
         for n, text in enumerate(texts, 1)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from leanrag.compression.protection import Span, merge_spans
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import CompressionSource, TokenCounter
+from leanrag.text import join_spans
 from leanrag.types import Chunk, Compression, Document, DroppedSpan, Hit, Segment
 
 __all__ = ["BETWEEN_SOURCES", "Part", "Task", "as_hits", "assemble"]
@@ -146,45 +148,23 @@ def _as_hit(source: CompressionSource, score: float) -> Hit:
 
 
 def assemble(hits: Sequence[Hit], parts: Sequence[Part]) -> tuple[str, tuple[Segment, ...]]:
-    """Return the text of `parts` (disjoint, in order) and where each of them is in it.
-
-    White space that stood between two parts stays; where more was left out, a line break or a space stands for it if there was
-    one.
-    """
+    """Return the text of `parts` (disjoint, in order) and where each of them is in it; see `join_spans`."""
     pieces: list[str] = []
     segments: list[Segment] = []
     at = 0
-    last: Part | None = None
-    for part in parts:
-        chunk = hits[part.source].chunk
-        if last is not None:
-            joint = BETWEEN_SOURCES if last.source != part.source else _joint(chunk.text[last.end : part.start])
-            pieces.append(joint)
-            at += len(joint)
-        pieces.append(chunk.text[part.start : part.end])
-        length = part.end - part.start
-        segments.append(
-            Segment(
-                at,
-                at + length,
-                part.source,
-                chunk.start + part.start,
-                chunk.start + part.end,
-                part.score,
-                part.reason,
-            )
-        )
-        at += length
-        last = part
-    return "".join(pieces), tuple(segments)
-
-
-def _joint(gap: str) -> str:
-    if not gap.strip():
-        return gap
-    if "\n" in gap or "\r" in gap:
-        return "\n"
-    return " " if any(map(str.isspace, gap)) else ""
+    for number, group in itertools.groupby(parts, key=lambda part: part.source):
+        own = list(group)
+        chunk = hits[number].chunk
+        text, starts = join_spans(chunk.text, [(part.start, part.end) for part in own])
+        if pieces:
+            at += len(BETWEEN_SOURCES)
+        for part, start in zip(own, starts, strict=True):
+            length = part.end - part.start
+            place = (at + start, at + start + length, number, chunk.start + part.start, chunk.start + part.end)
+            segments.append(Segment(*place, part.score, part.reason))
+        pieces.append(text)
+        at += len(text)
+    return BETWEEN_SOURCES.join(pieces), tuple(segments)
 
 
 def _keep(hits: Sequence[Hit], keep: Sequence[Span] | Sequence[Sequence[Span]], is_one: bool) -> tuple[list[Span], ...]:

@@ -28,7 +28,7 @@ class Unit:
         start: First character.
         end: One past the last.
         kind: What it is.
-        needs: Place, among the units, of one that this makes no sense without (a table's head, a sentence's antecedent); None for none.
+        needs: Place of the unit that this makes no sense without (a table's head, a sentence's antecedent); None for none.
     """
 
     start: int

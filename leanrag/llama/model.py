@@ -263,8 +263,7 @@ class LlamaCppModel:
     async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
         """As `generate`, for asyncio; cancelling the task stops the generation."""
         stream = self._submit(prompt, max_tokens, asyncio.get_running_loop(), options)
-        async for _ in stream:
-            pass
+        await stream.wait()
         return stream.result
 
     async def astream(
@@ -406,6 +405,10 @@ class LlamaCppStream:
 
     def __aiter__(self) -> AsyncIterator[str]:
         return aiter(self._request)
+
+    async def wait(self) -> None:
+        """Wait for the end, in the event loop that it was made for."""
+        await self._request.wait()
 
     def close(self) -> None:
         """Stop the generation if it still runs."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,9 @@ class Request:
         self._events: queue.SimpleQueue[str | Completion | Exception] = queue.SimpleQueue()
         self._arrived = asyncio.Event() if loop else None
         self._outcome: Completion | Exception | None = None
+        self._lock = threading.Lock()
+        self._is_read = False  # whether somebody reads along; waking a thread for each token slows the computation
+        self._unread: list[str] = []
 
     @property
     def n_cells(self) -> int:
@@ -155,13 +159,47 @@ class Request:
         """Hand text, the completion or an error to the caller."""
         if self._on_end is not None and not isinstance(event, str):
             self._on_end()
-        self._events.put(event)
+        with self._lock:
+            if isinstance(event, str) and not self._is_read:
+                self._unread.append(event)
+                return
+            self._events.put(event)
         if self._loop is not None and self._arrived is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
     def __iter__(self) -> Iterator[str]:
         """Yield text; an interrupted or abandoned iteration stops the request."""
+        self._read_along()
+        yield from self._until_outcome()
+
+    @property
+    def result(self) -> Completion:
+        """The completion; waits for it."""
+        for _ in self._until_outcome():
+            pass
+        assert isinstance(self._outcome, Completion)
+        return self._outcome
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """As iterating, in the event loop that the request was made for."""
+        self._read_along()
+        async for piece in self._until_outcome_async():
+            yield piece
+
+    async def wait(self) -> None:
+        """Wait for the outcome in the event loop that the request was made for."""
+        async for _ in self._until_outcome_async():
+            pass
+
+    def _read_along(self) -> None:
+        with self._lock:
+            self._is_read = True
+            for text in self._unread:
+                self._events.put(text)
+            self._unread.clear()
+
+    def _until_outcome(self) -> Iterator[str]:
         try:
             while self._outcome is None:
                 event = self._next_event()
@@ -175,16 +213,7 @@ class Request:
         if isinstance(self._outcome, Exception):
             raise self._outcome
 
-    @property
-    def result(self) -> Completion:
-        """The completion; waits for it."""
-        for _ in self:
-            pass
-        assert isinstance(self._outcome, Completion)
-        return self._outcome
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """As iterating, in the event loop that the request was made for."""
+    async def _until_outcome_async(self) -> AsyncIterator[str]:
         assert self._arrived is not None
         try:
             while self._outcome is None:
