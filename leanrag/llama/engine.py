@@ -3,7 +3,8 @@
 Any thread may submit a request. The owner serves many at once in one context: in each step it computes one batch, with a row for
 each answer that is being written and, in what room is left, prompts that are being read. Prompts that begin alike are read once:
 sequences share cells, finished ones stay until their cells are needed, and states that leave are kept as bytes. A cancelled
-or late request stops within one node of the graph when it is alone, and within one batch when it is not.
+or late request stops within one node of the graph when it is alone, and within one batch when it is not. An engine that nobody
+asks anything can free its weights and its context until somebody does.
 
 The engine knows token ids and nothing of chat, retrieval or prompts.
 """
@@ -21,6 +22,7 @@ import queue
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ class EngineSettings:
         flash_attn: Attention that skips the cells of other requests. On CPUs it sums in 16 bits, so that what a token gets
             depends a little on who is computed with it.
         speculate: Draft tokens by looking them up in the prompt.
+        keep_alive: Seconds without a request after which weights and context are freed; None for never.
     """
 
     n_ctx: int
@@ -88,6 +91,7 @@ class EngineSettings:
     cache_dir: Path | None
     flash_attn: bool
     speculate: bool
+    keep_alive: float | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -196,10 +200,11 @@ class Engine:
     Args:
         path: A checked GGUF file.
         settings: How to run it.
+        clock: Seconds from any beginning; `keep_alive` is counted with it.
 
     Attributes:
-        n_ctx: Window in tokens, as allocated.
-        vocabulary: The model's vocabulary.
+        n_ctx: Window in tokens, as allocated; it stays when the context is freed.
+        vocabulary: The model's vocabulary; it stays too.
 
     Raises:
         ModelLoadError: llama.cpp refuses the file; the message carries its own words.
@@ -211,9 +216,10 @@ class Engine:
     _cells: CellTable
     _mixed_cells: int
     _states: StateCache
+    _version: tuple[int, int]
 
-    def __init__(self, path: Path, settings: EngineSettings) -> None:
-        self._path, self._settings, self._name = path, settings, path.name
+    def __init__(self, path: Path, settings: EngineSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._settings, self._name, self._now = path, settings, path.name, clock
         self._lib = library()
         self._pid = os.getpid()
         self._abort = AbortFlag()
@@ -222,11 +228,11 @@ class Engine:
         self._runs: list[_Run] = []
         self._closed = False
         self._weights: Weights | None = None
+        self._vocabulary_only: Weights | None = None  # what `vocabulary` is of when the weights may be freed
         self._context = self._memory = None
         self._clock = itertools.count()
         self._max_outputs = _MAX_SCORED + settings.parallel + MAX_DRAFT
-        self._tree: PrefixTree[_Sequence] = PrefixTree()
-        self._free_ids = list(range(settings.parallel + _RESIDENT))
+        self._forget_sequences()
         loaded: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._own, args=(loaded,), name=f"leanrag {path.name}", daemon=True)
         self._thread.start()
@@ -236,6 +242,11 @@ class Engine:
         _engines.add(self)
 
     # Any thread
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether weights and context are in memory."""
+        return self._context is not None
 
     def submit(self, request: Request) -> Request:
         """Queue a request and return it.
@@ -267,7 +278,7 @@ class Engine:
                     model=self._name,
                 )
             self._waiting.append(request)
-            self._wake.notify()
+            self._wake.notify_all()
         return request
 
     def check_usable(self) -> None:
@@ -290,7 +301,7 @@ class Engine:
             with self._wake:
                 self._closed = True
                 self._abort.set()
-                self._wake.notify()
+                self._wake.notify_all()
 
     def close(self) -> None:
         """Stop every request and free the model; idempotent, and a no-op in a forked child."""
@@ -333,13 +344,25 @@ class Engine:
 
     def _load(self) -> None:
         settings = self._settings
-        self._weights = Weights.acquire(self._path, settings.n_gpu_layers)
-        self.vocabulary = self._weights.vocabulary
-        if not self._lib.llama_model_has_decoder(self._weights.model):
-            raise ModelLoadError(f"{self._path} is an encoder; it cannot generate text", path=self._path)
-        self._open_context()
+        if settings.keep_alive is not None:
+            self._vocabulary_only = Weights.acquire(self._path, 0, vocab_only=True)
+        self._load_weights(None if self._vocabulary_only is None else self._vocabulary_only.version)
+        assert self._weights is not None
+        self._version = self._weights.version
+        self.vocabulary = (self._vocabulary_only or self._weights).vocabulary
         fingerprint = "" if settings.cache_dir is None else self._fingerprint()
         self._states = StateCache(settings.cache_bytes, settings.cache_dir, fingerprint)
+
+    def _load_weights(self, version: tuple[int, int] | None) -> None:
+        """Load the weights, of this version of the file, and open a context on them; all or nothing."""
+        self._weights = Weights.acquire(self._path, self._settings.n_gpu_layers, version=version)
+        try:
+            if not self._lib.llama_model_has_decoder(self._weights.model):
+                raise ModelLoadError(f"{self._path} is an encoder; it cannot generate text", path=self._path)
+            self._open_context()
+        except BaseException:
+            self._free_weights()
+            raise
 
     def _open_context(self) -> None:
         lib, settings = self._lib, self._settings
@@ -401,25 +424,74 @@ class Engine:
             self._runs, self._waiting = [], collections.deque()
         for request in abandoned:
             request.emit(self._closed_error())
+        self._free_weights()
+        if self._vocabulary_only:
+            self._vocabulary_only.release()
+            self._vocabulary_only = None
+
+    def _free_weights(self) -> None:
         if self._context:
             self._lib.llama_free(self._context)
         if self._weights:
             self._weights.release()
         self._context = self._weights = self._memory = None
 
+    def _forget_sequences(self) -> None:
+        self._tree: PrefixTree[_Sequence] = PrefixTree()
+        self._free_ids = list(range(self._settings.parallel + _RESIDENT))
+
     # The owner thread only: scheduling
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._waiting or self._runs or self._closed):
-                    self._wake.wait()
-                if self._closed:
-                    return
+        while self._wait():
+            if not self.is_loaded and not self._load_again():
+                continue
             self._drop_stopped()
             self._admit()
             if self._runs:
                 self._step()
+
+    def _wait(self) -> bool:
+        """Return True when there is something to do, False when the engine closes; what is not used long enough is freed."""
+        idle_since = self._now()
+        while True:
+            with self._wake:
+                while not (self._waiting or self._runs or self._closed):
+                    left = None
+                    if self._settings.keep_alive is not None and self.is_loaded:
+                        left = self._settings.keep_alive - (self._now() - idle_since)
+                        if left <= 0:
+                            break
+                    self._wake.wait(left)
+                else:
+                    return not self._closed
+            self._unload()  # without the lock: others may submit while states are put away
+
+    def _unload(self) -> None:
+        """Free weights and context, what was computed put away first; a request that comes meanwhile keeps them."""
+        for sequence in sorted(self._residents(), key=lambda sequence: sequence.last_used):
+            self._keep_state(sequence)
+        with self._wake:
+            if self._waiting:
+                return
+        logger.info("%s is freed: nobody asked for %g seconds", self._name, self._settings.keep_alive)
+        self._forget_sequences()
+        self._free_weights()
+        with self._wake:
+            self._wake.notify_all()
+
+    def _load_again(self) -> bool:
+        """Load what was freed; when that fails, all who wait get the error, and the next request tries again."""
+        try:
+            self._load_weights(self._version)
+        except Exception as error:  # noqa: BLE001 - handed to the callers
+            logger.warning("%s cannot be loaded again: %s", self._name, error)
+            with self._wake:
+                abandoned, self._waiting = list(self._waiting), collections.deque()
+            for request in abandoned:
+                request.emit(ModelLoadError(str(error), path=self._path, model=self._name))
+            return False
+        return True
 
     def _drop_stopped(self) -> None:
         for run in list(self._runs):
@@ -697,8 +769,7 @@ class Engine:
         for part in parts:
             self._end(part.run, GenerationError(error, model=self._name))
         if code < 0 and not self._runs:
-            self._tree = PrefixTree()
-            self._free_ids = list(range(self._settings.parallel + _RESIDENT))
+            self._forget_sequences()
             self._lib.llama_free(self._context)
             self._context = None
             self._open_context()

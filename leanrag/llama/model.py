@@ -7,6 +7,7 @@ import collections
 import functools
 import logging
 import os
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError, QueueFullError
-from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text
+from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.grammar import Grammar, schema_to_gbnf
@@ -118,6 +119,9 @@ class LlamaCppModel:
         speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
+        keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
+            again. Counting and rendering go on without them, and prompts that were computed are kept within `cache_bytes`.
+            0 frees as soon as nothing is at work; None never does.
 
     Raises:
         ModelLoadError: The file is missing, truncated, malformed, or refused by llama.cpp.
@@ -145,6 +149,7 @@ class LlamaCppModel:
         flash_attn: bool | None = None,
         speculate: bool = False,
         no_repeats: bool = False,
+        keep_alive: float | None = None,
     ) -> None:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
@@ -163,6 +168,10 @@ class LlamaCppModel:
             raise ConfigurationError(f"`n_ctx` must be at most {trained:,}, the window of {self.name}, got {n_ctx:,}")
         if n_gpu_layers < -1:
             raise ConfigurationError(f"`n_gpu_layers` must be -1 (all), 0 (none) or a count, got {n_gpu_layers!r}")
+        if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
+            raise ConfigurationError(
+                f"`keep_alive` must be at least 0 seconds, or None to keep the model loaded, got {keep_alive!r}"
+            )
         require_gpu(n_gpu_layers)
         self._no_repeats = no_repeats
         self._engine = Engine(
@@ -178,6 +187,7 @@ class LlamaCppModel:
                 cache_dir=None if cache_dir is None else Path(cache_dir),
                 flash_attn=n_gpu_layers != 0 if flash_attn is None else flash_attn,
                 speculate=speculate,
+                keep_alive=keep_alive,
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)
@@ -210,6 +220,11 @@ class LlamaCppModel:
         return self._engine.n_ctx
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory; False after `keep_alive` seconds without a request, and once closed."""
+        return self._engine.is_loaded
+
+    @property
     def is_chat(self) -> bool:
         """Whether the file carries a chat template."""
         return self._template is not None
@@ -229,6 +244,19 @@ class LlamaCppModel:
         """Return the tokens of plain `text`, no BOS, no template."""
         self._engine.check_usable()
         return len(encode_text(text, self._engine.vocabulary))
+
+    def tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Return the tokens of plain `text`, no BOS, no template, each with the character of `text` that it begins in.
+
+        A space that belongs to a token counts: "a b" may be the tokens "a", " b" that begin in 0 and 1.
+
+        Raises:
+            ConfigurationError: The tokenizer leaves out or replaces characters.
+        """
+        self._engine.check_usable()
+        vocabulary = self._engine.vocabulary
+        tokens = encode_text(text, vocabulary)
+        return list(zip(tokens, locate_tokens(text, tokens, vocabulary), strict=True))
 
     def count(self, prompt: Prompt) -> int:
         """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it."""

@@ -23,12 +23,16 @@ class Weights:
     Attributes:
         model: llama.cpp's handle.
         vocabulary: The model's vocabulary.
+        version: Of the file: when it was written, in nanoseconds, and its size in bytes.
     """
 
-    def __init__(self, path: Path, n_gpu_layers: int) -> None:
+    version: tuple[int, int]
+
+    def __init__(self, path: Path, n_gpu_layers: int, vocab_only: bool) -> None:
         lib = library()
         parameters = lib.llama_model_default_params()
         parameters.n_gpu_layers = n_gpu_layers
+        parameters.vocab_only = vocab_only
         with native_errors() as native:
             self.model: Any = lib.llama_model_load_from_file(os.fsencode(path.resolve()), parameters)
             if not self.model:
@@ -38,19 +42,37 @@ class Weights:
         self._key: tuple[object, ...] = ()
 
     @classmethod
-    def acquire(cls, path: Path, n_gpu_layers: int) -> Weights:
+    def acquire(
+        cls, path: Path, n_gpu_layers: int, *, vocab_only: bool = False, version: tuple[int, int] | None = None
+    ) -> Weights:
         """Return the weights of a checked file, loading them if nobody has.
 
+        Args:
+            path: The file.
+            n_gpu_layers: Layers on the GPU, -1 for all.
+            vocab_only: Load the vocabulary and nothing to compute with.
+            version: The `version` that was checked; None for whatever is there.
+
         Raises:
-            ModelLoadError: llama.cpp refuses the file; the message carries its own words.
+            ModelLoadError: The file is gone, of another version, or refused by llama.cpp; the message carries its own words.
         """
-        status = path.stat()
-        key = (os.getpid(), path.resolve(), status.st_mtime_ns, status.st_size, n_gpu_layers)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ModelLoadError(f"{path} cannot be read: {error}", path=path, model=path.name) from error
+        found = (status.st_mtime_ns, status.st_size)
+        if version is not None and found != version:
+            raise ModelLoadError(
+                f"{path} was changed since it was loaded first. Put the file back, or load the model anew",
+                path=path,
+                model=path.name,
+            )
+        key = (os.getpid(), path.resolve(), *found, n_gpu_layers, vocab_only)
         with _lock:
             weights = _loaded.get(key)
             if weights is None:
-                weights = _loaded[key] = cls(path, n_gpu_layers)
-                weights._key = key
+                weights = _loaded[key] = cls(path, n_gpu_layers, vocab_only)
+                weights._key, weights.version = key, found
             weights._users += 1
             return weights
 
