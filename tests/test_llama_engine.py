@@ -139,6 +139,14 @@ def test_a_stream_is_the_generation_in_pieces(tiny):
     assert "".join(pieces) == stream.result.text == tiny.generate("abc", max_tokens=20).text
 
 
+def test_a_stream_may_be_read_after_it_has_ended(tiny):
+    stream = tiny.stream("abc", max_tokens=5)
+    whole = tiny.generate("abc", max_tokens=50).text  # ends later
+    assert "".join(stream) == stream.result.text
+    assert whole.startswith(stream.result.text)
+    assert len(stream.result.token_ids) == 5
+
+
 def test_a_stop_string_ends_the_text_before_it(tiny):
     whole = tiny.generate("abc", max_tokens=30)
     stop = whole.text[5:8]

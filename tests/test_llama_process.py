@@ -1,9 +1,14 @@
 """A model in a process of its own: the same answers, and a crash there is an error here."""
 
+import asyncio
+import gc
+import hashlib
 import os
 import signal
+import sys
 import threading
 
+import pydantic
 import pytest
 
 from leanrag import (
@@ -12,9 +17,11 @@ from leanrag import (
     GenerationCancelled,
     GenerationError,
     IsolatedModel,
+    LlamaCppModel,
     Message,
     ModelLoadError,
 )
+from leanrag.llama.process import check_in_process, load_model
 
 pytestmark = pytest.mark.slow
 
@@ -98,3 +105,140 @@ def test_a_child_that_dies_over_a_file_is_a_load_error(tiny_gguf, monkeypatch):
     monkeypatch.setattr("leanrag.llama.process.sys.path", ["/nowhere"])  # it cannot even import leanrag
     with pytest.raises(ModelLoadError, match="exit code 1"):
         IsolatedModel(tiny_gguf)
+
+
+def test_many_at_once_and_scores_are_those_of_the_model_in_this_process(tiny_gguf, tiny):
+    prompts = [f"prompt {i}" for i in range(9)]
+    pairs = [("abc", "def"), (None, "ab"), ([Message("user", "hi")], [70, 71])]
+    with load_model(tiny_gguf, isolation="process", threads=1, max_queue=2, parallel=2) as model:
+        assert isinstance(model, IsolatedModel)
+        many = model.generate_many(prompts, max_tokens=5, temperature=0.7, seed=1)
+        for ours, theirs in zip(many, tiny.generate_many(prompts, max_tokens=5, temperature=0.7, seed=1), strict=True):
+            assert (ours.token_ids, ours.seed) == (theirs.token_ids, theirs.seed)
+        for ours, theirs in zip(model.score_many(pairs), tiny.score_many(pairs), strict=True):
+            assert ours.token_ids == theirs.token_ids
+            assert [logprob is None for logprob in ours.logprobs] == [logprob is None for logprob in theirs.logprobs]
+            assert ours.total == pytest.approx(theirs.total, abs=1e-3)
+        cancelled = CancelToken()
+        cancelled.cancel()
+        for ask in (
+            lambda: model.generate_many(prompts, max_tokens=5, cancel=cancelled),
+            lambda: model.score_many(pairs, cancel=cancelled),
+            lambda: model.score("abc", cancel=cancelled),
+        ):
+            with pytest.raises(GenerationCancelled):
+                ask()
+
+
+def test_asyncio_gets_the_same(isolated, tiny):
+    async def several():
+        tasks = [asyncio.create_task(isolated.agenerate(f"prompt {i}", max_tokens=6)) for i in range(4)]
+        pieces = [piece async for piece in isolated.astream("abc", max_tokens=8)]
+        return [await task for task in tasks], pieces
+
+    many, pieces = asyncio.run(several())
+    assert [g.text for g in many] == [tiny.generate(f"prompt {i}", max_tokens=6).text for i in range(4)]
+    assert len(pieces) > 1
+    assert "".join(pieces) == tiny.generate("abc", max_tokens=8).text
+
+
+def test_a_cancelled_task_stops_its_generation(isolated):
+    async def cancel_one():
+        stream = isolated.astream("abc", max_tokens=200)
+        await anext(stream)
+        await stream.aclose()
+        task = asyncio.create_task(isolated.agenerate("abc", max_tokens=200))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await isolated.agenerate("abc", max_tokens=2)
+
+    assert asyncio.run(cancel_one()).usage.completion_tokens == 2
+
+
+class Answer(pydantic.BaseModel):
+    count: int
+
+
+def test_options_of_every_kind_cross_the_border(isolated, tiny):
+    for options in (
+        {"schema": Answer},
+        {"schema": Answer.model_json_schema()},
+        {"top_k": 3, "temperature": 2.0, "seed": 1},
+    ):
+        expected = tiny.generate("abc", max_tokens=30, **options)
+        assert isolated.generate("abc", max_tokens=30, **options).text == expected.text
+    for options, error in (
+        ({"schema": {"type": "nonsense"}}, ConfigurationError),
+        ({"stop": "x"}, ConfigurationError),
+        ({"timeout_seconds": 1e-9}, TimeoutError),
+    ):
+        with pytest.raises(error):
+            isolated.generate("abc", max_tokens=200, **options)
+    with pytest.raises(GenerationError, match=r"exceed the window") as caught:
+        isolated.generate("x" * 300, max_tokens=8)
+    assert (caught.value.needed, caught.value.available) == (tiny.count("x" * 300) + 8, 256)
+
+
+def test_a_stream_keeps_its_model(tiny_gguf, tiny):
+    stream = IsolatedModel(tiny_gguf, threads=1).stream("abc", max_tokens=20)
+    gc.collect()
+    assert "".join(stream) == tiny.generate("abc", max_tokens=20).text
+
+
+def test_it_can_free_its_weights_too(tiny_gguf, tmp_path):
+    with IsolatedModel(tiny_gguf, threads=1, keep_alive=0, cache_dir=tmp_path) as model:
+        assert model.generate("abc" * 50, max_tokens=2).usage.completion_tokens == 2
+        while model.is_loaded:
+            pass
+        assert model.generate("abc" * 50, max_tokens=2).usage.cached_tokens > 100
+    assert not model.is_loaded
+
+
+def test_isolation_is_chosen_by_name(tiny_gguf):
+    with load_model(tiny_gguf, threads=1) as model:
+        assert isinstance(model, LlamaCppModel)
+    with pytest.raises(ConfigurationError, match="`isolation` must be 'none' or 'process', got 'thread'"):
+        load_model(tiny_gguf, isolation="thread")
+
+
+# Files of unknown origin
+
+
+def test_a_file_is_tried_in_a_process_of_its_own(tiny_gguf, tiny):
+    check = check_in_process(tiny_gguf, threads=1)
+    assert check.sha256 == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    assert (check.path, check.size_bytes) == (tiny_gguf, tiny_gguf.stat().st_size)
+    assert (check.architecture, check.n_ctx_train, check.n_ctx, check.is_chat) == ("llama", 256, 256, True)
+    assert check.n_params == tiny.info.n_params
+    assert check.seconds > 0
+
+
+def test_a_file_that_does_not_pass(tmp_path, tiny_gguf):
+    (tmp_path / "cut.gguf").write_bytes(tiny_gguf.read_bytes()[:1000])
+    for path in (tmp_path / "cut.gguf", tmp_path / "missing.gguf"):
+        with pytest.raises(ModelLoadError) as caught:
+            check_in_process(path)
+        assert caught.value.path == path
+    with pytest.raises(ConfigurationError, match="`timeout_seconds` must be greater than 0"):
+        check_in_process(tiny_gguf, timeout_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("import threading; threading.Event().wait()", "it took more than 0.5 seconds"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"ended \(signal SIGSEGV\)"),
+    ],
+)
+def test_a_file_that_hangs_or_ends_its_process(tiny_gguf, tmp_path, monkeypatch, body, reason):
+    package = tmp_path / "leanrag" / "llama"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
+    (package / "process.py").write_text(f"def serve(first):\n    {body}\n", encoding="utf-8")
+    monkeypatch.setattr("leanrag.llama.process.sys.path", [str(tmp_path), *sys.path])  # the child finds this one first
+    with pytest.raises(ModelLoadError, match=reason) as caught:
+        check_in_process(tiny_gguf, timeout_seconds=0.5 if "wait" in body else 60)
+    assert caught.value.path == tiny_gguf

@@ -324,10 +324,14 @@ class LlamaCppModel:
         return self._submit_score(text, condition, timeout_seconds, cancel).result
 
     def score_many(
-        self, pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]], *, timeout_seconds: float | None = None
+        self,
+        pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]],
+        *,
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> list[Scores]:
         """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
-        return _gather(lambda pair: self._submit_score(pair[1], pair[0], timeout_seconds, None), pairs)
+        return _gather(lambda pair: self._submit_score(pair[1], pair[0], timeout_seconds, cancel), pairs)
 
     def _submit(
         self, prompt: Prompt, max_tokens: int, loop: asyncio.AbstractEventLoop | None, options: GenerateOptions

@@ -1,4 +1,4 @@
-"""`IsolatedModel`: a model in a process of its own, so that no file and no bug of llama.cpp can take this one down.
+"""A model in a process of its own, so that no file and no bug of llama.cpp can take this one down.
 
 The child runs a `LlamaCppModel` and speaks JSON, one value a line, over its standard input and output. It ends when this process
 does. When it dies, what it was asked fails with a typed error, and the next request starts a new one.
@@ -6,21 +6,24 @@ does. When it dies, what it was asked fails with a typed error, and the next req
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import logging
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, Literal, cast, overload
 
 from leanrag.errors import (
     ConfigurationError,
@@ -33,13 +36,17 @@ from leanrag.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from leanrag.llama.model import GenerateOptions, LlamaCppModel
+from leanrag.llama.pending import Pending
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
-__all__ = ["IsolatedModel", "IsolatedStream"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["IsolatedModel", "IsolatedStream", "ModelCheck", "check_in_process", "load_model"]
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.2  # a wait without a limit cannot be interrupted on Windows
 _KINDS: dict[str, Callable[..., LeanRAGError]] = {
     kind.__name__: kind
     for kind in (
@@ -56,8 +63,133 @@ _KINDS: dict[str, Callable[..., LeanRAGError]] = {
 _FIELDS = ("needed", "available", "model", "path", "package", "extra")  # of errors, passed on
 
 
+@overload
+def load_model(
+    path: str | os.PathLike[str], *, isolation: Literal["none"] = "none", **settings: Any
+) -> LlamaCppModel: ...
+
+
+@overload
+def load_model(path: str | os.PathLike[str], *, isolation: Literal["process"], **settings: Any) -> IsolatedModel: ...
+
+
+@overload
+def load_model(
+    path: str | os.PathLike[str], *, isolation: Literal["none", "process"], **settings: Any
+) -> LlamaCppModel | IsolatedModel: ...
+
+
+def load_model(
+    path: str | os.PathLike[str], *, isolation: Literal["none", "process"] = "none", **settings: Any
+) -> LlamaCppModel | IsolatedModel:
+    """Load a GGUF file, in this process or in one of its own; both are asked alike.
+
+    Args:
+        path: The GGUF file.
+        isolation: "none" runs it in this process. "process" runs it in a child: what ends the child is an error here, and its
+            memory is given back whole. It costs a Python interpreter's memory and, for each token that is streamed, a
+            message between processes.
+        settings: As for `LlamaCppModel`.
+
+    Raises:
+        ModelLoadError: The file cannot be loaded.
+        ConfigurationError: A setting cannot work.
+
+    Example:
+        >>> with load_model("unknown.gguf", isolation="process", n_ctx=2048) as model:  # doctest: +SKIP
+        ...     model.generate("Once", max_tokens=8).text
+    """
+    if isolation not in ("none", "process"):
+        raise ConfigurationError(f"`isolation` must be 'none' or 'process', got {isolation!r}")
+    return LlamaCppModel(path, **settings) if isolation == "none" else IsolatedModel(path, **settings)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCheck:
+    """What a file turned out to be, when it was tried in a process of its own.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes, hexadecimal; the verdict is about these.
+        size_bytes: Its size.
+        architecture: What llama.cpp calls the network.
+        n_params: Weights.
+        n_ctx_train: Window that it was trained with, in tokens; None when the file does not say.
+        n_ctx: Window that it was tried with.
+        is_chat: Whether it carries a chat template.
+        seconds: To start a process, load the file there and generate a token.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    architecture: str
+    n_params: int
+    n_ctx_train: int | None
+    n_ctx: int
+    is_chat: bool
+    seconds: float
+
+
+def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 120.0, **settings: Any) -> ModelCheck:
+    """Try a file of unknown origin: load it in a child process and generate one token there.
+
+    A file that passes can be loaded; it does not say that its answers are good. Keep the hash, and compare it before the file
+    is loaded the next time.
+
+    Args:
+        path: The GGUF file.
+        timeout_seconds: Limit for all of it; the child is killed then.
+        settings: As for `LlamaCppModel`.
+
+    Raises:
+        ModelLoadError: The file cannot be loaded or run, ended the child, or took too long.
+        ConfigurationError: A setting cannot work.
+    """
+    if not 0 < timeout_seconds <= threading.TIMEOUT_MAX:
+        raise ConfigurationError(f"`timeout_seconds` must be greater than 0, got {timeout_seconds!r}")
+    path, started = Path(path), time.perf_counter()
+    child = _Child(path, settings)
+    is_late = threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        child.kill()
+
+    timer = threading.Timer(timeout_seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        child.load()
+        child.call("generate", {"prompt": "a", "max_tokens": 1, "options": {}}).value()
+        digest = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except (GenerationError, OSError) as error:
+        reason = f"it took more than {timeout_seconds:g} seconds" if is_late.is_set() else str(error)
+        if isinstance(error, ModelLoadError) and not is_late.is_set():
+            raise
+        raise ModelLoadError(f"trying {path}: {reason}", path=path, model=path.name) from error
+    finally:
+        timer.cancel()
+        child.close()
+    facts = child.facts
+    return ModelCheck(
+        path=path,
+        sha256=digest.hexdigest(),
+        size_bytes=facts["size_bytes"],
+        architecture=facts["architecture"],
+        n_params=facts["n_params"],
+        n_ctx_train=facts["n_ctx_train"],
+        n_ctx=facts["n_ctx"],
+        is_chat=facts["is_chat"],
+        seconds=time.perf_counter() - started,
+    )
+
+
 class IsolatedModel:
-    """A `LlamaCppModel` in a child process. Any thread may call.
+    """A `LlamaCppModel` in a child process: the same calls, options, answers and errors. Any thread may call.
 
     Args:
         path: The GGUF file.
@@ -74,12 +206,13 @@ class IsolatedModel:
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         self.path = Path(path)
-        self._settings = settings
+        self._settings = {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()
+        }
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
-        self._child = _Child(self.path, settings)
-        self._finalizer = weakref.finalize(self, _Child.close, self._child)
+        self._start()
         facts = self._child.facts
         self.name: str = facts["name"]
         self.n_ctx: int = facts["n_ctx"]
@@ -100,44 +233,102 @@ class IsolatedModel:
             self._closed = True
             self._finalizer()
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in the child's memory; False after `keep_alive` seconds without a request."""
+        return not self._closed and not self._child.has_ended and bool(self._call("is_loaded").value())
+
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
-        return int(self._call("count_tokens", text=text).value)
+        return int(self._call("count_tokens", text=text).value())
 
     def count(self, prompt: Prompt) -> int:
         """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it."""
-        return int(self._call("count", prompt=_plain_prompt(prompt)).value)
+        return int(self._call("count", prompt=_plain_prompt(prompt)).value())
 
     def render(self, prompt: Prompt) -> str:
         """Return the prompt as the model reads it."""
-        return str(self._call("render", prompt=_plain_prompt(prompt)).value)
+        return str(self._call("render", prompt=_plain_prompt(prompt)).value())
 
-    def generate(
-        self, prompt: Prompt, *, max_tokens: int, cancel: CancelToken | None = None, **options: Any
-    ) -> Generation:
+    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
         """Return the completion of `prompt`; options as those of `LlamaCppModel.generate`."""
-        return self.stream(prompt, max_tokens=max_tokens, cancel=cancel, **options).result
+        return _generation(self._ask("generate", options, prompt=_plain_prompt(prompt), max_tokens=max_tokens).value())
 
-    def stream(
-        self, prompt: Prompt, *, max_tokens: int, cancel: CancelToken | None = None, **options: Any
-    ) -> IsolatedStream:
+    def stream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> IsolatedStream:
         """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early stops the generation."""
+        call = self._ask("stream", options, prompt=_plain_prompt(prompt), max_tokens=max_tokens)
+        return IsolatedStream(call, self)
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[GenerateOptions]
+    ) -> list[Generation]:
+        """Return the completion of each prompt, in order; they are computed together.
+
+        A prompt that fails stops the others and raises its error.
+        """
+        plain = [_plain_prompt(prompt) for prompt in prompts]
+        values = self._ask("generate_many", options, prompts=plain, max_tokens=max_tokens).value()
+        return [_generation(value) for value in values]
+
+    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
+        """As `generate`, for asyncio; cancelling the task stops the generation."""
+        loop, plain = asyncio.get_running_loop(), _plain_prompt(prompt)
+        call = self._ask("generate", options, loop=loop, prompt=plain, max_tokens=max_tokens)
+        await call.wait()
+        return _generation(call.value())
+
+    async def astream(
+        self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]
+    ) -> AsyncIterator[str]:
+        """As iterating over `stream`, for asyncio; leaving the loop stops the generation."""
+        loop, plain = asyncio.get_running_loop(), _plain_prompt(prompt)
+        call = self._ask("stream", options, loop=loop, prompt=plain, max_tokens=max_tokens)
+        async for piece in call:
+            yield piece
+
+    def score(
+        self,
+        text: str | Sequence[int],
+        *,
+        condition: Prompt | None = None,
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Scores:
+        """Return the log-probability of each token of `text` after `condition`, as `LlamaCppModel.score`."""
+        pair = _plain_pair(condition, text)
+        return self._score([pair], timeout_seconds, cancel)[0]
+
+    def score_many(
+        self,
+        pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]],
+        *,
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> list[Scores]:
+        """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
+        return self._score([_plain_pair(*pair) for pair in pairs], timeout_seconds, cancel)
+
+    def _score(self, pairs: list[Any], timeout_seconds: float | None, cancel: CancelToken | None) -> list[Scores]:
+        options = GenerateOptions(timeout_seconds=timeout_seconds, cancel=cancel)
+        values = self._ask("score_many", options, pairs=pairs).value()
+        return [Scores(tuple(value["token_ids"]), tuple(value["logprobs"])) for value in values]
+
+    def _ask(
+        self, method: str, options: GenerateOptions, *, loop: asyncio.AbstractEventLoop | None = None, **arguments: Any
+    ) -> _Call:
+        """Call what can be cancelled."""
+        plain = cast(dict[str, Any], dict(options))
+        cancel = plain.pop("cancel", None)
         if cancel is not None and cancel.cancelled:
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
-        if describe := getattr(options.get("schema"), "model_json_schema", None):  # a pydantic model
-            options["schema"] = describe()
-        call = self._call("generate", prompt=_plain_prompt(prompt), max_tokens=max_tokens, options=options)
+        if describe := getattr(plain.get("schema"), "model_json_schema", None):  # a pydantic model
+            plain["schema"] = describe()
+        call = self._call(method, loop, options=plain, **arguments)
         if cancel is not None:
             cancel.on_cancel(call.cancel)
-        return IsolatedStream(call)
+        return call
 
-    def score(self, text: str | Sequence[int], *, condition: Prompt | None = None) -> Scores:
-        """Return the log-probability of each token of `text` after `condition`, as `LlamaCppModel.score`."""
-        plain = text if isinstance(text, str) else [int(token) for token in text]
-        value = self._call("score", text=plain, condition=None if condition is None else _plain_prompt(condition)).value
-        return Scores(tuple(value["token_ids"]), tuple(value["logprobs"]))
-
-    def _call(self, method: str, **arguments: Any) -> _Call:
+    def _call(self, method: str, loop: asyncio.AbstractEventLoop | None = None, **arguments: Any) -> _Call:
         if os.getpid() != self._pid:
             raise GenerationError(
                 f"{self.name} belongs to the process that this one was forked from. Load the model here",
@@ -149,17 +340,21 @@ class IsolatedModel:
             if self._child.has_ended:
                 logger.warning("%s: its process ended; another one is started", self.name)
                 self._finalizer()
-                self._child = _Child(self.path, self._settings)
-                self._finalizer = weakref.finalize(self, _Child.close, self._child)
+                self._start()
             child = self._child
-        return child.call(method, arguments)
+        return child.call(method, arguments, loop)
+
+    def _start(self) -> None:
+        self._child = child = _Child(self.path, self._settings)
+        self._finalizer = weakref.finalize(self, _Child.close, child)
+        child.load()
 
 
 class IsolatedStream:
     """A generation under way in a child process: iterate for text, then read `result`."""
 
-    def __init__(self, call: _Call) -> None:
-        self._call = call
+    def __init__(self, call: _Call, model: IsolatedModel) -> None:
+        self._call, self._model = call, model  # the child must not be ended while the stream runs
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._call)
@@ -171,55 +366,27 @@ class IsolatedStream:
     @property
     def result(self) -> Generation:
         """The whole generation; waits for its end."""
-        value = dict(self._call.value)
-        for name in ("token_ids", "logprobs", "margins", "entropies"):
-            value[name] = None if value[name] is None else tuple(value[name])
-        return Generation(**{**value, "usage": Usage(**value["usage"])})
+        return _generation(self._call.value())
 
 
-class _Call:
+class _Call(Pending[dict[str, Any]]):
     """One call under way: events arrive from the child's reader, the caller waits for them."""
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self._cancel = cancel
-        self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._outcome: dict[str, Any] | None = None
+    def __init__(self, stop: Callable[[], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__(loop=loop)
+        self._stop = stop
 
-    def put(self, event: dict[str, Any]) -> None:
-        self._events.put(event)
+    def stop(self) -> None:
+        """Tell the child."""
+        self._stop()
 
-    def cancel(self) -> None:
-        if self._outcome is None:
-            self._cancel()
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            while self._outcome is None:
-                try:
-                    event = self._events.get(timeout=_POLL_SECONDS)
-                except queue.Empty:
-                    continue
-                if "text" in event:
-                    yield event["text"]
-                else:
-                    self._outcome = event
-        finally:
-            self.cancel()
-        if "error" in self._outcome:
-            raise _rebuilt(self._outcome["error"])
-
-    @property
     def value(self) -> Any:
-        for _ in self:
-            pass
-        assert self._outcome is not None
-        if "error" in self._outcome:
-            raise _rebuilt(self._outcome["error"])
-        return self._outcome["value"]
+        """What the call returned; waits for it."""
+        return self.result["value"]
 
 
 class _Child:
-    """The child process and the thread that reads what it says."""
+    """A child process, and the thread that reads what it says."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         try:
@@ -228,11 +395,12 @@ class _Child:
             raise ConfigurationError(
                 f"settings of an isolated model must be values that JSON can hold: {error}"
             ) from error
-        self._name = path.name
+        self._path = path
         self._numbers = itertools.count()
         self._calls: dict[int, _Call] = {}
         self._lock = threading.Lock()
         self.has_ended = False
+        self.facts: dict[str, Any] = {}
         code = "import json, sys; first = json.loads(sys.stdin.readline()); sys.path[:] = first['sys_path']; "
         code += "from leanrag.llama.process import serve; serve(first)"
         self._process = subprocess.Popen(
@@ -245,27 +413,30 @@ class _Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, output = self._process.stdin, self._process.stdout
-        loading = self._calls[-1] = _Call(self.close)
+        self._loading = self._calls[-1] = _Call(self.kill)
         threading.Thread(target=self._read, args=(output,), name=f"leanrag {path.name} reader", daemon=True).start()
         self._write(first)
+
+    def load(self) -> None:
+        """Wait until the model is loaded, and set `facts`; without success the process is ended."""
         try:
-            self.facts: dict[str, Any] = loading.value
+            self.facts = self._loading.value()
         except GenerationError as error:
             self.close()
             if isinstance(error, ModelLoadError):
                 raise
-            raise ModelLoadError(f"loading {path}: {error}", path=path, model=path.name) from error
+            raise ModelLoadError(f"loading {self._path}: {error}", path=self._path, model=self._path.name) from error
         except BaseException:
             self.close()
             raise
 
-    def call(self, method: str, arguments: dict[str, Any]) -> _Call:
+    def call(self, method: str, arguments: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None) -> _Call:
         """Send a call to the child."""
         number = next(self._numbers)
-        call = _Call(lambda: self._write(json.dumps({"id": number, "method": "cancel"})))
+        call = _Call(lambda: self._write(json.dumps({"id": number, "method": "cancel"})), loop)
         try:
             line = json.dumps({"id": number, "method": method, "arguments": arguments})
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"options of an isolated model must be values that JSON can hold: {error}"
             ) from error
@@ -273,10 +444,14 @@ class _Child:
             self._calls[number] = call
             has_ended = self.has_ended
         if has_ended:
-            call.put({"error": self._death()})
+            call.emit(self._death())
         else:
             self._write(line)
         return call
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process; idempotent."""
@@ -303,19 +478,19 @@ class _Child:
                 with self._lock:
                     call = self._calls[event["id"]] if "text" in event else self._calls.pop(event["id"], None)
                 if call is not None:
-                    call.put(event)
+                    call.emit(_rebuilt(event["error"]) if "error" in event else event.get("text", event))
         self._process.wait()
         with self._lock:
             self.has_ended = True
             abandoned, self._calls = list(self._calls.values()), {}
         for call in abandoned:
-            call.put({"error": self._death()})
+            call.emit(self._death())
 
-    def _death(self) -> dict[str, Any]:
+    def _death(self) -> GenerationError:
         code = self._process.returncode
         how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        message = f"the process of {self._name} ended ({how}). The next request starts another one"
-        return {"type": "GenerationError", "message": message, "fields": {"model": self._name}}
+        name = self._path.name
+        return GenerationError(f"the process of {name} ended ({how}). The next request starts another one", model=name)
 
 
 def _plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
@@ -324,6 +499,17 @@ def _plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
     if not prompt or not all(isinstance(message, Message) for message in prompt):
         raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {prompt!r:.200}")
     return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def _plain_pair(condition: Prompt | None, text: str | Sequence[int]) -> tuple[Any, str | list[int]]:
+    plain = text if isinstance(text, str) else [int(token) for token in text]
+    return (None if condition is None else _plain_prompt(condition)), plain
+
+
+def _generation(value: dict[str, Any]) -> Generation:
+    for name in ("token_ids", "logprobs", "margins", "entropies"):
+        value[name] = None if value[name] is None else tuple(value[name])
+    return Generation(**{**value, "usage": Usage(**value["usage"])})
 
 
 def _rebuilt(error: dict[str, Any]) -> LeanRAGError:
@@ -352,25 +538,24 @@ class _Server:
         self._tokens: dict[int, CancelToken] = {}
 
     def load(self, first: dict[str, Any]) -> None:
-        from leanrag.llama.model import LlamaCppModel
-
         try:
-            self._model = LlamaCppModel(first["path"], **first["settings"])
+            self._model = model = LlamaCppModel(first["path"], **first["settings"])
         except Exception as error:  # noqa: BLE001 - handed to the parent
             self._send_error(-1, error)
             os._exit(0)
-        facts = {"name": self._model.name, "n_ctx": self._model.n_ctx, "is_chat": self._model.is_chat}
+        facts = {"name": model.name, "n_ctx": model.n_ctx, "is_chat": model.is_chat}
+        facts |= {name: getattr(model.info, name) for name in ("architecture", "n_params", "n_ctx_train", "size_bytes")}
         self._send({"id": -1, "value": facts})
 
     def take(self, call: dict[str, Any]) -> None:
+        number = call["id"]
         if call["method"] == "cancel":
-            token = self._tokens.get(call["id"])
+            token = self._tokens.get(number)
             if token is not None:
                 token.cancel()
             return
-        if call["method"] == "generate":
-            self._tokens[call["id"]] = CancelToken()
-        threading.Thread(target=self._answer, args=(call["id"], call["method"], call["arguments"]), daemon=True).start()
+        self._tokens[number] = CancelToken()
+        threading.Thread(target=self._answer, args=(number, call["method"], call["arguments"]), daemon=True).start()
 
     def _answer(self, number: int, method: str, arguments: dict[str, Any]) -> None:
         try:
@@ -379,6 +564,9 @@ class _Server:
             self._send_error(number, error)
         finally:
             self._tokens.pop(number, None)
+
+    def _is_loaded(self, _: int) -> bool:
+        return self._model.is_loaded
 
     def _count_tokens(self, _: int, text: str) -> int:
         return self._model.count_tokens(text)
@@ -389,12 +577,27 @@ class _Server:
     def _render(self, _: int, prompt: Any) -> str:
         return self._model.render(_prompt(prompt))
 
-    def _score(self, _: int, text: Any, condition: Any) -> dict[str, Any]:
-        scores = self._model.score(text, condition=None if condition is None else _prompt(condition))
-        return dataclasses.asdict(scores)
+    def _score_many(self, number: int, pairs: list[Any], options: dict[str, Any]) -> list[dict[str, Any]]:
+        unpacked = [(None if condition is None else _prompt(condition), text) for condition, text in pairs]
+        scores = self._model.score_many(unpacked, cancel=self._tokens[number], **options)
+        return [dataclasses.asdict(score) for score in scores]
 
     def _generate(self, number: int, prompt: Any, max_tokens: int, options: dict[str, Any]) -> dict[str, Any]:
-        stream = self._model.stream(_prompt(prompt), max_tokens=max_tokens, cancel=self._tokens[number], **options)
+        token = self._tokens[number]
+        return dataclasses.asdict(
+            self._model.generate(_prompt(prompt), max_tokens=max_tokens, **{**options, "cancel": token})
+        )
+
+    def _generate_many(self, number: int, prompts: Any, max_tokens: int, options: Any) -> list[dict[str, Any]]:
+        token = self._tokens[number]
+        generations = self._model.generate_many(
+            map(_prompt, prompts), max_tokens=max_tokens, **{**options, "cancel": token}
+        )
+        return [dataclasses.asdict(generation) for generation in generations]
+
+    def _stream(self, number: int, prompt: Any, max_tokens: int, options: dict[str, Any]) -> dict[str, Any]:
+        token = self._tokens[number]
+        stream = self._model.stream(_prompt(prompt), max_tokens=max_tokens, **{**options, "cancel": token})
         for piece in stream:
             self._send({"id": number, "text": piece})
         return dataclasses.asdict(stream.result)
