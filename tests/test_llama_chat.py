@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, LlamaCppModel, Message
-from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text
+from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -88,6 +88,46 @@ def test_plain_text_never_makes_control_tokens(vocabulary, text):
     assert control_of(encode_text(text, vocabulary), vocabulary) == []
 
 
+def test_tokens_know_the_character_that_they_begin_in(tiny):
+    ids = [token for token, _ in tiny.tokenize("aé€b")]
+    assert len(ids) == 1 + 2 + 3 + 1  # a token a byte
+    assert [start for _, start in tiny.tokenize("aé€b")] == [0, 1, 1, 2, 2, 2, 3]
+    assert tiny.tokenize("") == []
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=hostile)
+def test_places_of_tokens_go_up_and_stay_in_the_text(tiny, text):
+    located = tiny.tokenize(text)
+    starts = [start for _, start in located]
+    assert [token for token, _ in located] == encode_text(text, tiny._engine.vocabulary)
+    assert starts == sorted(starts)
+    assert set(starts) <= set(range(len(text)))
+    assert not text or starts[0] == 0
+
+
+def test_a_word_joiner_that_breaks_a_spelled_token_has_no_place_of_its_own(tiny):
+    starts = [start for _, start in tiny.tokenize("a<tool>b")]
+    assert starts == [0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7]  # three bytes of the joiner, then the "t" that follows it
+
+
+def test_a_tokenizer_that_changes_the_text_has_no_places():
+    class LossyVocabulary:
+        def piece(self, token):
+            return {1: b"a", 2: b"?"}[token]
+
+    with pytest.raises(ConfigurationError, match="leaves out or replaces characters"):
+        locate_tokens("ab", [1, 2], LossyVocabulary())
+
+
+def test_a_space_that_the_tokenizer_puts_first_has_no_place_of_its_own():
+    class SpacedVocabulary:
+        def piece(self, token):
+            return {1: b" one", 2: b" two"}[token]
+
+    assert locate_tokens("one two", [1, 2], SpacedVocabulary()) == [0, 3]
+
+
 def test_a_template_that_changes_contents_is_refused_when_it_matters(vocabulary):
     template = ChatTemplate("{{ messages[0]['content'] | reverse }}<|im_end|>")
     assert encode_chat([Message("user", "plain")], template, vocabulary)
@@ -112,3 +152,8 @@ def test_a_model_without_a_template_refuses_messages(tmp_path):
         assert not model.is_chat
         with pytest.raises(ConfigurationError, match="no chat template"):
             model.generate([Message("user", "hi")], max_tokens=1)
+
+
+@pytest.mark.model
+def test_tokens_of_a_real_model_know_their_places(smollm):
+    assert [start for _, start in smollm.tokenize("Hello world, 日")] == [0, 5, 11, 12, 13, 13]

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 
 import jinja2
 import jinja2.sandbox
+import numpy as np
+from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError
 from leanrag.llama.vocabulary import Vocabulary
 from leanrag.types import Message
 
-__all__ = ["ChatTemplate", "encode_chat", "encode_text"]
+__all__ = ["ChatTemplate", "encode_chat", "encode_text", "locate_tokens"]
 
 _MAX_TEMPLATE_CHARS = 64 * 1024
 _WORD_JOINER = "\u2060"  # zero width: breaks a spelled-out token without changing how the text looks
@@ -98,6 +100,39 @@ def encode_text(text: str, vocabulary: Vocabulary) -> list[int]:
     # llama.cpp recognises USER_DEFINED tokens in any text: spell them so that they are not recognised.
     broken = vocabulary.control_pattern.sub(lambda found: found[0][:1] + _WORD_JOINER + found[0][1:], text)
     return vocabulary.tokenize(broken, parse_special=False)
+
+
+def locate_tokens(text: str, tokens: Sequence[int], vocabulary: Vocabulary) -> list[int]:
+    """Return for each of `tokens`, as `encode_text` made them of `text`, the character of `text` that it begins in.
+
+    Several may begin in one character; what the tokenizer or `encode_text` inserted begins where the character after it does.
+
+    Raises:
+        ConfigurationError: The tokenizer leaves out or replaces characters.
+    """
+    data = text.encode("utf-8", "replace")
+    pieces = [vocabulary.piece(token) for token in tokens]
+    starts = np.cumsum([0, *map(len, pieces)])[:-1]
+    read = b"".join(pieces)
+    if read != data:
+        starts = _places_read(read, data)[starts]
+    first_bytes = np.flatnonzero((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)  # of characters
+    located = np.searchsorted(first_bytes, starts, side="right") - 1
+    return located.clip(min=0).tolist()  # type: ignore[no-any-return]
+
+
+def _places_read(read: bytes, data: bytes) -> NDArray[np.int64]:
+    """For each byte of `read`, which is `data` with more in between, its place in `data`."""
+    places = np.zeros(len(read) + 1, np.int64)
+    at = 0
+    for i, byte in enumerate(read):
+        places[i] = min(at, len(data) - 1)
+        at += at < len(data) and byte == data[at]
+    if at < len(data):
+        raise ConfigurationError(
+            "the model's tokenizer leaves out or replaces characters, so its tokens have no place in the text. Use another model"
+        )
+    return places
 
 
 def encode_chat(messages: Sequence[Message], template: ChatTemplate, vocabulary: Vocabulary) -> list[int]:
