@@ -1,0 +1,559 @@
+"""Compression by what a GGUF model itself expects: documents that make the question likely, words that it could not guess.
+
+Formulas are those of LongLLMLingua (Jiang et al., ACL 2024) and LLMLingua (Jiang et al., EMNLP 2023), computed by llama.cpp, over
+whole words, and to an exact budget.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import dataclasses
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanrag.compression.protection import Protection, Span
+from leanrag.compression.task import Part, Task, assemble
+from leanrag.compression.units import split_units
+from leanrag.errors import BudgetError, CompressionError, ConfigurationError, GenerationError
+from leanrag.protocols import CompressionSource, TokenCounter
+from leanrag.types import Chunk, Compression, Prompt, Scores
+
+__all__ = [
+    "Alignment",
+    "CompressionUnit",
+    "Scorer",
+    "SelfInformationCompressor",
+    "StoredInformation",
+    "split_words",
+    "word_information",
+]
+
+Alignment: TypeAlias = Literal["aligned", "shifted"]
+CompressionUnit: TypeAlias = Literal["word", "sentence"]
+Values: TypeAlias = NDArray[np.float64]
+
+_DOCUMENT_SHARE = 0.5  # of a document's log-probability of the question that its sentences add to their own
+_BEFORE = "\n"  # precedes a text, so that its first token has a probability too
+_WINDOW = 1024  # tokens scored at once, at most; longer texts are read in windows that overlap
+_SEGMENT = 200  # tokens between two looks at what was kept; LLMLingua, section 4.2
+_LEAST_N_CTX = 64
+_STEP = 0.1  # nats between two values that a byte can hold: up to 25.5
+_MAGIC = b"SIw1"
+_REFILLS = 8  # words too large for what room is left, over which the choice goes on to smaller ones
+
+# Scripts that put no spaces between words: an ideograph is a word, and so is a run of kana; punctuation joins what precedes it.
+_WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_MARKS = r"[\u3001-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufe00-\ufe0f\U000e0100-\U000e01ef]*"
+_WORD = re.compile(rf"(?:[\u3040-\u309f]+|[\u30a0-\u30ff\uff66-\uff9f]+|[{_WIDE}]){_MARKS}|[^\s{_WIDE}]+")
+
+
+class Scorer(Protocol):
+    """What is needed of a model; `LlamaCppModel` has it."""
+
+    @property
+    def name(self) -> str:
+        """Tells scores of different models apart."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Window in tokens."""
+
+    def tokenize(self, text: str) -> Sequence[tuple[int, int]]:
+        """Return the tokens of `text`, each with the character that it begins in."""
+
+    def score_many(self, pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]]) -> Sequence[Scores]:
+        """Return the scores of each `(condition, text)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInformation:
+    """Self-information of chunks, to be computed when they are added: a `ChunkFeature`.
+
+    Attributes:
+        name: Changes with whatever changes the values.
+        compute: `SelfInformationCompressor.precompute`.
+    """
+
+    name: str
+    compute: Callable[[Sequence[Chunk]], list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Atom:
+    """A word or sentence, or several that a protected span holds together."""
+
+    source: int
+    start: int
+    end: int
+    score: float | None
+    is_required: bool
+    reason: str
+
+
+class SelfInformationCompressor:
+    """Keeps the documents that make the question likely, and of these the words that the model could not guess.
+
+    Whole words only; protected spans stay whole. The result never exceeds the budget.
+
+    Args:
+        scorer: The model that scores; a small one will do. It must not be the reader's.
+        alignment: "aligned" takes a word's own surprise; "shifted" that of what follows it, as the llmlingua package does.
+        contrast: Score words by how much likelier the question makes them, not by their surprise; see LongLLMLingua, equation 4.
+        rank_documents: Rank sources by how likely they make the question, and leave out the last ones; one pass over the
+            sources. Otherwise their own order, best first, counts. Without a question it does anyway.
+        dynamic_ratio: How much larger a share of the first source stays than of the last, halved, in [0, 1]; LongLLMLingua,
+            equation 5.
+        spare: Sources are left out once those before take this share of the budget more than it; 0 keeps the most of each
+            source, 1 twice as many sources.
+        iterative: Score each 200 tokens after what was kept of those before, as LLMLingua's algorithm 2 does, and not after
+            their own text. Cannot use what is stored.
+        protection: What may not be cut.
+        stored: Returns for a chunk the bytes that `precompute` made of it, or None. Those of another model, text or setting
+            are passed over. With them nothing is scored at query time but the question.
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+
+    Example:
+        >>> compressor = SelfInformationCompressor(LlamaCppModel("small.gguf"))  # doctest: +SKIP
+        >>> compressor.compress(texts, budget=200, count_tokens=reader.count_tokens, question="Who?").text  # doctest: +SKIP
+    """
+
+    name = "self-information"
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        unit: CompressionUnit = "sentence",
+        alignment: Alignment = "aligned",
+        contrast: bool = False,
+        rank_documents: bool = True,
+        dynamic_ratio: float = 0.3,
+        spare: float = 0.25,
+        iterative: bool = False,
+        protection: Protection | None = None,
+        stored: Callable[[Chunk], bytes | None] | None = None,
+    ) -> None:
+        if unit not in get_args(CompressionUnit):
+            raise ConfigurationError(f"`unit` must be 'word' or 'sentence', got {unit!r}")
+        if alignment not in get_args(Alignment):
+            raise ConfigurationError(f"`alignment` must be 'aligned' or 'shifted', got {alignment!r}")
+        if not 0 <= dynamic_ratio <= 1:
+            raise ConfigurationError(f"`dynamic_ratio` must be in [0, 1], got {dynamic_ratio!r}")
+        if not spare >= 0:
+            raise ConfigurationError(f"`spare`, a share of the budget, must be at least 0, got {spare!r}")
+        if iterative and stored is not None:
+            raise ConfigurationError(
+                "`iterative` scores cannot be stored: they depend on what is kept. Give only one of both"
+            )
+        if scorer.n_ctx < _LEAST_N_CTX:
+            raise ConfigurationError(
+                f"the scorer's window must be at least {_LEAST_N_CTX} tokens, got {scorer.n_ctx!r}"
+            )
+        self._scorer, self._unit, self._alignment, self._contrast = scorer, unit, alignment, contrast
+        self._ranks, self._dynamic_ratio, self._spare = rank_documents, dynamic_ratio, spare
+        self._iterative, self._stored = iterative, stored
+        self._protection = protection or Protection()
+
+    @property
+    def feature(self) -> StoredInformation:
+        """What `precompute` returns, under the name that it is stored by."""
+        return StoredInformation(f"{self.name}/1/{self._scorer.name}/{self._alignment}", self.precompute)
+
+    def precompute(self, chunks: Sequence[Chunk]) -> list[bytes]:
+        """Return the self-information of each chunk's words as bytes: 8 for a header, and 1 a word.
+
+        Raises:
+            CompressionError: The model failed.
+        """
+        texts = [chunk.text for chunk in chunks]
+        return [_pack(values, self._key(text)) for text, values in zip(texts, self._information(texts), strict=True)]
+
+    def compress(
+        self,
+        sources: CompressionSource | Sequence[CompressionSource],
+        *,
+        count_tokens: TokenCounter,
+        budget: int | None = None,
+        rate: float | None = None,
+        question: str = "",
+        keep: Sequence[Span] | Sequence[Sequence[Span]] = (),
+    ) -> Compression:
+        """Return the sources in at most `budget` tokens; see `leanrag.protocols.Compressor`."""
+        task = Task.of(
+            sources, count_tokens=count_tokens, budget=budget, rate=rate, question=question.strip(), keep=keep
+        )
+        if task.fits:
+            return task.whole(self.name)
+        words = [split_words(hit.chunk.text) for hit in task.hits]
+        required = [atom for source, own in enumerate(words) for atom in self._atoms(task, source, own, None)]
+        kept = _choose(task, required, _scores(required))  # what cannot work need not be scored
+        if not task.budget:
+            return task.finish([], self.name)
+        ranking = self._rank(task)
+        if self._unit == "sentence" and task.question:
+            with contextlib.suppress(BudgetError):  # a sentence that must stay is too long: its words may fit
+                atoms = self._sentences(task, dict(ranking))
+                kept = _choose(task, atoms, _scores(atoms))
+                if kept.any():
+                    return task.finish(_runs(atoms, kept), self.name, _runs(atoms, ~kept, "budget"))
+        chosen = _affordable(task, [source for source, _ in ranking], self._spare)
+        values = self._word_values(task, chosen)
+        atoms = [
+            atom for source, own in enumerate(words) for atom in self._atoms(task, source, own, values.get(source))
+        ]
+        kept = _choose(task, atoms, _priorities(atoms, chosen, self._dynamic_ratio))
+        dropped = _runs(atoms, ~kept, "budget") + [
+            Part(source, 0, len(task.hits[source].chunk.text), score, "irrelevant")
+            for source, score in ranking
+            if source not in chosen
+        ]
+        return task.finish(_runs(atoms, kept), self.name, dropped)
+
+    # Documents
+
+    def _rank(self, task: Task) -> list[tuple[int, float]]:
+        """Sources, best first, by log p(question | source) + log p(source), the latter as Zipf's law has it of their order."""
+        texts = [hit.chunk.text for hit in task.hits]
+        prior = -np.log(np.arange(1, len(texts) + 1))
+        likelihood = self._likelihood(task, texts) if self._ranks and task.question and len(texts) > 1 else 0.0
+        scores = prior + likelihood
+        return [(int(source), float(scores[source])) for source in np.argsort(-scores, kind="stable")]
+
+    def _likelihood(self, task: Task, texts: Sequence[str]) -> Values:
+        """Return log p(question | text) of each text, of a long one where it is best; cf. LongLLMLingua, equation 3."""
+        asked = [token for token, _ in self._scorer.tokenize("\n\n" + self._head(task.question, self._window // 4))]
+        pairs, owners = [], []
+        for number, text in enumerate(texts):
+            located = self._scorer.tokenize(text)
+            for low, _, high in _windows(len(located), self._window - len(asked)) or [(0, 0, 0)]:
+                end = located[high][1] if high < len(located) else len(text)
+                pairs.append((_BEFORE + text[located[low][1] if located else 0 : end], asked))
+                owners.append(number)
+        best = np.full(len(texts), -np.inf)
+        np.maximum.at(best, owners, [scores.total for scores in self._score(pairs)])
+        return best
+
+    def _sentences(self, task: Task, ranking: Mapping[int, float]) -> list[_Atom]:
+        """The sentences of all sources, valued by log p(question | sentence), and their source's rank."""
+        spans = [[(unit.start, unit.end) for unit in split_units(hit.chunk.text)] for hit in task.hits]
+        texts = [hit.chunk.text[start:end] for hit, own in zip(task.hits, spans, strict=True) for start, end in own]
+        values = iter(self._likelihood(task, texts).tolist())
+        return [
+            atom
+            for source, own in enumerate(spans)
+            for atom in self._atoms(
+                task, source, own, np.array([next(values) + _DOCUMENT_SHARE * ranking[source] for _ in own]), "relevant"
+            )
+        ]
+
+    # Words
+
+    def _word_values(self, task: Task, chosen: Sequence[int]) -> dict[int, Values]:
+        """Of each word of the chosen sources: higher is better."""
+        texts = [task.hits[source].chunk.text for source in chosen]
+        contrast = self._contrast and bool(task.question)
+        if self._iterative:
+            values = self._iterate(task, texts, _BEFORE)
+            if contrast:
+                asked = self._iterate(task, texts, self._condition(task.question))
+                values = [without - given for without, given in zip(values, asked, strict=True)]
+            return dict(zip(chosen, values, strict=True))
+        known = {source: stored for source in chosen if (stored := self._lookup(task.hits[source].chunk)) is not None}
+        missing = [source for source in chosen if source not in known]
+        computed = self._information([task.hits[source].chunk.text for source in missing])
+        known |= dict(zip(missing, computed, strict=True))
+        if contrast:
+            asked = self._information(texts, self._condition(task.question))
+            known = {source: known[source] - given for source, given in zip(chosen, asked, strict=True)}
+        return known
+
+    def _information(self, texts: Sequence[str], condition: str = _BEFORE) -> list[Values]:
+        """Of each word of each text -log p(word | condition, text before), in steps of `_STEP` nats."""
+        room = self._window - (0 if condition == _BEFORE else len(self._scorer.tokenize(condition)))
+        located = [self._scorer.tokenize(text) for text in texts]
+        pairs, places = [], []
+        for number, tokens in enumerate(located):
+            for low, first, high in _windows(len(tokens), room):
+                pairs.append((condition, [token for token, _ in tokens[low:high]]))
+                places.append((number, low, first, high))
+        information = [np.zeros(len(tokens)) for tokens in located]
+        for (number, low, first, high), scores in zip(places, self._score(pairs), strict=True):
+            information[number][first:high] = -_logprobs(scores)[first - low :]
+        return [
+            _rounded(self._of_words(text, tokens, own))
+            for text, tokens, own in zip(texts, located, information, strict=True)
+        ]
+
+    def _of_words(self, text: str, tokens: Sequence[tuple[int, int]], information: Values) -> Values:
+        if self._alignment == "shifted" and len(information):
+            information = np.append(information[1:], information[-1])
+        return word_information(split_words(text), [start for _, start in tokens], information)
+
+    def _iterate(self, task: Task, texts: Sequence[str], condition: str) -> list[Values]:
+        """As `_information`, each segment after what was kept of those before."""
+        share = min(1.0, task.budget / max(1, sum(map(task.count, texts))))
+        size = min(_SEGMENT, self._window // 4)
+        kept, results = "", []
+        for text in texts:
+            tokens = self._scorer.tokenize(text)
+            words = split_words(text)
+            values = np.zeros(len(words))
+            for low in range(0, len(tokens), size):
+                segment = tokens[low : low + size]
+                before = condition + self._tail(kept, self._window - size - len(self._scorer.tokenize(condition)))
+                (scores,) = self._score([(before, [token for token, _ in segment])])
+                own = self._of_words(text, segment, -_logprobs(scores))
+                first = bisect.bisect_right([end for _, end in words], segment[0][1])
+                end = tokens[low + size][1] if low + size < len(tokens) else len(text)
+                stop = bisect.bisect_left([start for start, _ in words], end)
+                values[first:stop] = np.maximum(values[first:stop], own[first:stop])
+                least = np.quantile(values[first:stop], 1 - share) if stop > first else 0.0
+                staying = [text[slice(*words[i])] for i in range(first, stop) if values[i] >= least]
+                kept += " ".join(["", *staying])
+            kept += "\n\n"
+            results.append(_rounded(values))
+        return results
+
+    # The model
+
+    @property
+    def _window(self) -> int:
+        return min(self._scorer.n_ctx - 8, _WINDOW)  # a BOS and the joint are counted by nobody
+
+    def _condition(self, question: str) -> str:
+        return self._head(question, self._window // 4) + "\n\n"
+
+    def _head(self, text: str, n_tokens: int) -> str:
+        """The beginning of `text`, if it is longer than any question should be."""
+        tokens = self._scorer.tokenize(text)
+        return text if len(tokens) <= n_tokens else text[: tokens[n_tokens][1]]
+
+    def _tail(self, text: str, n_tokens: int) -> str:
+        tokens = self._scorer.tokenize(text)
+        return text if len(tokens) <= n_tokens else text[tokens[-n_tokens][1] :]
+
+    def _score(self, pairs: Sequence[tuple[str, Sequence[int]]]) -> Sequence[Scores]:
+        try:
+            return self._scorer.score_many(pairs) if pairs else ()
+        except GenerationError as error:
+            raise CompressionError(f"{self._scorer.name} could not score the sources: {error}") from error
+
+    # Storage
+
+    def _key(self, text: str) -> bytes:
+        return f"{self.feature.name}\0{text}".encode("utf-8", "surrogatepass")
+
+    def _lookup(self, chunk: Chunk) -> Values | None:
+        data = self._stored(chunk) if self._stored is not None else None
+        return None if data is None else _unpack(data, self._key(chunk.text), len(split_words(chunk.text)))
+
+    # Choice
+
+    def _atoms(
+        self, task: Task, source: int, units: Sequence[Span], values: Values | None, reason: str = "surprising"
+    ) -> list[_Atom]:
+        """What of a source stays or goes as one; nothing of one without values, unless something of it must stay."""
+        text, keep = task.hits[source].chunk.text, task.keep[source]
+        required = self._protection.required(text, keep)
+        asked = dataclasses.replace(self._protection, everywhere=False).required(text, keep)
+        if values is None and not required:
+            return []
+        atoms, at = [], 0
+        for start, end in _joined([*units, *self._protection.spans(text, keep)]):
+            first = at
+            while at < len(units) and units[at][1] <= end:
+                at += 1
+            score = None if values is None else float(max(values[first:at], default=0.0))
+            is_required = _overlaps(required, start, end)
+            why = reason if not is_required else "kept" if _overlaps(asked, start, end) else "protected"
+            atoms.append(_Atom(source, start, end, score, is_required, why))
+        return atoms
+
+
+def split_words(text: str) -> list[Span]:
+    """Return the spans of the words of `text`: runs of anything but white space, ideographs, and runs of kana.
+
+    Example:
+        >>> text = "He said: 東京、は cold."
+        >>> [text[start:end] for start, end in split_words(text)]
+        ['He', 'said:', '東', '京、', 'は', 'cold.']
+    """
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def word_information(words: Sequence[Span], starts: Sequence[int], information: Values) -> Values:
+    """Return for each word the largest information of its tokens, 0 for one that no token touches.
+
+    Args:
+        words: Disjoint spans of a text, in order.
+        starts: For each token the character of the text that it begins in, in order.
+        information: Of each token, in nats.
+
+    Example:
+        >>> word_information([(0, 2), (3, 6)], [0, 1, 2], np.array([1.0, 4.0, 3.0]))
+        array([4., 3.])
+    """
+    values = np.zeros(len(words))
+    if not words or not len(starts):
+        return values
+    begins, ends = np.array(words).T
+    last = max(int(ends[-1]), starts[-1] + 1)
+    stops = np.maximum(np.append(starts[1:], last), np.asarray(starts) + 1)  # several may begin in one character
+    first_words = np.searchsorted(ends, starts, side="right")
+    stop_words = np.searchsorted(begins, stops, side="left")
+    for first, stop, own in zip(first_words, stop_words, information, strict=True):
+        values[first:stop] = np.maximum(values[first:stop], own)
+    return values
+
+
+def _logprobs(scores: Scores) -> Values:
+    return np.array([0.0 if logprob is None else logprob for logprob in scores.logprobs])
+
+
+def _windows(n_tokens: int, room: int) -> list[tuple[int, int, int]]:
+    """Cover `n_tokens`: (where to read from, the first that counts, the end) of windows of at most `room`."""
+    room = max(room, 2)
+    if n_tokens <= room:
+        return [(0, 0, n_tokens)] if n_tokens else []
+    overlap = room // 4
+    return [
+        (max(0, first - overlap), first, min(n_tokens, first + room - overlap))
+        for first in range(0, n_tokens, room - overlap)
+    ]
+
+
+def _affordable(task: Task, order: Sequence[int], spare: float) -> list[int]:
+    """The first sources, until they take the budget and the spare."""
+    chosen: list[int] = []
+    tokens = 0
+    for source in order:
+        if chosen and tokens >= task.budget * (1 + spare):
+            break
+        chosen.append(source)
+        tokens += task.count(task.hits[source].chunk.text)
+    return chosen
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """The union of spans as disjoint spans in order; those that only touch stay apart."""
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _overlaps(spans: Sequence[Span], start: int, end: int) -> bool:
+    """Whether any of `spans`, disjoint and in order, overlaps."""
+    at = bisect.bisect_right(spans, start, key=lambda span: span[1])
+    return at < len(spans) and spans[at][0] < end
+
+
+def _priorities(atoms: Sequence[_Atom], chosen: Sequence[int], dynamic_ratio: float) -> Values:
+    """Share of the text that is worth less, and up to `dynamic_ratio` more for the first sources and less for the last.
+
+    One threshold over it is one water level over all sources: of the first a larger share lies above it.
+    """
+    scores = _scores(atoms)
+    sizes = np.array([float(atom.end - atom.start) for atom in atoms])
+    _, ties = np.unique(scores, return_inverse=True)
+    level = np.bincount(ties, sizes) if len(atoms) else np.zeros(0)
+    below = (np.cumsum(level) - level / 2) / max(1.0, float(level.sum()))
+    middle = (len(chosen) - 1) / 2
+    shifts = {source: dynamic_ratio * (middle - rank) / middle if middle else 0.0 for rank, source in enumerate(chosen)}
+    return np.array([below[tie] + shifts.get(atom.source, 0.0) for tie, atom in zip(ties, atoms, strict=True)])
+
+
+def _scores(atoms: Sequence[_Atom]) -> Values:
+    return np.array([-np.inf if atom.score is None else atom.score for atom in atoms])
+
+
+def _choose(task: Task, atoms: Sequence[_Atom], priorities: Values) -> NDArray[np.bool_]:
+    """Which atoms stay: those that must, then the most that fit, by priority.
+
+    Raises:
+        BudgetError: Those that must do not fit.
+    """
+    kept: NDArray[np.bool_] = np.array([atom.is_required for atom in atoms], bool)
+    tokens = _count(task, atoms, kept)
+    if tokens > task.budget:
+        raise task.too_small(tokens)
+    waiting = [i for i in np.argsort(-priorities, kind="stable").tolist() if not kept[i] and atoms[i].score is not None]
+    guess = int(len(waiting) * task.budget / task.tokens_before)
+    for _ in range(_REFILLS):
+        n = _most(lambda n: _count(task, atoms, _with(kept, waiting[:n])) <= task.budget, len(waiting), max(1, guess))  # noqa: B023
+        kept = _with(kept, waiting[:n])
+        waiting, guess = waiting[n + 1 :], 1  # the next is too large
+        if not waiting or _count(task, atoms, kept) >= task.budget:
+            break
+    return kept
+
+
+def _with(kept: NDArray[np.bool_], more: Sequence[int]) -> NDArray[np.bool_]:
+    trial: NDArray[np.bool_] = kept.copy()
+    trial[list(more)] = True
+    return trial
+
+
+def _most(fits: Callable[[int], bool], n: int, guess: int) -> int:
+    """The largest number up to `n` that fits, where 0 does and more never fits better; few questions when it is near `guess`."""
+    low, step = 0, guess
+    while low + step <= n and fits(low + step):
+        low, step = low + step, 2 * step
+    high = min(low + step, n + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _count(task: Task, atoms: Sequence[_Atom], kept: NDArray[np.bool_]) -> int:
+    return task.count(assemble(task.hits, _runs(atoms, kept))[0])
+
+
+def _runs(atoms: Sequence[_Atom], member: NDArray[np.bool_], reason: str | None = None) -> list[Part]:
+    """Neighbours that are members, as one part with their mean score."""
+    runs: list[list[_Atom]] = []
+    last = -2
+    for i in np.flatnonzero(member).tolist():
+        atom = atoms[i]
+        if i == last + 1 and (runs[-1][-1].source, runs[-1][-1].reason) == (atom.source, atom.reason):
+            runs[-1].append(atom)
+        else:
+            runs.append([atom])
+        last = i
+    parts = []
+    for run in runs:
+        scores = [atom.score for atom in run if atom.score is not None]
+        score = float(np.mean(scores)) if scores else None
+        parts.append(Part(run[0].source, run[0].start, run[-1].end, score, reason or run[0].reason))
+    return parts
+
+
+def _rounded(values: Values) -> Values:
+    """What is stored and what is computed anew must choose the same words."""
+    return np.rint(values / _STEP).clip(0, 255) * _STEP
+
+
+def _pack(values: Values, key: bytes) -> bytes:
+    data = np.rint(values / _STEP).astype(np.uint8).tobytes()
+    return _MAGIC + zlib.crc32(data, zlib.crc32(key)).to_bytes(4, "little") + data
+
+
+def _unpack(data: bytes, key: bytes, n_words: int) -> Values | None:
+    """The values, or None when they are of another model, text or format, or damaged."""
+    body = data[8:]
+    if len(body) != n_words or data[:8] != _MAGIC + zlib.crc32(body, zlib.crc32(key)).to_bytes(4, "little"):
+        return None
+    return np.frombuffer(body, np.uint8).astype(np.float64) * _STEP
