@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from leanrag.compression.protection import Span, merge_spans
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import CompressionSource, TokenCounter
-from leanrag.text import join_spans
+from leanrag.text import join_spans, trim_span
 from leanrag.types import Chunk, Compression, Document, DroppedSpan, Hit, Segment
 
 __all__ = ["BETWEEN_SOURCES", "Part", "Task", "as_hits", "assemble"]
@@ -70,11 +71,13 @@ class Task:
         """
         started = time.perf_counter()
         is_one = isinstance(sources, (str, Document, Chunk, Hit))
+        if not is_one and not isinstance(sources, Iterable):
+            raise ConfigurationError(f"sources are a string, Document, Chunk or Hit, or several, got {sources!r:.100}")
         hits = as_hits([sources] if is_one else sources)  # type: ignore[list-item,arg-type]
         if (budget is None) == (rate is None):
             raise ConfigurationError(f"give exactly one of `budget` and `rate`, got {budget!r} and {rate!r}")
-        if budget is not None and budget < 0:
-            raise ConfigurationError(f"`budget` must be at least 0 tokens, got {budget!r}")
+        if budget is not None and not (hasattr(budget, "__index__") and budget >= 0):
+            raise ConfigurationError(f"`budget` must be a whole number of tokens, at least 0, got {budget!r}")
         if rate is not None and not 0 < rate <= 1:
             raise ConfigurationError(f"`rate`, the share of the tokens that stays, must be in (0, 1], got {rate!r}")
         tokens = count_tokens(BETWEEN_SOURCES.join(hit.chunk.text for hit in hits)) if hits else 0
@@ -109,7 +112,7 @@ class Task:
         return Compression(
             text=text,
             segments=segments,
-            dropped=tuple(_dropped(self.hits, parts, list(dropped))),
+            dropped=tuple(_dropped(self.hits, parts, dropped)),
             sources=self.hits,
             tokens_before=self.tokens_before,
             tokens_after=tokens,
@@ -175,6 +178,8 @@ def _keep(hits: Sequence[Hit], keep: Sequence[Span] | Sequence[Sequence[Span]], 
         )
     result = []
     for hit, spans in zip(hits, lists, strict=True):
+        if not isinstance(spans, Iterable):
+            raise ConfigurationError(f"`keep` must hold a list of spans for each of several sources, got {spans!r}")
         for span in spans:
             if not (
                 isinstance(span, tuple) and len(span) == 2 and 0 <= span[0] < span[1] <= len(hit.chunk.text)  # type: ignore[operator]
@@ -186,21 +191,37 @@ def _keep(hits: Sequence[Hit], keep: Sequence[Span] | Sequence[Sequence[Span]], 
     return tuple(result)
 
 
-def _dropped(hits: Sequence[Hit], kept: Sequence[Part], known: Sequence[Part]) -> Iterable[DroppedSpan]:
-    """What of the sources is in no part: as `known` describes it, the rest for the budget; white space alone is not told of."""
+def _dropped(hits: Sequence[Hit], kept: Iterable[Part], known: Iterable[Part]) -> Iterator[DroppedSpan]:
+    """What of the sources is in no part: as `known` describes it, the rest for the budget; white space is not told of."""
+    kept_of, known_of = _by_source(kept), _by_source(known)
     for number, hit in enumerate(hits):
-        text, start = hit.chunk.text, hit.chunk.start
-        gaps, at = [], 0
-        for part in [*(part for part in kept if part.source == number), Part(number, len(text), len(text))]:
-            if text[at : part.start].strip():
-                gaps.append((at, part.start))
+        at, end = 0, len(hit.chunk.text)
+        told = known_of[number]
+        for part in [*kept_of[number], Part(number, end, end)]:
+            for piece in _fill(told, at, part.start, number):
+                if span := trim_span(hit.chunk.text, piece.start, piece.end):
+                    start, stop = (hit.chunk.start + place for place in span)
+                    yield DroppedSpan(number, start, stop, piece.score, piece.reason)
             at = part.end
-        told = [part for part in known if part.source == number]
-        for low, high in gaps:
-            inside = sorted((p for p in told if p.start < high and p.end > low), key=lambda part: part.start)
-            if not inside:
-                yield DroppedSpan(number, start + low, start + high)
-            for part in inside:
-                yield DroppedSpan(
-                    number, start + max(low, part.start), start + min(high, part.end), part.score, part.reason
-                )
+
+
+def _by_source(parts: Iterable[Part]) -> defaultdict[int, deque[Part]]:
+    groups: defaultdict[int, deque[Part]] = defaultdict(deque)
+    for part in sorted(parts, key=lambda part: part.start):
+        groups[part.source].append(part)
+    return groups
+
+
+def _fill(told: deque[Part], at: int, end: int, number: int) -> Iterator[Part]:
+    """Tile `at` to `end` with what was told of it and with nameless parts; takes from `told` what ends before `end`."""
+    while told and told[0].start < end:
+        part = told[0]
+        start, stop = max(at, part.start), min(end, part.end)
+        if start < stop:
+            yield Part(number, at, start, None, "budget")
+            yield Part(number, start, stop, part.score, part.reason)
+            at = stop
+        if part.end > end:
+            break
+        told.popleft()
+    yield Part(number, at, end, None, "budget")
