@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from leanrag.text import split_sentences
+from leanrag.text import split_sentences, trim_span
 
 __all__ = ["Unit", "UnitKind", "split_units"]
 
@@ -37,8 +37,14 @@ class Unit:
     needs: int | None = None
 
 
+_LONGEST = 600  # characters of a unit
+_BREAKS = ("\n", "; ", ", ", " ")  # where longer ones are cut, best first
+
+
 def split_units(text: str) -> list[Unit]:
     r"""Return the units of `text` in order; together they hold all of it but white space. Takes time linear in the text.
+
+    What is longer than a long sentence (minified code, a list written as one sentence, base64) is cut at lines, clauses or words.
 
     A row of a table needs the row that names the columns; a sentence that begins with a pronoun ("It was built in 1889.") needs the
     sentence before it.
@@ -51,10 +57,22 @@ def split_units(text: str) -> list[Unit]:
     units: list[Unit] = []
     for start, end, is_code in _blocks(text):
         if is_code:
-            units.append(Unit(start, end, "code"))
+            units += [Unit(low, high, "code") for low, high in _pieces(text, start, end)]
         else:
             _split_prose(text, start, end, units)
     return units
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span, cut into parts that are not too long."""
+    while end - start > _LONGEST:
+        cuts = (text.rfind(mark, start + _LONGEST // 2, start + _LONGEST) for mark in _BREAKS)
+        cut = next((at + 1 for at in cuts if at >= 0), start + _LONGEST)
+        if span := trim_span(text, start, cut):
+            yield span
+        start = cut
+    if span := trim_span(text, start, end):
+        yield span
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
@@ -90,7 +108,7 @@ def _split_prose(text: str, begin: int, stop: int, units: list[Unit]) -> None:
             continue
         kind: UnitKind = "heading" if _HEADING.match(span) else "item" if _ITEM.match(span) else "sentence"
         needs = previous if kind == "sentence" and _leans_back(span) else None
-        units.append(Unit(start, end, kind, needs))
+        units += [Unit(low, high, kind, needs) for low, high in _pieces(text, start, end)]
         header, previous = None, None if kind == "heading" else len(units) - 1
 
 
