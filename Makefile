@@ -6,11 +6,18 @@ DATA ?= $(LEANRAG_DATA)
 
 .PHONY: demo test fast lint type bench docs pull clean
 
-# The stamp is made anew when what must be installed changes. llama-cpp-python compiles once; pip keeps the wheel.
+# The stamps are made anew when what must be installed changes. llama-cpp-python compiles once; pip keeps the wheel.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing; llama.cpp is compiled the first time, which takes minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	$(INSTALL) .
+	touch $@
+
+# What the tests and benchmarks compare with, torch among it, and the tools.
+$(VENV)/equipped: $(VENV)/installed
+	$(INSTALL) '.[all,dev]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -20,26 +27,26 @@ pull: $(VENV)/installed
 	@$(BIN)/leanrag pull smollm2-135m all-minilm-l6-v2 cl100k_base
 	@$(BIN)/leanrag pull gemma3-270m --accept-terms
 
-test: lint type pull
+test: $(VENV)/equipped lint type pull
 	$(BIN)/python -m pytest -m "not network"
 
-fast: $(VENV)/installed
+fast: $(VENV)/equipped
 	$(BIN)/python -m pytest -m "not network and not model and not slow"
 
-lint: $(VENV)/installed
+lint: $(VENV)/equipped
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-type: $(VENV)/installed
+type: $(VENV)/equipped
 	$(BIN)/mypy
 
-bench: pull
+bench: $(VENV)/equipped pull
 	@test -n "$(DATA)" || { echo "Name the data: make bench DATA=DIR (benchmarks/README.md says what it holds)"; exit 2; }
 	for name in overhead retrieval reading engine embedding; do \
 	  $(BIN)/python -m benchmarks.$$name --data "$(DATA)" --json benchmarks/results/$$name.json || exit 1; \
 	done
 
-docs: $(VENV)/installed
+docs: $(VENV)/equipped
 	$(BIN)/python -m benchmarks.tables --check
 	$(BIN)/python -m pytest tests/test_docs.py
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -108,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("names", nargs="+", metavar="NAME")
     pull.add_argument("--accept-terms", action="store_true", help="accept the terms of use of models that have some")
     pull.add_argument("--force", action="store_true", help="get it again even if it is there")
-    pull.add_argument("--type", help="also make a copy with weights of this type, such as q4_0, known as NAME:TYPE")
+    pull.add_argument("--type", help="also make a copy with weights of this type, such as q4_0, named NAME:TYPE")
     quantize = command("quantize", _quantize, common, "rewrite a GGUF model in fewer bits, and measure what that did")
     quantize.add_argument("source", metavar="IN", help="name or GGUF file")
     quantize.add_argument("target", metavar="OUT", help="file to write")
@@ -192,10 +191,12 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _pull(options: argparse.Namespace) -> int:
-    from leanrag.llama.convert import convert_bert
-    from leanrag.llama.quantize import quantize
-    from leanrag.models import REGISTRY, keep_copy, pull
+    from leanrag.copies import check_copy, make_copy
+    from leanrag.models import REGISTRY, pull
 
+    if options.type:
+        for name in options.names:
+            check_copy(name, options.type)
     pulled = {}
     for name in options.names:
         spec = REGISTRY.get(name)
@@ -206,13 +207,12 @@ def _pull(options: argparse.Namespace) -> int:
         pulled[name] = pull(name, accept_terms=options.accept_terms, force=options.force)
         if not options.json:
             _print(f"  {pulled[name]}")
-        if options.type:
-            convert: Callable[..., object] = quantize if spec is None or spec.kind == "gguf" else convert_bert
-            make = functools.partial(convert, type=options.type, overwrite=True)
-            pulled[f"{name}:{options.type}"] = copy = keep_copy(name, options.type, make)
-            if not options.json:
-                _print(f"  {name}:{options.type}  {copy}")
-        elif spec is not None and spec.kind == "gguf" and not options.json:
+        for kind in dict.fromkeys([spec.copy_type if spec else "", options.type or ""]):
+            if kind:
+                pulled[f"{name}:{kind}"] = copy = make_copy(name, kind)
+                if not options.json:
+                    _print(f"  {name}:{kind}  {copy}")
+        if spec is not None and spec.kind == "gguf" and not options.type and not options.json:
             _advise_type(name, pulled[name])
     if options.json:
         _show(options, pulled, [])

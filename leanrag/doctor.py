@@ -53,7 +53,7 @@ def examine() -> Findings:
     """Look at this installation."""
     advice: list[str] = []
     sections = {
-        "Versions": _versions(advice),
+        "Versions": _versions(),
         "llama.cpp": _llama(advice),
         "Threads": _threads(advice),
         "Models": _models(advice),
@@ -61,7 +61,7 @@ def examine() -> Findings:
     return Findings(sections, tuple(advice))
 
 
-def _versions(advice: list[str]) -> dict[str, str]:
+def _versions() -> dict[str, str]:
     rows = {
         "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "sqlite": sqlite3.sqlite_version,
@@ -71,8 +71,6 @@ def _versions(advice: list[str]) -> dict[str, str]:
             rows[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             rows[package] = "not installed"
-    if rows["sentence-transformers"] == "not installed":
-        advice.append("No embedder: pip install 'leanrag[torch]'")
     return rows
 
 
@@ -131,6 +129,9 @@ def _models(advice: list[str]) -> dict[str, str]:
     rows = {"cache": str(cache_dir())}
     for model in list_models():
         rows[model.spec.name] = str(model.path) if model.path else "not pulled"
+        if model.path and model.spec.copy_type:
+            copy = f"{model.spec.name}:{model.spec.copy_type}"
+            rows[copy] = str(model.copies.get(model.spec.copy_type, "made when it is first needed"))
     missing = [name for name in ("smollm2-135m", "all-minilm-l6-v2") if rows.get(name) == "not pulled"]
     if missing:
         advice.append(f"The default models are not all here: leanrag pull {' '.join(missing)}")

@@ -105,6 +105,7 @@ class ModelSpec:
         files: One, or those of a folder.
         terms: Text that must be accepted before a pull; "" for none.
         about: What it is for, in one line.
+        copy_type: Type of the weights of the GGUF copy that it is run from; "" when it is run as it is.
     """
 
     name: str
@@ -113,6 +114,7 @@ class ModelSpec:
     files: tuple[ModelFile, ...]
     terms: str = ""
     about: str = ""
+    copy_type: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -186,6 +188,7 @@ _SPECS = (
         kind="sentence-transformers",
         licence="Apache-2.0",
         about="embeds; 384 dimensions, 256 tokens, English",
+        copy_type="f16",  # the fastest of what gives the same vectors: benchmarks/embedding.py
         files=(
             _minilm("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
             _minilm(

@@ -11,16 +11,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from leanrag.chunking import DocumentChunker
+from leanrag.copies import find_embedder
 from leanrag.embedding import SentenceTransformerEmbedder
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.grounding import ground
 from leanrag.index import FaissIndex
 from leanrag.ingest import Ingestion, Source
 from leanrag.llama.embedder import LlamaCppEmbedder
-from leanrag.llama.model import LlamaCppModel
+from leanrag.llama.process import load_model
 from leanrag.models import resolve
 from leanrag.packing import GreedyPacker, TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
@@ -55,6 +56,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     *,
     model: str | os.PathLike[str] | LanguageModel = "smollm2-135m",
     embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
+    isolation: Literal["none", "process"] = "none",
     chunker: Chunker | None = None,
     packer: Packer | None = None,
     template: PromptTemplate | None = None,
@@ -70,7 +72,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     Args:
         path: The folder; made when it is not there.
         model: Who answers: a name that `leanrag list` shows, a GGUF file, or any `LanguageModel`.
-        embedder: Who embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`.
+        embedder: Who embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
+            llama.cpp; a folder needs the extra `torch`.
+        isolation: "process" runs a model that is loaded here in a process of its own, so that no file can end this one.
         chunker: How documents are split; by default by their kind, into at most 160 tokens of the embedder.
         packer: What the prompt holds; `GreedyPacker` by default.
         template: How sources and question become a prompt; by default by what the model reads.
@@ -93,9 +97,13 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     for name, value in (("k", k), ("context_tokens", context_tokens), ("max_tokens", max_tokens)):
         if value is not None and value < 1:
             raise ConfigurationError(f"`{name}` must be at least 1, got {value!r}")
+    if isolation not in ("none", "process") or (isolation != "none" and not isinstance(model, (str, os.PathLike))):
+        raise ConfigurationError(
+            f"`isolation` must be 'none', or 'process' for a model that is named, not one that is loaded; got {isolation!r}"
+        )
     return Rag(
         Store(path, create=create),
-        _Lazy(functools.partial(_load_model, model)),
+        _Lazy(functools.partial(_load_model, model, isolation)),
         _Lazy(functools.partial(_load_embedder, embedder)),
         chunker=chunker,
         packer=packer or GreedyPacker(),
@@ -528,18 +536,20 @@ class _Lazy(Generic[T]):
                 getattr(self._value, "close", lambda: None)()
 
 
-def _load_model(model: str | os.PathLike[str] | LanguageModel) -> tuple[LanguageModel, bool]:
+def _load_model(
+    model: str | os.PathLike[str] | LanguageModel, isolation: Literal["none", "process"]
+) -> tuple[LanguageModel, bool]:
     if not isinstance(model, (str, os.PathLike)):
         return model, False
     path = resolve(model)
     name = model if isinstance(model, str) and not Path(model).exists() else None
-    return LlamaCppModel(path, name=name, no_repeats=True), True
+    return load_model(path, isolation=isolation, name=name, no_repeats=True), True
 
 
 def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:
     if not isinstance(embedder, (str, os.PathLike)):
         return embedder, False
-    path = resolve(embedder)
+    path = find_embedder(os.fspath(embedder))
     return (LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path)), True
 
 

@@ -205,7 +205,8 @@ def pulled(tiny_gguf, tmp_path, monkeypatch):
     data = tiny_gguf.read_bytes()
     file = models.ModelFile("tiny.gguf", len(data), hashlib.sha256(data).hexdigest(), ())
     spec = models.ModelSpec("smollm2-135m", "gguf", "MIT", (file,))
-    monkeypatch.setattr(models, "REGISTRY", {spec.name: spec})
+    for module in ("models", "copies"):
+        monkeypatch.setattr(f"leanrag.{module}.REGISTRY", {spec.name: spec})
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(models, "_open_source", lambda *_: iter([io.BytesIO(data)]))
     return models._folder(spec)
@@ -225,7 +226,25 @@ def test_pull_makes_a_copy_of_another_type(run, pulled):
     assert rows[2] == ["smollm2-135m:q8_0", "gguf", "0", "MIT", str(copy)]
     code, _, err = run("pull", "smollm2-135m", "--type", "q9")
     assert code == 2
-    assert "`type` must be one of" in err
+    assert "`type` of a copy of smollm2-135m must be one of" in err
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "reason"),
+    [
+        (["smollm2-135m"], "q9", "must be one of f32, f16"),
+        (
+            ["smollm2-135m", "hf:owner/repository/file.gguf"],
+            "q4_0",
+            "leanrag quantize hf:owner/repository/file.gguf OUT",
+        ),
+    ],
+)
+def test_the_type_is_checked_before_anything_is_fetched(run, pulled, names, kind, reason):
+    code, out, err = run("pull", *names, "--type", kind)
+    assert (code, out) == (2, "")
+    assert reason in err
+    assert not pulled.exists()
 
 
 def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ LAYERS = [
     {"protocols", "_optional", "text", "selection"},
     {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "prompting", "grounding", "models",
      "metrics", "testing", "llama"},
-    {"ingest", "doctor"},
+    {"ingest", "doctor", "copies"},
     {"pipeline"},
     {"cli", "__init__", "__main__"},
 ]  # fmt: skip

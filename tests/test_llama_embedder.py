@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from leanrag.errors import ConfigurationError, GenerationError, MissingDependencyError, ModelLoadError, StorageError
+from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError, StorageError
 from leanrag.llama.convert import convert_bert
 from leanrag.llama.embedder import LlamaCppEmbedder, _groups
 from leanrag.llama.gguf import check_gguf
@@ -656,14 +656,6 @@ def test_targets_are_checked(tmp_path, tiny_bert):
         convert_bert(tiny_bert, tmp_path, overwrite=True)
     with pytest.raises(StorageError, match="cannot write"):
         convert_bert(tiny_bert, tmp_path / "none" / "model.gguf")
-
-
-def test_a_missing_package_names_its_extra(tmp_path, tiny_bert, monkeypatch):
-    import leanrag._optional
-
-    monkeypatch.setattr(leanrag._optional.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'leanrag\[convert\]'"):
-        convert_bert(tiny_bert, tmp_path / "model.gguf")
 
 
 # The real model

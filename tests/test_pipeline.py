@@ -334,19 +334,42 @@ def test_many_threads_may_ask_and_add(rag):
 
 
 @pytest.mark.model
-def test_the_whole_job_without_torch(tmp_path):
-    """A GGUF made of the embedder's weights, in a process that cannot import torch."""
-    from leanrag.llama.convert import convert_bert
-    from leanrag.models import resolve
-
-    gguf = convert_bert(resolve("all-minilm-l6-v2"), tmp_path / "minilm.gguf")
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_the_whole_job_without_torch(tmp_path, isolation):
     program = (
-        "import sys; sys.modules['torch'] = None; import leanrag\n"
-        "with leanrag.open(sys.argv[1], embedder=sys.argv[2]) as rag:\n"
+        "import sys; sys.modules.update(torch=None, transformers=None, sentence_transformers=None); import leanrag\n"
+        "with leanrag.open(sys.argv[1], isolation=sys.argv[2]) as rag:\n"
         "    rag.add_text('Ada Park signs off releases. The Nile is long.', title='Team')\n"
         "    print(rag.search('Who approves a release?', 1)[0].chunk.title, rag.ask('Who signs off releases?').model)\n"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "kb"), str(gguf)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(tmp_path / "kb"), isolation], capture_output=True, text=True, check=False
     )
     assert (shown.returncode, shown.stdout) == (0, "Team smollm2-135m\n"), shown.stderr
+
+
+def test_isolation_is_for_a_model_that_is_loaded_here(tmp_path):
+    for options in ({"isolation": "process"}, {"isolation": "thread"}):
+        with pytest.raises(
+            leanrag.ConfigurationError, match="`isolation` must be 'none', or 'process' for a model that is"
+        ):
+            open_rag(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_model_in_a_process_of_its_own(tmp_path, tiny_gguf, tiny):
+    answers = []
+    for isolation in ("none", "process"):
+        with leanrag.open(
+            tmp_path / isolation,
+            model=tiny_gguf,
+            embedder=HashEmbedder(),
+            isolation=isolation,
+            context_tokens=80,
+            max_tokens=8,
+        ) as rag:
+            rag.add_text("Ada Park signs off releases.")
+            answers.append(rag.ask("Who signs?"))
+    assert answers[0].generation.token_ids == answers[1].generation.token_ids
+    assert answers[1].prompt == answers[0].prompt

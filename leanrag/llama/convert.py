@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from leanrag._optional import require
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
 from leanrag.llama.gguf import check_gguf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["convert_bert"]
+__all__ = ["CONVERTED_TYPES", "convert_bert"]
 
-_WHY = "to convert a model to GGUF"
+CONVERTED_TYPES = ("f16", "bf16", "f32")
+"""Types of weights that `convert_bert` writes."""
+
 _WORD_START = "\u2581"  # llama.cpp marks where a word begins, WordPiece ("##") where one goes on
 _POOLINGS = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
 _POOLING_FLAGS = {  # before sentence-transformers 6 each way to pool had a flag of its own
@@ -75,20 +76,20 @@ def convert_bert(
 
     Raises:
         ConfigurationError: `type` is none of these.
-        MissingDependencyError: gguf or safetensors is not installed.
         ModelLoadError: The folder is incomplete, damaged, or holds another kind of model; the message says which.
         StorageError: The target is there, or cannot be written.
 
     Example:
         >>> convert_bert("models/all-minilm-l6-v2", "all-minilm-l6-v2-f16.gguf")  # doctest: +SKIP
     """
-    if type not in ("f16", "bf16", "f32"):
+    if type not in CONVERTED_TYPES:
         raise ConfigurationError(f"`type` must be 'f16', 'bf16' or 'f32', got {type!r}")
     target = Path(target)
     if target.exists() and not (overwrite and target.is_file()):
         raise StorageError(f"{str(target)!r} is there; name another or overwrite it", path=target)
-    gguf = require("gguf", extra="convert", why=_WHY)
-    safetensors = require("safetensors", extra="convert", why=_WHY)
+    import gguf
+    import safetensors
+
     source = _Folder(Path(folder))
     encoder = _read_encoder(source)
     vocabulary = _read_vocabulary(source)
