@@ -162,6 +162,19 @@ def crowded(tiny_gguf):
         yield model
 
 
+def test_more_requests_than_cells_wait_for_each_other(tiny_gguf, tiny):
+    prompts = [letter * 90 for letter in "abcdefgh"]  # the window holds two of them with their answers
+    expected = [tiny.generate(prompt, max_tokens=30).token_ids for prompt in prompts]
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=8) as model:
+        least = []
+        step = model._engine._step
+        model._engine._step = lambda: step() or least.append(model._engine._cells.free)
+        together = model.generate_many(prompts, max_tokens=30)
+        assert consistent(model._engine)
+    assert [g.token_ids for g in together] == expected
+    assert 0 <= min(least) < 90  # no room for a third
+
+
 # Scores
 
 

@@ -53,6 +53,45 @@ def test_a_prompt_may_fill_the_window_and_no_more(tiny):
     assert (caught.value.needed, caught.value.available) == (tiny.n_ctx + 1, tiny.n_ctx)
 
 
+@pytest.mark.parametrize(("beyond", "fits"), [(-1, True), (0, False), (1, False)])
+def test_prompts_about_as_long_as_the_window(tiny, beyond, fits):
+    prompt = "x" * (tiny.n_ctx + beyond - tiny.count("x") + 1)
+    assert tiny.count(prompt) == tiny.n_ctx + beyond
+    if fits:
+        generation = tiny.generate(prompt, max_tokens=1)
+        assert (generation.usage.prompt_tokens, generation.finish_reason) == (tiny.n_ctx - 1, "length")
+    for max_tokens in (1, 2) if not fits else (2, 200):
+        with pytest.raises(ContextOverflowError) as caught:
+            tiny.generate(prompt, max_tokens=max_tokens)
+        assert (caught.value.needed, caught.value.available) == (tiny.n_ctx + beyond + max_tokens, tiny.n_ctx)
+    assert tiny.generate("abc", max_tokens=3).usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize(("beyond", "fits"), [(-1, True), (0, True), (1, False)])
+def test_texts_to_score_about_as_long_as_the_window(tiny, beyond, fits):
+    text = "x" * (tiny.n_ctx + beyond - 1)  # after the BOS
+    if fits:
+        scores = tiny.score(text)
+        assert len(scores.logprobs) == tiny.n_ctx + beyond - 1
+        assert all(logprob < 0 for logprob in scores.logprobs)
+    else:
+        with pytest.raises(ContextOverflowError):
+            tiny.score(text)
+
+
+def test_a_document_of_nothing_but_control_tokens(tiny):
+    vocabulary = tiny._engine.vocabulary
+    spelled = "".join(sorted(vocabulary.text(token) for token in vocabulary.control_tokens))
+    empty, full = ([Message("user", content)] for content in ("", 3 * spelled))
+    written = [token for token in tiny._encode(full) if token in vocabulary.control_tokens]
+    assert written == [token for token in tiny._encode(empty) if token in vocabulary.control_tokens]
+    generation = tiny.generate(full, max_tokens=3)
+    assert generation.usage.prompt_tokens == tiny.count(full) > len(3 * spelled)  # letter by letter
+    with pytest.raises(ContextOverflowError):
+        tiny.generate([Message("user", 1000 * spelled)], max_tokens=3)
+    assert not vocabulary.control_tokens & set(tiny._encode(1000 * spelled)) - {vocabulary.bos}
+
+
 def test_exactly_one_bos(tiny):
     bos = tiny._engine.vocabulary.bos
     assert tiny._encode("abc").count(bos) == 1
@@ -242,16 +281,39 @@ def test_cancelling_stops_a_prefill(caplog):
         assert model.generate("The capital of France is", max_tokens=1).usage.completion_tokens == 1
 
 
+def test_what_llama_cpp_refuses_is_an_error_of_those_it_refused(tiny_gguf, tiny, monkeypatch, caplog):
+    lib, refusals = library(), []
+    decode = lib.llama_decode
+
+    def refuse(context, batch):
+        return refusals.pop() if refusals else decode(context, batch)
+
+    expected = tiny.generate("abc", max_tokens=5).token_ids
+    monkeypatch.setattr(lib, "llama_decode", refuse)
+    with LlamaCppModel(tiny_gguf, threads=1, cache_bytes=0) as model:
+        for code in (1, -1, -3):  # no cells, a batch that cannot be, a failure in the middle
+            refusals.append(code)
+            with pytest.raises(GenerationError, match=f"failed with code {code}"):
+                model.generate("abc", max_tokens=5)
+            assert model.generate("abc", max_tokens=5).token_ids == expected
+        assert caplog.text.count("failed with code") == 3
+        model.generate("the quick brown fox jumps over the lazy dog", max_tokens=5)  # is kept, and may go for another
+        refusals.append(1)
+        assert model.generate("abc", max_tokens=5).token_ids == expected
+    assert caplog.text.count("failed with code") == 3
+
+
 @pytest.mark.model
-def test_interrupting_stops_a_generation():
-    code = """
-        import _thread, threading
+@pytest.mark.parametrize("interruption", ["os.kill(os.getpid(), signal.SIGINT)", "_thread.interrupt_main()"])
+def test_interrupting_stops_a_prefill(interruption):
+    code = f"""
+        import _thread, os, signal, threading
         from leanrag import LlamaCppModel
         from leanrag.models import resolve
         model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096)
         def interrupt():
             while not model._engine._runs: pass
-            _thread.interrupt_main()
+            {interruption}
         threading.Thread(target=interrupt).start()
         try:
             model.generate("word " * 3000, max_tokens=1)
@@ -308,6 +370,28 @@ def test_closing_twice_is_fine_and_using_after_is_an_error(tiny_gguf):
     for use in (lambda: model.generate("x", max_tokens=1), lambda: model.count("x"), lambda: model.count_tokens("x")):
         with pytest.raises(GenerationError, match="is closed"):
             use()
+
+
+def test_closing_ends_a_stream_that_is_being_read(tiny_gguf):
+    model = LlamaCppModel(tiny_gguf, threads=1)
+    engine, drawn = model._engine, []
+
+    def draw(_):
+        if drawn:  # the second token comes when the engine closes
+            with engine._wake:
+                assert engine._wake.wait_for(lambda: engine._closed, timeout=60)
+        drawn.append(70)
+        return 70
+
+    with engine._wake:
+        stream = model.stream("abc", max_tokens=50)
+        stream._request.choose = draw
+    pieces = iter(stream)
+    assert next(pieces)
+    model.close()
+    assert not model._engine._thread.is_alive()
+    with pytest.raises(GenerationError, match="is closed"):
+        list(pieces)
 
 
 def test_closing_ends_waiting_requests(tiny_gguf):
