@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from leanrag import ConfigurationError, GenerationError
-from leanrag.llama.grammar import MAX_CHARS, MAX_READINGS, Grammar, check_gbnf, schema_to_gbnf
+from leanrag.llama.gbnf import MAX_CHARS, MAX_READINGS, check_gbnf
+from leanrag.llama.grammar import Grammar
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from leanrag.llama.schema import schema_to_gbnf
 
 GREEDY = Sampler(SamplingOptions())
 STRING = {"type": "string"}

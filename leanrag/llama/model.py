@@ -20,11 +20,12 @@ from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
-from leanrag.llama.grammar import Grammar, schema_to_gbnf
+from leanrag.llama.grammar import Grammar
 from leanrag.llama.library import require_gpu
 from leanrag.llama.memory import MemoryEstimate, available_bytes, estimate_memory
 from leanrag.llama.requests import Request, StopMatcher
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from leanrag.llama.schema import schema_to_gbnf
 from leanrag.llama.threads import usable_cores
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 

@@ -21,6 +21,7 @@ class Vocabulary:
     """The vocabulary of a loaded model.
 
     Attributes:
+        handle: llama.cpp's own; valid as long as the model is.
         n_tokens: Size of the vocabulary.
         bos: Token that begins a text, -1 when there is none.
         adds_bos: Whether the model expects it.
@@ -28,11 +29,11 @@ class Vocabulary:
 
     def __init__(self, lib: Any, model: Any) -> None:
         self._lib = lib
-        self._vocab = lib.llama_model_get_vocab(model)
-        self.n_tokens: int = lib.llama_vocab_n_tokens(self._vocab)
-        self.bos: int = lib.llama_vocab_bos(self._vocab)
-        self.eos: int = lib.llama_vocab_eos(self._vocab)
-        self.adds_bos: bool = self.bos >= 0 and lib.llama_vocab_get_add_bos(self._vocab)
+        self.handle = lib.llama_model_get_vocab(model)
+        self.n_tokens: int = lib.llama_vocab_n_tokens(self.handle)
+        self.bos: int = lib.llama_vocab_bos(self.handle)
+        self.eos: int = lib.llama_vocab_eos(self.handle)
+        self.adds_bos: bool = self.bos >= 0 and lib.llama_vocab_get_add_bos(self.handle)
         self._pieces: dict[int, bytes] = {}
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
@@ -41,7 +42,7 @@ class Vocabulary:
         capacity = len(data) + 8
         while True:
             buffer = (ctypes.c_int32 * capacity)()
-            count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, capacity, False, parse_special)
+            count = self._lib.llama_tokenize(self.handle, data, len(data), buffer, capacity, False, parse_special)
             if count >= 0:
                 return buffer[:count]
             if count == -(2**31):
@@ -55,7 +56,7 @@ class Vocabulary:
             size = 64
             while True:
                 buffer = ctypes.create_string_buffer(size)
-                count = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+                count = self._lib.llama_token_to_piece(self.handle, token, buffer, size, 0, True)
                 if count >= 0:
                     break
                 size = -count  # pieces longer than the buffer report what they need
@@ -68,7 +69,7 @@ class Vocabulary:
 
     def is_end(self, token: int) -> bool:
         """Return whether `token` ends a generation."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        return bool(self._lib.llama_vocab_is_eog(self.handle, token))
 
     @functools.cached_property
     def control_tokens(self) -> frozenset[int]:
@@ -77,7 +78,7 @@ class Vocabulary:
         CONTROL and UNKNOWN tokens, and USER_DEFINED ones that look like markup (`<tool_call>`): llama.cpp recognises the latter
         in any text. Other USER_DEFINED tokens are plain text (runs of newlines in Gemma's vocabulary).
         """
-        get_attr, vocab = self._lib.llama_vocab_get_attr, self._vocab
+        get_attr, vocab = self._lib.llama_vocab_get_attr, self.handle
         found = set()
         for token in range(self.n_tokens):
             attributes = get_attr(vocab, token)

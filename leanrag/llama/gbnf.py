@@ -1,0 +1,463 @@
+"""A check of GBNF in pure Python, before llama.cpp sees it.
+
+llama.cpp trusts a grammar: parentheses nest on its C stack, `{3,1}` fills the memory, some left recursions pass its check
+and never end, and ambiguity doubles its work with each character. So it is given only what was read here first.
+
+Facts about llama.cpp are from its `src/llama-grammar.cpp`, as in llama-cpp-python 0.3.36.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import re
+import string
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
+
+from leanrag.errors import ConfigurationError, GenerationError
+
+__all__ = ["Readings", "Rules", "check_gbnf", "read_gbnf"]
+
+MAX_CHARS = 200_000  # of a grammar
+MAX_RULES = 20_000  # with those that llama.cpp makes of groups and repetitions
+MAX_ELEMENTS = 200_000  # characters, ranges, references and alternatives, after repetitions are written out
+MAX_NESTING = 64  # parentheses: llama.cpp recurses on them
+MAX_REPEAT = 2_000  # MAX_REPETITION_THRESHOLD: llama.cpp takes a larger upper bound as none
+MAX_LEFT_DEPTH = 1_000  # rules that begin with rules: llama.cpp recurses on them
+MAX_LEFT_PATHS = 1_000_000  # its search for left recursion walks every path of them
+MAX_READINGS = 1_000  # llama.cpp's stacks, the ways to read what was written so far: it has no limit
+MAX_STEPS = 10_000  # to follow references from one character to the next
+
+
+class _Chars(NamedTuple):
+    """One character: any within `ranges` (inclusive code points), or any other when negated."""
+
+    ranges: tuple[tuple[int, int], ...]
+    is_negated: bool = False
+
+
+_Item = int | _Chars  # a reference to a rule by number, or a character
+_Alternative = tuple[_Item, ...]
+
+
+class Rules(NamedTuple):
+    """A grammar as llama.cpp holds it: groups and repetitions are rules of their own.
+
+    Attributes:
+        alternatives: Of each rule, by its number.
+        root: Number of the first rule.
+    """
+
+    alternatives: list[list[_Alternative]]
+    root: int
+
+
+def check_gbnf(text: str) -> None:
+    """Check that llama.cpp will take the grammar `text`, and can work with it safely.
+
+    The dialect is llama.cpp's without token references (`<[12]>`), and stricter: no rule is defined twice, begins with itself
+    or never ends; what is repeated cannot be empty; the limits are the capitals of this module.
+
+    Raises:
+        ConfigurationError: With line, column and what was expected.
+    """
+    read_gbnf(text)
+
+
+def read_gbnf(text: str) -> Rules:
+    """Return the rules of a grammar that passes every check."""
+    parser = _Parser(text)
+    rules = parser.parse()
+    alternatives = rules.alternatives
+    ending = _derivable(alternatives, with_characters=True)
+    for rule in range(len(alternatives)):
+        if rule not in ending:
+            parser.fail(f"a way for {parser.describe(rule)} to end", parser.places[rule])
+    empty = _derivable(alternatives, with_characters=False)
+    for items, place in parser.repeated:  # in (x?){200} llama.cpp tries 200-over-n ways to read n characters
+        if all(item in empty for item in items):
+            parser.fail("something to repeat that cannot be empty", place)
+    begins = [list(_leftmost(options, empty)) for options in alternatives]
+    try:
+        order = list(graphlib.TopologicalSorter({rule: set(refs) for rule, refs in enumerate(begins)}).static_order())
+    except graphlib.CycleError as error:
+        rule = min(error.args[1])
+        parser.fail(f"a character before {parser.describe(rule)} comes again (left recursion)", parser.places[rule])
+    depth, paths = [1] * len(begins), [1] * len(begins)
+    for rule in order:
+        for reference in begins[rule]:
+            depth[rule] = max(depth[rule], depth[reference] + 1)
+            paths[rule] += paths[reference]
+        if depth[rule] > MAX_LEFT_DEPTH or paths[rule] > MAX_LEFT_PATHS:
+            parser.fail(f"fewer rules that begin with rules in {parser.describe(rule)}", parser.places[rule])
+    if sum(paths) > MAX_LEFT_PATHS:
+        parser.fail(f"at most {MAX_LEFT_PATHS:,} paths through rules that begin with rules", 0)
+    try:
+        Readings(rules)
+    except GenerationError as error:
+        raise ConfigurationError(str(error)) from error
+    return rules
+
+
+def _derivable(alternatives: list[list[_Alternative]], *, with_characters: bool) -> set[int]:
+    """Return the rules that can end: within some text, or without any character."""
+    users: dict[int, list[list[int]]] = defaultdict(list)
+    ready: list[int] = []
+    for rule, options in enumerate(alternatives):
+        for items in options:
+            if with_characters or all(isinstance(item, int) for item in items):
+                references = [item for item in items if isinstance(item, int)]
+                entry = [rule, len(references)]  # how many references are still open
+                for reference in references:
+                    users[reference].append(entry)
+                if not references:
+                    ready.append(rule)
+    found: set[int] = set()
+    while ready:
+        rule = ready.pop()
+        if rule not in found:
+            found.add(rule)
+            for entry in users[rule]:
+                entry[1] -= 1
+                if entry[1] == 0:
+                    ready.append(entry[0])
+    return found
+
+
+def _leftmost(options: list[_Alternative], empty: set[int]) -> Iterator[int]:
+    """Yield the rules that a text of these alternatives can begin with."""
+    for items in options:
+        for item in items:
+            if isinstance(item, _Chars):
+                break
+            yield item
+            if item not in empty:
+                break
+
+
+_END = "\0"
+_BLANK = re.compile(r"(?:[ \t]|#[^\r\n\0]*)*")
+_BLANK_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n\0]*)*")
+_NAME = re.compile(r"[A-Za-z0-9-]+")
+_BOUNDS = re.compile(r"\{[ \t]*([0-9]+)[ \t]*(?:(,)[ \t]*([0-9]*)[ \t]*)?\}")
+_ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
+_HEX_SIZES = {"x": 2, "u": 4, "U": 8}
+
+
+class _Parser:
+    """Reads GBNF as llama.cpp does, making the same rules in the same order."""
+
+    def __init__(self, text: object) -> None:
+        if not isinstance(text, str):
+            raise ConfigurationError(f"a grammar is a string, got {text!r:.80}")
+        if len(text) > MAX_CHARS:
+            raise ConfigurationError(f"a grammar has at most {MAX_CHARS:,} characters, got {len(text):,}")
+        self._text, self._at, self._owner = text, 0, ""
+        bad = re.search("[\0\ud800-\udfff]", text)
+        if bad:
+            self.fail("text without NUL and surrogates", bad.start())
+        self._text += _END
+        self._numbers: dict[str, int] = {}  # of named rules
+        self._uses: dict[int, int] = {}  # where a rule is first referred to
+        self._rules: dict[int, list[_Alternative]] = {}
+        self._elements = 0
+        self.places: list[int] = []  # of each rule, for messages
+        self.repeated: list[tuple[list[_Item], int]] = []  # what is repeated more than once, and where
+        self._owners: list[str] = []
+
+    def parse(self) -> Rules:
+        self._skip(_BLANK_LINES)
+        while self._peek() != _END:
+            self._rule()
+        for name, number in self._numbers.items():
+            if number not in self._rules:
+                self.fail(f"a rule `{name}` to be defined", self._uses[number])
+        if "root" not in self._numbers:
+            self.fail("a rule `root`", 0)
+        return Rules([self._rules[number] for number in range(len(self._rules))], self._numbers["root"])
+
+    def describe(self, rule: int) -> str:
+        return f"rule `{self._owners[rule]:.60}`"
+
+    def fail(self, expected: str, at: int | None = None) -> NoReturn:
+        at = self._at if at is None else at
+        line = self._text.count("\n", 0, at) + 1
+        column = at - self._text.rfind("\n", 0, at)
+        found = self._text[at : at + 20]
+        found = repr(found.rstrip(_END)) if found.rstrip(_END) else "the end"
+        raise ConfigurationError(f"grammar, line {line}, column {column}: expected {expected}, found {found}")
+
+    def _peek(self) -> str:
+        return self._text[self._at]
+
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        match = pattern.match(self._text, self._at)
+        assert match is not None
+        self._at = match.end()
+
+    def _expect(self, token: str) -> None:
+        if not self._text.startswith(token, self._at):
+            self.fail(f"`{token}`")
+        self._at += len(token)
+
+    def _new_rule(self, owner: str, at: int) -> int:
+        if len(self.places) == MAX_RULES:
+            self.fail(f"at most {MAX_RULES:,} rules, groups and optional repetitions", at)
+        self.places.append(at)
+        self._owners.append(owner)
+        return len(self.places) - 1
+
+    def _count(self, elements: int, at: int) -> None:
+        self._elements += elements
+        if self._elements > MAX_ELEMENTS:
+            self.fail(f"a grammar of at most {MAX_ELEMENTS:,} elements once repetitions are written out", at)
+
+    def _named(self) -> tuple[str, int]:
+        match = _NAME.match(self._text, self._at)
+        if not match:
+            self.fail("the name of a rule (letters, digits, -)")
+        name = match.group()
+        if name not in self._numbers:
+            self._numbers[name] = self._new_rule(name, self._at)
+        self._at = match.end()
+        return name, self._numbers[name]
+
+    def _rule(self) -> None:
+        start = self._at
+        name, number = self._named()
+        if number in self._rules:
+            self.fail(f"`{name}` to be defined once", start)
+        self.places[number] = start
+        self._skip(_BLANK)
+        self._expect("::=")
+        self._skip(_BLANK_LINES)
+        self._owner = name
+        self._rules[number] = self._alternatives(0)
+        if self._peek() not in ("\r", "\n", _END):
+            self.fail("a literal, a class, a name, a group, `|`, a repetition or the end of the line")
+        self._skip(_BLANK_LINES)
+
+    def _alternatives(self, depth: int) -> list[_Alternative]:
+        found = [self._sequence(depth)]
+        while self._peek() == "|":
+            self._at += 1
+            self._count(1, self._at)
+            self._skip(_BLANK_LINES)
+            found.append(self._sequence(depth))
+        return found
+
+    def _sequence(self, depth: int) -> _Alternative:
+        items: list[_Item] = []
+        last: list[_Item] = []  # what a repetition is about
+        weight = 1  # rules made by the last group, as llama.cpp counts them
+        blank = _BLANK_LINES if depth else _BLANK
+        while True:
+            start, before, character = self._at, len(self.places), self._peek()
+            if character in "*+?{":
+                if not last:
+                    self.fail("something to repeat before it: one repetition for each item, none for an empty one")
+                items[len(items) - len(last) :] = self._repeated(last, weight, start)
+                last = []
+            else:
+                found = self._item(depth)
+                if found is None:
+                    return tuple(items)
+                last = found
+                self._count(sum(_size(item) for item in last), start)
+                items += last
+                weight = max(1, len(self.places) - before) if character == "(" else 1
+            self._skip(blank)
+
+    def _item(self, depth: int) -> list[_Item] | None:
+        """Return what one literal, class, name or group stands for; None when something else comes."""
+        start, character = self._at, self._peek()
+        if character == '"':
+            return list(self._literal())
+        if character == "[":
+            return [self._class()]
+        if character == ".":
+            self._at += 1
+            return [_Chars(((0, 0x10FFFF),))]
+        if character == "(":
+            return [self._group(depth)]
+        if character in "<!":
+            self.fail("no token references; write the text of a token as a literal")
+        if not _NAME.match(character):
+            return None
+        number = self._named()[1]
+        self._uses.setdefault(number, start)
+        return [number]
+
+    def _group(self, depth: int) -> int:
+        if depth == MAX_NESTING:
+            self.fail(f"at most {MAX_NESTING} groups within each other")
+        number = self._new_rule(self._owner, self._at)
+        self._at += 1
+        self._skip(_BLANK_LINES)
+        self._rules[number] = self._alternatives(depth + 1)
+        self._expect(")")
+        return number
+
+    def _literal(self) -> Iterator[_Chars]:
+        self._at += 1
+        while self._peek() != '"':
+            point = self._character('a closing `"`')
+            yield _Chars(((point, point),))
+        self._at += 1
+
+    def _class(self) -> _Chars:
+        start = self._at
+        self._at += 1
+        is_negated = self._peek() == "^"
+        self._at += is_negated
+        ranges = []
+        while self._peek() != "]":
+            low = high = self._character("a closing `]`")
+            if self._peek() == "-" and self._text[self._at + 1] != "]":
+                self._at += 1
+                high = self._character("the end of a range")
+            if low > high:
+                self.fail("a range that ascends", start)
+            ranges.append((low, high))
+        if not ranges:
+            self.fail("a character in the class", start)
+        self._at += 1
+        return _Chars(tuple(ranges), is_negated)
+
+    def _character(self, otherwise: str) -> int:
+        character = self._peek()
+        if character == _END:
+            self.fail(otherwise)
+        if character != "\\":
+            self._at += 1
+            return ord(character)
+        escape = self._text[self._at + 1]
+        size = _HEX_SIZES.get(escape)
+        if size is None:
+            if escape not in _ESCAPES:
+                self.fail(r"an escape: \n \r \t \\ \" \[ \] \- \x41 \u0041 \U00000041")
+            self._at += 2
+            return ord(_ESCAPES[escape])
+        digits = self._text[self._at + 2 : self._at + 2 + size]
+        if len(digits) < size or not set(digits) <= set(string.hexdigits):
+            self.fail(f"{size} hexadecimal digits after \\{escape}")
+        point = int(digits, 16)
+        if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF:
+            self.fail("a code point of Unicode that is no surrogate")
+        self._at += 2 + size
+        return point
+
+    def _repeated(self, items: list[_Item], weight: int, start: int) -> list[_Item]:
+        """Return the items that stand for a repetition, as llama.cpp rewrites it.
+
+        x{2,4} is x x y with y ::= x z | and z ::= x | ; x{2,} is x x y with y ::= x y | .
+        """
+        least, most = self._bounds()
+        if most is not None and (most < least or most == 0):
+            self.fail("an upper bound of at least 1 and at least the lower one", start)
+        if weight * (most or least or 1) > MAX_REPEAT or least > MAX_REPEAT:
+            self.fail(f"at most {MAX_REPEAT:,} repetitions, times the rules within the group", start)
+        if most != 1:
+            self.repeated.append((items, start))
+        optional = 1 if most is None else most - least
+        self._count(sum(_size(item) for item in items) * (least + optional) + 2 * optional, start)
+        tail: list[_Item] = []
+        for _ in range(optional):
+            number = self._new_rule(self._owner, start)
+            self._rules[number] = [(*items, *([number] if most is None else tail)), ()]
+            tail = [number]
+        return items * least + tail
+
+    def _bounds(self) -> tuple[int, int | None]:
+        character = self._peek()
+        if character in "*+?":
+            self._at += 1
+            return {"*": (0, None), "+": (1, None), "?": (0, 1)}[character]
+        match = _BOUNDS.match(self._text, self._at)
+        if not match:
+            self.fail("a repetition {m}, {m,} or {m,n}")
+        low, comma, high = match.groups()
+        if max(len(low), len(high or "")) > 9:
+            self.fail(f"bounds of at most {MAX_REPEAT:,}")
+        self._at = match.end()
+        return int(low), int(low) if not comma else int(high) if high else None
+
+
+def _size(item: _Item) -> int:
+    return 1 if isinstance(item, int) else 2 * len(item.ranges)
+
+
+class Readings:
+    """The ways to read what was written so far, as llama.cpp keeps them: its stacks, with a limit.
+
+    `{"child": A} | {"child": B}`, each of them with such a child, doubles its stacks with each level until the memory is
+    full. Here equal stacks are one number, so following a text costs microseconds a character.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._options: list[list[int]] = []  # of each rule, numbers into `_items`
+        self._items: list[_Alternative] = []
+        for alternatives in rules.alternatives:
+            self._options.append(list(range(len(self._items), len(self._items) + len(alternatives))))
+            self._items += alternatives
+        self._cells: list[tuple[int, int, int]] = [(0, 0, 0)]  # of a stack: alternative, place in it, the stack below
+        self._numbers: dict[tuple[int, int, int], int] = {}
+        self._stacks: set[int] = set()  # 0 is the empty one: the text may end
+        for option in self._options[rules.root]:
+            self._stacks |= self._advance(self._push(option, 0, 0))
+        if len(self._stacks) > MAX_READINGS:
+            raise _too_ambiguous()
+
+    def follow(self, text: str) -> None:
+        """Take the characters of `text`.
+
+        Raises:
+            GenerationError: There are more than `MAX_READINGS` ways to read it.
+        """
+        for point in map(ord, text):
+            stacks: set[int] = set()
+            for stack in self._stacks - {0}:
+                option, place, below = self._cells[stack]
+                item = self._items[option][place]
+                assert isinstance(item, _Chars)
+                if any(low <= point <= high for low, high in item.ranges) != item.is_negated:
+                    stacks |= self._advance(self._push(option, place + 1, below))
+                    if len(stacks) > MAX_READINGS:
+                        raise _too_ambiguous()
+            self._stacks = stacks
+
+    def _push(self, option: int, place: int, below: int) -> int:
+        if place == len(self._items[option]):
+            return below
+        cell = (option, place, below)
+        number = self._numbers.setdefault(cell, len(self._cells))
+        if number == len(self._cells):
+            self._cells.append(cell)
+        return number
+
+    def _advance(self, stack: int) -> set[int]:
+        """Return the stacks with a character on top, or nothing, that references on top of `stack` lead to."""
+        found, seen, waiting = set(), set(), [stack]
+        while waiting:
+            stack = waiting.pop()
+            if stack in seen:
+                continue
+            seen.add(stack)
+            option, place, below = self._cells[stack]
+            item = self._items[option][place] if stack else None
+            if isinstance(item, int):
+                rest = self._push(option, place + 1, below)
+                waiting += [self._push(choice, 0, rest) for choice in self._options[item]]
+            else:
+                found.add(stack)
+            if len(seen) > MAX_STEPS or len(found) > MAX_READINGS:
+                raise _too_ambiguous()
+        return found
+
+
+def _too_ambiguous() -> GenerationError:
+    return GenerationError(
+        f"the grammar can be read in more than {MAX_READINGS:,} ways at one place; llama.cpp would take ever more time and "
+        "memory. Make its alternatives begin differently, for a schema with a property of one constant value first"
+    )
