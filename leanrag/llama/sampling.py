@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import threading
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -101,14 +103,26 @@ class TokenScore(NamedTuple):
 
 def score_token(logits: NDArray[np.float32], token: int) -> TokenScore:
     """Return the scores of `token` under `logits` `(n_vocab,)`."""
-    shifted = logits - logits.max()
-    weights = np.exp(shifted)
-    total = float(weights.sum(dtype=np.float64))
-    log_total = float(np.log(total))
+    shifted, weights = _scratch_rows(len(logits))  # fresh rows would cost as much as the arithmetic
+    np.subtract(logits, logits.max(), out=shifted)
+    np.exp(shifted, out=weights)
+    total = float(weights.sum())
+    log_total = math.log(total)
     chosen = float(shifted[token])
     entropy = log_total - float(weights @ shifted) / total
     shifted[token] = -np.inf
     return TokenScore(chosen - log_total, chosen - float(shifted.max()), max(0.0, entropy))
+
+
+def _scratch_rows(n_vocab: int) -> NDArray[np.float32]:
+    """Two rows that only this thread uses."""
+    rows: NDArray[np.float32] | None = getattr(_scratch, "rows", None)
+    if rows is None or rows.shape[1] != n_vocab:
+        rows = _scratch.rows = np.empty((2, n_vocab), np.float32)
+    return rows
+
+
+_scratch = threading.local()
 
 
 def log_probabilities(logits: NDArray[np.float32], tokens: NDArray[np.int32]) -> NDArray[np.float64]:
