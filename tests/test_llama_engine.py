@@ -29,6 +29,7 @@ from leanrag.llama.requests import StopMatcher
 from leanrag.llama.vocabulary import TextDecoder
 from leanrag.llama.weights import _lock as _weights_lock
 from tests.plain import plain_logits
+from tests.tiny_gguf import write_tiny_gguf
 
 ASK = [Message("user", "hello")]
 text = st.text(max_size=30)
@@ -105,7 +106,15 @@ def test_the_window_is_what_was_allocated(tiny_gguf):
 
 @pytest.mark.parametrize(
     "options",
-    [{"n_ctx": 0}, {"n_ctx": 10**9}, {"threads": 0}, {"n_batch": -1}, {"max_queue": 0}, {"n_gpu_layers": -2}],
+    [
+        {"n_ctx": 0},
+        {"n_ctx": 10**9},
+        {"n_ctx": "all"},
+        {"threads": 0},
+        {"n_batch": -1},
+        {"max_queue": 0},
+        {"n_gpu_layers": -2},
+    ],
 )
 def test_impossible_settings_are_refused(tiny_gguf, options):
     with pytest.raises(ConfigurationError, match=f"`{next(iter(options))}`"):
@@ -117,6 +126,14 @@ def test_a_gpu_on_a_cpu_build_says_how_to_get_one(tiny_gguf):
         pytest.skip("this build has a GPU")
     with pytest.raises(ConfigurationError, match="DGGML_CUDA=on"):
         LlamaCppModel(tiny_gguf, n_gpu_layers=1)
+
+
+def test_the_window_is_chosen_by_itself(tmp_path):
+    for trained in (512, 8192):
+        path = write_tiny_gguf(tmp_path / f"{trained}.gguf", n_ctx=trained)
+        with LlamaCppModel(path, threads=1) as default, LlamaCppModel(path, threads=1, n_ctx="auto") as named:
+            assert default.n_ctx == named.n_ctx == min(trained, 4096)
+        assert LlamaCppModel.estimate(path, n_ctx="auto") == LlamaCppModel.estimate(path, n_ctx=min(trained, 4096))
 
 
 @pytest.mark.parametrize(

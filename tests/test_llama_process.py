@@ -96,7 +96,7 @@ def test_what_cannot_be_loaded(tmp_path, tiny_gguf):
     (tmp_path / "cut.gguf").write_bytes(tiny_gguf.read_bytes()[:1000])
     with pytest.raises(ModelLoadError, match=r"truncated|bytes"):
         IsolatedModel(tmp_path / "cut.gguf")
-    with pytest.raises(ConfigurationError, match="`n_ctx` must be at least 1"):
+    with pytest.raises(ConfigurationError, match="`n_ctx` must be 'auto' or from 1 to 256"):
         IsolatedModel(tiny_gguf, n_ctx=0)
     with pytest.raises(ConfigurationError, match="JSON can hold"):
         IsolatedModel(tiny_gguf, n_ctx=object())

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class LlamaCppModel:
     Args:
         path: The GGUF file.
         name: What `Answer.model` says; the file's name without ending by default.
-        n_ctx: Window in tokens, shared by the requests at work; by default what the model was trained on, at most 4,096,
+        n_ctx: Window in tokens, shared by the requests at work; "auto" for what the model was trained on, at most 4,096,
             and less where memory is short. llama.cpp rounds it up to a multiple of 256; the attribute of this name tells
             what was allocated.
         threads: Threads to compute with; by default the physical cores that this process may use.
@@ -138,7 +138,7 @@ class LlamaCppModel:
         path: str | os.PathLike[str],
         *,
         name: str | None = None,
-        n_ctx: int | None = None,
+        n_ctx: int | Literal["auto"] = "auto",
         threads: int | None = None,
         n_gpu_layers: int = 0,
         n_batch: int = 512,
@@ -155,9 +155,8 @@ class LlamaCppModel:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
         self.name = name or self.path.stem
-        trained = self.info.n_ctx_train or _DEFAULT_N_CTX
+        allocated = _requested_n_ctx(self.info, n_ctx)
         for argument, value in (
-            ("n_ctx", n_ctx),
             ("threads", threads),
             ("n_batch", n_batch),
             ("max_queue", max_queue),
@@ -165,8 +164,6 @@ class LlamaCppModel:
         ):
             if value is not None and value < 1:
                 raise ConfigurationError(f"`{argument}` must be at least 1, got {value!r}")
-        if n_ctx is not None and n_ctx > trained:
-            raise ConfigurationError(f"`n_ctx` must be at most {trained:,}, the window of {self.name}, got {n_ctx:,}")
         if n_gpu_layers < -1:
             raise ConfigurationError(f"`n_gpu_layers` must be -1 (all), 0 (none) or a count, got {n_gpu_layers!r}")
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
@@ -178,7 +175,7 @@ class LlamaCppModel:
         self._engine = Engine(
             self.path,
             EngineSettings(
-                n_ctx=n_ctx or _fitting_n_ctx(self.info, min(trained, _DEFAULT_N_CTX), n_batch),
+                n_ctx=_fitting_n_ctx(self.info, allocated, n_batch) if n_ctx == "auto" else allocated,
                 n_batch=n_batch,
                 threads=threads or usable_cores(),
                 n_gpu_layers=n_gpu_layers,
@@ -231,15 +228,22 @@ class LlamaCppModel:
         return self._template is not None
 
     @staticmethod
-    def estimate(path: str | os.PathLike[str], *, n_ctx: int | None = None, n_batch: int = 512) -> MemoryEstimate:
+    def estimate(
+        path: str | os.PathLike[str], *, n_ctx: int | Literal["auto"] = "auto", n_batch: int = 512
+    ) -> MemoryEstimate:
         """Return about how much memory a model would take; nothing is loaded.
+
+        Args:
+            path: The GGUF file.
+            n_ctx: As for the class; "auto" looks at the model only, not at the memory that there is.
+            n_batch: As for the class.
 
         Raises:
             ModelLoadError: The file is missing, truncated or malformed.
+            ConfigurationError: `n_ctx` cannot be.
         """
         info = check_gguf(Path(path))
-        trained = info.n_ctx_train or _DEFAULT_N_CTX
-        return estimate_memory(info, n_ctx=n_ctx or min(trained, _DEFAULT_N_CTX), n_batch=n_batch)
+        return estimate_memory(info, n_ctx=_requested_n_ctx(info, n_ctx), n_batch=n_batch)
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
@@ -504,6 +508,18 @@ def _gather(submit: Callable[[S], _Stream[R]], items: Iterable[S]) -> list[R]:
         for stream in waiting:
             stream.close()
     return results
+
+
+def _requested_n_ctx(info: GGUFInfo, n_ctx: int | Literal["auto"]) -> int:
+    """The window asked for; for "auto", the most that it will be."""
+    trained = info.n_ctx_train or _DEFAULT_N_CTX
+    if n_ctx == "auto":
+        return min(trained, _DEFAULT_N_CTX)
+    if isinstance(n_ctx, str) or not 1 <= n_ctx <= trained:
+        raise ConfigurationError(
+            f"`n_ctx` must be 'auto' or from 1 to {trained:,}, the window of {info.path.stem}, got {n_ctx!r}"
+        )
+    return n_ctx
 
 
 def _fitting_n_ctx(info: GGUFInfo, n_ctx: int, n_batch: int) -> int:
