@@ -235,15 +235,15 @@ class LlamaCppModel:
 
         Args:
             path: The GGUF file.
-            n_ctx: As for the class; "auto" looks at the model only, not at the memory that there is.
+            n_ctx: Any window; "auto" looks at the model only, not at the memory that there is.
             n_batch: As for the class.
 
         Raises:
             ModelLoadError: The file is missing, truncated or malformed.
-            ConfigurationError: `n_ctx` cannot be.
         """
         info = check_gguf(Path(path))
-        return estimate_memory(info, n_ctx=_requested_n_ctx(info, n_ctx), n_batch=n_batch)
+        n_ctx = _requested_n_ctx(info, n_ctx) if n_ctx == "auto" else n_ctx
+        return estimate_memory(info, n_ctx=n_ctx, n_batch=n_batch)
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
@@ -515,7 +515,7 @@ def _requested_n_ctx(info: GGUFInfo, n_ctx: int | Literal["auto"]) -> int:
     trained = info.n_ctx_train or _DEFAULT_N_CTX
     if n_ctx == "auto":
         return min(trained, _DEFAULT_N_CTX)
-    if isinstance(n_ctx, str) or not 1 <= n_ctx <= trained:
+    if n_ctx not in range(1, trained + 1):
         raise ConfigurationError(
             f"`n_ctx` must be 'auto' or from 1 to {trained:,}, the window of {info.path.stem}, got {n_ctx!r}"
         )
