@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from leanrag._optional import require
 from leanrag.errors import ConfigurationError, ModelLoadError
+from leanrag.vectors import check_length, check_texts, embedder_id, file_ends, room_for_text, unit_rows
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
@@ -20,7 +23,6 @@ __all__ = ["SentenceTransformerEmbedder"]
 
 logger = logging.getLogger(__name__)
 
-_MIB = 1024 * 1024
 _UNBOUNDED = 1 << 30  # the window of a model that has none
 _load_lock = threading.Lock()
 
@@ -85,12 +87,7 @@ class SentenceTransformerEmbedder:
         self._document_prefix = self._prompt("document") if document_prefix is None else document_prefix
         self._dim = int(self._run(["a"], "").shape[1])
         prefix_tokens = max(map(self.count_tokens, (self._query_prefix, self._document_prefix))) - self.count_tokens("")
-        self._max_tokens = self._window - prefix_tokens
-        if self._max_tokens <= self.count_tokens(""):
-            raise ConfigurationError(
-                f"the prefixes take {prefix_tokens} of the model's {self._window} tokens; shorten `query_prefix` or"
-                " `document_prefix`"
-            )
+        self._max_tokens = room_for_text(self._window, prefix_tokens, self.count_tokens(""))
         self._digest = _fingerprint(folder)
 
     def __repr__(self) -> str:
@@ -99,8 +96,7 @@ class SentenceTransformerEmbedder:
     @property
     def id(self) -> str:
         """Name of the folder and a hash of weights, settings and prefixes."""
-        digest = hashlib.sha256(f"{self._digest}\0{self._query_prefix}\0{self._document_prefix}".encode())
-        return f"{self._name}-{digest.hexdigest()[:12]}"
+        return embedder_id(self._name, self._digest, self._query_prefix, self._document_prefix)
 
     @property
     def dim(self) -> int:
@@ -136,30 +132,16 @@ class SentenceTransformerEmbedder:
         return str(getattr(self._model, "prompts", {}).get(name) or "")
 
     def _embed(self, texts: Sequence[str], prefix: str, role: str) -> Vectors:
-        if isinstance(texts, str):
-            raise ConfigurationError(f"`texts` must be a sequence of strings, got one string: {texts[:40]!r}")
-        import numpy as np
-
+        check_texts(texts)
         if not texts:
             return np.zeros((0, self._dim), dtype=np.float32)
         self._check_lengths(texts, prefix, role)
-        rows = self._run(texts, prefix)  # (n, dim)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
-        if not (np.isfinite(norms).all() and (norms > 0).all()):
-            row = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
-            raise ConfigurationError(
-                f"{self._name!r} gave no direction to the {role} {texts[row][:40]!r}; leave it out"
-            )
-        return np.ascontiguousarray(rows / norms, dtype=np.float32)
+        return unit_rows(self._run(texts, prefix), texts, name=self._name, role=role)
 
     def _check_lengths(self, texts: Sequence[str], prefix: str, role: str) -> None:
         encodings = self._tokenizer.encode_batch([prefix + text for text in texts])
         for text, encoding in zip(texts, encodings, strict=True):
-            if len(encoding.ids) > self._window:
-                raise ConfigurationError(
-                    f"a {role} of {len(encoding.ids)} tokens is longer than the {self._window} that {self._name!r} reads:"
-                    f" {text[:60]!r}...; shorten it or use smaller chunks"
-                )
+            check_length(text, len(encoding.ids), self._window, name=self._name, role=role)
 
     def _run(self, texts: Sequence[str], prefix: str) -> Vectors:
         """Return the model's rows. One at a time: the tokenizer's settings are changed while it runs."""
@@ -232,9 +214,5 @@ def _fingerprint(folder: Path) -> str:
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(_MIB))
-            if size > _MIB:
-                stream.seek(max(size - _MIB, _MIB))
-                digest.update(stream.read(_MIB))
+        digest.update(file_ends(file))
     return digest.hexdigest()

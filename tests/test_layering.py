@@ -10,7 +10,7 @@ import leanrag
 ROOT = Path(leanrag.__file__).parent
 LAYERS = [
     {"types", "errors"},
-    {"protocols", "_optional", "text", "selection"},
+    {"protocols", "_optional", "text", "selection", "vectors"},
     {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "prompting", "grounding", "models",
      "metrics", "testing", "llama"},
     {"ingest", "doctor", "copies"},

@@ -470,12 +470,13 @@ def test_a_process_may_end_while_a_model_works(tiny_gguf):
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
-def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf):
+@pytest.mark.parametrize("kind", ["LlamaCppModel", "IsolatedModel"])
+def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf, kind):
     result = run(f"""
         import os, warnings
         warnings.simplefilter("ignore")
-        from leanrag import GenerationError, LlamaCppModel
-        model = LlamaCppModel({str(tiny_gguf)!r})
+        from leanrag import GenerationError, {kind}
+        model = {kind}({str(tiny_gguf)!r})
         child = os.fork()
         if child == 0:
             try:

@@ -5,7 +5,6 @@ import gc
 import hashlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 
@@ -195,27 +194,6 @@ def test_it_can_free_its_weights_too(tiny_gguf, tmp_path):
             pass
         assert model.generate("abc" * 50, max_tokens=2).usage.cached_tokens > 100
     assert not model.is_loaded
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf):
-    program = f"""
-import os, warnings
-warnings.simplefilter("ignore")
-from leanrag import GenerationError, IsolatedModel
-model = IsolatedModel({str(tiny_gguf)!r}, threads=1)
-child = os.fork()
-if child == 0:
-    try:
-        model.generate("abc", max_tokens=1)
-    except GenerationError as error:
-        model.close()
-        os._exit(42 if "forked" in str(error) else 1)
-    os._exit(2)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.generate("abc", max_tokens=3).usage.completion_tokens)
-"""
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert (shown.stdout.split(), shown.stderr) == (["42", "3"], "")
 
 
 def test_isolation_is_chosen_by_name(tiny_gguf):

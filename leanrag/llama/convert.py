@@ -6,16 +6,15 @@ architecture "bert": `src/models/bert.cpp` and `src/llama-vocab.cpp`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
+from leanrag.llama.files import whole_file
 from leanrag.llama.gguf import check_gguf
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def convert_bert(
     source = _Folder(Path(folder))
     encoder = _read_encoder(source)
     vocabulary = _read_vocabulary(source)
-    with _whole(target) as part:
+    with whole_file(target) as part:
         writer = gguf.GGUFWriter(part, "bert")
         try:
             _add_metadata(gguf, writer, target.stem, encoder, vocabulary, type)
@@ -407,20 +406,3 @@ def _cast(gguf: Any, folder: _Folder, name: str, weights: NDArray[Any], kind: An
         if not np.isfinite(gguf.quants.dequantize(cast, kind)).all():
             folder.fail(f"{name} holds numbers that are not finite as {kind.name}")
     return cast
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A hidden name beside `target`, put in its place when all went well, removed otherwise."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    try:
-        part.touch(exist_ok=False)
-        yield part
-        part.replace(target)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {str(target)!r} ({error}). Check the folder, its permissions and the space left", path=target
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

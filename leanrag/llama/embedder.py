@@ -21,13 +21,13 @@ from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors, require_gpu
 from leanrag.llama.threads import usable_cores
 from leanrag.llama.weights import Weights
+from leanrag.vectors import check_length, check_texts, embedder_id, file_ends, room_for_text, unit_rows
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
 __all__ = ["LlamaCppEmbedder"]
 
-_MIB = 1024 * 1024
 _DEFAULT_N_CTX = 2048
 _MAX_N_CTX = 2**16
 _MAX_THREADS = 512  # ggml.h, GGML_MAX_N_THREADS
@@ -98,13 +98,11 @@ class LlamaCppEmbedder:
         self._encoder = _Encoder(info, self._window, threads or usable_cores(), n_gpu_layers, batch_tokens)
         self._finalizer = weakref.finalize(self, self._encoder.close)  # also at interpreter exit
         prefix_tokens = max(map(self.count_tokens, (self._query_prefix, self._document_prefix))) - self.count_tokens("")
-        self._max_tokens = self._window - prefix_tokens
-        if self._max_tokens <= self.count_tokens(""):
+        try:
+            self._max_tokens = room_for_text(self._window, prefix_tokens, self.count_tokens(""))
+        except ConfigurationError:
             self.close()
-            raise ConfigurationError(
-                f"the prefixes take {prefix_tokens} of the model's {self._window} tokens; shorten `query_prefix` or"
-                " `document_prefix`"
-            )
+            raise
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r}, dim={self.dim}, max_tokens={self.max_tokens})"
@@ -122,8 +120,7 @@ class LlamaCppEmbedder:
     @property
     def id(self) -> str:
         """The name and a hash of file and prefixes."""
-        digest = hashlib.sha256(f"{self._digest}\0{self._query_prefix}\0{self._document_prefix}".encode())
-        return f"{self._name}-{digest.hexdigest()[:12]}"
+        return embedder_id(self._name, self._digest, self._query_prefix, self._document_prefix)
 
     @property
     def dim(self) -> int:
@@ -158,25 +155,13 @@ class LlamaCppEmbedder:
         return self._embed(texts, self._query_prefix, "query")
 
     def _embed(self, texts: Sequence[str], prefix: str, role: str) -> Vectors:
-        if isinstance(texts, str):
-            raise ConfigurationError(f"`texts` must be a sequence of strings, got one string: {texts[:40]!r}")
+        check_texts(texts)
         sequences = [self._tokenize(prefix + text, role) for text in texts]
-        rows = self._encoder.embed(sequences)  # (n, dim)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
-        has_direction = np.isfinite(norms) & (norms > 0)
-        if not has_direction.all():
-            text = texts[int(np.argmin(has_direction))]
-            raise ConfigurationError(f"{self._name!r} gave no direction to the {role} {text[:40]!r}; leave it out")
-        unit: Vectors = rows / norms
-        return unit
+        return unit_rows(self._encoder.embed(sequences), texts, name=self._name, role=role)
 
     def _tokenize(self, text: str, role: str) -> list[int]:
         tokens = self._encoder.tokenize(text)
-        if len(tokens) > self._window:
-            raise ConfigurationError(
-                f"a {role} of {len(tokens)} tokens is longer than the {self._window} that {self._name!r} reads:"
-                f" {text[:60]!r}...; shorten it or use smaller chunks"
-            )
+        check_length(text, len(tokens), self._window, name=self._name, role=role)
         return tokens
 
 
@@ -390,12 +375,7 @@ def _groups(lengths: Sequence[int], limit: int, most: int) -> Iterator[list[int]
 
 
 def _fingerprint(path: Path) -> str:
-    """Hash the file's size and its first and last MiB: header, vocabulary, and weights of the last layer."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(f"{size}\0".encode())
-    with path.open("rb") as stream:
-        digest.update(stream.read(_MIB))
-        if size > _MIB:
-            stream.seek(max(size - _MIB, _MIB))
-            digest.update(stream.read(_MIB))
+    """Hash the file's size and its ends."""
+    digest = hashlib.sha256(f"{path.stat().st_size}\0".encode())
+    digest.update(file_ends(path))
     return digest.hexdigest()

@@ -7,12 +7,10 @@ read may end the process it runs in.
 from __future__ import annotations
 
 import bisect
-import contextlib
 import ctypes
 import math
 import os
 import re
-import secrets
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
+from leanrag.llama.files import unwritable, whole_file
 from leanrag.llama.gguf import GGUFArray, GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.threads import usable_cores
@@ -147,7 +146,7 @@ def quantize(
     _check_target(source, target, overwrite)
     library()  # what keeps it from loading is raised here, not in the child
     started = time.perf_counter()
-    with _whole(target) as part:
+    with whole_file(target) as part:
         _rewrite(source, part, QUANTIZED_TYPES[type], threads or usable_cores(), sorted(map(int, prune_layers)))
         after = check_gguf(part)
         left = after.number("block_count") or 0
@@ -205,30 +204,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
             if not overwrite:
                 raise StorageError(f"{str(target)!r} is there; name another or overwrite it", path=target)
     except OSError as error:
-        raise _unwritable(target, error) from error
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A hidden name beside `target`, put in its place when all went well, removed otherwise."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    try:
-        part.touch(exist_ok=False)
-        yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        part.replace(target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _unwritable(target: Path, reason: object) -> StorageError:
-    return StorageError(
-        f"cannot write {str(target)!r} ({reason}). Check the folder, its permissions and the space left", path=target
-    )
+        raise unwritable(target, error) from error
 
 
 # The process that rewrites

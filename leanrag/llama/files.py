@@ -1,0 +1,41 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from leanrag.errors import StorageError
+
+__all__ = ["unwritable", "whole_file"]
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A hidden name beside `target` to write to; put in its place when all went well, removed otherwise.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        part.touch(exist_ok=False)
+        yield part
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def unwritable(target: Path, reason: object) -> StorageError:
+    """Return the error for a file that cannot be written."""
+    return StorageError(
+        f"cannot write {str(target)!r} ({reason}). Check the folder, its permissions and the space left", path=target
+    )
