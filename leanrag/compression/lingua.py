@@ -33,6 +33,7 @@ from leanrag.compression.lingua_driver import (
     Reorder,
     Verdict,
     classifier_driver,
+    clean_text,
     encode,
     language_model_driver,
 )
@@ -51,9 +52,6 @@ LinguaMethod = Literal["longllmlingua", "llmlingua", "llmlingua2"]
 
 _WHY = "to compress with LLMLingua"
 _GGUF = b"GGUF"
-_PACKAGE_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError
-)  # fmt: skip
 _NEAR = 0.1  # of the budget: as near as the package's own choice should come before words are added or taken
 _FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-large"}  # by `model_type`
 
@@ -224,13 +222,6 @@ class LLMLinguaCompressor:
         with self._lock, _threads(self._threads):
             try:
                 return self._compress(task, plan)
-            except LeanRAGError:
-                raise
-            except _PACKAGE_ERRORS as error:
-                raise CompressionError(
-                    f"llmlingua failed ({type(error).__name__}: {error}). Another method, model or device may do;"
-                    " so may fewer tokens at a time (`window_tokens`)"
-                ) from error
             finally:
                 self._driver.forget()
 
@@ -257,7 +248,7 @@ class LLMLinguaCompressor:
             encoded,
             tokens.protected,
             tokens.forced,
-            task.question,
+            clean_text(task.question),
             "longllmlingua" if self._method == "longllmlingua" else "llmlingua",
             self._options,
             task.count_tokens,
@@ -266,7 +257,8 @@ class LLMLinguaCompressor:
         seen: list[tuple[float, int]] = []  # targets, and the tokens that came of them
         best: tuple[int, Verdict] | None = None
         while True:
-            verdict = self._driver.judge(request, target)
+            with _errors():
+                verdict = self._driver.judge(request, target)
             steps = plan.steps(tokens, verdict, self._method)
             got = task.count(plan.text(task, [step for step in steps if step.is_kept]))
             logger.debug("asked llmlingua for %.0f of %d tokens, got %d for %d", target, count, got, task.budget)
@@ -540,6 +532,20 @@ def _place(encoded: Encoded, pieces: Sequence[_Piece], plan: _Plan) -> _Places:
 
 
 @contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Name the package's errors, many of them assertions without a word."""
+    try:
+        yield
+    except LeanRAGError:
+        raise
+    except Exception as error:
+        raise CompressionError(
+            f"llmlingua failed ({type(error).__name__}: {error}). Another method, model or device may do; so may fewer tokens at a"
+            " time (`window_tokens`)"
+        ) from error
+
+
+@contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     if count is None:
         yield
@@ -607,7 +613,7 @@ def _load(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, Any]:
                 use_safetensors=True,
                 dtype=torch.float32 if device == "cpu" else "auto",
             ).to(device)
-    except (*_PACKAGE_ERRORS, OSError) as error:
+    except Exception as error:
         raise ModelLoadError(f"{str(folder)!r} cannot be loaded on {device!r}: {error}", path=folder) from error
     if not tokenizer.is_fast:
         raise ConfigurationError(
@@ -662,7 +668,7 @@ def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
         with _no_progress(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(parent, **options)
             model = transformers.AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32, **plain, **options)
-    except (*_PACKAGE_ERRORS, OSError) as error:
+    except Exception as error:
         raise ModelLoadError(f"transformers cannot read {str(gguf)!r}: {error}", path=gguf) from error
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer = None  # else transformers 5 refuses to save weights that are plain numbers by now

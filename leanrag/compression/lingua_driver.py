@@ -145,9 +145,14 @@ class Verdict:
     values: NDArray[np.float64]
 
 
+def clean_text(text: str) -> str:
+    """Return `text` with a replacement character for each surrogate, which no tokenizer takes."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
 def encode(tokenizer: Any, texts: Sequence[str]) -> Encoded:
     """Return the tokens of `texts` and their places; control tokens that a text spells are plain text."""
-    clean = tuple(re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts)
+    clean = tuple(clean_text(text) for text in texts)
     tokens: list[str] = []
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
@@ -543,6 +548,7 @@ class _ClassifierDriver(_PromptCompressor):
     """LLMLingua-2."""
 
     def __init__(self, tokenizer: Any, model: Any, *, device: str, window: int, family: str) -> None:
+        self.torch = require("torch", extra="lingua", why=_WHY)
         self._begins_word = require("llmlingua.utils", extra="lingua", why=_WHY).is_begin_of_new_word
         start = "▁" if "roberta" in family else ""
         special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
@@ -575,16 +581,17 @@ class _ClassifierDriver(_PromptCompressor):
         self.oai_tokenizer.count_tokens = request.count_tokens
         self.max_seq_len = int(lengths.max()) + 2  # texts are padded to it
         self.model.begin(encoded, request.protected)
-        report = self.compress_prompt(
-            [str(text) for text in range(len(lengths))],
-            rate=min(0.99, max(0.01, target / len(encoded.ids))),
-            use_context_level_filter=options.document_filter,
-            use_token_level_filter=options.token_filter,
-            force_context_ids=list(request.forced),
-            return_word_label=True,
-            word_sep=_WORDS,
-            label_sep=_LABELS,
-        )
+        with self.torch.random.fork_rng(devices=[]):  # the package's DataLoader draws a number
+            report = self.compress_prompt(
+                [str(text) for text in range(len(lengths))],
+                rate=min(0.99, max(0.01, target / len(encoded.ids))),
+                use_context_level_filter=options.document_filter,
+                use_token_level_filter=options.token_filter,
+                force_context_ids=list(request.forced),
+                return_word_label=True,
+                word_sep=_WORDS,
+                label_sep=_LABELS,
+            )
         labels = [word.rpartition(_LABELS)[2] == "1" for word in report["fn_labeled_original_prompt"].split(_WORDS)]
         return self._verdict(encoded, request.protected, labels)
 
