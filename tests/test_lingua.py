@@ -248,6 +248,24 @@ def test_words_are_those_that_llmlingua2_keeps(compressors, method):
     assert "".join("".join(kept).split()) == "".join(report["compressed_prompt"].split())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_package_keeps_protected_tokens_of_documents_that_stay(compressors, method):
+    from leanrag.compression.lingua_driver import LinguaRequest, encode
+
+    compressor = compressors[method]
+    encoded = encode(compressor._tokenizer, DOCUMENTS)
+    protected = np.arange(len(encoded.ids)) % 7 == 3
+    request = LinguaRequest(encoded, protected, [2], QUESTION, method, compressor._options, words)
+    verdict = compressor._driver.judge(request, 30)
+    assert verdict.judged[encoded.place(2)].all()
+    if method.endswith("lingua"):
+        assert np.array_equal(verdict.kept & protected, verdict.judged & protected)
+        assert 0 < verdict.kept[~protected].sum() < 90
+    else:
+        words_of_protected = verdict.kept[protected]
+        assert words_of_protected[protected.nonzero()[0] >= encoded.bounds[2]].mean() > verdict.kept.mean()
+
+
 def test_documents_alone_stay_whole_but_the_last(causal_folder):
     compressor = LLMLinguaCompressor(causal_folder, token_filter=False, protection=PLAIN, extra_tokens=0)
     result = compressor.compress(DOCUMENTS, count_tokens=words, budget=70, question=QUESTION)
