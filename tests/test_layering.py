@@ -11,8 +11,8 @@ ROOT = Path(leanrag.__file__).parent
 LAYERS = [
     {"types", "errors"},
     {"protocols", "_optional", "text", "selection", "vectors"},
-    {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "prompting", "grounding", "models",
-     "metrics", "testing", "llama"},
+    {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "prompting", "grounding",
+     "models", "metrics", "testing", "llama"},
     {"ingest", "doctor", "copies"},
     {"pipeline"},
     {"cli", "__init__", "__main__"},
