@@ -647,12 +647,11 @@ def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
         folder: To be made.
 
     Raises:
-        MissingDependencyError: torch, transformers or gguf is not installed.
+        MissingDependencyError: The extra "lingua" is not installed.
         ModelLoadError: The file is not there, or holds what transformers cannot read.
         StorageError: The folder is there, or cannot be written.
     """
     gguf, folder = Path(gguf), Path(folder)
-    require("gguf", extra="lingua", why="to read GGUF files")
     torch = require("torch", extra="lingua", why=_WHY)
     transformers = require("transformers", extra="lingua", why=_WHY)
     if not gguf.is_file():
