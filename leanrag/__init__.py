@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from leanrag.chunking import DocumentChunker as DocumentChunker
+    from leanrag.compression.evidence import SentenceScorer as SentenceScorer
+    from leanrag.compression.evidence import SentenceVectors as SentenceVectors
+    from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor
+    from leanrag.compression.gate import CostGate as CostGate
+    from leanrag.compression.lingua import LLMLinguaCompressor as LLMLinguaCompressor
+    from leanrag.compression.lingua import dequantize as dequantize
+    from leanrag.compression.messages import compress_messages as compress_messages
+    from leanrag.compression.messages import compress_prompt as compress_prompt
+    from leanrag.compression.protection import Protection as Protection
+    from leanrag.compression.self_information import SelfInformationCompressor as SelfInformationCompressor
     from leanrag.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from leanrag.errors import BudgetError as BudgetError
     from leanrag.errors import CompressionError as CompressionError
@@ -35,6 +45,8 @@ if TYPE_CHECKING:
     from leanrag.llama.process import IsolatedModel as IsolatedModel
     from leanrag.llama.quantize import quantize as quantize
     from leanrag.models import pull as pull
+    from leanrag.packing import CompressingPacker as CompressingPacker
+    from leanrag.packing import EvidencePacker as EvidencePacker
     from leanrag.packing import GreedyPacker as GreedyPacker
     from leanrag.packing import TokenBudget as TokenBudget
     from leanrag.pipeline import AnswerStream as AnswerStream
@@ -50,6 +62,7 @@ if TYPE_CHECKING:
     from leanrag.types import CancelToken as CancelToken
     from leanrag.types import Chunk as Chunk
     from leanrag.types import Citation as Citation
+    from leanrag.types import Compression as Compression
     from leanrag.types import Document as Document
     from leanrag.types import Explanation as Explanation
     from leanrag.types import Generation as Generation
@@ -57,6 +70,7 @@ if TYPE_CHECKING:
     from leanrag.types import Message as Message
     from leanrag.types import Packing as Packing
     from leanrag.types import Scores as Scores
+    from leanrag.types import Segment as Segment
     from leanrag.types import Usage as Usage
 
 __version__ = "0.1.0"
@@ -65,6 +79,13 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless t
 
 _HOMES = {
     "chunking": ["DocumentChunker"],
+    "compression.evidence": ["SentenceScorer", "SentenceVectors"],
+    "compression.extractive": ["ExtractiveCompressor"],
+    "compression.gate": ["CostGate"],
+    "compression.lingua": ["LLMLinguaCompressor", "dequantize"],
+    "compression.messages": ["compress_messages", "compress_prompt"],
+    "compression.protection": ["Protection"],
+    "compression.self_information": ["SelfInformationCompressor"],
     "embedding": ["SentenceTransformerEmbedder"],
     "errors": [
         "BudgetError",
@@ -90,7 +111,7 @@ _HOMES = {
     "llama.process": ["IsolatedModel"],
     "llama.quantize": ["quantize"],
     "models": ["pull"],
-    "packing": ["GreedyPacker", "TokenBudget"],
+    "packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
     "pipeline": ["AnswerStream", "Rag", "open"],
     "prompting": ["PromptTemplate"],
     "retrieval": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
@@ -101,6 +122,7 @@ _HOMES = {
         "CancelToken",
         "Chunk",
         "Citation",
+        "Compression",
         "Document",
         "Explanation",
         "Generation",
@@ -108,6 +130,7 @@ _HOMES = {
         "Message",
         "Packing",
         "Scores",
+        "Segment",
         "Usage",
     ],
 }

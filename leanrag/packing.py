@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -10,9 +11,9 @@ from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
 from leanrag.selection import Candidate, select
 from leanrag.text import join_spans, split_sentences, words
-from leanrag.types import DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
+from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
-__all__ = ["EvidencePacker", "GreedyPacker", "Ordering", "TokenBudget", "is_near_duplicate"]
+__all__ = ["CompressingPacker", "EvidencePacker", "GreedyPacker", "Ordering", "TokenBudget", "is_near_duplicate"]
 
 Ordering = Literal["relevance", "reverse", "ends", "document"]
 """How sources follow each other: best first, best last, best at both ends, or by document (so that prompts over the same documents
@@ -149,6 +150,83 @@ class EvidencePacker:
         if not compression.text:
             raise _nothing_fits(cheapest, budget)
         return PackedItem(1, hits[best.hit], compression.text, compression.segments, compression.tokens_after, "pruned")
+
+
+class CompressingPacker:
+    """Packs what a compressor makes of the hits.
+
+    Args:
+        compressor: Any `Compressor`.
+        duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
+    """
+
+    def __init__(self, compressor: Compressor, *, duplicate_overlap: float = 0.8) -> None:
+        _check_overlap(duplicate_overlap)
+        self._compressor, self._duplicate_overlap = compressor, duplicate_overlap
+
+    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
+        """Return a packing of at most `budget` tokens.
+
+        Args:
+            hits: Best first.
+            budget: Tokens for all sources together.
+            count_source: Tokens of one source as the prompt shows it.
+            question: What the reader will be asked.
+
+        Raises:
+            BudgetError: What must stay does not fit.
+            CompressionError: The compressor failed.
+        """
+        kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
+        dropped = [DroppedItem(h, "duplicate", count_source(1, h.chunk.title, h.chunk.text)) for h in repeated]
+        if not kept:
+            return Packing((), tuple(dropped), budget, 0)
+        empty = count_source(1, "", "")
+        openings = [count_source(1, hit.chunk.title, "") for hit in kept]
+        room = max(budget // 2, budget - sum(openings))
+        while True:
+            compression = self._compressor.compress(
+                kept,
+                count_tokens=lambda text: max(0, count_source(1, "", text) - empty),
+                budget=max(0, room),
+                question=question,
+            )
+            items = _items_of(compression, count_source)
+            tokens = sum(item.tokens for item in items)
+            if tokens <= budget:
+                break
+            room = min(room, compression.tokens_after) - (tokens - budget)
+        shown = {id(item.hit) for item in items}
+        dropped += [
+            DroppedItem(hit, "budget", count_source(1, hit.chunk.title, hit.chunk.text))
+            for hit in kept
+            if id(hit) not in shown
+        ]
+        return Packing(tuple(items), tuple(dropped), budget, tokens, compression)
+
+
+def _items_of(compression: Compression, count_source: SourceCounter) -> list[PackedItem]:
+    """The sources of a compression that anything is left of."""
+    items: list[PackedItem] = []
+    for source, group in itertools.groupby(compression.segments, key=lambda segment: segment.source):
+        segments = list(group)
+        hit = compression.sources[source]
+        start, end = segments[0].start, segments[-1].end
+        text = compression.text[start:end]
+        if not text:
+            continue
+        number = len(items) + 1
+        items.append(
+            PackedItem(
+                number=number,
+                hit=hit,
+                text=text,
+                segments=tuple(replace(s, start=s.start - start, end=s.end - start) for s in segments),
+                tokens=count_source(number, hit.chunk.title, text),
+                action="kept" if text == hit.chunk.text else "pruned",
+            )
+        )
+    return items
 
 
 class _Sources:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+from leanrag.cache import QueryCache
 from leanrag.chunking import DocumentChunker
+from leanrag.compression.evidence import SentenceScorer, SentenceVectors
+from leanrag.compression.gate import CostGate
 from leanrag.copies import find_embedder
 from leanrag.embedding import SentenceTransformerEmbedder
 from leanrag.errors import ConfigurationError, DocumentError
@@ -23,9 +26,18 @@ from leanrag.ingest import Ingestion, Source
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
 from leanrag.models import resolve
-from leanrag.packing import GreedyPacker, TokenBudget
+from leanrag.packing import CompressingPacker, EvidencePacker, TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import Chunker, Embedder, GenerationStream, LanguageModel, Packer
+from leanrag.protocols import (
+    Chunker,
+    ChunkFeature,
+    Compressor,
+    ComputesAhead,
+    Embedder,
+    GenerationStream,
+    LanguageModel,
+    Packer,
+)
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import DocumentRecord, Store, StoreStats
 from leanrag.types import (
@@ -59,6 +71,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     isolation: Literal["none", "process"] = "none",
     chunker: Chunker | None = None,
     packer: Packer | None = None,
+    compressor: Compressor | None = None,
     template: PromptTemplate | None = None,
     k: int = 10,
     context_tokens: int | None = 300,
@@ -76,7 +89,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             llama.cpp; a folder needs the extra `torch`.
         isolation: "process" runs a model that is loaded here in a process of its own, so that no file can end this one.
         chunker: How documents are split; by default by their kind, into at most 160 tokens of the embedder.
-        packer: What the prompt holds; `GreedyPacker` by default.
+        packer: What the prompt holds; by default `EvidencePacker`: the sentences and clauses that are worth most for the question.
+        compressor: What thins the hits instead, where the time that it takes is less than the reading that it saves. What
+            it can compute ahead is computed when documents are added.
         template: How sources and question become a prompt; by default by what the model reads.
         k: Chunks retrieved for a question.
         context_tokens: Most tokens of sources in a prompt, counted by the answering model; None for all that its window
@@ -101,12 +116,15 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         raise ConfigurationError(
             f"`isolation` must be 'none', or 'process' for a model that is named, not one that is loaded; got {isolation!r}"
         )
+    if packer is not None and compressor is not None:
+        raise ConfigurationError("give either `packer` or `compressor`; `CompressingPacker(compressor)` is a packer")
     return Rag(
         Store(path, create=create),
         _Lazy(functools.partial(_load_model, model, isolation)),
         _Lazy(functools.partial(_load_embedder, embedder)),
         chunker=chunker,
-        packer=packer or GreedyPacker(),
+        packer=packer,
+        compressor=compressor,
         template=template,
         k=k,
         context_tokens=context_tokens,
@@ -127,7 +145,8 @@ class Rag:
         embedder: _Lazy[Embedder],
         *,
         chunker: Chunker | None,
-        packer: Packer,
+        packer: Packer | None,
+        compressor: Compressor | None,
         template: PromptTemplate | None,
         k: int,
         context_tokens: int | None,
@@ -135,7 +154,9 @@ class Rag:
     ) -> None:
         self._store = store
         self._lazy_model, self._lazy_embedder = model, embedder
-        self._given_chunker, self._packer, self._given_template = chunker, packer, template
+        self._given_chunker, self._given_packer, self._given_template = chunker, packer, template
+        self._compressor = compressor
+        self._gate = CostGate()
         self._k, self._context_tokens, self._max_tokens = k, context_tokens, max_tokens
         self._index: FaissIndex | None = None
         self._index_generation = -1
@@ -181,7 +202,11 @@ class Rag:
         embedder = self._embedder
         chunker = self._given_chunker or DocumentChunker(embedder.count_tokens)
         self._store.bind(embedder.id, embedder.dim, chunker.id)
-        return Ingestion(self._store, chunker, embedder, metadata=metadata, progress=progress).run(sources)
+        features: list[ChunkFeature] = [] if self._given_packer else [SentenceVectors(embedder)]
+        if isinstance(self._compressor, ComputesAhead):
+            features.append(self._compressor.feature)
+        ingestion = Ingestion(self._store, chunker, embedder, features=features, metadata=metadata, progress=progress)
+        return ingestion.run(sources)
 
     def add_text(
         self,
@@ -369,6 +394,32 @@ class Rag:
     def _template(self) -> PromptTemplate:
         return self._given_template or (CHAT_TEMPLATE if self._model.is_chat else COMPLETION_TEMPLATE)
 
+    @functools.cached_property
+    def _evidence_packer(self) -> EvidencePacker:
+        vectors = SentenceVectors(self._embedder)
+        return EvidencePacker(SentenceScorer(vectors, functools.partial(self._store.get_feature, vectors.name)))
+
+    @functools.cached_property
+    def _compressing_packer(self) -> CompressingPacker:
+        compressor = self._compressor
+        assert compressor is not None
+        if isinstance(compressor, ComputesAhead):
+            compressor = compressor.with_stored(functools.partial(self._store.get_feature, compressor.feature.name))
+        return CompressingPacker(compressor)
+
+    def _choose_packer(self, hits: Sequence[Hit], budget: TokenBudget, details: dict[str, Scalar]) -> Packer:
+        """The packer that was given; or the compressor's, where compressing pays; or sentences and clauses."""
+        if self._given_packer is not None or self._compressor is None:
+            return self._given_packer or self._evidence_packer
+        model = self._model
+        tokens = sum(model.count_tokens(hit.chunk.text) for hit in hits)
+        decision = self._gate.decide(
+            model.name, self._compressor.name, tokens_before=tokens, tokens_after=min(tokens, budget.sources)
+        )
+        details |= {"gate": decision.reason, "compress": decision.compress, "saved_tokens": decision.saved_tokens}
+        details |= {"saved_seconds": decision.saved_seconds, "cost_seconds": decision.cost_seconds}
+        return self._compressing_packer if decision.compress else self._evidence_packer
+
     def _fresh_index(self) -> FaissIndex:
         """The vector index, brought up to what the store holds now, whichever process wrote it."""
         with self._index_lock:
@@ -403,9 +454,13 @@ class Rag:
         if not hits and not self._store.stats().documents:
             raise ConfigurationError(f"{str(self._store.folder)!r} holds no documents; add some first, with `add`")
         with clock("pack") as details:
-            packing, prompt, tokens = _fit(question, hits, budget, self._packer, template, model)
-            details["kept"], details["dropped"] = len(packing.items), len(packing.dropped)
-        return _Prepared(question, hits, packing, prompt, tokens, max_tokens, clock)
+            packer = self._choose_packer(hits, budget, details)
+            packing, prompt, tokens = _fit(question, hits, budget, packer, template, model)
+            if packing.compression is not None:
+                self._gate.observe(packing.compression)
+            details |= {"kept": len(packing.items), "dropped": len(packing.dropped)}
+            details |= {"fixed_tokens": fixed, "source_tokens": packing.tokens, "answer_tokens": max_tokens}
+        return _Prepared(question, hits, packing, prompt, tokens, max_tokens, clock, self._gate)
 
 
 def _fit(
@@ -426,7 +481,7 @@ def _fit(
 
     room = budget.sources
     while True:
-        packing = packer.pack(hits, room, count_source)
+        packing = packer.pack(hits, room, count_source, question=question)
         if not packing.items:
             return packing, None, 0
         prompt = template.build(question, packing.items)
@@ -462,6 +517,7 @@ class AnswerStream:
         if self._generation is not None:
             with clock("generate") as details:
                 generation = self._generation.result
+                prepared.gate.observe(generation)
                 details["prompt_tokens"] = generation.usage.prompt_tokens
                 details["completion_tokens"] = generation.usage.completion_tokens
         text = NO_ANSWER if generation is None else generation.text
@@ -495,6 +551,7 @@ class _Prepared:
     prompt_tokens: int
     max_tokens: int
     clock: _Clock
+    gate: CostGate
 
 
 class _Clock:
@@ -548,9 +605,9 @@ def _load_model(
 
 def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:
     if not isinstance(embedder, (str, os.PathLike)):
-        return embedder, False
+        return QueryCache(embedder), False
     path = find_embedder(os.fspath(embedder))
-    return (LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path)), True
+    return QueryCache(LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path)), True
 
 
 def _check_question(question: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from leanrag.types import CancelToken, Chunk, Compression, Document, Evidence, Generation, Hit, Packing, Prompt, Scalar
 
@@ -20,6 +20,7 @@ __all__ = [
     "Chunker",
     "CompressionSource",
     "Compressor",
+    "ComputesAhead",
     "Embedder",
     "EvidenceScorer",
     "GenerationStream",
@@ -61,6 +62,22 @@ class ChunkFeature(Protocol):
 
     def compute(self, chunks: Sequence[Chunk]) -> list[bytes]:
         """Return the bytes to store for each chunk."""
+
+
+@runtime_checkable
+class ComputesAhead(Protocol):
+    """A compressor part of whose work does not depend on the question, and can be stored with the chunks."""
+
+    @property
+    def name(self) -> str:
+        """As in `Compressor`."""
+
+    @property
+    def feature(self) -> ChunkFeature:
+        """What to compute of chunks when they are added."""
+
+    def with_stored(self, stored: Callable[[Chunk], bytes | None]) -> Compressor:
+        """Return the same compressor, which takes from `stored` what was computed."""
 
 
 class Embedder(Protocol):

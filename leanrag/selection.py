@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "Selection", "select"]
 
-_EXACT = 8  # candidates up to which all subsets are looked at
-_SWAPS = 2  # passes over what was chosen
+_EXACT = 6  # candidates up to which all subsets are looked at
+_EXCHANGES = 6  # made at most, and tried of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def select(
     """Return the candidates that are worth most together within `budget`.
 
     Together, a candidate is worth its value times the share of it that no better chosen one repeats. Greedy by gain for
-    `cost ** power`, then exchanges of one chosen for others as long as they gain; of eight candidates or fewer, the best of all
+    `cost ** power`, then exchanges of one chosen for others as long as they gain; of six candidates or fewer, the best of all
     subsets. Greedy by gain per token, or the best alone, is at least (1 - 1/e) / 2 of the best for such values without openings
     and needs (Leskovec et al., KDD 2007).
 
@@ -85,147 +85,174 @@ def select(
         (1, 2)
     """
     problem = _Problem(candidates, openings, repeats)
-    chosen: set[int] = set()
-    for i, candidate in enumerate(candidates):
+    required = problem.state()
+    for place, candidate in enumerate(candidates):
         if candidate.required:
-            chosen |= problem.closure(i)
-    cost = problem.cost(chosen)
-    if cost > budget:
+            required.add(problem.closure(place))
+    if required.cost > budget:
         raise BudgetError(
-            f"what must be kept takes {cost:,} tokens, and the budget is {budget:,}", needed=cost, available=budget
+            f"what must be kept takes {required.cost:,} tokens, and the budget is {budget:,}",
+            needed=required.cost,
+            available=budget,
         )
-    required = frozenset(chosen)
     if len(candidates) <= _EXACT and not least:
-        chosen = problem.best_subset(budget, required)
+        best = problem.best_subset(required, budget)
     else:
-        chosen = problem.greedy(chosen, budget, power, least)
-        problem.exchange(chosen, budget, required)
-    return Selection(tuple(sorted(chosen)), problem.cost(chosen), problem.value(chosen))
+        best = problem.greedy(required, budget, power, least)
+        if not least:
+            best = problem.exchange(best, required, budget)
+    return Selection(tuple(np.flatnonzero(best.chosen).tolist()), best.cost, problem.value(best.chosen))
+
+
+class _State:
+    """What is chosen so far."""
+
+    def __init__(self, problem: _Problem) -> None:
+        self._problem = problem
+        self.chosen = np.zeros(problem.n, bool)
+        self.opened = np.zeros(len(problem.openings), bool)
+        self.cost = 0
+        self.repeated = np.zeros(problem.n)  # share of each that a better chosen one repeats
+
+    def copy(self) -> _State:
+        other = _State(self._problem)
+        other.chosen, other.opened = self.chosen.copy(), self.opened.copy()
+        other.cost, other.repeated = self.cost, self.repeated.copy()
+        return other
+
+    def extra(self) -> NDArray[np.float64]:
+        """What adding each would cost, with its group's opening and all that it needs; infinity for the chosen."""
+        problem = self._problem
+        opening = np.where(self.opened, 0, problem.openings)[problem.groups]
+        extra = np.where(self.chosen, np.inf, problem.costs + opening)
+        for place in problem.dependent:
+            if not self.chosen[place]:
+                extra[place] = self.extra_of(problem.closure(place))
+        return extra
+
+    def extra_of(self, places: Sequence[int]) -> int:
+        problem = self._problem
+        new = [place for place in places if not self.chosen[place]]
+        groups = {int(problem.groups[place]) for place in new}
+        return int(problem.costs[new].sum()) + sum(int(problem.openings[g]) for g in groups if not self.opened[g])
+
+    def gains(self) -> NDArray[np.float64]:
+        """What adding each alone would be worth."""
+        problem = self._problem
+        gains = problem.values * (1.0 - self.repeated)
+        chosen = np.flatnonzero(self.chosen)
+        if problem.repeats is not None and len(chosen):
+            more = np.maximum(problem.repeats[chosen] - self.repeated[chosen, None], 0.0)
+            gains -= problem.values[chosen] @ more
+        return gains
+
+    def add(self, places: Sequence[int]) -> None:
+        self.cost += self.extra_of(places)
+        new = list(places)
+        self.chosen[new] = True
+        self.opened[self._problem.groups[new]] = True
+        if self._problem.repeats is not None:
+            self.repeated = np.maximum(self.repeated, self._problem.repeats[:, new].max(axis=1))
 
 
 class _Problem:
     def __init__(
         self, candidates: Sequence[Candidate], openings: Sequence[int], repeats: NDArray[np.float32] | None
     ) -> None:
-        self._candidates = candidates
-        self._openings = openings or [0] * (max((c.group for c in candidates), default=0) + 1)
-        n = len(candidates)
-        self._values = np.array([candidate.value for candidate in candidates], np.float64)
-        # Row i: what of i is repeated by those that come before it in the order of values.
-        self._repeats = np.zeros((n, n)) if repeats is None else np.array(repeats, np.float64)
-        order = np.argsort(-self._values, kind="stable")
-        rank = np.empty(n, np.int64)
-        rank[order] = np.arange(n)
-        self._repeats[rank[:, None] <= rank[None, :]] = 0.0
-        self._order = order.tolist()
-        self._closures: dict[int, frozenset[int]] = {}
+        self.n = len(candidates)
+        self.values = np.array([candidate.value for candidate in candidates], np.float64)
+        self.costs = np.array([candidate.cost for candidate in candidates], np.int64)
+        self.groups = np.array([candidate.group for candidate in candidates], np.int64)
+        self.openings = np.array(openings or [0] * (int(self.groups.max(initial=0)) + 1), np.int64)
+        self.needs = [candidate.needs for candidate in candidates]
+        self.dependent = [place for place, needs in enumerate(self.needs) if needs is not None]
+        self.repeats: NDArray[np.float64] | None = None
+        if repeats is not None and repeats.any():
+            rank = np.empty(self.n, np.int64)
+            rank[np.argsort(-self.values, kind="stable")] = np.arange(self.n)
+            # [i, j]: which share of i the better j repeats
+            self.repeats = np.where(rank[:, None] > rank[None, :], repeats, 0.0).astype(np.float64)
 
-    def closure(self, place: int) -> frozenset[int]:
+    def state(self) -> _State:
+        """Nothing chosen."""
+        return _State(self)
+
+    def closure(self, place: int) -> list[int]:
         """A candidate and all that it needs."""
-        known = self._closures.get(place)
-        if known is None:
-            found = {place}
-            needs = self._candidates[place].needs
-            while needs is not None and needs not in found:
-                found.add(needs)
-                needs = self._candidates[needs].needs
-            known = self._closures[place] = frozenset(found)
-        return known
+        found = [place]
+        while (needs := self.needs[found[-1]]) is not None and needs not in found:
+            found.append(needs)
+        return found
 
-    def cost(self, chosen: set[int] | frozenset[int]) -> int:
-        """Tokens of the candidates and of the groups that they open."""
-        groups = {self._candidates[i].group for i in chosen}
-        return sum(self._candidates[i].cost for i in chosen) + sum(self._openings[group] for group in groups)
+    def value(self, chosen: NDArray[np.bool_]) -> float:
+        """What the chosen are worth together."""
+        if self.repeats is None or not chosen.any():
+            return float(self.values[chosen].sum())
+        repeated = self.repeats[np.ix_(chosen, chosen)].max(axis=1)
+        return float(self.values[chosen] @ (1.0 - repeated))
 
-    def value(self, chosen: set[int] | frozenset[int]) -> float:
-        """What the candidates are worth together."""
-        if not chosen:
-            return 0.0
-        rows = np.fromiter(chosen, np.int64, len(chosen))
-        repeated = self._repeats[np.ix_(rows, rows)].max(axis=1)
-        return float(self._values[rows] @ (1.0 - repeated))
-
-    def greedy(self, chosen: set[int], budget: int, power: float, least: float) -> set[int]:
+    def greedy(self, start: _State, budget: int, power: float, least: float) -> _State:
         """Add what gains most for its tokens, one after another; or the best alone, if that is worth more."""
-        start = frozenset(chosen)
-        value, cost = self.value(chosen), self.cost(chosen)
+        state = start.copy()
         first = 0.0
-        left = [i for i in self._order if i not in chosen]
-        while left:
-            best, best_rate, best_gain = None, 0.0, 0.0
-            fitting = []
-            for i in left:
-                more = self.closure(i) - chosen
-                if not more:
-                    continue
-                extra = self.cost(chosen | more) - cost
-                if cost + extra > budget:
-                    continue
-                fitting.append(i)
-                gain = self._gain(i, chosen, more, value)
-                rate = gain / max(extra, 1) ** power
-                if rate > best_rate:
-                    best, best_rate, best_gain = i, rate, gain
-            if best is None or best_gain < least * first:
+        while True:
+            extra = state.extra()
+            gains = state.gains()
+            rates = np.where(state.cost + extra <= budget, gains / np.maximum(extra, 1.0) ** power, -1.0)
+            if not self.n or rates.max() <= 0:
                 break
-            first = first or best_gain
-            chosen |= self.closure(best)
-            value, cost = self.value(chosen), self.cost(chosen)
-            left = [i for i in fitting if i not in chosen]
-        alone = [(self.value(start | self.closure(i)), i) for i in range(len(self._candidates))]
-        for worth, i in sorted(alone, reverse=True)[:8]:
-            if worth > value and self.cost(start | self.closure(i)) <= budget:
-                return set(start | self.closure(i))
-        return chosen
+            best = int(rates.argmax())
+            if gains[best] < least * first:
+                break
+            first = first or float(gains[best])
+            state.add(self.closure(best))
+        alone = np.where(start.cost + start.extra() <= budget, start.gains(), -1.0)
+        if self.n and alone.max() > self.value(state.chosen) - self.value(start.chosen):
+            state = start.copy()
+            state.add(self.closure(int(alone.argmax())))
+        return state
 
-    def _gain(self, place: int, chosen: set[int], more: frozenset[int], value: float) -> float:
-        if len(more) == 1 and not self._repeats.any():
-            return float(self._values[place])
-        return self.value(chosen | more) - value
-
-    def exchange(self, chosen: set[int], budget: int, required: frozenset[int]) -> None:
-        """Put others in the place of single chosen ones as long as that gains."""
-        for _ in range(_SWAPS):
-            improved = False
-            for out in sorted(chosen - required, key=lambda i: self._values[i]):
-                if any(out in self.closure(i) and i != out for i in chosen):
+    def exchange(self, state: _State, required: _State, budget: int) -> _State:
+        """Put others in the place of one chosen, as long as that gains."""
+        for _ in range(_EXCHANGES):
+            worth = self.value(state.chosen)
+            out = np.flatnonzero(state.chosen & ~required.chosen)
+            best = None
+            for place in out[np.argsort(self.values[out])][:_EXCHANGES].tolist():
+                if any(place in self.closure(i)[1:] for i in self.dependent if state.chosen[i]):
                     continue  # another needs it
-                rest = chosen - {out}
-                value = self.value(chosen)
-                filled = self._fill(rest, budget, {out})
-                if self.value(filled) > value + 1e-12:
-                    chosen.clear()
-                    chosen |= filled
-                    improved = True
-                    break
-            if not improved:
-                return
+                other = self.state()
+                other.add([i for i in np.flatnonzero(state.chosen).tolist() if i != place])
+                self._fill(other, budget, without=place)
+                if self.value(other.chosen) > worth + 1e-12:
+                    best, worth = other, self.value(other.chosen)
+            if best is None:
+                break
+            state = best
+        return state
 
-    def _fill(self, chosen: set[int], budget: int, without: set[int]) -> set[int]:
+    def _fill(self, state: _State, budget: int, *, without: int) -> None:
         """Add the most valuable that still fit."""
-        filled = set(chosen)
-        cost = self.cost(filled)
-        for i in self._order:
-            more = self.closure(i) - filled
-            if more and not more & without:
-                total = self.cost(filled | more)
-                if total <= budget:
-                    filled |= more
-                    cost = total
-        assert cost <= budget
-        return filled
+        while True:
+            extra, gains = state.extra(), state.gains()
+            gains[state.cost + extra > budget] = -1.0
+            gains[[without, *(i for i in self.dependent if without in self.closure(i))]] = -1.0
+            best = int(gains.argmax())
+            if gains[best] <= 0:
+                return
+            state.add(self.closure(best))
 
-    def best_subset(self, budget: int, required: frozenset[int]) -> set[int]:
+    def best_subset(self, required: _State, budget: int) -> _State:
         """The best of all subsets; of equals, the cheapest."""
-        n = len(self._candidates)
-        best: tuple[float, int, set[int]] = (-1.0, 0, set())
-        for mask in range(1 << n):
-            chosen = {i for i in range(n) if mask >> i & 1}
-            if not required <= chosen or any(not self.closure(i) <= chosen for i in chosen):
+        best, best_key = required, (self.value(required.chosen), -required.cost)
+        free = [place for place in range(self.n) if not required.chosen[place]]
+        for mask in range(1, 1 << len(free)):
+            places = [place for bit, place in enumerate(free) if mask >> bit & 1]
+            state = required.copy()
+            state.add(places)
+            if state.cost > budget or any(not state.chosen[self.closure(place)].all() for place in places):
                 continue
-            cost = self.cost(chosen)
-            if cost <= budget:
-                value = self.value(chosen)
-                if (round(value, 12), -cost) > (round(best[0], 12), -best[1]) or best[0] < 0:
-                    best = (value, cost, chosen)
-        return best[2]
+            key = (round(self.value(state.chosen), 12), -state.cost)
+            if key > best_key:
+                best, best_key = state, key
+        return best

@@ -574,20 +574,17 @@ class Store:
         data = b"".join(self._found(rows, number)[0] for number in map(int, ids))
         return np.frombuffer(data, _VECTOR).astype(np.float32).reshape(len(ids), bound[1] if bound else 0)
 
-    def get_features(self, name: str, chunks: Sequence[Chunk]) -> list[bytes | None]:
-        """Return what was stored under `name` for each chunk, None where there is nothing (or a database is older)."""
+    def get_feature(self, name: str, chunk: Chunk) -> bytes | None:
+        """Return what was stored under `name` for a chunk, None where there is nothing (or the database is an older one)."""
         with self._reading() as connection:
             if _pragma(connection, "user_version") < 2:  # opened for reading only: not brought up to date
-                return [None] * len(chunks)
-            rows = [
-                connection.execute(
-                    "SELECT data FROM features JOIN chunks ON chunk = chunks.id JOIN documents ON document = key"
-                    " WHERE documents.id = ? AND start = ? AND stop = ? AND name = ?",
-                    (_to_sql(chunk.document_id), chunk.start, chunk.end, name),
-                ).fetchone()
-                for chunk in chunks
-            ]
-        return [row[0] if row else None for row in rows]
+                return None
+            row = connection.execute(
+                "SELECT data FROM documents JOIN chunks ON document = key JOIN features ON chunk = chunks.id"
+                " WHERE documents.id = ? AND start = ? AND stop = ? AND name = ?",
+                (_to_sql(chunk.document_id), chunk.start, chunk.end, name),
+            ).fetchone()
+        return row[0] if row else None
 
     def _found(self, rows: Mapping[int, tuple[Any, ...]], number: int) -> tuple[Any, ...]:
         if number not in rows:

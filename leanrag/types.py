@@ -355,12 +355,14 @@ class Packing:
         dropped: Hits left out, best first.
         budget: Tokens that were available for the sources.
         tokens: Tokens that the sources take; at most `budget`.
+        compression: What a compressor made of the hits, None when none was asked.
     """
 
     items: tuple[PackedItem, ...]
     dropped: tuple[DroppedItem, ...]
     budget: int
     tokens: int
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)

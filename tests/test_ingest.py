@@ -71,7 +71,7 @@ def test_only_what_changed_is_done_again(rag, docs, embedder):
     (docs / "a.txt").write_text("Apricots grow on trees.", encoding="utf-8")
     report = rag.add(docs)
     assert (names(report.updated), names(report.unchanged)) == (["a.txt"], ["b.md", "c.py", "d.html"])
-    assert embedder.texts == ["a.txt\nApricots grow on trees."]
+    assert embedder.texts == ["a.txt\nApricots grow on trees.", "Apricots grow on trees."]  # the chunk, its one sentence
     assert "Apples" not in rag.search("apples grow", 1)[0].chunk.text
 
 
@@ -220,7 +220,7 @@ def test_an_interrupted_add_keeps_what_it_did(tmp_path, docs):
 
         def embed_documents(self, texts):
             Interrupting.calls += 1
-            if Interrupting.calls == 2:
+            if Interrupting.calls == 3:  # chunks, then sentences, of the first batch came before
                 raise KeyboardInterrupt
             return super().embed_documents(texts)
 

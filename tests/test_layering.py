@@ -11,7 +11,7 @@ ROOT = Path(leanrag.__file__).parent
 LAYERS = [
     {"types", "errors"},
     {"protocols", "_optional", "text", "selection", "vectors"},
-    {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "prompting", "grounding",
+    {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "cache", "prompting", "grounding",
      "models", "metrics", "testing", "llama"},
     {"ingest", "doctor", "copies"},
     {"pipeline"},

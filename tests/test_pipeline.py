@@ -211,7 +211,7 @@ def test_a_question_longer_than_the_window(rag):
 
 
 def test_a_budget_too_small_for_one_source(rag):
-    with pytest.raises(BudgetError, match="first sentence of the best one") as caught:
+    with pytest.raises(BudgetError, match="the least that can be shown") as caught:
         rag.ask("Who signs off the releases?", context_tokens=5)
     assert caught.value.needed > caught.value.available == 5
 

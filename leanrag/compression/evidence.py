@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import re
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from leanrag.compression.units import Unit, split_units
+from leanrag.compression.units import Unit, split_clauses, split_units
 from leanrag.text import content_words
 from leanrag.types import Chunk, Evidence, Hit
 
@@ -20,30 +22,44 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import Vectors
 
-__all__ = ["FEATURES", "SentenceScorer", "SentenceVectors", "StoredFeatures", "features_of"]
+__all__ = ["FEATURES", "SentenceScorer", "SentenceVectors", "StoredFeature", "features_of"]
 
-FEATURES = ("similarity", "source_similarity", "source_prior", "overlap", "overlap_with_title", "answer_type", "first")
+FEATURES = (
+    "prior",
+    "source_similarity",
+    "best_similarity",
+    "best_overlap",
+    "similarity",
+    "overlap",
+    "overlap_with_title",
+    "own_overlap",
+    "answer_type",
+    "first",
+    "new_words",
+)
 """What is known of a unit, in the order of the columns of `features_of`.
 
-- similarity: cosine of question and unit;
-- source_similarity: cosine of question and the whole chunk;
-- source_prior: natural log of the hit's share of all hits' scores;
-- overlap, overlap_with_title: share of the question's content words, weighted by how rare they are among the units, that the unit
-  (with its source's title) holds;
+- prior: natural log of the hit's share of all hits' scores;
+- source_similarity, similarity: cosine of the question with the chunk, and with the unit's sentence;
+- overlap, overlap_with_title, own_overlap: share of the question's content words, weighted by how rare they are among the
+  sentences, that the unit's sentence holds, that it holds together with its source's title, and that the unit itself holds;
+- best_similarity, best_overlap: the most of `similarity` and `overlap_with_title` in the chunk;
 - answer_type: 1 when the question asks for a date, number, person or place and the unit holds something that looks like one;
-- first: 1 for the first unit of a chunk.
+- first: 1 in the first sentence of a chunk;
+- new_words: natural log of 1 + content words of the unit that are not the question's.
 """
 
 # Conditional logit (McFadden 1974) of "holds an answer" over the units of ten hits, on SQuAD 2.0 and Natural Questions alike;
-# `python -m benchmarks.evidence` fits and measures them. Without vectors the first two are not known.
-_WEIGHTS = np.array([7.0, 0.5, 1.4, 2.0, 3.5, 1.6, 0.25])
-_LEXICAL_WEIGHTS = np.array([0.0, 0.0, 1.4, 4.0, 3.5, 1.6, 0.25])
+# `python -m benchmarks.evidence` fits and measures them. The second are for words alone.
+_WEIGHTS = np.array([0.75, 4.0, 6.2, 2.8, 2.9, -2.7, 5.3, 2.0, 2.5, 0.5, 0.55])
+_LEXICAL_WEIGHTS = np.array([1.45, 0.0, 0.0, 0.55, 0.0, -0.5, 4.25, 2.05, 2.55, 0.55, 0.5])
 
 _MAGIC, _VERSION = b"lrsv", 1
+_ALIKE = 0.85  # cosine of sentences that may repeat each other
 _HEADER = struct.Struct("<4sHHI")  # magic, version, columns, units
 
-StoredFeatures: TypeAlias = Callable[[Sequence[Chunk]], Sequence[bytes | None]]
-"""What was computed for chunks when they were added, None where there is nothing."""
+StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
+"""What was computed for a chunk when it was added, None where there is nothing."""
 
 
 class _Embedder(Protocol):
@@ -122,99 +138,156 @@ class SentenceScorer:
     alone count; without a question, how much a unit is like the rest.
 
     Args:
-        vectors: What embeds units and questions; None for none.
+        vectors: What embeds sentences and questions; None for none.
         stored: Where vectors computed ahead come from; what is missing there is embedded now.
+        clauses: Whether sentences may be kept in part, by their clauses.
     """
 
-    def __init__(self, vectors: SentenceVectors | None = None, stored: StoredFeatures | None = None) -> None:
-        self._vectors, self._stored = vectors, stored
+    def __init__(
+        self, vectors: SentenceVectors | None = None, stored: StoredFeature | None = None, *, clauses: bool = True
+    ) -> None:
+        self._vectors, self._stored, self._clauses = vectors, stored, clauses
 
     def score(self, question: str, hits: Sequence[Hit]) -> tuple[list[Evidence], NDArray[np.float32] | None]:
         """Return the units of all hits, in order, and which share of each the others repeat; see `EvidenceScorer`."""
-        units = [split_units(hit.chunk.text) for hit in hits]
-        if not any(units):
+        text = _Text.of(hits, clauses=self._clauses)
+        if not text.clauses:
             return [], None
-        vectors = self._unit_vectors(hits, units) if self._vectors is not None else None
+        vectors = None if self._vectors is None else self._sentence_vectors(hits, text)
         if not question.strip():
-            scores = _centrality(hits, units, vectors)
+            scores = _centrality(text, vectors)
         elif self._vectors is None or vectors is None:
-            scores = features_of(question, hits, units, None, None) @ _LEXICAL_WEIGHTS
+            scores = features_of(question, text, None, None) @ _LEXICAL_WEIGHTS
         else:
-            scores = features_of(question, hits, units, vectors, self._vectors.embed_query(question)) @ _WEIGHTS
+            scores = features_of(question, text, vectors, self._vectors.embed_query(question)) @ _WEIGHTS
         values = np.exp(scores - scores.max())
         values /= values.sum()
-        evidence: list[Evidence] = []
-        for number, own in enumerate(units):
-            first = len(evidence)
-            for unit in own:
-                needs = None if unit.needs is None else first + unit.needs
-                evidence.append(Evidence(number, unit.start, unit.end, float(values[len(evidence)]), needs))
-        return evidence, None if vectors is None else _repeats(vectors)
+        evidence = [
+            Evidence(text.hit_of[i], start, end, value, text.needs[i])
+            for i, ((start, end), value) in enumerate(zip(text.clauses, values.tolist(), strict=True))
+        ]
+        return evidence, None if vectors is None else _repeats(text, vectors)
 
-    def _unit_vectors(self, hits: Sequence[Hit], units: Sequence[Sequence[Unit]]) -> Vectors:
-        """Vectors `(all units, dim)`: stored ones where there are."""
+    def _sentence_vectors(self, hits: Sequence[Hit], text: _Text) -> Vectors:
+        """Vectors `(sentences, dim)`: stored ones where there are."""
         assert self._vectors is not None
-        stored = self._stored([hit.chunk for hit in hits]) if self._stored else [None] * len(hits)
-        rows = [unpack_vectors(data, len(own)) for data, own in zip(stored, units, strict=True)]
+        stored = [self._stored(hit.chunk) if self._stored else None for hit in hits]
+        rows = [unpack_vectors(data, len(own)) for data, own in zip(stored, text.units, strict=True)]
         missing = [i for i, row in enumerate(rows) if row is None]
         if missing:
-            made = self._vectors.embed([(hits[i].chunk.text, units[i]) for i in missing])
+            made = self._vectors.embed([(hits[i].chunk.text, text.units[i]) for i in missing])
             for i, row in zip(missing, made, strict=True):
                 rows[i] = row
         return np.concatenate([row for row in rows if row is not None and len(row)])
 
 
-def features_of(
-    question: str,
-    hits: Sequence[Hit],
-    units: Sequence[Sequence[Unit]],
-    vectors: Vectors | None,
-    query: Vectors | None,
-) -> NDArray[np.float64]:
-    """Return the features `(all units, len(FEATURES))`; the vectors `(all units, dim)` and `(dim,)` may be None."""
-    pairs = [(hit, unit) for hit, own in zip(hits, units, strict=True) for unit in own]
-    features = np.zeros((len(pairs), len(FEATURES)))
-    if vectors is not None and query is not None:
-        features[:, 0] = vectors @ query
-        at = 0
-        for hit, own in zip(hits, units, strict=True):
-            if own:
-                rows = slice(at, at + len(own))
-                features[rows, 1] = features[rows, 0].max() if hit.dense is None else hit.dense
-                at += len(own)
-    sizes = [len(own) for own in units]
-    features[:, 2] = np.repeat(_priors(hits), sizes)
-    texts = [hit.chunk.text[unit.start : unit.end] for hit, unit in pairs]
-    terms = [_terms(text) for text in texts]
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The hits, taken apart. Sentences and clauses are numbered through all hits.
+
+    Attributes:
+        hits: As given.
+        units: Sentences (or rows, blocks, ...) of each hit.
+        terms: Terms of each sentence.
+        clauses: Spans of the clauses, in their hits' texts.
+        sentence_of: The sentence of each clause.
+        hit_of: The hit of each clause.
+        needs: The clause that each makes no sense without, or None.
+        clause_terms: Terms of each clause.
+    """
+
+    hits: Sequence[Hit]
+    units: list[list[Unit]]
+    terms: list[frozenset[str]]
+    clauses: list[tuple[int, int]]
+    sentence_of: NDArray[np.int64]
+    hit_of: list[int]
+    needs: list[int | None]
+    clause_terms: list[frozenset[str]]
+
+    @classmethod
+    def of(cls, hits: Sequence[Hit], *, clauses: bool) -> _Text:
+        units = [split_units(hit.chunk.text) for hit in hits]
+        terms: list[frozenset[str]] = []
+        spans: list[tuple[int, int]] = []
+        sentence_of: list[int] = []
+        hit_of: list[int] = []
+        needs: list[int | None] = []
+        clause_terms: list[frozenset[str]] = []
+        for number, (hit, own) in enumerate(zip(hits, units, strict=True)):
+            text = hit.chunk.text
+            heads: list[int] = []
+            for unit in own:
+                parts = split_clauses(text, unit) if clauses else [(unit.start, unit.end)]
+                head = None if unit.needs is None else heads[unit.needs]
+                heads.append(len(spans))
+                words = [_terms(text[start:end]) for start, end in parts]
+                sentence_of += [len(terms)] * len(parts)
+                terms.append(frozenset().union(*words))
+                clause_terms += words
+                hit_of += [number] * len(parts)
+                needs += [head if unit.kind == "row" else None] * len(parts)
+                spans += parts
+        return cls(hits, units, terms, spans, np.array(sentence_of), hit_of, needs, clause_terms)
+
+
+def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vectors | None) -> NDArray[np.float64]:
+    """Return the features `(clauses, len(FEATURES))`; the vectors `(sentences, dim)` and `(dim,)` may be None."""
+    sizes = [len(own) for own in text.units]
+    starts = np.cumsum([0, *sizes])[:-1]
+    full = [i for i, n in enumerate(sizes) if n]  # hits that hold anything
+    n = len(text.terms)
+    similarity, overlap, with_title, first = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    source_similarity = np.zeros(len(sizes))
     wanted = _terms(question)
-    if wanted:
-        weight = {term: math.log(1 + len(terms) / (1 + sum(term in held for held in terms))) for term in wanted}
-        total = sum(weight.values())
-        titles = [_terms(hit.chunk.title) for hit in hits]
-        titles_of_units = [title for title, own in zip(titles, units, strict=True) for _ in own]
-        for row, (held, title) in enumerate(zip(terms, titles_of_units, strict=True)):
-            features[row, 3] = sum(weight[term] for term in wanted & held) / total
-            features[row, 4] = sum(weight[term] for term in wanted & (held | title)) / total
-    features[:, 5] = _answer_types(question, wanted, texts)
-    features[np.cumsum([0, *[n for n in sizes if n]])[:-1], 6] = 1.0
-    return features
+    if vectors is not None and query is not None:
+        similarity = (vectors @ query).astype(np.float64)
+        for i in full:
+            dense = text.hits[i].dense
+            source_similarity[i] = similarity[starts[i] : starts[i] + sizes[i]].max() if dense is None else dense
+    weights = {term: math.log(1 + n / (1 + sum(term in held for held in text.terms))) for term in wanted}
+    total = sum(weights.values()) or 1.0
+    titles = [wanted & _terms(hit.chunk.title) for hit in text.hits]
+    sentence_hit = np.repeat(np.arange(len(sizes)), sizes)
+    for i, held in enumerate(text.terms):
+        shared = wanted & held
+        overlap[i] = sum(map(weights.__getitem__, shared)) / total
+        with_title[i] = sum(map(weights.__getitem__, shared | titles[sentence_hit[i]])) / total
+    first[starts[full]] = 1.0
+    best = np.zeros((2, len(sizes)))
+    if full:
+        best[:, full] = np.maximum.reduceat(np.stack([similarity, with_title]), starts[full], axis=1)
+    by_sentence = np.column_stack(
+        [
+            np.repeat(np.stack([_priors(text.hits), source_similarity, *best]), sizes, axis=1).T,
+            similarity,
+            overlap,
+            with_title,
+        ]
+    )
+    own = [sum(map(weights.__getitem__, wanted & held)) / total for held in text.clause_terms]
+    texts = [text.hits[hit].chunk.text[start:end] for hit, (start, end) in zip(text.hit_of, text.clauses, strict=True)]
+    return np.column_stack(
+        [
+            by_sentence[text.sentence_of],
+            own,
+            _answer_types(question, wanted, texts),
+            first[text.sentence_of],
+            [math.log1p(len(held - wanted)) for held in text.clause_terms],
+        ]
+    )
 
 
-def _centrality(hits: Sequence[Hit], units: Sequence[Sequence[Unit]], vectors: Vectors | None) -> NDArray[np.float64]:
-    """Scores `(all units,)` where nothing is asked: how much a unit is like all of them, and how good its hit is."""
-    priors = np.repeat(_priors(hits), [len(own) for own in units])
+def _centrality(text: _Text, vectors: Vectors | None) -> NDArray[np.float64]:
+    """Scores `(clauses,)` where nothing is asked: how much a sentence is like all of them, and how good its hit is."""
+    priors = _priors(text.hits)[text.hit_of]
     if vectors is not None:
-        likeness: NDArray[np.float64] = 4.0 * (vectors @ vectors.mean(axis=0)) + priors
-        return likeness
-    terms = [
-        _terms(hit.chunk.text[unit.start : unit.end]) for hit, own in zip(hits, units, strict=True) for unit in own
-    ]
-    counts: dict[str, int] = {}
-    for own in terms:
-        for term in own:
-            counts[term] = counts.get(term, 0) + 1
-    shared = np.array([sum(counts[t] - 1 for t in own) / (len(own) or 1) for own in terms])
-    scores: NDArray[np.float64] = 4.0 * shared / max(1.0, shared.max()) + priors
+        likeness = (vectors @ vectors.mean(axis=0))[text.sentence_of]
+    else:
+        counts = collections.Counter(term for held in text.terms for term in held)
+        shared = np.array([sum(counts[term] - 1 for term in held) / (len(held) or 1) for held in text.clause_terms])
+        likeness = shared / max(1.0, shared.max())
+    scores: NDArray[np.float64] = 4.0 * likeness + priors
     return scores
 
 
@@ -270,7 +343,15 @@ def _answer_types(question: str, wanted: frozenset[str], texts: Sequence[str]) -
     return np.array(found, np.float64)
 
 
-def _repeats(vectors: Vectors) -> NDArray[np.float32]:
-    """Share of one unit that another repeats: nothing up to a cosine of 0.85, all from 0.95 on."""
-    shares: NDArray[np.float32] = np.clip((vectors @ vectors.T - 0.85) * 10, 0.0, 1.0).astype(np.float32)
+def _repeats(text: _Text, vectors: Vectors) -> NDArray[np.float32] | None:
+    """Share of each clause's terms that a clause of another, much alike sentence holds, too; None when no two are alike."""
+    alike = vectors @ vectors.T > _ALIKE
+    np.fill_diagonal(alike, False)
+    if not alike.any():
+        return None
+    shares = np.zeros((len(text.clauses), len(text.clauses)), np.float32)
+    rows, columns = np.nonzero(np.triu(alike[np.ix_(text.sentence_of, text.sentence_of)]))
+    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+        one, other = text.clause_terms[i], text.clause_terms[j]
+        shares[i, j] = shares[j, i] = len(one & other) / (min(len(one), len(other)) or 1)
     return shares

@@ -9,7 +9,7 @@ from typing import Literal
 
 from leanrag.text import split_sentences, trim_span
 
-__all__ = ["Unit", "UnitKind", "split_units"]
+__all__ = ["Unit", "UnitKind", "split_clauses", "split_units"]
 
 UnitKind = Literal["sentence", "item", "row", "code", "heading"]
 
@@ -73,6 +73,31 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = cut
     if span := trim_span(text, start, end):
         yield span
+
+
+_CLAUSE_END = re.compile(r"[,;:)]\s+|\s+(?=\()|\s+[–—-]\s+")
+_CLAUSE_WORDS = 6  # a clause has at least as many
+
+
+def split_clauses(text: str, unit: Unit) -> list[tuple[int, int]]:
+    """Return the spans of the clauses of a sentence or list item, as punctuation tells them; of other units, their one span.
+
+    Example:
+        >>> text = "The tower, which Gustave Eiffel's company built in 1889, was the tallest building of its time."
+        >>> [text[start:end] for start, end in split_clauses(text, Unit(0, len(text), "sentence"))]
+        ["The tower, which Gustave Eiffel's company built in 1889,", 'was the tallest building of its time.']
+    """
+    spans, start = [], unit.start
+    if unit.kind in ("sentence", "item"):
+        words_before, last = 0, unit.start
+        words_left = len(text[unit.start : unit.end].split())
+        for pause in _CLAUSE_END.finditer(text, unit.start, unit.end):
+            n = len(text[last : pause.end()].split())
+            words_before, words_left, last = words_before + n, words_left - n, pause.end()
+            if words_before >= _CLAUSE_WORDS <= words_left:
+                spans.append((start, start + len(text[start : pause.end()].rstrip())))
+                start, words_before = pause.end(), 0
+    return [*spans, (start, unit.end)]
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:

@@ -1,0 +1,79 @@
+"""What was computed before need not be computed again: wrappers that satisfy the Protocol of what they wrap."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanrag.errors import ConfigurationError
+from leanrag.protocols import Embedder
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Vectors
+
+__all__ = ["QueryCache"]
+
+
+class QueryCache:
+    """An embedder that remembers the vectors of the last queries; any thread may call.
+
+    Args:
+        embedder: What is asked about others.
+        size: Queries remembered.
+    """
+
+    def __init__(self, embedder: Embedder, *, size: int = 256) -> None:
+        if size < 1:
+            raise ConfigurationError(f"`size` must be at least 1, got {size!r}")
+        self.embedder = embedder
+        self._size = size
+        self._rows: collections.OrderedDict[str, Vectors] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def id(self) -> str:
+        """As the embedder's."""
+        return self.embedder.id
+
+    @property
+    def dim(self) -> int:
+        """As the embedder's."""
+        return self.embedder.dim
+
+    @property
+    def max_tokens(self) -> int:
+        """As the embedder's."""
+        return self.embedder.max_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """As the embedder's."""
+        return self.embedder.count_tokens(text)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """As the embedder's; nothing is remembered."""
+        return self.embedder.embed_documents(texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return `(len(texts), dim)`, rows of unit L2 norm; those of texts seen before come from memory."""
+        if not texts:
+            return self.embedder.embed_queries(texts)
+        with self._lock:
+            known = {text: self._rows[text] for text in texts if text in self._rows}
+            for text in known:
+                self._rows.move_to_end(text)
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            known |= zip(missing, self.embedder.embed_queries(missing), strict=True)
+            with self._lock:
+                self._rows |= {text: known[text] for text in missing}
+                while len(self._rows) > self._size:
+                    self._rows.popitem(last=False)
+        return np.stack([known[text] for text in texts])
+
+    def close(self) -> None:
+        """Close the embedder, if it can be closed."""
+        getattr(self.embedder, "close", lambda: None)()
