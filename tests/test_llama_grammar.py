@@ -1,6 +1,7 @@
 """Structured answers: what is written under a schema validates, and no grammar reaches llama.cpp unread."""
 
 import datetime
+import itertools
 import json
 import uuid
 from enum import Enum
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from leanrag import ConfigurationError, GenerationError
-from leanrag.llama.gbnf import MAX_CHARS, MAX_READINGS, check_gbnf
+from leanrag.llama.gbnf import MAX_CHARS, MAX_READINGS, Readings, check_gbnf, read_gbnf
 from leanrag.llama.grammar import Grammar
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.schema import schema_to_gbnf
@@ -750,3 +751,81 @@ def test_a_real_vocabulary_writes_what_validates(smollm):
     vocabulary = smollm._engine.vocabulary
     for seed in range(2):
         Tree.model_validate_json(write(vocabulary, schema_to_gbnf(Tree.model_json_schema()), seed))
+
+
+# Work within a token
+
+
+def shared_lengths(texts):
+    return [
+        next((n for n in range(min(len(a), len(b))) if a[n] != b[n]), min(len(a), len(b)))
+        for a, b in itertools.pairwise(["", *texts])
+    ]
+
+
+@pytest.mark.parametrize("texts", [[" " * 64], [" " * n for n in range(65)], [" " * 63 + "x", " " * 63 + "y"]])
+def test_ambiguity_within_a_text_is_bounded(texts):
+    for grammar in (
+        'root ::= (" " | " "){1,10} "x"',
+        'root ::= " "{1,64} ("x" | "y")',
+        'root ::= (" " | " ")+ "x"?',  # as ambiguous, but the first way reads the spaces to their end
+    ):
+        if "+" not in grammar or not texts[-1].endswith("y"):  # a y after spaces is refused, in each way
+            Readings(read_gbnf(grammar)).check_work(texts, shared_lengths(texts))
+    with pytest.raises(GenerationError, match="could take more than 2,00"):
+        Readings(read_gbnf('root ::= (" " | " "){1,40} "x"')).check_work(texts, shared_lengths(texts))
+
+
+def test_work_is_counted_at_the_place_that_was_reached():
+    readings = Readings(read_gbnf('root ::= "a" (" " | " "){1,40} "x"'))
+    readings.check_work(["", " " * 64], [0, 0])  # nothing of it may come
+    readings.follow("a")
+    with pytest.raises(GenerationError, match="Make its alternatives begin differently"):
+        readings.check_work(["", " " * 64], [0, 0])
+    readings.follow(" " * 40)
+    readings.check_work(["", " " * 64], [0, 0])
+
+
+def steps_from(readings, stack, text):
+    """Steps to test the rest of a text from one stack, way by way, in the worst order; and whether it is read to its end."""
+    if not text:
+        return 0, True
+    outcomes = [steps_from(readings, found, text[1:]) for found in readings._after(stack, text[0])]
+    in_vain = sum(1 + steps for steps, is_read in outcomes if not is_read)
+    accepted = [1 + steps for steps, is_read in outcomes if is_read]
+    return in_vain + max(accepted, default=0), bool(accepted)
+
+
+def steps_at(readings, text):
+    outcomes = [steps_from(readings, stack, text) for stack in readings._stacks]
+    accepted = [steps for steps, is_read in outcomes if is_read]
+    return sum(steps for steps, is_read in outcomes if not is_read) + max(accepted, default=0)
+
+
+@given(st.lists(st.text("ab .", max_size=8), min_size=1, max_size=12, unique=True).map(sorted), st.integers(1, 5))
+def test_work_is_what_following_each_way_takes(texts, most):
+    grammar = read_gbnf(f'root ::= ("a" | "ab" | [a-b]){{1,{most}}} " "?')
+    work = sum(steps_at(Readings(grammar), text) for text in texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leanrag.llama.gbnf.WORK_PER_TEXT", 0)
+        patch.setattr("leanrag.llama.gbnf.MAX_WORK", work)
+        Readings(grammar).check_work(texts, shared_lengths(texts))
+        patch.setattr("leanrag.llama.gbnf.MAX_WORK", work - 1)
+        with pytest.raises(GenerationError):
+            Readings(grammar).check_work(texts, shared_lengths(texts))
+
+
+@given(st.lists(st.text("ab .", max_size=8), min_size=1, max_size=12, unique=True).map(sorted))
+def test_a_grammar_with_one_way_costs_its_characters(texts):
+    grammar = read_gbnf('root ::= [a-b]+ "."')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("leanrag.llama.gbnf.WORK_PER_TEXT", 0)
+        patch.setattr("leanrag.llama.gbnf.MAX_WORK", 2 * sum(map(len, texts)))  # a letter or a full stop may come next
+        Readings(grammar).check_work(texts, shared_lengths(texts))
+
+
+@pytest.mark.model
+def test_an_ambiguous_grammar_ends_with_an_error_and_the_model_goes_on(smollm):
+    with pytest.raises(GenerationError, match="Make its alternatives begin differently"):
+        smollm.generate("abc", max_tokens=5, grammar='root ::= (" " | " "){1,40} "x"')
+    assert smollm.generate("abc", max_tokens=9, grammar='root ::= ("-" | "-")* "x"').usage.completion_tokens > 0

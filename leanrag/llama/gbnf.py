@@ -12,7 +12,7 @@ import graphlib
 import re
 import string
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from leanrag.errors import ConfigurationError, GenerationError
@@ -28,6 +28,8 @@ MAX_LEFT_DEPTH = 1_000  # rules that begin with rules: llama.cpp recurses on the
 MAX_LEFT_PATHS = 1_000_000  # its search for left recursion walks every path of them
 MAX_READINGS = 1_000  # llama.cpp's stacks, the ways to read what was written so far: it has no limit
 MAX_STEPS = 10_000  # to follow references from one character to the next
+MAX_WORK = 2_000_000  # characters read, once for each way, to test all tokens at one place: about a second
+WORK_PER_TEXT = 100  # and as many more for each token
 
 
 class _Chars(NamedTuple):
@@ -404,6 +406,7 @@ class Readings:
         self._cells: list[tuple[int, int, int]] = [(0, 0, 0)]  # of a stack: alternative, place in it, the stack below
         self._numbers: dict[tuple[int, int, int], int] = {}
         self._stacks: set[int] = set()  # 0 is the empty one: the text may end
+        self._checked: set[frozenset[int]] = set()  # places at which the vocabulary was found to be little work
         for option in self._options[rules.root]:
             self._stacks |= self._advance(self._push(option, 0, 0))
         if len(self._stacks) > MAX_READINGS:
@@ -415,17 +418,70 @@ class Readings:
         Raises:
             GenerationError: There are more than `MAX_READINGS` ways to read it.
         """
-        for point in map(ord, text):
+        for character in text:
             stacks: set[int] = set()
-            for stack in self._stacks - {0}:
-                option, place, below = self._cells[stack]
-                item = self._items[option][place]
-                assert isinstance(item, _Chars)
-                if any(low <= point <= high for low, high in item.ranges) != item.is_negated:
-                    stacks |= self._advance(self._push(option, place + 1, below))
-                    if len(stacks) > MAX_READINGS:
-                        raise _too_ambiguous()
+            for stack in self._stacks:
+                stacks |= self._after(stack, character)
+                if len(stacks) > MAX_READINGS:
+                    raise _too_ambiguous()
             self._stacks = stacks
+
+    def check_work(self, texts: Sequence[str], shared: Sequence[int]) -> None:
+        """Check that llama.cpp can test at this place whether `texts` may follow.
+
+        Equal stacks are one here. llama.cpp does not look for equal ones within a text: in `(" " | " "){1,40} "x"` a text of
+        forty spaces has 2 ** 40 readings, and it follows each until one reads the text to its end.
+
+        Args:
+            texts: In the order of their characters.
+            shared: How many characters each has in common with the one before it.
+
+        Raises:
+            GenerationError: It could take more than `MAX_WORK` steps, and `WORK_PER_TEXT` for each.
+        """
+        place = frozenset(self._stacks)
+        if place in self._checked:
+            return
+        walk = _Walk(self._after)
+        limit, work = MAX_WORK + WORK_PER_TEXT * len(texts), 0
+        path = [
+            (walk.state(dict.fromkeys(self._stacks, 1)), 0)
+        ]  # by characters read: the state, and the steps on all ways
+        is_refused = False
+        for text, same in zip(texts, shared, strict=True):
+            if not (is_refused and same >= len(path)):  # else it begins as what was refused last
+                del path[same + 1 :]
+                is_refused = False
+                for character in text[same:]:
+                    state, steps = path[-1]
+                    following, ways = walk.step(state, character)
+                    if not ways:
+                        is_refused = True
+                        break
+                    path.append((following, steps + ways))
+            steps = path[-1][1]
+            work += (
+                steps if is_refused or steps <= WORK_PER_TEXT else walk.steps_to_accept(text, [at for at, _ in path])
+            )
+            if work > limit:
+                raise GenerationError(
+                    f"the grammar can be read in so many ways that llama.cpp could take more than {limit:,} steps to find out "
+                    "which tokens may come next. Make its alternatives begin differently"
+                )
+        if len(texts) > 1:
+            self._checked.add(place)
+
+    def _after(self, stack: int, character: str) -> set[int]:
+        """Return the stacks that `character` leads to from one; none from that of a text that is over."""
+        if not stack:
+            return set()
+        option, place, below = self._cells[stack]
+        item = self._items[option][place]
+        assert isinstance(item, _Chars)
+        point = ord(character)
+        if any(low <= point <= high for low, high in item.ranges) == item.is_negated:
+            return set()
+        return self._advance(self._push(option, place + 1, below))
 
     def _push(self, option: int, place: int, below: int) -> int:
         if place == len(self._items[option]):
@@ -454,6 +510,51 @@ class Readings:
             if len(seen) > MAX_STEPS or len(found) > MAX_READINGS:
                 raise _too_ambiguous()
         return found
+
+
+class _Walk:
+    """States of many ways at once: which stacks they have led to, and how many to each. Equal states are one number."""
+
+    def __init__(self, after: Callable[[int, str], set[int]]) -> None:
+        self._after = after
+        self._states: list[tuple[tuple[int, int], ...]] = []
+        self._numbers: dict[tuple[tuple[int, int], ...], int] = {}
+        self._stack_steps: dict[tuple[int, str], set[int]] = {}
+        self._steps: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def state(self, ways: Mapping[int, int]) -> int:
+        """Return the number of the state."""
+        key = tuple(sorted(ways.items()))
+        number = self._numbers.setdefault(key, len(self._states))
+        if number == len(self._states):
+            self._states.append(key)
+        return number
+
+    def step(self, state: int, character: str) -> tuple[int, int]:
+        """Return the state after `character`, and how many ways lead on."""
+        known = self._steps.get((state, character))
+        if known is None:
+            following: dict[int, int] = defaultdict(int)
+            for stack, count in self._states[state]:
+                if (stack, character) not in self._stack_steps:
+                    self._stack_steps[stack, character] = self._after(stack, character)
+                for found in self._stack_steps[stack, character]:
+                    following[found] += count
+            known = self._steps[state, character] = self.state(following), sum(following.values())
+        return known
+
+    def steps_to_accept(self, text: str, path: Sequence[int]) -> int:
+        """Return the most steps to read a text that is accepted by way of these states: what ends early may be tried first."""
+        steps = {stack: (0, True) for stack, _ in self._states[path[-1]]}  # from here on, and whether the rest is read
+        for character, state in zip(reversed(text), reversed(path[:-1]), strict=True):
+            later, steps = steps, {}
+            for stack, _ in self._states[state]:
+                outcomes = [later[found] for found in self._stack_steps[stack, character]]
+                accepted = [1 + count for count, is_read in outcomes if is_read]
+                in_vain = sum(1 + count for count, is_read in outcomes if not is_read)
+                steps[stack] = in_vain + max(accepted, default=0), bool(accepted)
+        in_vain = sum(count for count, is_read in steps.values() if not is_read)
+        return in_vain + max(count for count, is_read in steps.values() if is_read)
 
 
 def _too_ambiguous() -> GenerationError:

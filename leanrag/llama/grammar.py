@@ -33,13 +33,19 @@ class Grammar:
     Call `pick` and `accept` in turn, until the token picked is an end token.
     """
 
-    def __init__(self, vocabulary: Vocabulary, gbnf: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, gbnf: str, *, limits_work: bool = True) -> None:
         """Check `gbnf` and make llama.cpp read it.
+
+        Args:
+            vocabulary: What the tokens spell.
+            gbnf: The grammar.
+            limits_work: Whether to look, before llama.cpp tests all tokens, how much work that is; grammars that
+                `schema_to_gbnf` wrote need it not.
 
         Raises:
             ConfigurationError: As `check_gbnf`.
         """
-        self._readings = Readings(read_gbnf(gbnf))
+        self._readings, self._limits_work = Readings(read_gbnf(gbnf)), limits_work
         self._vocabulary, self._lib = vocabulary, library()
         with native_errors() as native:
             self._native = self._lib.llama_sampler_init_grammar(vocabulary.handle, gbnf.encode(), b"root")
@@ -73,7 +79,7 @@ class Grammar:
             sampler: Draws.
 
         Raises:
-            GenerationError: No token is allowed.
+            GenerationError: No token is allowed, or finding out would take too long: the grammar is too ambiguous.
             ConfigurationError: The grammar is closed, or `logits` has another shape.
         """
         self._check_open()
@@ -127,6 +133,7 @@ class Grammar:
         vocabulary = self._vocabulary
         if not 0 <= token < vocabulary.n_tokens:
             return False
+        self._readings.check_work([(self._partial + vocabulary.piece(token)).decode("utf-8", "ignore")], [0])
         self._one[0] = (token, 0, 0)
         self._lib.llama_sampler_apply(self._native, ctypes.byref(self._one_view))
         if self._one["logit"][0] != 0:
@@ -145,6 +152,8 @@ class Grammar:
 
     def _allowed(self) -> NDArray[np.bool_]:
         """Return which tokens the grammar allows, `(n_vocab,)`; a few of them may still not be text."""
+        if self._limits_work:
+            self._readings.check_work(*self._vocabulary.spellings)
         self._all["logit"] = 0
         self._lib.llama_sampler_apply(self._native, ctypes.byref(self._all_view))
         allowed: NDArray[np.bool_] = self._all["logit"] == 0

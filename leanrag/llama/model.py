@@ -376,7 +376,7 @@ class LlamaCppModel:
             raise ConfigurationError("give either `schema` or `grammar`, not both")
         if schema is not None:
             gbnf = schema_to_gbnf(schema if isinstance(schema, Mapping) else schema.model_json_schema())
-        return None if gbnf is None else Grammar(self._engine.vocabulary, gbnf)
+        return None if gbnf is None else Grammar(self._engine.vocabulary, gbnf, limits_work=schema is None)
 
     def _submit_score(
         self,

@@ -89,10 +89,22 @@ class Vocabulary:
         return frozenset(found)
 
     @functools.cached_property
+    def spellings(self) -> tuple[list[str], list[int]]:
+        """The texts of all tokens but control tokens, sorted, and how many characters each shares with the one before it."""
+        pieces = (self.piece(token) for token in range(self.n_tokens) if token not in self.control_tokens)
+        texts = sorted({piece.decode("utf-8", "ignore") for piece in pieces})
+        return texts, [_shared_length(before, text) for before, text in zip(["", *texts], texts, strict=False)]
+
+    @functools.cached_property
     def control_pattern(self) -> re.Pattern[str]:
         """Matches the text of any control token."""
         texts = sorted({self.text(token) for token in self.control_tokens} - {""}, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+
+
+def _shared_length(a: str, b: str) -> int:
+    """Return how many characters `a` and `b` have in common from the start."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 class TextDecoder:
