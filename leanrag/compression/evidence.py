@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -181,6 +182,39 @@ class SentenceScorer:
         return np.concatenate([row for row in rows if row is not None and len(row)])
 
 
+class _Parts(NamedTuple):
+    """What `_Text` holds, of one text."""
+
+    units: tuple[Unit, ...]
+    terms: tuple[frozenset[str], ...]
+    clauses: tuple[tuple[int, int], ...]
+    sentence_of: tuple[int, ...]
+    needs: tuple[int | None, ...]
+    clause_terms: tuple[frozenset[str], ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def _take_apart(text: str, clauses: bool) -> _Parts:
+    units = tuple(split_units(text))
+    terms: list[frozenset[str]] = []
+    spans: list[tuple[int, int]] = []
+    sentence_of: list[int] = []
+    needs: list[int | None] = []
+    clause_terms: list[frozenset[str]] = []
+    heads: list[int] = []
+    for unit in units:
+        parts = split_clauses(text, unit) if clauses else [(unit.start, unit.end)]
+        head = heads[unit.needs] if unit.kind == "row" and unit.needs is not None else None
+        heads.append(len(spans))
+        words = [_terms(text[start:end]) for start, end in parts]
+        sentence_of += [len(terms)] * len(parts)
+        terms.append(frozenset().union(*words))
+        clause_terms += words
+        needs += [head] * len(parts)
+        spans += parts
+    return _Parts(units, tuple(terms), tuple(spans), tuple(sentence_of), tuple(needs), tuple(clause_terms))
+
+
 @dataclass(frozen=True, slots=True)
 class _Text:
     """The hits, taken apart. Sentences and clauses are numbered through all hits.
@@ -197,7 +231,7 @@ class _Text:
     """
 
     hits: Sequence[Hit]
-    units: list[list[Unit]]
+    units: list[tuple[Unit, ...]]
     terms: list[frozenset[str]]
     clauses: list[tuple[int, int]]
     sentence_of: NDArray[np.int64]
@@ -207,27 +241,22 @@ class _Text:
 
     @classmethod
     def of(cls, hits: Sequence[Hit], *, clauses: bool) -> _Text:
-        units = [split_units(hit.chunk.text) for hit in hits]
+        units: list[tuple[Unit, ...]] = []
         terms: list[frozenset[str]] = []
         spans: list[tuple[int, int]] = []
         sentence_of: list[int] = []
         hit_of: list[int] = []
         needs: list[int | None] = []
         clause_terms: list[frozenset[str]] = []
-        for number, (hit, own) in enumerate(zip(hits, units, strict=True)):
-            text = hit.chunk.text
-            heads: list[int] = []
-            for unit in own:
-                parts = split_clauses(text, unit) if clauses else [(unit.start, unit.end)]
-                head = None if unit.needs is None else heads[unit.needs]
-                heads.append(len(spans))
-                words = [_terms(text[start:end]) for start, end in parts]
-                sentence_of += [len(terms)] * len(parts)
-                terms.append(frozenset().union(*words))
-                clause_terms += words
-                hit_of += [number] * len(parts)
-                needs += [head if unit.kind == "row" else None] * len(parts)
-                spans += parts
+        for number, hit in enumerate(hits):
+            parts = _take_apart(hit.chunk.text, clauses)
+            units.append(parts.units)
+            sentence_of += [len(terms) + i for i in parts.sentence_of]
+            needs += [None if need is None else len(spans) + need for need in parts.needs]
+            hit_of += [number] * len(parts.clauses)
+            spans += parts.clauses
+            terms += parts.terms
+            clause_terms += parts.clause_terms
         return cls(hits, units, terms, spans, np.array(sentence_of), hit_of, needs, clause_terms)
 
 

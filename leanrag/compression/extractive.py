@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from leanrag.compression.evidence import SentenceScorer
 from leanrag.compression.protection import Protection
 from leanrag.compression.task import Part, Task
@@ -13,6 +15,8 @@ from leanrag.selection import Candidate, select
 from leanrag.types import Compression, Evidence, Hit
 
 __all__ = ["ExtractiveCompressor"]
+
+_COUNTED = 24  # characters of units that are looked at for each token of the budget
 
 
 class ExtractiveCompressor:
@@ -71,11 +75,22 @@ class ExtractiveCompressor:
         task = Task.of(sources, count_tokens=count_tokens, budget=budget, rate=rate, question=question, keep=keep)
         if task.fits:
             return task.whole(self.name)
-        units, repeats = self._scorer.score(question, task.hits)
-        required = self._required(task, units)
+        all_units, all_repeats = self._scorer.score(question, task.hits)
+        is_required = self._required(task, all_units)
+        places = _promising(all_units, is_required, task.budget)
+        units = [all_units[i] for i in places]
+        repeats = None if all_repeats is None else all_repeats[np.ix_(places, places)]
+        required = [is_required[i] for i in places]
+        place_of = {place: i for i, place in enumerate(places)}
         candidates = [
-            Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, is_required)
-            for unit, is_required in zip(units, required, strict=True)
+            Candidate(
+                unit.value,
+                task.count(_text(unit, task.hits)),
+                unit.hit,
+                None if unit.needs is None else place_of[unit.needs],
+                must_stay,
+            )
+            for unit, must_stay in zip(units, required, strict=True)
         ]
         room = task.budget
         while True:
@@ -86,8 +101,9 @@ class ExtractiveCompressor:
             if not chosen:
                 raise task.too_small(max(task.budget + 1, min(candidate.cost for candidate in candidates)))
             kept = [_part(units[i], "kept" if required[i] else "relevant") for i in chosen]
+            repeated = np.zeros(len(units), bool) if repeats is None else repeats[:, list(chosen)].max(axis=1) >= 0.99
             dropped = [
-                _part(unit, "duplicate" if repeats is not None and repeats[i, list(chosen)].max() >= 0.99 else "budget")
+                _part(unit, "duplicate" if repeated[i] else "budget")
                 for i, unit in enumerate(units)
                 if i not in set(chosen)
             ]
@@ -102,6 +118,22 @@ class ExtractiveCompressor:
             self._protection.required(hit.chunk.text, keep) for hit, keep in zip(task.hits, task.keep, strict=True)
         ]
         return [any(start < unit.end and end > unit.start for start, end in spans[unit.hit]) for unit in units]
+
+
+def _promising(units: Sequence[Evidence], required: Sequence[bool], budget: int) -> list[int]:
+    """Places, ascending, of the units that are worth counting: the best, several times what fits, and those that must stay."""
+    chosen = {i for i, must_stay in enumerate(required) if must_stay}
+    left = _COUNTED * budget
+    for i in sorted(range(len(units)), key=lambda i: -units[i].value):
+        if left < 0:
+            break
+        chosen.add(i)
+        left -= units[i].end - units[i].start
+    for i in list(chosen):
+        while (needs := units[i].needs) is not None and needs not in chosen:
+            chosen.add(needs)
+            i = needs
+    return sorted(chosen)
 
 
 def _text(unit: Evidence, hits: Sequence[Hit]) -> str:
