@@ -49,6 +49,7 @@ def test_it_answers_as_the_model_in_this_process(isolated, tiny):
         assert isolated.count(prompt) == tiny.count(prompt) == ours.usage.prompt_tokens
         assert isolated.render(prompt) == tiny.render(prompt)
     assert isolated.count_tokens("abc") == tiny.count_tokens("abc")
+    assert isolated.tokenize("naïve") == tiny.tokenize("naïve")
     assert isolated.score("abc", condition="x") == tiny.score("abc", condition="x")
     assert isolated.generate("abc", max_tokens=20, grammar='root ::= "yes"').text == "yes"
 
@@ -201,6 +202,10 @@ def test_isolation_is_chosen_by_name(tiny_gguf):
         assert isinstance(model, LlamaCppModel)
     with pytest.raises(ConfigurationError, match="`isolation` must be 'none' or 'process', got 'thread'"):
         load_model(tiny_gguf, isolation="thread")
+
+
+def test_it_has_all_that_a_model_has(isolated, tiny):
+    assert {name for name in dir(tiny) if not name.startswith("_")} - {"estimate", "info"} <= set(dir(isolated))
 
 
 # Files of unknown origin

@@ -242,6 +242,10 @@ class IsolatedModel:
         """Return the tokens of plain `text`, no BOS, no template."""
         return int(self._call("count_tokens", text=text).value())
 
+    def tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Return the tokens of plain `text` and where each begins, as `LlamaCppModel.tokenize`."""
+        return [(token, start) for token, start in self._call("tokenize", text=text).value()]
+
     def count(self, prompt: Prompt) -> int:
         """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it."""
         return int(self._call("count", prompt=_plain_prompt(prompt)).value())
@@ -570,6 +574,9 @@ class _Server:
 
     def _count_tokens(self, _: int, text: str) -> int:
         return self._model.count_tokens(text)
+
+    def _tokenize(self, _: int, text: str) -> list[tuple[int, int]]:
+        return self._model.tokenize(text)
 
     def _count(self, _: int, prompt: Any) -> int:
         return self._model.count(_prompt(prompt))
