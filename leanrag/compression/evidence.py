@@ -204,7 +204,7 @@ def _take_apart(text: str, clauses: bool) -> _Parts:
     heads: list[int] = []
     for unit in units:
         parts = split_clauses(text, unit) if clauses else [(unit.start, unit.end)]
-        head = heads[unit.needs] if unit.kind == "row" and unit.needs is not None else None
+        head = None if unit.needs is None else heads[unit.needs]
         heads.append(len(spans))
         words = [_terms(text[start:end]) for start, end in parts]
         sentence_of += [len(terms)] * len(parts)
