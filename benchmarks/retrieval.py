@@ -17,11 +17,11 @@ import numpy as np
 
 from benchmarks._common import Questions, finish, parse_arguments, read_nq, read_squad
 from leanrag.chunking import DocumentChunker
-from leanrag.embedding import SentenceTransformerEmbedder
+from leanrag.copies import find_embedder
 from leanrag.index import FaissIndex
 from leanrag.ingest import Ingestion
+from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.metrics import bootstrap_interval, recall_at_k
-from leanrag.models import resolve
 from leanrag.protocols import Chunker, Embedder
 from leanrag.retrieval import BM25Retriever, DenseRetriever, HybridRetriever, reciprocal_rank_fusion
 from leanrag.store import Store
@@ -126,8 +126,8 @@ def shortened(questions: Questions) -> Questions:
 
 def main() -> None:
     arguments = parse_arguments(__doc__)
-    path = resolve(EMBEDDER)
-    embedder = SentenceTransformerEmbedder(path)
+    path = find_embedder(EMBEDDER)
+    embedder = LlamaCppEmbedder(path)
     chunker = DocumentChunker(embedder.count_tokens)
     figures: dict[str, float] = {}
     count = 0

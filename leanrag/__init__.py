@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
     from leanrag.llama.process import IsolatedModel as IsolatedModel
+    from leanrag.llama.process import check_in_process as check_in_process
+    from leanrag.llama.process import load_model as load_model
     from leanrag.llama.quantize import quantize as quantize
     from leanrag.models import pull as pull
     from leanrag.packing import CompressingPacker as CompressingPacker
@@ -108,7 +110,7 @@ _HOMES = {
     "index": ["FaissIndex", "FlatIndex"],
     "llama.embedder": ["LlamaCppEmbedder"],
     "llama.model": ["LlamaCppModel"],
-    "llama.process": ["IsolatedModel"],
+    "llama.process": ["IsolatedModel", "check_in_process", "load_model"],
     "llama.quantize": ["quantize"],
     "models": ["pull"],
     "packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],

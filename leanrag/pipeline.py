@@ -69,6 +69,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     model: str | os.PathLike[str] | LanguageModel = "smollm2-135m",
     embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
     isolation: Literal["none", "process"] = "none",
+    keep_alive: float | None = None,
     chunker: Chunker | None = None,
     packer: Packer | None = None,
     compressor: Compressor | None = None,
@@ -88,6 +89,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         embedder: Who embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
             llama.cpp; a folder needs the extra `torch`.
         isolation: "process" runs a model that is loaded here in a process of its own, so that no file can end this one.
+        keep_alive: Seconds without a question after which a model that is loaded here leaves the memory; the next question loads it
+            again. None keeps it, 0 frees it at once.
         chunker: How documents are split; by default by their kind, into at most 160 tokens of the embedder.
         packer: What the prompt holds; by default `EvidencePacker`: the sentences and clauses that are worth most for the question.
         compressor: What thins the hits instead, where the time that it takes is less than the reading that it saves. What
@@ -120,7 +123,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         raise ConfigurationError("give either `packer` or `compressor`; `CompressingPacker(compressor)` is a packer")
     return Rag(
         Store(path, create=create),
-        _Lazy(functools.partial(_load_model, model, isolation)),
+        _Lazy(functools.partial(_load_model, model, isolation, keep_alive)),
         _Lazy(functools.partial(_load_embedder, embedder)),
         chunker=chunker,
         packer=packer,
@@ -594,13 +597,13 @@ class _Lazy(Generic[T]):
 
 
 def _load_model(
-    model: str | os.PathLike[str] | LanguageModel, isolation: Literal["none", "process"]
+    model: str | os.PathLike[str] | LanguageModel, isolation: Literal["none", "process"], keep_alive: float | None
 ) -> tuple[LanguageModel, bool]:
     if not isinstance(model, (str, os.PathLike)):
         return model, False
     path = resolve(model)
     name = model if isinstance(model, str) and not Path(model).exists() else None
-    return load_model(path, isolation=isolation, name=name, no_repeats=True), True
+    return load_model(path, isolation=isolation, name=name, no_repeats=True, keep_alive=keep_alive), True
 
 
 def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:
