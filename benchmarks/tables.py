@@ -102,11 +102,128 @@ def overhead() -> str:
     )
 
 
+BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150)}
+METHODS = {
+    "full": "all ten passages",
+    "random": "random sentences",
+    "topk": "first passages, whole",
+    "cut": "passages, cut",
+    "bm25": "BM25 sentences",
+    "words": "extractive, words alone",
+    "": "**extractive**",
+    "selective": "Selective-Context",
+    "llmlingua": "LLMLingua",
+    "longllmlingua": "LongLLMLingua",
+    "llmlingua2": "LLMLingua-2",
+    "selfinfo": "**self-information**",
+}
+
+
+def compression() -> str:
+    figures = load("compression")
+    return "\n".join([*_answers_in_context(figures), "", *_readers(figures), "", _costs(figures)])
+
+
+def _answers_in_context(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        "Share of questions whose answer is still in the text when ten retrieved passages were compressed to so many tokens",
+        f"(cl100k; {origin('compression', figures)}):",
+        "",
+        "| | " + " | ".join(f"{_label(name)} {b}" for name, own in BUDGETS.items() for b in own) + " | n | s |",
+        "|---|" + "---|" * 8,
+    ]
+    for method, label in METHODS.items():
+        bases = {name: f"{name}_{method}" if method else name for name in BUDGETS}
+        if method == "full":
+            cells = [_cell(figures.get(f"{name}_full_aic")) for name, own in BUDGETS.items() for _ in own]
+        else:
+            cells = [_cell(figures.get(f"{bases[name]}_aic@{b}")) for name, own in BUDGETS.items() for b in own]
+        counts = [
+            figures.get(f"{base}_n") or (method == "full" and figures[f"{name}_n"]) for name, base in bases.items()
+        ]
+        seconds = [figures.get(f"{base}_s") for base in bases.values()]
+        if not method and (milliseconds := figures.get("extractive_p50_ms")):
+            seconds = [milliseconds / 1000]
+        rows.append(
+            f"| {label} | {' | '.join(cells)} | {' + '.join(map(str, counts)) if all(counts) else '–'} | {_seconds(seconds)} |"
+        )
+    tokens = " and ".join(f"{figures[f'{name}_full_tokens']:.0f} ({_label(name)})" for name in BUDGETS)
+    return [
+        *rows,
+        "",
+        f"All ten passages are {tokens} tokens. Methods with a model score with SmolLM2-135M. On the questions of self-information",
+        f"extractive keeps {_kept(figures, 'same')}; on those of LLMLingua {_kept(figures, 'same_lingua')}.",
+    ]
+
+
+def _kept(figures: dict[str, Any], method: str) -> str:
+    return ", ".join(
+        " / ".join(_cell(figures.get(f"{name}_{method}_aic@{b}")) for b in own) + f" ({_label(name)})"
+        for name, own in BUDGETS.items()
+    )
+
+
+def _costs(figures: dict[str, Any]) -> str:
+    def ms(name: str) -> str:
+        return _cell(figures.get(f"extractive{name}_ms"), 1)
+
+    lines = [
+        f"Compressing {_cell(figures.get('extractive_tokens'), 0)} tokens takes the extractive compressor {ms('_p50')} ms (median; "
+        f"95 %: {ms('_p95')}),",
+        f"{ms('_query_p50')} of them for the question's vector; counted with SmolLM2's tokenizer {ms('_reader_p50')} "
+        f"({ms('_reader_p95')}).",
+        f"Self-information takes {_cell(figures.get('selfinfo_time_ratio'))} of LongLLMLingua's time on the same texts "
+        f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).",
+        f"Of {_cell(figures.get('random_n'), 0)} random cases {_cell(figures.get('over_budget'), 0)} exceeded the budget and "
+        f"{_cell(figures.get('protected_lost'), 0)} lost what was protected;",
+        f"the share of results made of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _readers(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        "Small readers given 200 tokens, or everything: right (answer contained) and F1.",
+        "",
+        "| reader, questions | all ten passages | first passages | cut | extractive | extractive / all: right, F1 [95 %] | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for reader, label in (("smollm2", "SmolLM2-135M"), ("gemma3", "Gemma 3 270M")):
+        for name in ("squad", "nq"):
+            base = f"{reader}_{name}"
+            ways = [f"{base}_full", f"{base}_topk", f"{base}_cut", base]
+            cells = [f"{_cell(figures.get(f'{way}_em'))} / {_cell(figures.get(f'{way}_f1'))}" for way in ways]
+            ratios = [
+                f"{_cell(figures.get(f'{base}_{measure}_ratio'))} [{_cell(figures.get(f'{base}_{measure}_ratio_low'))}, "
+                f"{_cell(figures.get(f'{base}_{measure}_ratio_high'))}]"
+                for measure in ("em", "f1")
+            ]
+            count = figures.get(f"{base}_n", "–")
+            rows.append(f"| {label}, {_label(name)} | {' | '.join(cells)} | {', '.join(ratios)} | {count} |")
+    return rows
+
+
+def _label(name: str) -> str:
+    return {"squad": "SQuAD", "nq": "NQ"}[name]
+
+
+def _cell(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _seconds(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.2g}" if known else "–"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when the tables are stale")
     arguments = parser.parse_args()
-    tables = "\n\n".join(["", retrieval(), reading(), engine(), overhead(), ""]).lstrip("\n")
+    parts = [retrieval(), reading(), engine(), overhead()]
+    if (HOME / "results" / "compression.json").exists():
+        parts.append(compression())
+    tables = "\n\n".join(["", *parts, ""]).lstrip("\n")
     before = README.read_text(encoding="utf-8")
     after = MARKS.sub(lambda found: f"{found[1]}\n{tables}\n{found[2]}".replace("\n\n\n", "\n\n"), before)
     if arguments.check and before != after:
