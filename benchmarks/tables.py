@@ -167,18 +167,17 @@ def _costs(figures: dict[str, Any]) -> str:
     def ms(name: str) -> str:
         return _cell(figures.get(f"extractive{name}_ms"), 1)
 
-    lines = [
+    return (
         f"Compressing {_cell(figures.get('extractive_tokens'), 0)} tokens takes the extractive compressor {ms('_p50')} ms (median; "
-        f"95 %: {ms('_p95')}),",
+        f"95 %: {ms('_p95')}),\n"
         f"{ms('_query_p50')} of them for the question's vector; counted with SmolLM2's tokenizer {ms('_reader_p50')} "
-        f"({ms('_reader_p95')}).",
+        f"({ms('_reader_p95')}).\n"
         f"Self-information takes {_cell(figures.get('selfinfo_time_ratio'))} of LongLLMLingua's time on the same texts "
-        f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).",
+        f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).\n"
         f"Of {_cell(figures.get('random_n'), 0)} random cases {_cell(figures.get('over_budget'), 0)} exceeded the budget and "
-        f"{_cell(figures.get('protected_lost'), 0)} lost what was protected;",
-        f"the share of results made of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}.",
-    ]
-    return "\n".join(lines)
+        f"{_cell(figures.get('protected_lost'), 0)} lost what was protected;\n"
+        f"the share of results made of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}."
+    )
 
 
 def _readers(figures: dict[str, Any]) -> list[str]:
