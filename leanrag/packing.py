@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.selection import Candidate, select
+from leanrag.selection import Candidate, Promising, promising, select
 from leanrag.text import join_spans, split_sentences, words
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
@@ -109,30 +109,44 @@ class EvidencePacker:
         kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
         sources = _Sources(kept, count_source)
         units, repeats = self._scorer.score(question, kept)
-        candidates = [sources.candidate(unit) for unit in units]
+        looked_at = promising(units, budget, repeats=repeats)
+        items = self._choose(sources, units, looked_at, budget)
+        if not items and len(looked_at.units) < len(units):
+            looked_at = promising(units, None, repeats=repeats)
+            items = self._choose(sources, units, looked_at, budget)
+        if units and not items:
+            items = [self._pruned(kept, units, budget, count_source, question)]
+        tokens = sum(item.tokens for item in items)
+        shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
+        fitting = {unit.hit for unit in looked_at.units if sources.total(unit) <= budget - tokens}
+        holding = {unit.hit for unit in units}
+        reasons: dict[int, Literal["budget", "duplicate", "irrelevant"]] = {id(hit): "duplicate" for hit in repeated}
+        for number, hit in enumerate(kept):
+            reasons[id(hit)] = "irrelevant" if number in fitting or number not in holding else "budget"
+        dropped = [DroppedItem(hit, reasons[id(hit)], sources.count(hit)) for hit in hits if id(hit) not in shown]
+        return Packing(tuple(items), tuple(dropped), budget, tokens)
+
+    def _choose(
+        self, sources: _Sources, units: Sequence[Evidence], looked_at: Promising, budget: int
+    ) -> list[PackedItem]:
+        """The sources that show the best of the units within the budget; none when not one fits."""
+        candidates = [sources.candidate(unit) for unit in looked_at.units]
         room = budget
-        while True:
-            selection = select(
-                candidates, room, openings=sources.openings, repeats=repeats, power=self._power, least=self._least
-            )
-            items = sources.items(units, selection.chosen, self._ordering)
+        while room >= 0:
+            chosen = select(
+                candidates,
+                room,
+                openings=sources.openings,
+                repeats=looked_at.repeats,
+                power=self._power,
+                least=self._least,
+            ).chosen
+            items = sources.items(units, [looked_at.places[i] for i in chosen], self._ordering)
             tokens = sum(item.tokens for item in items)
             if tokens <= budget:
-                break
+                return items
             room -= max(1, tokens - budget)  # tokens do not add up over parts
-        if candidates and not items:
-            items = [self._pruned(kept, units, budget, count_source, question)]
-            tokens = items[0].tokens
-        shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
-        left = budget - tokens
-        dropped = [DroppedItem(hit, "duplicate", sources.count(hit)) for hit in repeated]
-        for number, hit in enumerate(kept):
-            if id(hit) not in shown:
-                would_fit = any(
-                    sources.total(c) <= left for c, u in zip(candidates, units, strict=True) if u.hit == number
-                )
-                dropped.append(DroppedItem(hit, "irrelevant" if would_fit else "budget", sources.count(hit)))
-        return Packing(tuple(items), tuple(dropped), budget, tokens)
+        return []
 
     def _pruned(
         self, hits: Sequence[Hit], units: Sequence[Evidence], budget: int, count_source: SourceCounter, question: str
@@ -141,14 +155,14 @@ class EvidencePacker:
         best = max(units, key=lambda unit: unit.value)
         chunk = hits[best.hit].chunk
         cheapest = min(count_source(1, hits[unit.hit].chunk.title, _text(unit, hits)) for unit in units)
-        if self._pruner is None:
-            raise _nothing_fits(cheapest, budget)
+        if self._pruner is None or budget < 1:
+            raise _nothing_fits(max(cheapest, budget + 1), budget)
         unit = replace(chunk, start=chunk.start + best.start, end=chunk.start + best.end, text=_text(best, hits))
         compression = self._pruner.compress(
             unit, count_tokens=lambda text: count_source(1, chunk.title, text), budget=budget, question=question
         )
         if not compression.text:
-            raise _nothing_fits(cheapest, budget)
+            raise _nothing_fits(max(cheapest, budget + 1), budget)
         return PackedItem(1, hits[best.hit], compression.text, compression.segments, compression.tokens_after, "pruned")
 
 
@@ -240,20 +254,23 @@ class _Sources:
         self._groups = list(groups.values())
         self._group_of = {number: group for group, numbers in enumerate(self._groups) for number in numbers}
         self.openings = [count_source(1, hits[numbers[0]].chunk.title, "") for numbers in self._groups]
+        self._totals: dict[tuple[int, int, int], int] = {}
 
     def count(self, hit: Hit) -> int:
         """Tokens of a hit shown whole."""
         return self._count_source(1, hit.chunk.title, hit.chunk.text)
 
+    def total(self, unit: Evidence) -> int:
+        """Tokens of a source that shows only this."""
+        place = (unit.hit, unit.start, unit.end)
+        if place not in self._totals:
+            self._totals[place] = self._count_source(1, self._hits[unit.hit].chunk.title, _text(unit, self._hits))
+        return self._totals[place]
+
     def candidate(self, unit: Evidence) -> Candidate:
         """The unit as the selection sees it."""
         group = self._group_of[unit.hit]
-        tokens = self._count_source(1, self._hits[unit.hit].chunk.title, _text(unit, self._hits))
-        return Candidate(unit.value, max(0, tokens - self.openings[group]), group, unit.needs)
-
-    def total(self, candidate: Candidate) -> int:
-        """Tokens of a source that shows only this."""
-        return candidate.cost + self.openings[candidate.group]
+        return Candidate(unit.value, max(0, self.total(unit) - self.openings[group]), group, unit.needs)
 
     def items(self, units: Sequence[Evidence], chosen: Sequence[int], ordering: Ordering) -> list[PackedItem]:
         """The sources that show the chosen units, in order and numbered."""
@@ -279,14 +296,13 @@ class _Sources:
         shown = sorted({unit.hit for unit in units}, key=lambda hit: self._hits[hit].chunk.start)
         pieces: list[str] = []
         segments: list[Segment] = []
-        is_whole, at = True, 0
+        is_kept, at = True, 0
         for hit in shown:
             chunk = self._hits[hit].chunk
             spans = [(unit.start, unit.end) for unit in units if unit.hit == hit]
-            if len(spans) == n_units[hit]:
-                spans = [(0, len(chunk.text))]
-            else:
-                spans, is_whole = _merged(chunk.text, spans), False
+            is_whole = len(spans) == n_units[hit]
+            spans = [(0, len(chunk.text))] if is_whole else _merged(chunk.text, spans)
+            is_kept &= is_whole
             text, starts = join_spans(chunk.text, spans)
             at += bool(pieces)  # the line break before it
             for (start, end), begin in zip(spans, starts, strict=True):
@@ -303,7 +319,7 @@ class _Sources:
             text=text,
             segments=tuple(segments),
             tokens=self._count_source(number, hits[best].chunk.title, text),
-            action="kept" if is_whole else "extracted",
+            action="kept" if is_kept else "extracted",
             more=tuple(hits[i] for i in more),
         )
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leanrag.errors import BudgetError
+from leanrag.types import Evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Candidate", "Selection", "select"]
+__all__ = ["Candidate", "Promising", "Selection", "promising", "select"]
 
 _EXACT = 6  # candidates up to which all subsets are looked at
 _EXCHANGES = 6  # made at most, and tried of each
+_COUNTED = 24  # characters of units that are looked at for each token of the budget
+_FITTING = 12  # characters of a unit for each token of the budget, at most: longer ones cannot fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,64 @@ class Selection:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class Promising:
+    """The units that are worth counting.
+
+    Attributes:
+        places: Where they stand among all units, ascending.
+        units: They themselves; `needs` is a place among these.
+        repeats: `(n, n)`, which share of each the others repeat; None when nothing is known.
+    """
+
+    places: tuple[int, ...]
+    units: tuple[Evidence, ...]
+    repeats: NDArray[np.float32] | None
+
+
+def promising(
+    units: Sequence[Evidence],
+    budget: int | None,
+    *,
+    repeats: NDArray[np.float32] | None = None,
+    required: Sequence[bool] = (),
+) -> Promising:
+    """Return the units that a selection within `budget` tokens could come to: the best, several times what fits.
+
+    Counting the tokens of a unit takes longer than all that is done with it afterwards; most units of ten hits are not worth it.
+
+    Args:
+        units: All units.
+        budget: Most tokens; None to leave out nothing. Where no promising unit fits, another may: then look at all.
+        repeats: `(n, n)`, which share of each unit the others repeat; None for nothing.
+        required: For each unit, whether it is taken whatever it is worth; none when empty. What a taken unit needs is taken, too.
+    """
+    if budget is None:
+        return Promising(tuple(range(len(units))), tuple(units), repeats)
+    chosen = {place for place, is_required in enumerate(required) if is_required}
+    left = _COUNTED * budget
+    for place in sorted(range(len(units)), key=lambda place: -units[place].value):
+        if left <= 0:
+            break
+        length = units[place].end - units[place].start
+        if length <= _FITTING * budget:
+            chosen.add(place)
+            left -= length
+    for place in list(chosen):
+        needs = units[place].needs
+        while needs is not None and needs not in chosen:
+            chosen.add(needs)
+            needs = units[needs].needs
+    places = tuple(sorted(chosen))
+    place_of = {place: at for at, place in enumerate(places)}
+    own = (units[place] for place in places)
+    return Promising(
+        places,
+        tuple(unit if unit.needs is None else replace(unit, needs=place_of[unit.needs]) for unit in own),
+        None if repeats is None else repeats[np.ix_(places, places)],
+    )
+
+
 def select(
     candidates: Sequence[Candidate],
     budget: int,
@@ -65,9 +126,9 @@ def select(
     """Return the candidates that are worth most together within `budget`.
 
     Together, a candidate is worth its value times the share of it that no better chosen one repeats. Greedy by gain for
-    `cost ** power`, then exchanges of one chosen for others as long as they gain; of six candidates or fewer, the best of all
-    subsets. Greedy by gain per token, or the best alone, is at least (1 - 1/e) / 2 of the best for such values without openings
-    and needs (Leskovec et al., KDD 2007).
+    `cost ** power`, or the best alone, then exchanges of one chosen for others as long as they gain; of six candidates or fewer,
+    the best of all subsets. Where nothing repeats, needs or opens another, gain per token makes this worth at least half of the
+    best (Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, section 2.4).
 
     Args:
         candidates: What there is.
@@ -75,7 +136,7 @@ def select(
         openings: What opening each group costs; nothing when empty.
         repeats: `(n, n)`, symmetric: which share of one candidate the other repeats, in [0, 1]; None for nothing.
         power: 1 for gain per token, 0 for gain alone.
-        least: Stop when the best gain left is below this share of the first; required ones do not count.
+        least: Leave out what would gain less than this share of the best alone, required ones aside.
 
     Raises:
         BudgetError: The required ones do not fit.
@@ -152,7 +213,7 @@ class _State:
         self.chosen[new] = True
         self.opened[self._problem.groups[new]] = True
         if self._problem.repeats is not None:
-            self.repeated = np.maximum(self.repeated, self._problem.repeats[:, new].max(axis=1))
+            self.repeated = np.maximum(self.repeated, self._problem.repeats[:, new].max(axis=1, initial=0.0))
 
 
 class _Problem:
@@ -166,6 +227,7 @@ class _Problem:
         self.openings = np.array(openings or [0] * (int(self.groups.max(initial=0)) + 1), np.int64)
         self.needs = [candidate.needs for candidate in candidates]
         self.dependent = [place for place, needs in enumerate(self.needs) if needs is not None]
+        self._closures = [self._find_closure(place) for place in range(self.n)]
         self.repeats: NDArray[np.float64] | None = None
         if repeats is not None and repeats.any():
             rank = np.empty(self.n, np.int64)
@@ -179,6 +241,9 @@ class _Problem:
 
     def closure(self, place: int) -> list[int]:
         """A candidate and all that it needs."""
+        return self._closures[place]
+
+    def _find_closure(self, place: int) -> list[int]:
         found = [place]
         while (needs := self.needs[found[-1]]) is not None and needs not in found:
             found.append(needs)
@@ -194,20 +259,20 @@ class _Problem:
     def greedy(self, start: _State, budget: int, power: float, least: float) -> _State:
         """Add what gains most for its tokens, one after another; or the best alone, if that is worth more."""
         state = start.copy()
-        first = 0.0
+        if not self.n:
+            return state
+        alone = np.where(start.cost + start.extra() <= budget, start.gains(), -1.0)
+        floor = least * alone.max()
         while True:
             extra = state.extra()
             gains = state.gains()
-            rates = np.where(state.cost + extra <= budget, gains / np.maximum(extra, 1.0) ** power, -1.0)
-            if not self.n or rates.max() <= 0:
-                break
+            may_be = (state.cost + extra <= budget) & (gains >= floor)
+            rates = np.where(may_be, gains / np.maximum(extra, 1.0) ** power, -1.0)
             best = int(rates.argmax())
-            if gains[best] < least * first:
+            if rates[best] <= 0:
                 break
-            first = first or float(gains[best])
             state.add(self.closure(best))
-        alone = np.where(start.cost + start.extra() <= budget, start.gains(), -1.0)
-        if self.n and alone.max() > self.value(state.chosen) - self.value(start.chosen):
+        if alone.max() > self.value(state.chosen) - self.value(start.chosen):
             state = start.copy()
             state.add(self.closure(int(alone.argmax())))
         return state
@@ -244,7 +309,7 @@ class _Problem:
 
     def best_subset(self, required: _State, budget: int) -> _State:
         """The best of all subsets; of equals, the cheapest."""
-        best, best_key = required, (self.value(required.chosen), -required.cost)
+        best, best_key = required, (round(self.value(required.chosen), 12), -required.cost)
         free = [place for place in range(self.n) if not required.chosen[place]]
         for mask in range(1, 1 << len(free)):
             places = [place for bit, place in enumerate(free) if mask >> bit & 1]

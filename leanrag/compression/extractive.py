@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-
-import numpy as np
 
 from leanrag.compression.evidence import SentenceScorer
 from leanrag.compression.protection import Protection
 from leanrag.compression.task import Part, Task
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import CompressionSource, EvidenceScorer, TokenCounter
-from leanrag.selection import Candidate, select
+from leanrag.selection import Candidate, Promising, promising, select
 from leanrag.types import Compression, Evidence, Hit
 
 __all__ = ["ExtractiveCompressor"]
-
-_COUNTED = 24  # characters of units that are looked at for each token of the budget
 
 
 class ExtractiveCompressor:
     """Keeps the units (sentences, list items, table rows, code blocks) that are worth most for their tokens.
 
-    The result is made of verbatim spans in the order of the sources; no unit is cut, so that whatever is protected in one is whole.
+    The result is made of verbatim spans in the order of the sources: whole units, and of sentences whole clauses, so that whatever
+    is protected in one is whole.
 
     Args:
         scorer: What says how much a unit is worth; by default `SentenceScorer()`, which looks at words alone. Give it
@@ -75,41 +73,44 @@ class ExtractiveCompressor:
         task = Task.of(sources, count_tokens=count_tokens, budget=budget, rate=rate, question=question, keep=keep)
         if task.fits:
             return task.whole(self.name)
-        all_units, all_repeats = self._scorer.score(question, task.hits)
-        is_required = self._required(task, all_units)
-        places = _promising(all_units, is_required, task.budget)
-        units = [all_units[i] for i in places]
-        repeats = None if all_repeats is None else all_repeats[np.ix_(places, places)]
-        required = [is_required[i] for i in places]
-        place_of = {place: i for i, place in enumerate(places)}
+        units, repeats = self._scorer.score(question, task.hits)
+        if not units:  # nothing but white space
+            return task.finish([], self.name)
+        required = self._required(task, units)
+        looked_at = promising(units, task.budget, repeats=repeats, required=required)
+        try:
+            return self._choose(task, looked_at, [required[place] for place in looked_at.places])
+        except BudgetError:
+            if any(required) or len(looked_at.units) == len(units):
+                raise
+        return self._choose(task, promising(units, None, repeats=repeats), required)
+
+    def _choose(self, task: Task, looked_at: Promising, required: Sequence[bool]) -> Compression:
+        """The best of the units within the budget."""
+        units, repeats = looked_at.units, looked_at.repeats
         candidates = [
-            Candidate(
-                unit.value,
-                task.count(_text(unit, task.hits)),
-                unit.hit,
-                None if unit.needs is None else place_of[unit.needs],
-                must_stay,
-            )
+            Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, must_stay)
             for unit, must_stay in zip(units, required, strict=True)
         ]
-        room = task.budget
+        room, is_least = task.budget, False
         while True:
             try:
                 chosen = select(candidates, room, repeats=repeats, power=self._power, least=self._least).chosen
-            except BudgetError as error:
-                raise task.too_small(max(error.needed, task.budget + 1)) from None
+            except BudgetError:  # tokens do not add up over parts: together they may fit all the same
+                chosen, is_least = _least_of(units, candidates, task.budget), True
             if not chosen:
-                raise task.too_small(max(task.budget + 1, min(candidate.cost for candidate in candidates)))
+                costs = [candidate.cost for candidate in candidates]
+                raise task.too_small(max(task.budget + 1, min(costs, default=0)))
             kept = [_part(units[i], "kept" if required[i] else "relevant") for i in chosen]
-            repeated = np.zeros(len(units), bool) if repeats is None else repeats[:, list(chosen)].max(axis=1) >= 0.99
             dropped = [
-                _part(unit, "duplicate" if repeated[i] else "budget")
-                for i, unit in enumerate(units)
-                if i not in set(chosen)
+                _part(units[i], "duplicate" if repeats is not None and repeats[i, chosen].max() >= 0.99 else "budget")
+                for i in sorted(set(range(len(units))).difference(chosen))
             ]
             try:
                 return task.finish(kept, self.name, dropped)
-            except BudgetError as error:  # tokens do not add up over parts
+            except BudgetError as error:
+                if is_least:
+                    raise
                 room -= max(1, error.needed - task.budget)
 
     def _required(self, task: Task, units: Sequence[Evidence]) -> list[bool]:
@@ -117,23 +118,22 @@ class ExtractiveCompressor:
         spans = [
             self._protection.required(hit.chunk.text, keep) for hit, keep in zip(task.hits, task.keep, strict=True)
         ]
-        return [any(start < unit.end and end > unit.start for start, end in spans[unit.hit]) for unit in units]
+        ends = [[end for _, end in own] for own in spans]
+        places = [
+            bisect_right(ends[unit.hit], unit.start) for unit in units
+        ]  # of the first span that ends in or after it
+        return [
+            place < len(spans[unit.hit]) and spans[unit.hit][place][0] < unit.end
+            for place, unit in zip(places, units, strict=True)
+        ]
 
 
-def _promising(units: Sequence[Evidence], required: Sequence[bool], budget: int) -> list[int]:
-    """Places, ascending, of the units that are worth counting: the best, several times what fits, and those that must stay."""
-    chosen = {i for i, must_stay in enumerate(required) if must_stay}
-    left = _COUNTED * budget
-    for i in sorted(range(len(units)), key=lambda i: -units[i].value):
-        if left < 0:
-            break
-        chosen.add(i)
-        left -= units[i].end - units[i].start
-    for i in list(chosen):
-        while (needs := units[i].needs) is not None and needs not in chosen:
-            chosen.add(needs)
-            i = needs
-    return sorted(chosen)
+def _least_of(units: Sequence[Evidence], candidates: Sequence[Candidate], budget: int) -> tuple[int, ...]:
+    """Places of the required units and of what they need; where nothing is required, of the best that may fit alone."""
+    if any(candidate.required for candidate in candidates):
+        return promising(units, 0, required=[candidate.required for candidate in candidates]).places
+    alone = [i for i, candidate in enumerate(candidates) if candidate.needs is None and candidate.cost <= budget]
+    return (max(alone, key=lambda i: candidates[i].value),) if alone else ()
 
 
 def _text(unit: Evidence, hits: Sequence[Hit]) -> str:
