@@ -244,10 +244,11 @@ class _Problem:
         return self._closures[place]
 
     def _find_closure(self, place: int) -> list[int]:
-        found = [place]
-        while (needs := self.needs[found[-1]]) is not None and needs not in found:
-            found.append(needs)
-        return found
+        found = {place: None}
+        while (needs := self.needs[place]) is not None and needs not in found:
+            found[needs] = None
+            place = needs
+        return list(found)
 
     def value(self, chosen: NDArray[np.bool_]) -> float:
         """What the chosen are worth together."""

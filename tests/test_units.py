@@ -166,6 +166,8 @@ def test_kinds(text, expected):
     ("text", "needs"),
     [
         ("The tower is tall. It is old. Tickets are cheap.", [None, 0, None]),
+        ("The tower is tall. It is old. It is red. Bo came. He left.", [None, 0, 0, None, 3]),
+        ("It is old. It is red.", [None, 0]),
         ("The tower is tall.\n\nIt is old.", [None, None]),
         ("The tower is tall.\n \nIt is old.", [None, None]),
         ("The tower is tall.\r\rIt is old.", [None, None]),

@@ -57,6 +57,8 @@ _LEXICAL_WEIGHTS = np.array([1.45, 0.0, 0.0, 0.55, 0.0, -0.5, 4.25, 2.05, 2.55, 
 
 _MAGIC, _VERSION = b"lrsv", 1
 _ALIKE = 0.85  # cosine of sentences that may repeat each other
+_MOST_COMPARED = 4096  # clauses; comparing more with each other takes gigabytes
+_REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart
 _HEADER = struct.Struct("<4sHHI")  # magic, version, columns, units
 
 StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
@@ -68,6 +70,8 @@ class _Embedder(Protocol):
 
     @property
     def id(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
     @property
     def max_tokens(self) -> int: ...
     def count_tokens(self, text: str) -> int: ...
@@ -90,6 +94,11 @@ class SentenceVectors:
         """Identity of the vectors."""
         return f"sentences/{_VERSION} {self._embedder.id}"
 
+    @property
+    def dim(self) -> int:
+        """Columns of a vector."""
+        return self._embedder.dim
+
     def compute(self, chunks: Sequence[Chunk]) -> list[bytes]:
         """Return the bytes for each chunk."""
         texts = [chunk.text for chunk in chunks]
@@ -100,7 +109,7 @@ class SentenceVectors:
     def embed(self, texts: Sequence[tuple[str, Sequence[Unit]]]) -> list[Vectors]:
         """Return the vectors `(units, dim)` of each text's units; long ones count by their beginning."""
         pieces = [self._readable(text[unit.start : unit.end]) for text, units in texts for unit in units]
-        rows = self._embedder.embed_documents(pieces) if pieces else np.zeros((0, 0), np.float32)
+        rows = self._embedder.embed_documents(pieces) if pieces else np.zeros((0, self.dim), np.float32)
         bounds = np.cumsum([0, *(len(units) for _, units in texts)])
         return [rows[low:high] for low, high in pairwise(bounds.tolist())]
 
@@ -111,7 +120,7 @@ class SentenceVectors:
 
     def _readable(self, text: str) -> str:
         count, limit = self._embedder.count_tokens, self._embedder.max_tokens
-        while count(text) > limit:
+        while count(text) > limit and len(text) > 1:
             text = text[: max(1, len(text) * limit // (count(text) + limit // 8))]
         return text
 
@@ -121,15 +130,14 @@ def pack_vectors(vectors: Vectors) -> bytes:
     return _HEADER.pack(_MAGIC, _VERSION, vectors.shape[1], len(vectors)) + vectors.astype("<f2").tobytes()
 
 
-def unpack_vectors(data: bytes | None, n_units: int) -> Vectors | None:
+def unpack_vectors(data: bytes | None, n_units: int, dim: int) -> Vectors | None:
     """Return the vectors `(n_units, dim)`, float32; None for bytes that are torn or of something else."""
-    if data is None or len(data) < _HEADER.size:
+    if data is None or len(data) != _HEADER.size + 2 * n_units * dim:
         return None
-    magic, version, dim, n = _HEADER.unpack_from(data)
-    if (magic, version, n) != (_MAGIC, _VERSION, n_units) or len(data) != _HEADER.size + 2 * n * dim:
+    if _HEADER.unpack_from(data) != (_MAGIC, _VERSION, dim, n_units):
         return None
-    vectors: Vectors = np.frombuffer(data, "<f2", offset=_HEADER.size).astype(np.float32).reshape(n, dim)
-    return vectors
+    vectors: Vectors = np.frombuffer(data, "<f2", offset=_HEADER.size).astype(np.float32).reshape(n_units, dim)
+    return vectors if np.isfinite(vectors).all() else None
 
 
 class SentenceScorer:
@@ -173,7 +181,8 @@ class SentenceScorer:
         """Vectors `(sentences, dim)`: stored ones where there are."""
         assert self._vectors is not None
         stored = [self._stored(hit.chunk) if self._stored else None for hit in hits]
-        rows = [unpack_vectors(data, len(own)) for data, own in zip(stored, text.units, strict=True)]
+        dim = self._vectors.dim
+        rows = [unpack_vectors(data, len(own), dim) for data, own in zip(stored, text.units, strict=True)]
         missing = [i for i, row in enumerate(rows) if row is None]
         if missing:
             made = self._vectors.embed([(hits[i].chunk.text, text.units[i]) for i in missing])
@@ -193,7 +202,11 @@ class _Parts(NamedTuple):
     clause_terms: tuple[frozenset[str], ...]
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=2048)
+def _take_apart_again(text: str, clauses: bool) -> _Parts:
+    return _take_apart(text, clauses)
+
+
 def _take_apart(text: str, clauses: bool) -> _Parts:
     units = tuple(split_units(text))
     terms: list[frozenset[str]] = []
@@ -249,7 +262,8 @@ class _Text:
         needs: list[int | None] = []
         clause_terms: list[frozenset[str]] = []
         for number, hit in enumerate(hits):
-            parts = _take_apart(hit.chunk.text, clauses)
+            is_short = len(hit.chunk.text) <= _REMEMBERED_CHARS
+            parts = (_take_apart_again if is_short else _take_apart)(hit.chunk.text, clauses)
             units.append(parts.units)
             sentence_of += [len(terms) + i for i in parts.sentence_of]
             needs += [None if need is None else len(spans) + need for need in parts.needs]
@@ -373,7 +387,9 @@ def _answer_types(question: str, wanted: frozenset[str], texts: Sequence[str]) -
 
 
 def _repeats(text: _Text, vectors: Vectors) -> NDArray[np.float32] | None:
-    """Share of each clause's terms that a clause of another, much alike sentence holds, too; None when no two are alike."""
+    """Share of each clause's terms that a clause of another, much alike sentence holds, too; None for too many or none alike."""
+    if len(text.clauses) > _MOST_COMPARED:
+        return None
     alike = vectors @ vectors.T > _ALIKE
     np.fill_diagonal(alike, False)
     if not alike.any():

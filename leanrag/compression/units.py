@@ -50,7 +50,7 @@ def split_units(text: str) -> list[Unit]:
     What is longer than a long sentence (minified code, a list written as one sentence, base64) is cut at lines, clauses or words.
 
     A row of a table needs the row that names the columns; a sentence that begins with a pronoun ("It was built in 1889.") needs the
-    sentence before it.
+    last one of its paragraph that does not.
 
     Example:
         >>> text = "The tower is tall. It was built in 1889.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
@@ -170,7 +170,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
 def _split_prose(text: str, begin: int, stop: int, units: list[Unit]) -> None:
     header: int | None = None  # place of the row that names the columns
     header_end = -1
-    previous: int | None = None  # place of the sentence before
+    previous: int | None = None  # place of the last sentence that a pronoun may point back to
     last_end = begin
     for low, high in split_sentences(text[begin:stop]):
         start, end = begin + low, begin + high
@@ -192,7 +192,11 @@ def _split_prose(text: str, begin: int, stop: int, units: list[Unit]) -> None:
             kind: UnitKind = "heading" if _HEADING.match(span) else "item" if _ITEM.match(span) else "sentence"
             needs = previous if kind == "sentence" and _leans_back(span) else None
             units += [Unit(low, high, kind, needs) for low, high in _pieces(text, start, end)]
-            header, previous = None, None if kind == "heading" else len(units) - 1
+            header = None
+            if kind == "heading":
+                previous = None
+            elif needs is None:
+                previous = len(units) - 1
 
 
 _LEANING = re.compile(
