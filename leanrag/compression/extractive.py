@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 from leanrag.compression.evidence import SentenceScorer
 from leanrag.compression.protection import Protection
@@ -86,22 +87,31 @@ class ExtractiveCompressor:
         return self._choose(task, promising(units, None, repeats=repeats), required)
 
     def _choose(self, task: Task, looked_at: Promising, required: Sequence[bool]) -> Compression:
-        """The best of the units within the budget."""
-        units, repeats = looked_at.units, looked_at.repeats
+        """The best of the units within the budget; what is required stays without what it needs where both do not fit."""
         candidates = [
             Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, must_stay)
-            for unit, must_stay in zip(units, required, strict=True)
+            for unit, must_stay in zip(looked_at.units, required, strict=True)
         ]
+        try:
+            return self._select(task, looked_at, candidates)
+        except BudgetError:
+            if not any(candidate.required and candidate.needs is not None for candidate in candidates):
+                raise
+        loose = [replace(candidate, needs=None) if candidate.required else candidate for candidate in candidates]
+        return self._select(task, looked_at, loose)
+
+    def _select(self, task: Task, looked_at: Promising, candidates: Sequence[Candidate]) -> Compression:
+        units, repeats = looked_at.units, looked_at.repeats
         room, is_least = task.budget, False
         while True:
             try:
                 chosen = select(candidates, room, repeats=repeats, power=self._power, least=self._least).chosen
             except BudgetError:  # tokens do not add up over parts: together they may fit all the same
-                chosen, is_least = _least_of(units, candidates, task.budget), True
+                chosen, is_least = _least_of(candidates, task.budget), True
             if not chosen:
                 costs = [candidate.cost for candidate in candidates]
                 raise task.too_small(max(task.budget + 1, min(costs, default=0)))
-            kept = [_part(units[i], "kept" if required[i] else "relevant") for i in chosen]
+            kept = [_part(units[i], "kept" if candidates[i].required else "relevant") for i in chosen]
             dropped = [
                 _part(units[i], "duplicate" if repeats is not None and repeats[i, chosen].max() >= 0.99 else "budget")
                 for i in sorted(set(range(len(units))).difference(chosen))
@@ -128,12 +138,18 @@ class ExtractiveCompressor:
         ]
 
 
-def _least_of(units: Sequence[Evidence], candidates: Sequence[Candidate], budget: int) -> tuple[int, ...]:
-    """Places of the required units and of what they need; where nothing is required, of the best that may fit alone."""
-    if any(candidate.required for candidate in candidates):
-        return promising(units, 0, required=[candidate.required for candidate in candidates]).places
-    alone = [i for i, candidate in enumerate(candidates) if candidate.needs is None and candidate.cost <= budget]
-    return (max(alone, key=lambda i: candidates[i].value),) if alone else ()
+def _least_of(candidates: Sequence[Candidate], budget: int) -> tuple[int, ...]:
+    """Places of the required ones and of what they need; where nothing is required, of the best that may fit alone."""
+    found: set[int] = set()
+    for place, candidate in enumerate(candidates):
+        at: int | None = place if candidate.required else None
+        while at is not None and at not in found:
+            found.add(at)
+            at = candidates[at].needs
+    if not found:
+        alone = [i for i, candidate in enumerate(candidates) if candidate.needs is None and candidate.cost <= budget]
+        found.update(sorted(alone, key=lambda i: -candidates[i].value)[:1])
+    return tuple(sorted(found))
 
 
 def _text(unit: Evidence, hits: Sequence[Hit]) -> str:
