@@ -68,7 +68,7 @@ class EvidencePacker:
 
     Args:
         scorer: What says how much a unit is worth.
-        ordering: How the sources follow each other.
+        ordering: How the sources follow each other; small readers find best what stands next to the question.
         power: 1 for worth per token, 0 for worth alone.
         least: Stop filling the budget at units below this share of the best one's worth.
         duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
@@ -79,7 +79,7 @@ class EvidencePacker:
         self,
         scorer: EvidenceScorer,
         *,
-        ordering: Ordering = "relevance",
+        ordering: Ordering = "reverse",
         power: float = 1.0,
         least: float = 0.0,
         duplicate_overlap: float = 0.8,
