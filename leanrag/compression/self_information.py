@@ -111,7 +111,7 @@ class SelfInformationCompressor:
         alignment: "aligned" takes a word's own surprise; "shifted" that of the token that follows each of its own, which is what
             the llmlingua package computes.
         contrast: Value words by how much likelier the question makes them, not by their surprise (LongLLMLingua, equation 4); one
-            pass more. Small models lose by it.
+            pass more, and on the whole no better with a small model.
         rank_documents: Whether the question ranks the sources; otherwise only their order, best first, does.
         dynamic_ratio: How much larger a share of its words the first source keeps than the average, and the last a smaller one,
             in [0, 1]; LongLLMLingua, equation 5.
