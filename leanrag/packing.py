@@ -19,6 +19,8 @@ Ordering = Literal["relevance", "reverse", "ends", "document"]
 """How sources follow each other: best first, best last, best at both ends, or by document (so that prompts over the same documents
 begin alike)."""
 
+_DropReason = Literal["budget", "duplicate", "irrelevant"]
+
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
@@ -120,7 +122,7 @@ class EvidencePacker:
         shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
         fitting = {unit.hit for unit in looked_at.units if sources.total(unit) <= budget - tokens}
         holding = {unit.hit for unit in units}
-        reasons: dict[int, Literal["budget", "duplicate", "irrelevant"]] = {id(hit): "duplicate" for hit in repeated}
+        reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
         for number, hit in enumerate(kept):
             reasons[id(hit)] = "irrelevant" if number in fitting or number not in holding else "budget"
         dropped = [DroppedItem(hit, reasons[id(hit)], sources.count(hit)) for hit in hits if id(hit) not in shown]
@@ -188,35 +190,56 @@ class CompressingPacker:
             question: What the reader will be asked.
 
         Raises:
-            BudgetError: What must stay does not fit.
+            BudgetError: What must stay does not fit, or nothing does.
             CompressionError: The compressor failed.
         """
         kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
-        dropped = [DroppedItem(h, "duplicate", count_source(1, h.chunk.title, h.chunk.text)) for h in repeated]
-        if not kept:
-            return Packing((), tuple(dropped), budget, 0)
-        empty = count_source(1, "", "")
-        openings = [count_source(1, hit.chunk.title, "") for hit in kept]
-        room = max(budget // 2, budget - sum(openings))
+        compression, items = self._compressed(kept, budget, count_source, question) if kept else (None, [])
+        shown = {id(item.hit) for item in items}
+        reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
+        for hit in kept:
+            reasons[id(hit)] = "budget" if hit.chunk.text.strip() else "irrelevant"
+        dropped = [
+            DroppedItem(hit, reasons[id(hit)], count_source(1, hit.chunk.title, hit.chunk.text))
+            for hit in hits
+            if id(hit) not in shown
+        ]
+        return Packing(tuple(items), tuple(dropped), budget, sum(item.tokens for item in items), compression)
+
+    def _compressed(
+        self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, question: str
+    ) -> tuple[Compression, list[PackedItem]]:
+        """What the compressor makes of the hits, as sources that fit with their headers; of fewer where those leave no room."""
         while True:
+            try:
+                return self._compressed_all(hits, budget, count_source, question)
+            except BudgetError:
+                if len(hits) == 1:
+                    raise
+            hits = hits[: len(hits) // 2]
+
+    def _compressed_all(
+        self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, question: str
+    ) -> tuple[Compression, list[PackedItem]]:
+        empty = count_source(1, "", "")
+        openings = [count_source(1, hit.chunk.title, "") for hit in hits]
+        is_blank = not any(hit.chunk.text.strip() for hit in hits)
+        room = max(budget // 2, budget - sum(openings))
+        while room >= 0:
             compression = self._compressor.compress(
-                kept,
+                hits,
                 count_tokens=lambda text: max(0, count_source(1, "", text) - empty),
-                budget=max(0, room),
+                budget=room,
                 question=question,
             )
             items = _items_of(compression, count_source)
             tokens = sum(item.tokens for item in items)
-            if tokens <= budget:
+            if tokens <= budget and (items or is_blank):
+                return compression, items
+            if not items:
                 break
-            room = min(room, compression.tokens_after) - (tokens - budget)
-        shown = {id(item.hit) for item in items}
-        dropped += [
-            DroppedItem(hit, "budget", count_source(1, hit.chunk.title, hit.chunk.text))
-            for hit in kept
-            if id(hit) not in shown
-        ]
-        return Packing(tuple(items), tuple(dropped), budget, tokens, compression)
+            room = min(room, compression.tokens_after) - max(1, tokens - budget)  # tokens do not add up over parts
+        raise _nothing_fits(max(budget, min(openings)) + 1, budget)
 
 
 def _items_of(compression: Compression, count_source: SourceCounter) -> list[PackedItem]:
@@ -227,7 +250,7 @@ def _items_of(compression: Compression, count_source: SourceCounter) -> list[Pac
         hit = compression.sources[source]
         start, end = segments[0].start, segments[-1].end
         text = compression.text[start:end]
-        if not text:
+        if not text.strip():
             continue
         number = len(items) + 1
         items.append(

@@ -1,10 +1,27 @@
+import itertools
+
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrag import BudgetError, Chunk, ConfigurationError, GreedyPacker, Hit, TokenBudget
+from leanrag import (
+    BudgetError,
+    Chunk,
+    CompressingPacker,
+    ConfigurationError,
+    EvidencePacker,
+    ExtractiveCompressor,
+    GreedyPacker,
+    Hit,
+    TokenBudget,
+)
+from leanrag.compression.evidence import SentenceScorer, SentenceVectors
+from leanrag.compression.task import Part, Task
 from leanrag.packing import is_near_duplicate
-from leanrag.types import Segment
+from leanrag.prompting import CHAT_TEMPLATE
+from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.types import Evidence, Segment
 
 
 def count(number, title, text):
@@ -127,3 +144,302 @@ def test_a_question_that_does_not_fit():
 def test_impossible_shares(options):
     with pytest.raises(ConfigurationError):
         TokenBudget(n_ctx=100, fixed=0, **options)
+
+
+# Packers of units, and of what a compressor makes
+
+
+def count_pairs(number, title, text):
+    """Tokens of two characters of a rendered source: those of parts do not add up."""
+    return (len(f"[{number}] {title}\n{text}\n\n") + 1) // 2
+
+
+def count_rendered(number, title, text):
+    return FakeModel().count_tokens(CHAT_TEMPLATE.render_source(number, title, text))
+
+
+COUNTERS = (count, count_pairs, count_rendered)
+
+PIECES = st.sampled_from(
+    ["The tower, which is in the middle of Paris, was built in 1889 by a company.", "It is tall.", "Tickets are cheap.", "\n\n",
+     "| a | b |\n|---|---|\n| 1 | 2 |", "東京は日本の首都である。", "- item\n- item", "```\nx = 1\n```\n", "x" * 90, " ", "é"]
+)  # fmt: skip
+
+
+@st.composite
+def found(draw):
+    """Documents, and chunks of them as a retriever finds them, each once."""
+    texts = draw(st.lists(st.lists(PIECES, max_size=7).map(" ".join), max_size=4))
+    documents = {f"d{i}": text for i, text in enumerate(texts)}
+    chunks = []
+    for identity, text in documents.items():
+        cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=2)) | {0, len(text)})
+        title = draw(st.sampled_from(["", "Eiffel Tower"]))
+        chunks += [Chunk(identity, a, b, text[a:b], title) for a, b in itertools.pairwise(cuts)]
+    order = draw(st.permutations(chunks))
+    return documents, [Hit(chunk, 1 / (i + 1)) for i, chunk in enumerate(order)]
+
+
+vectors = SentenceVectors(HashEmbedder(dim=16))
+evidence_packers = st.builds(
+    EvidencePacker,
+    st.sampled_from([SentenceScorer(), SentenceScorer(vectors), SentenceScorer(clauses=False)]),
+    ordering=st.sampled_from(["relevance", "reverse", "ends", "document"]),
+    power=st.sampled_from([0.0, 0.5, 1.0]),
+    least=st.sampled_from([0.0, 0.5]),
+)
+compressing_packers = st.builds(CompressingPacker, st.builds(ExtractiveCompressor))
+loose = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+
+
+@loose
+@given(
+    found(),
+    evidence_packers | compressing_packers,
+    st.integers(-3, 120),
+    st.sampled_from(COUNTERS),
+    st.sampled_from(["", "How old?"]),
+)
+def test_sources_keep_to_the_budget_and_every_hit_is_accounted_for(case, packer, budget, counter, question):
+    documents, hits = case
+    try:
+        packing = packer.pack(hits, budget, counter, question=question)
+    except BudgetError as error:
+        assert error.needed > error.available
+        if isinstance(packer, EvidencePacker):
+            for unit in packer._scorer.score(question, hits)[0]:
+                chunk = hits[unit.hit].chunk
+                assert unit.needs is not None or counter(1, chunk.title, chunk.text[unit.start : unit.end]) > budget
+        return
+    assert packing.budget == budget
+    assert packing.tokens == sum(item.tokens for item in packing.items) <= max(budget, 0)
+    shown = []
+    for number, item in enumerate(packing.items, start=1):
+        assert (item.number, item.tokens) == (number, counter(number, item.hit.chunk.title, item.text))
+        own = [item.hit, *item.more]
+        shown += own
+        assert {hit.chunk.document_id for hit in own} == {item.hit.chunk.document_id}
+        text, at = documents[item.hit.chunk.document_id], 0
+        for segment in item.segments:
+            assert item.text[segment.start : segment.end] == text[segment.source_start : segment.source_end]
+            assert any(h.chunk.start <= segment.source_start < segment.source_end <= h.chunk.end for h in own)
+            assert not item.text[at : segment.start].strip()
+            at = segment.end
+        assert at == len(item.text)
+        assert item.text.strip()
+        if item.action == "kept":
+            assert isinstance(packer, CompressingPacker) or {s.reason for s in item.segments} == {"whole"}
+            assert all(hit.chunk.text in item.text for hit in own)
+    accounted = [hit.chunk.id for hit in shown] + [dropped.hit.chunk.id for dropped in packing.dropped]
+    assert sorted(accounted) == sorted(hit.chunk.id for hit in hits)
+    ranks = [hits.index(dropped.hit) for dropped in packing.dropped]
+    assert ranks == sorted(ranks)
+    for dropped in packing.dropped:
+        assert dropped.tokens == counter(1, dropped.hit.chunk.title, dropped.hit.chunk.text)
+    again = packer.pack(hits, budget, counter, question=question)
+    assert (again.items, again.dropped) == (packing.items, packing.dropped)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(found(), evidence_packers | compressing_packers, st.integers(1, 150))
+def test_sources_keep_to_the_budget_of_a_real_tokenizer(tiny, case, packer, budget):
+    _, hits = case
+
+    def counter(number, title, text):
+        return tiny.count_tokens(CHAT_TEMPLATE.render_source(number, title, text))
+
+    try:
+        packing = packer.pack(hits, budget, counter, question="How old is the tower?")
+    except BudgetError:
+        return
+    rendered = [(item.number, item.hit.chunk.title, item.text) for item in packing.items]
+    assert sum(counter(*source) for source in rendered) == packing.tokens <= budget
+
+
+class FixedScorer:
+    """Hands out values, for the words of the hits' texts, or for spans that are told."""
+
+    def __init__(self, *values, repeats=None):
+        self.values, self.repeats = values, repeats
+
+    def score(self, question, hits):
+        units, values = [], iter(self.values)
+        for number, hit in enumerate(hits):
+            at = 0
+            for word in hit.chunk.text.split():
+                start = hit.chunk.text.index(word, at)
+                at = start + len(word)
+                units.append(Evidence(number, start, at, next(values)))
+        return units, self.repeats
+
+
+def pack(values, hits, budget, repeats=None, **options):
+    return EvidencePacker(FixedScorer(*values, repeats=repeats), **options).pack(hits, budget, count)
+
+
+def shown(packing):
+    return [(item.number, item.text, item.action) for item in packing.items]
+
+
+@pytest.mark.parametrize(
+    ("ordering", "order"),
+    [("relevance", "dbca"), ("reverse", "acbd"), ("ends", "dcab"), ("document", "abcd")],
+)
+def test_orderings(ordering, order):
+    hits = [Hit(Chunk(name, 0, 1, name), 1.0) for name in "bacd"]
+    packing = pack([0.3, 0.1, 0.2, 0.4], hits, 100, ordering=ordering)
+    assert [item.text for item in packing.items] == list(order)
+    assert [item.number for item in packing.items] == [1, 2, 3, 4]
+
+
+def test_units_of_many_hits_are_packed_by_their_worth():
+    hits = hits_of("aa bb cc", "dd ee ff")
+    packing = pack([0.1, 0.4, 0.1, 0.1, 0.1, 0.3], hits, 6, ordering="relevance")
+    assert shown(packing) == [(1, "bb", "extracted"), (2, "ff", "extracted")]
+    assert [item.segments for item in packing.items] == [
+        (Segment(0, 2, 0, 13, 15, reason="relevant"),),
+        (Segment(0, 2, 1, 16, 18, reason="relevant"),),
+    ]
+    packing = pack([0.1, 0.4, 0.1, 0.1, 0.1, 0.3], hits, 5, ordering="relevance")
+    assert shown(packing) == [(1, "aa bb cc", "kept")]
+    assert [(d.hit, d.reason, d.tokens) for d in packing.dropped] == [(hits[1], "budget", 5)]
+
+
+def test_hits_of_one_document_are_one_source():
+    text = "aa bb. cc dd ee"
+    hits = [
+        Hit(Chunk("d", 7, 15, text[7:15], "T"), 0.9),
+        Hit(Chunk("e", 0, 2, "ff"), 0.8),
+        Hit(Chunk("d", 0, 6, text[:6], "T"), 0.7),
+    ]
+    packing = pack([0.3, 0.0, 0.3, 0.1, 0.2, 0.1], hits, 7, ordering="relevance")
+    (item,) = packing.items
+    assert (item.hit, item.more) == (hits[0], (hits[2],))
+    assert item.text == "aa bb.\ncc ee"
+    assert item.segments == (
+        Segment(0, 6, 2, 0, 6, reason="whole"),
+        Segment(7, 9, 0, 7, 9, reason="relevant"),
+        Segment(10, 12, 0, 13, 15, reason="relevant"),
+    )
+    assert (item.action, item.tokens) == ("extracted", 6)
+
+
+def test_what_nearly_repeats_a_better_hit_is_dropped_in_its_place():
+    hits = hits_of(sentence("a", 20), sentence("b", 200), sentence("a", 20) + " And more.", sentence("c", 5))
+    packing = EvidencePacker(SentenceScorer()).pack(hits, 60, count)
+    assert [(d.hit, d.reason) for d in packing.dropped] == [(hits[1], "budget"), (hits[2], "duplicate")]
+    packing = CompressingPacker(ExtractiveCompressor()).pack(hits, 60, count)
+    assert [(d.hit, d.reason) for d in packing.dropped] == [(hits[1], "budget"), (hits[2], "duplicate")]
+    kept = EvidencePacker(SentenceScorer(), duplicate_overlap=1.0).pack([hits[0], hits[2]], 1000, count)
+    assert kept.dropped == ()
+
+
+def test_units_that_repeat_each_other_are_packed_once():
+    hits = hits_of("aa bb", "cc")
+    repeats = np.zeros((3, 3), np.float32)
+    repeats[0, 2] = repeats[2, 0] = 1.0
+    packing = pack([0.5, 0.1, 0.4], hits, 100, repeats)
+    assert shown(packing) == [(1, "aa bb", "kept")]
+    assert [(d.hit, d.reason) for d in packing.dropped] == [(hits[1], "irrelevant")]
+
+
+def test_least_leaves_room_unused():
+    hits = hits_of("aa bb", "cc")
+    packing = pack([0.6, 0.3, 0.1], hits, 100, least=0.4)
+    assert shown(packing) == [(1, "aa bb", "kept")]
+    assert [d.reason for d in packing.dropped] == ["irrelevant"]
+    assert shown(pack([0.6, 0.3, 0.1], hits, 100, least=0.6)) == [(1, "aa", "extracted")]
+
+
+def test_only_promising_units_are_counted():
+    texts = [" ".join(sentence(f"w{i}x{j}", 6) for j in range(40)) for i in range(10)]
+    counted = []
+
+    def counter(number, title, text):
+        counted.append(text)
+        return count(number, title, text)
+
+    packing = EvidencePacker(SentenceScorer()).pack(hits_of(*texts), 30, counter, question="Where is w3x5 w3x5ending?")
+    assert packing.tokens > 24
+    assert len(counted) < 80  # of 400 sentences
+
+
+def test_a_unit_that_fits_is_found_among_many_that_do_not():
+    hits = hits_of(*[sentence(f"w{i}", 60) for i in range(20)], "Tiny thing.")
+    assert shown(EvidencePacker(SentenceScorer()).pack(hits, 4, count)) == [(1, "Tiny thing.", "kept")]
+
+
+def test_no_unit_fits_and_there_is_no_pruner():
+    with pytest.raises(BudgetError, match="the least that can be shown takes 12") as caught:
+        EvidencePacker(SentenceScorer()).pack(hits_of(sentence("a", 10), sentence("b", 12)), 11, count)
+    assert (caught.value.needed, caught.value.available) == (12, 11)
+    with pytest.raises(BudgetError):
+        CompressingPacker(ExtractiveCompressor()).pack(hits_of(sentence("a", 10)), 11, count)
+
+
+class FirstWords:
+    """Thins to the first words that fit."""
+
+    name = "first"
+
+    def compress(self, sources, *, count_tokens, budget=None, rate=None, question="", keep=()):
+        task = Task.of(sources, count_tokens=count_tokens, budget=budget, rate=rate, question=question, keep=keep)
+        text = task.hits[0].chunk.text
+        ends = [
+            at for at in range(1, len(text) + 1) if text[at : at + 1] in (" ", "") and count_tokens(text[:at]) <= budget
+        ]
+        return task.finish([Part(0, 0, ends[-1])] if ends else [], self.name)
+
+
+def test_a_pruner_thins_the_best_unit_where_none_fits():
+    text = f"{sentence('a', 10)} {sentence('b', 10)}"
+    packer = EvidencePacker(SentenceScorer(), pruner=FirstWords())
+    packing = packer.pack(hits_of(text), 6, count, question="What is bending?")
+    assert shown(packing) == [(1, "B0 B1 B2 B3", "pruned")]
+    (segment,) = packing.items[0].segments
+    assert (segment.source_start, segment.source_end) == (10 + text.index("B0"), 10 + text.index("B0") + 11)
+    assert packing.tokens == 6
+    for budget in (-1, 0, 2):
+        with pytest.raises(BudgetError) as caught:
+            packer.pack(hits_of(text), budget, count)
+        assert caught.value.needed > caught.value.available == budget
+
+
+def test_a_compressor_that_thins_is_told_of():
+    packing = CompressingPacker(FirstWords()).pack(hits_of(sentence("a", 10)), 7, count)
+    assert shown(packing) == [(1, "A0 A1 A2 A3 A4", "pruned")]
+    assert packing.compression.method == "first"
+    assert packing.items[0].segments[0].source_end == 24
+
+
+def test_titles_that_leave_no_room_take_fewer_hits():
+    def count_titles_too(number, title, text):
+        return len(title.split()) + len(text.split())
+
+    hits = [Hit(Chunk(f"d{i}", 0, 10, f"W{i} is red.", "a title of six words here"), 1 / (i + 1)) for i in range(6)]
+    packing = CompressingPacker(ExtractiveCompressor()).pack(hits, 12, count_titles_too)
+    assert [item.hit for item in packing.items] == hits[:1]
+    assert [d.reason for d in packing.dropped] == ["budget"] * 5
+
+
+@pytest.mark.parametrize("packer", [EvidencePacker(SentenceScorer()), CompressingPacker(ExtractiveCompressor())])
+def test_nothing_to_show(packer):
+    packing = packer.pack([], 100, count)
+    assert (packing.items, packing.dropped, packing.tokens, packing.budget) == ((), (), 0, 100)
+    blank = hits_of(" \n ")
+    packing = packer.pack(blank, 100, count)
+    assert (packing.items, [(d.hit, d.reason) for d in packing.dropped]) == ((), [(blank[0], "irrelevant")])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"ordering": "random"}, "`ordering` must be one of relevance, reverse, ends, document"),
+        ({"power": 1.5}, "`power` must be in"),
+        ({"least": -1}, "`least` must be in"),
+        ({"duplicate_overlap": 0}, "`duplicate_overlap` must be in"),
+    ],
+)
+def test_impossible_settings(options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        EvidencePacker(SentenceScorer(), **options)
