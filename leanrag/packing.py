@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.selection import Candidate, Promising, promising, select
+from leanrag.selection import FULL, Candidate, Promising, promising, select
 from leanrag.text import join_spans, split_sentences, words
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
@@ -112,15 +112,18 @@ class EvidencePacker:
         sources = _Sources(kept, count_source)
         units, repeats = self._scorer.score(question, kept)
         looked_at = promising(units, budget, repeats=repeats)
-        items = self._choose(sources, units, looked_at, budget)
-        if not items and len(looked_at.units) < len(units):
+        candidates = [sources.candidate(unit) for unit in looked_at.units]
+        items = self._choose(sources, units, looked_at, candidates, budget)
+        if len(looked_at.units) < len(units) and sum(item.tokens for item in items) < FULL * budget:
             looked_at = promising(units, None, repeats=repeats)
-            items = self._choose(sources, units, looked_at, budget)
+            candidates = [sources.candidate(unit) for unit in looked_at.units]
+            items = self._choose(sources, units, looked_at, candidates, budget)
         if units and not items:
             items = [self._pruned(kept, units, budget, count_source, question)]
         tokens = sum(item.tokens for item in items)
         shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
-        fitting = {unit.hit for unit in looked_at.units if sources.total(unit) <= budget - tokens}
+        left = budget - tokens
+        fitting = {u.hit for u, c in zip(looked_at.units, candidates, strict=True) if sources.total(c) <= left}
         holding = {unit.hit for unit in units}
         reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
         for number, hit in enumerate(kept):
@@ -129,10 +132,14 @@ class EvidencePacker:
         return Packing(tuple(items), tuple(dropped), budget, tokens)
 
     def _choose(
-        self, sources: _Sources, units: Sequence[Evidence], looked_at: Promising, budget: int
+        self,
+        sources: _Sources,
+        units: Sequence[Evidence],
+        looked_at: Promising,
+        candidates: Sequence[Candidate],
+        budget: int,
     ) -> list[PackedItem]:
         """The sources that show the best of the units within the budget; none when not one fits."""
-        candidates = [sources.candidate(unit) for unit in looked_at.units]
         room = budget
         while room >= 0:
             chosen = select(
@@ -277,23 +284,20 @@ class _Sources:
         self._groups = list(groups.values())
         self._group_of = {number: group for group, numbers in enumerate(self._groups) for number in numbers}
         self.openings = [count_source(1, hits[numbers[0]].chunk.title, "") for numbers in self._groups]
-        self._totals: dict[tuple[int, int, int], int] = {}
+        self._empty = count_source(1, "", "")
 
     def count(self, hit: Hit) -> int:
         """Tokens of a hit shown whole."""
         return self._count_source(1, hit.chunk.title, hit.chunk.text)
 
-    def total(self, unit: Evidence) -> int:
-        """Tokens of a source that shows only this."""
-        place = (unit.hit, unit.start, unit.end)
-        if place not in self._totals:
-            self._totals[place] = self._count_source(1, self._hits[unit.hit].chunk.title, _text(unit, self._hits))
-        return self._totals[place]
-
     def candidate(self, unit: Evidence) -> Candidate:
         """The unit as the selection sees it."""
-        group = self._group_of[unit.hit]
-        return Candidate(unit.value, max(0, self.total(unit) - self.openings[group]), group, unit.needs)
+        tokens = self._count_source(1, "", _text(unit, self._hits)) - self._empty
+        return Candidate(unit.value, max(0, tokens), self._group_of[unit.hit], unit.needs)
+
+    def total(self, candidate: Candidate) -> int:
+        """Tokens of a source that shows only this."""
+        return candidate.cost + self.openings[candidate.group]
 
     def items(self, units: Sequence[Evidence], chosen: Sequence[int], ordering: Ordering) -> list[PackedItem]:
         """The sources that show the chosen units, in order and numbered."""

@@ -14,11 +14,14 @@ from leanrag.types import Evidence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Candidate", "Promising", "Selection", "promising", "select"]
+__all__ = ["FULL", "Candidate", "Promising", "Selection", "promising", "select"]
 
 _EXACT = 6  # candidates up to which all subsets are looked at
 _EXCHANGES = 6  # made at most, and tried of each
-_COUNTED = 24  # characters of units that are looked at for each token of the budget
+FULL = 0.75
+"""Share of a budget that a selection among promising units should take; less means that most of them did not fit."""
+
+_COUNTED = 16  # characters of units that are looked at for each token of the budget
 _FITTING = 12  # characters of a unit for each token of the budget, at most: longer ones cannot fit
 
 
@@ -84,7 +87,8 @@ def promising(
 
     Args:
         units: All units.
-        budget: Most tokens; None to leave out nothing. Where no promising unit fits, another may: then look at all.
+        budget: Most tokens; None to leave out nothing. Where the promising ones leave much room (`FULL`), others may fill it: then
+            look at all.
         repeats: `(n, n)`, which share of each unit the others repeat; None for nothing.
         required: For each unit, whether it is taken whatever it is worth; none when empty. What a taken unit needs is taken, too.
     """
@@ -186,7 +190,8 @@ class _State:
         problem = self._problem
         opening = np.where(self.opened, 0, problem.openings)[problem.groups]
         extra = np.where(self.chosen, np.inf, problem.costs + opening)
-        for place in problem.dependent:
+        extra[problem.paired] += np.where(self.chosen[problem.partners], 0, problem.costs[problem.partners])
+        for place in problem.entangled:
             if not self.chosen[place]:
                 extra[place] = self.extra_of(problem.closure(place))
         return extra
@@ -228,6 +233,12 @@ class _Problem:
         self.needs = [candidate.needs for candidate in candidates]
         self.dependent = [place for place, needs in enumerate(self.needs) if needs is not None]
         self._closures = [self._find_closure(place) for place in range(self.n)]
+        # Most that need another need one of their own group, which needs nothing.
+        pairs = [own for place in self.dependent if len(own := self._closures[place]) == 2]
+        pairs = [own for own in pairs if self.groups[own[0]] == self.groups[own[1]]]
+        self.paired = np.array([place for place, _ in pairs], np.int64)
+        self.partners = np.array([needs for _, needs in pairs], np.int64)
+        self.entangled = sorted(set(self.dependent).difference(self.paired.tolist()))
         self.repeats: NDArray[np.float64] | None = None
         if repeats is not None and repeats.any():
             rank = np.empty(self.n, np.int64)

@@ -11,7 +11,7 @@ from leanrag.compression.protection import Protection
 from leanrag.compression.task import Part, Task
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import CompressionSource, EvidenceScorer, TokenCounter
-from leanrag.selection import Candidate, Promising, promising, select
+from leanrag.selection import FULL, Candidate, Promising, promising, select
 from leanrag.types import Compression, Evidence, Hit
 
 __all__ = ["ExtractiveCompressor"]
@@ -79,11 +79,15 @@ class ExtractiveCompressor:
             return task.finish([], self.name)
         required = self._required(task, units)
         looked_at = promising(units, task.budget, repeats=repeats, required=required)
+        is_all = len(looked_at.units) == len(units)
         try:
-            return self._choose(task, looked_at, [required[place] for place in looked_at.places])
+            result = self._choose(task, looked_at, [required[place] for place in looked_at.places])
         except BudgetError:
-            if any(required) or len(looked_at.units) == len(units):
+            if is_all or any(required):
                 raise
+        else:
+            if is_all or result.tokens_after >= FULL * task.budget:
+                return result
         return self._choose(task, promising(units, None, repeats=repeats), required)
 
     def _choose(self, task: Task, looked_at: Promising, required: Sequence[bool]) -> Compression:
