@@ -67,7 +67,8 @@ class QueryCache:
                 self._rows.move_to_end(text)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            known |= zip(missing, self.embedder.embed_queries(missing), strict=True)
+            made = self.embedder.embed_queries(missing)
+            known |= {text: row.copy() for text, row in zip(missing, made, strict=True)}
             with self._lock:
                 self._rows |= {text: known[text] for text in missing}
                 while len(self._rows) > self._size:
