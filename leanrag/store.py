@@ -56,6 +56,7 @@ CREATE TABLE chunks (
     ordinal INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, heading NOT NULL, vector BLOB NOT NULL,
     UNIQUE (document, ordinal)
 );
+CREATE INDEX chunks_by_start ON chunks (document, start);
 CREATE TABLE fields (document INTEGER NOT NULL REFERENCES documents (key), name NOT NULL, value);
 CREATE INDEX fields_by_value ON fields (name, value);
 CREATE INDEX fields_by_document ON fields (document);
@@ -74,6 +75,7 @@ _UPGRADES = {
 CREATE TABLE features (
     chunk INTEGER NOT NULL REFERENCES chunks (id), name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (chunk, name)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS chunks_by_start ON chunks (document, start);
 PRAGMA user_version = 2;
 """,
 }

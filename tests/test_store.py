@@ -28,7 +28,14 @@ def vector(number: int) -> np.ndarray:
     return row / np.linalg.norm(row)
 
 
-def entry(document: Document, *, number: int = 1, root: str | None = None, cuts: tuple[int, ...] = ()) -> Entry:
+def entry(
+    document: Document,
+    *,
+    number: int = 1,
+    root: str | None = None,
+    cuts: tuple[int, ...] = (),
+    features: dict[str, list[bytes]] | None = None,
+) -> Entry:
     """`document` cut at `cuts`, with a vector of its own for each chunk."""
     edges = [0, *cuts, len(document.text)]
     chunks = [
@@ -36,7 +43,7 @@ def entry(document: Document, *, number: int = 1, root: str | None = None, cuts:
         for start, end in itertools.pairwise(edges)
     ]
     vectors = np.array([vector(number + at) for at in range(len(chunks))], np.float32).reshape(-1, DIM)
-    return Entry(document, chunks, vectors, root)
+    return Entry(document, chunks, vectors, root, features=features or {})
 
 
 @pytest.fixture
@@ -103,6 +110,51 @@ def test_any_text_comes_back_exactly(store, text, identity, title, metadata, dat
     chunks = store.get_chunks(ids[-2:])
     assert chunks == list(written.chunks)
     assert [chunk.text for chunk in chunks] == [text[:cut], text[cut:]]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    identity=st.text(st.characters(), min_size=1, max_size=8),
+    text=st.text(st.characters(), min_size=2, max_size=30),
+    data=st.lists(st.binary(max_size=20), min_size=4, max_size=4),
+)
+def test_what_was_computed_of_a_chunk_comes_back(store, identity, text, data):
+    written = entry(Document(text, id=identity), cuts=(1,), features={"a": data[:2], "b": data[2:]})
+    store.put_many([entry(Document(text, id=identity + "x"), cuts=(1,), features={"a": [b"1", b"2"]}), written])
+    first, second = written.chunks
+    assert [store.get_feature(name, chunk) for name in "ab" for chunk in (first, second)] == data
+    for name, chunk in [
+        ("c", first),
+        ("a", Chunk(identity + "?", first.start, first.end, first.text)),
+        ("a", Chunk(identity, 0, len(text), text)),
+    ]:
+        assert store.get_feature(name, chunk) is None
+
+
+def features(store: Store) -> int:
+    """Rows of what was computed."""
+    with sqlite3.connect(store.path) as connection:
+        count = connection.execute("SELECT count(*) FROM features").fetchone()[0]
+    connection.close()
+    return count
+
+
+def test_what_was_computed_goes_with_its_document(store):
+    old = entry(Document("old text", id="a"), cuts=(3,), features={"f": [b"1", b"2"]})
+    store.put_many([old, entry(Document("kept", id="b"), features={"f": [b"3"]})])
+    assert features(store) == 3
+    new = entry(Document("new text", id="a"), cuts=(3,))
+    store.put_many([new])
+    assert store.get_feature("f", new.chunks[0]) is None
+    assert features(store) == 1
+    assert store.remove(["b"]) == 1
+    assert features(store) == 0
+
+
+def test_too_few_of_a_feature_are_refused_and_nothing_is_written(store):
+    with pytest.raises(ConfigurationError, match="'a' has 2 chunks, got 1 of feature 'f'"):
+        store.put_many([entry(Document("one two", id="a"), cuts=(3,), features={"f": [b"1"]})])
+    assert store.stats().documents == 0
 
 
 def test_replacing_a_document_leaves_nothing_of_the_old_one(store):
@@ -372,6 +424,58 @@ def test_foreign_new_and_broken_files(tmp_path):
         Store(tmp_path)
 
 
+def as_format_1(store: Store) -> None:
+    """Take away what format 2 brought."""
+    store.close()
+    write_database(store.path, "DROP TABLE features", "DROP INDEX chunks_by_start", "PRAGMA user_version = 1")
+
+
+def schema(path: Path) -> set[str]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT type || ' ' || name FROM sqlite_master").fetchall()
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.close()
+    return {name for (name,) in rows} | {f"format {version}"}
+
+
+def test_a_folder_of_format_1_is_brought_up_to_date(store):
+    written = entry(Document("old words", id="a"), cuts=(3,))
+    store.put_many([written])
+    made_now = schema(store.path)
+    as_format_1(store)
+    assert made_now - schema(store.path) == {"table features", "index chunks_by_start", "format 2"}
+    with Store(store.folder) as again:
+        again.bind("embedder", DIM, "chunker")
+        assert schema(store.path) == made_now
+        assert again.get_document("a") == written.document
+        assert found(again, "old") == ["old"]
+        assert again.get_feature("f", written.chunks[0]) is None
+        fresh = entry(Document("new", id="b"), features={"f": [b"data"]})
+        again.put_many([fresh])
+        assert again.get_feature("f", fresh.chunks[0]) == b"data"
+        assert again.remove(["a"]) == 1
+        again.check()
+
+
+def test_an_upgrade_is_made_once_by_whoever_comes_first(store):
+    as_format_1(store)
+    errors = []
+
+    def work():
+        try:
+            Store(store.folder).close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert "format 2" in schema(store.path)
+
+
 def test_an_empty_file_is_an_empty_database(tmp_path):
     (tmp_path / "leanrag.db").touch()
     with Store(tmp_path) as store:
@@ -426,6 +530,31 @@ def test_a_read_only_folder_opens_for_reading():
             os.seteuid(user)
             for path, mode in modes.items():
                 path.chmod(mode)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="POSIX permissions")
+def test_a_read_only_folder_of_format_1_opens_for_reading():
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        written = entry(Document("one", id="a"))
+        with Store(folder) as store:
+            store.bind("embedder", DIM, "chunker")
+            store.put_many([written])
+        as_format_1(store)
+        mode, user = folder.stat().st_mode, os.geteuid()
+        try:
+            store.path.chmod(0o444)
+            folder.chmod(0o555)
+            if user == 0:
+                os.seteuid(65534)
+            with Store(folder) as again:
+                assert again.read_only
+                assert found(again, "one") == ["one"]
+                assert again.get_feature("f", written.chunks[0]) is None
+        finally:
+            os.seteuid(user)
+            folder.chmod(mode)
+        assert "format 1" in schema(store.path)
 
 
 # Threads and processes
