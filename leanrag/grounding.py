@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from leanrag.text import content_words, split_sentences
@@ -118,8 +118,31 @@ class _Quote:
         )
 
 
-def _quotes(item: PackedItem) -> Iterator[_Quote]:
+def _passages(item: PackedItem) -> Iterator[Segment]:
+    """The segments of a source; those with only white space between them in the document, too, as one."""
+    passage: Segment | None = None
     for segment in item.segments:
+        if passage is not None and _follows(item, passage, segment):
+            passage = replace(passage, end=segment.end, source_end=segment.source_end)
+        else:
+            if passage is not None:
+                yield passage
+            passage = segment
+    if passage is not None:
+        yield passage
+
+
+def _follows(item: PackedItem, passage: Segment, segment: Segment) -> bool:
+    """Whether what the source shows between the two is what stands between them in a chunk."""
+    for chunk in (hit.chunk for hit in (item.hit, *item.more)):
+        if chunk.start <= passage.source_start and segment.source_end <= chunk.end:
+            between = chunk.text[passage.source_end - chunk.start : segment.source_start - chunk.start]
+            return between == item.text[passage.end : segment.start]
+    return False
+
+
+def _quotes(item: PackedItem) -> Iterator[_Quote]:
+    for segment in _passages(item):
         spans = split_sentences(item.text[segment.start : segment.end])
         pairs = [(a, d) for (a, _), (_, d) in pairwise(spans)]
         for low, high in [*spans, *pairs]:

@@ -66,6 +66,65 @@ def test_two_sentences_may_carry_one():
     assert result.citations[0].quote == PARK
 
 
+# Sources of several spans
+
+DOCUMENT = "Ada Park signs off releases. Nobody else may. The Nile, which is 6,650 km long, flows north. Ada Park works in Oslo."
+
+
+def item_of(*spans):
+    """A source that shows spans of the document, a space between each two, whatever stands between them in the document."""
+    text, segments = "", []
+    for start, end in spans:
+        text += " " if text else ""
+        segments.append(Segment(len(text), len(text) + end - start, 0, start, end))
+        text += DOCUMENT[start:end]
+    hit = Hit(Chunk("d", 0, len(DOCUMENT), DOCUMENT), 1.0)
+    return PackedItem(1, hit, text, tuple(segments), 1, "extracted")
+
+
+def span(words):
+    at = DOCUMENT.index(words)
+    return at, at + len(words)
+
+
+def test_a_quote_from_a_later_span_is_cited_where_it_stands():
+    item = item_of(span("Ada Park signs off releases."), span("Ada Park works in Oslo."))
+    result = ground("Where does Ada Park work?", "Ada Park works in Oslo.", [item])
+    (citation,) = result.citations
+    assert citation.quote == "Ada Park works in Oslo."
+    assert (citation.start, citation.end) == span("Ada Park works in Oslo.")
+
+
+def test_no_quote_reaches_over_what_was_left_out():
+    item = item_of(span("Ada Park signs off releases."), span("The Nile, which is 6,650 km long,"))
+    result = ground("Who signs off releases?", "Ada Park signs off releases of 6,650 km.", [item])
+    for citation in result.citations:
+        assert DOCUMENT[citation.start : citation.end] == citation.quote
+    assert not result.is_supported  # both stand in the source, and nowhere together in the document
+
+
+def test_clauses_that_follow_each_other_are_quoted_as_one():
+    clauses = span("The Nile, which is 6,650 km long,"), span("flows north.")
+    answer = "The Nile flows north for 6,650 km."
+    result = ground("Where does the Nile flow?", answer, [item_of(*clauses)])
+    assert result.is_supported
+    assert result.citations[0].quote == "The Nile, which is 6,650 km long, flows north."
+    apart = item_of(clauses[0], span("Nobody else may."), clauses[1])
+    (citation,) = ground("Where does the Nile flow?", answer, [apart]).citations
+    assert citation.quote == "The Nile, which is 6,650 km long,"
+
+
+@given(
+    st.lists(st.integers(0, len(DOCUMENT)), min_size=2, max_size=8, unique=True).map(sorted),
+    st.text("ANiParkOslo 6,50.", max_size=40),
+)
+def test_every_quote_of_several_spans_is_verbatim(places, answer):
+    item = item_of(*zip(places[::2], places[1::2], strict=False))
+    for citation in ground("Who?", answer + DOCUMENT, [item]).citations:
+        assert citation.quote == DOCUMENT[citation.start : citation.end]
+        assert citation.quote in item.text
+
+
 @pytest.mark.parametrize("answer", ["", "  ", "...", "Yes.", "[1]"])
 def test_an_answer_without_content_is_not_supported(answer):
     result = ground("Who?", answer, items_of(PARK))
