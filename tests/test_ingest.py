@@ -8,7 +8,11 @@ import textwrap
 import pytest
 
 import leanrag
-from leanrag import Document, DocumentError, StorageError
+from leanrag import ConfigurationError, Document, DocumentError, StorageError
+from leanrag.chunking import DocumentChunker
+from leanrag.ingest import Ingestion
+from leanrag.packing import GreedyPacker
+from leanrag.store import Store
 from leanrag.testing import FakeModel, HashEmbedder
 
 
@@ -71,7 +75,10 @@ def test_only_what_changed_is_done_again(rag, docs, embedder):
     (docs / "a.txt").write_text("Apricots grow on trees.", encoding="utf-8")
     report = rag.add(docs)
     assert (names(report.updated), names(report.unchanged)) == (["a.txt"], ["b.md", "c.py", "d.html"])
-    assert embedder.texts == ["a.txt\nApricots grow on trees.", "Apricots grow on trees."]  # the chunk, its one sentence
+    assert embedder.texts == [
+        "a.txt\nApricots grow on trees.",
+        "Apricots grow on trees.",
+    ]  # the chunk, its one sentence
     assert "Apples" not in rag.search("apples grow", 1)[0].chunk.text
 
 
@@ -246,3 +253,67 @@ def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(StorageError, match="is a file"):
         leanrag.open(tmp_path / "file")
+
+
+# What is computed of chunks when they are added
+
+
+class Lengths:
+    """Says how long a chunk is, and remembers what it was asked about."""
+
+    def __init__(self, name="lengths", short_by=0):
+        self.name, self.short_by = name, short_by
+        self.seen = []
+
+    def compute(self, chunks):
+        self.seen += [chunk.id for chunk in chunks]
+        return [str(len(chunk.text)).encode() for chunk in chunks[self.short_by :]]
+
+
+@pytest.fixture
+def ingest(tmp_path, embedder):
+    with Store(tmp_path / "kb") as store:
+        chunker = DocumentChunker(embedder.count_tokens, max_tokens=12)
+        store.bind(embedder.id, embedder.dim, chunker.id)
+
+        def run(*documents, features):
+            return Ingestion(store, chunker, embedder, features=features).run(documents)
+
+        run.store = store
+        yield run
+
+
+def test_features_are_stored_with_their_chunk_and_computed_once(ingest):
+    documents = [Document(f"Word {'more ' * n}of it. " * 4, id=f"d{n}") for n in range(5)]
+    lengths, others = Lengths(), Lengths("others")
+    report = ingest(*documents, features=[lengths, others])
+    chunks = ingest.store.get_chunks(ingest.store.chunk_ids())
+    assert len(chunks) == report.chunks > 8
+    assert lengths.seen == others.seen == [chunk.id for chunk in chunks]
+    for chunk in chunks:
+        for name in ("lengths", "others"):
+            assert ingest.store.get_feature(name, chunk) == str(len(chunk.text)).encode()
+    lengths.seen.clear()
+    assert len(ingest(*documents, features=[lengths]).unchanged) == 5
+    assert lengths.seen == []
+    ingest(Document("Another text.", id="d0"), features=[lengths])
+    assert lengths.seen == ["d0:0-13"]
+    assert ingest.store.get_feature("lengths", chunks[0]) is None  # the old text's
+
+
+def test_a_feature_that_does_not_tell_of_every_chunk_is_refused(ingest):
+    with pytest.raises(ConfigurationError, match="got 0 of feature 'lengths'"):
+        ingest(Document("One text.", id="a"), features=[Lengths(short_by=1)])
+    assert ingest.store.stats().documents == 0
+
+
+def test_sentences_are_embedded_for_the_packer_that_asks_for_them(tmp_path):
+    text = "Apples grow on trees. Bread is baked."
+    for folder, options, expected in [
+        ("ours", {}, [text, "Apples grow on trees.", "Bread is baked."]),
+        ("own", {"packer": GreedyPacker()}, [text]),
+    ]:
+        embedder = CountingEmbedder()
+        with leanrag.open(tmp_path / folder, model=FakeModel(), embedder=embedder, **options) as rag:
+            rag.add_text(text)
+        assert embedder.texts == expected

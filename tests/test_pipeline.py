@@ -1,6 +1,7 @@
 """The main job with stand-ins: budgets hold, receipts add up, bad input is answered."""
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -22,7 +23,9 @@ from leanrag import (
     PromptTemplate,
     StorageError,
 )
-from leanrag.packing import GreedyPacker, TokenBudget
+from leanrag.compression.evidence import SentenceScorer, SentenceVectors
+from leanrag.compression.extractive import ExtractiveCompressor
+from leanrag.packing import CompressingPacker, EvidencePacker, GreedyPacker, TokenBudget
 from leanrag.pipeline import NO_ANSWER, _fit
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
@@ -136,7 +139,24 @@ def test_a_template_of_ones_own(tmp_path):
 MODELS = {
     (size, is_chat): FakeModel(n_ctx=size, is_chat=is_chat) for size in (64, 200, 1000) for is_chat in (True, False)
 }
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300).filter(str.strip)
+PACKERS = {
+    "greedy": GreedyPacker(),
+    "evidence": EvidencePacker(SentenceScorer()),
+    "vectors": EvidencePacker(SentenceScorer(SentenceVectors(HashEmbedder(dim=8, max_tokens=64)))),
+    "compressing": CompressingPacker(ExtractiveCompressor()),
+}
+SENTENCES = [
+    "The tower, which is old, is in Paris.",
+    "It opened in 1889.",
+    "Bread is sold.",
+    "\n\n",
+    "| a | b |\n",
+    "x" * 40,
+]
+texts = (
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=300)
+    | st.lists(st.sampled_from(SENTENCES), max_size=9).map(" ".join)
+).filter(str.strip)
 
 
 cases = given(
@@ -145,16 +165,17 @@ cases = given(
     model=st.sampled_from(sorted(MODELS)).map(MODELS.get),
     answer=st.integers(1, 80),
     limit=st.one_of(st.none(), st.integers(1, 400)),
+    packer=st.sampled_from(sorted(PACKERS)),
 )
 
 
-def check_window(documents, question, model, answer, limit):
+def check_window(documents, question, model, answer, limit, packer):
     """A packed prompt and its reserved answer fit the window, or the error says by how much they do not."""
     template = CHAT_TEMPLATE if model.is_chat else COMPLETION_TEMPLATE
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text, title=f"t{i}"), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(model.n_ctx, answer, model.count(template.build(question, [])), limit)
-        packing, prompt, tokens = _fit(question, hits, budget, GreedyPacker(), template, model)
+        packing, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], template, model)
     except BudgetError as error:
         assert error.needed > error.available
         return
@@ -174,16 +195,16 @@ def check_window(documents, question, model, answer, limit):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @cases
-@example(documents=["word " * 50], question="x " * 10, model=MODELS[64, True], answer=1, limit=None)
-def test_no_prompt_exceeds_the_window(documents, question, model, answer, limit):
-    check_window(documents, question, model, answer, limit)
+@example(documents=["word " * 50], question="x " * 10, model=MODELS[64, True], answer=1, limit=None, packer="greedy")
+def test_no_prompt_exceeds_the_window(documents, question, model, answer, limit, packer):
+    check_window(documents, question, model, answer, limit, packer)
 
 
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @cases
-def test_no_prompt_of_ten_thousand_exceeds_the_window(documents, question, model, answer, limit):
-    check_window(documents, question, model, answer, limit)
+def test_no_prompt_of_ten_thousand_exceeds_the_window(documents, question, model, answer, limit, packer):
+    check_window(documents, question, model, answer, limit, packer)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -192,12 +213,13 @@ def test_no_prompt_of_ten_thousand_exceeds_the_window(documents, question, model
     question=texts,
     answer=st.integers(1, 60),
     limit=st.integers(1, 200),
+    packer=st.sampled_from(sorted(PACKERS)),
 )
-def test_no_prompt_exceeds_the_window_of_a_real_tokenizer(tiny, documents, question, answer, limit):
+def test_no_prompt_exceeds_the_window_of_a_real_tokenizer(tiny, documents, question, answer, limit, packer):
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(tiny.n_ctx, answer, tiny.count(CHAT_TEMPLATE.build(question, [])), limit)
-        _, prompt, tokens = _fit(question, hits, budget, GreedyPacker(), CHAT_TEMPLATE, tiny)
+        _, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny)
     except BudgetError as error:
         assert error.needed > error.available
         return
@@ -214,6 +236,142 @@ def test_a_budget_too_small_for_one_source(rag):
     with pytest.raises(BudgetError, match="the least that can be shown") as caught:
         rag.ask("Who signs off the releases?", context_tokens=5)
     assert caught.value.needed > caught.value.available == 5
+
+
+# Sentences, and what a compressor makes of the hits
+
+
+class CountingEmbedder(HashEmbedder):
+    """Knows what it embedded."""
+
+    def __init__(self):
+        super().__init__()
+        self.documents, self.queries = [], []
+
+    def embed_documents(self, texts):
+        self.documents += texts
+        return super().embed_documents(texts)
+
+    def embed_queries(self, texts):
+        self.queries += texts
+        return HashEmbedder.embed_documents(self, texts)
+
+
+def test_a_question_embeds_nothing_but_itself_and_that_once(tmp_path):
+    embedder = CountingEmbedder()
+    with open_rag(tmp_path, embedder=embedder) as rag:
+        rag.add(Document(PARK, id="park"), Document(NILE, id="nile"))
+        embedder.documents.clear()
+        for _ in range(2):
+            assert rag.ask("Who signs off the releases?").is_supported
+        rag.explain("Who signs off the releases?")
+    assert embedder.queries == ["Who signs off the releases?"]
+    assert embedder.documents == []
+
+
+def test_sentences_of_a_folder_that_lacks_their_vectors_are_embedded_when_asked(tmp_path):
+    with open_rag(tmp_path, packer=GreedyPacker()) as rag:
+        rag.add(Document(NILE, id="nile"))
+    embedder = CountingEmbedder()
+    with open_rag(tmp_path, embedder=embedder) as rag:
+        rag.ask("How long is the Nile?")
+    assert embedder.documents == ["The Nile is 6,650 km long.", "It flows through eleven countries."]
+
+
+def test_few_tokens_hold_the_sentence_with_the_answer(tmp_path):
+    with open_rag(tmp_path, "6,650 km") as rag:
+        rag.add(Document(PARK, id="park"), Document(NILE, id="nile"))
+        answer = rag.ask("How long is the Nile?", context_tokens=24)
+    (item,) = answer.packing.items
+    assert (item.text, item.action) == ("The Nile is 6,650 km long.", "extracted")
+    assert answer.packing.tokens <= 24
+    assert [dropped.hit.chunk.document_id for dropped in answer.packing.dropped] == ["park"]
+    assert answer.citations[0].quote == item.text
+
+
+LONG = " ".join([PARK, NILE, *(f"Fact {n} of the handbook is that room {n} is blue." for n in range(30))])
+
+
+class AheadCompressor:
+    """Thins as `ExtractiveCompressor` does; computes ahead how long chunks are, and says that it took a long time."""
+
+    name = "ahead"
+
+    def __init__(self, stored=None, seconds=0.0):
+        self.stored, self.seconds, self.read = stored, seconds, []
+
+    @property
+    def feature(self):
+        return self
+
+    def compute(self, chunks):
+        return [str(len(chunk.text)).encode() for chunk in chunks]
+
+    def with_stored(self, stored):
+        self.stored = stored
+        return self
+
+    def compress(self, sources, **options):
+        self.read += [(len(hit.chunk.text), self.stored(hit.chunk)) for hit in sources]
+        result = ExtractiveCompressor().compress(sources, **options)
+        return dataclasses.replace(result, method=self.name, seconds=self.seconds)
+
+
+def pack_details(answer):
+    return next(stage.details for stage in answer.trace if stage.name == "pack")
+
+
+def test_a_compressor_thins_the_hits_with_what_was_computed_when_they_were_added(tmp_path):
+    compressor = AheadCompressor()
+    with open_rag(tmp_path, compressor=compressor) as rag:
+        rag.add(Document(LONG, id="long"))
+        answer = rag.ask("Who signs off the releases?", context_tokens=60)
+    assert answer.packing.compression.method == "ahead"
+    assert answer.packing.tokens <= 60
+    assert compressor.read
+    assert all(data == str(length).encode() for length, data in compressor.read)
+    details = pack_details(answer)
+    assert (details["gate"], details["compress"], details["saved_seconds"]) == ("unknown", True, None)
+    assert details["saved_tokens"] > 100
+
+
+class TimedModel(FakeModel):
+    """Says how long it read the prompt."""
+
+    def stream(self, prompt, **options):
+        stream = super().stream(prompt, **options)
+        stream._result = dataclasses.replace(stream._result, prefill_seconds=1.0)
+        return stream
+
+
+@pytest.mark.parametrize(("seconds", "gate", "method"), [(1000.0, "slower", None), (0.001, "faster", "ahead")])
+def test_the_gate_learns_whether_compressing_pays(tmp_path, seconds, gate, method):
+    model = TimedModel("Ada Park.")
+    with open_rag(tmp_path, model=model, compressor=AheadCompressor(seconds=seconds)) as rag:
+        rag.add(Document(LONG, id="long"))
+        first, second = (
+            rag.ask(question, context_tokens=100) for question in ("Who signs off?", "How long is the Nile?")
+        )
+    assert (pack_details(first)["gate"], first.packing.compression.method) == ("unknown", "ahead")
+    details = pack_details(second)
+    assert (details["gate"], details["compress"]) == (gate, method is not None)
+    assert details["cost_seconds"] > 0 < details["saved_seconds"]
+    assert getattr(second.packing.compression, "method", None) == method
+    assert second.packing.items
+
+
+def test_what_fits_is_not_compressed(tmp_path):
+    compressor = AheadCompressor()
+    with open_rag(tmp_path, compressor=compressor) as rag:
+        rag.add(Document(PARK, id="park"))
+        answer = rag.ask("Who signs off the releases?")
+    assert (pack_details(answer)["gate"], answer.packing.compression, compressor.read) == ("fits", None, [])
+
+
+def test_a_packer_and_a_compressor(tmp_path):
+    with pytest.raises(ConfigurationError, match="either `packer` or `compressor`"):
+        open_rag(tmp_path / "kb", packer=GreedyPacker(), compressor=ExtractiveCompressor())
+    assert not (tmp_path / "kb").exists()
 
 
 # Bad input
