@@ -147,7 +147,7 @@ def finish(
             "python": platform.python_version(),
         },
         "versions": {package: _version(package) for package in _PACKAGES},
-        "commit": _commit(),
+        "commit": _COMMIT,
     }
     rounded = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
     line = json.dumps({**rounded, "about": about})
@@ -189,3 +189,6 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+_COMMIT = _commit()  # when the run begins: what is committed meanwhile was not measured
