@@ -289,13 +289,13 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
             dense = text.hits[i].dense
             source_similarity[i] = similarity[starts[i] : starts[i] + sizes[i]].max() if dense is None else dense
     weights = {term: math.log(1 + n / (1 + sum(term in held for held in text.terms))) for term in wanted}
-    total = sum(weights.values()) or 1.0
+    total = math.fsum(weights.values()) or 1.0  # exact sums: sets have no order
     titles = [wanted & _terms(hit.chunk.title) for hit in text.hits]
     sentence_hit = np.repeat(np.arange(len(sizes)), sizes)
     for i, held in enumerate(text.terms):
         shared = wanted & held
-        overlap[i] = sum(map(weights.__getitem__, shared)) / total
-        with_title[i] = sum(map(weights.__getitem__, shared | titles[sentence_hit[i]])) / total
+        overlap[i] = math.fsum(map(weights.__getitem__, shared)) / total
+        with_title[i] = math.fsum(map(weights.__getitem__, shared | titles[sentence_hit[i]])) / total
     first[starts[full]] = 1.0
     best = np.zeros((2, len(sizes)))
     if full:
@@ -308,7 +308,7 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
             with_title,
         ]
     )
-    own = [sum(map(weights.__getitem__, wanted & held)) / total for held in text.clause_terms]
+    own = [math.fsum(map(weights.__getitem__, wanted & held)) / total for held in text.clause_terms]
     texts = [text.hits[hit].chunk.text[start:end] for hit, (start, end) in zip(text.hit_of, text.clauses, strict=True)]
     return np.column_stack(
         [
