@@ -166,7 +166,7 @@ class _Weights:
         return weight * _QUESTION_WORD_WEIGHT if word in self._question_words else weight
 
     def total(self, stems: frozenset[str]) -> float:
-        return sum(map(self, stems))
+        return math.fsum(map(self, stems))  # exact: sets have no order
 
 
 def _best_quote(stems: frozenset[str], quotes: Sequence[_Quote], weights: _Weights) -> tuple[_Quote | None, float]:
