@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
 from leanrag.selection import FULL, Candidate, Promising, promising, select
-from leanrag.text import join_spans, split_sentences, words
+from leanrag.text import join_spans, split_sentences
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
 __all__ = ["CompressingPacker", "EvidencePacker", "GreedyPacker", "Ordering", "TokenBudget", "is_near_duplicate"]
@@ -490,7 +490,7 @@ def _repeats(
 
 
 def _shingles(text: str) -> set[tuple[str, ...]]:
-    sequence = words(text)
+    sequence = text.casefold().split()
     return set(zip(sequence, sequence[1:], sequence[2:], strict=False))
 
 
