@@ -11,6 +11,7 @@ from leanrag import BudgetError, Chunk, ConfigurationError
 from leanrag.compression.protection import Protection
 from leanrag.compression.self_information import SelfInformationCompressor, split_words, word_information
 from leanrag.errors import CompressionError, ContextOverflowError
+from leanrag.protocols import ComputesAhead
 from leanrag.types import Scores
 
 PIECE = 4  # characters of a token of the stand-in
@@ -403,6 +404,20 @@ def test_stored_values_choose_the_same_words(text, budget, contrast):
     stored = SelfInformationCompressor(StrictScorer(), unit="word", contrast=contrast, stored=lambda _: data)
     options = {"budget": budget, "count_tokens": count_words, "question": "How high?"}
     assert stored.compress(chunk(text), **options).text == bare.compress(chunk(text), **options).text
+
+
+def test_another_source_of_stored_values_leaves_the_compressor_as_it_was():
+    scorer = StrictScorer()
+    compressor = SelfInformationCompressor(scorer, unit="word", rank_documents=False)
+    assert isinstance(compressor, ComputesAhead)
+    source = chunk("The old tower stands in Paris and is tall")
+    (data,) = compressor.feature.compute([source])
+    scored = scorer.pairs
+    options = {"budget": 5, "count_tokens": count_words}
+    text = compressor.with_stored(lambda _: data).compress(source, **options).text
+    assert scorer.pairs == scored
+    assert compressor.compress(source, **options).text == text
+    assert scorer.pairs > scored
 
 
 def test_with_stored_values_nothing_is_scored_but_the_question():

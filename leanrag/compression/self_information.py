@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import copy
 import dataclasses
 import re
 import zlib
@@ -171,6 +172,13 @@ class SelfInformationCompressor:
     def feature(self) -> StoredInformation:
         """What `precompute` returns, under the name that it is stored by."""
         return StoredInformation(f"{self.name}/1/{self._scorer.name}/{self._alignment}", self.precompute)
+
+    def with_stored(self, stored: Callable[[Chunk], bytes | None]) -> SelfInformationCompressor:
+        """Return the same compressor with another source of what `precompute` made; iterative ones have no use for it."""
+        other = copy.copy(self)
+        if not self._iterative:
+            other._stored = stored
+        return other
 
     def precompute(self, chunks: Sequence[Chunk]) -> list[bytes]:
         """Return the self-information of each chunk's words as bytes: 8 for a header, and 1 a word.
