@@ -6,6 +6,7 @@ documentation. Everything is kept in `.demo/`: a second run answers in seconds.
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -37,6 +38,15 @@ def main() -> None:
     for name in (MODEL, EMBEDDER):
         print(f"model {name}: {leanrag.pull(name)}")
     write_topics(FOLDER / "python-reference")
+    try:
+        answer_questions()
+    except leanrag.IndexMismatchError:  # made with another embedder, by an older version
+        shutil.rmtree(FOLDER / "kb")
+        answer_questions()
+    print(f"\n{time.perf_counter() - started:.1f} s in all")
+
+
+def answer_questions() -> None:
     with leanrag.open(FOLDER / "kb", model=MODEL, embedder=EMBEDDER) as rag:
         report = rag.add(FOLDER / "python-reference", HOME / "docs", HOME / "README.md")
         stats = rag.stats()
@@ -44,7 +54,6 @@ def main() -> None:
         for question in QUESTIONS:
             print(f"\n=== {question}")
             print("\n".join(answer_lines(rag.ask(question))))
-    print(f"\n{time.perf_counter() - started:.1f} s in all")
 
 
 if __name__ == "__main__":
