@@ -93,6 +93,33 @@ def engine() -> str:
     return "\n".join([*rows, "", " ".join(sentences)])
 
 
+EMBEDDERS = (
+    ("torch", "sentence-transformers, torch"),
+    ("onnx", "ONNX Runtime"),
+    ("llama_f16", "**llama.cpp, F16** (the default)"),
+    ("llama_bf16", "llama.cpp, BF16"),
+    ("llama_q8_0", "llama.cpp, Q8_0"),
+)
+
+
+def embedding() -> str:
+    figures = load("embedding")
+    rows = [
+        f"all-MiniLM-L6-v2 on the same texts; speeds as ratios to torch ({origin('embedding', figures)}, n = {figures['n']}):",
+        "",
+        "| run by | sentences | passages | least cosine to torch | first use, s |",
+        "|---|---|---|---|---|",
+    ]
+    for name, label in EMBEDDERS:
+        own = f"embed_{name}"
+        cells = [
+            figures.get(f"{own}{ending}") for ending in ("_ratio", "_passage_ratio", "_min_cosine", "_first_use_s")
+        ]
+        texts = ["" if cell is None else f"{cell:.{digits}f}" for cell, digits in zip(cells, (2, 2, 4, 1), strict=True)]
+        rows.append(f"| {label} | " + " | ".join(texts) + " |")
+    return "\n".join(rows)
+
+
 def overhead() -> str:
     figures = load("overhead")
     return (
@@ -219,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when the tables are stale")
     arguments = parser.parse_args()
-    parts = [retrieval(), reading(), engine(), overhead()]
+    parts = [retrieval(), reading(), engine(), embedding(), overhead()]
     if (HOME / "results" / "compression.json").exists():
         parts.append(compression())
     tables = "\n\n".join(["", *parts, ""]).lstrip("\n")
