@@ -33,7 +33,8 @@ _MAX_N_CTX = 2**16
 _MAX_THREADS = 512  # ggml.h, GGML_MAX_N_THREADS
 _POOLINGS = (1, 2, 3)  # llama.h, enum llama_pooling_type: mean, CLS, last; 0 is none, 4 a score of two texts
 _WORDPIECE = 3  # llama.h, LLAMA_VOCAB_TYPE_WPM
-_FEW_TOKENS = 32  # computed by one thread: where cores are busy, threads that wait for each other take a hundred times as long
+# So many tokens are computed by one thread: where cores are busy, threads that wait for each other take a hundred times as long.
+_FEW_TOKENS = 32
 _FLASH_ATTENTION = -1  # llama.h, LLAMA_FLASH_ATTN_TYPE_AUTO: 1.5 to 2 times as fast on passages, by the same numbers
 
 
