@@ -74,8 +74,8 @@ def ask_overhead(data: Any, asks: int) -> list[float]:
     embedder = HashEmbedder(dim=384)
     with tempfile.TemporaryDirectory() as folder, leanrag.open(folder, model=model, embedder=embedder) as rag:
         rag.add(*nq.documents)
-        rag.ask(nq.questions[0].text)
         outside.wrap(model, "count", "count_tokens", "render", "stream")
+        rag.ask(nq.questions[0].text)
         outside.wrap(embedder, "embed_queries")
         outside.wrap(rag._index, "search")
         outside.wrap(rag._store, "search_terms")

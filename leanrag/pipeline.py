@@ -37,6 +37,7 @@ from leanrag.protocols import (
     GenerationStream,
     LanguageModel,
     Packer,
+    TokenCounter,
 )
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import DocumentRecord, Store, StoreStats
@@ -398,6 +399,11 @@ class Rag:
         return self._given_template or (CHAT_TEMPLATE if self._model.is_chat else COMPLETION_TEMPLATE)
 
     @functools.cached_property
+    def _count_tokens(self) -> TokenCounter:
+        """The model's counter; it remembers, for the same sentences are counted question after question."""
+        return functools.lru_cache(maxsize=8192)(self._model.count_tokens)
+
+    @functools.cached_property
     def _evidence_packer(self) -> EvidencePacker:
         vectors = SentenceVectors(self._embedder)
         return EvidencePacker(SentenceScorer(vectors, functools.partial(self._store.get_feature, vectors.name)))
@@ -415,7 +421,7 @@ class Rag:
         if self._given_packer is not None or self._compressor is None:
             return self._given_packer or self._evidence_packer
         model = self._model
-        tokens = sum(model.count_tokens(hit.chunk.text) for hit in hits)
+        tokens = sum(self._count_tokens(hit.chunk.text) for hit in hits)
         decision = self._gate.decide(
             model.name, self._compressor.name, tokens_before=tokens, tokens_after=min(tokens, budget.sources)
         )
@@ -458,7 +464,7 @@ class Rag:
             raise ConfigurationError(f"{str(self._store.folder)!r} holds no documents; add some first, with `add`")
         with clock("pack") as details:
             packer = self._choose_packer(hits, budget, details)
-            packing, prompt, tokens = _fit(question, hits, budget, packer, template, model)
+            packing, prompt, tokens = _fit(question, hits, budget, packer, template, model, self._count_tokens)
             if packing.compression is not None:
                 self._gate.observe(packing.compression)
             details |= {"kept": len(packing.items), "dropped": len(packing.dropped)}
@@ -473,6 +479,7 @@ def _fit(
     packer: Packer,
     template: PromptTemplate,
     model: LanguageModel,
+    count_tokens: TokenCounter,
 ) -> tuple[Packing, Prompt | None, int]:
     """Pack `hits` so that the rendered prompt keeps to the budget; `(packing, prompt, its tokens)`.
 
@@ -480,7 +487,7 @@ def _fit(
     """
 
     def count_source(number: int, title: str, text: str) -> int:
-        return model.count_tokens(template.render_source(number, title, text))
+        return count_tokens(template.render_source(number, title, text))
 
     room = budget.sources
     while True:

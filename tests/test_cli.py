@@ -109,9 +109,9 @@ def test_ask_prints_answer_quote_and_receipt(filled, tmp_path):
     code, out, _ = filled("ask", "Who signs off releases?")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "Ada Park signs off releases [1]."
+    assert lines[0] == "Ada Park signs off releases [2]."  # the best source stands last
     start = TEXT.index("Ada")
-    assert lines[2] == '[1] "Ada Park signs off releases."'
+    assert lines[2] == '[2] "Ada Park signs off releases."'
     assert lines[3] == f"    {tmp_path / 'docs' / 'releases.md'} [{start}:{start + 28}]"
     assert lines[-1].startswith("fake: ")
     assert " tokens, " in lines[-1]
@@ -121,7 +121,7 @@ def test_ask_as_json_is_the_whole_answer(filled):
     code, out, _ = filled("ask", "Who signs off releases?", "--json")
     answer = answer_of(out)
     assert code == 0
-    assert answer["text"] == "Ada Park signs off releases [1]."
+    assert answer["text"] == "Ada Park signs off releases [2]."
     assert answer["is_supported"] is True
     assert answer["citations"][0]["quote"] == "Ada Park signs off releases."
     assert answer["usage"]["completion_tokens"] > 0

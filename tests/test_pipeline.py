@@ -175,7 +175,7 @@ def check_window(documents, question, model, answer, limit, packer):
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text, title=f"t{i}"), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(model.n_ctx, answer, model.count(template.build(question, [])), limit)
-        packing, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], template, model)
+        packing, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], template, model, model.count_tokens)
     except BudgetError as error:
         assert error.needed > error.available
         return
@@ -219,7 +219,7 @@ def test_no_prompt_exceeds_the_window_of_a_real_tokenizer(tiny, documents, quest
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(tiny.n_ctx, answer, tiny.count(CHAT_TEMPLATE.build(question, [])), limit)
-        _, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny)
+        _, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny, tiny.count_tokens)
     except BudgetError as error:
         assert error.needed > error.available
         return
