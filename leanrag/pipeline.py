@@ -99,7 +99,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         template: How sources and question become a prompt; by default by what the model reads.
         k: Chunks retrieved for a question.
         context_tokens: Most tokens of sources in a prompt, counted by the answering model; None for all that its window
-            leaves. Small models read few tokens better than many.
+            leaves. Few tokens are read sooner, and by small models about as well.
         max_tokens: Most tokens of an answer; they are reserved in the window.
         create: Make the folder when it is not there.
 
