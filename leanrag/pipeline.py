@@ -120,6 +120,10 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         raise ConfigurationError(
             f"`isolation` must be 'none', or 'process' for a model that is named, not one that is loaded; got {isolation!r}"
         )
+    if keep_alive is not None and not (keep_alive >= 0 and isinstance(model, (str, os.PathLike))):
+        raise ConfigurationError(
+            f"`keep_alive` must be at least 0 seconds, for a model that is named, not one that is loaded; got {keep_alive!r}"
+        )
     if packer is not None and compressor is not None:
         raise ConfigurationError("give either `packer` or `compressor`; `CompressingPacker(compressor)` is a packer")
     return Rag(

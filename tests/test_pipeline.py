@@ -368,6 +368,16 @@ def test_what_fits_is_not_compressed(tmp_path):
     assert (pack_details(answer)["gate"], answer.packing.compression, compressor.read) == ("fits", None, [])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"model": "smollm2-135m", "keep_alive": -1}, {"model": FakeModel(), "keep_alive": 5}],
+    ids=["negative", "loaded"],
+)
+def test_a_time_to_keep_a_model_that_cannot_be(tmp_path, options):
+    with pytest.raises(ConfigurationError, match="`keep_alive` must be at least 0 seconds, for a model that is named"):
+        leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), **options)
+
+
 def test_a_packer_and_a_compressor(tmp_path):
     with pytest.raises(ConfigurationError, match="either `packer` or `compressor`"):
         open_rag(tmp_path / "kb", packer=GreedyPacker(), compressor=ExtractiveCompressor())
