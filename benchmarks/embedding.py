@@ -80,7 +80,7 @@ def onnx_embedder(encoder: Any, folder: Path, target: Path) -> Embed | None:
     """Export torch's encoder and return what embeds with it; None, with a line that says why, where that cannot be done."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     try:
-        import onnxruntime  # type: ignore[import-not-found, unused-ignore]
+        import onnxruntime
         import torch
         from tokenizers import Tokenizer
 
