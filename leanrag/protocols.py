@@ -28,9 +28,13 @@ __all__ = [
     "Packer",
     "Retriever",
     "SourceCounter",
+    "StoredFeature",
     "TokenCounter",
     "VectorIndex",
 ]
+
+StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
+"""What was computed for a chunk when it was added, None where there is nothing."""
 
 TokenCounter: TypeAlias = Callable[[str], int]
 """Tokens of a plain text."""
@@ -76,7 +80,7 @@ class ComputesAhead(Protocol):
     def feature(self) -> ChunkFeature:
         """What to compute of chunks when they are added."""
 
-    def with_stored(self, stored: Callable[[Chunk], bytes | None]) -> Compressor:
+    def with_stored(self, stored: StoredFeature) -> Compressor:
         """Return the same compressor, which takes from `stored` what was computed."""
 
 

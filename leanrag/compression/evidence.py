@@ -7,10 +7,10 @@ import functools
 import math
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,9 +21,9 @@ from leanrag.types import Chunk, Evidence, Hit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from leanrag.protocols import Vectors
+    from leanrag.protocols import StoredFeature, Vectors
 
-__all__ = ["FEATURES", "SentenceScorer", "SentenceVectors", "StoredFeature", "features_of"]
+__all__ = ["FEATURES", "SentenceScorer", "SentenceVectors", "features_of"]
 
 FEATURES = (
     "prior",
@@ -60,9 +60,6 @@ _ALIKE = 0.85  # cosine of sentences that may repeat each other
 _MOST_COMPARED = 4096  # clauses; comparing more with each other takes gigabytes
 _REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart
 _HEADER = struct.Struct("<4sHHI")  # magic, version, columns, units
-
-StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
-"""What was computed for a chunk when it was added, None where there is nothing."""
 
 
 class _Embedder(Protocol):

@@ -23,7 +23,7 @@ from leanrag.compression.protection import Protection, Span
 from leanrag.compression.task import Part, Task, assemble
 from leanrag.compression.units import split_units
 from leanrag.errors import BudgetError, CompressionError, ConfigurationError, GenerationError
-from leanrag.protocols import CompressionSource, TokenCounter
+from leanrag.protocols import CompressionSource, StoredFeature, TokenCounter
 from leanrag.types import Chunk, Compression, Prompt, Scores
 
 __all__ = [
@@ -145,7 +145,7 @@ class SelfInformationCompressor:
         spare: float = 0.25,
         iterative: bool = False,
         protection: Protection | None = None,
-        stored: Callable[[Chunk], bytes | None] | None = None,
+        stored: StoredFeature | None = None,
     ) -> None:
         if unit not in get_args(CompressionUnit):
             raise ConfigurationError(f"`unit` must be 'word' or 'sentence', got {unit!r}")
@@ -173,7 +173,7 @@ class SelfInformationCompressor:
         """What `precompute` returns, under the name that it is stored by."""
         return StoredInformation(f"{self.name}/1/{self._scorer.name}/{self._alignment}", self.precompute)
 
-    def with_stored(self, stored: Callable[[Chunk], bytes | None]) -> SelfInformationCompressor:
+    def with_stored(self, stored: StoredFeature) -> SelfInformationCompressor:
         """Return the same compressor with another source of what `precompute` made; iterative ones have no use for it."""
         other = copy.copy(self)
         if not self._iterative:
