@@ -106,7 +106,7 @@ class EvidencePacker:
             question: What the reader will be asked.
 
         Raises:
-            BudgetError: Not one unit fits.
+            BudgetError: Not one unit of the hits that repeat no better one fits.
         """
         kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
         sources = _Sources(kept, count_source)

@@ -18,7 +18,7 @@ from leanrag import (
 )
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.task import Part, Task
-from leanrag.packing import is_near_duplicate
+from leanrag.packing import _without_repetitions, is_near_duplicate
 from leanrag.prompting import CHAT_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Evidence, Segment
@@ -207,8 +207,9 @@ def test_sources_keep_to_the_budget_and_every_hit_is_accounted_for(case, packer,
     except BudgetError as error:
         assert error.needed > error.available
         if isinstance(packer, EvidencePacker):
-            for unit in packer._scorer.score(question, hits)[0]:
-                chunk = hits[unit.hit].chunk
+            kept, _ = _without_repetitions(hits, 0.8)
+            for unit in packer._scorer.score(question, kept)[0]:
+                chunk = kept[unit.hit].chunk
                 assert unit.needs is not None or counter(1, chunk.title, chunk.text[unit.start : unit.end]) > budget
         return
     assert packing.budget == budget

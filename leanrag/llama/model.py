@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
+from leanrag.llama.counting import TokenCounts
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.grammar import Grammar
@@ -248,7 +249,11 @@ class LlamaCppModel:
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
         self._engine.check_usable()
-        return len(encode_text(text, self._engine.vocabulary))
+        return self._token_counts(text)
+
+    @functools.cached_property
+    def _token_counts(self) -> TokenCounts:
+        return TokenCounts(self._engine.vocabulary)
 
     def tokenize(self, text: str) -> list[tuple[int, int]]:
         """Return the tokens of plain `text`, no BOS, no template, each with the character of `text` that it begins in.

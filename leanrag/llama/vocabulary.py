@@ -63,6 +63,11 @@ class Vocabulary:
             piece = self._pieces[token] = buffer.raw[:count]
         return piece
 
+    def raw_texts(self) -> list[bytes]:
+        """Return all tokens as the vocabulary spells them; faster than their pieces."""
+        get_text, vocab = self._lib.llama_vocab_get_text, self.handle
+        return [get_text(vocab, token) or b"" for token in range(self.n_tokens)]
+
     def text(self, token: int) -> str:
         """Return the text of a control token, "" for none."""
         return self.piece(token).decode("utf-8", "replace") if token >= 0 else ""
