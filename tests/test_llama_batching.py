@@ -162,6 +162,18 @@ def crowded(tiny_gguf):
         yield model
 
 
+def test_a_state_is_fetched_only_when_there_is_room_for_all_of_its_cells(tiny_gguf, tiny):
+    requests = [("a" * 86, 6), ("b" * 25, 7), ("b" * 120, 5)]  # the last fits beside the others by sharing cells
+    prompts = [(text + "end", max_tokens) for text, max_tokens in requests]
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=3, n_batch=32, cache_bytes=200_000) as model:
+        for prompt, max_tokens in prompts[::-1]:  # each puts the state of the one before away
+            model.generate(prompt, max_tokens=max_tokens)
+        streams = [model.stream(prompt, max_tokens=max_tokens) for prompt, max_tokens in prompts]
+        together = [stream.result.token_ids for stream in streams]
+        assert consistent(model._engine)
+    assert together == [tiny.generate(prompt, max_tokens=max_tokens).token_ids for prompt, max_tokens in prompts]
+
+
 def test_more_requests_than_cells_wait_for_each_other(tiny_gguf, tiny):
     prompts = [letter * 90 for letter in "abcdefgh"]  # the window holds two of them with their answers
     expected = [tiny.generate(prompt, max_tokens=30).token_ids for prompt in prompts]

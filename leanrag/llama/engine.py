@@ -544,13 +544,16 @@ class Engine:
 
         Sequences that are only kept go to the states, even if there is room: attention on CPUs looks at every cell in use.
         """
-        reserved = sum(run.request.n_cells - run.sequence.computed for run in self._runs)
         needed = request.n_cells - (min(shared, source.computed) if source else 0)
         for sequence in sorted(self._residents(), key=lambda sequence: sequence.last_used):
-            has_room = bool(self._free_ids) and self._cells.free - reserved >= needed
+            has_room = bool(self._free_ids) and self._n_unreserved() >= needed
             if sequence is not source and (not has_room or self._settings.cache_bytes):
                 self._evict(sequence)
-        return bool(self._free_ids) and self._cells.free - reserved >= needed
+        return bool(self._free_ids) and self._n_unreserved() >= needed
+
+    def _n_unreserved(self) -> int:
+        """Free cells that no request at work may still need."""
+        return self._cells.free - sum(run.request.n_cells - run.sequence.computed for run in self._runs)
 
     def _residents(self) -> list[_Sequence]:
         _, sequences = self._tree.match(np.empty(0, np.int32))
@@ -586,7 +589,8 @@ class Engine:
         if name is None or shared < sequence.computed + _WORTH_KEEPING:
             return
         state = self._states.get(name)
-        if state is None or len(state[0]) > self._cells.free:
+        # What is fetched shares no cells with others, as what is there may.
+        if state is None or len(state[0]) > self._cells.free or request.n_cells > self._n_unreserved():
             return
         self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
         self._cells.release(sequence.cells)
