@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.selection import FULL, Candidate, Promising, promising, select
+from leanrag.selection import Candidate, Promising, fill, select
 from leanrag.text import join_spans, split_sentences
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
@@ -109,37 +111,20 @@ class EvidencePacker:
             BudgetError: Not one unit of the hits that repeat no better one fits.
         """
         kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
-        sources = _Sources(kept, count_source)
         units, repeats = self._scorer.score(question, kept)
-        looked_at = promising(units, budget, repeats=repeats)
-        candidates = [sources.candidate(unit) for unit in looked_at.units]
-        items = self._choose(sources, units, looked_at, candidates, budget)
-        if len(looked_at.units) < len(units) and sum(item.tokens for item in items) < FULL * budget:
-            looked_at = promising(units, None, repeats=repeats)
-            candidates = [sources.candidate(unit) for unit in looked_at.units]
-            items = self._choose(sources, units, looked_at, candidates, budget)
+        sources = _Sources(kept, units, self._ordering, count_source)
+        items = fill(units, budget, functools.partial(self._choose, sources, budget), _tokens, repeats=repeats)
         if units and not items:
             items = [self._pruned(kept, units, budget, count_source, question)]
-        tokens = sum(item.tokens for item in items)
-        shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
-        left = budget - tokens
-        fitting = {u.hit for u, c in zip(looked_at.units, candidates, strict=True) if sources.total(c) <= left}
-        holding = {unit.hit for unit in units}
         reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
-        for number, hit in enumerate(kept):
-            reasons[id(hit)] = "irrelevant" if number in fitting or number not in holding else "budget"
-        dropped = [DroppedItem(hit, reasons[id(hit)], sources.count(hit)) for hit in hits if id(hit) not in shown]
-        return Packing(tuple(items), tuple(dropped), budget, tokens)
+        for hit, might_be_shown in zip(kept, sources.might_be_shown(budget - _tokens(items)), strict=True):
+            reasons[id(hit)] = "irrelevant" if might_be_shown else "budget"
+        dropped = _dropped(hits, items, reasons, count_source)
+        return Packing(tuple(items), dropped, budget, _tokens(items))
 
-    def _choose(
-        self,
-        sources: _Sources,
-        units: Sequence[Evidence],
-        looked_at: Promising,
-        candidates: Sequence[Candidate],
-        budget: int,
-    ) -> list[PackedItem]:
+    def _choose(self, sources: _Sources, budget: int, looked_at: Promising) -> list[PackedItem]:
         """The sources that show the best of the units within the budget; none when not one fits."""
+        candidates = [sources.candidate(unit) for unit in looked_at.units]
         room = budget
         while room >= 0:
             chosen = select(
@@ -150,8 +135,8 @@ class EvidencePacker:
                 power=self._power,
                 least=self._least,
             ).chosen
-            items = sources.items(units, [looked_at.places[i] for i in chosen], self._ordering)
-            tokens = sum(item.tokens for item in items)
+            items = sources.items([looked_at.places[i] for i in chosen])
+            tokens = _tokens(items)
             if tokens <= budget:
                 return items
             room -= max(1, tokens - budget)  # tokens do not add up over parts
@@ -202,16 +187,11 @@ class CompressingPacker:
         """
         kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
         compression, items = self._compressed(kept, budget, count_source, question) if kept else (None, [])
-        shown = {id(item.hit) for item in items}
         reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
         for hit in kept:
             reasons[id(hit)] = "budget" if hit.chunk.text.strip() else "irrelevant"
-        dropped = [
-            DroppedItem(hit, reasons[id(hit)], count_source(1, hit.chunk.title, hit.chunk.text))
-            for hit in hits
-            if id(hit) not in shown
-        ]
-        return Packing(tuple(items), tuple(dropped), budget, sum(item.tokens for item in items), compression)
+        dropped = _dropped(hits, items, reasons, count_source)
+        return Packing(tuple(items), dropped, budget, _tokens(items), compression)
 
     def _compressed(
         self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, question: str
@@ -240,7 +220,7 @@ class CompressingPacker:
                 question=question,
             )
             items = _items_of(compression, count_source)
-            tokens = sum(item.tokens for item in items)
+            tokens = _tokens(items)
             if tokens <= budget and (items or is_blank):
                 return compression, items
             if not items:
@@ -276,50 +256,48 @@ def _items_of(compression: Compression, count_source: SourceCounter) -> list[Pac
 class _Sources:
     """The hits of each document as one source, and what they cost."""
 
-    def __init__(self, hits: Sequence[Hit], count_source: SourceCounter) -> None:
-        self._hits, self._count_source = hits, count_source
-        groups: dict[str, list[int]] = {}
-        for number, hit in enumerate(hits):
-            groups.setdefault(hit.chunk.document_id, []).append(number)
-        self._groups = list(groups.values())
-        self._group_of = {number: group for group, numbers in enumerate(self._groups) for number in numbers}
-        self.openings = [count_source(1, hits[numbers[0]].chunk.title, "") for numbers in self._groups]
+    def __init__(
+        self, hits: Sequence[Hit], units: Sequence[Evidence], ordering: Ordering, count_source: SourceCounter
+    ) -> None:
+        self._hits, self._units, self._ordering, self._count_source = hits, units, ordering, count_source
+        self._n_units = collections.Counter(unit.hit for unit in units)
+        groups: dict[str, int] = {}
+        self._group_of = [groups.setdefault(hit.chunk.document_id, len(groups)) for hit in hits]
+        firsts = [hits[self._group_of.index(group)] for group in groups.values()]
+        self.openings = [count_source(1, hit.chunk.title, "") for hit in firsts]
         self._empty = count_source(1, "", "")
-
-    def count(self, hit: Hit) -> int:
-        """Tokens of a hit shown whole."""
-        return self._count_source(1, hit.chunk.title, hit.chunk.text)
+        self._costs: dict[tuple[int, int, int], int] = {}
 
     def candidate(self, unit: Evidence) -> Candidate:
         """The unit as the selection sees it."""
-        tokens = self._count_source(1, "", _text(unit, self._hits)) - self._empty
-        return Candidate(unit.value, max(0, tokens), self._group_of[unit.hit], unit.needs)
+        place = (unit.hit, unit.start, unit.end)
+        if place not in self._costs:
+            tokens = self._count_source(1, "", _text(unit, self._hits)) - self._empty
+            self._costs[place] = max(0, tokens)
+        return Candidate(unit.value, self._costs[place], self._group_of[unit.hit], unit.needs)
 
-    def total(self, candidate: Candidate) -> int:
-        """Tokens of a source that shows only this."""
-        return candidate.cost + self.openings[candidate.group]
+    def might_be_shown(self, room: int) -> list[bool]:
+        """Which hits need no more `room` to be shown: a unit that was counted fits, or there is none to show."""
+        fitting = {
+            hit for (hit, _, _), cost in self._costs.items() if cost + self.openings[self._group_of[hit]] <= room
+        }
+        return [number in fitting or not self._n_units[number] for number in range(len(self._hits))]
 
-    def items(self, units: Sequence[Evidence], chosen: Sequence[int], ordering: Ordering) -> list[PackedItem]:
+    def items(self, chosen: Sequence[int]) -> list[PackedItem]:
         """The sources that show the chosen units, in order and numbered."""
-        by_group: dict[int, list[int]] = {}
-        for place in chosen:
-            by_group.setdefault(self._group_of[units[place].hit], []).append(place)
-        worth = {group: max(units[i].value for i in places) for group, places in by_group.items()}
-        groups = sorted(by_group, key=lambda group: -worth[group])
-        if ordering == "reverse":
+        by_group: dict[int, list[Evidence]] = {}
+        for unit in (self._units[place] for place in chosen):
+            by_group.setdefault(self._group_of[unit.hit], []).append(unit)
+        groups = sorted(by_group.values(), key=lambda units: -max(unit.value for unit in units))
+        if self._ordering == "reverse":
             groups.reverse()
-        elif ordering == "ends":
+        elif self._ordering == "ends":
             groups = [*groups[::2], *groups[1::2][::-1]]
-        elif ordering == "document":
-            groups.sort(key=lambda group: self._hits[self._groups[group][0]].chunk.document_id)
-        n_units = [0] * len(self._hits)
-        for unit in units:
-            n_units[unit.hit] += 1
-        return [
-            self._item(number, [units[i] for i in by_group[group]], n_units) for number, group in enumerate(groups, 1)
-        ]
+        elif self._ordering == "document":
+            groups.sort(key=lambda units: self._hits[units[0].hit].chunk.document_id)
+        return [self._item(number, units) for number, units in enumerate(groups, start=1)]
 
-    def _item(self, number: int, units: Sequence[Evidence], n_units: Sequence[int]) -> PackedItem:
+    def _item(self, number: int, units: Sequence[Evidence]) -> PackedItem:
         shown = sorted({unit.hit for unit in units}, key=lambda hit: self._hits[hit].chunk.start)
         pieces: list[str] = []
         segments: list[Segment] = []
@@ -327,7 +305,7 @@ class _Sources:
         for hit in shown:
             chunk = self._hits[hit].chunk
             spans = [(unit.start, unit.end) for unit in units if unit.hit == hit]
-            is_whole = len(spans) == n_units[hit]
+            is_whole = len(spans) == self._n_units[hit]
             spans = [(0, len(chunk.text))] if is_whole else _merged(chunk.text, spans)
             is_kept &= is_whole
             text, starts = join_spans(chunk.text, spans)
@@ -349,6 +327,22 @@ class _Sources:
             action="kept" if is_kept else "extracted",
             more=tuple(hits[i] for i in more),
         )
+
+
+def _tokens(items: Iterable[PackedItem]) -> int:
+    return sum(item.tokens for item in items)
+
+
+def _dropped(
+    hits: Sequence[Hit], items: Iterable[PackedItem], reasons: Mapping[int, _DropReason], count_source: SourceCounter
+) -> tuple[DroppedItem, ...]:
+    """The hits that no item shows; `reasons` are told by their `id`."""
+    shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
+    return tuple(
+        DroppedItem(hit, reasons[id(hit)], count_source(1, hit.chunk.title, hit.chunk.text))
+        for hit in hits
+        if id(hit) not in shown
+    )
 
 
 def _text(unit: Evidence, hits: Sequence[Hit]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from leanrag.types import Evidence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FULL", "Candidate", "Promising", "Selection", "promising", "select"]
+__all__ = ["Candidate", "Promising", "Selection", "fill", "promising", "select"]
+
+T = TypeVar("T")
 
 _EXACT = 6  # candidates up to which all subsets are looked at
 _EXCHANGES = 6  # made at most, and tried of each
-FULL = 0.75
-"""Share of a budget that a selection among promising units should take; less means that most of them did not fit."""
-
+_FULL = (
+    0.75  # share of a budget that a choice among promising units should take; less means that most of them did not fit
+)
 _COUNTED = 16  # characters of units that are looked at for each token of the budget
 _FITTING = 12  # characters of a unit for each token of the budget, at most: longer ones cannot fit
 
@@ -87,8 +89,7 @@ def promising(
 
     Args:
         units: All units.
-        budget: Most tokens; None to leave out nothing. Where the promising ones leave much room (`FULL`), others may fill it: then
-            look at all.
+        budget: Most tokens; None to leave out nothing.
         repeats: `(n, n)`, which share of each unit the others repeat; None for nothing.
         required: For each unit, whether it is taken whatever it is worth; none when empty. What a taken unit needs is taken, too.
     """
@@ -116,6 +117,42 @@ def promising(
         tuple(unit if unit.needs is None else replace(unit, needs=place_of[unit.needs]) for unit in own),
         None if repeats is None else repeats[np.ix_(places, places)],
     )
+
+
+def fill(
+    units: Sequence[Evidence],
+    budget: int,
+    choose: Callable[[Promising], T],
+    tokens_of: Callable[[T], int],
+    *,
+    repeats: NDArray[np.float32] | None = None,
+    required: Sequence[bool] = (),
+) -> T:
+    """Return what `choose` makes of the promising units; of all units where those leave more than a quarter of the budget.
+
+    Args:
+        units: All units.
+        budget: Most tokens.
+        choose: Chooses among the units that it is given.
+        tokens_of: Tokens of what was chosen.
+        repeats: As in `promising`.
+        required: As in `promising`.
+
+    Raises:
+        BudgetError: `choose` did, about all units, or about promising ones with everything that is required among them.
+    """
+    found = promising(units, budget, repeats=repeats, required=required)
+    if len(found.units) < len(units):
+        try:
+            chosen = choose(found)
+        except BudgetError:
+            if any(required):
+                raise
+        else:
+            if tokens_of(chosen) >= _FULL * budget:
+                return chosen
+        found = promising(units, None, repeats=repeats)
+    return choose(found)
 
 
 def select(

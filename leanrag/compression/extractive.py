@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from leanrag.compression.protection import Protection
 from leanrag.compression.task import Part, Task
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import CompressionSource, EvidenceScorer, TokenCounter
-from leanrag.selection import FULL, Candidate, Promising, promising, select
+from leanrag.selection import Candidate, Promising, fill, select
 from leanrag.types import Compression, Evidence, Hit
 
 __all__ = ["ExtractiveCompressor"]
@@ -78,23 +79,20 @@ class ExtractiveCompressor:
         if not units:  # nothing but white space
             return task.finish([], self.name)
         required = self._required(task, units)
-        looked_at = promising(units, task.budget, repeats=repeats, required=required)
-        is_all = len(looked_at.units) == len(units)
-        try:
-            result = self._choose(task, looked_at, [required[place] for place in looked_at.places])
-        except BudgetError:
-            if is_all or any(required):
-                raise
-        else:
-            if is_all or result.tokens_after >= FULL * task.budget:
-                return result
-        return self._choose(task, promising(units, None, repeats=repeats), required)
+        return fill(
+            units,
+            task.budget,
+            functools.partial(self._choose, task, required),
+            lambda compression: compression.tokens_after,
+            repeats=repeats,
+            required=required,
+        )
 
-    def _choose(self, task: Task, looked_at: Promising, required: Sequence[bool]) -> Compression:
+    def _choose(self, task: Task, required: Sequence[bool], looked_at: Promising) -> Compression:
         """The best of the units within the budget; what is required stays without what it needs where both do not fit."""
         candidates = [
-            Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, must_stay)
-            for unit, must_stay in zip(looked_at.units, required, strict=True)
+            Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, required[place])
+            for place, unit in zip(looked_at.places, looked_at.units, strict=True)
         ]
         try:
             return self._select(task, looked_at, candidates)
@@ -133,9 +131,8 @@ class ExtractiveCompressor:
             self._protection.required(hit.chunk.text, keep) for hit, keep in zip(task.hits, task.keep, strict=True)
         ]
         ends = [[end for _, end in own] for own in spans]
-        places = [
-            bisect_right(ends[unit.hit], unit.start) for unit in units
-        ]  # of the first span that ends in or after it
+        # Of the first span that ends in or after each unit.
+        places = [bisect_right(ends[unit.hit], unit.start) for unit in units]
         return [
             place < len(spans[unit.hit]) and spans[unit.hit][place][0] < unit.end
             for place, unit in zip(places, units, strict=True)
