@@ -70,6 +70,11 @@ class EvidencePacker:
     A source is shown whole where all of it is worth its tokens, and otherwise by some of its units, in their order; hits of one
     document are one source. A hit that nearly repeats a better one is dropped.
 
+    With `headings`, hits that were dropped for the budget are named by their heading alone (without one, by their title) as far as
+    the room that is left goes, best first; they count as the least relevant sources. A heading answers nothing and is never
+    quoted, so this is off by default. It helps with documentation, where a reader that lacks the text can still say in which
+    section to look.
+
     Args:
         scorer: What says how much a unit is worth.
         ordering: How the sources follow each other; small readers find best what stands next to the question.
@@ -77,6 +82,7 @@ class EvidencePacker:
         least: Stop filling the budget at units below this share of the best one's worth.
         duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
         pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
+        headings: Whether room that is left names hits that did not fit.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class EvidencePacker:
         least: float = 0.0,
         duplicate_overlap: float = 0.8,
         pruner: Compressor | None = None,
+        headings: bool = False,
     ) -> None:
         if ordering not in get_args(Ordering):
             raise ConfigurationError(f"`ordering` must be one of {', '.join(get_args(Ordering))}, got {ordering!r}")
@@ -95,7 +102,7 @@ class EvidencePacker:
             if not 0 <= value <= 1:
                 raise ConfigurationError(f"`{name}` must be in [0, 1], got {value!r}")
         _check_overlap(duplicate_overlap)
-        self._scorer, self._ordering, self._pruner = scorer, ordering, pruner
+        self._scorer, self._ordering, self._pruner, self._headings = scorer, ordering, pruner, headings
         self._power, self._least, self._duplicate_overlap = power, least, duplicate_overlap
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
@@ -117,10 +124,11 @@ class EvidencePacker:
         if units and not items:
             items = [self._pruned(kept, units, budget, count_source, question)]
         reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
-        for hit, might_be_shown in zip(kept, sources.might_be_shown(budget - _tokens(items)), strict=True):
-            reasons[id(hit)] = "irrelevant" if might_be_shown else "budget"
+        reasons |= zip(map(id, kept), sources.reasons(budget - _tokens(items)), strict=True)
+        if self._headings:
+            items = sources.with_headings(items, [hit for hit in kept if reasons[id(hit)] == "budget"], budget)
         dropped = _dropped(hits, items, reasons, count_source)
-        return Packing(tuple(items), dropped, budget, _tokens(items))
+        return Packing(tuple(sorted(items, key=lambda item: item.number)), dropped, budget, _tokens(items))
 
     def _choose(self, sources: _Sources, budget: int, looked_at: Promising) -> list[PackedItem]:
         """The sources that show the best of the units within the budget; none when not one fits."""
@@ -276,28 +284,51 @@ class _Sources:
             self._costs[place] = max(0, tokens)
         return Candidate(unit.value, self._costs[place], self._group_of[unit.hit], unit.needs)
 
-    def might_be_shown(self, room: int) -> list[bool]:
-        """Which hits need no more `room` to be shown: a unit that was counted fits, or there is none to show."""
-        fitting = {
-            hit for (hit, _, _), cost in self._costs.items() if cost + self.openings[self._group_of[hit]] <= room
-        }
-        return [number in fitting or not self._n_units[number] for number in range(len(self._hits))]
+    def reasons(self, room: int) -> list[_DropReason]:
+        """Why each hit would be dropped: it is irrelevant where a counted unit of it fits `room`, or where it holds none."""
+        fits = {hit for (hit, _, _), cost in self._costs.items() if cost + self.openings[self._group_of[hit]] <= room}
+        return ["irrelevant" if i in fits or not self._n_units[i] else "budget" for i in range(len(self._hits))]
 
     def items(self, chosen: Sequence[int]) -> list[PackedItem]:
-        """The sources that show the chosen units, in order and numbered."""
+        """The sources that show the chosen units, best first, with their numbers in the prompt."""
         by_group: dict[int, list[Evidence]] = {}
         for unit in (self._units[place] for place in chosen):
             by_group.setdefault(self._group_of[unit.hit], []).append(unit)
-        groups = sorted(by_group.values(), key=lambda units: -max(unit.value for unit in units))
-        if self._ordering == "reverse":
-            groups.reverse()
-        elif self._ordering == "ends":
-            groups = [*groups[::2], *groups[1::2][::-1]]
-        elif self._ordering == "document":
-            groups.sort(key=lambda units: self._hits[units[0].hit].chunk.document_id)
-        return [self._item(number, units) for number, units in enumerate(groups, start=1)]
+        best_first = sorted(by_group.values(), key=lambda units: -max(unit.value for unit in units))
+        return self._numbered([self._item(units) for units in best_first])
 
-    def _item(self, number: int, units: Sequence[Evidence]) -> PackedItem:
+    def with_headings(self, items: list[PackedItem], hits: Sequence[Hit], budget: int) -> list[PackedItem]:
+        """The sources, and after them such of the other `hits`, by name, as the budget leaves room for."""
+        shown = [hit.chunk for item in items for hit in (item.hit, *item.more)]
+        named = {(chunk.title, name) for chunk in shown for name in (chunk.heading, chunk.title)}
+        for hit in hits:
+            title, name = hit.chunk.title, hit.chunk.heading or hit.chunk.title
+            if not name.strip() or (title, name) in named:
+                continue
+            more = self._numbered([*items, PackedItem(0, hit, name, (), 0, "heading")])
+            if _tokens(more) <= budget:
+                items = more
+                named |= {(title, name), (title, title)}
+        return items
+
+    def _numbered(self, items: Sequence[PackedItem]) -> list[PackedItem]:
+        """The sources, given best first, with their numbers in the prompt and their tokens."""
+        places = list(range(len(items)))
+        if self._ordering == "reverse":
+            places.reverse()
+        elif self._ordering == "ends":
+            places = [*places[::2], *places[1::2][::-1]]
+        elif self._ordering == "document":
+            places.sort(key=lambda place: items[place].hit.chunk.document_id)
+        numbered = []
+        for place, item in enumerate(items):
+            number = places.index(place) + 1
+            tokens = self._count_source(number, item.hit.chunk.title, item.text)
+            numbered.append(replace(item, number=number, tokens=tokens))
+        return numbered
+
+    def _item(self, units: Sequence[Evidence]) -> PackedItem:
+        """What is shown of a document, without number and tokens."""
         shown = sorted({unit.hit for unit in units}, key=lambda hit: self._hits[hit].chunk.start)
         pieces: list[str] = []
         segments: list[Segment] = []
@@ -319,11 +350,11 @@ class _Sources:
         best, *more = sorted(shown)
         hits = self._hits
         return PackedItem(
-            number=number,
+            number=0,
             hit=hits[best],
             text=text,
             segments=tuple(segments),
-            tokens=self._count_source(number, hits[best].chunk.title, text),
+            tokens=0,
             action="kept" if is_kept else "extracted",
             more=tuple(hits[i] for i in more),
         )

@@ -45,7 +45,7 @@ __all__ = [
 Scalar = str | int | float | bool | None
 DocumentKind = Literal["text", "markdown", "code"]
 FinishReason = Literal["stop", "length", "repetition"]
-PackAction = Literal["kept", "extracted", "trimmed", "pruned"]
+PackAction = Literal["kept", "extracted", "trimmed", "pruned", "heading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,15 +316,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class PackedItem:
-    """A source as the prompt shows it, made of verbatim spans: see `Segment`.
+    """A source as the prompt shows it, made of verbatim spans (see `Segment`), or only named.
 
     Attributes:
         number: The [n] mark, from 1.
         hit: Where it came from.
         text: What the prompt shows of it.
-        segments: The spans of the hit's document that `text` is made of, in order; only white space lies between them.
+        segments: The spans of the hit's document that `text` is made of, in order; only white space lies between them. None of
+            a heading: its words need not stand in the document as they stand here.
         tokens: Tokens of the rendered source, its header included.
-        action: "kept" whole, "extracted" (some of its units), "trimmed" (its beginning) or "pruned" (thinned by a compressor).
+        action: "kept" whole, "extracted" (some of its units), "trimmed" (its beginning), "pruned" (thinned by a compressor) or
+            "heading" (nothing of it: `text` is the chunk's heading, or title, and says where more would stand).
         more: Further hits of the same document that it shows.
     """
 

@@ -18,6 +18,7 @@ from leanrag import (
 )
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.task import Part, Task
+from leanrag.grounding import ground
 from leanrag.packing import _without_repetitions, is_near_duplicate
 from leanrag.prompting import CHAT_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
@@ -165,6 +166,8 @@ PIECES = st.sampled_from(
      "| a | b |\n|---|---|\n| 1 | 2 |", "東京は日本の首都である。", "- item\n- item", "```\nx = 1\n```\n", "x" * 90, " ", "é"]
 )  # fmt: skip
 
+HEADINGS = st.sampled_from(["", "", "Visit > Tickets", "History of the tower"])
+
 
 @st.composite
 def found(draw):
@@ -175,9 +178,15 @@ def found(draw):
     for identity, text in documents.items():
         cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=2)) | {0, len(text)})
         title = draw(st.sampled_from(["", "Eiffel Tower"]))
-        chunks += [Chunk(identity, a, b, text[a:b], title) for a, b in itertools.pairwise(cuts)]
+        headings = draw(st.lists(HEADINGS, min_size=len(cuts), max_size=len(cuts)))
+        spans = itertools.pairwise(cuts)
+        chunks += [Chunk(identity, a, b, text[a:b], title, name) for (a, b), name in zip(spans, headings, strict=False)]
     order = draw(st.permutations(chunks))
     return documents, [Hit(chunk, 1 / (i + 1)) for i, chunk in enumerate(order)]
+
+
+def name_of(hit):
+    return hit.chunk.heading or hit.chunk.title
 
 
 vectors = SentenceVectors(HashEmbedder(dim=16))
@@ -187,6 +196,7 @@ evidence_packers = st.builds(
     ordering=st.sampled_from(["relevance", "reverse", "ends", "document"]),
     power=st.sampled_from([0.0, 0.5, 1.0]),
     least=st.sampled_from([0.0, 0.5]),
+    headings=st.booleans(),
 )
 compressing_packers = st.builds(CompressingPacker, st.builds(ExtractiveCompressor))
 loose = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
@@ -220,6 +230,10 @@ def test_sources_keep_to_the_budget_and_every_hit_is_accounted_for(case, packer,
         own = [item.hit, *item.more]
         shown += own
         assert {hit.chunk.document_id for hit in own} == {item.hit.chunk.document_id}
+        assert item.text.strip()
+        if item.action == "heading":
+            assert (item.text, item.segments, item.more) == (name_of(item.hit), (), ())
+            continue
         text, at = documents[item.hit.chunk.document_id], 0
         for segment in item.segments:
             assert item.text[segment.start : segment.end] == text[segment.source_start : segment.source_end]
@@ -227,7 +241,6 @@ def test_sources_keep_to_the_budget_and_every_hit_is_accounted_for(case, packer,
             assert not item.text[at : segment.start].strip()
             at = segment.end
         assert at == len(item.text)
-        assert item.text.strip()
         if item.action == "kept":
             assert isinstance(packer, CompressingPacker) or {s.reason for s in item.segments} == {"whole"}
             assert all(hit.chunk.text in item.text for hit in own)
@@ -421,6 +434,140 @@ def test_titles_that_leave_no_room_take_fewer_hits():
     packing = CompressingPacker(ExtractiveCompressor()).pack(hits, 12, count_titles_too)
     assert [item.hit for item in packing.items] == hits[:1]
     assert [d.reason for d in packing.dropped] == ["budget"] * 5
+
+
+# Hits that are shown by their headings
+
+
+@loose
+@given(
+    found(),
+    st.integers(-3, 120),
+    st.sampled_from(COUNTERS),
+    st.sampled_from(["relevance", "reverse", "ends", "document"]),
+    st.sampled_from([None, FirstWords()]),
+)
+def test_headings_take_only_the_room_that_text_left(case, budget, counter, ordering, pruner):
+    _, hits = case
+    options = {"ordering": ordering, "pruner": pruner}
+    try:
+        plain = EvidencePacker(SentenceScorer(), **options).pack(hits, budget, counter, question="How old?")
+    except BudgetError:
+        with pytest.raises(BudgetError):
+            EvidencePacker(SentenceScorer(), headings=True, **options).pack(hits, budget, counter, question="How old?")
+        return
+    packing = EvidencePacker(SentenceScorer(), headings=True, **options).pack(
+        hits, budget, counter, question="How old?"
+    )
+    texts = [item for item in packing.items if item.action != "heading"]
+    named = [item.hit for item in packing.items if item.action == "heading"]
+    assert [(item.hit, item.text, item.segments) for item in texts] == [
+        (item.hit, item.text, item.segments) for item in plain.items
+    ]
+    reasons = {dropped.hit: dropped.reason for dropped in plain.dropped}
+    assert {reasons.pop(hit) for hit in named} <= {"budget"}
+    assert {dropped.hit: dropped.reason for dropped in packing.dropped} == reasons
+
+    shown = [hit for item in texts for hit in (item.hit, *item.more)]
+    sections = {(hit.chunk.title, name_of(hit)) for hit in shown}
+    names = [(hit.chunk.title, name_of(hit)) for hit in named]
+    assert len(set(names)) == len(names)
+    assert sections.isdisjoint(names)
+    if counter is count:
+        titles = {hit.chunk.title for hit in [*shown, *named]}
+        for hit in (hit for hit, reason in reasons.items() if reason == "budget" and name_of(hit)):
+            is_named = (hit.chunk.title, name_of(hit)) in sections.union(names)
+            is_named |= not hit.chunk.heading and hit.chunk.title in titles
+            assert is_named or packing.tokens + count(1, hit.chunk.title, name_of(hit)) > budget
+
+
+class WholeHits:
+    """Each hit is a unit, the first worth most."""
+
+    def score(self, question, hits):
+        return [Evidence(i, 0, len(hit.chunk.text), 1 / (i + 1)) for i, hit in enumerate(hits)], None
+
+
+def section(document, title, heading, text):
+    return Hit(Chunk(document, 0, len(text), text, title, heading), 1.0)
+
+
+USE = section("b", "Guide", "Use", "yes")
+INSTALL = section("c", "Guide", "Start > Install", sentence("a", 10))
+NOTES = section("d", "Notes", "", sentence("b", 10))
+PRICES = section("a", "Guide", "Prices", sentence("c", 10))
+
+
+@pytest.mark.parametrize(
+    ("ordering", "order"),
+    [("relevance", "UINP"), ("reverse", "PNIU"), ("ends", "UNPI"), ("document", "PUIN")],
+)
+def test_headings_stand_where_the_least_relevant_sources_stand(ordering, order):
+    packer = EvidencePacker(WholeHits(), ordering=ordering, headings=True)
+    packing = packer.pack([USE, INSTALL, NOTES, PRICES], 14, count)
+    sources = {
+        "U": (USE, "yes", "kept"),
+        "I": (INSTALL, "Start > Install", "heading"),
+        "N": (NOTES, "Notes", "heading"),
+        "P": (PRICES, "Prices", "heading"),
+    }
+    assert [(item.hit, item.text, item.action) for item in packing.items] == [sources[key] for key in order]
+    assert [item.number for item in packing.items] == [1, 2, 3, 4]
+    assert (packing.tokens, packing.dropped) == (3 + 5 + 3 + 3, ())
+
+
+def pack_headings(hits, budget, **options):
+    return EvidencePacker(WholeHits(), ordering="relevance", **options).pack(hits, budget, count)
+
+
+def test_headings_are_not_shown_unless_asked_for():
+    packing = pack_headings([USE, INSTALL], 14)
+    assert shown(packing) == [(1, "yes", "kept")]
+    assert [(d.hit, d.reason) for d in packing.dropped] == [(INSTALL, "budget")]
+
+
+def test_a_heading_that_does_not_fit_gives_way_to_a_shorter_one():
+    packing = pack_headings([USE, INSTALL, PRICES], 7, headings=True)
+    assert shown(packing) == [(1, "yes", "kept"), (2, "Prices", "heading")]
+    assert [(d.hit, d.reason) for d in packing.dropped] == [(INSTALL, "budget")]
+
+
+def test_a_heading_is_shown_once_and_not_where_its_section_or_title_is():
+    of_use = section("e", "Guide", "Use", sentence("d", 20))
+    of_guide = section("f", "Guide", "", sentence("e", 20))
+    more_prices = section("g", "Guide", "Prices", sentence("f", 20))
+    nameless = section("h", "", "", sentence("g", 20))
+    news = section("i", "News", "Prices", sentence("h", 20))
+    of_news = section("j", "News", "", sentence("i", 20))
+    packing = pack_headings([USE, of_use, of_guide, PRICES, more_prices, nameless, news, of_news], 22, headings=True)
+    assert [item.hit for item in packing.items] == [USE, PRICES, news]
+    assert [d.hit for d in packing.dropped] == [of_use, of_guide, more_prices, nameless, of_news]
+    assert {d.reason for d in packing.dropped} == {"budget"}
+
+
+def test_headings_name_neither_what_is_repeated_nor_what_is_worth_too_little():
+    again = section("x", "Other", "Copy", USE.chunk.text)
+    packing = pack_headings([USE, again, section("y", "Other", "Small", "no")], 100, least=0.9, headings=True)
+    assert shown(packing) == [(1, "yes", "kept")]
+    assert [d.reason for d in packing.dropped] == ["duplicate", "irrelevant"]
+
+
+def test_headings_alone_are_no_prompt():
+    with pytest.raises(BudgetError, match="the least that can be shown takes 12"):
+        pack_headings([INSTALL, PRICES], 11, headings=True)
+
+
+def test_a_heading_is_in_the_prompt_and_is_never_quoted():
+    tickets = section("b", "guide.md", "Visit > Tickets", "Tickets are bought at the entrance.")
+    prices = section("c", "guide.md", "Visit > Prices", sentence("a", 20))
+    packing = EvidencePacker(WholeHits(), headings=True).pack([tickets, prices], 16, count)
+    assert shown(packing) == [(1, "Visit > Prices", "heading"), (2, tickets.chunk.text, "kept")]
+    question = "Where are tickets bought?"
+    (message,) = CHAT_TEMPLATE.build(question, packing.items)
+    assert message.content.startswith("guide.md\nVisit > Prices\n\nguide.md\nTickets are")
+    grounding = ground(question, "Tickets are bought at the entrance. See Visit > Prices.", packing.items)
+    assert grounding.text == "Tickets are bought at the entrance [2]. See Visit > Prices."
+    assert [citation.quote for citation in grounding.citations] == [tickets.chunk.text]
 
 
 @pytest.mark.parametrize("packer", [EvidencePacker(SentenceScorer()), CompressingPacker(ExtractiveCompressor())])

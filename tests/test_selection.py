@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from leanrag.errors import BudgetError
-from leanrag.selection import Candidate, promising, select
+from leanrag.selection import Candidate, fill, promising, select
 from leanrag.types import Evidence
 
 many = settings(deadline=None, max_examples=60)
@@ -280,3 +280,45 @@ def test_promising_when_all_of_it_is():
     assert promising(units, 0).units == ()
     assert promising(units, None).places == (0, 1)
     assert promising(units, 10).repeats is None
+
+
+# Looking at the promising first, and at all where that leaves room
+
+LONG_AND_SHORT = [*(Evidence(0, 100 * i, 100 * i + 12, 0.9) for i in range(20)), Evidence(1, 0, 12, 0.1)]
+
+
+def fill_with(tokens, required=(), units=LONG_AND_SHORT, budget=8):
+    """Fill with what takes `tokens`, one look after another; an error for None. Returns how many units each look saw."""
+    looks, left = [], iter(tokens)
+
+    def choose(looked_at):
+        looks.append(len(looked_at.units))
+        found = next(left)
+        if found is None:
+            raise BudgetError("too small", needed=9, available=8)
+        return found
+
+    return fill(units, budget, choose, lambda found: found, required=required), looks
+
+
+@pytest.mark.parametrize(
+    ("tokens", "looks"), [([6], [11]), ([5, 7], [11, 21]), ([5, 2], [11, 21]), ([None, 7], [11, 21])]
+)
+def test_all_units_are_looked_at_where_the_promising_leave_more_than_a_quarter(tokens, looks):
+    assert fill_with(tokens) == (tokens[-1], looks)
+
+
+def test_all_units_are_looked_at_once_where_all_promise():
+    assert fill_with([1], units=LONG_AND_SHORT[:3]) == (1, [3])
+
+
+def test_what_is_required_and_does_not_fit_is_not_looked_at_again():
+    required = [False] * 20 + [True]
+    with pytest.raises(BudgetError):
+        fill_with([None, 7], required=required)
+    assert fill_with([5, 7], required=required) == (7, [12, 21])
+
+
+def test_nothing_fits_at_the_second_look():
+    with pytest.raises(BudgetError):
+        fill_with([5, None])
