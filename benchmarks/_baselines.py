@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from leanrag.compression.self_information import Scorer
+from leanrag.compression.likelihood import Scorer
 from leanrag.compression.task import Part, Task, assemble
 from leanrag.protocols import CompressionSource, TokenCounter
 from leanrag.text import STOP_WORDS, content_words, split_sentences

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leanrag.compression.evidence import SentenceVectors as SentenceVectors
     from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor
     from leanrag.compression.gate import CostGate as CostGate
+    from leanrag.compression.likelihood import LikelihoodScorer as LikelihoodScorer
     from leanrag.compression.lingua import LLMLinguaCompressor as LLMLinguaCompressor
     from leanrag.compression.lingua import dequantize as dequantize
     from leanrag.compression.messages import compress_messages as compress_messages
@@ -84,6 +85,7 @@ _HOMES = {
     "compression.evidence": ["SentenceScorer", "SentenceVectors"],
     "compression.extractive": ["ExtractiveCompressor"],
     "compression.gate": ["CostGate"],
+    "compression.likelihood": ["LikelihoodScorer"],
     "compression.lingua": ["LLMLinguaCompressor", "dequantize"],
     "compression.messages": ["compress_messages", "compress_prompt"],
     "compression.protection": ["Protection"],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from leanrag import BudgetError, Chunk, ConfigurationError
 from leanrag.compression.protection import Protection
 from leanrag.compression.self_information import SelfInformationCompressor, split_words, word_information
+from leanrag.compression.units import split_units
 from leanrag.errors import CompressionError, ContextOverflowError
 from leanrag.protocols import ComputesAhead
 from leanrag.types import Scores
@@ -119,7 +120,11 @@ def test_words_and_protected_spans_stay_whole(compressor, sources, rate, count):
     result = compressor.compress(sources, rate=rate, count_tokens=count, question="How high is the tower?")
     for number, text in enumerate(sources):
         kept = [(s.source_start, s.source_end) for s in result.segments if s.source == number]
-        for start, end in [*split_words(text), *Protection().spans(text)]:
+        units = [(0, len(text))] if compressor._unit == "word" else [(u.start, u.end) for u in split_units(text)]
+        whole = [*split_words(text), *Protection().spans(text)]
+        for start, end in [
+            (max(a, low), min(b, high)) for a, b in whole for low, high in units if a < high and low < b
+        ]:
             inside = any(low <= start and end <= high for low, high in kept)
             outside = all(end <= low or high <= start for low, high in kept)
             assert inside or outside

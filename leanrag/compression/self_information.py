@@ -11,25 +11,35 @@ import contextlib
 import copy
 import dataclasses
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leanrag.compression.extractive import ExtractiveCompressor
+from leanrag.compression.likelihood import (
+    BEFORE,
+    LikelihoodScorer,
+    Scorer,
+    head,
+    question_likelihoods,
+    room_of,
+    score_pairs,
+    windows,
+)
 from leanrag.compression.protection import Protection, Span
 from leanrag.compression.task import Part, Task, assemble
-from leanrag.compression.units import split_units
-from leanrag.errors import BudgetError, CompressionError, ConfigurationError, GenerationError
-from leanrag.protocols import CompressionSource, StoredFeature, TokenCounter
-from leanrag.types import Chunk, Compression, Prompt, Scores
+from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.protocols import CompressionSource, EvidenceScorer, StoredFeature, TokenCounter
+from leanrag.types import Chunk, Compression, Scores
 
 __all__ = [
     "Alignment",
     "CompressionUnit",
-    "Scorer",
     "SelfInformationCompressor",
     "StoredInformation",
     "split_words",
@@ -40,11 +50,7 @@ Alignment: TypeAlias = Literal["aligned", "shifted"]
 CompressionUnit: TypeAlias = Literal["word", "sentence"]
 Values: TypeAlias = NDArray[np.float64]
 
-_SOURCE_SHARE = 0.5  # of their source's log-probability of the question that sentences add to their own
-_BEFORE = "\n"  # precedes a text, so that its first token has a probability too
-_WINDOW = 1024  # tokens scored at once, at most; longer texts are read in windows that overlap
 _SEGMENT = 200  # tokens between two looks at what was kept; LLMLingua, section 4.2
-_LEAST_N_CTX = 64
 _STEP = 0.1  # nats between two values that a byte can hold: up to 25.5
 _MAGIC = b"SIw1"
 _REFILLS = 8  # words too large for what room is left, over which the choice goes on to smaller ones
@@ -53,24 +59,6 @@ _REFILLS = 8  # words too large for what room is left, over which the choice goe
 _WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 _MARKS = r"[\u3001-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufe00-\ufe0f\U000e0100-\U000e01ef]*"
 _WORD = re.compile(rf"(?:[\u3040-\u309f]+|[\u30a0-\u30ff\uff66-\uff9f]+|[{_WIDE}]){_MARKS}|[^\s{_WIDE}]+")
-
-
-class Scorer(Protocol):
-    """What is needed of a model; `LlamaCppModel` has it."""
-
-    @property
-    def name(self) -> str:
-        """Tells scores of different models apart."""
-
-    @property
-    def n_ctx(self) -> int:
-        """Window in tokens."""
-
-    def tokenize(self, text: str) -> Sequence[tuple[int, int]]:
-        """Return the tokens of `text`, each with the character that it begins in."""
-
-    def score_many(self, pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]]) -> Sequence[Scores]:
-        """Return the scores of each `(condition, text)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +89,22 @@ class _Atom:
 class SelfInformationCompressor:
     """Keeps what a small GGUF model finds worth reading: sentences that make the question likely, or surprising words.
 
-    With `unit="sentence"` a sentence is worth log p(question | sentence), of which a good source adds to all of its own. With
-    `unit="word"`, and without a question, sources are ranked by log p(question | source), the last ones left out, and the rest
-    thinned by -log p(word | text before): to a water level over all sources that is lower for the first. Words and protected
-    spans stay whole. The result never exceeds the budget.
+    With `unit="sentence"` the model reads the most promising sentences, and those that make the question likely stay
+    (`LikelihoodScorer`). With `unit="word"`, without a question, and where not one sentence fits, sources are ranked by
+    log p(question | source), the last ones left out, and the rest thinned by -log p(word | text before): to a water level over all
+    sources that is lower for the first. Words and protected spans stay whole (a quotation of several sentences may lose one with
+    `unit="sentence"`). The result never exceeds the budget.
 
     Args:
         scorer: The model that scores, such as a `LlamaCppModel`; it need not be the reader.
-        unit: What stays or goes. Sentences keep more answers in the same number of tokens, and readers find them easier.
+        unit: What stays or goes. Sentences (whole ones, or clauses of them) keep more answers in the same number of tokens, take
+            less time, and readers find them easier.
+        evidence: What finds the promising sentences; by default `SentenceScorer()`, words alone.
         alignment: "aligned" takes a word's own surprise; "shifted" that of the token that follows each of its own, which is what
             the llmlingua package computes.
         contrast: Value words by how much likelier the question makes them, not by their surprise (LongLLMLingua, equation 4); one
             pass more, and on the whole no better with a small model.
-        rank_documents: Whether the question ranks the sources; otherwise only their order, best first, does.
+        rank_documents: Whether the question ranks the sources that are thinned; otherwise only their order, best first, does.
         dynamic_ratio: How much larger a share of its words the first source keeps than the average, and the last a smaller one,
             in [0, 1]; LongLLMLingua, equation 5.
         spare: Of ranked sources so many are thinned as together exceed the budget by this share of it; 0 thins the fewest.
@@ -138,6 +129,7 @@ class SelfInformationCompressor:
         scorer: Scorer,
         *,
         unit: CompressionUnit = "sentence",
+        evidence: EvidenceScorer | None = None,
         alignment: Alignment = "aligned",
         contrast: bool = False,
         rank_documents: bool = True,
@@ -159,14 +151,12 @@ class SelfInformationCompressor:
             raise ConfigurationError(
                 "`iterative` scores cannot be stored: they depend on what is kept. Give only one of both"
             )
-        if scorer.n_ctx < _LEAST_N_CTX:
-            raise ConfigurationError(
-                f"the scorer's window must be at least {_LEAST_N_CTX} tokens, got {scorer.n_ctx!r}"
-            )
         self._scorer, self._unit, self._alignment, self._contrast = scorer, unit, alignment, contrast
+        self._window = room_of(scorer)
         self._ranks, self._dynamic_ratio, self._spare = rank_documents, dynamic_ratio, spare
         self._iterative, self._stored = iterative, stored
         self._protection = protection or Protection()
+        self._by_sentences = ExtractiveCompressor(LikelihoodScorer(scorer, evidence), protection=self._protection)
 
     @property
     def feature(self) -> StoredInformation:
@@ -211,11 +201,8 @@ class SelfInformationCompressor:
         if not task.budget:
             return task.finish(_runs(required, kept), self.name)
         if self._unit == "sentence" and task.question:
-            with contextlib.suppress(BudgetError):  # a sentence that must stay is too long: its words may fit
-                atoms = self._sentences(task)
-                kept = _choose(task, atoms, _scores(atoms))
-                if kept.any():
-                    return task.finish(_runs(atoms, kept), self.name, _runs(atoms, ~kept, "budget"))
+            with contextlib.suppress(BudgetError):  # words may fit where sentences do not
+                return self._compress_by_sentences(task)
         ranking = self._rank(task)
         chosen = _affordable(task, [source for source, _ in ranking], self._spare)
         values = self._word_values(task, chosen)
@@ -230,42 +217,19 @@ class SelfInformationCompressor:
         ]
         return task.finish(_runs(atoms, kept), self.name, dropped)
 
-    # Documents
+    def _compress_by_sentences(self, task: Task) -> Compression:
+        compression = self._by_sentences.compress(
+            task.hits, count_tokens=task.count_tokens, budget=task.budget, question=task.question, keep=task.keep
+        )
+        return dataclasses.replace(compression, method=self.name, seconds=time.perf_counter() - task.started)
 
     def _rank(self, task: Task) -> list[tuple[int, float]]:
         """Sources, best first, by log p(question | source) + log p(source)."""
         texts = [hit.chunk.text for hit in task.hits]
-        ranks = self._ranks and bool(task.question) and len(texts) > 1
-        scores = _prior(len(texts)) + (self._likelihood(task, texts) if ranks else 0.0)
+        scores = _prior(len(texts))
+        if self._ranks and task.question and len(texts) > 1:
+            scores = scores + question_likelihoods(self._scorer, task.question, texts)
         return [(int(source), float(scores[source])) for source in np.argsort(-scores, kind="stable")]
-
-    def _likelihood(self, task: Task, texts: Sequence[str]) -> Values:
-        """Return log p(question | text) of each text, of a long one where it is best; cf. LongLLMLingua, equation 3."""
-        asked = [token for token, _ in self._scorer.tokenize("\n\n" + self._head(task.question, self._window // 4))]
-        pairs, owners = [], []
-        for number, text in enumerate(texts):
-            located = self._scorer.tokenize(text)
-            for low, _, high in _windows(len(located), self._window - len(asked)) or [(0, 0, 0)]:
-                end = located[high][1] if high < len(located) else len(text)
-                pairs.append((_BEFORE + text[located[low][1] if located else 0 : end], asked))
-                owners.append(number)
-        best = np.full(len(texts), -np.inf)
-        np.maximum.at(best, owners, [scores.total for scores in self._score(pairs)])
-        return best
-
-    def _sentences(self, task: Task) -> list[_Atom]:
-        """The sentences of all sources, by log p(question | sentence) and how good their source is.
-
-        A source is as good as its best sentence: to score whole sources too takes twice the time and chooses no better.
-        """
-        units = [[(unit.start, unit.end) for unit in split_units(hit.chunk.text)] for hit in task.hits]
-        texts = [hit.chunk.text[start:end] for hit, own in zip(task.hits, units, strict=True) for start, end in own]
-        likelihoods = np.split(self._likelihood(task, texts), np.cumsum([len(own) for own in units])[:-1])
-        atoms: list[_Atom] = []
-        for source, (prior, own) in enumerate(zip(_prior(len(units)), likelihoods, strict=True)):
-            best = own.max(initial=-np.inf) if self._ranks and len(own) else 0.0
-            atoms += self._atoms(task, source, units[source], own + _SOURCE_SHARE * (best + prior), "relevant")
-        return atoms
 
     # Words
 
@@ -274,7 +238,7 @@ class SelfInformationCompressor:
         texts = [task.hits[source].chunk.text for source in chosen]
         contrast = self._contrast and bool(task.question)
         if self._iterative:
-            values = self._iterate(task, texts, _BEFORE)
+            values = self._iterate(task, texts, BEFORE)
             if contrast:
                 asked = self._iterate(task, texts, self._condition(task.question))
                 values = [without - given for without, given in zip(values, asked, strict=True)]
@@ -288,17 +252,17 @@ class SelfInformationCompressor:
             known = {source: known[source] - given for source, given in zip(chosen, asked, strict=True)}
         return known
 
-    def _information(self, texts: Sequence[str], condition: str = _BEFORE) -> list[Values]:
+    def _information(self, texts: Sequence[str], condition: str = BEFORE) -> list[Values]:
         """Of each word of each text -log p(word | condition, text before), in steps of `_STEP` nats."""
-        room = self._window - (0 if condition == _BEFORE else len(self._scorer.tokenize(condition)))
+        room = self._window - (0 if condition == BEFORE else len(self._scorer.tokenize(condition)))
         located = [self._scorer.tokenize(text) for text in texts]
         pairs, places = [], []
         for number, tokens in enumerate(located):
-            for low, first, high in _windows(len(tokens), room):
+            for low, first, high in windows(len(tokens), room):
                 pairs.append((condition, [token for token, _ in tokens[low:high]]))
                 places.append((number, low, first, high))
         information = [np.zeros(len(tokens)) for tokens in located]
-        for (number, low, first, high), scores in zip(places, self._score(pairs), strict=True):
+        for (number, low, first, high), scores in zip(places, score_pairs(self._scorer, pairs), strict=True):
             information[number][first:high] = -_logprobs(scores)[first - low :]
         return [
             _rounded(self._of_words(text, tokens, own))
@@ -322,7 +286,7 @@ class SelfInformationCompressor:
             for low in range(0, len(tokens), size):
                 segment = tokens[low : low + size]
                 before = condition + self._tail(kept, self._window - size - len(self._scorer.tokenize(condition)))
-                (scores,) = self._score([(before, [token for token, _ in segment])])
+                (scores,) = score_pairs(self._scorer, [(before, [token for token, _ in segment])])
                 own = self._of_words(text, segment, -_logprobs(scores))
                 first = bisect.bisect_right([end for _, end in words], segment[0][1])
                 end = tokens[low + size][1] if low + size < len(tokens) else len(text)
@@ -335,29 +299,12 @@ class SelfInformationCompressor:
             results.append(_rounded(values))
         return results
 
-    # The model
-
-    @property
-    def _window(self) -> int:
-        return min(self._scorer.n_ctx - 8, _WINDOW)  # a BOS and the joint are counted by nobody
-
     def _condition(self, question: str) -> str:
-        return self._head(question, self._window // 4) + "\n\n"
-
-    def _head(self, text: str, n_tokens: int) -> str:
-        """The beginning of `text`, if it is longer than any question should be."""
-        tokens = self._scorer.tokenize(text)
-        return text if len(tokens) <= n_tokens else text[: tokens[n_tokens][1]]
+        return head(self._scorer, question, self._window // 4) + "\n\n"
 
     def _tail(self, text: str, n_tokens: int) -> str:
         tokens = self._scorer.tokenize(text)
         return text if len(tokens) <= n_tokens else text[tokens[-n_tokens][1] :]
-
-    def _score(self, pairs: Sequence[tuple[str, Sequence[int]]]) -> Sequence[Scores]:
-        try:
-            return self._scorer.score_many(pairs) if pairs else ()
-        except GenerationError as error:
-            raise CompressionError(f"{self._scorer.name} could not score the sources: {error}") from error
 
     # Storage
 
@@ -434,18 +381,6 @@ def _prior(n: int) -> Values:
 
 def _logprobs(scores: Scores) -> Values:
     return np.array([0.0 if logprob is None else logprob for logprob in scores.logprobs])
-
-
-def _windows(n_tokens: int, room: int) -> list[tuple[int, int, int]]:
-    """Cover `n_tokens`: (where to read from, the first that counts, the end) of windows of at most `room`."""
-    room = max(room, 2)
-    if n_tokens <= room:
-        return [(0, 0, n_tokens)] if n_tokens else []
-    overlap = room // 4
-    return [
-        (max(0, first - overlap), first, min(n_tokens, first + room - overlap))
-        for first in range(0, n_tokens, room - overlap)
-    ]
 
 
 def _affordable(task: Task, order: Sequence[int], spare: float) -> list[int]:
