@@ -156,14 +156,14 @@ class EvidencePacker:
         """The best unit, thinned until it fits."""
         best = max(units, key=lambda unit: unit.value)
         chunk = hits[best.hit].chunk
-        cheapest = min(count_source(1, hits[unit.hit].chunk.title, _text(unit, hits)) for unit in units)
-        if self._pruner is None or budget < 1:
-            raise _nothing_fits(max(cheapest, budget + 1), budget)
-        unit = replace(chunk, start=chunk.start + best.start, end=chunk.start + best.end, text=_text(best, hits))
-        compression = self._pruner.compress(
-            unit, count_tokens=lambda text: count_source(1, chunk.title, text), budget=budget, question=question
-        )
-        if not compression.text:
+        compression = None
+        if self._pruner is not None and budget >= 1:
+            unit = replace(chunk, start=chunk.start + best.start, end=chunk.start + best.end, text=_text(best, hits))
+            compression = self._pruner.compress(
+                unit, count_tokens=lambda text: count_source(1, chunk.title, text), budget=budget, question=question
+            )
+        if compression is None or not compression.text:
+            cheapest = min(count_source(1, hits[unit.hit].chunk.title, _text(unit, hits)) for unit in units)
             raise _nothing_fits(max(cheapest, budget + 1), budget)
         return PackedItem(1, hits[best.hit], compression.text, compression.segments, compression.tokens_after, "pruned")
 
@@ -329,35 +329,28 @@ class _Sources:
 
     def _item(self, units: Sequence[Evidence]) -> PackedItem:
         """What is shown of a document, without number and tokens."""
-        shown = sorted({unit.hit for unit in units}, key=lambda hit: self._hits[hit].chunk.start)
-        pieces: list[str] = []
-        segments: list[Segment] = []
-        is_kept, at = True, 0
-        for hit in shown:
-            chunk = self._hits[hit].chunk
-            spans = [(unit.start, unit.end) for unit in units if unit.hit == hit]
-            is_whole = len(spans) == self._n_units[hit]
-            spans = [(0, len(chunk.text))] if is_whole else _merged(chunk.text, spans)
-            is_kept &= is_whole
-            text, starts = join_spans(chunk.text, spans)
-            at += bool(pieces)  # the line break before it
-            for (start, end), begin in zip(spans, starts, strict=True):
-                place = (at + begin, at + begin + end - start, hit, chunk.start + start, chunk.start + end)
-                segments.append(Segment(*place, reason="whole" if is_whole else "relevant"))
-            pieces.append(text)
-            at += len(text)
-        text = "\n".join(pieces)
-        best, *more = sorted(shown)
         hits = self._hits
-        return PackedItem(
-            number=0,
-            hit=hits[best],
-            text=text,
-            segments=tuple(segments),
-            tokens=0,
-            action="kept" if is_kept else "extracted",
-            more=tuple(hits[i] for i in more),
-        )
+        shown = {unit.hit for unit in units}
+        text = ""
+        segments: list[Segment] = []
+        action: PackAction = "kept"
+        for hit in sorted(shown, key=lambda hit: hits[hit].chunk.start):
+            chunk = hits[hit].chunk
+            spans, reason = [(unit.start, unit.end) for unit in units if unit.hit == hit], "whole"
+            if len(spans) == self._n_units[hit]:
+                spans = [(0, len(chunk.text))]
+            else:
+                spans, reason, action = _merged(chunk.text, spans), "relevant", "extracted"
+            piece, starts = join_spans(chunk.text, spans)
+            text += "\n" if segments else ""
+            for (start, end), begin in zip(spans, starts, strict=True):
+                at = len(text) + begin
+                segments.append(
+                    Segment(at, at + end - start, hit, chunk.start + start, chunk.start + end, reason=reason)
+                )
+            text += piece
+        best, *more = sorted(shown)
+        return PackedItem(0, hits[best], text, tuple(segments), 0, action, tuple(hits[i] for i in more))
 
 
 def _tokens(items: Iterable[PackedItem]) -> int:

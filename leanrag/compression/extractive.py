@@ -111,8 +111,8 @@ class ExtractiveCompressor:
             except BudgetError:  # tokens do not add up over parts: together they may fit all the same
                 chosen, is_least = _least_of(candidates, task.budget), True
             if not chosen:
-                costs = [candidate.cost for candidate in candidates]
-                raise task.too_small(max(task.budget + 1, min(costs, default=0)))
+                cheapest = min((candidate.cost for candidate in candidates), default=0)
+                raise task.too_small(max(task.budget + 1, cheapest))
             kept = [_part(units[i], "kept" if candidates[i].required else "relevant") for i in chosen]
             dropped = [
                 _part(units[i], "duplicate" if repeats is not None and repeats[i, chosen].max() >= 0.99 else "budget")
