@@ -37,6 +37,7 @@ from benchmarks.retrieval import RememberingEmbedder
 from leanrag.chunking import DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.extractive import ExtractiveCompressor
+from leanrag.compression.likelihood import LikelihoodScorer, Scorer
 from leanrag.compression.lingua import LinguaMethod, LLMLinguaCompressor, dequantize
 from leanrag.compression.protection import Protection
 from leanrag.compression.self_information import SelfInformationCompressor
@@ -77,7 +78,7 @@ class Sizes:
     Attributes:
         cheap: Questions of each set for methods without a model.
         slow: Questions of each set for those that score with llama.cpp.
-        lingua: Questions of each set for the package.
+        lingua: Questions of each set for the package, at the middle budget alone.
         passages: Passages that the slow ones and the readers are given.
         read: Questions of each set that are read.
         timed: Questions of each set that the extractive compressor is timed on.
@@ -88,12 +89,12 @@ class Sizes:
     """
 
     cheap: int = 500
-    slow: int = 40
-    lingua: int = 20
+    slow: int = 100
+    lingua: int = 40
     passages: int = K
-    read: int = 36
+    read: int = 40
     timed: int = 150
-    paired: int = 6
+    paired: int = 8
     random: int = 20_000
     random_slow: int = 150
     random_lingua: int = 40
@@ -123,6 +124,7 @@ class Collection:
         extractive: The extractive compressor, with the vectors of sentences that were stored when the passages were added, and
             those of the questions.
         bare: The same without those of the questions.
+        evidence: What says how much a unit is worth to `extractive`.
         lap: The time that the last call of `bare` spent on the question's vector.
     """
 
@@ -130,6 +132,7 @@ class Collection:
     cases: tuple[Case, ...]
     extractive: ExtractiveCompressor
     bare: ExtractiveCompressor
+    evidence: SentenceScorer
     lap: Lap
 
     def some(self, count: int) -> list[Case]:
@@ -185,10 +188,9 @@ def indexed(questions: Questions, embedder: Embedder, sizes: Sizes) -> Iterator[
             hits = tuple(retriever.retrieve(question.text, 4 * K))
             cases.append(Case(question, hits[:K], hits))
         stored = functools.partial(store.get_feature, vectors.name)
-        extractive, bare = (
-            ExtractiveCompressor(SentenceScorer(own, stored)) for own in (SentenceVectors(remembering), vectors)
-        )
-        yield Collection(questions.name, tuple(cases), extractive, bare, lap)
+        evidence = SentenceScorer(SentenceVectors(remembering), stored)
+        bare = ExtractiveCompressor(SentenceScorer(vectors, stored))
+        yield Collection(questions.name, tuple(cases), ExtractiveCompressor(evidence), bare, evidence, lap)
 
 
 # ---------------------------------------------------------------------------------------------- answer in context
@@ -206,6 +208,7 @@ def answers_in_context(
     counts: Mapping[str, TokenCounter],
     passages: int,
     *,
+    budgets: Sequence[int],
     timed: bool,
 ) -> Figures:
     """Return the share of questions whose answer is left at each budget, and the median seconds of a call if `timed`."""
@@ -214,12 +217,12 @@ def answers_in_context(
     seconds: list[float] = []
     for counter, count_tokens in counts.items():
         cells = []
-        for budget in BUDGETS[collection]:
+        for budget in budgets:
             found = []
             for case in tqdm(cases, desc=f"{label} {budget}", disable=None, leave=False):
                 compression = compressed(compressor, case, budget, count_tokens, passages)
                 found.append(compression is not None and answer_in_context(compression.text, case.question.answers))
-                if compression is not None and not counter and budget == BUDGETS[collection][0]:
+                if compression is not None and not counter and budget == budgets[0]:
                     seconds.append(compression.seconds)  # later ones find scores that are remembered
             figure = f"{named(collection, name)}_aic@{budget}{counter}"
             low, high = bootstrap_interval([float(value) for value in found])
@@ -264,6 +267,11 @@ def joined(hits: Sequence[Hit]) -> str:
     return "\n\n".join(hit.chunk.text for hit in hits)
 
 
+def likelihood(collection: Collection, scorer: Scorer) -> Compressor:
+    """Return the default of the library with a model that reads the most promising sentences."""
+    return ExtractiveCompressor(LikelihoodScorer(scorer, collection.evidence))
+
+
 def cheap_methods(collection: Collection) -> dict[str, Compressor]:
     """Return the methods without a model, by their name in the figures; "" is the default of the library."""
     return {
@@ -299,18 +307,18 @@ class Reader:
         return self.template.build(question, [PackedItem(1, hit, text, (), 0)])
 
 
-WAYS = ("full", "cut", "topk", "")  # of each question in turn: the first ones begin alike
+WAYS = ("full", "nothing", "cut", "random", "topk", "likelihood", "")  # of each question in turn
 
 
-def reading(reader: Reader, collection: Collection, sizes: Sizes) -> Figures:
+def reading(reader: Reader, collection: Collection, scorer: Scorer, sizes: Sizes) -> Figures:
     """Return what the reader gets right of all passages and of `READ_TOKENS` tokens, and the ratios to the former."""
     cases = collection.some(sizes.read)
-    methods = cheap_methods(collection)
+    methods = {**cheap_methods(collection), "likelihood": likelihood(collection, scorer)}
     prompts = []
     for case in cases:
         for way in WAYS:
             compression = None
-            if way != "full":
+            if way not in ("full", "nothing"):
                 compression = compressed(methods[way], case, READ_TOKENS, reader.model.count_tokens, sizes.passages)
             text = (
                 joined(case.hits[: sizes.passages])
@@ -498,6 +506,7 @@ class Report:
         counts: Mapping[str, TokenCounter],
         passages: int = K,
         *,
+        budgets: Sequence[int] | None = None,
         timed: bool = False,
     ) -> None:
         """Measure a method that may not be there.
@@ -509,26 +518,26 @@ class Report:
             cases: Questions; none for not now.
             counts: Tokenizers that it is measured with; they remember, so that only what takes seconds can be `timed`.
             passages: Of each question, at most.
+            budgets: Tokens; by default all budgets of the data set.
             timed: Whether to report seconds.
         """
+        budgets = budgets or BUDGETS[collection.name]
+        names = [f"{named(collection.name, name)}_aic@{budget}{counter}" for counter in counts for budget in budgets]
         if not cases:
-            self.skip(collection, name, counts)
+            self.skip(collection, name, names)
             return
         self.add(
             f"{collection.name} {name or 'extractive'}",
-            lambda: answers_in_context(collection.name, name, make(), cases, counts, passages, timed=timed),
-            *_names(collection, name, counts),
+            lambda: answers_in_context(
+                collection.name, name, make(), cases, counts, passages, budgets=budgets, timed=timed
+            ),
+            *names,
         )
 
-    def skip(self, collection: Collection, name: str, counts: Iterable[str]) -> None:
+    def skip(self, collection: Collection, name: str, figures: Iterable[str]) -> None:
         """Say that a method is not measured."""
-        self.figures |= dict.fromkeys(_names(collection, name, counts))
+        self.figures |= dict.fromkeys(figures)
         print(f"{collection.name:6} {name:18} not measured", flush=True)
-
-
-def _names(collection: Collection, name: str, counters: Iterable[str]) -> list[str]:
-    base, budgets = named(collection.name, name), BUDGETS[collection.name]
-    return [f"{base}_aic@{budget}{counter}" for counter in counters for budget in budgets]
 
 
 def given(compressor: Compressor) -> Callable[[], Compressor]:
@@ -622,13 +631,14 @@ def measure_promises(report: Report, models: Models, with_vectors: Compressor, s
 
 
 def measure_readers(report: Report, models: Models, collections: Sequence[Collection], sizes: Sizes) -> None:
+    scorer = RememberingScorer(models.smollm2)
     for reader in (
         Reader("smollm2", models.smollm2, replace(CHAT_TEMPLATE, source="{text}\n\n")),
         Reader("gemma3", models.gemma3, COMPLETION_TEMPLATE),
     ):
         for collection in collections:
             names = [f"{reader.key}_{collection.name}_{measure}_ratio" for measure in ("em", "f1")]
-            section = functools.partial(reading, reader, collection, sizes)
+            section = functools.partial(reading, reader, collection, scorer, sizes)
             report.add(f"{reader.key} reads {collection.name}", section, *names)
 
 
@@ -644,10 +654,13 @@ def measure_scorers(
         cases = collection.some(sizes.slow)
         for name, make in (
             ("same", given(collection.extractive)),  # ours, of the questions of the slow ones
-            ("selfinfo", lambda: SelfInformationCompressor(scorer)),
+            ("selfinfo", given(SelfInformationCompressor(scorer))),
+            ("likelihood", given(likelihood(collection, scorer))),
             ("selective", lambda: Baseline("selective-context", baselines.selective_context(scorer))),
         ):
-            report.add_method(collection, name, make, cases, counts, sizes.passages, timed=name != "same")
+            report.add_method(
+                collection, name, make, cases, counts, sizes.passages, timed=name in ("selfinfo", "selective")
+            )
 
 
 def measure_package(
@@ -676,13 +689,16 @@ def measure_package(
     }
     for collection in collections:
         cases = collection.some(sizes.lingua)
-        report.add_method(collection, "same_lingua", given(collection.extractive), cases, own, sizes.passages)
+        budgets = BUDGETS[collection.name][1:2]  # a call takes ten seconds
+        add = functools.partial(
+            report.add_method, collection, cases=cases, counts=own, passages=sizes.passages, budgets=budgets
+        )
+        add("same_lingua", given(collection.extractive))
         for method, folder in folders.items():
             if folder is None:
-                report.skip(collection, method, own)
+                report.skip(collection, method, [f"{named(collection.name, method)}_aic@{budgets[0]}"])
             else:
-                make = functools.partial(package, folder, method)
-                report.add_method(collection, method, make, cases, own, sizes.passages, timed=True)
+                add(method, functools.partial(package, folder, method), timed=True)
 
 
 def main() -> None:

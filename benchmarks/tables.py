@@ -143,6 +143,7 @@ METHODS = {
     "longllmlingua": "LongLLMLingua",
     "llmlingua2": "LLMLingua-2",
     "selfinfo": "**self-information**",
+    "likelihood": "**extractive, a model reads 12 sentences**",
 }
 
 
@@ -185,7 +186,8 @@ def _answers_in_context(figures: dict[str, Any]) -> list[str]:
 
 def _kept(figures: dict[str, Any], method: str) -> str:
     return ", ".join(
-        " / ".join(_cell(figures.get(f"{name}_{method}_aic@{b}")) for b in own) + f" ({_label(name)})"
+        " / ".join(_cell(value) for b in own if (value := figures.get(f"{name}_{method}_aic@{b}")) is not None)
+        + f" ({_label(name)})"
         for name, own in BUDGETS.items()
     )
 
@@ -197,8 +199,8 @@ def _costs(figures: dict[str, Any]) -> str:
     return (
         f"Compressing {_cell(figures.get('extractive_tokens'), 0)} tokens takes the extractive compressor {ms('_p50')} ms (median; "
         f"95 %: {ms('_p95')}),\n"
-        f"{ms('_query_p50')} of them for the question's vector; counted with SmolLM2's tokenizer {ms('_reader_p50')} "
-        f"({ms('_reader_p95')}).\n"
+        f"{ms('_rest_p50')} ({ms('_rest_p95')}) of them after the question's vector, which a search has made already; "
+        f"counted with\nSmolLM2's tokenizer {ms('_reader_p50')} ({ms('_reader_p95')}).\n"
         f"Self-information takes {_cell(figures.get('selfinfo_time_ratio'))} of LongLLMLingua's time on the same texts "
         f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).\n"
         f"Of {_cell(figures.get('random_n'), 0)} random cases {_cell(figures.get('over_budget'), 0)} exceeded the budget and "
@@ -209,15 +211,18 @@ def _costs(figures: dict[str, Any]) -> str:
 
 def _readers(figures: dict[str, Any]) -> list[str]:
     rows = [
-        "Small readers given 200 tokens, or everything: right (answer contained) and F1.",
+        "Small readers given 200 tokens, or everything: right (answer contained) and F1; last, extractive beside everything.",
         "",
-        "| reader, questions | all ten passages | first passages | cut | extractive | extractive / all: right, F1 [95 %] | n |",
-        "|---|---|---|---|---|---|---|",
+        "| reader, questions | all ten passages | nothing | random | passages | cut | extractive | + model | / all [95 %] | n |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for reader, label in (("smollm2", "SmolLM2-135M"), ("gemma3", "Gemma 3 270M")):
         for name in ("squad", "nq"):
             base = f"{reader}_{name}"
-            ways = [f"{base}_full", f"{base}_topk", f"{base}_cut", base]
+            ways = [f"{base}_{way}" for way in ("full", "nothing", "random", "topk", "cut")] + [
+                base,
+                f"{base}_likelihood",
+            ]
             cells = [f"{_cell(figures.get(f'{way}_em'))} / {_cell(figures.get(f'{way}_f1'))}" for way in ways]
             ratios = [
                 f"{_cell(figures.get(f'{base}_{measure}_ratio'))} [{_cell(figures.get(f'{base}_{measure}_ratio_low'))}, "

@@ -144,10 +144,17 @@ class EvidencePacker:
                 least=self._least,
             ).chosen
             items = sources.items([looked_at.places[i] for i in chosen])
+            if not items:
+                break
             tokens = _tokens(items)
             if tokens <= budget:
                 return items
             room -= max(1, tokens - budget)  # tokens do not add up over parts
+        alone = [i for i, unit in enumerate(looked_at.units) if unit.needs is None]
+        for i in sorted(alone, key=lambda i: -looked_at.units[i].value):
+            items = sources.items([looked_at.places[i]])
+            if _tokens(items) <= budget:
+                return items
         return []
 
     def _pruned(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from leanrag.cache import QueryCache
-from leanrag.chunking import DocumentChunker
+from leanrag.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.gate import CostGate
 from leanrag.copies import find_embedder
@@ -208,7 +208,8 @@ class Rag:
             StorageError: Another process is writing, or the folder is read-only.
         """
         embedder = self._embedder
-        chunker = self._given_chunker or DocumentChunker(embedder.count_tokens)
+        most = min(MAX_TOKENS, embedder.max_tokens)
+        chunker = self._given_chunker or DocumentChunker(embedder.count_tokens, max_tokens=most)
         self._store.bind(embedder.id, embedder.dim, chunker.id)
         features: list[ChunkFeature] = [] if self._given_packer else [SentenceVectors(embedder)]
         if isinstance(self._compressor, ComputesAhead):
@@ -471,7 +472,8 @@ class Rag:
             packing, prompt, tokens = _fit(question, hits, budget, packer, template, model, self._count_tokens)
             if packing.compression is not None:
                 self._gate.observe(packing.compression)
-            details |= {"kept": len(packing.items), "dropped": len(packing.dropped)}
+            n_kept = sum(item.action != "heading" for item in packing.items)
+            details |= {"kept": n_kept, "dropped": len(packing.dropped)}
             details |= {"fixed_tokens": fixed, "source_tokens": packing.tokens, "answer_tokens": max_tokens}
         return _Prepared(question, hits, packing, prompt, tokens, max_tokens, clock, self._gate)
 

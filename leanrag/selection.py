@@ -20,9 +20,7 @@ T = TypeVar("T")
 
 _EXACT = 6  # candidates up to which all subsets are looked at
 _EXCHANGES = 6  # made at most, and tried of each
-_FULL = (
-    0.75  # share of a budget that a choice among promising units should take; less means that most of them did not fit
-)
+_FULL = 0.75  # share of a budget that promising units should fill; less means that most of them did not fit
 _COUNTED = 16  # characters of units that are looked at for each token of the budget
 _FITTING = 12  # characters of a unit for each token of the budget, at most: longer ones cannot fit
 

@@ -176,6 +176,14 @@ def cl100k():
     return lambda text: len(encoding.encode(text, disallowed_special=()))
 
 
+def test_one_unit_stays_where_two_take_more_together_than_each():
+    def count(text):
+        return 5 if "\n\n" in text else 1
+
+    result = ExtractiveCompressor().compress(["0", ":"], budget=2, count_tokens=count)
+    assert (result.text, result.tokens_after) == ("0", 1)
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["smollm", "cl100k"])
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

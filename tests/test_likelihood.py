@@ -48,9 +48,9 @@ def test_a_unit_is_worth_its_evidence_times_a_power_of_the_likelihood():
 
 def test_the_most_promising_sentences_are_read_and_the_others_count_as_the_least_likely():
     hits = hits_of(TEXT)
-    base = shares(SentenceScorer(), "Is Beta wide, or is Gamma?", hits)
+    base = shares(SentenceScorer(), "Is Gamma blue, or Beta?", hits)
     reader = Reader(Beta=-9.0, Gamma=-2.0)
-    found = shares(LikelihoodScorer(reader, sentences=2, weight=1.0), "Is Beta wide, or is Gamma?", hits)
+    found = shares(LikelihoodScorer(reader, sentences=2, weight=1.0), "Is Gamma blue, or Beta?", hits)
     assert sorted(reader.read) == ["\nBeta is wide.", "\nGamma is blue."]
     expected = {text: value * np.exp(0.0 if "Gamma" in text else -7.0) for text, value in base.items()}
     total = sum(expected.values())

@@ -202,6 +202,15 @@ compressing_packers = st.builds(CompressingPacker, st.builds(ExtractiveCompresso
 loose = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 
 
+def test_one_unit_is_shown_where_two_take_more_together_than_each():
+    def count_numbers(number, title, text):
+        return 2 if number == 1 else 9
+
+    packing = EvidencePacker(SentenceScorer()).pack(hits_of("It is tall.", "It is old."), 4, count_numbers)
+    assert [item.text for item in packing.items] == ["It is tall."]
+    assert [dropped.hit.chunk.text for dropped in packing.dropped] == ["It is old."]
+
+
 @loose
 @given(
     found(),

@@ -50,6 +50,16 @@ def rag(tmp_path):
         yield rag
 
 
+def test_chunks_are_no_longer_than_the_embedder_reads(tmp_path):
+    embedder = HashEmbedder(max_tokens=32)
+    text = " ".join(f"Sentence number {i} says something of its own." for i in range(40))
+    with open_rag(tmp_path / "kb", embedder=embedder) as rag:
+        rag.add_text(text)
+        lengths = [embedder.count_tokens(hit.chunk.text) for hit in rag.search("What says sentence 7?", k=40)]
+    assert len(lengths) > 10
+    assert max(lengths) <= 32
+
+
 # Answers
 
 
@@ -143,6 +153,7 @@ PACKERS = {
     "greedy": GreedyPacker(),
     "evidence": EvidencePacker(SentenceScorer()),
     "vectors": EvidencePacker(SentenceScorer(SentenceVectors(HashEmbedder(dim=8, max_tokens=64)))),
+    "headings": EvidencePacker(SentenceScorer(), headings=True),
     "compressing": CompressingPacker(ExtractiveCompressor()),
 }
 SENTENCES = [

@@ -108,7 +108,9 @@ class ExtractiveCompressor:
         while True:
             try:
                 chosen = select(candidates, room, repeats=repeats, power=self._power, least=self._least).chosen
-            except BudgetError:  # tokens do not add up over parts: together they may fit all the same
+            except BudgetError:
+                chosen = ()
+            if not chosen:  # tokens do not add up over parts: these may fit all the same
                 chosen, is_least = _least_of(candidates, task.budget), True
             if not chosen:
                 cheapest = min((candidate.cost for candidate in candidates), default=0)
