@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from leanrag.compression.evidence import SentenceScorer
 from leanrag.compression.protection import Protection
-from leanrag.compression.task import Part, Task
+from leanrag.compression.task import BETWEEN_SOURCES, Part, Task
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import CompressionSource, EvidenceScorer, TokenCounter
 from leanrag.selection import Candidate, Promising, fill, select
@@ -104,10 +104,14 @@ class ExtractiveCompressor:
 
     def _select(self, task: Task, looked_at: Promising, candidates: Sequence[Candidate]) -> Compression:
         units, repeats = looked_at.units, looked_at.repeats
-        room, is_least = task.budget, False
+        between = max(0, task.count(f"a{BETWEEN_SOURCES}a") - 2 * task.count("a"))
+        openings = [between] * len(task.hits)
+        room, is_least = task.budget + between, False
         while True:
             try:
-                chosen = select(candidates, room, repeats=repeats, power=self._power, least=self._least).chosen
+                chosen = select(
+                    candidates, room, openings=openings, repeats=repeats, power=self._power, least=self._least
+                ).chosen
             except BudgetError:
                 chosen = ()
             if not chosen:  # tokens do not add up over parts: these may fit all the same
