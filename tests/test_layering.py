@@ -12,7 +12,7 @@ LAYERS = [
     {"types", "errors"},
     {"protocols", "_optional", "text", "selection", "vectors"},
     {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "cache", "prompting", "grounding",
-     "models", "metrics", "testing", "llama", "routing"},
+     "models", "metrics", "testing", "llama", "routing", "calibration", "confidence"},
     {"ingest", "doctor", "copies"},
     {"pipeline"},
     {"cli", "__init__", "__main__"},

@@ -1,0 +1,104 @@
+"""What arrays must be: finite, of the right shape, labels 0 or 1; and complaints in the same words."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from leanrag.errors import ConfigurationError
+
+__all__ = [
+    "Floats",
+    "both_classes",
+    "forecast",
+    "labels_of",
+    "matrix",
+    "open_unit",
+    "positive",
+    "rows_of",
+    "scored",
+    "vector",
+]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def open_unit(name: str, value: float) -> None:
+    """Raise unless `value` is in (0, 1)."""
+    if not 0 < value < 1:
+        raise ConfigurationError(f"`{name}` must be in (0, 1), got {value!r}")
+
+
+def positive(name: str, value: float) -> None:
+    """Raise unless `value` is more than 0 and finite."""
+    if not 0 < value < math.inf:
+        raise ConfigurationError(f"`{name}` must be more than 0 and finite, got {value!r}")
+
+
+def matrix(features: ArrayLike) -> Floats:
+    """Return `features` as float64 `(n, d)`, finite."""
+    return _array("features", features, 2)
+
+
+def vector(name: str, values: ArrayLike) -> Floats:
+    """Return `values` as float64 `(n,)`, finite."""
+    return _array(name, values, 1)
+
+
+def _array(name: str, values: ArrayLike, ndim: int) -> Floats:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"`{name}` must hold numbers ({error}); impute what is missing first") from error
+    if array.ndim != ndim:
+        raise ConfigurationError(f"`{name}` must have {ndim} dimensions, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        at = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise ConfigurationError(f"`{name}` must be finite, got {array[at]} at {at}; impute what is missing first")
+    return array
+
+
+def labels_of(name: str, labels: ArrayLike, n: int) -> Floats:
+    """Return `labels` as float64 `(n,)` of 0 and 1, `n` at least 1."""
+    y = vector(name, labels)
+    if len(y) != n:
+        raise ConfigurationError(f"`{name}` must have one entry for each of {n} rows, got {len(y)}")
+    if not n:
+        raise ConfigurationError(f"`{name}` is empty; at least one row is needed")
+    if not np.isin(y, (0.0, 1.0)).all():
+        raise ConfigurationError(f"`{name}` must be 0 or 1, got {y[~np.isin(y, (0.0, 1.0))][0]}")
+    return y
+
+
+def rows_of(features: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+    """Return features `(n, d)` and labels `(n,)`."""
+    rows = matrix(features)
+    return rows, labels_of("labels", labels, len(rows))
+
+
+def scored(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+    """Return scores and labels, both `(n,)`."""
+    x = vector("scores", scores)
+    return x, labels_of("labels", labels, len(x))
+
+
+def forecast(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+    """Return probabilities in [0, 1] and labels, both `(n,)`."""
+    p, y = scored(probabilities, labels)
+    if p.min() < 0 or p.max() > 1:
+        raise ConfigurationError(f"probabilities must be in [0, 1], got {p.min():g} to {p.max():g}")
+    return p, y
+
+
+def both_classes(y: Floats, *, each: int = 1) -> None:
+    """Raise unless each label occurs `each` times at least."""
+    ones = int(y.sum())
+    zeros = len(y) - ones
+    if min(ones, zeros) < each:
+        raise ConfigurationError(
+            f"at least {each} rows of each class are needed, got {ones} of label 1 and {zeros} of label 0 among {len(y)} rows; "
+            "add questions that fall into the rarer one"
+        )
