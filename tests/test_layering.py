@@ -13,7 +13,7 @@ LAYERS = [
     {"protocols", "_optional", "text", "selection", "vectors"},
     {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "cache", "prompting", "grounding",
      "models", "metrics", "testing", "llama", "routing", "calibration", "confidence"},
-    {"ingest", "doctor", "copies"},
+    {"ingest", "doctor", "copies", "remote"},
     {"pipeline"},
     {"cli", "__init__", "__main__"},
 ]  # fmt: skip
