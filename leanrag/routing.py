@@ -104,7 +104,8 @@ def question_features(question: str) -> NDArray[np.float64]:
     `stem_characters` stops at the first choice ("A. ..."). Of a question above 2,000 characters the first and the last
     1,000 are read; `characters` alone is of the whole.
     """
-    return _features(question, _part_read(question))
+    text = _part_read(question)
+    return _features(question, text, words(text))
 
 
 def _part_read(question: str) -> str:
@@ -114,8 +115,7 @@ def _part_read(question: str) -> str:
     return f"{question[:half]}\n{question[-half:]}"
 
 
-def _features(question: str, text: str) -> NDArray[np.float64]:
-    found = words(text)
+def _features(question: str, text: str, found: Sequence[str]) -> NDArray[np.float64]:
     letters = max(1, len(text))
     choices = [match.start() for match in _CHOICE.finditer(text)]
     stem = text[: choices[0]] if choices and choices[0] else text
@@ -177,17 +177,17 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed
 
 
-def _hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the buckets of the words and word pairs of `text` and their signed values, of unit L2 norm.
+def _hashed(found: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the buckets of words and pairs of neighbours, and their signed values, of unit L2 norm.
 
     The hashing trick of Weinberger et al. (ICML 2009): a second bit of the hash gives the sign, so that collisions
     cancel on average. Digits count by their number only ("3,000" is "0,000"). A gram that stands `c` times has
     `1 + log(c)`.
     """
-    found = [_DIGIT.sub("0", word) for word in words(text)]
     if not found:
         return np.empty(0, np.int64), np.empty(0)
-    single = np.array([zlib.crc32(word.encode("utf-8", "surrogatepass"), _HASH_SEED) for word in found], np.uint64)
+    forms = [_DIGIT.sub("0", word).encode("utf-8", "surrogatepass") for word in found]
+    single = np.array([zlib.crc32(form, _HASH_SEED) for form in forms], np.uint64)
     pairs = (single[:-1] << np.uint64(32)) | single[1:]
     hashes, counts = np.unique(_mix(np.concatenate([single, ~pairs])), return_counts=True)
     signs = 1.0 - 2.0 * (hashes >> np.uint64(63)).astype(np.float64)
@@ -196,7 +196,7 @@ def _hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def _hash_all(questions: Sequence[str]) -> _Grams:
-    hashed = [_hashed(_part_read(question)) for question in questions]
+    hashed = [_hashed(words(_part_read(question))) for question in questions]
     rows = np.repeat(np.arange(len(hashed)), [len(buckets) for buckets, _ in hashed])
     buckets = np.concatenate([buckets for buckets, _ in hashed] or [np.empty(0, np.int64)])
     values = np.concatenate([values for _, values in hashed] or [np.empty(0)])
@@ -315,9 +315,10 @@ class QueryRouter:
         rows = None if extra is None else np.asarray(extra, np.float64)[None]
         extras = self._check_extra(rows, 1)
         text = _part_read(question)
-        score = self.bias + float(_features(question, text) @ self.dense_weights)
+        found = words(text)
+        score = self.bias + float(_features(question, text, found) @ self.dense_weights)
         if self.gram_weights is not None:
-            buckets, values = _hashed(text)
+            buckets, values = _hashed(found)
             score += float(values @ self.gram_weights[buckets])
         return score + (float(extras[0] @ self.extra_weights) if extras is not None else 0.0)
 

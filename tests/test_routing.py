@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from leanrag import routing
 from leanrag.errors import ConfigurationError, StorageError
 from leanrag.routing import FEATURES, ZERO_LABEL_WEIGHTS, QueryRouter, question_features
+from leanrag.text import words
 
 EASY, HARD = "Which city lies on the river", "Prove that the integral over the manifold"
 
@@ -127,7 +128,7 @@ def test_the_solution_is_that_of_ridge_regression():
     gaps = gaps + np.random.default_rng(0).normal(0, 0.3, 60)
     grams = np.zeros((60, routing._BUCKETS))
     for row, text in zip(grams, texts, strict=True):
-        buckets, values = routing._hashed(text)
+        buckets, values = routing._hashed(words(text))
         np.add.at(row, buckets, values)
     dense = np.stack([question_features(text) for text in texts])
     blocks = [dense, dense @ QueryRouter.zero_label().dense_weights[:, None]]
@@ -159,18 +160,18 @@ def test_the_same_rows_give_the_same_router(fitted):
 
 
 def test_hashes_are_the_same_in_every_process():
-    buckets, values = routing._hashed("the first 3,000 pages, the last page")
-    again = routing._hashed("The FIRST 9,999 pages the last page!")
+    buckets, values = routing._hashed(words("the first 3,000 pages, the last page"))
+    again = routing._hashed(words("The FIRST 9,999 pages the last page!"))
     assert (buckets == again[0]).all()  # digits count by their number, case and marks not at all
     assert (values == again[1]).all()
     assert len(buckets) == 6 + 6  # "the" stands twice
     assert values @ values == pytest.approx(1.0)
     assert set(np.sign(values)) == {-1.0, 1.0}
-    assert [int(number) for number in routing._hashed("alpha")[0]] == [31205]
+    assert [int(number) for number in routing._hashed(words("alpha"))[0]] == [31205]
 
 
 def test_word_order_counts():
-    assert sorted(routing._hashed("one two")[0]) != sorted(routing._hashed("two one")[0])
+    assert sorted(routing._hashed(words("one two"))[0]) != sorted(routing._hashed(words("two one"))[0])
 
 
 def test_extra_features_are_learned_and_then_asked_for():
