@@ -73,32 +73,34 @@ def labels_of(name: str, labels: ArrayLike, n: int) -> Floats:
     return y
 
 
-def rows_of(features: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+def rows_of(features: ArrayLike, labels: ArrayLike, name: str = "labels") -> tuple[Floats, Floats]:
     """Return features `(n, d)` and labels `(n,)`."""
     rows = matrix(features)
-    return rows, labels_of("labels", labels, len(rows))
+    return rows, labels_of(name, labels, len(rows))
 
 
-def scored(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
-    """Return scores and labels, both `(n,)`."""
-    x = vector("scores", scores)
-    return x, labels_of("labels", labels, len(x))
+def scored(
+    scores: ArrayLike, labels: ArrayLike, names: tuple[str, str] = ("scores", "labels")
+) -> tuple[Floats, Floats]:
+    """Return scores and labels, both `(n,)`; errors call them by `names`."""
+    x = vector(names[0], scores)
+    return x, labels_of(names[1], labels, len(x))
 
 
 def forecast(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
     """Return probabilities in [0, 1] and labels, both `(n,)`."""
-    p, y = scored(probabilities, labels)
+    p, y = scored(probabilities, labels, ("probabilities", "labels"))
     if p.min() < 0 or p.max() > 1:
         raise ConfigurationError(f"probabilities must be in [0, 1], got {p.min():g} to {p.max():g}")
     return p, y
 
 
-def both_classes(y: Floats, *, each: int = 1) -> None:
-    """Raise unless each label occurs `each` times at least."""
+def both_classes(y: Floats, *, each: int = 1, of: str = "rows") -> None:
+    """Raise unless each label occurs `each` times at least among `y`, the `of`."""
     ones = int(y.sum())
     zeros = len(y) - ones
     if min(ones, zeros) < each:
         raise ConfigurationError(
-            f"at least {each} rows of each class are needed, got {ones} of label 1 and {zeros} of label 0 among {len(y)} rows; "
+            f"at least {each} rows of each class are needed, got {ones} of label 1 and {zeros} of label 0 among {len(y)} {of}; "
             "add questions that fall into the rarer one"
         )

@@ -138,7 +138,7 @@ def guaranteed_threshold(
     Raises:
         ConfigurationError: An argument cannot work.
     """
-    x, y = scored(confidences, losses)
+    x, y = scored(confidences, losses, ("confidences", "losses"))
     open_unit("alpha", alpha)
     if not 0 < delta <= 0.5:
         raise ConfigurationError(f"`delta` must be in (0, 0.5], got {delta!r}")

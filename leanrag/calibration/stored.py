@@ -165,7 +165,7 @@ class Calibration(pydantic.BaseModel):
         Raises:
             ConfigurationError: An argument cannot work, or there are too few rows, or of one class only.
         """
-        rows, y = rows_of(features, right)
+        rows, y = rows_of(features, right, "right")
         names = tuple(names)
         if len(names) != rows.shape[1] or len(set(names)) != len(names):
             raise ConfigurationError(
@@ -184,7 +184,7 @@ class Calibration(pydantic.BaseModel):
         order = np.random.default_rng(seed).permutation(len(y))
         n_fit = int(len(y) * fit_share)
         fitted, held = order[:n_fit], order[n_fit:]
-        both_classes(y[fitted], each=MIN_CLASS_ROWS)
+        both_classes(y[fitted], each=MIN_CLASS_ROWS, of=f"fitted rows, {fit_share:.0%} of {len(y)}")
 
         def fit_rows(some: Floats, labels: Floats) -> Predictor:
             return fit_logistic(some, labels, l2).predict
