@@ -294,7 +294,8 @@ def test_known_bounds(errors, n, delta, bound):
 
 
 def test_a_bound_of_many_rows_inverts_the_sum_too():
-    with localcontext(prec=50):
+    with localcontext() as context:
+        context.prec = 50
         bound = Decimal(clopper_pearson_upper(100, 2000, 0.1))
         low, high = (binomial_tail(100, 2000, bound + sign * Decimal("1e-9")) for sign in (-1, 1))
     assert high < 0.1 < low
