@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 import copy
+import dataclasses
 import datetime
 import email.utils
 import gc
 import importlib.util
 import json
 import logging
+import os
 import pickle
+import socket
+import subprocess
+import sys
 import threading
 import traceback
 import weakref
@@ -37,6 +42,7 @@ from leanrag.remote import (
     env,
     retry_after_seconds,
 )
+from leanrag.remote.keys import Secret
 from leanrag.types import CancelToken, Message, Usage
 
 KEY = "sk-test-0123456789abcdef"
@@ -383,7 +389,7 @@ def test_logprobs_of_some_tokens_only_are_none(server, model):
 
 def test_fields_that_a_server_refuses_are_left_out_from_then_on(server, model):
     server.script = [
-        error(400, "logprobs is not supported with this model"),
+        error(500, "logprobs is not supported for models created with logits_all=False"),
         error(422, "Extra inputs are not permitted: stream_options"),
         error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
     ]
@@ -700,6 +706,14 @@ def test_hanging_before_the_first_token(server, make):
     assert server.gone.wait(10)
 
 
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_hidden_reasoning_is_a_sign_of_life(server, make, field):
+    thought = {"choices": [{"index": 0, "delta": {field: "Hm."}, "finish_reason": None}]}
+    server.usual = hang(event(thought))
+    with pytest.raises(GenerationTimeout, match="did not answer"):
+        make(first_token_seconds=0.05, total_seconds=0.15).generate(CHAT, max_tokens=5)
+
+
 def test_hanging_mid_stream(server, make):
     server.usual = hang(event(delta("Hel")))
     stream = make(first_token_seconds=0.05).stream(CHAT, max_tokens=5, timeout_seconds=0.15)
@@ -886,7 +900,7 @@ def test_done_without_a_reason_is_an_end(server, model):
 
 def strings_in(value, seen):
     """All texts that can be reached from `value`, frames of tracebacks included, the places made to hold keys not."""
-    if id(value) in seen or type(value).__name__ in {"_Secret", "RemoteModel", "Server", "module", "type", "function"}:
+    if id(value) in seen or type(value).__name__ in {"Secret", "RemoteModel", "Server", "module", "type", "function"}:
         return
     seen[id(value)] = value
     if isinstance(value, (str, bytes)):
@@ -966,9 +980,10 @@ def test_the_key_is_in_no_representation_and_no_pickle(server, make):
     for act in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled"):
             act(model)
-    for secret in (model._source, model._headers["X-Key"]):
-        with pytest.raises(TypeError, match="not pickled"):
-            pickle.dumps(secret)
+    for value in (model._exchange, Secret(KEY)):
+        assert KEY not in repr(value) + repr(vars(value) if hasattr(value, "__dict__") else "")
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(value)
 
 
 def test_keys_from_the_environment_and_from_callables(server, make, monkeypatch):
@@ -1023,7 +1038,12 @@ def test_hosts():
     for url in ("", "api.example.com", "ftp://x/v1", "http://", "http://x:port/"):
         with pytest.raises(ConfigurationError, match="base_url"):
             make(url)
-    for url in (f"https://user:{KEY}@x/v1", f"https://x/v1?key={KEY}", f"https://x/v1#{KEY}"):
+    for url in (
+        f"https://user:{KEY}@x/v1",
+        f"https://user:{KEY}@x:port/v1",
+        f"https://x/v1?key={KEY}",
+        f"https://x/v1#{KEY}",
+    ):
         with pytest.raises(ConfigurationError, match="no user") as caught:
             make(url)
         assert KEY not in str(caught.value)
@@ -1108,36 +1128,88 @@ def test_the_usual_count_is_an_encoding_of_tiktoken():
 # llama-cpp-python
 
 
+def check_llama_cpp_python(model):
+    for prompt in (CHAT, "Once upon"):
+        generation = model.generate(prompt, max_tokens=8)
+        assert generation.finish_reason == "length"
+        assert generation.text.isascii()
+        assert 0 < len(generation.text) <= 8  # the model has a token for each byte
+        assert generation == dataclasses.replace(
+            model.generate(prompt, max_tokens=8),
+            prefill_seconds=generation.prefill_seconds,
+            decode_seconds=generation.decode_seconds,
+        )
+        if generation.logprobs is not None:
+            assert len(generation.logprobs) == len(generation.text)
+            assert all(logprob <= 0 for logprob in generation.logprobs)
+    with pytest.raises((ContextOverflowError, RemoteError)):
+        model.generate("x" * 300, max_tokens=8)
+    assert "".join(model.stream(CHAT, max_tokens=8)) == model.generate(CHAT, max_tokens=8).text
+
+
 def test_answers_of_llama_cpp_python(server, make, tiny_gguf):
-    """What llama-cpp-python's server sends is what these functions return."""
+    """Its server sends what these functions return; that server needs packages that are mostly not here."""
     import llama_cpp
 
-    if importlib.util.find_spec("starlette") is not None:
-        pytest.skip("its own server is here; see the next test")
-    with contextlib.redirect_stderr(None):
-        llama = llama_cpp.Llama(str(tiny_gguf), n_ctx=256, n_threads=1, logits_all=True, verbose=False)
+    llama = llama_cpp.Llama(str(tiny_gguf), n_ctx=256, n_threads=1, logits_all=True, verbose=False)
 
     def act(handler, server):
         path, _, body = server.requests[-1]
         create = llama.create_chat_completion if path.endswith("/chat/completions") else llama.create_completion
         body = {name: value for name, value in body.items() if name not in ("model", "stream_options")}
-        raw([*(event(chunk) for chunk in create(**body)), event("[DONE]")])(handler, server)
+        try:
+            chunks = create(**body)
+        except ValueError as problem:
+            error(400, str(problem), type="invalid_request_error")(handler, server)
+        else:
+            raw([*(event(chunk) for chunk in chunks), event("[DONE]")])(handler, server)
 
     server.usual = act
     try:
-        model = make(n_ctx=256)
-        for prompt in (CHAT, "Once upon"):
-            generation = model.generate(prompt, max_tokens=8)
-            assert generation.finish_reason == "length"
-            assert generation.text
-            assert generation.text.isascii()
-            assert generation.usage == RemoteUsage(
-                model.count(prompt),
-                model.count_tokens(generation.text),
-                counted_prompt_tokens=model.count(prompt),
-                is_billed=False,
-            )
-            if generation.logprobs is not None:
-                assert all(logprob <= 0 for logprob in generation.logprobs)
+        check_llama_cpp_python(make(n_ctx=400, parallel=1))
     finally:
         llama.close()
+
+
+@pytest.mark.slow
+def test_the_server_of_llama_cpp_python(tiny_gguf, tmp_path):
+    needed = ("fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
+    if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
+        pytest.skip(f"llama_cpp.server needs {', '.join(missing)}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(tiny_gguf), "--port", str(port)]
+    command += ["--n_ctx", "256", "--n_threads", "1", "--logits_all", "true"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            with RemoteModel(
+                "tiny", base_url=url, n_ctx=400, count_tokens=len, max_retries=99, breaker_failures=99
+            ) as model:
+                assert model.generate("a", max_tokens=1).text  # tries until it has started
+                check_llama_cpp_python(model)
+        finally:
+            process.kill()
+
+
+# Processes
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings(
+    "ignore:This process:DeprecationWarning"
+)  # that forking with threads is unwise is the point
+def test_a_forked_child_gets_an_error_and_the_parent_goes_on(server, model):
+    model.generate(CHAT, max_tokens=5)
+    child = os.fork()
+    if child == 0:
+        try:
+            model.generate(CHAT, max_tokens=5)
+        except GenerationError as problem:
+            model.close()
+            os._exit(42 if "forked" in str(problem) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    assert model.generate(CHAT, max_tokens=5).text == "Hello world"

@@ -1,0 +1,584 @@
+"""`RemoteModel`: a model behind an API that answers prompts."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import ipaddress
+import json
+import logging
+import math
+import os
+import re
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypedDict, TypeVar
+
+import httpx
+from typing_extensions import Unpack
+
+from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationCancelled, GenerationError
+from leanrag.models import load_encoding
+from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Reply, Request
+from leanrag.remote.keys import Secret
+from leanrag.remote.protocol import parse_usage
+from leanrag.remote.waiting import Breaker, Clock
+from leanrag.remote.worker import Call, Work, Worker
+from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
+
+__all__ = ["Prices", "RemoteModel", "RemoteOptions", "RemoteStream", "RemoteUsage"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# OpenAI's cookbook, "How to count tokens with tiktoken": three tokens and the role for a message, three for the reply's beginning.
+_MESSAGE_TOKENS = 4
+_REPLY_TOKENS = 3
+_MISMATCH_SLACK = 16  # tokens; a template may add as many to a short prompt
+
+_OWN_HEADERS = {"accept-encoding", "content-length", "content-type", "host", "transfer-encoding"}
+
+
+class RemoteOptions(TypedDict, total=False):
+    """How to generate.
+
+    Attributes:
+        temperature: 0 takes the most probable token.
+        seed: Repeats a draw, where the server keeps to it.
+        stop: Strings that end the text; they are not part of it.
+        timeout_seconds: Limit from the call to the end, in place of the model's `total_seconds`.
+        cancel: Stops it from another thread.
+    """
+
+    temperature: float
+    seed: int | None
+    stop: Sequence[str]
+    timeout_seconds: float | None
+    cancel: CancelToken | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteUsage(Usage):
+    """Tokens of one call as the server bills them; the end token and hidden reasoning may be among the completion's.
+
+    Attributes:
+        counted_prompt_tokens: What `RemoteModel.count` said of the prompt.
+        is_billed: Whether the server said so; otherwise it said nothing that could be, and the figures are our estimates.
+        prompt_mismatch: "fewer" when the bill has clearly fewer prompt tokens than were counted (the server may have silently
+            cut the prompt), "more" when it has clearly more, None when they agree or nothing was billed.
+    """
+
+    counted_prompt_tokens: int = 0
+    is_billed: bool = True
+    prompt_mismatch: Literal["fewer", "more"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a provider charges, in US dollars per million tokens.
+
+    Attributes:
+        input_per_million: Prompt tokens.
+        output_per_million: Completion tokens.
+        as_of: The day this was read off the provider's list.
+        cached_input_per_million: Prompt tokens that the provider had in its cache; None when they cost as much as others.
+    """
+
+    input_per_million: float
+    output_per_million: float
+    as_of: datetime.date
+    cached_input_per_million: float | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.input_per_million, self.output_per_million, self.cached_input_per_million):
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigurationError(f"a price must be at least 0 dollars per million tokens, got {value!r}")
+
+
+class RemoteModel:
+    """A model behind an OpenAI-compatible API. Any thread may call; nothing is sent on construction.
+
+    Failures that may pass (no connection, 408, 409, 429, 5xx, a stream that breaks) are tried again with exponential backoff
+    and full jitter (Brooker, AWS Architecture Blog, 2015), never after the first text arrived; a Retry-After is waited out if
+    the time limit allows. After `breaker_failures` outages in a row, requests fail at once for `breaker_seconds`; then one may try.
+
+    The server's tokenizer is not here: `count` and `count_tokens` are estimates (`is_exact` is False) unless `count_tokens` is the
+    model's own. What was spent is what `Generation.usage` says, a `RemoteUsage`. Log-probabilities are asked for and reported where
+    the server gives them; whether temperature is applied before is the server's secret.
+
+    Args:
+        model: What the server calls it.
+        base_url: Where the API begins, such as "https://api.openai.com/v1" or "http://localhost:8080/v1".
+        n_ctx: The model's window in tokens; APIs do not tell.
+        api_key: The key, what returns it (called for each request), or `env("NAME")`; None for servers that want none.
+        count_tokens: Tokens of a plain text; tiktoken's cl100k_base by default.
+        is_chat: Whether it reads messages; strings always go to the completions endpoint, as they are.
+        name: What `Answer.model` says; `model` by default.
+        prices: What it costs.
+        connect_seconds: Limit for a connection.
+        first_token_seconds: Limit from sending to the first text.
+        total_seconds: Limit from the call to the end, retries included; `timeout_seconds` of a call replaces it.
+        max_retries: Further attempts after one that failed.
+        parallel: Requests sent at once; others wait.
+        breaker_failures: Outages in a row after which the server is left alone.
+        breaker_seconds: For how long.
+        logprobs: Ask for log-probabilities; a server that refuses is asked without.
+        count_tolerance: By which share a bill may differ from the count before that is reported.
+        max_body_bytes: Longest response.
+        allowed_hosts: Hosts that may be sent to; None for that of `base_url`.
+        allow_insecure: Send a key or headers over plain http to another machine.
+        redact: Applied to every message before it is counted, shown or sent.
+        headers: Further headers, kept as secret as the key.
+        extra_body: Further fields of the request's JSON.
+        transport: Replaces the network, for tests.
+        clock: Replaces time and chance, for tests.
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+
+    Example:
+        >>> model = RemoteModel("qwen3", base_url="http://localhost:8080/v1", n_ctx=8192)
+        >>> model
+        RemoteModel('qwen3', base_url='http://localhost:8080/v1', n_ctx=8192)
+    """
+
+    is_exact = False
+    """Whether `count` is certain to be the server's count."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str,
+        n_ctx: int,
+        api_key: str | Callable[[], str] | None = None,
+        count_tokens: Callable[[str], int] | None = None,
+        is_chat: bool = True,
+        name: str | None = None,
+        prices: Prices | None = None,
+        connect_seconds: float = 10.0,
+        first_token_seconds: float = 60.0,
+        total_seconds: float = 300.0,
+        max_retries: int = 3,
+        parallel: int = 8,
+        breaker_failures: int = 5,
+        breaker_seconds: float = 30.0,
+        logprobs: bool = True,
+        count_tolerance: float = 0.25,
+        max_body_bytes: int = 10_000_000,
+        allowed_hosts: Iterable[str] | None = None,
+        allow_insecure: bool = False,
+        redact: Callable[[str], str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        key: Secret | Callable[[], str] | None = Secret(api_key) if isinstance(api_key, str) else api_key
+        secrets = {field: Secret(value) for field, value in (headers or {}).items()}
+        del api_key, headers  # no frame of a traceback shall hold them
+        _check_at_least(
+            1, n_ctx=n_ctx, parallel=parallel, breaker_failures=breaker_failures, max_body_bytes=max_body_bytes
+        )
+        _check_at_least(0, max_retries=max_retries, count_tolerance=count_tolerance, breaker_seconds=breaker_seconds)
+        for argument, seconds in (
+            ("connect_seconds", connect_seconds),
+            ("first_token_seconds", first_token_seconds),
+            ("total_seconds", total_seconds),
+        ):
+            _check_seconds(argument, seconds)
+        if not model:
+            raise ConfigurationError("`model` must be what the server calls the model, got ''")
+        self._is_local = _check_url(base_url, allowed_hosts)
+        self._base_url = base_url.rstrip("/")
+        _check_secrets(key, secrets, self._base_url, is_safe=allow_insecure or self._is_local)
+        if taken := OWN_FIELDS & set(extra_body or ()):
+            raise ConfigurationError(f"`extra_body` cannot set {', '.join(sorted(taken))}: generation does")
+        try:
+            more: dict[str, object] = json.loads(json.dumps(dict(extra_body or {}), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"`extra_body` must be what JSON can hold: {error}") from error
+
+        self.model = model
+        self.name = name or model
+        self.n_ctx = n_ctx
+        self.is_chat = is_chat
+        self.prices = prices
+        self._count_text = count_tokens
+        self._redact = redact
+        self._count_tolerance = count_tolerance
+        self._connect_seconds, self._total_seconds = connect_seconds, total_seconds
+        self._parallel = parallel
+        self._transport = transport
+        clock = clock or Clock()
+        self._exchange = Exchange(
+            Endpoint(
+                model=model,
+                name=self.name,
+                base_url=self._base_url,
+                n_ctx=n_ctx,
+                api_key=key,
+                headers=secrets,
+                extra_body=more,
+                first_token_seconds=first_token_seconds,
+                max_retries=max_retries,
+                parallel=parallel,
+                logprobs=logprobs,
+                max_body_bytes=max_body_bytes,
+            ),
+            Breaker(breaker_failures, breaker_seconds, clock.monotonic),
+            clock,
+        )
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._closed = False
+        self._worker: Worker | None = None
+
+    def __repr__(self) -> str:
+        return f"RemoteModel({self.model!r}, base_url={self._base_url!r}, n_ctx={self.n_ctx})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a RemoteModel is not pickled: it may hold a key. Make it where it is used")
+
+    def __enter__(self) -> RemoteModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop every request and close the connections; idempotent, and a no-op in a forked child."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def price(self, usage: Usage) -> float | None:
+        """Return what `usage` costs in US dollars; None without prices, and for what the server did not bill."""
+        if self.prices is None or (isinstance(usage, RemoteUsage) and not usage.is_billed):
+            return None
+        prices = self.prices
+        cached = (
+            prices.input_per_million if prices.cached_input_per_million is None else prices.cached_input_per_million
+        )
+        return (
+            (usage.prompt_tokens - usage.cached_tokens) * prices.input_per_million
+            + usage.cached_tokens * cached
+            + usage.completion_tokens * prices.output_per_million
+        ) / 1e6
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of plain `text`: an estimate, unless `count_tokens` of the constructor is the model's own."""
+        if self._count_text is not None:
+            return self._count_text(text)
+        return len(self._encoding.encode_ordinary(text))
+
+    @functools.cached_property
+    def _encoding(self) -> Any:
+        return load_encoding("cl100k_base")
+
+    def count(self, prompt: Prompt) -> int:
+        """Return about the tokens of the prompt: its texts, and for messages what chat templates usually add."""
+        return self._count(self._checked(prompt))
+
+    def _count(self, prompt: Prompt) -> int:
+        if isinstance(prompt, str):
+            return self.count_tokens(prompt)
+        return sum(self.count_tokens(message.content) + _MESSAGE_TOKENS for message in prompt) + _REPLY_TOKENS
+
+    def render(self, prompt: Prompt) -> str:
+        """Return the texts that are sent, after `redact`; the template that joins messages is the server's."""
+        checked = self._checked(prompt)
+        if isinstance(checked, str):
+            return checked
+        return "\n\n".join(f"[{message.role}]\n{message.content}" for message in checked)
+
+    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> Generation:
+        """Return the completion of `prompt`; see `leanrag.protocols.LanguageModel` and `RemoteOptions`.
+
+        Raises:
+            ContextOverflowError: Prompt and `max_tokens` exceed `n_ctx` by our count, or the window by the server's.
+            GenerationCancelled: `cancel` was called.
+            GenerationTimeout: No text in `first_token_seconds`, or no end in time.
+            RemoteError: The server cannot be reached, refuses, or does not speak the protocol.
+        """
+        return self.stream(prompt, max_tokens=max_tokens, **options).result
+
+    def stream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> RemoteStream:
+        """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early closes the connection."""
+        return RemoteStream(self._ask(prompt, max_tokens, options, None), self)
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[RemoteOptions]
+    ) -> list[Generation]:
+        """Return the completion of each prompt, in order; `parallel` are under way at once, each with its own time limit.
+
+        A prompt that fails stops the others and raises its error. All are checked before the first is sent.
+        """
+        requests = [self._request(prompt, max_tokens, options) for prompt in prompts]
+
+        async def work(connections: httpx.AsyncClient, _: Callable[[str], None]) -> list[Generation]:
+            results: dict[int, Generation] = {}
+            todo = iter(enumerate(requests))
+
+            async def take() -> None:
+                for number, request in todo:
+                    results[number] = await self._complete(connections, request, _ignore)
+
+            tasks = [asyncio.create_task(take()) for _ in range(min(self._parallel, len(requests)))]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            return [results[number] for number in range(len(requests))]
+
+        return self._submit(work, options.get("cancel"), None).result
+
+    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> Generation:
+        """As `generate`, for asyncio; cancelling the task closes the connection."""
+        call = self._ask(prompt, max_tokens, options, asyncio.get_running_loop())
+        await call.wait()
+        return call.result
+
+    async def astream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> AsyncIterator[str]:
+        """As iterating over `stream`, for asyncio; leaving the loop closes the connection."""
+        async for piece in self._ask(prompt, max_tokens, options, asyncio.get_running_loop()):
+            yield piece
+
+    # What is asked
+
+    def _checked(self, prompt: Prompt) -> Prompt:
+        """The prompt as it is sent."""
+        if isinstance(prompt, str):
+            return self._redacted(prompt)
+        if not self.is_chat:
+            raise ConfigurationError(f"{self.name} completes text (`is_chat` is False). Pass a string as the prompt")
+        if not prompt or not all(isinstance(message, Message) for message in prompt):
+            raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {prompt!r:.200}")
+        return [Message(message.role, self._redacted(message.content)) for message in prompt]
+
+    def _redacted(self, text: str) -> str:
+        if self._redact is None:
+            return text
+        redacted = self._redact(text)
+        if not isinstance(redacted, str):
+            raise ConfigurationError(f"`redact` must return a string, got {type(redacted).__name__}")
+        return redacted
+
+    def _request(self, prompt: Prompt, max_tokens: int, options: RemoteOptions) -> Request:
+        self._check_usable()
+        temperature, stop = options.get("temperature", 0.0), options.get("stop", ())
+        seconds, cancel = options.get("timeout_seconds"), options.get("cancel")
+        if max_tokens < 1:
+            raise ConfigurationError(f"`max_tokens` must be at least 1, got {max_tokens!r}")
+        if not 0 <= temperature < math.inf:
+            raise ConfigurationError(f"`temperature` must be at least 0, got {temperature!r}")
+        if isinstance(stop, str) or not all(stop):
+            raise ConfigurationError(f"`stop` must be a sequence of non-empty strings, got {stop!r}")
+        if seconds is not None:
+            _check_seconds("timeout_seconds", seconds)
+        if cancel is not None and cancel.cancelled:
+            raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
+        checked = self._checked(prompt)
+        if not checked:
+            raise ConfigurationError("the prompt is empty; give at least one token")
+        counted = self._count(checked)
+        if counted + max_tokens > self.n_ctx:
+            raise ContextOverflowError(
+                f"the prompt of about {counted:,} tokens and {max_tokens:,} for the answer exceed the window of {self.name}, "
+                f"{self.n_ctx:,}. Shorten the prompt or lower `max_tokens`",
+                needed=counted + max_tokens,
+                available=self.n_ctx,
+                model=self.name,
+            )
+        fields: dict[str, object] = {"temperature": temperature}
+        if isinstance(checked, str):
+            fields["prompt"] = checked
+        else:
+            fields["messages"] = [{"role": message.role, "content": message.content} for message in checked]
+        if stop:
+            fields["stop"] = list(stop)
+        if options.get("seed") is not None:
+            fields["seed"] = options.get("seed")
+        return Request(
+            fields=fields,
+            counted=counted,
+            max_tokens=max_tokens,
+            stop=tuple(stop),
+            seed=options.get("seed") if temperature > 0 else None,
+            seconds=self._total_seconds if seconds is None else seconds,
+        )
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise GenerationError(
+                f"{self.name} belongs to the process that this one was forked from. Make a RemoteModel here",
+                model=self.name,
+            )
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> GenerationError:
+        return GenerationError(f"{self.name} is closed. Make another RemoteModel to use it", model=self.name)
+
+    # How it is sent
+
+    def _ask(
+        self, prompt: Prompt, max_tokens: int, options: RemoteOptions, loop: asyncio.AbstractEventLoop | None
+    ) -> Call[Generation]:
+        request = self._request(prompt, max_tokens, options)
+        return self._submit(
+            lambda connections, emit: self._complete(connections, request, emit), options.get("cancel"), loop
+        )
+
+    def _submit(
+        self,
+        work: Work[T],
+        cancel: CancelToken | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> Call[T]:
+        with self._lock:  # `close` takes it too: what was submitted has begun before the worker is told to stop
+            self._check_usable()
+            if self._worker is None:
+                self._worker = Worker(self._open_client(), self.name)
+                weakref.finalize(self, self._worker.stop)
+            call = Call(self._worker, work, self.name, loop)
+        if cancel is not None:
+            cancel.on_cancel(call.cancel)
+        return call
+
+    def _open_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(None, connect=self._connect_seconds),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._parallel),
+            headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
+            follow_redirects=False,
+            trust_env=not self._is_local,  # no proxy stands between this machine and itself
+            verify=not self._is_local or self._base_url.lower().startswith("https:"),  # reading certificates takes time
+            transport=self._transport,
+        )
+
+    async def _complete(
+        self, connections: httpx.AsyncClient, request: Request, emit: Callable[[str], None]
+    ) -> Generation:
+        reply = await self._exchange.complete(connections, request, emit)
+        return Generation(
+            text=reply.text,
+            model=self.name,
+            finish_reason=reply.match_stop.reason or reply.finish_reason or "stop",
+            usage=self._usage(request, reply),
+            logprobs=reply.logprobs,
+            margins=reply.margins,
+            seed=request.seed,
+            prefill_seconds=reply.prefill_seconds,
+            decode_seconds=reply.decode_seconds,
+        )
+
+    def _usage(self, request: Request, reply: Reply) -> RemoteUsage:
+        billed = parse_usage(reply.usage)
+        if billed is None:
+            if reply.usage is not None:
+                logger.warning("%s reports a usage that cannot be: %.200s", self.name, reply.scrub(repr(reply.usage)))
+            return RemoteUsage(
+                request.counted, self.count_tokens(reply.text), counted_prompt_tokens=request.counted, is_billed=False
+            )
+        counted, slack = request.counted, _MISMATCH_SLACK + self._count_tolerance * request.counted
+        mismatch: Literal["fewer", "more"] | None = None
+        if abs(billed.prompt_tokens - counted) > slack:
+            mismatch = "fewer" if billed.prompt_tokens < counted else "more"
+            logger.warning(
+                "%s bills %d prompt tokens where %d were counted: %s",
+                self.name,
+                billed.prompt_tokens,
+                counted,
+                "it may have cut the prompt" if mismatch == "fewer" else "its tokenizer or template takes more",
+            )
+        return RemoteUsage(
+            billed.prompt_tokens,
+            billed.completion_tokens,
+            billed.cached_tokens,
+            counted_prompt_tokens=counted,
+            prompt_mismatch=mismatch,
+        )
+
+
+class RemoteStream:
+    """A generation under way: iterate for text, then read `result`."""
+
+    def __init__(self, call: Call[Generation], model: RemoteModel) -> None:
+        self._call, self._model = call, model  # the model's worker must not be stopped while the stream runs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._call)
+
+    def close(self) -> None:
+        """Close the connection if the generation still runs."""
+        self._call.cancel()
+
+    @property
+    def result(self) -> Generation:
+        """The whole generation; waits for its end."""
+        return self._call.result
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def _check_at_least(least: int, **values: float) -> None:
+    for argument, value in values.items():
+        if not least <= value < math.inf:
+            raise ConfigurationError(f"`{argument}` must be at least {least}, got {value!r}")
+
+
+def _check_seconds(argument: str, seconds: float) -> None:
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise ConfigurationError(f"`{argument}` must be greater than 0 seconds, got {seconds!r}")
+
+
+def _check_secrets(
+    key: Secret | Callable[[], str] | None, headers: Mapping[str, Secret], base_url: str, *, is_safe: bool
+) -> None:
+    for field, secret in [*headers.items(), *([("api_key", key)] if isinstance(key, Secret) else [])]:
+        if not secret.is_sendable:
+            raise ConfigurationError(f"`{field}` must be printable ASCII without spaces around it, and not empty")
+    for field in headers:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", field) or field.lower() in _OWN_HEADERS:
+            raise ConfigurationError(
+                f"{field!r} cannot be set in `headers`: it is no header's name, or set by the request"
+            )
+    if (key is not None or headers) and not (is_safe or base_url.lower().startswith("https:")):
+        raise ConfigurationError(
+            f"a key or headers would go unencrypted to {base_url}. Use https, or pass `allow_insecure=True`"
+        )
+
+
+def _check_url(base_url: str, allowed_hosts: Iterable[str] | None) -> bool:
+    """Whether the URL names this machine."""
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError, ValueError):
+        url = httpx.URL("")
+    if url.userinfo or url.query or url.fragment or "@" in str(base_url):
+        raise ConfigurationError("`base_url` must hold no user, password, query or fragment. Pass a key as `api_key`")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError(f"`base_url` must be http://HOST... or https://HOST..., got {base_url!r}")
+    if allowed_hosts is not None:
+        allowed = [allowed_hosts] if isinstance(allowed_hosts, str) else list(allowed_hosts)
+        if url.host.lower() not in {host.lower() for host in allowed}:
+            raise ConfigurationError(
+                f"{url.host} is not among `allowed_hosts`: {', '.join(allowed) or 'there are none'}"
+            )
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return url.host.lower() == "localhost" or url.host.lower().endswith(".localhost")

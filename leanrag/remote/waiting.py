@@ -1,0 +1,116 @@
+"""When to stop waiting, when to try again, and when to leave a server alone."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import email.utils
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+__all__ = ["Breaker", "Clock", "Limit", "retry_after_seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance, for tests to replace.
+
+    Attributes:
+        monotonic: Seconds, for durations.
+        now: Seconds since 1970, for dates that servers send.
+        sleep: Waits between attempts, in an event loop.
+        random: Uniform in [0, 1).
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+class Limit:
+    """Cancels the task that entered it after some seconds of the event loop's time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_over = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end() -> None:
+            self.is_over = True
+            task.cancel()
+
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, end)
+
+    def __exit__(self, *_: object) -> None:
+        self.lift()
+
+    def lift(self) -> None:
+        """Let it go on without limit."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class Breaker:
+    """Leaves a server alone that failed several times in a row; touched by one thread only."""
+
+    def __init__(self, most_failures: int, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._most_failures, self._seconds, self._monotonic = most_failures, seconds, monotonic
+        self._opened_at = 0.0
+        self._is_probed = False
+        self.failures = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server is left alone."""
+        return self.failures >= self._most_failures
+
+    def seconds_to_wait(self) -> float:
+        """Seconds until a request may be sent; 0 for now, and then the asking request is the one that may try."""
+        if not self.is_open:
+            return 0.0
+        left = self._opened_at + self._seconds - self._monotonic()
+        if left > 0 or self._is_probed:
+            return max(left, 1.0)
+        self._is_probed = True
+        return 0.0
+
+    def record(self, is_up: bool | None) -> None:
+        """Note how a request ended; None for one that says nothing."""
+        self._is_probed = False
+        if is_up:
+            self.failures = 0
+        elif is_up is False:
+            self.failures += 1
+            self._opened_at = self._monotonic()
+
+
+def retry_after_seconds(value: str | None, *, now: float) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait, at least 0; None when it says nothing (RFC 9110, 10.2.3).
+
+    Args:
+        value: Seconds, or a date.
+        now: Seconds since 1970.
+
+    Example:
+        >>> retry_after_seconds("Thu, 01 Jan 1970 00:01:00 GMT", now=20.0)
+        40.0
+    """
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value.strip()):
+        return float(value)
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=datetime.timezone.utc)
+        return max(0.0, date.timestamp() - now)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
