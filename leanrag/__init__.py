@@ -10,6 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from leanrag.calibration import Calibration as Calibration
+    from leanrag.calibration import DriftAudit as DriftAudit
     from leanrag.chunking import DocumentChunker as DocumentChunker
     from leanrag.compression.evidence import SentenceScorer as SentenceScorer
     from leanrag.compression.evidence import SentenceVectors as SentenceVectors
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from leanrag.compression.messages import compress_prompt as compress_prompt
     from leanrag.compression.protection import Protection as Protection
     from leanrag.compression.self_information import SelfInformationCompressor as SelfInformationCompressor
+    from leanrag.confidence import Confidence as Confidence
+    from leanrag.confidence import Signals as Signals
     from leanrag.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from leanrag.errors import BudgetError as BudgetError
     from leanrag.errors import CompressionError as CompressionError
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from leanrag.retrieval import BM25Retriever as BM25Retriever
     from leanrag.retrieval import DenseRetriever as DenseRetriever
     from leanrag.retrieval import HybridRetriever as HybridRetriever
+    from leanrag.routing import QueryRouter as QueryRouter
     from leanrag.store import Store as Store
     from leanrag.types import AddReport as AddReport
     from leanrag.types import Answer as Answer
@@ -81,6 +86,7 @@ __version__ = "0.1.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless the application asks
 
 _HOMES = {
+    "calibration": ["Calibration", "DriftAudit"],
     "chunking": ["DocumentChunker"],
     "compression.evidence": ["SentenceScorer", "SentenceVectors"],
     "compression.extractive": ["ExtractiveCompressor"],
@@ -90,6 +96,7 @@ _HOMES = {
     "compression.messages": ["compress_messages", "compress_prompt"],
     "compression.protection": ["Protection"],
     "compression.self_information": ["SelfInformationCompressor"],
+    "confidence": ["Confidence", "Signals"],
     "embedding": ["SentenceTransformerEmbedder"],
     "errors": [
         "BudgetError",
@@ -119,6 +126,7 @@ _HOMES = {
     "pipeline": ["AnswerStream", "Rag", "open"],
     "prompting": ["PromptTemplate"],
     "retrieval": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
+    "routing": ["QueryRouter"],
     "store": ["Store"],
     "types": [
         "AddReport",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@functools.lru_cache(maxsize=4096)
 def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
     """Return the exact upper bound of an error rate of which `errors` in `n` were seen.
 
