@@ -33,6 +33,7 @@ from leanrag.errors import (
     GenerationTimeout,
     RemoteError,
 )
+from leanrag.llama.requests import StopMatcher
 from leanrag.remote import (
     Clock,
     EventDecoder,
@@ -42,7 +43,10 @@ from leanrag.remote import (
     env,
     retry_after_seconds,
 )
+from leanrag.remote.exchange import Reply
 from leanrag.remote.keys import Secret
+from leanrag.remote.protocol import Choice
+from leanrag.remote.waiting import Limit
 from leanrag.types import CancelToken, Message, Usage
 
 KEY = "sk-test-0123456789abcdef"
@@ -294,7 +298,7 @@ def test_many_come_back_in_order_and_no_more_at_once_than_allowed(server, make):
         both.wait()  # two are here, or this breaks
         with lock:
             running.discard(handler)
-        events(server.bodies[0]["model"] and json.dumps(handler.client_address[1]))(handler, server)
+        events("done")(handler, server)
 
     server.usual = act
     model = make(parallel=2)
@@ -399,6 +403,14 @@ def test_fields_that_a_server_refuses_are_left_out_from_then_on(server, model):
         assert body["max_completion_tokens"] == 5
         assert not {"logprobs", "top_logprobs", "stream_options", "max_tokens"} & set(body)
     assert len(server.requests) == 5
+
+
+def test_connections_that_cannot_be_set_up(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://user:secret@proxy")
+    model = RemoteModel("m", base_url="https://api.example.com/v1", n_ctx=100, count_tokens=len)
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+        model.generate(CHAT, max_tokens=5)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 # Usage and price
@@ -706,19 +718,34 @@ def test_hanging_before_the_first_token(server, make):
     assert server.gone.wait(10)
 
 
-@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_hidden_reasoning_is_a_sign_of_life(server, make, field):
-    thought = {"choices": [{"index": 0, "delta": {field: "Hm."}, "finish_reason": None}]}
-    server.usual = hang(event(thought))
-    with pytest.raises(GenerationTimeout, match="did not answer"):
-        make(first_token_seconds=0.05, total_seconds=0.15).generate(CHAT, max_tokens=5)
+@pytest.mark.parametrize(
+    ("choice", "lifts"),
+    [
+        ({"delta": {"content": "a"}}, True),
+        ({"text": "a"}, True),
+        ({"delta": {"reasoning": "Hm."}}, True),
+        ({"delta": {"reasoning_content": "Hm."}}, True),
+        ({"delta": {"content": "", "role": "assistant"}}, False),
+        ({"delta": {}}, False),
+    ],
+)
+def test_text_and_hidden_reasoning_lift_the_limit_of_the_first_token(choice, lifts):
+    async def read():
+        reply = Reply(StopMatcher(()), lambda text: None, lambda: 0.0)
+        reply.first_limit = Limit(0.01)
+        with reply.first_limit:
+            reply.add(Choice.model_validate(choice))
+            await asyncio.wait_for(asyncio.Event().wait(), 0.05)
+
+    with pytest.raises(asyncio.TimeoutError if lifts else asyncio.CancelledError):
+        asyncio.run(read())
 
 
 def test_hanging_mid_stream(server, make):
     server.usual = hang(event(delta("Hel")))
-    stream = make(first_token_seconds=0.05).stream(CHAT, max_tokens=5, timeout_seconds=0.15)
+    stream = make().stream(CHAT, max_tokens=5, timeout_seconds=0.2)
     pieces = []
-    with pytest.raises(GenerationTimeout, match=r"did not answer within 0\.15 seconds"):
+    with pytest.raises(GenerationTimeout, match=r"did not answer within 0\.2 seconds"):
         pieces.extend(stream)
     assert server.gone.wait(10)
     assert len(server.requests) == 1
@@ -1142,9 +1169,9 @@ def check_llama_cpp_python(model):
         if generation.logprobs is not None:
             assert len(generation.logprobs) == len(generation.text)
             assert all(logprob <= 0 for logprob in generation.logprobs)
+    assert "".join(model.stream(CHAT, max_tokens=8)) == model.generate(CHAT, max_tokens=8).text
     with pytest.raises((ContextOverflowError, RemoteError)):
         model.generate("x" * 300, max_tokens=8)
-    assert "".join(model.stream(CHAT, max_tokens=8)) == model.generate(CHAT, max_tokens=8).text
 
 
 def test_answers_of_llama_cpp_python(server, make, tiny_gguf):
@@ -1179,15 +1206,24 @@ def test_the_server_of_llama_cpp_python(tiny_gguf, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(tiny_gguf), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        str(tiny_gguf),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     command += ["--n_ctx", "256", "--n_threads", "1", "--logits_all", "true"]
+    settings = {"base_url": f"http://127.0.0.1:{port}/v1", "n_ctx": 400, "count_tokens": len}
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            url = f"http://127.0.0.1:{port}/v1"
-            with RemoteModel(
-                "tiny", base_url=url, n_ctx=400, count_tokens=len, max_retries=99, breaker_failures=99
-            ) as model:
+            with RemoteModel("tiny", max_retries=99, breaker_failures=99, total_seconds=40, **settings) as model:
                 assert model.generate("a", max_tokens=1).text  # tries until it has started
+            with RemoteModel("tiny", max_retries=0, **settings) as model:
                 check_llama_cpp_python(model)
         finally:
             process.kill()

@@ -15,10 +15,9 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar
 
 import httpx
-from typing_extensions import Unpack
 
 from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationCancelled, GenerationError
 from leanrag.models import load_encoding
@@ -28,6 +27,9 @@ from leanrag.remote.protocol import parse_usage
 from leanrag.remote.waiting import Breaker, Clock
 from leanrag.remote.worker import Call, Work, Worker
 from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Prices", "RemoteModel", "RemoteOptions", "RemoteStream", "RemoteUsage"]
 
@@ -457,14 +459,21 @@ class RemoteModel:
         return call
 
     def _open_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=self._connect_seconds),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._parallel),
-            headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
-            follow_redirects=False,
-            trust_env=not self._is_local,  # no proxy stands between this machine and itself
-            verify=not self._is_local or self._base_url.lower().startswith("https:"),  # reading certificates takes time
-            transport=self._transport,
+        try:
+            return httpx.AsyncClient(
+                timeout=httpx.Timeout(None, connect=self._connect_seconds),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._parallel),
+                headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
+                follow_redirects=False,
+                trust_env=not self._is_local,  # no proxy stands between this machine and itself
+                verify=not self._is_local
+                or self._base_url.lower().startswith("https:"),  # reading certificates takes time
+                transport=self._transport,
+            )
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+            problem = type(error).__name__  # its words may hold a proxy's password
+        raise ConfigurationError(
+            f"no connections can be set up ({problem}). Check the variables HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
         )
 
     async def _complete(
