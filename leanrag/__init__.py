@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leanrag.calibration import Calibration as Calibration
     from leanrag.calibration import DriftAudit as DriftAudit
+    from leanrag.cascade import Cascade as Cascade
+    from leanrag.cascade import Limits as Limits
     from leanrag.chunking import DocumentChunker as DocumentChunker
     from leanrag.compression.evidence import SentenceScorer as SentenceScorer
     from leanrag.compression.evidence import SentenceVectors as SentenceVectors
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from leanrag.types import Packing as Packing
     from leanrag.types import Scores as Scores
     from leanrag.types import Segment as Segment
+    from leanrag.types import Step as Step
     from leanrag.types import Usage as Usage
 
 __version__ = "0.1.0"
@@ -87,6 +90,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless t
 
 _HOMES = {
     "calibration": ["Calibration", "DriftAudit"],
+    "cascade": ["Cascade", "Limits"],
     "chunking": ["DocumentChunker"],
     "compression.evidence": ["SentenceScorer", "SentenceVectors"],
     "compression.extractive": ["ExtractiveCompressor"],
@@ -143,6 +147,7 @@ _HOMES = {
         "Packing",
         "Scores",
         "Segment",
+        "Step",
         "Usage",
     ],
 }

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from leanrag.cache import QueryCache
+from leanrag.cascade import Cascade, Spent
 from leanrag.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.gate import CostGate
+from leanrag.confidence import Confidence, Signals, signals_of, uncalibrated
 from leanrag.copies import find_embedder
 from leanrag.embedding import SentenceTransformerEmbedder
-from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.errors import BudgetError, ConfigurationError, DocumentError, GenerationCancelled, GenerationError
 from leanrag.grounding import ground
 from leanrag.index import FaissIndex
 from leanrag.ingest import Ingestion, Source
@@ -27,7 +32,7 @@ from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
 from leanrag.models import resolve
 from leanrag.packing import CompressingPacker, EvidencePacker, TokenBudget
-from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
+from leanrag.prompting import PromptTemplate
 from leanrag.protocols import (
     Chunker,
     ChunkFeature,
@@ -37,8 +42,8 @@ from leanrag.protocols import (
     GenerationStream,
     LanguageModel,
     Packer,
-    TokenCounter,
 )
+from leanrag.reader import Clock, Lazy, Prepared, Reader, fit
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import DocumentRecord, Store, StoreStats
 from leanrag.types import (
@@ -49,16 +54,14 @@ from leanrag.types import (
     Explanation,
     Generation,
     Hit,
-    Packing,
-    Prompt,
     Scalar,
-    Stage,
+    Step,
     Usage,
 )
 
 __all__ = ["NO_ANSWER", "AnswerStream", "Rag", "open"]
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 NO_ANSWER = "The sources do not answer this question."
 """The text of an answer for which nothing was found."""
@@ -67,7 +70,7 @@ NO_ANSWER = "The sources do not answer this question."
 def open(  # noqa: A001 - leanrag.open, as gzip.open
     path: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | LanguageModel = "smollm2-135m",
+    model: str | os.PathLike[str] | LanguageModel | Cascade = "smollm2-135m",
     embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
     isolation: Literal["none", "process"] = "none",
     keep_alive: float | None = None,
@@ -86,7 +89,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
 
     Args:
         path: The folder; made when it is not there.
-        model: Who answers: a name that `leanrag list` shows, a GGUF file, or any `LanguageModel`.
+        model: Who answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several.
         embedder: Who embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
             llama.cpp; a folder needs the extra `torch`.
         isolation: "process" runs a model that is loaded here in a process of its own, so that no file can end this one.
@@ -116,11 +119,13 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     for name, value in (("k", k), ("context_tokens", context_tokens), ("max_tokens", max_tokens)):
         if value is not None and value < 1:
             raise ConfigurationError(f"`{name}` must be at least 1, got {value!r}")
-    if isolation not in ("none", "process") or (isolation != "none" and not isinstance(model, (str, os.PathLike))):
+    models = model.models if isinstance(model, Cascade) else [model]
+    is_named = any(isinstance(one, (str, os.PathLike)) for one in models)
+    if isolation not in ("none", "process") or (isolation != "none" and not is_named):
         raise ConfigurationError(
             f"`isolation` must be 'none', or 'process' for a model that is named, not one that is loaded; got {isolation!r}"
         )
-    if keep_alive is not None and not (keep_alive >= 0 and isinstance(model, (str, os.PathLike))):
+    if keep_alive is not None and not (keep_alive >= 0 and is_named):
         raise ConfigurationError(
             f"`keep_alive` must be at least 0 seconds, for a model that is named, not one that is loaded; got {keep_alive!r}"
         )
@@ -128,12 +133,12 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         raise ConfigurationError("give either `packer` or `compressor`; `CompressingPacker(compressor)` is a packer")
     return Rag(
         Store(path, create=create),
-        _Lazy(functools.partial(_load_model, model, isolation, keep_alive)),
-        _Lazy(functools.partial(_load_embedder, embedder)),
+        [Reader(Lazy(functools.partial(_load_model, one, isolation, keep_alive)), template) for one in models],
+        Lazy(functools.partial(_load_embedder, embedder)),
+        cascade=model if isinstance(model, Cascade) else None,
         chunker=chunker,
         packer=packer,
         compressor=compressor,
-        template=template,
         k=k,
         context_tokens=context_tokens,
         max_tokens=max_tokens,
@@ -149,21 +154,20 @@ class Rag:
     def __init__(
         self,
         store: Store,
-        model: _Lazy[LanguageModel],
-        embedder: _Lazy[Embedder],
+        readers: Sequence[Reader],
+        embedder: Lazy[Embedder],
         *,
+        cascade: Cascade | None,
         chunker: Chunker | None,
         packer: Packer | None,
         compressor: Compressor | None,
-        template: PromptTemplate | None,
         k: int,
         context_tokens: int | None,
         max_tokens: int,
     ) -> None:
-        self._store = store
-        self._lazy_model, self._lazy_embedder = model, embedder
-        self._given_chunker, self._given_packer, self._given_template = chunker, packer, template
-        self._compressor = compressor
+        self._store, self._readers, self._lazy_embedder = store, tuple(readers), embedder
+        self._cascade = cascade
+        self._given_chunker, self._given_packer, self._compressor = chunker, packer, compressor
         self._gate = CostGate()
         self._k, self._context_tokens, self._max_tokens = k, context_tokens, max_tokens
         self._index: FaissIndex | None = None
@@ -181,7 +185,8 @@ class Rag:
 
     def close(self) -> None:
         """Close the folder and the models that were loaded for it; idempotent."""
-        self._lazy_model.close()
+        for reader in self._readers:
+            reader.close()
         self._lazy_embedder.close()
         self._store.close()
 
@@ -282,19 +287,25 @@ class Rag:
         where: Mapping[str, Scalar] | None = None,
     ) -> Explanation:
         """Return what `ask` would send, with nothing generated: hits, packing, the exact prompt and its size."""
-        prepared = self._prepare(question, k, context_tokens, max_tokens, where)
-        model, prompt = self._model, prepared.prompt
+        _check_question(question)
+        reader = self._readers[self._cascade.first(question) if self._cascade else 0]
+        options = self._options(context_tokens, max_tokens)
+        clock = Clock()
+        with clock("budget"):
+            budget = reader.budget(question, options.max_tokens, options.context_tokens)
+        asked = self._find(question, k, where, clock)
+        prepared = self._prepare(reader, asked, budget, options)
         return Explanation(
             question=question,
-            hits=prepared.hits,
+            hits=asked.hits,
             packing=prepared.packing,
-            prompt=None if prompt is None else model.render(prompt),
-            model=model.name,
-            n_ctx=model.n_ctx,
-            prompt_tokens=prepared.prompt_tokens,
+            prompt=None if prepared.prompt is None else reader.model.render(prepared.prompt),
+            model=reader.model.name,
+            n_ctx=reader.model.n_ctx,
+            prompt_tokens=prepared.tokens,
             max_tokens=prepared.max_tokens,
             cost=None,
-            trace=prepared.clock.stages,
+            trace=clock.stages,
         )
 
     def ask(
@@ -354,21 +365,37 @@ class Rag:
         cancel: CancelToken | None = None,
     ) -> AnswerStream:
         """As `ask`: iterate for the model's words as they come, then read `answer`, which has the marks and citations."""
-        prepared = self._prepare(question, k, context_tokens, max_tokens, where)
-        if prepared.prompt is None:
-            return AnswerStream(prepared, None, "")
-        with prepared.clock("prompt"):
-            rendered = self._model.render(prepared.prompt)
-            generation = self._model.stream(
-                prepared.prompt,
-                max_tokens=prepared.max_tokens,
-                temperature=temperature,
-                seed=seed,
-                stop=self._template.stop,
-                timeout_seconds=timeout_seconds,
-                cancel=cancel,
-            )
-        return AnswerStream(prepared, generation, rendered)
+        _check_question(question)
+        options = self._options(context_tokens, max_tokens, temperature, seed, timeout_seconds, cancel)
+        clock = Clock()
+        if self._cascade is not None:
+            return self._ask_in_turn(self._cascade, self._find(question, k, where, clock), options)
+        reader = self._readers[0]
+        with clock("budget"):
+            budget = reader.budget(question, options.max_tokens, options.context_tokens)
+        attempt = self._begin(reader, self._find(question, k, where, clock), budget, options)
+        return AnswerStream(attempt.generation, lambda: self._finish(attempt, _judge_alone)[0])
+
+    def ask_many(self, questions: Iterable[str], *, parallel: int = 8, **options: object) -> list[Answer]:
+        """Answer several questions, in their order, as `ask` does; the model computes those at work together.
+
+        Args:
+            questions: Plain texts.
+            parallel: Questions at work at once.
+            options: As for `ask`.
+
+        Raises:
+            LeanRAGError: As `ask` does, for the first question that fails; those that wait are not asked.
+        """
+        if parallel < 1:
+            raise ConfigurationError(f"`parallel` must be at least 1, got {parallel!r}")
+        with ThreadPoolExecutor(parallel, thread_name_prefix="leanrag ask") as pool:
+            futures = [pool.submit(self.ask, question, **options) for question in questions]  # type: ignore[arg-type]
+            try:
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
 
     async def aask(self, question: str, **options: object) -> Answer:
         """As `ask`, for asyncio; cancelling the task stops the generation."""
@@ -392,21 +419,8 @@ class Rag:
     # How it is done
 
     @property
-    def _model(self) -> LanguageModel:
-        return self._lazy_model.get()
-
-    @property
     def _embedder(self) -> Embedder:
         return self._lazy_embedder.get()
-
-    @property
-    def _template(self) -> PromptTemplate:
-        return self._given_template or (CHAT_TEMPLATE if self._model.is_chat else COMPLETION_TEMPLATE)
-
-    @functools.cached_property
-    def _count_tokens(self) -> TokenCounter:
-        """The model's counter; it remembers, for the same sentences are counted question after question."""
-        return functools.lru_cache(maxsize=8192)(self._model.count_tokens)
 
     @functools.cached_property
     def _evidence_packer(self) -> EvidencePacker:
@@ -421,14 +435,15 @@ class Rag:
             compressor = compressor.with_stored(functools.partial(self._store.get_feature, compressor.feature.name))
         return CompressingPacker(compressor)
 
-    def _choose_packer(self, hits: Sequence[Hit], budget: TokenBudget, details: dict[str, Scalar]) -> Packer:
+    def _choose_packer(
+        self, reader: Reader, hits: Sequence[Hit], budget: TokenBudget, details: dict[str, Scalar]
+    ) -> Packer:
         """The packer that was given; or the compressor's, where compressing pays; or sentences and clauses."""
         if self._given_packer is not None or self._compressor is None:
             return self._given_packer or self._evidence_packer
-        model = self._model
-        tokens = sum(self._count_tokens(hit.chunk.text) for hit in hits)
+        tokens = sum(reader.count_tokens(hit.chunk.text) for hit in hits)
         decision = self._gate.decide(
-            model.name, self._compressor.name, tokens_before=tokens, tokens_after=min(tokens, budget.sources)
+            reader.model.name, self._compressor.name, tokens_before=tokens, tokens_after=min(tokens, budget.sources)
         )
         details |= {"gate": decision.reason, "compress": decision.compress, "saved_tokens": decision.saved_tokens}
         details |= {"saved_seconds": decision.saved_seconds, "cost_seconds": decision.cost_seconds}
@@ -446,79 +461,158 @@ class Rag:
                 self._index, self._index_generation = index, generation
             return self._index
 
-    def _prepare(
+    def _options(
         self,
-        question: str,
-        k: int | None,
-        context_tokens: int | None,
-        max_tokens: int | None,
-        where: Mapping[str, Scalar] | None,
-    ) -> _Prepared:
-        """Everything up to the model's call."""
-        _check_question(question)
-        clock = _Clock()
-        model, template = self._model, self._template
-        max_tokens = max_tokens or self._max_tokens
-        with clock("budget"):
-            fixed = model.count(template.build(question, []))
-            budget = TokenBudget(model.n_ctx, max_tokens, fixed, context_tokens or self._context_tokens)
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> _Options:
+        context_tokens, max_tokens = context_tokens or self._context_tokens, max_tokens or self._max_tokens
+        return _Options(context_tokens, max_tokens, temperature, seed, timeout_seconds, cancel)
+
+    def _find(self, question: str, k: int | None, where: Mapping[str, Scalar] | None, clock: Clock) -> _Asked:
+        """The question with what is found for it."""
         with clock("retrieve") as details:
             hits = tuple(self.search(question, k, where=where))
             details["hits"] = len(hits)
         if not hits and not self._store.stats().documents:
             raise ConfigurationError(f"{str(self._store.folder)!r} holds no documents; add some first, with `add`")
-        with clock("pack") as details:
-            packer = self._choose_packer(hits, budget, details)
-            packing, prompt, tokens = _fit(question, hits, budget, packer, template, model, self._count_tokens)
+        return _Asked(question, hits, clock)
+
+    def _prepare(self, reader: Reader, asked: _Asked, budget: TokenBudget, options: _Options) -> Prepared:
+        """Pack the hits for a reader."""
+        with asked.clock("pack") as details:
+            packer = self._choose_packer(reader, asked.hits, budget, details)
+            model, count_tokens = reader.model, reader.count_tokens
+            packing, prompt, tokens = fit(
+                asked.question, asked.hits, budget, packer, reader.template, model, count_tokens
+            )
             if packing.compression is not None:
                 self._gate.observe(packing.compression)
             n_kept = sum(item.action != "heading" for item in packing.items)
             details |= {"kept": n_kept, "dropped": len(packing.dropped)}
-            details |= {"fixed_tokens": fixed, "source_tokens": packing.tokens, "answer_tokens": max_tokens}
-        return _Prepared(question, hits, packing, prompt, tokens, max_tokens, clock, self._gate)
+            details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
+        return Prepared(packing, prompt, tokens, options.max_tokens)
+
+    def _begin(self, reader: Reader, asked: _Asked, budget: TokenBudget, options: _Options) -> _Attempt:
+        """Let a reader begin to answer; it is not asked when nothing was found."""
+        prepared = self._prepare(reader, asked, budget, options)
+        if prepared.prompt is None:
+            return _Attempt(reader, asked, prepared, None, "")
+        with asked.clock("prompt"):
+            rendered = reader.model.render(prepared.prompt)
+            generation = reader.model.stream(
+                prepared.prompt,
+                max_tokens=options.max_tokens,
+                temperature=options.temperature,
+                seed=options.seed,
+                stop=reader.template.stop,
+                timeout_seconds=options.timeout_seconds,
+                cancel=options.cancel,
+            )
+        return _Attempt(reader, asked, prepared, generation, rendered)
+
+    def _finish(self, attempt: _Attempt, judge: Callable[[Signals], tuple[Confidence, bool]]) -> tuple[Answer, bool]:
+        """Wait for the end of an answer, look up what supports it, and judge it; whether it is kept comes with it."""
+        asked, prepared, clock = attempt.asked, attempt.prepared, attempt.asked.clock
+        generation: Generation | None = None
+        if attempt.generation is not None:
+            with clock("generate") as details:
+                generation = attempt.generation.result
+                self._gate.observe(generation)
+                details["prompt_tokens"] = generation.usage.prompt_tokens
+                details["completion_tokens"] = generation.usage.completion_tokens
+        text = NO_ANSWER if generation is None else generation.text
+        with clock("ground"):
+            grounding = ground(asked.question, text, prepared.packing.items)
+        confidence, is_kept = None, True
+        if generation is not None:
+            with clock("confidence") as details:
+                signals = signals_of(
+                    asked.question, asked.hits, prepared.packing, generation, support=grounding.support
+                )
+                confidence, is_kept = judge(signals)
+                details |= {name: value for name, value in signals.as_dict().items() if value is not None}
+        usage = generation.usage if generation else Usage(0, 0)
+        answer = Answer(
+            question=asked.question,
+            text=grounding.text,
+            citations=grounding.citations,
+            is_supported=grounding.is_supported,
+            support=grounding.support,
+            model=generation.model if generation else None,
+            finish_reason=generation.finish_reason if generation else None,
+            usage=usage,
+            cost=attempt.reader.price(usage),
+            prompt=attempt.rendered,
+            packing=prepared.packing,
+            generation=generation,
+            trace=clock.stages,
+            confidence=None if confidence is None else confidence.value,
+            calibrated=confidence is not None and confidence.calibrated,
+        )
+        return answer, is_kept
+
+    def _ask_in_turn(self, cascade: Cascade, asked: _Asked, options: _Options) -> AnswerStream:
+        """Ask one model after another until an answer is sure enough; of the last one the words are seen as they come."""
+        turn = _Turn(cascade, asked)
+        for place in range(turn.first, len(self._readers)):
+            if (limit := turn.limit) is not None:
+                return turn.stream(stopped_by=limit)
+            reader, is_last = self._readers[place], place == len(self._readers) - 1
+            with turn.asking(place, reader):
+                within = turn.within(options)
+                with asked.clock("budget"):
+                    budget = reader.budget(asked.question, within.max_tokens, within.context_tokens)
+                attempt = self._begin(reader, asked, budget, within)
+                if is_last and attempt.generation is not None:
+                    return AnswerStream(
+                        attempt.generation, functools.partial(self._finish_last, turn, attempt, place), turn.best
+                    )
+                if turn.add(place, reader, *self._finish(attempt, functools.partial(cascade.judge, place))):
+                    return turn.stream()
+        return turn.stream(stopped_by="outage")
+
+    def _finish_last(self, turn: _Turn, attempt: _Attempt, place: int) -> Answer:
+        """The last model's answer; when it fails, the best one before it."""
+        with turn.asking(place, attempt.reader):
+            turn.add(place, attempt.reader, *self._finish(attempt, functools.partial(turn.cascade.judge, place)))
+            return turn.answer()
+        return turn.answer(stopped_by=turn.limit or "outage")
 
 
-def _fit(
-    question: str,
-    hits: Sequence[Hit],
-    budget: TokenBudget,
-    packer: Packer,
-    template: PromptTemplate,
-    model: LanguageModel,
-    count_tokens: TokenCounter,
-) -> tuple[Packing, Prompt | None, int]:
-    """Pack `hits` so that the rendered prompt keeps to the budget; `(packing, prompt, its tokens)`.
-
-    Tokens do not add up over parts, so the last count is made on the whole prompt; what it is over is taken off the room.
-    """
-
-    def count_source(number: int, title: str, text: str) -> int:
-        return count_tokens(template.render_source(number, title, text))
-
-    room = budget.sources
-    while True:
-        packing = packer.pack(hits, room, count_source, question=question)
-        if not packing.items:
-            return packing, None, 0
-        prompt = template.build(question, packing.items)
-        tokens = model.count(prompt)
-        if tokens <= budget.prompt:
-            return packing, prompt, tokens
-        room = min(room, packing.tokens) - (tokens - budget.prompt)
+def _judge_alone(signals: Signals) -> tuple[Confidence, bool]:
+    """What `Cascade.judge` says of the only model."""
+    return uncalibrated(signals), True
 
 
 class AnswerStream:
     """An answer under way: iterate for text as the model writes it, then read `answer`."""
 
-    def __init__(self, prepared: _Prepared, generation: GenerationStream | None, rendered: str) -> None:
-        self._prepared, self._generation, self._rendered = prepared, generation, rendered
+    def __init__(
+        self, generation: GenerationStream | None, finish: Callable[[], Answer], best: Answer | None = None
+    ) -> None:
+        self._generation, self._finish, self._best = generation, finish, best
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the model's words; leaving the loop early stops it."""
+        """Yield the model's words; leaving the loop early stops it.
+
+        When the last of several models fails on the way, a notice and the best answer before it follow.
+        """
         if self._generation is None:
-            yield NO_ANSWER
-        else:
+            yield self.answer.text
+            return
+        try:
             yield from self._generation
+        except GenerationCancelled:
+            raise
+        except GenerationError as error:
+            if self._best is None:
+                raise
+            yield f"\n\n[{error.model or 'The model'} failed; {self._best.model} answered:]\n\n{self._best.text}"
 
     def close(self) -> None:
         """Stop the generation if it still runs."""
@@ -528,85 +622,134 @@ class AnswerStream:
     @functools.cached_property
     def answer(self) -> Answer:
         """The whole answer with marks, citations and verdict; waits for its end."""
-        prepared, clock = self._prepared, self._prepared.clock
-        generation: Generation | None = None
-        if self._generation is not None:
-            with clock("generate") as details:
-                generation = self._generation.result
-                prepared.gate.observe(generation)
-                details["prompt_tokens"] = generation.usage.prompt_tokens
-                details["completion_tokens"] = generation.usage.completion_tokens
-        text = NO_ANSWER if generation is None else generation.text
-        with clock("ground"):
-            grounding = ground(prepared.question, text, prepared.packing.items)
-        return Answer(
-            question=prepared.question,
-            text=grounding.text,
-            citations=grounding.citations,
-            is_supported=grounding.is_supported,
-            support=grounding.support,
-            model=generation.model if generation else None,
-            finish_reason=generation.finish_reason if generation else None,
-            usage=generation.usage if generation else Usage(0, 0),
-            cost=None,
-            prompt=self._rendered,
-            packing=prepared.packing,
-            generation=generation,
-            trace=clock.stages,
-        )
+        return self._finish()
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A question, ready to be sent; `prompt` is None when nothing was found."""
+class _Asked:
+    """A question and what was found for it."""
 
     question: str
     hits: tuple[Hit, ...]
-    packing: Packing
-    prompt: Prompt | None
-    prompt_tokens: int
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What was asked for beside the question."""
+
+    context_tokens: int | None
     max_tokens: int
-    clock: _Clock
-    gate: CostGate
+    temperature: float
+    seed: int | None
+    timeout_seconds: float | None
+    cancel: CancelToken | None
 
 
-class _Clock:
-    """Times the stages of one request."""
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A reader at work; `generation` is None when nothing was found."""
 
-    def __init__(self) -> None:
-        self._stages: list[Stage] = []
+    reader: Reader
+    asked: _Asked
+    prepared: Prepared
+    generation: GenerationStream | None
+    rendered: str
+
+
+class _Turn:
+    """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
+
+    def __init__(self, cascade: Cascade, asked: _Asked) -> None:
+        self.cascade, self._asked = cascade, asked
+        self.best: Answer | None = None
+        self.first = cascade.first(asked.question)
+        self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self.first]]
+        self._started = self._began = time.perf_counter()
+        self._joules = 0.0
+        self._error: Exception | None = None
 
     @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[dict[str, Scalar]]:
-        """Time the block as stage `name`; what it puts into the dictionary goes into the record."""
-        details: dict[str, Scalar] = {}
-        started = time.perf_counter()
-        yield details
-        self._stages.append(Stage(name, time.perf_counter() - started, details))
+    def asking(self, place: int, reader: Reader) -> Iterator[None]:
+        """Let a model fail without ending the question; a cancelled question ends."""
+        self._began = time.perf_counter()
+        try:
+            yield
+        except GenerationCancelled:
+            raise
+        except (GenerationError, BudgetError) as error:
+            logger.info("%s failed: %s", self.cascade.names[place], error)
+            self._error = error
+            self._take(Step(self.cascade.names[place], "failed", str(error)), reader)
+
+    def add(self, place: int, reader: Reader, answer: Answer, is_kept: bool) -> bool:
+        """Take note of an answer; return whether it is kept."""
+        is_kept = is_kept or answer.model is None  # nothing was found: no model can say more
+        reason = "nothing was found" if answer.model is None else "sure enough" if is_kept else "not sure enough"
+        if place == len(self.cascade.names) - 1 and answer.model is not None:
+            reason = "the last"
+        outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
+        name = self.cascade.names[place]
+        self._take(
+            Step(name, outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text), reader
+        )
+        if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
+            self.best = answer
+        return is_kept
+
+    def _take(self, step: Step, reader: Reader) -> None:
+        seconds = time.perf_counter() - self._began
+        self._steps.append(replace(step, seconds=seconds))
+        if not reader.is_remote:
+            self._joules += seconds * (self.cascade.limits.watts or 0.0)
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        return tuple(self._stages)
+    def _spent(self) -> Spent:
+        return Spent(
+            seconds=time.perf_counter() - self._started,
+            tokens=sum(step.usage.total_tokens for step in self._steps),
+            cost=math.fsum(step.cost or 0.0 for step in self._steps),
+            joules=self._joules,
+        )
 
+    @property
+    def limit(self) -> str | None:
+        """Which limit keeps the next model from being asked; None for none, or while there is no answer."""
+        return None if self.best is None else self.cascade.limits.reached(self._spent)
 
-class _Lazy(Generic[T]):
-    """A component that is loaded at first use, and closed only if it was loaded here."""
+    def within(self, options: _Options) -> _Options:
+        """The options, their time limit no longer than what is left of the cascade's once there is an answer."""
+        seconds = self.cascade.limits.seconds
+        if seconds is None or self.best is None:
+            return options
+        left = max(0.001, seconds - self._spent.seconds)
+        given = options.timeout_seconds
+        return replace(options, timeout_seconds=left if given is None else min(given, left))
 
-    def __init__(self, load: Callable[[], tuple[T, bool]]) -> None:
-        self._load, self._lock = load, threading.Lock()
-        self._value: T | None = None
-        self._is_ours = False
+    def answer(self, *, stopped_by: str | None = None) -> Answer:
+        """The best answer, with what all models cost; the last error when there is none."""
+        if self.best is None:
+            assert self._error is not None
+            raise self._error
+        usages = [step.usage for step in self._steps]
+        costs = [step.cost for step in self._steps if step.cost is not None]
+        return replace(
+            self.best,
+            usage=Usage(
+                sum(usage.prompt_tokens for usage in usages),
+                sum(usage.completion_tokens for usage in usages),
+                sum(usage.cached_tokens for usage in usages),
+            ),
+            cost=math.fsum(costs) if costs else None,
+            trace=self._asked.clock.stages,
+            steps=tuple(self._steps),
+            stopped_by=stopped_by,
+        )
 
-    def get(self) -> T:
-        with self._lock:
-            if self._value is None:
-                self._value, self._is_ours = self._load()
-            return self._value
-
-    def close(self) -> None:
-        with self._lock:
-            if self._is_ours and self._value is not None:
-                getattr(self._value, "close", lambda: None)()
+    def stream(self, *, stopped_by: str | None = None) -> AnswerStream:
+        """The same as a stream that is at its end."""
+        answer = self.answer(stopped_by=stopped_by)
+        return AnswerStream(None, lambda: answer)
 
 
 def _load_model(

@@ -39,6 +39,7 @@ __all__ = [
     "Scores",
     "Segment",
     "Stage",
+    "Step",
     "Usage",
 ]
 
@@ -402,6 +403,32 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One model's part in an answer.
+
+    Attributes:
+        model: Its name.
+        outcome: "kept", "escalated" (the next model was asked), "audited" (the next one was asked only to check), "skipped" (the
+            question went past it) or "failed".
+        reason: Why, in a few words; of a failure the error's own.
+        confidence: How sure its answer was, in [0, 1]; None when it gave none.
+        usage: Tokens spent.
+        seconds: Wall time, packing included.
+        cost: Price, None when it has none.
+        text: What it answered, marks included; "" when it gave none.
+    """
+
+    model: str
+    outcome: Literal["kept", "escalated", "audited", "skipped", "failed"]
+    reason: str
+    confidence: float | None = None
+    usage: Usage = Usage(0, 0)
+    seconds: float = 0.0
+    cost: float | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with its receipt.
 
@@ -413,12 +440,17 @@ class Answer:
         support: How far they do, in [0, 1].
         model: Name of the model that answered; None when no model was asked (nothing was found).
         finish_reason: As in `Generation`; None when no model was asked.
-        usage: Tokens spent.
-        cost: Price in `currency` units, None when unknown.
+        usage: Tokens spent, by all models that were asked.
+        cost: What remote models charge for it, in the currency of their prices; None when no model has a price.
         prompt: The prompt as the model read it, rendered.
         packing: Sources in the prompt and those left out.
         generation: The model's own record, None when no model was asked.
         trace: Each stage with its seconds, in order.
+        confidence: How sure it is, in [0, 1]; a probability of being right only if `calibrated`; None when no model was asked.
+        calibrated: Whether `confidence` comes from a calibration.
+        steps: Which models were asked, in order, and why the next one was.
+        stopped_by: What kept a larger model from being asked, or from answering, although the answer was not sure enough: a limit
+            ("seconds", "tokens", "cost", "joules") or "outage"; None for nothing.
     """
 
     question: str
@@ -434,6 +466,10 @@ class Answer:
     packing: Packing
     generation: Generation | None
     trace: tuple[Stage, ...]
+    confidence: float | None = None
+    calibrated: bool = False
+    steps: tuple[Step, ...] = ()
+    stopped_by: str | None = None
 
     def __str__(self) -> str:
         return self.text if self.is_supported or self.model is None else f"{self.text}\n(Not supported by the sources.)"

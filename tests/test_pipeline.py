@@ -26,8 +26,9 @@ from leanrag import (
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.packing import CompressingPacker, EvidencePacker, GreedyPacker, TokenBudget
-from leanrag.pipeline import NO_ANSWER, _fit
+from leanrag.pipeline import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
+from leanrag.reader import fit
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
 
@@ -73,7 +74,8 @@ def test_an_answer_has_marks_citations_and_a_receipt(rag):
     assert citation.quote == document.text[citation.start : citation.end] == "Releases are signed off by Ada Park."
     assert answer.model == "fake"
     assert answer.cost is None
-    assert [stage.name for stage in answer.trace] == ["budget", "retrieve", "pack", "prompt", "generate", "ground"]
+    stages = ["budget", "retrieve", "pack", "prompt", "generate", "ground", "confidence"]
+    assert [stage.name for stage in answer.trace] == stages
     assert answer.seconds == sum(stage.seconds for stage in answer.trace) > 0
     assert str(answer) == answer.text
 
@@ -186,7 +188,7 @@ def check_window(documents, question, model, answer, limit, packer):
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text, title=f"t{i}"), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(model.n_ctx, answer, model.count(template.build(question, [])), limit)
-        packing, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], template, model, model.count_tokens)
+        packing, prompt, tokens = fit(question, hits, budget, PACKERS[packer], template, model, model.count_tokens)
     except BudgetError as error:
         assert error.needed > error.available
         return
@@ -230,7 +232,7 @@ def test_no_prompt_exceeds_the_window_of_a_real_tokenizer(tiny, documents, quest
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(tiny.n_ctx, answer, tiny.count(CHAT_TEMPLATE.build(question, [])), limit)
-        _, prompt, tokens = _fit(question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny, tiny.count_tokens)
+        _, prompt, tokens = fit(question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny, tiny.count_tokens)
     except BudgetError as error:
         assert error.needed > error.available
         return

@@ -1,0 +1,162 @@
+"""Which model answers: the smallest that is sure enough, and who is asked next when it is not.
+
+`Cascade` holds the policy and decides on values; the pipeline asks the models, packing the sources anew for each.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from leanrag.calibration import Calibration, DriftAudit
+from leanrag.confidence import Confidence, Signals, uncalibrated
+from leanrag.errors import ConfigurationError
+from leanrag.protocols import LanguageModel
+
+__all__ = ["THRESHOLD", "Cascade", "Limits", "QuestionScorer", "Spent"]
+
+THRESHOLD = 0.5
+"""Confidence from which an answer is kept where nothing was calibrated: a convention, no probability."""
+
+Model = str | os.PathLike[str] | LanguageModel
+
+
+class QuestionScorer(Protocol):
+    """Says before anything is generated how useful a larger model is; `leanrag.QueryRouter` does."""
+
+    def score(self, question: str) -> float:
+        """Return a score; higher means more useful."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a question has cost so far.
+
+    Attributes:
+        seconds: Wall time.
+        tokens: Prompt and completion tokens of all models.
+        cost: Money, in the currency of the models' prices; None when a model's price is unknown.
+        joules: Energy; None when the power is unknown.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    cost: float | None = 0.0
+    joules: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a question may cost before no further model is asked; None for any amount.
+
+    The first model is asked in any case, and a limit is looked at between models: it ends a cascade, it cuts no answer short.
+
+    Attributes:
+        seconds: Wall time.
+        tokens: Prompt and completion tokens of all models.
+        cost: Money, in the currency of the models' prices.
+        joules: Energy; needs `watts`.
+        watts: Power that is drawn while a local model works.
+    """
+
+    seconds: float | None = None
+    tokens: int | None = None
+    cost: float | None = None
+    joules: float | None = None
+    watts: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "tokens", "cost", "joules", "watts"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigurationError(f"the limit `{name}` must be at least 0, got {value!r}")
+        if self.joules is not None and self.watts is None:
+            raise ConfigurationError("a limit of `joules` needs `watts`, the power drawn while a model works")
+
+    def reached(self, spent: Spent) -> str | None:
+        """Return which limit the next model would go beyond, None for none; what is unknown reaches no limit."""
+        pairs = (
+            ("seconds", spent.seconds, self.seconds),
+            ("tokens", spent.tokens, self.tokens),
+            ("cost", spent.cost, self.cost),
+            ("joules", spent.joules, self.joules),
+        )
+        return next((name for name, own, most in pairs if own is not None and most is not None and own >= most), None)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Several models, the smallest first, and when the next one is asked.
+
+    Attributes:
+        models: Names, GGUF files or loaded models, no two of one name.
+        calibrations: For each model but the last, what says whether its answer is kept; None (or none at all) for `threshold`.
+        threshold: Confidence from which an answer is kept without a calibration.
+        router: What scores the question before anything is generated; None to always begin with the first.
+        skip_above: Score of `router` above which the first model is skipped.
+        limits: What a question may cost.
+        audit: Chooses a small share of questions that the next model answers too, although the answer was kept.
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+
+    Example:
+        >>> cascade = Cascade(["smollm2-135m", "gemma3-270m"])
+        >>> with leanrag.open("kb", model=cascade) as rag:  # doctest: +SKIP
+        ...     rag.ask("Who signs off releases?").steps
+    """
+
+    models: Sequence[Model]
+    calibrations: Sequence[Calibration | None] = ()
+    threshold: float = THRESHOLD
+    router: QuestionScorer | None = None
+    skip_above: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    audit: DriftAudit | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.models) < 2:
+            raise ConfigurationError(
+                f"a cascade needs at least two models, the smallest first, got {len(self.models)}; for one, give it as `model`"
+            )
+        if len(set(self.names)) < len(self.names):
+            raise ConfigurationError(f"the models of a cascade need different names, got {', '.join(self.names)}")
+        if self.calibrations and len(self.calibrations) != len(self.models) - 1:
+            raise ConfigurationError(
+                f"give a calibration (or None) for each of the {len(self.models) - 1} models but the last, "
+                f"got {len(self.calibrations)}"
+            )
+        if not 0 <= self.threshold <= 1:
+            raise ConfigurationError(f"`threshold` must be in [0, 1], got {self.threshold!r}")
+        if (self.router is None) != (self.skip_above is None):
+            raise ConfigurationError("`router` and `skip_above` belong together: give both or none")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models' names, or what was given to load them by."""
+        return tuple(_name(model) for model in self.models)
+
+    def first(self, question: str) -> int:
+        """Return the place of the model that is asked first."""
+        if self.router is None or self.skip_above is None:
+            return 0
+        return int(self.router.score(question) > self.skip_above)
+
+    def judge(self, place: int, signals: Signals) -> tuple[Confidence, bool]:
+        """Return how sure the answer of a model is, and whether it is kept; that of the last model always is."""
+        calibration = self.calibrations[place] if place < len(self.calibrations) else None
+        if calibration is None:
+            confidence = uncalibrated(signals)
+            return confidence, confidence.value >= self.threshold or place == len(self.models) - 1
+        row = signals.vector()[np.newaxis]
+        confidence = Confidence(float(calibration.confidence(row)[0]), calibrated=True, signals=signals)
+        return confidence, bool(calibration.keeps(row)[0])
+
+
+def _name(model: Model) -> str:
+    return os.fspath(model) if isinstance(model, (str, os.PathLike)) else model.name

@@ -1,0 +1,158 @@
+"""One model as a reader of sources: its template, its counts, and the prompt that fits its window."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from leanrag.packing import TokenBudget
+from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
+from leanrag.protocols import LanguageModel, Packer, TokenCounter
+from leanrag.types import Hit, Packing, Prompt, Scalar, Stage, Usage
+
+__all__ = ["Clock", "Lazy", "Prepared", "Reader", "fit"]
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Times the stages of one request."""
+
+    def __init__(self) -> None:
+        self._stages: list[Stage] = []
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[dict[str, Scalar]]:
+        """Time the block as stage `name`; what it puts into the dictionary goes into the record."""
+        details: dict[str, Scalar] = {}
+        started = time.perf_counter()
+        yield details
+        self._stages.append(Stage(name, time.perf_counter() - started, details))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages so far, in order."""
+        return tuple(self._stages)
+
+
+class Lazy(Generic[T]):
+    """A component that is loaded at first use, and closed only if it was loaded here."""
+
+    def __init__(self, load: Callable[[], tuple[T, bool]]) -> None:
+        self._load, self._lock = load, threading.Lock()
+        self._value: T | None = None
+        self._is_ours = False
+
+    def get(self) -> T:
+        """Return the component."""
+        with self._lock:
+            if self._value is None:
+                self._value, self._is_ours = self._load()
+            return self._value
+
+    def close(self) -> None:
+        """Close it if it was loaded here."""
+        with self._lock:
+            if self._is_ours and self._value is not None:
+                getattr(self._value, "close", lambda: None)()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question, packed for a reader.
+
+    Attributes:
+        packing: The sources that fit.
+        prompt: What to send; None when nothing was found.
+        tokens: Of the prompt.
+        max_tokens: Reserved for the answer.
+    """
+
+    packing: Packing
+    prompt: Prompt | None
+    tokens: int
+    max_tokens: int
+
+
+class Reader:
+    """A model that is given sources, loaded when it is first needed.
+
+    Args:
+        model: Loads it.
+        template: How sources and question become a prompt; None for the library's, by what the model reads.
+    """
+
+    def __init__(self, model: Lazy[LanguageModel], template: PromptTemplate | None) -> None:
+        self._lazy, self._template = model, template
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model, loaded now if it was not."""
+        return self._lazy.get()
+
+    @property
+    def template(self) -> PromptTemplate:
+        """Its prompts."""
+        return self._template or (CHAT_TEMPLATE if self.model.is_chat else COMPLETION_TEMPLATE)
+
+    @functools.cached_property
+    def count_tokens(self) -> TokenCounter:
+        """The model's counter; it remembers, for the same sentences are counted question after question."""
+        return functools.lru_cache(maxsize=8192)(self.model.count_tokens)
+
+    def budget(self, question: str, max_tokens: int, context_tokens: int | None) -> TokenBudget:
+        """Return how the window is shared out for a question.
+
+        Raises:
+            BudgetError: The question does not fit.
+        """
+        fixed = self.model.count(self.template.build(question, []))
+        return TokenBudget(self.model.n_ctx, max_tokens, fixed, context_tokens)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it works on another machine, for a price or without."""
+        return hasattr(self.model, "price")
+
+    def price(self, usage: Usage) -> float | None:
+        """Return what `usage` costs; None for a local model, and for a remote one without a price."""
+        price = getattr(self.model, "price", None)
+        return None if price is None else price(usage)
+
+    def close(self) -> None:
+        """Close the model if it was loaded here."""
+        self._lazy.close()
+
+
+def fit(
+    question: str,
+    hits: Sequence[Hit],
+    budget: TokenBudget,
+    packer: Packer,
+    template: PromptTemplate,
+    model: LanguageModel,
+    count_tokens: TokenCounter,
+) -> tuple[Packing, Prompt | None, int]:
+    """Pack `hits` so that the rendered prompt keeps to the budget; `(packing, prompt, its tokens)`.
+
+    Tokens do not add up over parts, so the last count is made on the whole prompt; what it is over is taken off the room.
+    """
+
+    def count_source(number: int, title: str, text: str) -> int:
+        return count_tokens(template.render_source(number, title, text))
+
+    room = budget.sources
+    while True:
+        packing = packer.pack(hits, room, count_source, question=question)
+        if not packing.items:
+            return packing, None, 0
+        prompt = template.build(question, packing.items)
+        tokens = model.count(prompt)
+        if tokens <= budget.prompt:
+            return packing, prompt, tokens
+        room = min(room, packing.tokens) - (tokens - budget.prompt)

@@ -1,0 +1,338 @@
+"""Small first, larger when it matters: who is asked, what it costs, and what is returned when somebody fails."""
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+
+import leanrag
+import leanrag.confidence
+from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, GenerationCancelled, GenerationError, Limits
+from leanrag.cascade import Spent
+from leanrag.testing import FakeModel, HashEmbedder
+
+PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
+SURE = "Releases are signed off by Ada Park."
+UNSURE = "Bananas grow in Brazil since 1999."
+QUESTION = "Who signs off the releases?"
+
+
+class Failing(FakeModel):
+    """Fails when it is asked, or after so many words."""
+
+    def __init__(self, error=None, after=None, **options):
+        super().__init__("One two three four.", **options)
+        self.error, self.after = error or GenerationError("the GPU is on fire", model=self.name), after
+
+    def stream(self, prompt, **options):
+        if self.after is None:
+            raise self.error
+        return Broken(super().stream(prompt, **options), self.error, self.after)
+
+
+class Broken:
+    def __init__(self, stream, error, after):
+        self.stream, self.error, self.after = stream, error, after
+
+    def __iter__(self):
+        for n, piece in enumerate(self.stream):
+            if n == self.after:
+                raise self.error
+            yield piece
+
+    @property
+    def result(self):
+        raise self.error
+
+    def close(self):
+        self.stream.close()
+
+
+class Priced(FakeModel):
+    """Charges a cent a token."""
+
+    def price(self, usage):
+        return usage.total_tokens / 100
+
+
+class Router:
+    def __init__(self, score):
+        self.value = score
+
+    def score(self, question):
+        return self.value
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Asks models in turn about the handbook."""
+
+    def call(*models, method="ask", question=QUESTION, options=None, **policy):
+        with leanrag.open(tmp_path / "kb", model=Cascade(models, **policy), embedder=HashEmbedder()) as rag:
+            rag.add_text(PARK, id="park")
+            return getattr(rag, method)(question, **(options or {}))
+
+    return call
+
+
+def outcomes(answer):
+    return [(step.model, step.outcome) for step in answer.steps]
+
+
+def test_an_answer_that_is_sure_enough_is_kept_and_nobody_else_is_asked(ask):
+    small, large = FakeModel(SURE, name="small"), FakeModel("Ada Park.", name="large")
+    answer = ask(small, large)
+    assert answer.text == "Releases are signed off by Ada Park [1]."
+    assert (answer.model, answer.stopped_by, answer.calibrated) == ("small", None, False)
+    assert outcomes(answer) == [("small", "kept")]
+    assert answer.confidence == answer.steps[0].confidence >= 0.5
+    assert (len(small.prompts), len(large.prompts)) == (1, 0)
+
+
+def test_an_answer_that_is_not_sure_goes_on_and_both_are_charged(ask):
+    small, large = FakeModel(UNSURE, name="small"), Priced(SURE, name="large")
+    answer = ask(small, large)
+    assert answer.model == "large"
+    assert outcomes(answer) == [("small", "escalated"), ("large", "kept")]
+    assert answer.steps[0].text.startswith("Bananas")
+    assert answer.steps[0].confidence < 0.5 < answer.steps[1].confidence
+    first, second = (step.usage for step in answer.steps)
+    assert answer.usage.prompt_tokens == first.prompt_tokens + second.prompt_tokens
+    assert answer.usage.completion_tokens == first.completion_tokens + second.completion_tokens
+    assert (answer.steps[0].cost, answer.cost) == (None, second.total_tokens / 100)
+    assert [stage.name for stage in answer.trace].count("generate") == 2
+
+
+def test_each_model_gets_a_prompt_packed_for_its_own_window(ask):
+    text = "Who signs off the releases? " * 3
+    small, large = FakeModel(UNSURE, name="small", n_ctx=115), FakeModel(SURE, name="large")
+    answer = ask(small, large, question=text, options={"max_tokens": 20})
+    assert PARK not in small.prompts[0]
+    assert PARK in large.prompts[0]
+    assert answer.model == "large"
+
+
+def test_a_question_that_does_not_fit_the_first_window_goes_on(ask):
+    small, large = FakeModel(SURE, name="small", n_ctx=80), FakeModel(SURE, name="large")
+    answer = ask(small, large)
+    assert outcomes(answer) == [("small", "failed"), ("large", "kept")]
+    assert "Shorten the question" in answer.steps[0].reason
+    assert small.prompts == []
+
+
+def test_the_last_answer_is_kept_however_unsure(ask):
+    answer = ask(FakeModel(UNSURE, name="small"), FakeModel(UNSURE, name="large"))
+    assert (answer.model, answer.stopped_by) == ("large", None)
+    assert [step.reason for step in answer.steps] == ["not sure enough", "the last"]
+
+
+def test_the_threshold_is_the_users(ask):
+    answer = ask(FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large"), threshold=0.0)
+    assert answer.model == "small"
+
+
+# Failures
+
+
+def test_a_first_model_that_fails_is_passed_over(ask):
+    answer = ask(Failing(name="small"), FakeModel(SURE, name="large"))
+    assert outcomes(answer) == [("small", "failed"), ("large", "kept")]
+    assert answer.steps[0].reason == "the GPU is on fire"
+    assert answer.stopped_by is None
+
+
+@pytest.mark.parametrize("after", [None, 0, 2])
+def test_when_the_larger_one_fails_the_best_answer_so_far_is_returned_and_marked(ask, after):
+    answer = ask(FakeModel(UNSURE, name="small"), Failing(name="large", after=after))
+    assert (answer.model, answer.stopped_by) == ("small", "outage")
+    assert outcomes(answer) == [("small", "escalated"), ("large", "failed")]
+    assert answer.text.startswith("Bananas")
+
+
+def test_the_surest_answer_is_the_best(ask):
+    answer = ask(
+        FakeModel("Ada Park likes bananas since 1999 in Rome.", name="a"),
+        FakeModel("I do not know.", name="b"),
+        Failing(name="c"),
+    )
+    assert (answer.model, answer.stopped_by) == ("a", "outage")
+    assert answer.confidence == answer.steps[0].confidence > answer.steps[1].confidence
+
+
+def test_when_all_fail_the_last_error_is_raised(ask):
+    with pytest.raises(GenerationError, match="no answer here"):
+        ask(Failing(name="a"), Failing(GenerationError("no answer here"), name="b"))
+    with pytest.raises(BudgetError):
+        ask(Failing(name="a"), FakeModel(name="b", n_ctx=80))
+
+
+def test_a_cancelled_question_ends(ask):
+    token = CancelToken()
+    token.cancel()
+    large = FakeModel(SURE, name="large")
+    with pytest.raises(GenerationCancelled):
+        ask(FakeModel(SURE, name="small"), large, options={"cancel": token})
+    assert large.prompts == []
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        (Limits(seconds=0), "seconds"),
+        (Limits(tokens=10), "tokens"),
+        (Limits(cost=0.5), "cost"),
+        (Limits(joules=0, watts=15), "joules"),
+    ],
+)
+def test_a_limit_keeps_the_next_model_from_being_asked(ask, limits, name):
+    large = FakeModel(SURE, name="large")
+    answer = ask(Priced(UNSURE, name="small"), large, limits=limits)
+    assert (answer.model, answer.stopped_by, large.prompts) == ("small", name, [])
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(ask):
+    limits = Limits(seconds=1e6, tokens=10**9, cost=1e9, joules=1e9, watts=15)
+    answer = ask(FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large"), limits=limits)
+    assert (answer.model, answer.stopped_by) == ("large", None)
+
+
+def test_the_next_model_gets_the_time_that_is_left(ask):
+    class Watching(FakeModel):
+        def stream(self, prompt, **options):
+            self.timeout = options["timeout_seconds"]
+            return super().stream(prompt, **options)
+
+    small, large = Watching(UNSURE, name="small"), Watching(SURE, name="large")
+    ask(small, large, limits=Limits(seconds=100))
+    assert small.timeout is None
+    assert 0 < large.timeout < 100
+    ask(small, large, limits=Limits(seconds=100), options={"timeout_seconds": 3})
+    assert (small.timeout, large.timeout) == (3, 3)
+
+
+def test_which_limit_is_reached():
+    limits = Limits(seconds=1, tokens=100, cost=2, joules=5, watts=1)
+    assert limits.reached(Spent(0.5, 99, 1.99, 4.9)) is None
+    assert limits.reached(Spent(1.0, 99, 0, 0)) == "seconds"
+    assert limits.reached(Spent(0, 100, 0, 0)) == "tokens"
+    assert limits.reached(Spent(0, 0, 2, 0)) == "cost"
+    assert limits.reached(Spent(0, 0, None, None)) is None
+    assert Limits().reached(Spent(1e9, 10**9, 1e9, 1e9)) is None
+
+
+# Before anything is generated
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"), [(0.9, [("small", "skipped"), ("large", "kept")]), (0.5, [("small", "kept")])]
+)
+def test_a_router_may_skip_the_first_model(ask, score, expected):
+    small, large = FakeModel(SURE, name="small"), FakeModel(SURE, name="large")
+    assert outcomes(ask(small, large, router=Router(score), skip_above=0.5)) == expected
+    plan = ask(small, large, router=Router(score), skip_above=0.5, method="explain")
+    assert plan.model == expected[-1][0]
+
+
+# Calibrated
+
+
+@dataclasses.dataclass
+class FixedCalibration:
+    keep: bool
+
+    def confidence(self, rows):
+        assert rows.shape == (1, len(leanrag.confidence.FEATURES))
+        return np.array([0.25])
+
+    def keeps(self, rows):
+        return np.array([self.keep])
+
+
+@pytest.mark.parametrize(("keep", "model"), [(True, "small"), (False, "large")])
+def test_a_calibration_decides_where_there_is_one(ask, keep, model):
+    answer = ask(FakeModel(SURE, name="small"), FakeModel(UNSURE, name="large"), calibrations=[FixedCalibration(keep)])
+    assert answer.model == model
+    assert (answer.steps[0].confidence, answer.calibrated) == (0.25, keep)
+
+
+# Streams, many, asyncio
+
+
+def test_a_stream_shows_only_the_answer_that_is_kept(ask):
+    stream = ask(FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large"), method="stream")
+    assert "".join(stream) == SURE
+    assert stream.answer.model == "large"
+    stream = ask(FakeModel(SURE, name="small"), FakeModel(UNSURE, name="large"), method="stream")
+    assert "".join(stream) == stream.answer.text
+    assert stream.answer.model == "small"
+
+
+def test_a_stream_that_breaks_says_so_and_goes_on_with_the_best_answer(ask):
+    stream = ask(FakeModel(UNSURE, name="small"), Failing(name="large", after=2), method="stream")
+    text = "".join(stream)
+    assert text.startswith("One")
+    assert "[large failed; small answered:]" in text
+    assert text.endswith(stream.answer.text)
+    assert (stream.answer.model, stream.answer.stopped_by) == ("small", "outage")
+
+
+def test_many_questions_keep_their_order(tmp_path):
+    models = FakeModel(UNSURE, name="small"), FakeModel(lambda prompt: prompt[-60:], name="large")
+    questions = [f"Who signs off release {n}?" for n in range(12)]
+    with leanrag.open(tmp_path, model=Cascade(models), embedder=HashEmbedder()) as rag:
+        rag.add_text(PARK)
+        answers = rag.ask_many(questions, parallel=4, max_tokens=30)
+        alone = asyncio.run(rag.aask(questions[3], max_tokens=30))
+    assert [answer.question for answer in answers] == questions
+    assert {answer.model for answer in answers} == {"large"}
+    assert alone.text == answers[3].text
+
+
+def test_one_question_of_many_that_fails_is_the_error(tmp_path):
+    with leanrag.open(tmp_path, model=FakeModel(SURE), embedder=HashEmbedder()) as rag:
+        rag.add_text(PARK)
+        with pytest.raises(ConfigurationError, match="non-empty text"):
+            rag.ask_many([QUESTION, " ", QUESTION])
+        with pytest.raises(ConfigurationError, match="at least 1, got 0"):
+            rag.ask_many([QUESTION], parallel=0)
+        assert rag.ask_many([]) == []
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("models", "policy", "message"),
+    [
+        (["a"], {}, "at least two models"),
+        ([], {}, "at least two models"),
+        (["a", "a"], {}, "different names, got a, a"),
+        ([FakeModel(name="x"), FakeModel(name="x")], {}, "different names, got x, x"),
+        (["a", "b"], {"threshold": 1.5}, r"in \[0, 1\], got 1.5"),
+        (["a", "b"], {"threshold": float("nan")}, "got nan"),
+        (["a", "b"], {"calibrations": [None, None]}, "for each of the 1 models but the last, got 2"),
+        (["a", "b"], {"skip_above": 0.5}, "belong together"),
+        (["a", "b"], {"router": Router(1)}, "belong together"),
+    ],
+)
+def test_a_cascade_that_cannot_work(models, policy, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Cascade(models, **policy)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"seconds": -1}, "`seconds` must be at least 0, got -1"),
+        ({"tokens": float("nan")}, "got nan"),
+        ({"cost": float("inf")}, "got inf"),
+        ({"joules": 5}, "needs `watts`"),
+    ],
+)
+def test_limits_that_cannot_work(limits, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Limits(**limits)
