@@ -287,23 +287,30 @@ def test_async_twins(server, model):
     assert asyncio.run(ask()) == ("Hello world", ["Hello", " world"])
 
 
-def test_many_come_back_in_order_and_no_more_at_once_than_allowed(server, make):
-    lock, running, most = threading.Lock(), set(), []
-    both = threading.Barrier(2, timeout=10)
-
+def test_no_more_are_sent_at_once_than_allowed(server, make):
     def act(handler, server):
-        with lock:
-            running.add(handler)
-            most.append(len(running))
-        both.wait()  # two are here, or this breaks
-        with lock:
-            running.discard(handler)
+        assert server.release.wait(10)
         events("done")(handler, server)
 
     server.usual = act
     model = make(parallel=2)
-    assert len(model.generate_many([CHAT] * 6, max_tokens=5)) == 6
-    assert max(most) == 2
+    streams = [model.stream(CHAT, max_tokens=5) for _ in range(6)]
+    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=10)
+    assert not server.arrived.acquire(timeout=0.1)
+    server.release.set()
+    assert [stream.result.text for stream in streams] == ["done"] * 6
+
+
+def test_many_are_sent_together(server, make):
+    both = threading.Barrier(2, timeout=10)
+
+    def act(handler, server):
+        both.wait()  # two are here, or this breaks
+        events("done")(handler, server)
+
+    server.usual = act
+    assert len(make(parallel=2).generate_many([CHAT] * 6, max_tokens=5)) == 6
 
 
 def test_many_keep_their_order(server, make):
@@ -405,6 +412,16 @@ def test_fields_that_a_server_refuses_are_left_out_from_then_on(server, model):
     assert len(server.requests) == 5
 
 
+def test_logprobs_that_rounding_made_positive_are_zero(server, model):
+    server.usual = raw(event(delta("a", "stop", logprobs={"content": [{"token": "a", "logprob": 1e-7}]})))
+    assert model.generate(CHAT, max_tokens=5).logprobs == (0.0,)
+
+
+def test_no_proxy_stands_before_this_machine(model, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert model.generate(CHAT, max_tokens=5).text == "Hello world"
+
+
 def test_connections_that_cannot_be_set_up(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "gopher://user:secret@proxy")
     model = RemoteModel("m", base_url="https://api.example.com/v1", n_ctx=100, count_tokens=len)
@@ -485,6 +502,13 @@ def test_refusals_are_not_tried_again(server, model, time, status, hint):
     assert "(because [31m of that)" in str(caught.value)
     assert (caught.value.status, caught.value.retryable, caught.value.model) == (status, False, "m")
     assert (len(server.requests), time.slept) == (1, [])
+
+
+def test_a_refusal_whose_body_breaks_is_a_refusal(server, model):
+    server.usual = raw(b"because", status=401, length=500)
+    with pytest.raises(RemoteError, match="because") as caught:
+        model.generate(CHAT, max_tokens=5)
+    assert (caught.value.status, len(server.requests)) == (401, 1)
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
@@ -906,7 +930,7 @@ def test_events_survive_any_cut(data):
 def test_events_cut_between_any_two_bytes_over_a_socket(server, model):
     text = "Grüße, 世界 😀"
     chunk = json.dumps(delta(text, "stop"), ensure_ascii=False).encode()
-    stream = b"\xef\xbb\xbf: hi\r\n\r\n\n\ndata: " + chunk + b"\r\n\r\n"
+    stream = b"\xef\xbb\xbfdata:" + chunk + b"\r\n\r\n: hi\r\n\r\n\n"
     server.usual = raw([stream[at : at + 1] for at in range(len(stream))])
     assert model.generate(CHAT, max_tokens=5).text == text
 

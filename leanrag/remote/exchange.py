@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import ssl
@@ -410,10 +411,11 @@ class Exchange:
             )
         reply.retry_after = retry_after_seconds(response.headers.get("Retry-After"), now=self._clock.now())
         body = b""
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) >= _MAX_ERROR_BYTES:
-                break
+        with contextlib.suppress(*_TRANSPORT_ERRORS):  # the status says enough
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) >= _MAX_ERROR_BYTES:
+                    break
         body = body[:_MAX_ERROR_BYTES]
         value, problem = parse_object(body)
         words = body.decode("utf-8", "replace") if problem else None
