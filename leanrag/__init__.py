@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from leanrag.pipeline import Rag as Rag
     from leanrag.pipeline import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.prompting import PromptTemplate as PromptTemplate
+    from leanrag.remote import Prices as Prices
+    from leanrag.remote import RemoteModel as RemoteModel
     from leanrag.retrieval import BM25Retriever as BM25Retriever
     from leanrag.retrieval import DenseRetriever as DenseRetriever
     from leanrag.retrieval import HybridRetriever as HybridRetriever
@@ -129,6 +131,7 @@ _HOMES = {
     "packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
     "pipeline": ["AnswerStream", "Rag", "open"],
     "prompting": ["PromptTemplate"],
+    "remote": ["Prices", "RemoteModel"],
     "retrieval": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
     "routing": ["QueryRouter"],
     "store": ["Store"],

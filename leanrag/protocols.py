@@ -243,7 +243,10 @@ class LanguageModel(Protocol):
         """Return the tokens of plain `text`, no BOS, no template."""
 
     def count(self, prompt: Prompt) -> int:
-        """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it."""
+        """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it.
+
+        An estimate where the tokenizer is elsewhere; see `leanrag.RemoteModel`.
+        """
 
     def render(self, prompt: Prompt) -> str:
         """Return the prompt as the model reads it."""
