@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from leanrag.calibration import Calibration, DriftAudit
-from leanrag.confidence import Confidence, Signals, uncalibrated
+from leanrag.confidence import FEATURES, Confidence, Signals, uncalibrated
 from leanrag.errors import ConfigurationError
 from leanrag.protocols import LanguageModel
 
-__all__ = ["THRESHOLD", "Cascade", "Limits", "QuestionScorer", "Spent"]
+__all__ = ["THRESHOLD", "Cascade", "Limits", "QuestionScorer", "Spent", "model_name"]
 
 THRESHOLD = 0.5
 """Confidence from which an answer is kept where nothing was calibrated: a convention, no probability."""
@@ -96,11 +97,15 @@ class Cascade:
     Attributes:
         models: Names, GGUF files or loaded models, no two of one name.
         calibrations: For each model but the last, what says whether its answer is kept; None (or none at all) for `threshold`.
+            `Rag.calibrate` makes them. One for other models is refused: by names here, by the files' hashes when they are loaded.
         threshold: Confidence from which an answer is kept without a calibration.
         router: What scores the question before anything is generated; None to always begin with the first.
         skip_above: Score of `router` above which the first model is skipped.
         limits: What a question may cost.
-        audit: Chooses a small share of questions that the next model answers too, although the answer was kept.
+        audit: Chooses a small share of questions that the last model answers too, although another one's answer was kept; that
+            the two disagree counts as a loss. The user waits for it and gets the answer that was kept; `Rag.audit` tells how it
+            stands. A disagreement is no loss where both are right, or the last is wrong: for calibrations from labelled
+            questions, `alpha` is then to be the share of disagreements that is expected, not that of the calibrations.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -131,10 +136,45 @@ class Cascade:
                 f"give a calibration (or None) for each of the {len(self.models) - 1} models but the last, "
                 f"got {len(self.calibrations)}"
             )
+        for place, calibration in enumerate(self.calibrations):
+            if calibration is not None:
+                self._check_calibration(place, calibration)
         if not 0 <= self.threshold <= 1:
             raise ConfigurationError(f"`threshold` must be in [0, 1], got {self.threshold!r}")
         if (self.router is None) != (self.skip_above is None):
             raise ConfigurationError("`router` and `skip_above` belong together: give both or none")
+
+    def _check_calibration(self, place: int, calibration: Calibration) -> None:
+        own, *larger = (model_name(model) for model in self.models[place:])
+        made_for = [model.name for model in calibration.models]
+        if made_for[0] != own or not set(made_for[1:]) <= set(larger):
+            raise ConfigurationError(
+                f"calibration {place + 1} was made for {' and '.join(map(repr, made_for))}; the cascade has {own!r}, then "
+                f"{', '.join(map(repr, larger))}. Calibrate again for these, or use the models that it was made for"
+            )
+        if tuple(calibration.features) != FEATURES:
+            raise ConfigurationError(
+                f"calibration {place + 1} was made from other signals ("
+                f"{sorted(set(calibration.features) ^ set(FEATURES)) or 'the same in another order'}). Calibrate again"
+            )
+
+    def check_file(self, name: str, sha256: Callable[[], str | None]) -> None:
+        """Refuse a model whose file is not the one that the calibrations were made for.
+
+        Args:
+            name: The model's.
+            sha256: Computes the hash of its file, None without one; called only when a calibration knows a hash.
+
+        Raises:
+            ConfigurationError: The hashes differ.
+        """
+        models = (model for calibration in self.calibrations if calibration for model in calibration.models)
+        wanted = {model.sha256 for model in models if model.name == name and model.sha256}
+        if wanted and (found := sha256()) is not None and wanted != {found}:
+            raise ConfigurationError(
+                f"the calibrations were made for the file of {name!r} with sha256 {min(wanted - {found})[:12]}; the one that is "
+                f"loaded has {found[:12]}. Calibrate again for it, or use the file that they were made for"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,6 +196,13 @@ class Cascade:
         row = signals.vector()[np.newaxis]
         confidence = Confidence(float(calibration.confidence(row)[0]), calibrated=True, signals=signals)
         return confidence, bool(calibration.keeps(row)[0])
+
+
+def model_name(model: Model) -> str:
+    """Return the name that a model has, or will have once it is loaded: of a file its own without the ending."""
+    if not isinstance(model, (str, os.PathLike)):
+        return model.name
+    return model if isinstance(model, str) and not Path(model).exists() else Path(model).stem
 
 
 def _name(model: Model) -> str:

@@ -27,6 +27,8 @@ import leanrag
 from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
 
 if TYPE_CHECKING:
+    from leanrag.calibration import Calibration
+    from leanrag.cascade import Cascade
     from leanrag.pipeline import Rag
     from leanrag.types import AddReport, Answer, Scalar
 
@@ -65,15 +67,22 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the database: a folder (default: $LEANRAG_FOLDER or {_DEFAULT_FOLDER})",
     )
     folder.add_argument("--embedder", default="all-minilm-l6-v2", help="name or folder (default: %(default)s)")
-    asking = argparse.ArgumentParser(add_help=False, parents=[folder])
-    asking.add_argument("question")
-    asking.add_argument("--model", default="smollm2-135m", help="name or GGUF file (default: %(default)s)")
-    asking.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
-    asking.add_argument("--context-tokens", type=int, default=300, help="most tokens of sources (default: %(default)s)")
-    asking.add_argument("--max-tokens", type=int, default=64, help="most tokens of the answer (default: %(default)s)")
-    asking.add_argument(
+    reading = argparse.ArgumentParser(add_help=False, parents=[folder])
+    reading.add_argument(
+        "--model",
+        action="append",
+        help="name or GGUF file; several, the smallest first, are asked in turn (default: smollm2-135m)",
+    )
+    reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
+    reading.add_argument(
+        "--context-tokens", type=int, default=300, help="most tokens of sources (default: %(default)s)"
+    )
+    reading.add_argument("--max-tokens", type=int, default=64, help="most tokens of the answer (default: %(default)s)")
+    reading.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE", help="only documents with this metadata"
     )
+    asking = argparse.ArgumentParser(add_help=False, parents=[reading])
+    asking.add_argument("question")
 
     parser = argparse.ArgumentParser(prog="leanrag", description=leanrag.__doc__.splitlines()[0], epilog=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -102,6 +111,25 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--temperature", type=float, default=0.0, help="0 for the same answer each time (default)")
     ask.add_argument("--seed", type=int, help="repeats a draw when the temperature is above 0")
     ask.add_argument("--timeout", type=float, metavar="SECONDS", help="limit of the generation")
+    ask.add_argument(
+        "--calibration",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="from `calibrate`, for each model but the last: says whether its answer is kept",
+    )
+    calibrate = command("calibrate", _calibrate, reading, "learn from questions when a smaller model's answer is kept")
+    calibrate.add_argument(
+        "questions", metavar="QUESTIONS.jsonl", help='lines such as {"question": "Who?", "answers": ["Ada Park"]}'
+    )
+    calibrate.add_argument("--alpha", type=float, default=0.05, help="most risk (default: %(default)s)")
+    calibrate.add_argument(
+        "--delta", type=float, default=0.1, help="probability that the risk is more all the same (default: %(default)s)"
+    )
+    calibrate.add_argument("--seed", type=int, default=0, help="of the random parts (default: %(default)s)")
+    calibrate.add_argument(
+        "--out", action="append", required=True, metavar="FILE", help="to write; one for each model but the last"
+    )
     command("explain", _explain, asking, "show what `ask` would send, without generating")
     pull = command("pull", _pull, common, "get models by name into the cache")
     pull.add_argument("names", nargs="+", metavar="NAME")
@@ -168,6 +196,50 @@ def _ask(options: argparse.Namespace) -> int:
         )
     _show(options, answer, answer_lines(answer))
     return OK if answer.is_supported else UNSUPPORTED
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from leanrag.calibrating import read_questions
+
+    paths = [Path(name) for name in options.out]
+    models = options.model or []
+    if len(models) < 2 or len(paths) != len(models) - 1:
+        raise ConfigurationError(
+            "give two models or more by `--model`, the smallest first, and an `--out` for each but the last; "
+            f"got {len(models)} and {len(paths)}"
+        )
+    if absent := [path for path in paths if not path.absolute().parent.is_dir()]:
+        raise ConfigurationError(f"the folder of {str(absent[0])!r} is not there; make it, or name another file")
+    questions = read_questions(options.questions)
+    with _open(options) as rag:
+        calibrations = rag.calibrate(
+            questions, alpha=options.alpha, delta=options.delta, seed=options.seed, where=_pairs(options.where)
+        )
+    for path, calibration in zip(paths, calibrations, strict=True):
+        calibration.save(path)
+    lines = [
+        line
+        for path, calibration in zip(paths, calibrations, strict=True)
+        for line in _calibration_lines(path, calibration)
+    ]
+    _show(options, [calibration.model_dump(mode="json") for calibration in calibrations], lines)
+    return OK
+
+
+def _calibration_lines(path: Path, calibration: Calibration) -> list[str]:
+    smaller, larger = (model.name for model in calibration.models)
+    auroc = "-" if calibration.auroc is None else f"{calibration.auroc:.3f}"
+    kept = f"{calibration.kept:.1%}" if calibration.threshold is not None else "0.0%, for nothing can be certified"
+    return [
+        f"{smaller}, then {larger} ({calibration.label_source})",
+        f"  least passed on  {calibration.least_escalated:.1%}, by any method with a risk of at most {calibration.alpha:g}",
+        f"  rows             {calibration.rows_fitted} to learn from, {calibration.rows_certified} to certify with",
+        f"  kept             {kept}",
+        f"  bound            {calibration.bound:.4f}, with probability {1 - calibration.delta:g}",
+        f"  AUROC            {auroc}",
+        f"  ECE              {calibration.ece:.3f}",
+        f"  {path}",
+    ]
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -354,12 +426,25 @@ def _stats(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _open(options: argparse.Namespace, *, create: bool = False) -> Iterator[Rag]:
     settings = {
-        name: getattr(options, name)
-        for name in ("model", "k", "context_tokens", "max_tokens")
-        if hasattr(options, name)
+        name: getattr(options, name) for name in ("k", "context_tokens", "max_tokens") if hasattr(options, name)
     }
+    if hasattr(options, "model"):
+        settings["model"] = _models(options)
     with leanrag.open(options.folder, embedder=options.embedder, create=create, **settings) as rag:
         yield rag
+
+
+def _models(options: argparse.Namespace) -> str | Cascade:
+    """The model to ask, or the cascade of several."""
+    names = options.model or ["smollm2-135m"]
+    files = getattr(options, "calibration", [])
+    if len(names) == 1:
+        if files:
+            raise ConfigurationError(
+                "`--calibration` belongs to several models; give them by `--model`, the smallest first"
+            )
+        return str(names[0])
+    return leanrag.Cascade(names, calibrations=[leanrag.Calibration.load(file) for file in files])
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Scalar]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import functools
 import logging
 import math
@@ -14,10 +15,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from leanrag.cache import QueryCache
-from leanrag.cascade import Cascade, Spent
+from leanrag.calibrating import Failures, Question, Sample, agree, fit_steps, plan, sample_text
+from leanrag.calibration import CalibratedModel, Calibration, DriftAudit
+from leanrag.cascade import Cascade, Spent, model_name
 from leanrag.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.gate import CostGate
@@ -62,6 +65,9 @@ from leanrag.types import (
 __all__ = ["NO_ANSWER", "AnswerStream", "Rag", "open"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 NO_ANSWER = "The sources do not answer this question."
 """The text of an answer for which nothing was found."""
@@ -167,6 +173,8 @@ class Rag:
     ) -> None:
         self._store, self._readers, self._lazy_embedder = store, tuple(readers), embedder
         self._cascade = cascade
+        self._audit, self._audit_lock = cascade.audit if cascade else None, threading.Lock()
+        self._has_warned = False
         self._given_chunker, self._given_packer, self._compressor = chunker, packer, compressor
         self._gate = CostGate()
         self._k, self._context_tokens, self._max_tokens = k, context_tokens, max_tokens
@@ -387,15 +395,7 @@ class Rag:
         Raises:
             LeanRAGError: As `ask` does, for the first question that fails; those that wait are not asked.
         """
-        if parallel < 1:
-            raise ConfigurationError(f"`parallel` must be at least 1, got {parallel!r}")
-        with ThreadPoolExecutor(parallel, thread_name_prefix="leanrag ask") as pool:
-            futures = [pool.submit(self.ask, question, **options) for question in questions]  # type: ignore[arg-type]
-            try:
-                return [future.result() for future in futures]
-            finally:
-                for future in futures:
-                    future.cancel()
+        return _in_parallel(functools.partial(self.ask, **options), questions, parallel)  # type: ignore[arg-type]
 
     async def aask(self, question: str, **options: object) -> Answer:
         """As `ask`, for asyncio; cancelling the task stops the generation."""
@@ -415,6 +415,120 @@ class Rag:
                 yield piece
         finally:
             stream.close()
+
+    # Calibration
+
+    def calibrate(
+        self,
+        questions: Iterable[Question],
+        *,
+        alpha: float = 0.05,
+        delta: float = 0.1,
+        is_right: Callable[[str, Sequence[str]], bool] | None = None,
+        created: datetime.date | None = None,
+        seed: int = 0,
+        k: int | None = None,
+        context_tokens: int | None = None,
+        max_tokens: int | None = None,
+        where: Mapping[str, Scalar] | None = None,
+        timeout_seconds: float | None = None,
+        parallel: int = 8,
+    ) -> tuple[Calibration, ...]:
+        """Learn from questions when a cascade's answers may be kept; give the result to `Cascade` as `calibrations`.
+
+        Every model answers every question, one model after the other, each from sources packed for itself; progress is logged.
+        A step's loss is that its answer is kept and wrong where the **last** model is right: the most that going on can bring,
+        whatever models stand between. Over all questions the chain loses more than `alpha` with probability `delta` at most;
+        each step gets an equal part of both. That holds for questions like these, asked with the same documents and options.
+
+        Args:
+            questions: With the answers that are right; or plain, all of them: then the last model's answers count as right, and
+                another that has a word-level F1 of at least `leanrag.calibrating.AGREEMENT_F1` with them. The calibrations'
+                `label_source` tells which.
+            alpha: What the risk may be, in (0, 1).
+            delta: Probability with which it is more all the same, in (0, 0.5].
+            is_right: From an answer without marks and those that are right; by default whether it contains one of them.
+            created: The day; today by default.
+            seed: Of the random parts to learn from and to certify with.
+            k: As for `ask`.
+            context_tokens: As for `ask`.
+            max_tokens: As for `ask`.
+            where: As for `ask`.
+            timeout_seconds: As for `ask`.
+            parallel: Questions at work at once.
+
+        Raises:
+            ConfigurationError: This has no cascade, an argument cannot work, there are too few questions, or a model is always
+                right or never.
+            GenerationError: A model cannot be loaded, or more than a tenth of the questions failed. Fewer are left out, with a
+                warning, and so are those for which nothing is found.
+        """
+        if self._cascade is None:
+            raise ConfigurationError(
+                "there is one model, and no other to go on to; open the folder with a `Cascade` to calibrate it"
+            )
+        names = [model_name(model) for model in self._cascade.models]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"models to calibrate need different names, got {', '.join(names)}; rename a file")
+        planned = plan(questions, models=len(names), alpha=alpha, delta=delta, is_right=is_right)
+        asked = _in_parallel(lambda text: self._find(text, k, where, Clock()), planned.questions, parallel)
+        models = [CalibratedModel(name=reader.model.name, sha256=reader.sha256) for reader in self._readers]
+        options = self._options(context_tokens, max_tokens, timeout_seconds=timeout_seconds)
+        samples = self._sample_all(asked, options, parallel)
+        return fit_steps(planned, samples, models, is_right=is_right, created=created, seed=seed)
+
+    def _sample_all(self, asked: Sequence[_Asked], options: _Options, parallel: int) -> list[list[Sample | None]]:
+        """What each model answers to each question; None after a failure, and when nothing was found."""
+        failures = Failures(len(asked))
+        samples: list[list[Sample | None]] = []
+        for reader in self._readers:
+            logger.info("%s answers %d questions", reader.model.name, len(asked))
+            work = functools.partial(self._sample, reader, options, failures)
+            left = [one if not samples or samples[-1][n] is not None else None for n, one in enumerate(asked)]
+            samples.append(_in_parallel(work, left, parallel))
+        failures.report()
+        return samples
+
+    def _sample(self, reader: Reader, options: _Options, failures: Failures, asked: _Asked | None) -> Sample | None:
+        if asked is None or failures.are_too_many:
+            return None
+        seen: list[Signals] = []
+
+        def judge(signals: Signals) -> tuple[Confidence, bool]:
+            seen.append(signals)
+            return _judge_alone(signals)
+
+        try:
+            budget = reader.budget(asked.question, options.max_tokens, options.context_tokens)
+            attempt = self._begin(reader, replace(asked, clock=Clock()), budget, options)
+            answer, _ = self._finish(attempt, judge)
+        except GenerationCancelled:
+            raise
+        except (GenerationError, BudgetError) as error:
+            failures.add(asked.question, error)
+            return None
+        return Sample(sample_text(answer.generation.text), seen[0]) if answer.generation is not None else None
+
+    @property
+    def audit(self) -> DriftAudit | None:
+        """The cascade's audit as it stands now; None when it has none."""
+        with self._audit_lock:
+            return self._audit
+
+    def _record(self, loss: bool) -> None:
+        with self._audit_lock:
+            if self._audit is None:
+                return
+            self._audit = audit = self._audit.record(loss)
+            is_news = audit.has_drifted and not self._has_warned
+            self._has_warned = self._has_warned or is_news
+        if is_news:
+            logger.warning(
+                "the risk is above %g: %d of %d audited questions lost something; calibrate again",
+                audit.alpha,
+                audit.losses,
+                audit.n,
+            )
 
     # How it is done
 
@@ -564,22 +678,47 @@ class Rag:
                 return turn.stream(stopped_by=limit)
             reader, is_last = self._readers[place], place == len(self._readers) - 1
             with turn.asking(place, reader):
-                within = turn.within(options)
-                with asked.clock("budget"):
-                    budget = reader.budget(asked.question, within.max_tokens, within.context_tokens)
-                attempt = self._begin(reader, asked, budget, within)
+                attempt = self._begin_in_turn(turn, reader, options)
                 if is_last and attempt.generation is not None:
                     return AnswerStream(
                         attempt.generation, functools.partial(self._finish_last, turn, attempt, place), turn.best
                     )
                 if turn.add(place, reader, *self._finish(attempt, functools.partial(cascade.judge, place))):
-                    return turn.stream()
-        return turn.stream(stopped_by="outage")
+                    break
+        else:
+            return turn.stream(stopped_by="outage")
+        self._audit_kept(turn, options)
+        return turn.stream()
+
+    def _begin_in_turn(self, turn: _Turn, reader: Reader, options: _Options) -> _Attempt:
+        """Let a reader of a cascade begin, within what is left of its limits."""
+        turn.cascade.check_file(reader.model.name, lambda: reader.sha256)
+        within = turn.within(options)
+        with turn.asked.clock("budget"):
+            budget = reader.budget(turn.asked.question, within.max_tokens, within.context_tokens)
+        return self._begin(reader, turn.asked, budget, within)
+
+    def _audit_kept(self, turn: _Turn, options: _Options) -> None:
+        """Have the last model answer too where the audit chooses the question; what fails, or a limit forbids, is not counted."""
+        kept, place = turn.best, len(self._readers) - 1
+        if kept is None or kept.generation is None or not turn.is_audited or turn.limit is not None:
+            return
+        reader = self._readers[place]
+        with turn.asking(place, reader):
+            attempt = self._begin_in_turn(turn, reader, options)
+            if attempt.generation is None:
+                return
+            answer, _ = self._finish(attempt, functools.partial(turn.cascade.judge, place))
+            same = agree(kept.text, answer.text)
+            turn.add_audit(place, reader, answer, "it agrees" if same else "it disagrees")
+            self._record(loss=not same)
 
     def _finish_last(self, turn: _Turn, attempt: _Attempt, place: int) -> Answer:
         """The last model's answer; when it fails, the best one before it."""
         with turn.asking(place, attempt.reader):
             turn.add(place, attempt.reader, *self._finish(attempt, functools.partial(turn.cascade.judge, place)))
+            if turn.is_audited:
+                self._record(loss=False)
             return turn.answer()
         return turn.answer(stopped_by=turn.limit or "outage")
 
@@ -661,7 +800,7 @@ class _Turn:
     """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
 
     def __init__(self, cascade: Cascade, asked: _Asked) -> None:
-        self.cascade, self._asked = cascade, asked
+        self.cascade, self.asked = cascade, asked
         self.best: Answer | None = None
         self.first = cascade.first(asked.question)
         self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self.first]]
@@ -689,13 +828,24 @@ class _Turn:
         if place == len(self.cascade.names) - 1 and answer.model is not None:
             reason = "the last"
         outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
-        name = self.cascade.names[place]
-        self._take(
-            Step(name, outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text), reader
-        )
+        self._take(self._step(place, outcome, reason, answer), reader)
         if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
             self.best = answer
         return is_kept
+
+    def add_audit(self, place: int, reader: Reader, answer: Answer, reason: str) -> None:
+        """Take note of an answer that was asked for only to check the one that is kept."""
+        self._take(self._step(place, "audited", reason, answer), reader)
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether the cascade's audit chooses the question."""
+        audit = self.cascade.audit
+        return audit is not None and audit.chooses(self.asked.question)
+
+    def _step(self, place: int, outcome: Literal["kept", "escalated", "audited"], reason: str, answer: Answer) -> Step:
+        name = self.cascade.names[place]
+        return Step(name, outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text)
 
     def _take(self, step: Step, reader: Reader) -> None:
         seconds = time.perf_counter() - self._began
@@ -741,7 +891,7 @@ class _Turn:
                 sum(usage.cached_tokens for usage in usages),
             ),
             cost=math.fsum(costs) if costs else None,
-            trace=self._asked.clock.stages,
+            trace=self.asked.clock.stages,
             steps=tuple(self._steps),
             stopped_by=stopped_by,
         )
@@ -750,6 +900,19 @@ class _Turn:
         """The same as a stream that is at its end."""
         answer = self.answer(stopped_by=stopped_by)
         return AnswerStream(None, lambda: answer)
+
+
+def _in_parallel(work: Callable[[T], R], items: Iterable[T], parallel: int) -> list[R]:
+    """`work` of each item, in order, `parallel` at once; the first failure ends it, and those that wait are left."""
+    if parallel < 1:
+        raise ConfigurationError(f"`parallel` must be at least 1, got {parallel!r}")
+    with ThreadPoolExecutor(parallel, thread_name_prefix="leanrag ask") as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
 
 
 def _load_model(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
+from leanrag.errors import StorageError
 from leanrag.packing import TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
 from leanrag.protocols import LanguageModel, Packer, TokenCounter
@@ -18,6 +22,7 @@ from leanrag.types import Hit, Packing, Prompt, Scalar, Stage, Usage
 __all__ = ["Clock", "Lazy", "Prepared", "Reader", "fit"]
 
 T = TypeVar("T")
+_BLOCK = 1 << 20
 
 
 class Clock:
@@ -113,6 +118,25 @@ class Reader:
         """
         fixed = self.model.count(self.template.build(question, []))
         return TokenBudget(self.model.n_ctx, max_tokens, fixed, context_tokens)
+
+    @functools.cached_property
+    def sha256(self) -> str | None:
+        """Hash of the model's file, hexadecimal, read whole the first time; None for a model without one.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        path = getattr(self.model, "path", None)
+        if not isinstance(path, (str, os.PathLike)) or not Path(path).is_file():
+            return None
+        digest = hashlib.sha256()
+        try:
+            with Path(path).open("rb") as stream:
+                while block := stream.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise StorageError(f"cannot read the model {os.fspath(path)!r}: {error}", path=path) from error
+        return digest.hexdigest()
 
     @property
     def is_remote(self) -> bool:

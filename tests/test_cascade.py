@@ -9,6 +9,7 @@ import pytest
 import leanrag
 import leanrag.confidence
 from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, GenerationCancelled, GenerationError, Limits
+from leanrag.calibration import CalibratedModel
 from leanrag.cascade import Spent
 from leanrag.testing import FakeModel, HashEmbedder
 
@@ -243,6 +244,8 @@ def test_a_router_may_skip_the_first_model(ask, score, expected):
 @dataclasses.dataclass
 class FixedCalibration:
     keep: bool
+    models: tuple = (CalibratedModel(name="small"), CalibratedModel(name="large"))
+    features: tuple = leanrag.confidence.FEATURES
 
     def confidence(self, rows):
         assert rows.shape == (1, len(leanrag.confidence.FEATURES))

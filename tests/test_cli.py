@@ -1,9 +1,11 @@
 """The command: what it prints, in text and in JSON, and the codes it exits with."""
 
+import dataclasses
 import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,16 @@ TEXT = "# Releases\n\nAda Park signs off releases. The next one is due in March.
 REPLY = "Ada Park signs off releases."
 
 
+def stand_in(name):
+    """A model that is wrong about every fourth release when it is small."""
+
+    def reply(prompt):
+        number = re.search(r"release (\d+)", prompt)
+        return "Zebras graze." if number and int(number[1]) % 4 == 0 and name == "small" else REPLY
+
+    return FakeModel(reply, name=name)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Runs a command in an empty folder with stand-in models; returns (exit code, standard output, standard error)."""
@@ -28,8 +40,12 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("LEANRAG_FOLDER", raising=False)
 
     def open_with_stand_ins(path, **settings):
-        settings |= {"model": FakeModel(lambda prompt: replies[0]), "embedder": HashEmbedder(dim=256)}
-        return opened(path, **settings)
+        model = settings.get("model")
+        if isinstance(model, leanrag.Cascade):
+            model = dataclasses.replace(model, models=[stand_in(name) for name in model.models])
+        else:
+            model = FakeModel(lambda prompt: replies[0])
+        return opened(path, **(settings | {"model": model, "embedder": HashEmbedder(dim=256)}))
 
     replies = [REPLY]
     monkeypatch.setattr(leanrag, "open", open_with_stand_ins)
@@ -132,6 +148,7 @@ def test_ask_as_json_is_the_whole_answer(filled):
         "prompt",
         "generate",
         "ground",
+        "confidence",
     ]
 
 
@@ -171,6 +188,97 @@ def test_explain_shows_the_prompt_and_sends_nothing(filled):
     assert plan["prompt_tokens"] + plan["max_tokens"] <= plan["n_ctx"]
     code, out, _ = filled("explain", "Who?", "--where", "team=other")
     assert "nothing was found: no model would be asked" in out
+
+
+# Several models
+
+TWO = ("--model", "small", "--model", "large")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = [{"question": f"Who signs off release {n}?", "answers": ["Ada Park"]} for n in range(120)]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path.name
+
+
+def test_calibrate_prints_what_it_found_and_ask_uses_it(filled, rows, tmp_path):
+    code, out, err = filled("calibrate", rows, *TWO, "--out", "small.json")
+    assert (code, err) == (0, "")
+    found = leanrag.Calibration.load(tmp_path / "small.json")
+    assert out.splitlines() == [
+        "small, then large (labelled)",
+        f"  least passed on  {found.least_escalated:.1%}, by any method with a risk of at most 0.05",
+        "  rows             60 to learn from, 60 to certify with",
+        f"  kept             {found.kept:.1%}",
+        "  bound            0.0376, with probability 0.9",
+        "  AUROC            1.000",
+        f"  ECE              {found.ece:.3f}",
+        "  small.json",
+    ]
+    for number, model in ((1, "small"), (4, "large")):
+        answer = answer_of(
+            filled("ask", f"Who signs off release {number}?", *TWO, "--calibration", "small.json", "--json")[1]
+        )
+        assert (answer["model"], answer["steps"][0]["model"], answer["calibrated"]) == (model, "small", number == 1)
+    (shown,) = answer_of(filled("calibrate", rows, *TWO, "--out", "small.json", "--json")[1])
+    assert (shown["label_source"], shown["losses"]) == ("labelled", 0)
+    assert filled("explain", "Who?", *TWO)[1].startswith("model   small, window")
+
+
+def test_calibrate_says_when_nothing_can_be_kept(filled, tmp_path):
+    same = "Who signs off release 4?"  # alike in every signal, right or wrong
+    lines = [{"question": same, "answers": ["Ada Park" if n % 4 else "Zebras"]} for n in range(120)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, out, _ = filled("calibrate", "rows.jsonl", *TWO, "--out", "out.json")
+    assert code == 0
+    assert out.splitlines()[3] == "  kept             0.0%, for nothing can be certified"
+    assert leanrag.Calibration.load(tmp_path / "out.json").threshold is None
+
+
+def test_calibrate_asks_nobody_when_the_rows_are_too_few(filled, rows, tmp_path):
+    code, out, err = filled("calibrate", rows, *TWO, "--out", "out.json", "--alpha", "0.01")
+    assert (code, out) == (2, "")
+    assert "120 questions cannot certify a risk of at most 0.01 with probability 0.9: at least 460 are needed" in err
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--model", "small", "--out", "a.json"], 2, "got 1 and 1"),
+        (["--out", "a.json"], 2, "give two models or more by `--model`"),
+        ([*TWO, "--out", "a.json", "--out", "b.json"], 2, "got 2 and 2"),
+        ([*TWO, "--out", "nowhere/a.json"], 2, "the folder of 'nowhere/a.json' is not there"),
+        ([*TWO, "--out", "a.json", "--alpha", "2"], 2, "`alpha` must be in (0, 1), got 2.0"),
+        ([*TWO, "--out", "a.json", "--where", "team"], 2, "KEY=VALUE"),
+    ],
+)
+def test_calibrate_names_what_is_wrong(filled, rows, tmp_path, arguments, code, message):
+    shown = filled("calibrate", rows, *arguments)
+    assert (shown[0], message in shown[2]) == (code, True)
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"question": "Who?"}\n{"question": }\n', encoding="utf-8")
+    code, _, err = filled("calibrate", "bad.jsonl", *TWO, "--out", "a.json")
+    assert (code, "line 2 of 'bad.jsonl' is no question" in err) == (1, True)
+    code, _, err = filled("calibrate", "none.jsonl", *TWO, "--out", "a.json")
+    assert (code, "cannot read the questions 'none.jsonl'" in err) == (1, True)
+    assert filled("calibrate", rows, *TWO, "--out", "a.json")[0] == 0
+    code, _, err = filled("ask", "Who?", "--model", "small", "--model", "huge", "--calibration", "a.json")
+    assert (code, "was made for 'small' and 'large'" in err) == (2, True)
+    code, _, err = filled("ask", "Who?", "--calibration", "a.json")
+    assert (code, "belongs to several models" in err) == (2, True)
+    whole = (tmp_path / "a.json").read_bytes()
+    (tmp_path / "a.json").write_bytes(whole[:-100])
+    code, _, err = filled("ask", "Who?", *TWO, "--calibration", "a.json")
+    assert (code, "perhaps torn" in err) == (1, True)
+    (tmp_path / "a.json").write_bytes(whole.replace(b'"losses": 0', b'"losses": 1'))
+    code, _, err = filled("ask", "Who?", *TWO, "--calibration", "a.json")
+    assert (code, "its checksum is another" in err) == (1, True)
 
 
 # Models and the machine
@@ -372,8 +480,20 @@ def test_the_module_is_the_command():
     shown = command("--version", text=True)
     assert (shown.returncode, shown.stdout) == (0, f"leanrag {leanrag.__version__}\n")
     shown = command("--help", text=True)
-    for name in ("add", "remove", "search", "ask", "explain", "pull", "quantize", "list", "doctor", "stats"):
-        assert f"\n    {name} " in shown.stdout
+    for name in (
+        "add",
+        "remove",
+        "search",
+        "ask",
+        "calibrate",
+        "explain",
+        "pull",
+        "quantize",
+        "list",
+        "doctor",
+        "stats",
+    ):
+        assert re.search(rf"\n    {name}\s", shown.stdout)
     assert "130  interrupted" in shown.stdout
 
 
