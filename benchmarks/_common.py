@@ -29,11 +29,13 @@ class Arguments:
         data: Folder of the data sets.
         json_path: File for the figures, or None.
         is_quick: Whether a minute must do; the figures then say how few questions they rest on.
+        only: The section to measure; None for all.
     """
 
     data: Path
     json_path: Path | None
     is_quick: bool
+    only: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,26 @@ class Questions:
     questions: tuple[Question, ...]
 
 
-def parse_arguments(description: str | None, arguments: Sequence[str] | None = None) -> Arguments:
-    """Return the arguments that all benchmarks take; exits with a message when they are wrong."""
+def parse_arguments(
+    description: str | None, arguments: Sequence[str] | None = None, *, sections: Sequence[str] = ()
+) -> Arguments:
+    """Return the arguments that all benchmarks take; exits with a message when they are wrong.
+
+    Args:
+        description: Of the benchmark.
+        arguments: Of the command line; None for this process's own.
+        sections: Names for `--only`.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=os.environ.get("LEANRAG_DATA"), help="folder of the data sets")
     parser.add_argument("--json", type=Path, help="file that the figures are written to")
     parser.add_argument("--quick", action="store_true", help="fewer questions, under a minute")
+    if sections:
+        parser.add_argument("--only", choices=sections, help="measure one section anew; the other figures of FILE stay")
     values = parser.parse_args(arguments)
     if values.data is None or not Path(values.data).is_dir():
         parser.error(f"--data (or LEANRAG_DATA) must name the folder of the data sets, got {values.data!r}")
-    return Arguments(Path(values.data), values.json, values.quick)
+    return Arguments(Path(values.data), values.json, values.quick, getattr(values, "only", None))
 
 
 def read_squad(data: Path, *, answerable: bool | None = True) -> Questions:
@@ -125,6 +137,7 @@ def finish(
     *,
     models: Mapping[str, str | os.PathLike[str]] | None = None,
     is_quick: bool = False,
+    only: str | None = None,
 ) -> None:
     """Print the figures as one JSON line, the last one, and write the same to `json_path`; "about" says what was measured.
 
@@ -133,7 +146,14 @@ def finish(
         json_path: File to write, or None.
         models: Files that were measured, by name; their hashes go along.
         is_quick: Whether fewer questions than there are were asked.
+        only: The section that these figures are of; those of others stay in the file, and it says which were measured later.
     """
+    if only is not None and json_path is not None and json_path.exists():
+        known = json.loads(json_path.read_text(encoding="utf-8"))
+        about = known.pop("about")
+        about["later"] = {**about.get("later", {}), only: _COMMIT}
+        _write({**known, **figures, "n": known["n"]}, about, json_path)
+        return
     if "n" not in figures:
         raise ValueError("`figures` must hold 'n', the number of questions")
     about = {
@@ -149,6 +169,10 @@ def finish(
         "versions": {package: _version(package) for package in _PACKAGES},
         "commit": _COMMIT,
     }
+    _write(figures, about, json_path)
+
+
+def _write(figures: Mapping[str, float | int | None], about: Mapping[str, object], json_path: Path | None) -> None:
     rounded = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
     line = json.dumps({**rounded, "about": about})
     if json_path is not None:

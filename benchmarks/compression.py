@@ -11,7 +11,7 @@ LLMLingua and LongLLMLingua are the package's own choice (one call, no protected
 `LLMLinguaCompressor`, on the weights of the scorer as float32. LEANRAG_LLMLINGUA may name a folder of other weights, and
 LEANRAG_LLMLINGUA2 one of LLMLingua-2's, which is not measured without.
 
-    python -m benchmarks.compression --data DIR --json FILE [--quick]
+    python -m benchmarks.compression --data DIR --json FILE [--quick] [--only SECTION]
 """
 
 from __future__ import annotations
@@ -583,7 +583,12 @@ class Models:
         return None if self._is_quick else dequantize(resolve(MODEL), self.folder / "transformers")
 
 
-def measure(report: Report, stack: contextlib.ExitStack, data: Path, sizes: Sizes) -> dict[str, Path]:
+SECTIONS = ("answers", "time", "random", "readers", "scorers", "package")
+
+
+def measure(
+    report: Report, stack: contextlib.ExitStack, data: Path, sizes: Sizes, sections: Sequence[str]
+) -> dict[str, Path]:
     """Fill the report, what costs little first; return the files that were measured."""
     models = Models(stack, is_quick=sizes is QUICK)
     bare: dict[str, TokenCounter] = {"": models.count_cl100k, "_reader": models.smollm2.count_tokens}
@@ -593,18 +598,32 @@ def measure(report: Report, stack: contextlib.ExitStack, data: Path, sizes: Size
         for questions in (read_squad(data), read_nq(data))
     ]
     report.figures["n"] = sum(len(collection.cases) for collection in collections)
+    parts: dict[str, Callable[[], None]] = {
+        "answers": lambda: measure_answers(report, collections, counts),
+        # Bare: counts that are remembered would hide what counting costs.
+        "time": lambda: measure_time(report, collections, bare, sizes),
+        "random": lambda: measure_promises(report, models, collections[0].bare, sizes),
+        "readers": lambda: measure_readers(report, models, collections, sizes),
+        "scorers": lambda: measure_scorers(report, models, collections, counts, sizes),
+        "package": lambda: measure_package(report, models, collections, counts, sizes),
+    }
+    for section in sections:
+        parts[section]()
+    return {MODEL: resolve(MODEL), OTHER_MODEL: resolve(OTHER_MODEL), EMBEDDER: find_embedder(EMBEDDER)}
+
+
+def measure_answers(report: Report, collections: Sequence[Collection], counts: Mapping[str, TokenCounter]) -> None:
     for collection in collections:
         report.add(f"{collection.name} full", functools.partial(everything, collection, counts))
         for name, compressor in cheap_methods(collection).items():
             report.add_method(collection, name, given(compressor), collection.cases, counts)
-    names = [f"extractive{counter}_{quantile}_ms" for counter in bare for quantile in ("p50", "p95")]
-    # Bare: counts that are remembered would hide what counting costs.
-    report.add("time of the extractive compressor", lambda: timed_extractive(collections, bare, sizes), *names)
-    measure_promises(report, models, collections[0].bare, sizes)
-    measure_readers(report, models, collections, sizes)
-    measure_scorers(report, models, collections, counts, sizes)
-    measure_package(report, models, collections, counts, sizes)
-    return {MODEL: resolve(MODEL), OTHER_MODEL: resolve(OTHER_MODEL), EMBEDDER: find_embedder(EMBEDDER)}
+
+
+def measure_time(
+    report: Report, collections: Sequence[Collection], counts: Mapping[str, TokenCounter], sizes: Sizes
+) -> None:
+    names = [f"extractive{counter}_{quantile}_ms" for counter in counts for quantile in ("p50", "p95")]
+    report.add("time of the extractive compressor", lambda: timed_extractive(collections, counts, sizes), *names)
 
 
 def measure_promises(report: Report, models: Models, with_vectors: Compressor, sizes: Sizes) -> None:
@@ -702,11 +721,12 @@ def measure_package(
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
+    arguments = parse_arguments(__doc__, sections=SECTIONS)
+    sections = SECTIONS if arguments.only is None else (arguments.only,)
     report = Report()
     with contextlib.ExitStack() as stack:
-        models = measure(report, stack, arguments.data, QUICK if arguments.is_quick else Sizes())
-        finish(report.figures, arguments.json_path, models=models, is_quick=arguments.is_quick)
+        models = measure(report, stack, arguments.data, QUICK if arguments.is_quick else Sizes(), sections)
+        finish(report.figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
 
 
 if __name__ == "__main__":

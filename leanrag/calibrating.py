@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from leanrag.calibration import CalibratedModel, Calibration, rows_needed
 from leanrag.confidence import FEATURES, Signals
 from leanrag.errors import ConfigurationError, DocumentError, GenerationError
 from leanrag.metrics import contains_answer, f1
+from leanrag.text import without_marks
 
 __all__ = [
     "AGREEMENT_F1",
@@ -42,7 +42,6 @@ AGREEMENT_F1 = 0.6
 MOST_FAILED = 0.1
 """Share of the questions that may fail before a calibration is given up: those that fail are not like the others."""
 
-_MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
 _log = logging.getLogger(__name__)
 
 Question = str | tuple[str, Sequence[str]]
@@ -159,7 +158,7 @@ def sample_text(text: str) -> str:
         >>> sample_text("In Oslo [1, 2].")
         'In Oslo.'
     """
-    return _MARK.sub("", text).strip()
+    return without_marks(text).strip()
 
 
 def agree(answer: str, other: str) -> bool:

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError
-from leanrag.text import content_words, words
+from leanrag.text import content_words, without_marks, words
 from leanrag.types import Generation, Hit, Packing
 
 __all__ = ["FEATURES", "Confidence", "Signals", "is_refusal", "signals_of", "uncalibrated"]
 
 _LIMIT = 100.0  # nats; a token that was impossible, or forced, says no more than this
-_MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
 _CAPITALISED = re.compile(r"[^\W\d_][\w'’]*")
 
 _TEXT = r"(?:texts?|passages?|contexts?|documents?|sources?|articles?|information|excerpts?|paragraphs?)"
@@ -172,7 +171,7 @@ def signals_of(
         support: Share of the answer's information found in the sources; None when it was not looked for.
         self_check: Probability that the model gives to its answer being right; None when it was not asked.
     """
-    text = _MARK.sub("", generation.text)
+    text = without_marks(generation.text)
     answer = words(text)
     stems = frozenset(content_words(text))
     question_stems = frozenset(content_words(question))

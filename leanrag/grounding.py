@@ -6,12 +6,11 @@ Lexical on purpose: it costs microseconds, needs no model, and whatever it quote
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from leanrag.text import content_words, split_sentences
+from leanrag.text import content_words, split_sentences, without_marks
 from leanrag.types import Citation, PackedItem, Segment
 
 __all__ = ["Grounding", "ground"]
@@ -23,7 +22,6 @@ SUBJECT_THRESHOLD = 0.5
 """Least share of the question's information that the cited sources must speak of."""
 
 _QUESTION_WORD_WEIGHT = 0.25  # words that the question already held say little about where an answer came from
-_MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ def ground(question: str, answer: str, items: Sequence[PackedItem]) -> Grounding
         answer: The model's words.
         items: The sources that it read.
     """
-    answer = _MARK.sub("", answer).strip()
+    answer = without_marks(answer).strip()
     quotes = [quote for item in items for quote in _quotes(item)]
     question_words = frozenset(content_words(question))
     weights = _Weights(quotes, question_words)

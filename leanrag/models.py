@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from leanrag._optional import require
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
+from leanrag.files import sha256_of
 
 if TYPE_CHECKING:
     import tiktoken
@@ -409,7 +410,7 @@ def _is_complete(spec: ModelSpec, folder: Path) -> bool:
         for file in spec.files:
             path = folder / file.path
             status = path.stat()
-            if record.get(file.path) != [status.st_size, status.st_mtime_ns] and _sha256(path) != file.sha256:
+            if record.get(file.path) != [status.st_size, status.st_mtime_ns] and sha256_of(path) != file.sha256:
                 logger.warning("%s was changed; it will be fetched again by a pull", path)
                 return False
     except (OSError, ValueError):
@@ -452,14 +453,6 @@ def _write_record(folder: Path, files: Sequence[str]) -> None:
         stream.write(pydantic.TypeAdapter(dict[str, list[int]]).dump_json(rows))
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside `path` and put it there when all went well; the name holds the old bytes or the new ones, never a part."""
@@ -481,7 +474,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 def _fetch(spec: ModelSpec, folder: Path, sources: Sequence[SourceKind], show: bool) -> None:
     for file in spec.files:
         target = folder / file.path
-        if not (target.exists() and target.stat().st_size == file.size_bytes and _sha256(target) == file.sha256):
+        if not (target.exists() and target.stat().st_size == file.size_bytes and sha256_of(target) == file.sha256):
             _fetch_file(spec, file, target, sources, show)
     _write_record(folder, [file.path for file in spec.files])
     for file in spec.files:

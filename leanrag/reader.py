@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from leanrag.errors import StorageError
+from leanrag.files import sha256_of
 from leanrag.packing import TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
 from leanrag.protocols import LanguageModel, Packer, TokenCounter
@@ -129,14 +129,10 @@ class Reader:
         path = getattr(self.model, "path", None)
         if not isinstance(path, (str, os.PathLike)) or not Path(path).is_file():
             return None
-        digest = hashlib.sha256()
         try:
-            with Path(path).open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest.update(block)
+            return sha256_of(Path(path))
         except OSError as error:
-            raise StorageError(f"cannot read the model {os.fspath(path)!r}: {error}", path=path) from error
-        return digest.hexdigest()
+            raise StorageError(f"cannot read the model {os.fspath(path)!r}: {error}", path=Path(path)) from error
 
     @property
     def is_remote(self) -> bool:

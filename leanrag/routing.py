@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from leanrag.errors import ConfigurationError, StorageError
+from leanrag.files import whole_file
 from leanrag.text import words
 
 if TYPE_CHECKING:
@@ -364,18 +364,9 @@ class QueryRouter:
             gram_weights=grams,
             checksum="",
         )
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            try:
-                with part.open("w", encoding="utf-8") as file:
-                    json.dump(asdict(replace(content, checksum=_checksum(content))), file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"the router cannot be written to {path}: {error}", path=path) from error
+        text = json.dumps(asdict(replace(content, checksum=_checksum(content))), indent=1)
+        with whole_file(path) as part:
+            part.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, models: Sequence[str] | None = None) -> QueryRouter:

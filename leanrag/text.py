@@ -6,9 +6,19 @@ import functools
 import re
 from collections.abc import Iterable
 
-__all__ = ["STOP_WORDS", "content_words", "join_spans", "split_sentences", "stem", "trim_span", "words"]
+__all__ = [
+    "STOP_WORDS",
+    "content_words",
+    "join_spans",
+    "split_sentences",
+    "stem",
+    "trim_span",
+    "without_marks",
+    "words",
+]
 
 _WORD = re.compile(r"\w+(?:[.,'’]\w+)*")
+_MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
 _SUFFIXES = ("ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s", "e")
 
 STOP_WORDS = frozenset(
@@ -23,6 +33,11 @@ STOP_WORDS = frozenset(
 def words(text: str) -> list[str]:
     """Return the words of `text` in order, case folded; "3,000" and "don't" are one word each."""
     return [word.casefold() for word in _WORD.findall(text)]
+
+
+def without_marks(text: str) -> str:
+    """Return `text` without marks of sources, such as [1] and [2, 3], and the space before them."""
+    return _MARK.sub("", text)
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -408,8 +408,8 @@ class Step:
 
     Attributes:
         model: Its name.
-        outcome: "kept", "escalated" (the next model was asked), "audited" (the next one was asked only to check), "skipped" (the
-            question went past it) or "failed".
+        outcome: "kept", "escalated" (the next model was asked), "audited" (it was asked only to check the answer that is kept),
+            "skipped" (the question went past it) or "failed".
         reason: Why, in a few words; of a failure the error's own.
         confidence: How sure its answer was, in [0, 1]; None when it gave none.
         usage: Tokens spent.

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from leanrag import ConfigurationError, ModelLoadError, StorageError, copies, models
+from leanrag.files import sha256_of
 from leanrag.llama.embedder import LlamaCppEmbedder
 from tests.test_llama_embedder import write_folder
 
@@ -19,7 +20,7 @@ def bert(tmp_path, monkeypatch):
         "sentence-transformers",
         "MIT",
         tuple(
-            models.ModelFile(path.relative_to(source).as_posix(), path.stat().st_size, models._sha256(path))
+            models.ModelFile(path.relative_to(source).as_posix(), path.stat().st_size, sha256_of(path))
             for path in files
         ),
         copy_type="f16",

@@ -10,7 +10,7 @@ import leanrag
 ROOT = Path(leanrag.__file__).parent
 LAYERS = [
     {"types", "errors"},
-    {"protocols", "_optional", "text", "selection", "vectors"},
+    {"protocols", "_optional", "text", "files", "selection", "vectors"},
     {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "cache", "prompting", "grounding",
      "models", "metrics", "testing", "llama", "routing", "calibration", "confidence"},
     {"ingest", "doctor", "copies", "remote", "reader", "cascade", "calibrating"},

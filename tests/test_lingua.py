@@ -346,6 +346,13 @@ def test_the_very_span_stays_when_its_word_does_not_fit(long):
     assert result.text == "cde"
 
 
+def test_a_span_inside_something_protected_that_does_not_fit_is_an_error(long):
+    with pytest.raises(BudgetError) as caught:
+        long.compress("see /usr/lib/x.so there", count_tokens=len, budget=5, keep=[(5, 8)])
+    assert (caught.value.needed, caught.value.available) == (13, 5)
+    assert long.compress("see /usr/lib/x.so there", count_tokens=len, budget=13, keep=[(5, 8)]).text == "/usr/lib/x.so"
+
+
 def test_patterns_stay(causal_folder):
     compressor = LLMLinguaCompressor(causal_folder, protection=Protection(kinds=(), patterns=[r"fish \w+", "clocks"]))
     result = compressor.compress(DOCUMENTS, count_tokens=words, budget=4, question=QUESTION)

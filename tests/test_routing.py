@@ -306,7 +306,7 @@ def test_a_file_too_large_is_refused_unread(tmp_path):
 def test_files_that_cannot_be_read_or_written(fitted, tmp_path):
     with pytest.raises(StorageError, match="cannot be read"):
         QueryRouter.load(tmp_path / "none.json")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot write"):
         fitted.save(tmp_path / "no folder" / "router.json")
 
 

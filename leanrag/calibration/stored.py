@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import json
 import logging
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from leanrag.calibration.fitting import IsotonicModel, LogisticModel, Predictor,
 from leanrag.calibration.guarantee import guaranteed_threshold, labels_needed, least_escalation
 from leanrag.calibration.quality import auroc, brier, expected_calibration_error
 from leanrag.errors import ConfigurationError, StorageError
+from leanrag.files import whole_file
 
 __all__ = ["CalibratedModel", "Calibration", "rows_needed"]
 
@@ -247,7 +245,8 @@ class Calibration(pydantic.BaseModel):
         """
         body = {"format": _FORMAT, "version": _VERSION, **self.model_dump(mode="json")}
         text = json.dumps({**body, "checksum": _checksum(body)}, indent=1, allow_nan=False)
-        _write_whole(Path(path), text.encode() + b"\n")
+        with whole_file(Path(path)) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(
@@ -381,20 +380,3 @@ def _read_body(path: Path) -> dict[str, object]:
             path=path,
         )
     return body
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {str(path)!r} ({error}). Check the folder, its permissions and the space left", path=path
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

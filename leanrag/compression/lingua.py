@@ -217,13 +217,24 @@ class LLMLinguaCompressor:
         if needed > task.budget:
             raise task.too_small(needed)
         plan = _Plan.of(task, required, self._protection)
-        if task.count(plan.text(task, [])) > task.budget:  # whole words of what must stay do not fit, the spans do
+        whole = task.count(plan.text(task, []))
+        if whole > task.budget:  # whole words of what must stay do not fit, the spans do
+            if any(self._cuts_protected(hit.chunk.text, spans) for hit, spans in zip(task.hits, required, strict=True)):
+                raise task.too_small(whole)
             return task.finish(exact, self.name)
         with self._lock, _threads(self._threads):
             try:
                 return self._compress(task, plan)
             finally:
                 self._driver.forget()
+
+    def _cuts_protected(self, text: str, spans: Sequence[Span]) -> bool:
+        """Whether `spans` (disjoint) hold a part of something protected, and not all of it."""
+        return bool(spans) and any(
+            start < end_of and start_of < end and not (start <= start_of and end_of <= end)
+            for start_of, end_of in self._protection.spans(text)
+            for start, end in spans
+        )
 
     def _compress(self, task: Task, plan: _Plan) -> Compression:
         pieces = self._pieces(task)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
-from leanrag.llama.files import whole_file
+from leanrag.files import whole_file
 from leanrag.llama.gguf import check_gguf
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import logging
@@ -36,6 +35,7 @@ from leanrag.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from leanrag.files import sha256_of
 from leanrag.llama.model import GenerateOptions, LlamaCppModel
 from leanrag.llama.pending import Pending
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
@@ -162,10 +162,7 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
     try:
         child.load()
         child.call("generate", {"prompt": "a", "max_tokens": 1, "options": {}}).value()
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        sha256 = sha256_of(path)
     except (GenerationError, OSError) as error:
         reason = f"it took more than {timeout_seconds:g} seconds" if is_late.is_set() else str(error)
         if isinstance(error, ModelLoadError) and not is_late.is_set():
@@ -177,7 +174,7 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
     facts = child.facts
     return ModelCheck(
         path=path,
-        sha256=digest.hexdigest(),
+        sha256=sha256,
         size_bytes=facts["size_bytes"],
         architecture=facts["architecture"],
         n_params=facts["n_params"],

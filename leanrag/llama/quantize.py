@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
-from leanrag.llama.files import unwritable, whole_file
+from leanrag.files import unwritable, whole_file
 from leanrag.llama.gguf import GGUFArray, GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.threads import usable_cores

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what tells one from another."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from leanrag.errors import StorageError
 
-__all__ = ["unwritable", "whole_file"]
+__all__ = ["sha256_of", "unwritable", "whole_file"]
+
+_BLOCK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -39,3 +42,16 @@ def unwritable(target: Path, reason: object) -> StorageError:
     return StorageError(
         f"cannot write {str(target)!r} ({reason}). Check the folder, its permissions and the space left", path=target
     )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
