@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from leanrag.packing import EvidencePacker as EvidencePacker
     from leanrag.packing import GreedyPacker as GreedyPacker
     from leanrag.packing import TokenBudget as TokenBudget
-    from leanrag.pipeline import AnswerStream as AnswerStream
     from leanrag.pipeline import Rag as Rag
     from leanrag.pipeline import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.prompting import PromptTemplate as PromptTemplate
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from leanrag.retrieval import HybridRetriever as HybridRetriever
     from leanrag.routing import QueryRouter as QueryRouter
     from leanrag.store import Store as Store
+    from leanrag.turn import AnswerStream as AnswerStream
     from leanrag.types import AddReport as AddReport
     from leanrag.types import Answer as Answer
     from leanrag.types import CancelToken as CancelToken
@@ -129,12 +129,13 @@ _HOMES = {
     "llama.quantize": ["quantize"],
     "models": ["pull"],
     "packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
-    "pipeline": ["AnswerStream", "Rag", "open"],
+    "pipeline": ["Rag", "open"],
     "prompting": ["PromptTemplate"],
     "remote": ["Prices", "RemoteModel"],
     "retrieval": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
     "routing": ["QueryRouter"],
     "store": ["Store"],
+    "turn": ["AnswerStream"],
     "types": [
         "AddReport",
         "Answer",

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import functools
 import logging
-import math
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from leanrag.cache import QueryCache
 from leanrag.calibrating import Failures, Question, Sample, agree, fit_steps, plan, sample_text
 from leanrag.calibration import CalibratedModel, Calibration, DriftAudit
-from leanrag.cascade import Cascade, Spent, model_name
+from leanrag.cascade import Cascade, model_name
 from leanrag.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.gate import CostGate
@@ -42,13 +39,13 @@ from leanrag.protocols import (
     Compressor,
     ComputesAhead,
     Embedder,
-    GenerationStream,
     LanguageModel,
     Packer,
 )
 from leanrag.reader import Clock, Lazy, Prepared, Reader, fit
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import DocumentRecord, Store, StoreStats
+from leanrag.turn import AnswerStream, Asked, Attempt, Options, Turn
 from leanrag.types import (
     AddReport,
     Answer,
@@ -58,11 +55,10 @@ from leanrag.types import (
     Generation,
     Hit,
     Scalar,
-    Step,
     Usage,
 )
 
-__all__ = ["NO_ANSWER", "AnswerStream", "Rag", "open"]
+__all__ = ["NO_ANSWER", "Rag", "open"]
 
 logger = logging.getLogger(__name__)
 
@@ -477,7 +473,7 @@ class Rag:
         samples = self._sample_all(asked, options, parallel)
         return fit_steps(planned, samples, models, is_right=is_right, created=created, seed=seed)
 
-    def _sample_all(self, asked: Sequence[_Asked], options: _Options, parallel: int) -> list[list[Sample | None]]:
+    def _sample_all(self, asked: Sequence[Asked], options: Options, parallel: int) -> list[list[Sample | None]]:
         """What each model answers to each question; None after a failure, and when nothing was found."""
         failures = Failures(len(asked))
         samples: list[list[Sample | None]] = []
@@ -489,7 +485,7 @@ class Rag:
         failures.report()
         return samples
 
-    def _sample(self, reader: Reader, options: _Options, failures: Failures, asked: _Asked | None) -> Sample | None:
+    def _sample(self, reader: Reader, options: Options, failures: Failures, asked: Asked | None) -> Sample | None:
         if asked is None or failures.are_too_many:
             return None
         seen: list[Signals] = []
@@ -583,20 +579,20 @@ class Rag:
         seed: int | None = None,
         timeout_seconds: float | None = None,
         cancel: CancelToken | None = None,
-    ) -> _Options:
+    ) -> Options:
         context_tokens, max_tokens = context_tokens or self._context_tokens, max_tokens or self._max_tokens
-        return _Options(context_tokens, max_tokens, temperature, seed, timeout_seconds, cancel)
+        return Options(context_tokens, max_tokens, temperature, seed, timeout_seconds, cancel)
 
-    def _find(self, question: str, k: int | None, where: Mapping[str, Scalar] | None, clock: Clock) -> _Asked:
+    def _find(self, question: str, k: int | None, where: Mapping[str, Scalar] | None, clock: Clock) -> Asked:
         """The question with what is found for it."""
         with clock("retrieve") as details:
             hits = tuple(self.search(question, k, where=where))
             details["hits"] = len(hits)
         if not hits and not self._store.stats().documents:
             raise ConfigurationError(f"{str(self._store.folder)!r} holds no documents; add some first, with `add`")
-        return _Asked(question, hits, clock)
+        return Asked(question, hits, clock)
 
-    def _prepare(self, reader: Reader, asked: _Asked, budget: TokenBudget, options: _Options) -> Prepared:
+    def _prepare(self, reader: Reader, asked: Asked, budget: TokenBudget, options: Options) -> Prepared:
         """Pack the hits for a reader."""
         with asked.clock("pack") as details:
             packer = self._choose_packer(reader, asked.hits, budget, details)
@@ -611,11 +607,11 @@ class Rag:
             details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
         return Prepared(packing, prompt, tokens, options.max_tokens)
 
-    def _begin(self, reader: Reader, asked: _Asked, budget: TokenBudget, options: _Options) -> _Attempt:
+    def _begin(self, reader: Reader, asked: Asked, budget: TokenBudget, options: Options) -> Attempt:
         """Let a reader begin to answer; it is not asked when nothing was found."""
         prepared = self._prepare(reader, asked, budget, options)
         if prepared.prompt is None:
-            return _Attempt(reader, asked, prepared, None, "")
+            return Attempt(reader, asked, prepared, None, "")
         with asked.clock("prompt"):
             rendered = reader.model.render(prepared.prompt)
             generation = reader.model.stream(
@@ -627,9 +623,9 @@ class Rag:
                 timeout_seconds=options.timeout_seconds,
                 cancel=options.cancel,
             )
-        return _Attempt(reader, asked, prepared, generation, rendered)
+        return Attempt(reader, asked, prepared, generation, rendered)
 
-    def _finish(self, attempt: _Attempt, judge: Callable[[Signals], tuple[Confidence, bool]]) -> tuple[Answer, bool]:
+    def _finish(self, attempt: Attempt, judge: Callable[[Signals], tuple[Confidence, bool]]) -> tuple[Answer, bool]:
         """Wait for the end of an answer, look up what supports it, and judge it; whether it is kept comes with it."""
         asked, prepared, clock = attempt.asked, attempt.prepared, attempt.asked.clock
         generation: Generation | None = None
@@ -670,9 +666,9 @@ class Rag:
         )
         return answer, is_kept
 
-    def _ask_in_turn(self, cascade: Cascade, asked: _Asked, options: _Options) -> AnswerStream:
+    def _ask_in_turn(self, cascade: Cascade, asked: Asked, options: Options) -> AnswerStream:
         """Ask one model after another until an answer is sure enough; of the last one the words are seen as they come."""
-        turn = _Turn(cascade, asked)
+        turn = Turn(cascade, asked)
         for place in range(turn.first, len(self._readers)):
             if (limit := turn.limit) is not None:
                 return turn.stream(stopped_by=limit)
@@ -690,7 +686,7 @@ class Rag:
         self._audit_kept(turn, options)
         return turn.stream()
 
-    def _begin_in_turn(self, turn: _Turn, reader: Reader, options: _Options) -> _Attempt:
+    def _begin_in_turn(self, turn: Turn, reader: Reader, options: Options) -> Attempt:
         """Let a reader of a cascade begin, within what is left of its limits."""
         turn.cascade.check_file(reader.model.name, lambda: reader.sha256)
         within = turn.within(options)
@@ -698,7 +694,7 @@ class Rag:
             budget = reader.budget(turn.asked.question, within.max_tokens, within.context_tokens)
         return self._begin(reader, turn.asked, budget, within)
 
-    def _audit_kept(self, turn: _Turn, options: _Options) -> None:
+    def _audit_kept(self, turn: Turn, options: Options) -> None:
         """Have the last model answer too where the audit chooses the question; what fails, or a limit forbids, is not counted."""
         kept, place = turn.best, len(self._readers) - 1
         if kept is None or kept.generation is None or not turn.is_audited or turn.limit is not None:
@@ -713,7 +709,7 @@ class Rag:
             turn.add_audit(place, reader, answer, "it agrees" if same else "it disagrees")
             self._record(loss=not same)
 
-    def _finish_last(self, turn: _Turn, attempt: _Attempt, place: int) -> Answer:
+    def _finish_last(self, turn: Turn, attempt: Attempt, place: int) -> Answer:
         """The last model's answer; when it fails, the best one before it."""
         with turn.asking(place, attempt.reader):
             turn.add(place, attempt.reader, *self._finish(attempt, functools.partial(turn.cascade.judge, place)))
@@ -726,180 +722,6 @@ class Rag:
 def _judge_alone(signals: Signals) -> tuple[Confidence, bool]:
     """What `Cascade.judge` says of the only model."""
     return uncalibrated(signals), True
-
-
-class AnswerStream:
-    """An answer under way: iterate for text as the model writes it, then read `answer`."""
-
-    def __init__(
-        self, generation: GenerationStream | None, finish: Callable[[], Answer], best: Answer | None = None
-    ) -> None:
-        self._generation, self._finish, self._best = generation, finish, best
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield the model's words; leaving the loop early stops it.
-
-        When the last of several models fails on the way, a notice and the best answer before it follow.
-        """
-        if self._generation is None:
-            yield self.answer.text
-            return
-        try:
-            yield from self._generation
-        except GenerationCancelled:
-            raise
-        except GenerationError as error:
-            if self._best is None:
-                raise
-            yield f"\n\n[{error.model or 'The model'} failed; {self._best.model} answered:]\n\n{self._best.text}"
-
-    def close(self) -> None:
-        """Stop the generation if it still runs."""
-        if self._generation is not None:
-            self._generation.close()
-
-    @functools.cached_property
-    def answer(self) -> Answer:
-        """The whole answer with marks, citations and verdict; waits for its end."""
-        return self._finish()
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question and what was found for it."""
-
-    question: str
-    hits: tuple[Hit, ...]
-    clock: Clock
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What was asked for beside the question."""
-
-    context_tokens: int | None
-    max_tokens: int
-    temperature: float
-    seed: int | None
-    timeout_seconds: float | None
-    cancel: CancelToken | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """A reader at work; `generation` is None when nothing was found."""
-
-    reader: Reader
-    asked: _Asked
-    prepared: Prepared
-    generation: GenerationStream | None
-    rendered: str
-
-
-class _Turn:
-    """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
-
-    def __init__(self, cascade: Cascade, asked: _Asked) -> None:
-        self.cascade, self.asked = cascade, asked
-        self.best: Answer | None = None
-        self.first = cascade.first(asked.question)
-        self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self.first]]
-        self._started = self._began = time.perf_counter()
-        self._joules = 0.0
-        self._error: Exception | None = None
-
-    @contextlib.contextmanager
-    def asking(self, place: int, reader: Reader) -> Iterator[None]:
-        """Let a model fail without ending the question; a cancelled question ends."""
-        self._began = time.perf_counter()
-        try:
-            yield
-        except GenerationCancelled:
-            raise
-        except (GenerationError, BudgetError) as error:
-            logger.info("%s failed: %s", self.cascade.names[place], error)
-            self._error = error
-            self._take(Step(self.cascade.names[place], "failed", str(error)), reader)
-
-    def add(self, place: int, reader: Reader, answer: Answer, is_kept: bool) -> bool:
-        """Take note of an answer; return whether it is kept."""
-        is_kept = is_kept or answer.model is None  # nothing was found: no model can say more
-        reason = "nothing was found" if answer.model is None else "sure enough" if is_kept else "not sure enough"
-        if place == len(self.cascade.names) - 1 and answer.model is not None:
-            reason = "the last"
-        outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
-        self._take(self._step(place, outcome, reason, answer), reader)
-        if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
-            self.best = answer
-        return is_kept
-
-    def add_audit(self, place: int, reader: Reader, answer: Answer, reason: str) -> None:
-        """Take note of an answer that was asked for only to check the one that is kept."""
-        self._take(self._step(place, "audited", reason, answer), reader)
-
-    @property
-    def is_audited(self) -> bool:
-        """Whether the cascade's audit chooses the question."""
-        audit = self.cascade.audit
-        return audit is not None and audit.chooses(self.asked.question)
-
-    def _step(self, place: int, outcome: Literal["kept", "escalated", "audited"], reason: str, answer: Answer) -> Step:
-        name = self.cascade.names[place]
-        return Step(name, outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text)
-
-    def _take(self, step: Step, reader: Reader) -> None:
-        seconds = time.perf_counter() - self._began
-        self._steps.append(replace(step, seconds=seconds))
-        if not reader.is_remote:
-            self._joules += seconds * (self.cascade.limits.watts or 0.0)
-
-    @property
-    def _spent(self) -> Spent:
-        return Spent(
-            seconds=time.perf_counter() - self._started,
-            tokens=sum(step.usage.total_tokens for step in self._steps),
-            cost=math.fsum(step.cost or 0.0 for step in self._steps),
-            joules=self._joules,
-        )
-
-    @property
-    def limit(self) -> str | None:
-        """Which limit keeps the next model from being asked; None for none, or while there is no answer."""
-        return None if self.best is None else self.cascade.limits.reached(self._spent)
-
-    def within(self, options: _Options) -> _Options:
-        """The options, their time limit no longer than what is left of the cascade's once there is an answer."""
-        seconds = self.cascade.limits.seconds
-        if seconds is None or self.best is None:
-            return options
-        left = max(0.001, seconds - self._spent.seconds)
-        given = options.timeout_seconds
-        return replace(options, timeout_seconds=left if given is None else min(given, left))
-
-    def answer(self, *, stopped_by: str | None = None) -> Answer:
-        """The best answer, with what all models cost; the last error when there is none."""
-        if self.best is None:
-            assert self._error is not None
-            raise self._error
-        usages = [step.usage for step in self._steps]
-        costs = [step.cost for step in self._steps if step.cost is not None]
-        return replace(
-            self.best,
-            usage=Usage(
-                sum(usage.prompt_tokens for usage in usages),
-                sum(usage.completion_tokens for usage in usages),
-                sum(usage.cached_tokens for usage in usages),
-            ),
-            cost=math.fsum(costs) if costs else None,
-            trace=self.asked.clock.stages,
-            steps=tuple(self._steps),
-            stopped_by=stopped_by,
-        )
-
-    def stream(self, *, stopped_by: str | None = None) -> AnswerStream:
-        """The same as a stream that is at its end."""
-        answer = self.answer(stopped_by=stopped_by)
-        return AnswerStream(None, lambda: answer)
 
 
 def _in_parallel(work: Callable[[T], R], items: Iterable[T], parallel: int) -> list[R]:

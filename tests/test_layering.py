@@ -13,7 +13,7 @@ LAYERS = [
     {"protocols", "_optional", "text", "files", "selection", "vectors"},
     {"loading", "chunking", "embedding", "index", "store", "retrieval", "compression", "packing", "cache", "prompting", "grounding",
      "models", "metrics", "testing", "llama", "routing", "calibration", "confidence"},
-    {"ingest", "doctor", "copies", "remote", "reader", "cascade", "calibrating"},
+    {"ingest", "doctor", "copies", "remote", "reader", "cascade", "turn", "calibrating"},
     {"pipeline"},
     {"cli", "__init__", "__main__"},
 ]  # fmt: skip

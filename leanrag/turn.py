@@ -1,0 +1,196 @@
+"""A question on its way to an answer: what was found for it, who was asked, what it cost so far, and what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from leanrag.cascade import Cascade, Spent
+from leanrag.errors import BudgetError, GenerationCancelled, GenerationError
+from leanrag.protocols import GenerationStream
+from leanrag.reader import Clock, Prepared, Reader
+from leanrag.types import Answer, CancelToken, Hit, Step, Usage
+
+__all__ = ["AnswerStream", "Asked", "Attempt", "Options", "Turn"]
+
+logger = logging.getLogger(__name__)
+
+
+class AnswerStream:
+    """An answer under way: iterate for text as the model writes it, then read `answer`."""
+
+    def __init__(
+        self, generation: GenerationStream | None, finish: Callable[[], Answer], best: Answer | None = None
+    ) -> None:
+        self._generation, self._finish, self._best = generation, finish, best
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the model's words; leaving the loop early stops it.
+
+        When the last of several models fails on the way, a notice and the best answer before it follow.
+        """
+        if self._generation is None:
+            yield self.answer.text
+            return
+        try:
+            yield from self._generation
+        except GenerationCancelled:
+            raise
+        except GenerationError as error:
+            if self._best is None:
+                raise
+            yield f"\n\n[{error.model or 'The model'} failed; {self._best.model} answered:]\n\n{self._best.text}"
+
+    def close(self) -> None:
+        """Stop the generation if it still runs."""
+        if self._generation is not None:
+            self._generation.close()
+
+    @functools.cached_property
+    def answer(self) -> Answer:
+        """The whole answer with marks, citations and verdict; waits for its end."""
+        return self._finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and what was found for it."""
+
+    question: str
+    hits: tuple[Hit, ...]
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for beside the question."""
+
+    context_tokens: int | None
+    max_tokens: int
+    temperature: float
+    seed: int | None
+    timeout_seconds: float | None
+    cancel: CancelToken | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A reader at work; `generation` is None when nothing was found."""
+
+    reader: Reader
+    asked: Asked
+    prepared: Prepared
+    generation: GenerationStream | None
+    rendered: str
+
+
+class Turn:
+    """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
+
+    def __init__(self, cascade: Cascade, asked: Asked) -> None:
+        self.cascade, self.asked = cascade, asked
+        self.best: Answer | None = None
+        self.first = cascade.first(asked.question)
+        self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self.first]]
+        self._started = self._began = time.perf_counter()
+        self._joules = 0.0
+        self._error: Exception | None = None
+
+    @contextlib.contextmanager
+    def asking(self, place: int, reader: Reader) -> Iterator[None]:
+        """Let a model fail without ending the question; a cancelled question ends."""
+        self._began = time.perf_counter()
+        try:
+            yield
+        except GenerationCancelled:
+            raise
+        except (GenerationError, BudgetError) as error:
+            logger.info("%s failed: %s", self.cascade.names[place], error)
+            self._error = error
+            self._take(Step(self.cascade.names[place], "failed", str(error)), reader)
+
+    def add(self, place: int, reader: Reader, answer: Answer, is_kept: bool) -> bool:
+        """Take note of an answer; return whether it is kept."""
+        is_kept = is_kept or answer.model is None  # nothing was found: no model can say more
+        reason = "nothing was found" if answer.model is None else "sure enough" if is_kept else "not sure enough"
+        if place == len(self.cascade.names) - 1 and answer.model is not None:
+            reason = "the last"
+        outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
+        self._take(self._step(place, outcome, reason, answer), reader)
+        if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
+            self.best = answer
+        return is_kept
+
+    def add_audit(self, place: int, reader: Reader, answer: Answer, reason: str) -> None:
+        """Take note of an answer that was asked for only to check the one that is kept."""
+        self._take(self._step(place, "audited", reason, answer), reader)
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether the cascade's audit chooses the question."""
+        audit = self.cascade.audit
+        return audit is not None and audit.chooses(self.asked.question)
+
+    def _step(self, place: int, outcome: Literal["kept", "escalated", "audited"], reason: str, answer: Answer) -> Step:
+        name = self.cascade.names[place]
+        return Step(name, outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text)
+
+    def _take(self, step: Step, reader: Reader) -> None:
+        seconds = time.perf_counter() - self._began
+        self._steps.append(replace(step, seconds=seconds))
+        if not reader.is_remote:
+            self._joules += seconds * (self.cascade.limits.watts or 0.0)
+
+    @property
+    def _spent(self) -> Spent:
+        return Spent(
+            seconds=time.perf_counter() - self._started,
+            tokens=sum(step.usage.total_tokens for step in self._steps),
+            cost=math.fsum(step.cost or 0.0 for step in self._steps),
+            joules=self._joules,
+        )
+
+    @property
+    def limit(self) -> str | None:
+        """Which limit keeps the next model from being asked; None for none, or while there is no answer."""
+        return None if self.best is None else self.cascade.limits.reached(self._spent)
+
+    def within(self, options: Options) -> Options:
+        """The options, their time limit no longer than what is left of the cascade's once there is an answer."""
+        seconds = self.cascade.limits.seconds
+        if seconds is None or self.best is None:
+            return options
+        left = max(0.001, seconds - self._spent.seconds)
+        given = options.timeout_seconds
+        return replace(options, timeout_seconds=left if given is None else min(given, left))
+
+    def answer(self, *, stopped_by: str | None = None) -> Answer:
+        """The best answer, with what all models cost; the last error when there is none."""
+        if self.best is None:
+            assert self._error is not None
+            raise self._error
+        usages = [step.usage for step in self._steps]
+        costs = [step.cost for step in self._steps if step.cost is not None]
+        return replace(
+            self.best,
+            usage=Usage(
+                sum(usage.prompt_tokens for usage in usages),
+                sum(usage.completion_tokens for usage in usages),
+                sum(usage.cached_tokens for usage in usages),
+            ),
+            cost=math.fsum(costs) if costs else None,
+            trace=self.asked.clock.stages,
+            steps=tuple(self._steps),
+            stopped_by=stopped_by,
+        )
+
+    def stream(self, *, stopped_by: str | None = None) -> AnswerStream:
+        """The same as a stream that is at its end."""
+        answer = self.answer(stopped_by=stopped_by)
+        return AnswerStream(None, lambda: answer)
