@@ -170,6 +170,8 @@ def _answers_in_context(figures: dict[str, Any]) -> list[str]:
             figures.get(f"{base}_n") or (method == "full" and figures[f"{name}_n"]) for name, base in bases.items()
         ]
         seconds = [figures.get(f"{base}_s") for base in bases.values()]
+        if paired := figures.get(f"{method}_time_s"):  # measured on the same texts, taking turns
+            seconds = [paired]
         if not method and (milliseconds := figures.get("extractive_p50_ms")):
             seconds = [milliseconds / 1000]
         rows.append(
