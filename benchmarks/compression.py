@@ -5,7 +5,9 @@ Answer-in-context: a gold answer stands in the compressed text, contiguously, no
 text, and nothing is added to it. Methods that need a model run on fewer questions; ours is measured on these as well.
 
 Scorer and first reader are SmolLM2-135M requantised to Q4_0, the second reader is Gemma 3 270M. The reader is given the text alone,
-no titles, so that every way costs what its budget says. "EM" is a gold answer standing in the reply, "exact" a reply that is one.
+no titles, so that every way costs what its budget says. Ours is packed as `ask` does it, "likelihood" the same with a model that
+reads the promising sentences; "filled" is what the extractive compressor makes. "EM" is a gold answer standing in the reply,
+"exact" a reply that is one.
 
 LLMLingua and LongLLMLingua are the package's own choice (one call, no protected spans), held to the budget by
 `LLMLinguaCompressor`, on the weights of the scorer as float32. LEANRAG_LLMLINGUA may name a folder of other weights, and
@@ -51,8 +53,9 @@ from leanrag.llama.quantize import quantize
 from leanrag.llama.threads import usable_cores
 from leanrag.metrics import answer_in_context, bootstrap_interval, contains_answer, exact_match, f1
 from leanrag.models import load_encoding, resolve
+from leanrag.packing import EvidencePacker
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import Compressor, Embedder, TokenCounter
+from leanrag.protocols import Compressor, Embedder, Packer, TokenCounter
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import Store
 from leanrag.types import Chunk, Compression, Hit, PackedItem, Prompt
@@ -267,6 +270,18 @@ def joined(hits: Sequence[Hit]) -> str:
     return "\n\n".join(hit.chunk.text for hit in hits)
 
 
+def packed(packer: Packer, hits: Sequence[Hit], count_tokens: TokenCounter, question: str) -> str:
+    """Return the sources as `ask` gives them to a reader, in at most `READ_TOKENS`; "" when nothing fits."""
+
+    def count_source(number: int, title: str, text: str) -> int:  # noqa: ARG001 - the reader is given the text alone
+        return count_tokens(text + "\n\n") if text else 0
+
+    try:
+        return "\n\n".join(item.text for item in packer.pack(hits, READ_TOKENS, count_source, question=question).items)
+    except BudgetError:
+        return ""
+
+
 def likelihood(collection: Collection, scorer: Scorer) -> Compressor:
     """Return the default of the library with a model that reads the most promising sentences."""
     return ExtractiveCompressor(LikelihoodScorer(scorer, collection.evidence))
@@ -307,26 +322,28 @@ class Reader:
         return self.template.build(question, [PackedItem(1, hit, text, (), 0)])
 
 
-WAYS = ("full", "nothing", "cut", "random", "topk", "likelihood", "")  # of each question in turn
+WAYS = ("full", "nothing", "cut", "random", "topk", "filled", "likelihood", "")  # of each question in turn
 
 
 def reading(reader: Reader, collection: Collection, scorer: Scorer, sizes: Sizes) -> Figures:
     """Return what the reader gets right of all passages and of `READ_TOKENS` tokens, and the ratios to the former."""
     cases = collection.some(sizes.read)
-    methods = {**cheap_methods(collection), "likelihood": likelihood(collection, scorer)}
+    methods = {**cheap_methods(collection), "filled": collection.extractive}
+    packers = {
+        "": EvidencePacker(collection.evidence),
+        "likelihood": EvidencePacker(LikelihoodScorer(scorer, collection.evidence)),
+    }
     prompts = []
     for case in cases:
         for way in WAYS:
-            compression = None
-            if way not in ("full", "nothing"):
+            hits, text = case.hits[: sizes.passages], ""
+            if way == "full":
+                text = joined(hits)
+            elif way in packers:
+                text = packed(packers[way], hits, reader.model.count_tokens, case.question.text)
+            elif way != "nothing":
                 compression = compressed(methods[way], case, READ_TOKENS, reader.model.count_tokens, sizes.passages)
-            text = (
-                joined(case.hits[: sizes.passages])
-                if way == "full"
-                else compression.text
-                if compression is not None
-                else ""
-            )
+                text = "" if compression is None else compression.text
             prompts.append(reader.prompt(case.question.text, text))
     replies = reader.model.generate_many(prompts, max_tokens=ANSWER_TOKENS, stop=reader.template.stop)
     rows: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}

@@ -213,15 +213,15 @@ def _costs(figures: dict[str, Any]) -> str:
 
 def _readers(figures: dict[str, Any]) -> list[str]:
     rows = [
-        "Small readers given 200 tokens, or everything: right (answer contained) and F1; last, extractive beside everything.",
+        "Small readers given 200 tokens, or everything: right (answer contained) and F1; last, packed beside everything.",
         "",
-        "| reader, questions | all ten passages | nothing | random | passages | cut | extractive | + model | / all [95 %] | n |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| reader | all ten passages | nothing | random | passages | cut | filled | packed | + model | packed / all | n |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for reader, label in (("smollm2", "SmolLM2-135M"), ("gemma3", "Gemma 3 270M")):
         for name in ("squad", "nq"):
             base = f"{reader}_{name}"
-            ways = [f"{base}_{way}" for way in ("full", "nothing", "random", "topk", "cut")] + [
+            ways = [f"{base}_{way}" for way in ("full", "nothing", "random", "topk", "cut", "filled")] + [
                 base,
                 f"{base}_likelihood",
             ]

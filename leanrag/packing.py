@@ -79,7 +79,8 @@ class EvidencePacker:
         scorer: What says how much a unit is worth.
         ordering: How the sources follow each other; small readers find best what stands next to the question.
         power: 1 for worth per token, 0 for worth alone.
-        least: Stop filling the budget at units below this share of the best one's worth.
+        least: Stop filling the budget at units below this share of the best one's worth; 0 fills it. Small readers answer better
+            from less: half the tokens, a few more right answers (`benchmarks/LOG.md`).
         duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
         pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
         headings: Whether room that is left names hits that did not fit.
@@ -91,7 +92,7 @@ class EvidencePacker:
         *,
         ordering: Ordering = "reverse",
         power: float = 1.0,
-        least: float = 0.0,
+        least: float = 0.1,
         duplicate_overlap: float = 0.8,
         pruner: Compressor | None = None,
         headings: bool = False,
@@ -120,7 +121,8 @@ class EvidencePacker:
         kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
         units, repeats = self._scorer.score(question, kept)
         sources = _Sources(kept, units, self._ordering, count_source)
-        items = fill(units, budget, functools.partial(self._choose, sources, budget), _tokens, repeats=repeats)
+        choose = functools.partial(self._choose, sources, budget)
+        items = fill(units, budget, choose, _tokens, repeats=repeats, least=self._least)
         if units and not items:
             items = [self._pruned(kept, units, budget, count_source, question)]
         reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}

@@ -125,6 +125,7 @@ def fill(
     *,
     repeats: NDArray[np.float32] | None = None,
     required: Sequence[bool] = (),
+    least: float = 0.0,
 ) -> T:
     """Return what `choose` makes of the promising units; of all units where those leave more than a quarter of the budget.
 
@@ -135,6 +136,7 @@ def fill(
         tokens_of: Tokens of what was chosen.
         repeats: As in `promising`.
         required: As in `promising`.
+        least: As `choose` gives it to `select`: room that is left for want of worth is no reason to look at more.
 
     Raises:
         BudgetError: `choose` did, about all units, or about promising ones with everything that is required among them.
@@ -147,7 +149,8 @@ def fill(
             if any(required):
                 raise
         else:
-            if tokens_of(chosen) >= _FULL * budget:
+            floor = least * max(unit.value for unit in units)
+            if tokens_of(chosen) >= _FULL * budget or any(unit.value < floor for unit in found.units):
                 return chosen
         found = promising(units, None, repeats=repeats)
     return choose(found)
@@ -195,12 +198,11 @@ def select(
             needed=required.cost,
             available=budget,
         )
-    if len(candidates) <= _EXACT and not least:
-        best = problem.best_subset(required, budget)
+    floor = problem.floor(required, budget, least)
+    if len(candidates) <= _EXACT:
+        best = problem.best_subset(required, budget, floor)
     else:
-        best = problem.greedy(required, budget, power, least)
-        if not least:
-            best = problem.exchange(best, required, budget)
+        best = problem.exchange(problem.greedy(required, budget, power, floor), required, budget, floor)
     return Selection(tuple(np.flatnonzero(best.chosen).tolist()), best.cost, problem.value(best.chosen))
 
 
@@ -303,13 +305,18 @@ class _Problem:
         repeated = self.repeats[np.ix_(chosen, chosen)].max(axis=1)
         return float(self.values[chosen] @ (1.0 - repeated))
 
-    def greedy(self, start: _State, budget: int, power: float, least: float) -> _State:
+    def floor(self, start: _State, budget: int, least: float) -> float:
+        """What another must gain to be taken: a share of what the best gains alone."""
+        if not self.n or not least:
+            return 0.0
+        return least * max(0.0, float(np.where(start.cost + start.extra() <= budget, start.gains(), -1.0).max()))
+
+    def greedy(self, start: _State, budget: int, power: float, floor: float) -> _State:
         """Add what gains most for its tokens, one after another; or the best alone, if that is worth more."""
         state = start.copy()
         if not self.n:
             return state
         alone = np.where(start.cost + start.extra() <= budget, start.gains(), -1.0)
-        floor = least * alone.max()
         while True:
             extra = state.extra()
             gains = state.gains()
@@ -324,7 +331,7 @@ class _Problem:
             state.add(self.closure(int(alone.argmax())))
         return state
 
-    def exchange(self, state: _State, required: _State, budget: int) -> _State:
+    def exchange(self, state: _State, required: _State, budget: int, floor: float) -> _State:
         """Put others in the place of one chosen, as long as that gains."""
         for _ in range(_EXCHANGES):
             worth = self.value(state.chosen)
@@ -335,7 +342,7 @@ class _Problem:
                     continue  # another needs it
                 other = self.state()
                 other.add([i for i in np.flatnonzero(state.chosen).tolist() if i != place])
-                self._fill(other, budget, without=place)
+                self._fill(other, budget, floor, without=place)
                 if self.value(other.chosen) > worth + 1e-12:
                     best, worth = other, self.value(other.chosen)
             if best is None:
@@ -343,26 +350,31 @@ class _Problem:
             state = best
         return state
 
-    def _fill(self, state: _State, budget: int, *, without: int) -> None:
+    def _fill(self, state: _State, budget: int, floor: float, *, without: int) -> None:
         """Add the most valuable that still fit."""
         while True:
             extra, gains = state.extra(), state.gains()
-            gains[state.cost + extra > budget] = -1.0
+            gains[(state.cost + extra > budget) | (gains < floor)] = -1.0
             gains[[without, *(i for i in self.dependent if without in self.closure(i))]] = -1.0
             best = int(gains.argmax())
             if gains[best] <= 0:
                 return
             state.add(self.closure(best))
 
-    def best_subset(self, required: _State, budget: int) -> _State:
-        """The best of all subsets; of equals, the cheapest."""
+    def best_subset(self, required: _State, budget: int, floor: float) -> _State:
+        """The best of all subsets of what reaches the floor, and of what that needs; of equals, the cheapest."""
         best, best_key = required, (round(self.value(required.chosen), 12), -required.cost)
-        free = [place for place in range(self.n) if not required.chosen[place]]
+        reaching = {place for place in range(self.n) if self.values[place] >= floor}
+        wanted = {other for place in reaching for other in self.closure(place)}
+        free = [place for place in sorted(wanted) if not required.chosen[place]]
         for mask in range(1, 1 << len(free)):
             places = [place for bit, place in enumerate(free) if mask >> bit & 1]
             state = required.copy()
             state.add(places)
             if state.cost > budget or any(not state.chosen[self.closure(place)].all() for place in places):
+                continue
+            needed = {other for place in places if place in reaching for other in self.closure(place)}
+            if not needed.issuperset(places):
                 continue
             key = (round(self.value(state.chosen), 12), -state.cost)
             if key > best_key:

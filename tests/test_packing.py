@@ -382,9 +382,21 @@ def test_only_promising_units_are_counted():
         counted.append(text)
         return count(number, title, text)
 
-    packing = EvidencePacker(SentenceScorer()).pack(hits_of(*texts), 30, counter, question="Where is w3x5 w3x5ending?")
+    packer = EvidencePacker(SentenceScorer(), least=0.0)
+    packing = packer.pack(hits_of(*texts), 30, counter, question="Where is w3x5 w3x5ending?")
     assert packing.tokens > 24
     assert len(counted) < 80  # of 400 sentences
+
+
+def test_what_is_worth_little_beside_the_best_is_left_out_unless_the_budget_is_to_be_filled():
+    hits = hits_of("aa bb cc", "dd ee ff")
+    values = [0.04, 0.5, 0.05, 0.06, 0.04, 0.31]
+    assert [item.text for item in pack(values, hits, 100, ordering="relevance").items] == ["bb cc", "dd ff"]
+    assert pack(values, hits, 100, ordering="relevance").dropped == ()
+    filled = pack(values, hits, 100, ordering="relevance", least=0.0)
+    assert [(item.text, item.action) for item in filled.items] == [("aa bb cc", "kept"), ("dd ee ff", "kept")]
+    assert [item.text for item in pack(values, hits, 100, ordering="relevance", least=1.0).items] == ["bb"]
+    assert [(d.hit, d.reason) for d in pack(values, hits, 100, least=1.0).dropped] == [(hits[1], "irrelevant")]
 
 
 def test_a_unit_that_fits_is_found_among_many_that_do_not():

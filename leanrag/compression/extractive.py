@@ -86,6 +86,7 @@ class ExtractiveCompressor:
             lambda compression: compression.tokens_after,
             repeats=repeats,
             required=required,
+            least=self._least,
         )
 
     def _choose(self, task: Task, required: Sequence[bool], looked_at: Promising) -> Compression:
