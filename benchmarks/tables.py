@@ -205,7 +205,8 @@ def _costs(figures: dict[str, Any]) -> str:
         f"counted with\nSmolLM2's tokenizer {ms('_reader_p50')} ({ms('_reader_p95')}).\n"
         f"Self-information takes {_cell(figures.get('selfinfo_time_ratio'))} of LongLLMLingua's time on the same texts "
         f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).\n"
-        f"Of {_cell(figures.get('random_n'), 0)} random cases {_cell(figures.get('over_budget'), 0)} exceeded the budget and "
+        f"Of {_cell(figures.get('random_n'), 0)} random cases{_later(figures, 'random')} "
+        f"{_cell(figures.get('over_budget'), 0)} exceeded the budget and "
         f"{_cell(figures.get('protected_lost'), 0)} lost what was protected;\n"
         f"the share of results made of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}."
     )
@@ -213,7 +214,7 @@ def _costs(figures: dict[str, Any]) -> str:
 
 def _readers(figures: dict[str, Any]) -> list[str]:
     rows = [
-        "Small readers given 200 tokens, or everything: right (answer contained) and F1; last, packed beside everything.",
+        f"Small readers given 200 tokens at most, or everything: right (answer contained), F1{_later(figures, 'readers')}.",
         "",
         "| reader | all ten passages | nothing | random | passages | cut | filled | packed | + model | packed / all | n |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -234,6 +235,11 @@ def _readers(figures: dict[str, Any]) -> list[str]:
             count = figures.get(f"{base}_n", "–")
             rows.append(f"| {label}, {_label(name)} | {' | '.join(cells)} | {', '.join(ratios)} | {count} |")
     return rows
+
+
+def _later(figures: dict[str, Any], section: str) -> str:
+    commit = figures["about"].get("later", {}).get(section)
+    return f" (commit {commit})" if commit else ""
 
 
 def _label(name: str) -> str:
