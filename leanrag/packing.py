@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.selection import Candidate, Promising, fill, select
+from leanrag.selection import Candidate, Promising, Selection, fill, select
 from leanrag.text import join_spans, split_sentences
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
@@ -21,6 +21,7 @@ Ordering = Literal["relevance", "reverse", "ends", "document"]
 """How sources follow each other: best first, best last, best at both ends, or by document (so that prompts over the same documents
 begin alike)."""
 
+_ENOUGH = 1 / 3  # of a budget, which is filled whatever the units are worth
 _DropReason = Literal["budget", "duplicate", "irrelevant"]
 
 
@@ -79,8 +80,8 @@ class EvidencePacker:
         scorer: What says how much a unit is worth.
         ordering: How the sources follow each other; small readers find best what stands next to the question.
         power: 1 for worth per token, 0 for worth alone.
-        least: Stop filling the budget at units below this share of the best one's worth; 0 fills it. Small readers answer better
-            from less: half the tokens, a few more right answers (`benchmarks/LOG.md`).
+        least: Once a third of the budget is filled, leave out units below this share of the best one's worth; 0 fills all of it.
+            Small readers answer better from less: half the tokens, more right answers (`benchmarks/LOG.md`).
         duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
         pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
         headings: Whether room that is left names hits that did not fit.
@@ -137,14 +138,7 @@ class EvidencePacker:
         candidates = [sources.candidate(unit) for unit in looked_at.units]
         room = budget
         while room >= 0:
-            chosen = select(
-                candidates,
-                room,
-                openings=sources.openings,
-                repeats=looked_at.repeats,
-                power=self._power,
-                least=self._least,
-            ).chosen
+            chosen = self._select(sources, looked_at, candidates, room).chosen
             items = sources.items([looked_at.places[i] for i in chosen])
             if not items:
                 break
@@ -158,6 +152,16 @@ class EvidencePacker:
             if _tokens(items) <= budget:
                 return items
         return []
+
+    def _select(self, sources: _Sources, looked_at: Promising, candidates: Sequence[Candidate], room: int) -> Selection:
+        """What is worth its place; or what fills `_ENOUGH` of the room, where that is more."""
+        choose = functools.partial(
+            select, candidates, openings=sources.openings, repeats=looked_at.repeats, power=self._power
+        )
+        selection = choose(room, least=self._least)
+        if selection.cost < _ENOUGH * room and self._least:
+            selection = max(selection, choose(int(_ENOUGH * room)), key=lambda found: found.value)
+        return selection
 
     def _pruned(
         self, hits: Sequence[Hit], units: Sequence[Evidence], budget: int, count_source: SourceCounter, question: str

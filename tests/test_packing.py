@@ -368,10 +368,10 @@ def test_units_that_repeat_each_other_are_packed_once():
 
 def test_least_leaves_room_unused():
     hits = hits_of("aa bb", "cc")
-    packing = pack([0.6, 0.3, 0.1], hits, 100, least=0.4)
+    packing = pack([0.6, 0.3, 0.1], hits, 9, least=0.4)
     assert shown(packing) == [(1, "aa bb", "kept")]
     assert [d.reason for d in packing.dropped] == ["irrelevant"]
-    assert shown(pack([0.6, 0.3, 0.1], hits, 100, least=0.6)) == [(1, "aa", "extracted")]
+    assert shown(pack([0.6, 0.3, 0.1], hits, 9, least=0.6)) == [(1, "aa", "extracted")]
 
 
 def test_only_promising_units_are_counted():
@@ -391,12 +391,13 @@ def test_only_promising_units_are_counted():
 def test_what_is_worth_little_beside_the_best_is_left_out_unless_the_budget_is_to_be_filled():
     hits = hits_of("aa bb cc", "dd ee ff")
     values = [0.04, 0.5, 0.05, 0.06, 0.04, 0.31]
-    assert [item.text for item in pack(values, hits, 100, ordering="relevance").items] == ["bb cc", "dd ff"]
-    assert pack(values, hits, 100, ordering="relevance").dropped == ()
-    filled = pack(values, hits, 100, ordering="relevance", least=0.0)
-    assert [(item.text, item.action) for item in filled.items] == [("aa bb cc", "kept"), ("dd ee ff", "kept")]
-    assert [item.text for item in pack(values, hits, 100, ordering="relevance", least=1.0).items] == ["bb"]
-    assert [(d.hit, d.reason) for d in pack(values, hits, 100, least=1.0).dropped] == [(hits[1], "irrelevant")]
+    assert [item.text for item in pack(values, hits, 20, ordering="relevance").items] == ["bb cc", "dd ff"]
+    assert pack(values, hits, 20, ordering="relevance").dropped == ()
+    for options in ({"budget": 20, "least": 0.0}, {"budget": 30}):  # a third of 30 holds everything
+        filled = pack(values, hits, ordering="relevance", **options)
+        assert [(item.text, item.action) for item in filled.items] == [("aa bb cc", "kept"), ("dd ee ff", "kept")]
+    assert [item.text for item in pack(values, hits, 9, ordering="relevance", least=1.0).items] == ["bb"]
+    assert [(d.hit, d.reason) for d in pack(values, hits, 9, least=1.0).dropped] == [(hits[1], "irrelevant")]
 
 
 def test_a_unit_that_fits_is_found_among_many_that_do_not():
@@ -568,7 +569,7 @@ def test_a_heading_is_shown_once_and_not_where_its_section_or_title_is():
 
 def test_headings_name_neither_what_is_repeated_nor_what_is_worth_too_little():
     again = section("x", "Other", "Copy", USE.chunk.text)
-    packing = pack_headings([USE, again, section("y", "Other", "Small", "no")], 100, least=0.9, headings=True)
+    packing = pack_headings([USE, again, section("y", "Other", "Small", "no")], 9, least=0.9, headings=True)
     assert shown(packing) == [(1, "yes", "kept")]
     assert [d.reason for d in packing.dropped] == ["duplicate", "irrelevant"]
 
