@@ -327,6 +327,7 @@ def test_interrupting_stops_a_prefill(interruption):
         import _thread, os, signal, threading
         from leanrag import LlamaCppModel
         from leanrag.models import resolve
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
         model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096)
         def interrupt():
             while not model._engine._runs: pass
