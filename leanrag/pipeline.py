@@ -298,7 +298,7 @@ class Rag:
         with clock("budget"):
             budget = reader.budget(question, options.max_tokens, options.context_tokens)
         asked = self._find(question, k, where, clock)
-        prepared = self._prepare(reader, asked, budget, options)
+        prepared = self._prepare(reader, asked, budget)
         return Explanation(
             question=question,
             hits=asked.hits,
@@ -307,7 +307,7 @@ class Rag:
             model=reader.model.name,
             n_ctx=reader.model.n_ctx,
             prompt_tokens=prepared.tokens,
-            max_tokens=prepared.max_tokens,
+            max_tokens=options.max_tokens,
             cost=None,
             trace=clock.stages,
         )
@@ -592,7 +592,7 @@ class Rag:
             raise ConfigurationError(f"{str(self._store.folder)!r} holds no documents; add some first, with `add`")
         return Asked(question, hits, clock)
 
-    def _prepare(self, reader: Reader, asked: Asked, budget: TokenBudget, options: Options) -> Prepared:
+    def _prepare(self, reader: Reader, asked: Asked, budget: TokenBudget) -> Prepared:
         """Pack the hits for a reader."""
         with asked.clock("pack") as details:
             packer = self._choose_packer(reader, asked.hits, budget, details)
@@ -605,11 +605,11 @@ class Rag:
             n_kept = sum(item.action != "heading" for item in packing.items)
             details |= {"kept": n_kept, "dropped": len(packing.dropped)}
             details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
-        return Prepared(packing, prompt, tokens, options.max_tokens)
+        return Prepared(packing, prompt, tokens)
 
     def _begin(self, reader: Reader, asked: Asked, budget: TokenBudget, options: Options) -> Attempt:
         """Let a reader begin to answer; it is not asked when nothing was found."""
-        prepared = self._prepare(reader, asked, budget, options)
+        prepared = self._prepare(reader, asked, budget)
         if prepared.prompt is None:
             return Attempt(reader, asked, prepared, None, "")
         with asked.clock("prompt"):

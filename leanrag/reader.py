@@ -75,13 +75,11 @@ class Prepared:
         packing: The sources that fit.
         prompt: What to send; None when nothing was found.
         tokens: Of the prompt.
-        max_tokens: Reserved for the answer.
     """
 
     packing: Packing
     prompt: Prompt | None
     tokens: int
-    max_tokens: int
 
 
 class Reader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -101,18 +103,14 @@ def _sentences(units: Sequence[Evidence], hits: Sequence[Hit]) -> tuple[NDArray[
     """Of each unit the sentence (row, block, ...) that it begins in, and the texts of these."""
     texts: list[str] = []
     sentence_of: list[int] = []
-    hit, spans, at = -1, [(0, 0)], 0
-    for unit in units:
-        text = hits[unit.hit].chunk.text
-        if unit.hit != hit:
-            hit, at = unit.hit, -1
-            spans = [(own.start, own.end) for own in split_units(text)]
-        place = max(i for i, (start, _) in enumerate(spans) if start <= unit.start) if spans else 0
-        if place != at:
-            at = place
-            start, end = spans[place]
-            texts.append(text[start : max(end, unit.end)])
-        sentence_of.append(len(texts) - 1)
+    for hit, own in itertools.groupby(units, key=lambda unit: unit.hit):
+        text = hits[hit].chunk.text
+        spans = split_units(text)
+        starts = [span.start for span in spans]
+        for place, group in itertools.groupby(own, key=lambda unit: bisect.bisect_right(starts, unit.start) - 1):
+            members = list(group)
+            texts.append(text[starts[place] : max(spans[place].end, *(unit.end for unit in members))])
+            sentence_of += [len(texts) - 1] * len(members)
     return np.array(sentence_of), texts
 
 
