@@ -15,7 +15,7 @@
         QueueFullError
         GenerationCancelled
         GenerationTimeout
-        RemoteError                         .status .retryable
+        RemoteError                         .status .retryable .retry_after
 
 A message says what was wrong (the value), what is allowed, and what to do next.
 """
@@ -172,9 +172,19 @@ class RemoteError(GenerationError):
     Attributes:
         status: HTTP status, None when there was no response.
         retryable: Whether the same request may succeed later.
+        retry_after: Seconds that the server asked to wait; None when it did not ask.
     """
 
-    def __init__(self, message: str, *, model: str = "", status: int | None = None, retryable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str = "",
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message, model=model)
         self.status = status
         self.retryable = retryable
+        self.retry_after = retry_after

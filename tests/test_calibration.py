@@ -720,6 +720,25 @@ def test_losses_withdraw_the_guarantee():
     assert audit.evidence == pytest.approx((1 - 0.05**3) / 3 / (0.95 * 0.05**2))  # the integral of p^2, over (.05, 1)
 
 
+def test_a_drift_is_not_taken_back_by_what_follows():
+    audit = DriftAudit(alpha=0.05, delta=0.05, n=2, losses=2)
+    for _ in range(100):
+        audit = audit.record(False)
+    assert audit.evidence < 1
+    assert audit.has_drifted
+    assert not DriftAudit(alpha=0.05, delta=0.05, n=102, losses=2).has_drifted  # the counts alone do not tell
+
+
+@given(st.lists(st.booleans(), max_size=60), st.sampled_from([0.05, 0.3]), st.sampled_from([0.1, 0.5]))
+def test_a_drift_is_one_as_soon_as_the_evidence_has_ever_sufficed(losses, alpha, delta):
+    audit, has_sufficed = DriftAudit(alpha=alpha, delta=delta), False
+    for loss in losses:
+        audit = audit.record(loss)
+        has_sufficed |= audit.evidence >= 1 / delta
+        assert audit.has_drifted == has_sufficed
+    assert (audit.n, audit.losses) == (len(losses), sum(losses))
+
+
 @given(
     st.integers(0, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), st.sampled_from([0.02, 0.1, 0.4])
 )
@@ -748,7 +767,9 @@ def test_no_false_alarm_at_alpha_and_a_true_one_above_it():
     assert alarms(0.25) >= 90
 
 
-@pytest.mark.parametrize("change", [{"alpha": 0.0}, {"delta": 1.0}, {"share": 1.5}, {"n": 1, "losses": 2}])
+@pytest.mark.parametrize(
+    "change", [{"alpha": 0.0}, {"delta": 1.0}, {"share": 1.5}, {"n": 1, "losses": 2}, {"n": 9, "has_drifted": True}]
+)
 def test_an_audit_that_cannot_be_is_refused(change):
     with pytest.raises(ConfigurationError):
         DriftAudit(**{"alpha": 0.05, **change})

@@ -543,11 +543,25 @@ def test_retry_after_is_honoured(server, model, time):
     assert time.slept == [7 + 0.25, 40 + 0.5]
 
 
+@pytest.mark.parametrize("status", [413, 429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"), [({"Retry-After": "2.5"}, 2.5), ({"Retry-After": "0"}, 0.0), ({}, None)]
+)
+def test_what_the_server_asked_to_wait_is_in_the_error(server, make, status, headers, seconds):
+    server.usual = error(status, headers=headers)
+    with pytest.raises(RemoteError) as caught:
+        make(max_retries=0).generate(CHAT, max_tokens=5)
+    assert (caught.value.status, caught.value.retry_after) == (status, seconds)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.retry_after) == (str(caught.value), seconds)
+
+
 def test_retry_after_is_bounded_by_the_deadline(server, make, time):
     server.usual = error(429, headers={"Retry-After": "120"})
     with pytest.raises(RemoteError, match="asks to wait 120 seconds") as caught:
         make(total_seconds=100).generate(CHAT, max_tokens=5)
     assert (caught.value.status, time.slept, len(server.requests)) == (429, [], 1)
+    assert caught.value.retry_after == 120.0
 
 
 @pytest.mark.parametrize(
@@ -598,7 +612,7 @@ def test_no_server(server, make):
     server.close()
     with pytest.raises(RemoteError, match="cannot connect to http:") as caught:
         make(max_retries=1).generate(CHAT, max_tokens=5)
-    assert (caught.value.status, caught.value.retryable) == (None, True)
+    assert (caught.value.status, caught.value.retryable, caught.value.retry_after) == (None, True, None)
 
 
 def test_tls_failure(server, make, time):

@@ -30,6 +30,8 @@ class DriftAudit:
         seed: Of the choice.
         n: Audited questions.
         losses: Those that lost something.
+        has_drifted: Whether the risk is above `alpha`, and the guarantee no longer holds: `evidence` has reached `1 / delta`, now
+            or after an earlier question. Wrong with probability `delta` at most, ever, so what follows does not take it back.
     """
 
     alpha: float
@@ -38,6 +40,7 @@ class DriftAudit:
     seed: int = 0
     n: int = 0
     losses: int = 0
+    has_drifted: bool = False
 
     def __post_init__(self) -> None:
         open_unit("alpha", self.alpha)
@@ -46,6 +49,12 @@ class DriftAudit:
             raise ConfigurationError(f"`share` must be in [0, 1], got {self.share!r}")
         if not 0 <= self.losses <= self.n:
             raise ConfigurationError(f"`losses` must be in [0, n], got {self.losses!r} of {self.n!r}")
+        if self.has_drifted and not self.losses:
+            raise ConfigurationError(
+                "`has_drifted` needs a loss; after a new calibration begin with another `DriftAudit`"
+            )
+        if self.evidence >= 1 / self.delta:
+            object.__setattr__(self, "has_drifted", True)
 
     def chooses(self, question: str) -> bool:
         """Return whether to audit `question`: the same answer for the same question and seed, on any machine."""
@@ -72,7 +81,8 @@ class DriftAudit:
 
         `integral over p in (alpha, 1) of p^k (1 - p)^(n - k) dp / ((1 - alpha) alpha^k (1 - alpha)^(n - k))`: a martingale that
         starts at 1 when the risk is `alpha`, and tends to fall when it is less (Ville, 1939; mixtures: Robbins, Annals of
-        Mathematical Statistics 1970). It thus ever reaches `1 / delta` with probability `delta` at most.
+        Mathematical Statistics 1970). It thus ever reaches `1 / delta` with probability `delta` at most; `has_drifted`
+        remembers that it did.
         """
         n, k = self.n, self.losses
         tail = binomial_cdf(k, n + 1, self.alpha)  # of Beta(k + 1, n - k + 1), above alpha
@@ -81,11 +91,6 @@ class DriftAudit:
         log_integral = math.log(tail) - math.log(n + 1) - _log_choose(n, k)
         log_evidence = log_integral - k * math.log(self.alpha) - (n - k + 1) * math.log1p(-self.alpha)
         return math.exp(min(log_evidence, 700.0))
-
-    @property
-    def has_drifted(self) -> bool:
-        """Whether the risk is above `alpha`, and the guarantee no longer holds; wrong with probability `delta` at most, ever."""
-        return self.evidence >= 1 / self.delta
 
 
 def _log_choose(n: int, k: int) -> float:

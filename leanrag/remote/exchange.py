@@ -440,6 +440,7 @@ class Exchange:
             model=self._name,
             status=status,
             retryable=status in _RETRYABLE and not is_out_of_money,
+            retry_after=reply.retry_after,
         )
 
     def _broken(self, problem: str, reply: Reply) -> RemoteError:
