@@ -72,6 +72,15 @@ class Batch:
         self.n_outputs += max(0, n - first_output)
         return before
 
+    def add_each(self, tokens: NDArray[np.int32], positions: NDArray[np.int32], sequences: NDArray[np.int32]) -> None:
+        """Append a row with logits for each of several sequences: their tokens, positions and ids, all `(n,)`."""
+        rows = slice(self.n_rows, self.n_rows + len(tokens))
+        self._tokens[rows], self._positions[rows] = tokens, positions
+        self._sequences[rows] = self._addresses[sequences]
+        self._outputs[rows] = 1
+        self.n_rows += len(tokens)
+        self.n_outputs += len(tokens)
+
     def native(self) -> Any:
         """Return the C structure, to be passed before the next change."""
         self._native.n_tokens = self.n_rows

@@ -43,6 +43,7 @@ from leanrag.llama.library import AbortFlag, library, native_errors
 from leanrag.llama.lookup import MAX_DRAFT, PromptLookup
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Completion, Request
+from leanrag.llama.rows import Rows
 from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
 from leanrag.llama.vocabulary import TextDecoder, Vocabulary
 from leanrag.llama.weights import Weights
@@ -104,6 +105,13 @@ class _Sequence:
     cells: NDArray[np.int64]
     run: _Run | None
     last_used: int
+    new_cells: list[int] = field(default_factory=list)  # of answers: to be joined with `cells`
+
+    def join_cells(self) -> None:
+        """Put all cells together."""
+        if self.new_cells:
+            self.cells = np.concatenate([self.cells, np.array(self.new_cells, np.int64)])
+            self.new_cells = []
 
     @property
     def is_reading(self) -> bool:
@@ -124,6 +132,7 @@ class _Run:
     decode_text: TextDecoder = field(default_factory=TextDecoder)
     pending: int | None = None  # the last token generated, to be computed next
     token_ids: list[int] = field(default_factory=list)
+    unpublished: int = 0  # tokens, the last of `token_ids`, whose text is still to be handed out
     scores: list[TokenScore] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -144,24 +153,39 @@ class _Run:
 
     def write(self, logits: NDArray[np.float32], vocabulary: Vocabulary) -> int:
         """Draw the token that follows, after logits `(n_vocab,)`; it becomes `pending`, or the run has a `finish_reason`."""
+        assert self.request.choose is not None
+        token = self.request.choose(logits)
+        if self.take(token, vocabulary):
+            self.scores.append(score_token(logits, token))
+        return token
+
+    def take(self, token: int, vocabulary: Vocabulary, *, may_publish_later: bool = False) -> bool:
+        """Go on with `token`; False when it is none of the answer, but its end."""
         request = self.request
-        assert request.choose is not None
-        token = request.choose(logits)
         if not self.token_ids and self.pending is None:
             self.prefilled = time.perf_counter()
-        if vocabulary.is_end(token):
+        self.pending = token
+        is_end = vocabulary.is_end(token)
+        if is_end:
             self.finish_reason = "stop"
         else:
             self.token_ids.append(token)
-            self.scores.append(score_token(logits, token))
-            self._publish(self.decode_text(vocabulary.piece(token)))
-            self.finish_reason = request.match_stop.reason
-            if self.finish_reason is None and len(self.token_ids) == request.max_tokens:
+            self.unpublished += 1
+            if len(self.token_ids) == request.max_tokens:
                 self.finish_reason = "length"
+        if self.finish_reason is not None or not (may_publish_later and request.match_stop.is_idle):
+            self.publish(vocabulary)
+        return not is_end
+
+    def publish(self, vocabulary: Vocabulary) -> None:
+        """Hand out the text of all tokens drawn; a stop string in it is the `finish_reason`."""
+        request, unpublished = self.request, self.unpublished
+        self.unpublished = 0
+        for token in self.token_ids[len(self.token_ids) - unpublished :]:
+            self._publish(self.decode_text(vocabulary.piece(token)))
+        self.finish_reason = request.match_stop.reason or self.finish_reason
         if self.finish_reason is not None and request.match_stop.reason is None:
             self._publish(self.decode_text(b"", final=True), final=True)
-        self.pending = token
-        return token
 
     def completion(self) -> Completion:
         """Return what was computed."""
@@ -194,6 +218,30 @@ class _Part:
     cells: NDArray[np.int64]
 
 
+@dataclass(slots=True)
+class _Parts:
+    """What a batch holds: first a row for each of `writing`, then the rows of `others`.
+
+    Attributes:
+        writing: Runs that carry on by their most probable token, with nothing drafted.
+        cells: The cells of their rows `(len(writing),)`.
+        others: The rest.
+    """
+
+    writing: list[_Run]
+    cells: NDArray[np.int64]
+    others: list[_Part]
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """Tokens that were drawn, to be scored and handed out: `tokens[i]` for `runs[i]`, from row `i` of `logits`."""
+
+    runs: list[_Run]
+    tokens: list[int]
+    logits: NDArray[np.float32]
+
+
 class Engine:
     """A model at work, and its owner thread.
 
@@ -214,7 +262,9 @@ class Engine:
     vocabulary: Vocabulary
     _batch: Batch
     _cells: CellTable
+    _computes_meanwhile: bool
     _mixed_cells: int
+    _rows: Rows
     _states: StateCache
     _version: tuple[int, int]
 
@@ -231,6 +281,7 @@ class Engine:
         self._vocabulary_only: Weights | None = None  # what `vocabulary` is of when the weights may be freed
         self._context = self._memory = None
         self._clock = itertools.count()
+        self._drawn: _Drawn | None = None
         self._max_outputs = _MAX_SCORED + settings.parallel + MAX_DRAFT
         self._forget_sequences()
         loaded: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -341,6 +392,7 @@ class Engine:
             self._keep_residents()
         finally:
             self._free()
+            self._rows.close()
 
     def _load(self) -> None:
         settings = self._settings
@@ -350,6 +402,7 @@ class Engine:
         assert self._weights is not None
         self._version = self._weights.version
         self.vocabulary = (self._vocabulary_only or self._weights).vocabulary
+        self._rows = Rows(self.vocabulary.n_tokens, settings.parallel, settings.threads)
         fingerprint = "" if settings.cache_dir is None else self._fingerprint()
         self._states = StateCache(settings.cache_bytes, settings.cache_dir, fingerprint)
 
@@ -392,6 +445,7 @@ class Engine:
         self.n_ctx = lib.llama_n_ctx(self._context)  # what was allocated: llama.cpp rounds the request up
         self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
         self._cells = CellTable(self.n_ctx)
+        self._computes_meanwhile = settings.n_gpu_layers != 0  # a call returns before its logits are there
         self._mixed_cells = self.n_ctx if settings.flash_attn else self._count_mixed_cells()
 
     def _count_mixed_cells(self) -> int:
@@ -567,6 +621,7 @@ class Engine:
             shared = min(shared, source.computed)
             self._lib.llama_memory_seq_cp(self._memory, source.id, sequence.id, 0, -1)
             if self._keep_beginning(sequence, shared):
+                source.join_cells()
                 sequence.cells, sequence.computed = source.cells[:shared], shared
                 self._cells.share(sequence.cells)
         self._restore(request, sequence)
@@ -608,6 +663,7 @@ class Engine:
         with self._wake:
             self._runs.remove(run)
         sequence = run.sequence
+        sequence.join_cells()
         sequence.run, sequence.last_used = None, next(self._clock)
         length = min(sequence.computed, len(run.request.tokens))
         self._tree.remove(sequence.tokens, sequence)
@@ -663,26 +719,36 @@ class Engine:
         """Compute one batch and hand out what it gives."""
         parts = self._fill_batch()
         code, complaint = self._decode()
+        self._catch_up()  # a GPU computes meanwhile
         if code == 0:
             self._hand_out(parts)
             return
-        for part in parts:  # nothing of the batch counts
-            self._lib.llama_memory_seq_rm(self._memory, part.run.sequence.id, part.run.sequence.computed, -1)
-            self._cells.release(part.cells)
+        others = [part.run for part in parts.others]
+        for run in (*parts.writing, *others):  # nothing of the batch counts
+            self._lib.llama_memory_seq_rm(self._memory, run.sequence.id, run.sequence.computed, -1)
+        self._cells.release(np.concatenate([parts.cells, *(part.cells for part in parts.others)]))
         if code != 2:  # 2: aborted, because nobody wants it or the engine closes
-            self._recover(code, complaint, parts)
+            self._recover(code, complaint, [*parts.writing, *others])
 
-    def _fill_batch(self) -> list[_Part]:
+    def _fill_batch(self) -> _Parts:
         batch = self._batch
         batch.clear()
-        parts: list[_Part] = []
         writing = [(run, run.pending) for run in self._runs if run.pending is not None]
+        plain, others = [], []
         for run, pending in writing:
-            parts.append(self._add(run, [pending, *self._draft(run, len(writing))], 0))
+            if run.request.is_greedy and run.lookup is None:
+                plain.append(run)
+            else:
+                others.append((run, [pending, *self._draft(run, len(writing))]))
+        parts = _Parts(plain, self._cells.take(len(plain)), [])
+        if plain:
+            rows = np.array([(run.pending, run.sequence.computed, run.sequence.id) for run in plain], np.int32)
+            batch.add_each(*rows.T)
+        parts.others += [self._add(run, tokens, 0) for run, tokens in others]
         room = min(batch.room, _PREFILL_BESIDE_DECODE) if writing else batch.room
         for run in self._runs:
             if run.pending is None and room and (part := self._add_prompt(run, room)):
-                parts.append(part)
+                parts.others.append(part)
                 room -= len(part.tokens)
         return parts
 
@@ -712,12 +778,16 @@ class Engine:
             native.expected = code in (1, 2)
             return code, str(native)
 
-    def _hand_out(self, parts: list[_Part]) -> None:
+    def _hand_out(self, parts: _Parts) -> None:
         logits = self._logits()
-        for part in parts:
+        for run, cell in zip(parts.writing, parts.cells.tolist(), strict=True):
+            run.sequence.computed += 1
+            run.sequence.new_cells.append(cell)
+        for part in parts.others:
             run, sequence = part.run, part.run.sequence
             position = sequence.computed
             sequence.computed += len(part.tokens)
+            sequence.join_cells()
             sequence.cells = np.concatenate([sequence.cells, part.cells])
             rows = logits[part.outputs_at : part.outputs_at + max(0, len(part.tokens) - part.first_output)]
             try:
@@ -732,6 +802,39 @@ class Engine:
                 continue
             if run.finish_reason is not None:
                 self._end(run, run.completion())
+        if parts.writing:
+            self._carry_on_all(parts.writing, logits)
+
+    def _carry_on_all(self, runs: list[_Run], logits: NDArray[np.float32]) -> None:
+        """Draw the next token of each of `runs`, after its row of `logits`."""
+        later = self._computes_meanwhile
+        tokens = self._rows.draw(logits, len(runs))
+        now, waiting = [], []  # rows to be scored
+        for i, (run, token) in enumerate(zip(runs, tokens, strict=True)):
+            is_answer = run.take(token, self.vocabulary, may_publish_later=later)
+            if later and run.finish_reason is None:
+                waiting.append(i)
+            elif is_answer:
+                now.append(i)
+        for i, score in zip(now, self._rows.score(logits, now, [tokens[i] for i in now]), strict=True):
+            runs[i].scores.append(score)
+        if waiting:
+            kept = self._rows.keep(logits, waiting)
+            self._drawn = _Drawn([runs[i] for i in waiting], [tokens[i] for i in waiting], kept)
+        for run in runs:
+            if run.finish_reason is not None:
+                self._end(run, run.completion())
+
+    def _catch_up(self) -> None:
+        """Score and hand out what was drawn before the computation that runs now."""
+        drawn, self._drawn = self._drawn, None
+        if drawn is None:
+            return
+        scores = self._rows.score(drawn.logits, range(len(drawn.runs)), drawn.tokens)
+        for run, score in zip(drawn.runs, scores, strict=True):
+            run.scores.append(score)
+            if run.sequence.run is run:  # not cancelled meanwhile
+                run.publish(self.vocabulary)
 
     def _carry_on(self, run: _Run, logits: NDArray[np.float32], tokens: NDArray[np.int32] | list[int]) -> None:
         """Draw tokens as long as the drafted ones are what is drawn; what was drafted in vain is taken back."""
@@ -761,7 +864,7 @@ class Engine:
             raise GenerationError("llama.cpp returned no logits", model=self._name)
         return np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
 
-    def _recover(self, code: int, complaint: str, parts: list[_Part]) -> None:
+    def _recover(self, code: int, complaint: str, runs: list[_Run]) -> None:
         """After a computation that failed: make room and try again, or else fail what was in it and begin anew."""
         residents = self._residents()
         if code == 1 and residents:  # no cells: sequences that are only kept go first
@@ -770,8 +873,8 @@ class Engine:
             return
         error = f"llama.cpp failed with code {code}: {complaint}"
         logger.error("%s: %s", self._name, error)
-        for part in parts:
-            self._end(part.run, GenerationError(error, model=self._name))
+        for run in runs:
+            self._end(run, GenerationError(error, model=self._name))
         if code < 0 and not self._runs:
             self._forget_sequences()
             self._lib.llama_free(self._context)

@@ -118,11 +118,12 @@ class CellTable:
 
     def __init__(self, n_cells: int) -> None:
         self._users = np.zeros(n_cells, np.int16)
+        self._free = np.arange(n_cells)  # the first `free` of them: a stack
         self.free = n_cells
 
     def take(self, n: int) -> NDArray[np.int64]:
         """Return `n` cells that were free, now used by one sequence."""
-        cells = np.flatnonzero(self._users == 0)[:n]
+        cells: NDArray[np.int64] = self._free[max(0, self.free - n) : self.free].copy()
         self._users[cells] = 1
         self.free -= len(cells)
         return cells
@@ -134,7 +135,9 @@ class CellTable:
     def release(self, cells: NDArray[np.int64]) -> None:
         """Count one user less of each of `cells`."""
         self._users[cells] -= 1
-        self.free += int(np.count_nonzero(self._users[cells] == 0))
+        unused = cells[self._users[cells] == 0]
+        self._free[self.free : self.free + len(unused)] = unused
+        self.free += len(unused)
 
 
 class StateCache:

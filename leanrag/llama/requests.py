@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.llama.pending import Pending
-from leanrag.llama.sampling import Chooser, TokenScore
+from leanrag.llama.sampling import Chooser, Sampler, TokenScore
 from leanrag.types import FinishReason
 
 __all__ = ["Completion", "Request", "StopMatcher"]
@@ -56,6 +56,7 @@ class StopMatcher:
 
     Attributes:
         reason: Why no more text is passed; None while it is.
+        is_idle: Whether it passes everything at once, there being nothing to look for.
     """
 
     def __init__(self, stops: Sequence[str], *, no_repeats: bool = False) -> None:
@@ -63,6 +64,7 @@ class StopMatcher:
         self._pending = ""
         self._sentence: str | None = "" if no_repeats else None  # the one under way
         self.reason: FinishReason | None = None
+        self.is_idle = not stops and not no_repeats
 
     def __call__(self, text: str, *, final: bool = False) -> str:
         """Return the text that is certain to precede any stop string."""
@@ -121,6 +123,11 @@ class Request(Pending[Completion]):
         self.overtaken = 0  # times that the owner let others go first
         self.on_cancel: Callable[[Request], None] = _ignore
         self._on_end = on_end
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether its tokens are the most probable ones, whatever was drawn before."""
+        return isinstance(self.choose, Sampler) and self.choose.is_greedy
 
     @property
     def n_cells(self) -> int:

@@ -64,6 +64,11 @@ class Sampler:
             self.seed = secrets.randbits(63) if options.seed is None else options.seed
             self._random = np.random.Generator(np.random.Philox(self.seed))
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it takes the most probable token; then it has no state, and rows of many requests may be drawn at once."""
+        return self._options.temperature == 0
+
     def __call__(self, logits: NDArray[np.float32]) -> int:
         """Return the chosen token for `logits` `(n_vocab,)`."""
         options = self._options
@@ -109,7 +114,8 @@ def score_token(logits: NDArray[np.float32], token: int) -> TokenScore:
     total = float(weights.sum())
     log_total = math.log(total)
     chosen = float(shifted[token])
-    entropy = log_total - float(weights @ shifted) / total
+    np.multiply(weights, shifted, out=weights)  # for a dot product BLAS would wake all of its threads
+    entropy = log_total - float(weights.sum()) / total
     shifted[token] = -np.inf
     return TokenScore(chosen - log_total, chosen - float(shifted.max()), max(0.0, entropy))
 

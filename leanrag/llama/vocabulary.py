@@ -35,6 +35,7 @@ class Vocabulary:
         self.eos: int = lib.llama_vocab_eos(self.handle)
         self.adds_bos: bool = self.bos >= 0 and lib.llama_vocab_get_add_bos(self.handle)
         self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Return the tokens of `text`, no BOS added. Control tokens are recognised only with `parse_special`."""
@@ -74,7 +75,10 @@ class Vocabulary:
 
     def is_end(self, token: int) -> bool:
         """Return whether `token` ends a generation."""
-        return bool(self._lib.llama_vocab_is_eog(self.handle, token))
+        ends = self._ends.get(token)
+        if ends is None:
+            ends = self._ends[token] = bool(self._lib.llama_vocab_is_eog(self.handle, token))
+        return ends
 
     @functools.cached_property
     def control_tokens(self) -> frozenset[int]:
