@@ -12,7 +12,9 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,6 +27,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import leanrag
 from leanrag.errors import (
     ConfigurationError,
     ContextOverflowError,
@@ -47,6 +50,7 @@ from leanrag.remote.exchange import Reply
 from leanrag.remote.keys import Secret
 from leanrag.remote.protocol import Choice
 from leanrag.remote.waiting import Limit
+from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import CancelToken, Message, Usage
 
 KEY = "sk-test-0123456789abcdef"
@@ -59,7 +63,7 @@ CHAT = [Message("system", "Be brief."), Message("user", "Who goes there?")]
 class Server:
     """Answers each request with the next of `script`, and with `usual` when there is none left."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         self.script, self.requests = [], []
         self.usual = events("Hello", " world")
         self.release = threading.Event()  # lets those go that hang
@@ -89,6 +93,8 @@ class Server:
                 pass
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
@@ -622,6 +628,27 @@ def test_tls_failure(server, make, time):
     assert (caught.value.retryable, time.slept) == (False, [])
 
 
+def test_nothing_is_sent_to_a_server_whose_certificate_nobody_signed(make, tmp_path, monkeypatch):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "own.pem")]
+    subprocess.run(["openssl", "req", *kind, *subject, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem", tmp_path / "key.pem")
+    server = Server(context)
+    try:
+        settings = {"base_url": server.url.replace("http:", "https:"), "api_key": KEY}
+        with pytest.raises(RemoteError, match=r"no secure connection.*SSL_CERT_FILE") as caught:
+            make(**settings).generate(CHAT, max_tokens=5)
+        assert (caught.value.status, caught.value.retryable, server.requests) == (None, False, [])
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
+        assert make(**settings).generate(CHAT, max_tokens=5).text == "Hello world"
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_refused(server, make, status):
     elsewhere = Server()
@@ -955,9 +982,13 @@ def test_an_answer_without_done_is_whole_if_it_says_why_it_ended(server, model):
     assert len(server.requests) == 2
 
 
-def test_done_without_a_reason_is_an_end(server, model):
-    server.usual = events("Hello", finish=None)
-    assert model.generate(CHAT, max_tokens=5).finish_reason == "stop"
+def test_done_without_a_reason_is_a_cut(server, model):
+    server.script = [events(finish=None), events("Whole", " again")]
+    assert model.generate(CHAT, max_tokens=5).text == "Whole again"
+    server.script = [events("Hel", finish=None)]
+    with pytest.raises(RemoteError, match=r"cut in the middle.*`parallel=1`") as caught:
+        model.generate(CHAT, max_tokens=5)
+    assert (caught.value.retryable, len(server.requests)) == (True, 3)
 
 
 # Keys and hosts
@@ -1028,6 +1059,99 @@ def test_the_key_is_nowhere(server, make, act, settings, caplog, capfd):
     assert KEY not in "".join(capfd.readouterr())
     if "base_url" not in settings:
         assert KEY in str(server.requests[0])  # it was sent
+
+
+async def gather(pieces):
+    return [piece async for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: list(model.stream(CHAT, max_tokens=5)),
+        lambda model: model.generate_many([CHAT] * 3, max_tokens=5),
+        lambda model: asyncio.run(model.agenerate(CHAT, max_tokens=5)),
+        lambda model: asyncio.run(gather(model.astream(CHAT, max_tokens=5))),
+    ],
+    ids=["stream", "generate_many", "agenerate", "astream"],
+)
+def test_the_key_is_nowhere_however_one_asks(server, make, ask):
+    server.usual = error(401, f"Incorrect API key provided: Bearer {KEY}")
+    with pytest.raises(RemoteError, match=r"Bearer \*\*\*") as caught:
+        ask(make(api_key=KEY))
+    assert not [text for text in strings_in(caught.value, {}) if KEY in text]
+    assert KEY not in str(pickle.dumps(caught.value)) + repr(copy.copy(caught.value))
+
+
+def test_the_key_is_in_no_line_about_attempts_and_bills(server, make, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.script = [
+        error(503, f"the queue of {KEY} is full"),
+        error(429, f"{KEY} asks too often", headers={"Retry-After": "3"}),
+        raw(event({"error": {"message": f"{KEY} was lost", "code": 502}})),
+        error(422, f"{KEY} may not use stream_options"),
+        events("Hello", usage={"prompt_tokens": KEY}),
+    ]
+    generation = make(api_key=KEY).generate(CHAT, max_tokens=5)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("leanrag")]
+    assert [line for line in lines if "attempt 2" in line and "the queue of *** is full" in line]
+    assert [line for line in lines if "attempt 4" in line and "*** was lost" in line]
+    assert [line for line in lines if "a usage that cannot be" in line and "***" in line]
+    assert KEY not in "\n".join(record.getMessage() for record in caplog.records)
+    assert KEY not in repr(generation) + json.dumps(dataclasses.asdict(generation))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_ctx": 0},
+        {"base_url": "http://10.0.0.1/v1"},
+        {"allowed_hosts": []},
+        {"headers": {"Host": KEY}},
+        {"extra_body": {"stream": True}},
+    ],
+)
+def test_the_key_is_in_no_error_of_the_constructor(make, settings):
+    with pytest.raises(ConfigurationError) as caught:
+        make(**{"api_key": KEY, "headers": {"X-Key": KEY}} | settings)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    inside = [dict(frame.f_locals) for frame in frames if f"leanrag{os.sep}remote" in frame.f_code.co_filename]
+    assert "secrets" in inside[0]
+    inside.append(vars(inside[0].pop("self")))  # half made, it cannot be shown
+    assert not [text for place in inside for text in strings_in(place, {}) if KEY in text]
+    assert KEY not in str(caught.value)
+
+
+def test_the_key_is_in_no_answer(server, make, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG, "leanrag")
+    remote = make(api_key=KEY, prices=Prices(1.0, 2.0, datetime.date(2026, 1, 1)), name="large", max_retries=0)
+    small = FakeModel("Bananas grow in Brazil since 1999.", name="small")
+    bill = {"prompt_tokens": 90, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": KEY}}
+    with leanrag.open(tmp_path, model=leanrag.Cascade([small, remote]), embedder=HashEmbedder()) as rag:
+        rag.add_text("Releases are signed off by Ada Park.")
+        server.script = [events("Ada Park.", usage=bill), error(401, f"no such key: {KEY}")]
+        answered, refused = rag.ask_many(["Who signs off the releases?"] * 2, parallel=1)
+        assert (answered.model, answered.cost) == ("large", pytest.approx(98e-6))
+        assert (refused.model, refused.stopped_by) == ("small", "outage")
+        assert "no such key: ***" in refused.steps[1].reason
+        for answer in (answered, refused):
+            assert answer.trace
+            assert KEY not in str(pickle.dumps(answer)) + repr(answer)
+            assert KEY not in json.dumps([dataclasses.asdict(step) for step in answer.steps])
+            assert KEY not in json.dumps(dataclasses.asdict(answer.usage))
+    assert KEY not in caplog.text + repr(rag)
+
+
+def test_when_all_models_are_down_the_last_error_has_no_key(server, make, tmp_path):
+    remotes = [make(api_key=KEY, name=name, max_retries=0) for name in ("a", "b")]
+    server.usual = error(503, f"{KEY} is not served")
+    with leanrag.open(tmp_path, model=leanrag.Cascade(remotes), embedder=HashEmbedder()) as rag:
+        rag.add_text("Releases are signed off by Ada Park.")
+        for ask in (rag.ask, lambda question: list(rag.stream(question)), lambda question: rag.ask_many([question])):
+            with pytest.raises(RemoteError, match=r"b answered 503 \(\*\*\* is not served\)") as caught:
+                ask("Who signs off the releases?")
+            assert not [text for text in strings_in(caught.value, {}) if KEY in text]
+    assert len(server.requests) == 6
 
 
 def test_the_search_finds_keys():
@@ -1236,35 +1360,65 @@ def test_answers_of_llama_cpp_python(server, make, tiny_gguf):
         llama.close()
 
 
-@pytest.mark.slow
-def test_the_server_of_llama_cpp_python(tiny_gguf, tmp_path):
+@pytest.fixture
+def serve(tmp_path):
+    """Starts llama-cpp-python's server for a file, on a free port, and ends it with the test."""
     needed = ("fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
     if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
-        pytest.skip(f"llama_cpp.server needs {', '.join(missing)}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "llama_cpp.server",
-        "--model",
-        str(tiny_gguf),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    command += ["--n_ctx", "256", "--n_threads", "1", "--logits_all", "true"]
-    settings = {"base_url": f"http://127.0.0.1:{port}/v1", "n_ctx": 400, "count_tokens": len}
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            with RemoteModel("tiny", max_retries=99, breaker_failures=99, total_seconds=40, **settings) as model:
+        pytest.skip(f"llama_cpp.server needs {', '.join(missing)}; pip install 'llama-cpp-python[server]'")
+    processes = []
+
+    def serve(path, n_ctx, **settings):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        options = {"model": path, "host": "127.0.0.1", "port": port, "n_ctx": n_ctx, "n_threads": 1} | settings
+        command = [sys.executable, "-m", "llama_cpp.server"]
+        command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        with (tmp_path / "log").open("wb") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+        url = f"http://127.0.0.1:{port}/v1"
+        settings = {"base_url": url, "n_ctx": n_ctx, "count_tokens": len, "total_seconds": 120}
+        with RemoteModel("probe", max_retries=99, breaker_failures=99, **settings) as model:
+            try:
                 assert model.generate("a", max_tokens=1).text  # tries until it has started
-            with RemoteModel("tiny", max_retries=0, **settings) as model:
-                check_llama_cpp_python(model)
-        finally:
-            process.kill()
+            except GenerationError as problem:
+                pytest.fail(f"{problem}\n{(tmp_path / 'log').read_text('utf-8', 'replace')[-2000:]}")
+        return url
+
+    yield serve
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_the_server_of_llama_cpp_python(serve, tiny_gguf):
+    url = serve(tiny_gguf, 256, logits_all="true")
+    with RemoteModel("tiny", base_url=url, n_ctx=400, count_tokens=len, max_retries=0) as model:
+        check_llama_cpp_python(model)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_a_cascade_goes_on_to_the_server_of_llama_cpp_python(serve, smollm, tmp_path):
+    small = FakeModel("Bananas grow in Brazil since 1999.", name="small")
+    url = serve(smollm.path, 1024)
+    with (
+        RemoteModel("large", base_url=url, n_ctx=1024, count_tokens=smollm.count_tokens, parallel=1) as large,
+        leanrag.open(tmp_path / "kb", model=leanrag.Cascade([small, large]), embedder=HashEmbedder()) as rag,
+    ):
+        rag.add_text("Releases are signed off by Ada Park. She works in Oslo.", id="park")
+        answers = rag.ask_many(["Who signs off the releases?", "Where does Ada Park work?"], max_tokens=12)
+        for answer in [*answers, asyncio.run(rag.aask("Who signs off the releases?", max_tokens=12))]:
+            assert [(step.model, step.outcome) for step in answer.steps] == [("small", "escalated"), ("large", "kept")]
+            usage = answer.generation.usage
+            assert abs(usage.prompt_tokens - usage.counted_prompt_tokens) <= 16 or not usage.is_billed
+            assert 0 < smollm.count_tokens(answer.generation.text) <= 13
+        stream = rag.stream("Who signs off the releases?", max_tokens=12)
+        assert "".join(stream) == stream.answer.generation.text == answers[0].generation.text
+        assert "Park" in answers[0].text
+        assert answers[0].citations
 
 
 # Processes

@@ -358,18 +358,15 @@ class Exchange:
                 raise self._broken("is not UTF-8", reply)
             for event in events:
                 if event.strip() == "[DONE]":
-                    reply.finish_reason = reply.finish_reason or "stop"
+                    if reply.finish_reason is None:
+                        # llama_cpp.server 0.3.36 ends an answer so when it drops it for the next request
+                        raise self._cut(". Ask again, with `parallel=1` for a server that answers one at a time")
                     return
                 self._take(event, reply)
                 if reply.match_stop.reason is not None:
                     return  # the server does not know stop strings
         if reply.finish_reason is None:
-            raise RemoteError(
-                f"the answer of {self._name} was cut in the middle. Ask again",
-                model=self._name,
-                status=200,
-                retryable=True,
-            )
+            raise self._cut(". Ask again")
 
     async def _bounded(self, response: httpx.Response, reply: Reply) -> AsyncIterator[bytes]:
         size = 0
@@ -443,6 +440,11 @@ class Exchange:
             retry_after=reply.retry_after,
         )
 
+    def _cut(self, advice: str) -> RemoteError:
+        return RemoteError(
+            f"the answer of {self._name} was cut in the middle{advice}", model=self._name, status=200, retryable=True
+        )
+
     def _broken(self, problem: str, reply: Reply) -> RemoteError:
         return RemoteError(f"the response of {self._name} {reply.scrub(problem)}", model=self._name, status=200)
 
@@ -453,7 +455,8 @@ class Exchange:
             chain = chain.__cause__ or chain.__context__
         if chain is not None:
             problem = (
-                f"no secure connection to {url} ({words}). Check that it speaks https and who signed its certificate"
+                f"no secure connection to {url} ({words}). Check that it speaks https and who signed its certificate; "
+                "the variable SSL_CERT_FILE may name a file of the authorities that are trusted"
             )
         elif isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
             problem = f"cannot connect to {url} ({words}). Check `base_url` and that the server runs"

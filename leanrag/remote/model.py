@@ -466,8 +466,10 @@ class RemoteModel:
                 headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
                 follow_redirects=False,
                 trust_env=not self._is_local,  # no proxy stands between this machine and itself
-                verify=not self._is_local
-                or self._base_url.lower().startswith("https:"),  # reading certificates takes time
+                # reading certificates takes time; the variables that name them count on this machine too
+                verify=httpx.create_ssl_context()
+                if self._base_url.lower().startswith("https:")
+                else not self._is_local,
                 transport=self._transport,
             )
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
