@@ -339,3 +339,88 @@ def test_a_cascade_that_cannot_work(models, policy, message):
 def test_limits_that_cannot_work(limits, message):
     with pytest.raises(ConfigurationError, match=message):
         Limits(**limits)
+
+
+# Bad input, whichever way one asks
+
+
+def by_stream(rag, question):
+    stream = rag.stream(question)
+    text = "".join(stream)
+    assert text == stream.answer.text
+    return stream.answer
+
+
+async def by_astream(rag):
+    return [piece async for piece in rag.astream(QUESTION)]
+
+
+ways = pytest.mark.parametrize(
+    "way",
+    [
+        lambda rag: rag.ask(QUESTION),
+        lambda rag: by_stream(rag, QUESTION),
+        lambda rag: rag.ask_many([QUESTION])[0],
+        lambda rag: asyncio.run(rag.aask(QUESTION)),
+    ],
+    ids=["ask", "stream", "ask_many", "aask"],
+)
+
+
+def opened(folder, *models, **policy):
+    rag = leanrag.open(folder, model=Cascade(models, **policy), embedder=HashEmbedder())
+    rag.add_text(PARK, id="park")
+    return rag
+
+
+@ways
+@pytest.mark.parametrize("limit", ["seconds", "tokens", "cost", "joules"])
+def test_with_a_cap_of_zero_only_the_first_model_is_asked(tmp_path, way, limit):
+    large = FakeModel(SURE, name="large")
+    limits = Limits(**{limit: 0}, watts=15)
+    with opened(tmp_path, Priced(UNSURE, name="small"), large, limits=limits) as rag:
+        if limit == "joules":  # a model with a price is elsewhere and draws no power here
+            rag.close()
+            rag = opened(tmp_path / "local", FakeModel(UNSURE, name="small"), large, limits=limits)
+        with rag:
+            answer = way(rag)
+    assert (answer.model, answer.stopped_by, large.prompts) == ("small", limit, [])
+
+
+@ways
+def test_when_all_models_are_down_every_way_of_asking_raises_the_last_error(tmp_path, way):
+    for after in (None, 0, 2):
+        with opened(tmp_path, Failing(name="a"), Failing(GenerationError("b is down"), name="b", after=after)) as rag:
+            with pytest.raises(GenerationError, match="b is down"):
+                way(rag)
+            with pytest.raises(GenerationError, match="b is down"):
+                asyncio.run(by_astream(rag))
+
+
+@ways
+def test_when_the_second_is_down_every_way_of_asking_gives_the_first_answer(tmp_path, way):
+    with opened(tmp_path, FakeModel(UNSURE, name="small"), Failing(name="large")) as rag:
+        answer = way(rag)
+        assert asyncio.run(by_astream(rag)) == [answer.text]
+    assert (answer.model, answer.stopped_by) == ("small", "outage")
+
+
+def test_a_larger_model_may_have_the_smaller_window(ask):
+    text = "Who signs off the releases? " * 3
+    small, large = FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large", n_ctx=115)
+    answer = ask(small, large, question=text, options={"max_tokens": 20})
+    assert PARK in small.prompts[0]
+    assert PARK not in large.prompts[0]
+    assert large.count(large.prompts[0]) + 20 <= 115
+    assert (answer.model, answer.stopped_by) == ("large", None)
+
+
+@ways
+def test_a_question_that_does_not_fit_the_second_window_keeps_the_first_answer(tmp_path, way):
+    small, large = FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large", n_ctx=80)
+    with opened(tmp_path, small, large) as rag:
+        answer = way(rag)
+    assert (answer.model, answer.stopped_by) == ("small", "outage")
+    assert outcomes(answer) == [("small", "escalated"), ("large", "failed")]
+    assert "Shorten the question" in answer.steps[1].reason
+    assert large.prompts == []
