@@ -553,6 +553,13 @@ def test_a_missing_signal_is_refused():
         Calibration.fit(questions(200)[0], right, larger[:-1], names="abc", models=MODELS, created=DAY)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "high"])
+@pytest.mark.parametrize("method", ["confidence", "keep_score", "keeps"])
+def test_no_answer_is_judged_by_a_signal_that_is_no_number(method, value):
+    with pytest.raises(ConfigurationError, match=r"`features` must (be finite|hold numbers).*impute what is missing"):
+        getattr(fitted(200), method)([[0.0, 1.0, 0.5], [0.0, value, 0.5]])
+
+
 # Files
 
 
@@ -624,6 +631,23 @@ def test_a_file_whose_checksum_is_right_is_parsed_all_the_same(file):
     body["right"]["weights"] = body["right"]["weights"][:-1]
     file.write_text(json.dumps({**body, "checksum": stored._checksum(body)}))
     with pytest.raises(StorageError, match="one weight for each"):
+        Calibration.load(file)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "place", [("threshold",), ("right", "weights", 1), ("gap", "intercept"), ("right", "scales", 0)]
+)
+def test_a_file_with_a_number_that_is_not_finite_is_refused(file, place, number):
+    body = json.loads(file.read_text())
+    del body["checksum"]
+    *way, last = place
+    inner = body
+    for step in way:
+        inner = inner[step]
+    inner[last] = number
+    file.write_text(json.dumps({**body, "checksum": stored._checksum(body)}))
+    with pytest.raises(StorageError, match=f"{place[0]}.*finite number.*Calibrate again"):
         Calibration.load(file)
 
 
