@@ -1,4 +1,4 @@
-"""What a cascade's models answered to questions, made into a `Calibration` for each of them but the last.
+"""What a cascade's models answered to questions, made into a `Calibration` for each of them.
 
 The pipeline asks the models; here is what counts as right, and what is learnt from it.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pydantic
 
 from leanrag.calibration import CalibratedModel, Calibration, rows_needed
-from leanrag.confidence import FEATURES, Signals
+from leanrag.confidence import FEATURES, Signals, is_refusal
 from leanrag.errors import ConfigurationError, DocumentError, GenerationError
 from leanrag.metrics import contains_answer, f1
 from leanrag.text import without_marks
@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "agree",
     "fit_steps",
+    "is_right_or_silent",
     "plan",
     "read_questions",
     "sample_text",
@@ -45,7 +46,7 @@ MOST_FAILED = 0.1
 _log = logging.getLogger(__name__)
 
 Question = str | tuple[str, Sequence[str]]
-"""A question alone, or with the answers that are right."""
+"""A question alone, or with the answers that are right; none of them where the sources do not answer it."""
 
 IsRight = Callable[[str, Sequence[str]], bool]
 
@@ -64,7 +65,7 @@ class Plan:
 
     Attributes:
         questions: Plain texts.
-        answers: Those that are right, for each question; None to compare with the last model.
+        answers: Those that are right, for each question, none where the sources do not answer; None to compare with the last model.
         alpha: What the risk of one step may be.
         delta: Probability with which the risk of one step is more all the same.
     """
@@ -78,8 +79,8 @@ class Plan:
 def plan(questions: Iterable[Question], *, models: int, alpha: float, delta: float, is_right: IsRight | None) -> Plan:
     """Check what `Rag.calibrate` was given, before a model is asked.
 
-    A chain of `models` has one step less, and each gets an equal part of `alpha` and `delta`: what the steps lose adds up at
-    most, and so do the probabilities that one of them does not hold.
+    A chain of several `models` has one step less, and each gets an equal part of `alpha` and `delta`: what the steps lose adds
+    up at most, and so do the probabilities that one of them does not hold.
 
     Raises:
         ConfigurationError: An argument cannot work, or there are too few questions.
@@ -96,13 +97,11 @@ def plan(questions: Iterable[Question], *, models: int, alpha: float, delta: flo
         )
     if is_right is not None and without:
         raise ConfigurationError("`is_right` compares with the right answers; give the questions with theirs")
-    if is_right is None and not without and (bare := [number for number, own in enumerate(answers, 1) if not own]):
-        raise ConfigurationError(
-            f"question {bare[0]} has an empty list of answers; give at least one, or say by `is_right` what is right then"
-        )
+    if models == 1 and without:
+        raise ConfigurationError("there is no larger model to compare one with; give the questions with their answers")
     if not 0 < delta <= 0.5:
         raise ConfigurationError(f"`delta` must be in (0, 0.5], got {delta!r}")
-    steps = models - 1
+    steps = max(1, models - 1)
     needed = rows_needed(alpha / steps, delta / steps)
     if len(rows) < needed:
         raise ConfigurationError(
@@ -171,6 +170,17 @@ def agree(answer: str, other: str) -> bool:
     return f1(sample_text(answer), [sample_text(other)]) >= AGREEMENT_F1
 
 
+def is_right_or_silent(answer: str, answers: Sequence[str]) -> bool:
+    """Return whether an answer contains one of those that are right or, where there is none, says that it does not know.
+
+    Example:
+        >>> is_right_or_silent("In Oslo.", ["Oslo"]), is_right_or_silent("The text does not say.", [])
+        (True, True)
+    """
+    is_silent = is_refusal(answer)
+    return is_silent if not answers else not is_silent and contains_answer(answer, answers)
+
+
 def fit_steps(
     planned: Plan,
     samples: Sequence[Sequence[Sample | None]],
@@ -180,13 +190,16 @@ def fit_steps(
     created: datetime.date | None = None,
     seed: int = 0,
 ) -> tuple[Calibration, ...]:
-    """Return a calibration for each model but the last, beside the last.
+    """Return a calibration for each model; with none for the last where nothing is known of it, or it is always right or never.
+
+    Those before the last are made beside it: what they lose is what the last has right. Where some questions cannot be answered,
+    what a model says counts after it has abstained (`Calibration.abstain_below`).
 
     Args:
         planned: From `plan`.
         samples: For each model, what it answered to each question; questions with a None are left out.
         models: The models, in the order of the chain.
-        is_right: From an answer and those that are right; `contains_answer` when None.
+        is_right: From an answer and those that are right; `is_right_or_silent` when None.
         created: The day; today when None.
         seed: Of the parts that `Calibration.fit` makes.
 
@@ -195,38 +208,47 @@ def fit_steps(
     """
     rows = [n for n, of_question in enumerate(zip(*samples, strict=True)) if None not in of_question]
     kept = [[sample for n in rows if (sample := own[n]) is not None] for own in samples]
-    last = kept[-1]
-    judge = is_right or contains_answer
-    larger: list[bool] | None = None
-    if planned.answers is None:
-        right = [[agree(a.text, b.text) for a, b in zip(own, last, strict=True)] for own in kept[:-1]]
-        source = f"agreement with {models[-1].name}"
-    else:
-        answers = [planned.answers[n] for n in rows]
-        verdicts = [[bool(judge(s.text, a)) for s, a in zip(own, answers, strict=True)] for own in kept]
-        *right, larger = verdicts
-        source = "labelled"
+    features = [np.array([s.signals.vector() for s in own]).reshape(len(rows), len(FEATURES)) for own in kept]
+    last = models[-1]
     created = created or datetime.datetime.now(datetime.timezone.utc).date()
-    found = []
-    for model, own, is_own_right in zip(models, kept, right, strict=False):
-        features = np.array([sample.signals.vector() for sample in own]).reshape(len(own), len(FEATURES))
+
+    def fit(place: int, right: Sequence[bool], **known: object) -> Calibration:
+        model = models[place]
         try:
-            calibration = Calibration.fit(
-                features,
-                is_own_right,
-                larger,
+            return Calibration.fit(
+                features[place],
+                right,
                 names=FEATURES,
-                models={model.name: model.sha256, models[-1].name: models[-1].sha256},
+                models={model.name: model.sha256, last.name: last.sha256},
                 created=created,
-                label_source=source,
                 alpha=planned.alpha,
                 delta=planned.delta,
                 seed=seed,
+                **known,  # type: ignore[arg-type]
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"{model.name} cannot be calibrated: {error}") from error
-        found.append(calibration)
-    return tuple(found)
+
+    if planned.answers is None:
+        agreement = [[agree(a.text, b.text) for a, b in zip(own, kept[-1], strict=True)] for own in kept[:-1]]
+        source = f"agreement with {last.name}"
+        return tuple(fit(place, right, label_source=source) for place, right in enumerate(agreement))
+    judge = is_right or is_right_or_silent
+    answers = [planned.answers[n] for n in rows]
+    verdicts = [[bool(judge(s.text, a)) for s, a in zip(own, answers, strict=True)] for own in kept]
+    silent = None if all(answers) else [not own for own in answers]
+    larger, of_last = np.array(verdicts[-1]), None
+    try:
+        of_last = fit(len(models) - 1, verdicts[-1], unanswerable=silent)
+    except ConfigurationError as error:
+        if len(models) == 1:
+            raise
+        _log.warning("%s", error)
+    else:
+        if silent is not None:
+            larger = np.where(of_last.abstains(of_last.confidence(features[-1])), silent, larger)
+    steps = [fit(place, verdicts[place], larger_right=larger, unanswerable=silent) for place in range(len(models) - 1)]
+    return (*steps, *([] if of_last is None else [of_last]))
 
 
 class LabelledQuestion(pydantic.BaseModel):
@@ -234,7 +256,7 @@ class LabelledQuestion(pydantic.BaseModel):
 
     Attributes:
         question: Plain text.
-        answers: Those that are right; None when they are not known.
+        answers: Those that are right, none where the sources do not answer it; None when they are not known.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True)

@@ -96,12 +96,15 @@ class Cascade:
 
     Attributes:
         models: Names, GGUF files or loaded models, no two of one name.
-        calibrations: For each model but the last, what says whether its answer is kept; None (or none at all) for `threshold`.
-            `Rag.calibrate` makes them. One for other models is refused: by names here, by the files' hashes when they are loaded.
+        calibrations: For each model but the last, what says whether its answer is kept; None (or none at all) for `threshold`. One
+            more for the last tells how sure that one is. `Rag.calibrate` makes them. One for other models is refused: by names
+            here, by the files' hashes when they are loaded.
         threshold: Confidence from which an answer is kept without a calibration.
         router: What scores the question before anything is generated; None to always begin with the first.
         skip_above: Score of `router` above which the first model is skipped.
         limits: What a question may cost.
+        context_tokens: Most tokens of sources for each model, None for what `open` or `ask` says; none at all for all of them. A
+            first model that reads few is cheap; the next one is given more.
         audit: Chooses a small share of questions that the last model answers too, although another one's answer was kept; that
             the two disagree counts as a loss. The user waits for it and gets the answer that was kept; `Rag.audit` tells how it
             stands. A disagreement is no loss where both are right, or the last is wrong: for calibrations from labelled
@@ -122,20 +125,26 @@ class Cascade:
     router: QuestionScorer | None = None
     skip_above: float | None = None
     limits: Limits = field(default_factory=Limits)
+    context_tokens: Sequence[int | None] = ()
     audit: DriftAudit | None = None
 
     def __post_init__(self) -> None:
-        if len(self.models) < 2:
-            raise ConfigurationError(
-                f"a cascade needs at least two models, the smallest first, got {len(self.models)}; for one, give it as `model`"
-            )
+        if not self.models:
+            raise ConfigurationError("a cascade needs a model at least, the smallest first, got none")
         if len(set(self.names)) < len(self.names):
             raise ConfigurationError(f"the models of a cascade need different names, got {', '.join(self.names)}")
-        if self.calibrations and len(self.calibrations) != len(self.models) - 1:
+        if self.calibrations and len(self.models) - len(self.calibrations) not in (0, 1):
             raise ConfigurationError(
-                f"give a calibration (or None) for each of the {len(self.models) - 1} models but the last, "
+                f"give a calibration (or None) for each of the {len(self.models)} models, or for each but the last, "
                 f"got {len(self.calibrations)}"
             )
+        if self.context_tokens and len(self.context_tokens) != len(self.models):
+            raise ConfigurationError(
+                f"`context_tokens` needs a number (or None) for each of the {len(self.models)} models, "
+                f"got {len(self.context_tokens)}"
+            )
+        if few := [most for most in self.context_tokens if most is not None and most < 1]:
+            raise ConfigurationError(f"`context_tokens` must be at least 1 for each model, got {few[0]!r}")
         for place, calibration in enumerate(self.calibrations):
             if calibration is not None:
                 self._check_calibration(place, calibration)
@@ -189,13 +198,23 @@ class Cascade:
 
     def judge(self, place: int, signals: Signals) -> tuple[Confidence, bool]:
         """Return how sure the answer of a model is, and whether it is kept; that of the last model always is."""
-        calibration = self.calibrations[place] if place < len(self.calibrations) else None
+        is_last = place == len(self.models) - 1
+        calibration = self.calibration(place)
         if calibration is None:
             confidence = uncalibrated(signals)
-            return confidence, confidence.value >= self.threshold or place == len(self.models) - 1
+            return confidence, is_last or confidence.value >= self.threshold
         row = signals.vector()[np.newaxis]
         confidence = Confidence(float(calibration.confidence(row)[0]), calibrated=True, signals=signals)
-        return confidence, bool(calibration.keeps(row)[0])
+        return confidence, is_last or bool(calibration.keeps(row)[0])
+
+    def most_tokens(self, place: int, context_tokens: int | None) -> int | None:
+        """Return the most tokens of sources for a model, `context_tokens` where it has no number of its own."""
+        own = self.context_tokens[place] if self.context_tokens else None
+        return context_tokens if own is None else own
+
+    def calibration(self, place: int) -> Calibration | None:
+        """Return what was learnt of a model's answers, None for nothing."""
+        return self.calibrations[place] if place < len(self.calibrations) else None
 
 
 def model_name(model: Model) -> str:

@@ -116,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="from `calibrate`, for each model but the last: says whether its answer is kept",
+        help="from `calibrate`, for each model but the last, or each: says how sure its answers are",
+    )
+    ask.add_argument(
+        "--abstain-below", type=float, metavar="CONFIDENCE", help="of a less sure answer, say only that there is none"
     )
     calibrate = command("calibrate", _calibrate, reading, "learn from questions when a smaller model's answer is kept")
     calibrate.add_argument(
@@ -128,7 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--seed", type=int, default=0, help="of the random parts (default: %(default)s)")
     calibrate.add_argument(
-        "--out", action="append", required=True, metavar="FILE", help="to write; one for each model but the last"
+        "--out",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="to write; one for each model but the last, or each",
     )
     command("explain", _explain, asking, "show what `ask` would send, without generating")
     pull = command("pull", _pull, common, "get models by name into the cache")
@@ -203,9 +210,9 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     paths = [Path(name) for name in options.out]
     models = options.model or []
-    if len(models) < 2 or len(paths) != len(models) - 1:
+    if not models or len(models) - len(paths) not in ((0,) if len(models) == 1 else (0, 1)):
         raise ConfigurationError(
-            "give two models or more by `--model`, the smallest first, and an `--out` for each but the last; "
+            "give the models by `--model`, the smallest first, and an `--out` for each, or for each but the last; "
             f"got {len(models)} and {len(paths)}"
         )
     if absent := [path for path in paths if not path.absolute().parent.is_dir()]:
@@ -215,29 +222,29 @@ def _calibrate(options: argparse.Namespace) -> int:
         calibrations = rag.calibrate(
             questions, alpha=options.alpha, delta=options.delta, seed=options.seed, where=_pairs(options.where)
         )
-    for path, calibration in zip(paths, calibrations, strict=True):
+    saved = list(zip(paths, calibrations, strict=False))  # there may be none for the last model, or no file for it
+    for path, calibration in saved:
         calibration.save(path)
-    lines = [
-        line
-        for path, calibration in zip(paths, calibrations, strict=True)
-        for line in _calibration_lines(path, calibration)
-    ]
+    lines = [line for path, calibration in saved for line in _calibration_lines(path, calibration)]
+    if len(calibrations) < len(paths):
+        lines.append(f"{models[-1]}: nothing was learnt of the last model; {paths[-1]} is not written")
     _show(options, [calibration.model_dump(mode="json") for calibration in calibrations], lines)
     return OK
 
 
 def _calibration_lines(path: Path, calibration: Calibration) -> list[str]:
-    smaller, larger = (model.name for model in calibration.models)
+    names = ", then ".join(model.name for model in calibration.models)
     auroc = "-" if calibration.auroc is None else f"{calibration.auroc:.3f}"
     kept = f"{calibration.kept:.1%}" if calibration.threshold is not None else "0.0%, for nothing can be certified"
     return [
-        f"{smaller}, then {larger} ({calibration.label_source})",
+        f"{names} ({calibration.label_source})",
         f"  least passed on  {calibration.least_escalated:.1%}, by any method with a risk of at most {calibration.alpha:g}",
         f"  rows             {calibration.rows_fitted} to learn from, {calibration.rows_certified} to certify with",
         f"  kept             {kept}",
         f"  bound            {calibration.bound:.4f}, with probability {1 - calibration.delta:g}",
         f"  AUROC            {auroc}",
         f"  ECE              {calibration.ece:.3f}",
+        *(() if calibration.abstain_below is None else (f"  abstains         below {calibration.abstain_below:.3f}",)),
         f"  {path}",
     ]
 
@@ -426,7 +433,9 @@ def _stats(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _open(options: argparse.Namespace, *, create: bool = False) -> Iterator[Rag]:
     settings = {
-        name: getattr(options, name) for name in ("k", "context_tokens", "max_tokens") if hasattr(options, name)
+        name: getattr(options, name)
+        for name in ("k", "context_tokens", "max_tokens", "abstain_below")
+        if hasattr(options, name)
     }
     if hasattr(options, "model"):
         settings["model"] = _models(options)
@@ -438,11 +447,7 @@ def _models(options: argparse.Namespace) -> str | Cascade:
     """The model to ask, or the cascade of several."""
     names = options.model or ["smollm2-135m"]
     files = getattr(options, "calibration", [])
-    if len(names) == 1:
-        if files:
-            raise ConfigurationError(
-                "`--calibration` belongs to several models; give them by `--model`, the smallest first"
-            )
+    if len(names) == 1 and not files:
         return str(names[0])
     return leanrag.Cascade(names, calibrations=[leanrag.Calibration.load(file) for file in files])
 

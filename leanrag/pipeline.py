@@ -45,7 +45,7 @@ from leanrag.protocols import (
 from leanrag.reader import Clock, Lazy, Prepared, Reader, fit
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import DocumentRecord, Store, StoreStats
-from leanrag.turn import AnswerStream, Asked, Attempt, Options, Turn
+from leanrag.turn import NO_ANSWER, AnswerStream, Asked, Attempt, Options, Turn, abstained
 from leanrag.types import (
     AddReport,
     Answer,
@@ -65,9 +65,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-NO_ANSWER = "The sources do not answer this question."
-"""The text of an answer for which nothing was found."""
-
 
 def open(  # noqa: A001 - leanrag.open, as gzip.open
     path: str | os.PathLike[str],
@@ -83,6 +80,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     k: int = 10,
     context_tokens: int | None = 300,
     max_tokens: int = 64,
+    abstain_below: float | None = None,
     create: bool = True,
 ) -> Rag:
     """Open a folder as a database of documents.
@@ -106,6 +104,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         context_tokens: Most tokens of sources in a prompt, counted by the answering model; None for all that its window
             leaves. Few tokens are read sooner, and by small models about as well.
         max_tokens: Most tokens of an answer; they are reserved in the window.
+        abstain_below: Confidence below which an answer is not given: its text says that the sources do not answer, `abstained` is
+            set, and a stream shows nothing before its end. None goes by the calibrations of a cascade, which know such a number
+            when they were made with questions that have no answer; without these every answer is given.
         create: Make the folder when it is not there.
 
     Raises:
@@ -121,6 +122,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     for name, value in (("k", k), ("context_tokens", context_tokens), ("max_tokens", max_tokens)):
         if value is not None and value < 1:
             raise ConfigurationError(f"`{name}` must be at least 1, got {value!r}")
+    if abstain_below is not None and not 0 <= abstain_below <= 1:
+        raise ConfigurationError(f"`abstain_below` must be in [0, 1], got {abstain_below!r}")
     models = model.models if isinstance(model, Cascade) else [model]
     is_named = any(isinstance(one, (str, os.PathLike)) for one in models)
     if isolation not in ("none", "process") or (isolation != "none" and not is_named):
@@ -144,6 +147,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         k=k,
         context_tokens=context_tokens,
         max_tokens=max_tokens,
+        abstain_below=abstain_below,
     )
 
 
@@ -166,6 +170,7 @@ class Rag:
         k: int,
         context_tokens: int | None,
         max_tokens: int,
+        abstain_below: float | None,
     ) -> None:
         self._store, self._readers, self._lazy_embedder = store, tuple(readers), embedder
         self._cascade = cascade
@@ -174,6 +179,7 @@ class Rag:
         self._given_chunker, self._given_packer, self._compressor = chunker, packer, compressor
         self._gate = CostGate()
         self._k, self._context_tokens, self._max_tokens = k, context_tokens, max_tokens
+        self._abstain_below = abstain_below
         self._index: FaissIndex | None = None
         self._index_generation = -1
         self._index_lock = threading.Lock()
@@ -292,8 +298,11 @@ class Rag:
     ) -> Explanation:
         """Return what `ask` would send, with nothing generated: hits, packing, the exact prompt and its size."""
         _check_question(question)
-        reader = self._readers[self._cascade.first(question) if self._cascade else 0]
+        place = self._cascade.first(question) if self._cascade else 0
+        reader = self._readers[place]
         options = self._options(context_tokens, max_tokens)
+        if self._cascade is not None:
+            options = replace(options, context_tokens=self._cascade.most_tokens(place, options.context_tokens))
         clock = Clock()
         with clock("budget"):
             budget = reader.budget(question, options.max_tokens, options.context_tokens)
@@ -378,7 +387,9 @@ class Rag:
         with clock("budget"):
             budget = reader.budget(question, options.max_tokens, options.context_tokens)
         attempt = self._begin(reader, self._find(question, k, where, clock), budget, options)
-        return AnswerStream(attempt.generation, lambda: self._finish(attempt, _judge_alone)[0])
+        return AnswerStream(
+            attempt.generation, lambda: self._finish_alone(attempt), is_held=self._abstain_below is not None
+        )
 
     def ask_many(self, questions: Iterable[str], *, parallel: int = 8, **options: object) -> list[Answer]:
         """Answer several questions, in their order, as `ask` does; the model computes those at work together.
@@ -436,14 +447,17 @@ class Rag:
         A step's loss is that its answer is kept and wrong where the **last** model is right: the most that going on can bring,
         whatever models stand between. Over all questions the chain loses more than `alpha` with probability `delta` at most;
         each step gets an equal part of both. That holds for questions like these, asked with the same documents and options.
+        The calibration of the last model says how sure it is, and when to abstain; there is none where the questions have no
+        answers given, or it is always right or never.
 
         Args:
-            questions: With the answers that are right; or plain, all of them: then the last model's answers count as right, and
-                another that has a word-level F1 of at least `leanrag.calibrating.AGREEMENT_F1` with them. The calibrations'
-                `label_source` tells which.
+            questions: With the answers that are right, none for questions that the sources do not answer: these teach when to
+                abstain. Or plain, all of them: then the last model's answers count as right, and another that has a word-level F1
+                of at least `leanrag.calibrating.AGREEMENT_F1` with them. The calibrations' `label_source` tells which.
             alpha: What the risk may be, in (0, 1).
             delta: Probability with which it is more all the same, in (0, 0.5].
-            is_right: From an answer without marks and those that are right; by default whether it contains one of them.
+            is_right: From an answer without marks and those that are right; by default whether it contains one of them or, where
+                there is none, says that it does not know.
             created: The day; today by default.
             seed: Of the random parts to learn from and to certify with.
             k: As for `ask`.
@@ -461,25 +475,32 @@ class Rag:
         """
         if self._cascade is None:
             raise ConfigurationError(
-                "there is one model, and no other to go on to; open the folder with a `Cascade` to calibrate it"
+                "calibrations belong to a cascade; open the folder with a `Cascade`, of one model or several"
             )
-        names = [model_name(model) for model in self._cascade.models]
+        cascade = self._cascade
+        names = [model_name(model) for model in cascade.models]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"models to calibrate need different names, got {', '.join(names)}; rename a file")
         planned = plan(questions, models=len(names), alpha=alpha, delta=delta, is_right=is_right)
         asked = _in_parallel(lambda text: self._find(text, k, where, Clock()), planned.questions, parallel)
         models = [CalibratedModel(name=reader.model.name, sha256=reader.sha256) for reader in self._readers]
         options = self._options(context_tokens, max_tokens, timeout_seconds=timeout_seconds)
-        samples = self._sample_all(asked, options, parallel)
+        each = [
+            replace(options, context_tokens=cascade.most_tokens(place, options.context_tokens))
+            for place in range(len(names))
+        ]
+        samples = self._sample_all(asked, each, parallel)
         return fit_steps(planned, samples, models, is_right=is_right, created=created, seed=seed)
 
-    def _sample_all(self, asked: Sequence[Asked], options: Options, parallel: int) -> list[list[Sample | None]]:
-        """What each model answers to each question; None after a failure, and when nothing was found."""
+    def _sample_all(
+        self, asked: Sequence[Asked], options: Sequence[Options], parallel: int
+    ) -> list[list[Sample | None]]:
+        """What each model, with its own options, answers to each question; None after a failure, and when nothing was found."""
         failures = Failures(len(asked))
         samples: list[list[Sample | None]] = []
-        for reader in self._readers:
+        for reader, own in zip(self._readers, options, strict=True):
             logger.info("%s answers %d questions", reader.model.name, len(asked))
-            work = functools.partial(self._sample, reader, options, failures)
+            work = functools.partial(self._sample, reader, own, failures)
             left = [one if not samples or samples[-1][n] is not None else None for n, one in enumerate(asked)]
             samples.append(_in_parallel(work, left, parallel))
         failures.report()
@@ -666,18 +687,27 @@ class Rag:
         )
         return answer, is_kept
 
+    def _finish_alone(self, attempt: Attempt) -> Answer:
+        """The answer of the only model, or that there is none."""
+        answer, _ = self._finish(attempt, _judge_alone)
+        is_unsure = answer.confidence is not None and answer.confidence < (self._abstain_below or 0.0)
+        return abstained(answer) if is_unsure else answer
+
     def _ask_in_turn(self, cascade: Cascade, asked: Asked, options: Options) -> AnswerStream:
         """Ask one model after another until an answer is sure enough; of the last one the words are seen as they come."""
-        turn = Turn(cascade, asked)
+        turn = Turn(cascade, asked, self._abstain_below)
         for place in range(turn.first, len(self._readers)):
             if (limit := turn.limit) is not None:
                 return turn.stream(stopped_by=limit)
             reader, is_last = self._readers[place], place == len(self._readers) - 1
             with turn.asking(place, reader):
-                attempt = self._begin_in_turn(turn, reader, options)
+                attempt = self._begin_in_turn(turn, place, options)
                 if is_last and attempt.generation is not None:
                     return AnswerStream(
-                        attempt.generation, functools.partial(self._finish_last, turn, attempt, place), turn.best
+                        attempt.generation,
+                        functools.partial(self._finish_last, turn, attempt, place),
+                        best=turn.best,
+                        is_held=turn.least_confidence(place) > 0,
                     )
                 if turn.add(place, reader, *self._finish(attempt, functools.partial(cascade.judge, place))):
                     break
@@ -686,10 +716,11 @@ class Rag:
         self._audit_kept(turn, options)
         return turn.stream()
 
-    def _begin_in_turn(self, turn: Turn, reader: Reader, options: Options) -> Attempt:
+    def _begin_in_turn(self, turn: Turn, place: int, options: Options) -> Attempt:
         """Let a reader of a cascade begin, within what is left of its limits."""
+        reader = self._readers[place]
         turn.cascade.check_file(reader.model.name, lambda: reader.sha256)
-        within = turn.within(options)
+        within = turn.within(options, place)
         with turn.asked.clock("budget"):
             budget = reader.budget(turn.asked.question, within.max_tokens, within.context_tokens)
         return self._begin(reader, turn.asked, budget, within)
@@ -701,11 +732,11 @@ class Rag:
             return
         reader = self._readers[place]
         with turn.asking(place, reader):
-            attempt = self._begin_in_turn(turn, reader, options)
+            attempt = self._begin_in_turn(turn, place, options)
             if attempt.generation is None:
                 return
             answer, _ = self._finish(attempt, functools.partial(turn.cascade.judge, place))
-            same = agree(kept.text, answer.text)
+            same = agree(kept.text, turn.given(place, answer).text)
             turn.add_audit(place, reader, answer, "it agrees" if same else "it disagrees")
             self._record(loss=not same)
 

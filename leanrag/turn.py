@@ -17,25 +17,34 @@ from leanrag.protocols import GenerationStream
 from leanrag.reader import Clock, Prepared, Reader
 from leanrag.types import Answer, CancelToken, Hit, Step, Usage
 
-__all__ = ["AnswerStream", "Asked", "Attempt", "Options", "Turn"]
+__all__ = ["NO_ANSWER", "AnswerStream", "Asked", "Attempt", "Options", "Turn", "abstained"]
 
 logger = logging.getLogger(__name__)
+
+NO_ANSWER = "The sources do not answer this question."
+"""The text of an answer for which nothing was found, or that was not sure enough to be given."""
 
 
 class AnswerStream:
     """An answer under way: iterate for text as the model writes it, then read `answer`."""
 
     def __init__(
-        self, generation: GenerationStream | None, finish: Callable[[], Answer], best: Answer | None = None
+        self,
+        generation: GenerationStream | None,
+        finish: Callable[[], Answer],
+        *,
+        best: Answer | None = None,
+        is_held: bool = False,
     ) -> None:
-        self._generation, self._finish, self._best = generation, finish, best
+        self._generation, self._finish, self._best, self._is_held = generation, finish, best, is_held
 
     def __iter__(self) -> Iterator[str]:
         """Yield the model's words; leaving the loop early stops it.
 
-        When the last of several models fails on the way, a notice and the best answer before it follow.
+        When the last of several models fails on the way, a notice and the best answer before it follow. Where the answer may not
+        be given at all, nothing is shown before its end.
         """
-        if self._generation is None:
+        if self._generation is None or self._is_held:
             yield self.answer.text
             return
         try:
@@ -90,11 +99,17 @@ class Attempt:
     rendered: str
 
 
+def abstained(answer: Answer) -> Answer:
+    """Return an answer that gives none; what the model said stays in `generation`."""
+    return replace(answer, text=NO_ANSWER, citations=(), is_supported=False, support=0.0, abstained=True)
+
+
 class Turn:
     """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
 
-    def __init__(self, cascade: Cascade, asked: Asked) -> None:
+    def __init__(self, cascade: Cascade, asked: Asked, abstain_below: float | None = None) -> None:
         self.cascade, self.asked = cascade, asked
+        self._abstain_below = abstain_below
         self.best: Answer | None = None
         self.first = cascade.first(asked.question)
         self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self.first]]
@@ -124,8 +139,19 @@ class Turn:
         outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
         self._take(self._step(place, outcome, reason, answer), reader)
         if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
-            self.best = answer
+            self.best = self.given(place, answer)
         return is_kept
+
+    def least_confidence(self, place: int) -> float:
+        """The confidence below which a model's answer is not given."""
+        calibration = self.cascade.calibration(place)
+        learnt = calibration.abstain_below if calibration else None
+        return self._abstain_below if self._abstain_below is not None else learnt or 0.0
+
+    def given(self, place: int, answer: Answer) -> Answer:
+        """What the user gets of a model's answer."""
+        is_unsure = answer.confidence is not None and answer.confidence < self.least_confidence(place)
+        return abstained(answer) if is_unsure else answer
 
     def add_audit(self, place: int, reader: Reader, answer: Answer, reason: str) -> None:
         """Take note of an answer that was asked for only to check the one that is kept."""
@@ -161,8 +187,9 @@ class Turn:
         """Which limit keeps the next model from being asked; None for none, or while there is no answer."""
         return None if self.best is None else self.cascade.limits.reached(self._spent)
 
-    def within(self, options: Options) -> Options:
-        """The options, their time limit no longer than what is left of the cascade's once there is an answer."""
+    def within(self, options: Options, place: int) -> Options:
+        """The options for a model: its own share of tokens, and no more time than is left once there is an answer."""
+        options = replace(options, context_tokens=self.cascade.most_tokens(place, options.context_tokens))
         seconds = self.cascade.limits.seconds
         if seconds is None or self.best is None:
             return options

@@ -451,6 +451,8 @@ class Answer:
         steps: Which models were asked, in order, and why the next one was.
         stopped_by: What kept a larger model from being asked, or from answering, although the answer was not sure enough: a limit
             ("seconds", "tokens", "cost", "joules") or "outage"; None for nothing.
+        abstained: Whether `text` says only that the sources do not answer, for the model's own answer was not sure enough; that
+            one is `generation.text`.
     """
 
     question: str
@@ -470,9 +472,11 @@ class Answer:
     calibrated: bool = False
     steps: tuple[Step, ...] = ()
     stopped_by: str | None = None
+    abstained: bool = False
 
     def __str__(self) -> str:
-        return self.text if self.is_supported or self.model is None else f"{self.text}\n(Not supported by the sources.)"
+        is_plain = self.is_supported or self.abstained or self.model is None
+        return self.text if is_plain else f"{self.text}\n(Not supported by the sources.)"
 
     @property
     def seconds(self) -> float:

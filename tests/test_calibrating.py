@@ -23,11 +23,12 @@ from leanrag import (
     Limits,
     StorageError,
 )
-from leanrag.calibrating import agree, read_questions, sample_text
+from leanrag.calibrating import agree, is_right_or_silent, read_questions, sample_text
 from leanrag.cascade import model_name
 from leanrag.confidence import FEATURES
 from leanrag.reader import Lazy, Reader
 from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.turn import NO_ANSWER
 
 PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
 RIGHT = "Releases are signed off by Ada Park."
@@ -98,9 +99,69 @@ def test_what_gold_answers_teach_decides_which_answers_are_kept(rag):
 
 def test_a_wrong_answer_costs_nothing_where_the_last_model_is_wrong_too(rag):
     both_wrong = model("large", wrong=lambda n: n % 4 == 0)
-    (calibration,) = rag(model(), both_wrong).calibrate(ROWS)
+    calibration, _ = rag(model(), both_wrong).calibrate(ROWS)
     assert calibration.gap is None
     assert (calibration.kept, calibration.losses, calibration.least_escalated) == (1.0, 0, 0.0)
+
+
+def test_questions_without_an_answer_teach_when_to_abstain(rag):
+    rows = [(question, [] if n % 4 == 0 else ["Ada Park"]) for n, question in enumerate(QUESTIONS)]
+    small, big = rag(model(), model("large")).calibrate(rows, created=DAY)
+    assert 0.1 < small.abstain_below < 0.9
+    assert (small.kept, small.losses, small.least_escalated) == (
+        1.0,
+        0,
+        0.0,
+    )  # to abstain is right where the small one is wrong
+    assert [one.name for one in big.models] == ["large"]
+    assert big.abstain_below == small.abstain_below
+
+    used = rag(model(), model("large"), calibrations=[small, big])
+    given, kept_back = used.ask(QUESTIONS[1]), used.ask(QUESTIONS[4])
+    assert (given.abstained, kept_back.abstained) == (False, True)
+    assert (given.model, kept_back.model) == ("small", "small")
+    assert kept_back.text == NO_ANSWER
+    assert kept_back.generation.text == WRONG
+
+
+def test_nobody_abstains_where_every_question_has_an_answer(rag):
+    small, big = rag(model(), model("large")).calibrate(ROWS)
+    assert small.abstain_below is big.abstain_below is None
+
+
+def test_the_last_model_has_a_calibration_when_it_can_be_wrong(rag):
+    small, big = rag(model(), model("large", wrong=lambda n: n % 3 == 0)).calibrate(ROWS)
+    used = rag(model(), model("large", wrong=lambda n: n % 3 == 0), calibrations=[small, big])
+    answer = used.ask(QUESTIONS[12])  # both are wrong
+    assert [(step.model, step.outcome) for step in answer.steps][-1] == ("large", "kept")
+    assert answer.calibrated
+    assert answer.confidence < 0.2
+
+
+def test_a_model_alone_can_be_calibrated_with_right_answers(rag):
+    (calibration,) = rag(model()).calibrate(ROWS, alpha=0.3)
+    assert [one.name for one in calibration.models] == ["small"]
+    answer = rag(model(), calibrations=[calibration]).ask(QUESTIONS[4])
+    assert (answer.calibrated, answer.model) == (True, "small")
+    assert answer.confidence < 0.2
+    with pytest.raises(ConfigurationError, match="no larger model to compare one with"):
+        rag(model()).calibrate(QUESTIONS)
+    with pytest.raises(ConfigurationError, match="large cannot be calibrated"):
+        rag(large()).calibrate(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "answers", "is_right"),
+    [
+        ("It is Oslo.", ["Oslo"], True),
+        ("It is Rome.", ["Oslo"], False),
+        ("The text does not mention Oslo.", ["Oslo"], False),
+        ("The text does not mention it.", [], True),
+        ("It is Oslo.", [], False),
+    ],
+)
+def test_an_answer_is_right_when_it_holds_one_of_those_or_none_exists_and_it_says_so(answer, answers, is_right):
+    assert is_right_or_silent(answer, answers) is is_right
 
 
 def test_plain_questions_are_labelled_by_agreement_with_the_last_model(rag):
@@ -220,7 +281,6 @@ def test_a_model_that_is_always_right_cannot_be_calibrated(rag):
         ([], {}, "0 questions cannot certify"),
         ([*ROWS, (" ", ["x"])], {}, "number 121 is ' '"),
         ([*ROWS[:3], "Who?", *ROWS], {}, "question 4 has no answers, and others have"),
-        ([*ROWS, ("Who?", [])], {}, "question 121 has an empty list of answers"),
         (QUESTIONS, {"is_right": lambda answer, answers: True}, "give the questions with theirs"),
         (ROWS, {"delta": 0.7}, r"`delta` must be in \(0, 0.5\], got 0.7"),
         (ROWS, {"alpha": 0}, r"`alpha` must be in \(0, 1\), got 0"),

@@ -12,6 +12,7 @@ from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, Gener
 from leanrag.calibration import CalibratedModel
 from leanrag.cascade import Spent
 from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.turn import NO_ANSWER
 
 PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
 SURE = "Releases are signed off by Ada Park."
@@ -246,6 +247,7 @@ class FixedCalibration:
     keep: bool
     models: tuple = (CalibratedModel(name="small"), CalibratedModel(name="large"))
     features: tuple = leanrag.confidence.FEATURES
+    abstain_below: float | None = None
 
     def confidence(self, rows):
         assert rows.shape == (1, len(leanrag.confidence.FEATURES))
@@ -311,13 +313,15 @@ def test_one_question_of_many_that_fails_is_the_error(tmp_path):
 @pytest.mark.parametrize(
     ("models", "policy", "message"),
     [
-        (["a"], {}, "at least two models"),
-        ([], {}, "at least two models"),
+        ([], {}, "needs a model at least"),
         (["a", "a"], {}, "different names, got a, a"),
         ([FakeModel(name="x"), FakeModel(name="x")], {}, "different names, got x, x"),
         (["a", "b"], {"threshold": 1.5}, r"in \[0, 1\], got 1.5"),
         (["a", "b"], {"threshold": float("nan")}, "got nan"),
-        (["a", "b"], {"calibrations": [None, None]}, "for each of the 1 models but the last, got 2"),
+        (["a", "b"], {"calibrations": [None] * 3}, "for each of the 2 models, or for each but the last, got 3"),
+        (["a", "b", "c"], {"calibrations": [None]}, "for each of the 3 models, or for each but the last, got 1"),
+        (["a", "b"], {"context_tokens": [100]}, "for each of the 2 models, got 1"),
+        (["a", "b"], {"context_tokens": [0, None]}, "at least 1 for each model, got 0"),
         (["a", "b"], {"skip_above": 0.5}, "belong together"),
         (["a", "b"], {"router": Router(1)}, "belong together"),
     ],
@@ -339,6 +343,85 @@ def test_a_cascade_that_cannot_work(models, policy, message):
 def test_limits_that_cannot_work(limits, message):
     with pytest.raises(ConfigurationError, match=message):
         Limits(**limits)
+
+
+# Saying that there is no answer
+
+
+def test_an_answer_that_is_not_sure_enough_is_not_given(tmp_path):
+    model = FakeModel(UNSURE, name="small")
+    with leanrag.open(tmp_path, model=model, embedder=HashEmbedder(), abstain_below=0.5) as rag:
+        rag.add_text(PARK, id="park")
+        answer = rag.ask(QUESTION)
+        shown = list(rag.stream(QUESTION))
+    assert (str(answer), answer.abstained, answer.is_supported) == (NO_ANSWER, True, False)
+    assert (answer.citations, answer.support, answer.model) == ((), 0.0, "small")
+    assert answer.generation.text == UNSURE
+    assert answer.confidence < 0.5
+    assert shown == [NO_ANSWER]
+
+
+def test_an_answer_that_is_sure_enough_is_given_where_others_would_not_be(tmp_path):
+    with leanrag.open(tmp_path, model=FakeModel(SURE), embedder=HashEmbedder(), abstain_below=0.5) as rag:
+        rag.add_text(PARK, id="park")
+        answer, shown = rag.ask(QUESTION), list(rag.stream(QUESTION))
+    assert (answer.text, answer.abstained) == ("Releases are signed off by Ada Park [1].", False)
+    assert shown == [answer.text]  # at once, for it might not have been given
+
+
+def test_leaving_a_stream_that_is_held_stops_the_generation(tmp_path):
+    with leanrag.open(tmp_path, model=FakeModel(SURE), embedder=HashEmbedder(), abstain_below=0.5) as rag:
+        rag.add_text(PARK, id="park")
+        stream = rag.stream(QUESTION)
+        stream.close()
+        with pytest.raises(GenerationCancelled):
+            stream.answer  # noqa: B018
+
+
+def test_no_model_of_a_cascade_gives_an_answer_that_is_not_sure_enough(tmp_path):
+    cascade = Cascade([FakeModel(UNSURE, name="small"), FakeModel("Cherries, in Chile.", name="large")])
+    with leanrag.open(tmp_path, model=cascade, embedder=HashEmbedder(), abstain_below=0.5) as rag:
+        rag.add_text(PARK, id="park")
+        answer, shown = rag.ask(QUESTION), list(rag.stream(QUESTION))
+    assert (answer.text, answer.abstained, answer.model) == (NO_ANSWER, True, "large")
+    assert [step.text for step in answer.steps] == [UNSURE, "Cherries, in Chile."]
+    assert shown == [NO_ANSWER]
+
+
+def test_what_stands_in_for_a_model_that_fails_is_not_given_either_when_unsure(tmp_path):
+    cascade = Cascade([FakeModel(UNSURE, name="small"), Failing(name="large", after=1)])
+    with leanrag.open(tmp_path, model=cascade, embedder=HashEmbedder(), abstain_below=0.5) as rag:
+        rag.add_text(PARK, id="park")
+        stream = rag.stream(QUESTION)
+        shown, answer = list(stream), stream.answer
+    assert shown == [NO_ANSWER]
+    assert (answer.text, answer.model, answer.stopped_by) == (NO_ANSWER, "small", "outage")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_confidence_to_abstain_below_is_a_share(tmp_path, value):
+    with pytest.raises(ConfigurationError, match=r"`abstain_below` must be in \[0, 1\]"):
+        leanrag.open(tmp_path, abstain_below=value)
+
+
+# Few tokens first
+
+
+def test_each_model_reads_as_much_as_it_may(tmp_path):
+    text = " ".join(f"The sign off of release {n} was by Ada Park in the year {1900 + n}." for n in range(60))
+    small, large = FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large")
+    cascade = Cascade([small, large], context_tokens=[60, None])
+    with leanrag.open(tmp_path, model=cascade, embedder=HashEmbedder(), context_tokens=400) as rag:
+        rag.add_text(text, id="log")
+        answer = rag.ask(QUESTION)
+        assert rag.explain(QUESTION).packing.budget == 60
+    assert (answer.model, answer.packing.budget) == ("large", 400)
+    assert small.count_tokens(small.prompts[0]) < 120 < 300 < large.count_tokens(large.prompts[0])
+
+
+def test_a_cascade_of_one_model_asks_it_alone(ask):
+    answer = ask(FakeModel(UNSURE, name="only"))
+    assert (answer.model, answer.text, outcomes(answer)) == ("only", UNSURE, [("only", "kept")])
 
 
 # Bad input, whichever way one asks

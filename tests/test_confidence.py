@@ -163,15 +163,46 @@ def test_both_sides_may_disagree():
 def test_one_hit_has_no_second_and_none_has_nothing():
     one = signals_of("q", [hit_of(PARK, 0.4, dense=0.4, bm25=3.0)], packing_of(), generation_of("a"))
     assert (one.dense_gap, one.bm25_gap, one.score_gap) == (0.4, 1.0, 1.0)
-    none = signals_of("Who?", [], packing_of(), generation_of("a"))
+    none = signals_of("Was it?", [], packing_of(), generation_of("a"))
     assert (none.dense_best, none.bm25_best, none.score_gap, none.agreement) == (None, None, None, None)
     assert (none.question_in_best, none.question_in_sources) == (None, None)  # only stop words
     assert (none.words_in_sources, none.span_share, none.kept_share, none.log_hits) == (0.0, 0.0, 0.0, 0.0)
     vector = dict(zip(FEATURES, none.vector(), strict=True))
-    assert [name for name in FEATURES[-10:] if vector[name] == 0.0] == []
+    assert [name for name in FEATURES[-11:] if vector[name] == 0.0] == []
 
 
 # Groundedness
+
+
+def test_how_much_of_the_question_stands_where_the_answer_does():
+    question = "How long is the Nile in Egypt?"  # "egypt" stands nowhere
+    found = signals("It is 6,650 km long.", NILE, PARK, question=question)
+    # Of four sentences one holds "long" and "nil".
+    one, none = math.log(5 / 1.5), math.log(5 / 0.5)
+    assert found.question_in_sentence == pytest.approx(2 * one / (2 * one + none))
+    assert found.question_by_answer == found.question_in_sentence
+    elsewhere = signals("Eleven countries.", NILE, PARK, question=question)
+    assert (elsewhere.question_in_sentence, elsewhere.question_by_answer) == (found.question_in_sentence, 0.0)
+    nowhere = signals("In Peru.", NILE, PARK, question=question)
+    assert nowhere.question_by_answer == 0.0
+    assert signals("Oslo", PARK, question="Who?").question_in_sentence is None
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "fits"),
+    [
+        ("When was it built?", "In 1889.", 1.0),
+        ("When was it built?", "Long ago.", 0.0),
+        ("How many people live there?", "4 million", 1.0),
+        ("In what year did it fall?", "in spring", 0.0),
+        ("Who built it?", "It was Ada Park.", 1.0),
+        ("Who built it?", "It was built.", 0.0),
+        ("Where is it?", "in Oslo", 1.0),
+        ("What does it do?", "It counts.", None),
+    ],
+)
+def test_the_kind_of_answer_that_a_question_asks_for(question, answer, fits):
+    assert signals(answer, PARK, question=question).kind_fits == fits
 
 
 def test_an_answer_that_stands_there():
@@ -262,7 +293,9 @@ def test_every_answer_has_a_finite_vector_and_a_confidence(question, answer, fou
     assert vector.dtype == np.float64
     assert np.isfinite(vector).all()
     shares = [
-        name for name in FEATURES if "_in_" in name or "share" in name or name in ("agreement", "bm25_gap", "score_gap")
+        name
+        for name in FEATURES
+        if "_in_" in name or "share" in name or name in ("agreement", "bm25_gap", "score_gap", "question_by_answer")
     ]
     assert all(0 <= value <= 1 for name in shares if (value := getattr(result, name)) is not None)
     assert 0 <= uncalibrated(result).value <= 1
@@ -271,9 +304,9 @@ def test_every_answer_has_a_finite_vector_and_a_confidence(question, answer, fou
 def test_columns_are_the_signals_and_then_the_indicators():
     found = signals("Ada Park", PARK, logprobs=(-1.0,))
     assert FEATURES[: len(found.as_dict())] == tuple(found.as_dict())
-    assert len(set(FEATURES)) == len(FEATURES) == 43
+    assert len(set(FEATURES)) == len(FEATURES) == 47
     vector = dict(zip(FEATURES, found.vector(), strict=True))
-    assert {name: vector[name] for name in FEATURES[-10:]} == {
+    assert {name: vector[name] for name in FEATURES[-11:]} == {
         "no_logprobs": 0.0,
         "no_margins": 1.0,
         "no_entropies": 1.0,
@@ -282,6 +315,7 @@ def test_columns_are_the_signals_and_then_the_indicators():
         "no_hits": 0.0,
         "no_agreement": 1.0,
         "no_question_words": 0.0,
+        "no_kind": 0.0,
         "no_support": 1.0,
         "no_self_check": 1.0,
     }

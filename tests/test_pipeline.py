@@ -26,10 +26,10 @@ from leanrag import (
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.packing import CompressingPacker, EvidencePacker, GreedyPacker, TokenBudget
-from leanrag.pipeline import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
 from leanrag.reader import fit
 from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.turn import NO_ANSWER
 from leanrag.types import Chunk, Hit
 
 PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."

@@ -60,6 +60,7 @@ class Calibration(pydantic.BaseModel):
         right: Probability that the smaller model is right.
         isotonic: Corrects `right`; None when there were too few rows for it.
         gap: Probability that the larger model is right and the smaller wrong; None when nothing, or too little, is known of it.
+        abstain_below: Confidence below which it was better to say that the sources do not answer; None when nobody asked.
         threshold: Least `keep_score` of an answer to keep; None when nothing may be kept.
         alpha: What the risk may be.
         delta: Probability with which it is more all the same.
@@ -83,6 +84,7 @@ class Calibration(pydantic.BaseModel):
     right: LogisticModel
     isotonic: IsotonicModel | None
     gap: LogisticModel | None
+    abstain_below: float | None = pydantic.Field(default=None, ge=0, le=1)
     threshold: float | None
     alpha: float = pydantic.Field(gt=0, lt=1)
     delta: float = pydantic.Field(gt=0, le=0.5)
@@ -125,6 +127,7 @@ class Calibration(pydantic.BaseModel):
         features: ArrayLike,
         right: ArrayLike,
         larger_right: ArrayLike | None = None,
+        unanswerable: ArrayLike | None = None,
         *,
         names: Sequence[str],
         models: Mapping[str, str | None],
@@ -145,10 +148,15 @@ class Calibration(pydantic.BaseModel):
         when `larger_right` is not given, or holds fewer than `MIN_CLASS_ROWS` gaps in the fitted part. Either way the guarantee
         is about the loss: `larger_right and not right`, or `not right`.
 
+        With `unanswerable`, `abstain_below` is the confidence below which, among the fitted rows, it was more often right to say
+        that the sources do not answer than to answer. An answer below it then counts as right where they do not, and as wrong
+        elsewhere, whatever it was.
+
         Args:
             features: `(n, d)`, finite: the signals of each answer.
             right: `(n,)`: whether the smaller model was right; for agreement labels, whether it agrees with the larger one.
             larger_right: `(n,)`: whether the larger model was right; None when it is not known, or is the reference.
+            unanswerable: `(n,)`: whether the sources do not answer; None to answer whatever the confidence.
             names: Of the columns of `features`.
             models: Names and sha256 of the files of smaller and larger model, in this order; None for one without a file.
             created: The day.
@@ -171,14 +179,14 @@ class Calibration(pydantic.BaseModel):
             )
         _check_source(label_source, larger_right)
         identities = _identities(models)
-        loss = 1 - y if larger_right is None else (1 - y) * labels_of("larger_right", larger_right, len(y))
+        larger = np.ones(len(y)) if larger_right is None else labels_of("larger_right", larger_right, len(y))
+        silent = None if unanswerable is None else labels_of("unanswerable", unanswerable, len(y))
         needed = rows_needed(alpha, delta, fit_share)
         if len(y) < needed:
             raise ConfigurationError(
                 f"{len(y)} rows cannot certify a risk of at most {alpha} with probability {1 - delta:g}: at least {needed} are "
                 f"needed, many more to keep much. Label more questions, or raise `alpha` or `delta`"
             )
-        _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
         order = np.random.default_rng(seed).permutation(len(y))
         n_fit = int(len(y) * fit_share)
         fitted, held = order[:n_fit], order[n_fit:]
@@ -188,21 +196,29 @@ class Calibration(pydantic.BaseModel):
             return fit_logistic(some, labels, l2).predict
 
         head = fit_logistic(rows[fitted], y[fitted], l2)
-        correction = None
-        if isotonic if isotonic is not None else n_fit >= ISOTONIC_ROWS:
-            unseen = cross_fit(rows[fitted], y[fitted], fit_rows, seed=seed)
-            correction = fit_isotonic(unseen, y[fitted])
+        unseen = cross_fit(rows[fitted], y[fitted], fit_rows, seed=seed)
+        is_corrected = n_fit >= ISOTONIC_ROWS if isotonic is None else isotonic
+        correction = fit_isotonic(unseen, y[fitted]) if is_corrected else None
+        p = np.empty(len(y))
+        p[fitted] = unseen if correction is None else correction.predict(unseen)
+        p[held] = _confidence(head, correction, rows[held])
+        abstain_below, good = None, y
+        if silent is not None:
+            abstain_below = _abstain_below(p[fitted], y[fitted], silent[fitted])
+            good = np.where(p < abstain_below, silent, y)
+        loss = (1 - good) * larger
+        _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
         gap = None
         gaps = float(loss[fitted].sum())
         if larger_right is not None and MIN_CLASS_ROWS <= gaps <= n_fit - MIN_CLASS_ROWS:
             gap = fit_logistic(rows[fitted], loss[fitted], l2)
         found = guaranteed_threshold(_keep_score(head, gap, rows[held]), loss[held], alpha, delta)
-        p = _confidence(head, correction, rows[held])
         return cls(
             features=names,
             right=head,
             isotonic=correction,
             gap=gap,
+            abstain_below=abstain_below,
             threshold=found.threshold,
             alpha=alpha,
             delta=delta,
@@ -212,9 +228,9 @@ class Calibration(pydantic.BaseModel):
             losses=found.losses,
             bound=found.bound,
             least_escalated=found.least_escalated,
-            auroc=auroc(p, y[held]) if 0 < y[held].sum() < len(held) else None,
-            ece=expected_calibration_error(p, y[held]),
-            brier=brier(p, y[held]),
+            auroc=auroc(p[held], y[held]) if 0 < y[held].sum() < len(held) else None,
+            ece=expected_calibration_error(p[held], y[held]),
+            brier=brier(p[held], y[held]),
             label_source=label_source,
             models=identities,
             created=created,
@@ -223,6 +239,11 @@ class Calibration(pydantic.BaseModel):
     def confidence(self, features: ArrayLike) -> Floats:
         """Return for rows `(n, d)` the probabilities `(n,)` that the smaller model's answers are right."""
         return _confidence(self.right, self.isotonic, matrix(features))
+
+    def abstains(self, confidence: ArrayLike) -> NDArray[np.bool_]:
+        """Return for confidences `(n,)` whether it is better to say that the sources do not answer, `(n,)`."""
+        values = np.asarray(confidence, np.float64)
+        return np.zeros(len(values), np.bool_) if self.abstain_below is None else values < self.abstain_below
 
     def keep_score(self, features: ArrayLike) -> Floats:
         """Return for rows `(n, d)` what the threshold is compared with, `(n,)` in [0, 1].
@@ -302,6 +323,18 @@ def rows_needed(alpha: float, delta: float, fit_share: float = 0.5) -> int:
 def _confidence(right: LogisticModel, isotonic: IsotonicModel | None, rows: Floats) -> Floats:
     p = right.predict(rows)
     return p if isotonic is None else isotonic.predict(p)
+
+
+def _abstain_below(confidence: Floats, right: Floats, silent: Floats) -> float:
+    """The value below which to abstain for the most right outcomes; the least one of several, 0 to always answer."""
+    order = np.argsort(confidence, kind="stable")
+    ordered = confidence[order]
+    gains = np.concatenate([[0.0], np.cumsum((silent - right)[order])])  # of abstaining on the first n
+    is_cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equals go together
+    best = int(np.argmax(np.where(is_cut, gains, -np.inf)))
+    if best == 0:
+        return 0.0
+    return 1.0 if best == len(ordered) else float((ordered[best - 1] + ordered[best]) / 2)
 
 
 def _keep_score(right: LogisticModel, gap: LogisticModel | None, rows: Floats) -> Floats:
