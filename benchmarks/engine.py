@@ -1,12 +1,15 @@
 """The engine against `llama_cpp.Llama`: the same file, threads, window and prompts, alternating in one run.
 
 python -m benchmarks.engine --data DIR --json FILE [--quick]
+python -m benchmarks.engine --device gpu --data DIR --json FILE [--model FILE] [--embedder FILE] [--quick]
 
 Ratios are of the baseline's time to ours (or of our tokens a second to the baseline's): above 1, ours is faster.
+On a GPU absolute figures count; those of the binding stand beside them. Without a GPU `--device gpu --quick` is a dry run.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import tempfile
@@ -15,10 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks._common import finish, parse_arguments, read_squad
+from benchmarks._common import Arguments, finish, parse_arguments, read_squad
+from benchmarks._gpu import Plan, measure
 from leanrag import LlamaCppModel, quantize
+from leanrag.llama.library import list_devices
 from leanrag.llama.threads import usable_cores
 from leanrag.models import resolve
+from leanrag.testing import HashEmbedder
 
 T = TypeVar("T")
 
@@ -262,7 +268,34 @@ def _rss() -> float:
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="what to measure")
+    own.add_argument("--model", type=Path, help="on a GPU: the GGUF file; the Q4_0 copy of the demo's model by default")
+    own.add_argument("--embedder", help="on a GPU: the GGUF file that embeds for `ask`, or 'hash' for a stand-in")
+    options, rest = own.parse_known_args()
+    arguments = parse_arguments(__doc__, rest)
+    if options.device == "gpu":
+        measure_gpu(arguments, options.model, options.embedder)
+    else:
+        measure_cpu(arguments)
+
+
+def measure_gpu(arguments: Arguments, model: Path | None, embedder: str | None) -> None:
+    has_gpu = any(device.kind in ("gpu", "igpu") for device in list_devices())
+    if not has_gpu and not arguments.is_quick:
+        raise SystemExit("no GPU is to be seen here; --quick is a dry run on the CPU")
+    plan = (Plan.quick if arguments.is_quick else Plan)(-1 if has_gpu else 0, usable_cores())
+    with tempfile.TemporaryDirectory() as folder:
+        if model is None:
+            model = Path(folder) / "q4_0.gguf"
+            quantize(resolve(MODEL), model, type="q4_0")
+        chosen = HashEmbedder() if embedder == "hash" else embedder or "all-minilm-l6-v2"
+        figures = measure(model, read_squad(arguments.data), plan, chosen)
+        about = {"n": plan.rounds, "threads": plan.threads, "layers": plan.layers}
+        finish(about | figures, arguments.json_path, models={MODEL: model}, is_quick=arguments.is_quick)
+
+
+def measure_cpu(arguments: Arguments) -> None:
     rounds = QUICK_ROUNDS if arguments.is_quick else ROUNDS
     squad = read_squad(arguments.data)
     path, threads = resolve(MODEL), usable_cores()

@@ -429,7 +429,7 @@ def test_it_needs_no_torch(tiny_bert_gguf):
         ({"batch_tokens": 0}, "`batch_tokens` must be from 1 to 65,536, got 0"),
         ({"n_ctx": 0}, "`n_ctx` must be from 1"),
         ({"n_ctx": WINDOW + 1}, f"`n_ctx` must be at most {WINDOW}"),
-        ({"n_gpu_layers": -2}, "`n_gpu_layers` must be -1"),
+        ({"gpu_layers": -2}, "`gpu_layers` must be 'auto', -1"),
     ],
 )
 def test_arguments_are_checked(tiny_bert_gguf, arguments, message):

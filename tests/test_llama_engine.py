@@ -113,7 +113,7 @@ def test_the_window_is_what_was_allocated(tiny_gguf):
         {"threads": 0},
         {"n_batch": -1},
         {"max_queue": 0},
-        {"n_gpu_layers": -2},
+        {"gpu_layers": -2},
     ],
 )
 def test_impossible_settings_are_refused(tiny_gguf, options):
@@ -125,7 +125,7 @@ def test_a_gpu_on_a_cpu_build_says_how_to_get_one(tiny_gguf):
     if library().llama_supports_gpu_offload():
         pytest.skip("this build has a GPU")
     with pytest.raises(ConfigurationError, match="DGGML_CUDA=on"):
-        LlamaCppModel(tiny_gguf, n_gpu_layers=1)
+        LlamaCppModel(tiny_gguf, gpu_layers=1)
 
 
 def test_the_window_is_chosen_by_itself(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from leanrag import ConfigurationError, GenerationCancelled, GenerationError, LlamaCppModel, Message, ModelLoadError
 from leanrag.llama.engine import Engine, EngineSettings
+from leanrag.llama.placement import GpuOptions
 from leanrag.llama.requests import Request
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -76,7 +77,7 @@ def test_nothing_is_kept_where_nothing_may_be(tiny_gguf):
 
 def test_the_time_counts_from_the_last_request(tiny_gguf):
     now = [0.0]
-    settings = EngineSettings(256, 64, 1, 0, 8, 2, 0, None, False, False, keep_alive=600)
+    settings = EngineSettings(256, 64, 1, GpuOptions(), 8, 2, 0, None, False, False, keep_alive=600)
     engine = Engine(tiny_gguf, settings, clock=lambda: now[0])
     looked = threading.Event()
     engine._now = lambda: looked.set() or now[0]

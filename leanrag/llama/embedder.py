@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import unicodedata
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.llama.batch import Batch
 from leanrag.llama.chat import encode_text
 from leanrag.llama.gguf import GGUFInfo, check_gguf
-from leanrag.llama.library import library, native_errors, require_gpu
+from leanrag.llama.library import library, native_errors
+from leanrag.llama.placement import GpuOptions, Placement, check_gpu_options, gpu_devices, measure_sizes, place, renamed
 from leanrag.llama.threads import usable_cores
 from leanrag.llama.weights import Weights
 from leanrag.vectors import check_length, check_texts, embedder_id, file_ends, room_for_text, unit_rows
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
 __all__ = ["LlamaCppEmbedder"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_N_CTX = 2048
 _MAX_N_CTX = 2**16
@@ -56,8 +60,9 @@ class LlamaCppEmbedder:
         document_prefix: str | None = None,
         n_ctx: int | None = None,
         threads: int | None = None,
-        n_gpu_layers: int = 0,
+        gpu_layers: int | Literal["auto"] = "auto",
         batch_tokens: int = 256,
+        n_gpu_layers: int | None = None,
     ) -> None:
         """Load the model.
 
@@ -69,8 +74,10 @@ class LlamaCppEmbedder:
             document_prefix: Set before every document; by default what `convert_bert` found in the model.
             n_ctx: Window in tokens; by default the model's own, at most 2,048.
             threads: Threads to compute with; by default the physical cores that this process may use.
-            n_gpu_layers: Layers to put on the GPU, -1 for all; needs a build of llama.cpp with one.
+            gpu_layers: Layers to put on GPUs, the output layer counted as one; -1 for all, 0 for none, "auto" for as many as
+                fit into what is free there, none where there is no GPU.
             batch_tokens: Most tokens computed at once, a longer text excepted.
+            n_gpu_layers: The old name of `gpu_layers`, until the next minor release.
 
         Raises:
             ConfigurationError: An argument cannot work, or a prefix leaves no room for text.
@@ -83,12 +90,12 @@ class LlamaCppEmbedder:
         ):
             if value is not None and not 1 <= value <= most:
                 raise ConfigurationError(f"`{argument}` must be from 1 to {most:,}, got {value!r}")
-        if n_gpu_layers < -1:
-            raise ConfigurationError(f"`n_gpu_layers` must be -1 (all), 0 (none) or a count, got {n_gpu_layers!r}")
         path = Path(path)
         info = check_gguf(path)
         _check_embeds(info)
-        require_gpu(n_gpu_layers)
+        gpu = GpuOptions(gpu_layers if n_gpu_layers is None else renamed(n_gpu_layers))
+        devices = gpu_devices()
+        check_gpu_options(gpu, devices)
         trained = info.n_ctx_train or _DEFAULT_N_CTX
         if n_ctx is not None and n_ctx > trained:
             raise ConfigurationError(f"`n_ctx` must be at most {trained:,}, the window of {path.stem}, got {n_ctx:,}")
@@ -97,7 +104,12 @@ class LlamaCppEmbedder:
         self._query_prefix = _prefix(info, "query") if query_prefix is None else query_prefix
         self._document_prefix = _prefix(info, "document") if document_prefix is None else document_prefix
         self._window = n_ctx or min(trained, _DEFAULT_N_CTX)
-        self._encoder = _Encoder(info, self._window, threads or usable_cores(), n_gpu_layers, batch_tokens)
+        capacity = max(self._window, batch_tokens)
+        sizes = measure_sizes(info, n_ctx=capacity, n_batch=capacity)
+        self.placement: Placement = place(sizes, devices, gpu)
+        if self.placement.devices:
+            logger.info("%s: %s", path.name, self.placement)
+        self._encoder = _Encoder(info, self._window, threads or usable_cores(), self.placement, batch_tokens)
         self._finalizer = weakref.finalize(self, self._encoder.close)  # also at interpreter exit
         prefix_tokens = max(map(self.count_tokens, (self._query_prefix, self._document_prefix))) - self.count_tokens("")
         try:
@@ -174,7 +186,7 @@ class _Encoder:
         info: A checked file with pooling.
         window: Most tokens of a sequence.
         threads: Threads to compute with.
-        n_gpu_layers: Layers on the GPU, -1 for all.
+        placement: Which layers are on which GPU.
         batch_tokens: Most tokens computed at once, a longer sequence excepted.
 
     Attributes:
@@ -184,7 +196,7 @@ class _Encoder:
     _batch: Batch
     _memory: Any
 
-    def __init__(self, info: GGUFInfo, window: int, threads: int, n_gpu_layers: int, batch_tokens: int) -> None:
+    def __init__(self, info: GGUFInfo, window: int, threads: int, placement: Placement, batch_tokens: int) -> None:
         self._path, self._batch_tokens, self._threads = info.path, batch_tokens, threads
         self._strips_accents = _strips_accents(info)
         self._lib = library()
@@ -193,7 +205,7 @@ class _Encoder:
         self._state = threading.Lock()  # guards what follows
         self._is_closed, self._users = False, 0
         self._context = None
-        self._weights = Weights.acquire(info.path, n_gpu_layers)
+        self._weights = Weights.acquire(info.path, placement)
         try:
             self._before, self._after = self._frame()
             self.dim: int = self._lib.llama_model_n_embd_out(self._weights.model)
@@ -286,6 +298,7 @@ class _Encoder:
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = capacity
         parameters.n_seq_max, parameters.kv_unified = self._n_sequences, True
         parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.op_offload = False
         parameters.flash_attn_type = _FLASH_ATTENTION
         with native_errors() as native:
             self._context = lib.llama_init_from_model(self._weights.model, parameters)

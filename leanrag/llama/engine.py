@@ -22,7 +22,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,10 @@ from leanrag.errors import (
     QueueFullError,
 )
 from leanrag.llama.batch import Batch
-from leanrag.llama.library import AbortFlag, library, native_errors
+from leanrag.llama.gguf import check_gguf
+from leanrag.llama.library import AbortFlag, Device, library, native_errors
 from leanrag.llama.lookup import MAX_DRAFT, PromptLookup
+from leanrag.llama.placement import CPU_ONLY, GpuOptions, Placement, gpu_devices, measure_sizes, place, share
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
@@ -60,6 +62,7 @@ _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as man
 _WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on
 _MAX_OVERTAKEN = 64  # times that others go before a request
+_CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
 _MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
 
 
@@ -69,28 +72,28 @@ class EngineSettings:
 
     Attributes:
         n_ctx: Window in tokens, shared by the requests at work; llama.cpp rounds it up to a multiple of 256.
-        n_batch: Most rows in one computation.
+        n_batch: Most rows in one computation; None for 512, and 2,048 where a GPU computes.
         threads: Threads to compute with.
-        n_gpu_layers: Layers on the GPU, -1 for all.
+        gpu: What goes on GPUs, checked.
         max_queue: Requests that may wait.
         parallel: Requests at work at once.
         cache_bytes: Most bytes of states kept in memory; 0 for none.
         cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
         flash_attn: Attention that skips the cells of other requests. On CPUs it sums in 16 bits, so that what a token gets
-            depends a little on who is computed with it.
+            depends a little on who is computed with it. None for only where a GPU computes.
         speculate: Draft tokens by looking them up in the prompt.
         keep_alive: Seconds without a request after which weights and context are freed; None for never.
     """
 
     n_ctx: int
-    n_batch: int
+    n_batch: int | None
     threads: int
-    n_gpu_layers: int
+    gpu: GpuOptions
     max_queue: int
     parallel: int
     cache_bytes: int
     cache_dir: Path | None
-    flash_attn: bool
+    flash_attn: bool | None
     speculate: bool
     keep_alive: float | None = None
 
@@ -249,13 +252,16 @@ class Engine:
         path: A checked GGUF file.
         settings: How to run it.
         clock: Seconds from any beginning; `keep_alive` is counted with it.
+        devices: Says which GPUs there are, and what is free there; asked at each load.
 
     Attributes:
         n_ctx: Window in tokens, as allocated; it stays when the context is freed.
         vocabulary: The model's vocabulary; it stays too.
+        placement: Which layers are on which GPU.
 
     Raises:
         ModelLoadError: llama.cpp refuses the file; the message carries its own words.
+        ConfigurationError: The layers that were asked for do not fit on the GPUs.
     """
 
     n_ctx: int
@@ -268,8 +274,15 @@ class Engine:
     _states: StateCache
     _version: tuple[int, int]
 
-    def __init__(self, path: Path, settings: EngineSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: EngineSettings,
+        clock: Callable[[], float] = time.monotonic,
+        devices: Callable[[], Sequence[Device]] = gpu_devices,
+    ) -> None:
         self._path, self._settings, self._name, self._now = path, settings, path.name, clock
+        self._devices, self.placement = devices, CPU_ONLY
         self._lib = library()
         self._pid = os.getpid()
         self._abort = AbortFlag()
@@ -397,7 +410,7 @@ class Engine:
     def _load(self) -> None:
         settings = self._settings
         if settings.keep_alive is not None:
-            self._vocabulary_only = Weights.acquire(self._path, 0, vocab_only=True)
+            self._vocabulary_only = Weights.acquire(self._path, vocab_only=True)
         self._load_weights(None if self._vocabulary_only is None else self._vocabulary_only.version)
         assert self._weights is not None
         self._version = self._weights.version
@@ -408,14 +421,48 @@ class Engine:
 
     def _load_weights(self, version: tuple[int, int] | None) -> None:
         """Load the weights, of this version of the file, and open a context on them; all or nothing."""
-        self._weights = Weights.acquire(self._path, self._settings.n_gpu_layers, version=version)
+        placement = self._place()
+        try:
+            self._load_placed(placement, version)
+        except ModelLoadError as error:
+            if self._settings.gpu.layers != "auto" or not placement.layers:
+                raise self._with_estimate(error, placement) from error
+            fewer = self._place(at_most=placement.layers // 2)  # others may have taken the memory meanwhile
+            logger.warning("%s; trying %s instead of %s", error, fewer, placement)
+            try:
+                self._load_placed(fewer, version)
+            except ModelLoadError as again:
+                raise self._with_estimate(again, fewer) from again
+
+    def _load_placed(self, placement: Placement, version: tuple[int, int] | None) -> None:
+        self._weights = Weights.acquire(self._path, placement, version=version)
         try:
             if not self._lib.llama_model_has_decoder(self._weights.model):
                 raise ModelLoadError(f"{self._path} is an encoder; it cannot generate text", path=self._path)
+            before, self.placement = self.placement, placement
             self._open_context()
+            if placement.devices and placement != before:
+                logger.info("%s: %s", self._name, placement)
         except BaseException:
             self._free_weights()
             raise
+
+    def _place(self, at_most: int | None = None) -> Placement:
+        """Choose the layers that go on GPUs, by what is free there now."""
+        settings = self._settings
+        devices = self._devices() if settings.gpu.layers != 0 else ()
+        if not devices:
+            return CPU_ONLY
+        n_batch = max(min(settings.n_batch or _GPU_BATCH, settings.n_ctx), settings.parallel + _RESIDENT)
+        sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch)
+        loaded = Weights.find_placement(self._path) if at_most is None else None
+        shared = share(sizes, devices, settings.gpu, loaded) if loaded else None
+        return shared or place(sizes, devices, settings.gpu, at_most=at_most)
+
+    def _with_estimate(self, error: ModelLoadError, placement: Placement) -> ModelLoadError:
+        if not placement.layers:
+            return error
+        return ModelLoadError(f"{error}; it was to have {placement}", path=self._path, model=self._name)
 
     def _open_context(self) -> None:
         lib, settings = self._lib, self._settings
@@ -423,15 +470,18 @@ class Engine:
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
         parameters.n_seq_max = settings.parallel + _RESIDENT
-        n_batch = min(settings.n_batch, settings.n_ctx)
+        is_on_gpu = self.placement.layers > 0
+        flash_attn = is_on_gpu if settings.flash_attn is None else settings.flash_attn
+        n_batch = min(settings.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
         # Memory is reserved for as many rows of logits; one more would end the process. `_fill_batch` makes no more.
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self._max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
-        if not settings.flash_attn:
+        if not flash_attn:
             parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.no_perf = True
+        parameters.op_offload = False  # see `Weights`: a GPU computes the layers that are there, and no others
         with native_errors() as native:
             self._context = lib.llama_init_from_model(self._weights.model, parameters)
             if not self._context:
@@ -445,8 +495,8 @@ class Engine:
         self.n_ctx = lib.llama_n_ctx(self._context)  # what was allocated: llama.cpp rounds the request up
         self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
         self._cells = CellTable(self.n_ctx)
-        self._computes_meanwhile = settings.n_gpu_layers != 0  # a call returns before its logits are there
-        self._mixed_cells = self.n_ctx if settings.flash_attn else self._count_mixed_cells()
+        self._computes_meanwhile = is_on_gpu  # a call returns before its logits are there
+        self._mixed_cells = self.n_ctx if flash_attn else self._count_mixed_cells()
 
     def _count_mixed_cells(self) -> int:
         """Cells up to which computing different requests together pays, although each row attends to the cells of all.
@@ -537,7 +587,10 @@ class Engine:
     def _load_again(self) -> bool:
         """Load what was freed; when that fails, all who wait get the error, and the next request tries again."""
         try:
-            self._load_weights(self._version)
+            if self._weights is None:
+                self._load_weights(self._version)
+            else:  # only the context was lost
+                self._open_context()
         except Exception as error:  # noqa: BLE001 - handed to the callers
             logger.warning("%s cannot be loaded again: %s", self._name, error)
             with self._wake:
@@ -878,8 +931,9 @@ class Engine:
         if code < 0 and not self._runs:
             self._forget_sequences()
             self._lib.llama_free(self._context)
-            self._context = None
-            self._open_context()
+            self._context = self._memory = None  # the next request makes another one
+            if self._vocabulary_only:
+                self._free_weights()  # and may place fewer layers
 
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:

@@ -105,6 +105,7 @@ class GGUFInfo:
         metadata: Keys and values; arrays are `GGUFArray`.
         tensor_types: How many tensors there are of each type, by name.
         n_params: Weights.
+        tensor_bytes: Size of each tensor by name; of a file in several parts, those of this part.
     """
 
     path: Path
@@ -113,6 +114,7 @@ class GGUFInfo:
     metadata: Mapping[str, Value]
     tensor_types: Mapping[str, int]
     n_params: int
+    tensor_bytes: Mapping[str, int]
 
     @property
     def architecture(self) -> str:
@@ -186,6 +188,7 @@ class _Reader:
             metadata=metadata,
             tensor_types=_count(tensor.type_name for tensor in tensors),
             n_params=sum(_product(tensor.shape) for tensor in tensors),
+            tensor_bytes={tensor.name: tensor.size_bytes for tensor in tensors},
         )
         self._check_meaning(info)
         return info

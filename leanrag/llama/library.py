@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import logging
+import mmap
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +18,16 @@ from typing import Any
 
 from leanrag.errors import ConfigurationError, MissingDependencyError
 
-__all__ = ["AbortFlag", "Device", "describe_build", "library", "list_devices", "native_errors", "require_gpu"]
+__all__ = [
+    "AbortFlag",
+    "Device",
+    "compiled_backends",
+    "describe_build",
+    "library",
+    "list_devices",
+    "native_errors",
+    "require_gpu",
+]
 
 logger = logging.getLogger(__name__)
 native_logger = logging.getLogger("leanrag.llama.native")
@@ -23,6 +35,8 @@ native_logger = logging.getLogger("leanrag.llama.native")
 # ggml.h, enum ggml_log_level: 0 none, 1 debug, 2 info, 3 warn, 4 error, 5 continues the last line.
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUE = 5
+
+_GPU_BACKENDS = ("cuda", "hip", "metal", "musa", "sycl", "vulkan")  # ggml/src: folders of the same names
 
 _load_lock = threading.Lock()
 _local = threading.local()  # .errors: the NativeErrors that this thread collects, inside `native_errors`
@@ -40,15 +54,13 @@ def library() -> Any:
 
 @functools.cache
 def _load() -> Any:
+    _share_cxx_runtime()
     try:
         import llama_cpp
         from llama_cpp import llama_cpp as lib
     except (ImportError, OSError, RuntimeError) as error:
         raise MissingDependencyError(
-            f"llama-cpp-python cannot be loaded ({error}). Reinstall it with a C++ compiler at hand: "
-            "pip install --force-reinstall --no-cache-dir 'llama-cpp-python>=0.3.36,<0.4'",
-            package="llama_cpp",
-            extra="all",
+            f"llama-cpp-python cannot be loaded ({error}). {_mend(str(error))}", package="llama_cpp", extra="all"
         ) from error
     version = tuple(int(part) for part in llama_cpp.__version__.split(".")[:3])
     if not (0, 3, 36) <= version < (0, 4):
@@ -63,6 +75,75 @@ def _load() -> Any:
     lib.leanrag_log_callback = callback  # llama.cpp keeps only the address: the object must live as long as the library
     lib.llama_backend_init()
     return lib
+
+
+def _mend(reason: str) -> str:
+    """Say what to do about a native library that does not load."""
+    if "libcuda" in reason and "libcudart" not in reason:
+        return "It was compiled for CUDA and NVIDIA's driver is not here: install the driver, or a build for the CPU"
+    if any(name in reason for name in ("libcudart", "libcublas", "libnccl")):
+        return (
+            "It was compiled for CUDA and the CUDA libraries are not found: install the CUDA toolkit of the version it was "
+            "compiled with, or put the folder that holds them in LD_LIBRARY_PATH before Python starts"
+        )
+    return (
+        "Reinstall it with a C++ compiler at hand: "
+        "pip install --force-reinstall --no-cache-dir 'llama-cpp-python>=0.3.36,<0.4'"
+    )
+
+
+def _library_folder() -> Path | None:
+    """Return where the binding looks for its shared libraries, without importing it; None when it is not installed."""
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
+    if override is not None:
+        return Path(override)
+    spec = importlib.util.find_spec("llama_cpp")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(folders[0]) / "lib" if folders else None
+
+
+def compiled_backends() -> tuple[str, ...]:
+    """Return what this build of llama.cpp was compiled for, e.g. `("cpu", "cuda")`, whether or not such a device is here."""
+    folder = _library_folder()
+    if folder is None:
+        return ()
+    names = {path.name.partition(".")[0].removeprefix("lib") for path in folder.glob("*ggml-*.*")}
+    return tuple(sorted(name.removeprefix("ggml-") for name in names - {"ggml-base"}))
+
+
+def _share_cxx_runtime() -> None:
+    """Make a llama.cpp that carries a C++ runtime of its own use the one that the process shares.
+
+    Some compilers are set up to link libstdc++ statically. The libraries then export a copy of it. Of most of its symbols they
+    use their copy, but of those that the C++ ABI marks unique in a process (the ids of locale facets among them) whichever came
+    first: the shared libstdc++'s when NumPy, torch or FAISS was imported before. Ids of one runtime in the tables of another
+    end the process with a segmentation fault in `std::regex`, which a model's vocabulary is split with when it is loaded; torch
+    imported after such a llama.cpp aborts on `free(): invalid pointer`. Seen with a CUDA build of 0.3.36 by GCC 13.
+
+    A name is looked for in the process's global scope before a library's own, so a libstdc++ in that scope serves all of them.
+    """
+    folder = _library_folder() if sys.platform == "linux" else None
+    if folder is None or not _carries_cxx_runtime(folder / "libllama.so"):
+        return
+    if "llama_cpp" in sys.modules:
+        logger.warning(
+            "llama_cpp was imported before leanrag could load it, and carries a C++ runtime of its own, which clashes with "
+            "NumPy's and torch's. Let leanrag import it first, or compile it anew with a shared libstdc++ (docs/install-gpu.md)"
+        )
+        return
+    try:
+        ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        logger.debug("no shared libstdc++, so nothing to clash with: %s", error)
+
+
+def _carries_cxx_runtime(path: Path) -> bool:
+    """Whether a library uses libstdc++ by name (`std::locale::locale()`) without needing the shared one."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(b"\0libstdc++.so.6\0") < 0 and data.find(b"\0_ZNSt6localeC1Ev\0") >= 0
+    except (OSError, ValueError):  # not there, or empty
+        return False
 
 
 class _LogSink:
@@ -206,11 +287,18 @@ def require_gpu(n_gpu_layers: int) -> None:
     """Check that layers can be put on a GPU.
 
     Raises:
-        ConfigurationError: `n_gpu_layers` is not 0 and this build computes on the CPU only.
+        ConfigurationError: `n_gpu_layers` is not 0 and this build computes on the CPU only, or sees no GPU.
     """
-    if n_gpu_layers and not library().llama_supports_gpu_offload():
+    if not n_gpu_layers or library().llama_supports_gpu_offload():
+        return
+    backends = [name for name in compiled_backends() if name in _GPU_BACKENDS]
+    if backends:
         raise ConfigurationError(
-            f"`n_gpu_layers` is {n_gpu_layers}, but this build of llama.cpp computes on the CPU only. Use 0, or rebuild: "
-            'CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or "-DGGML_VULKAN=on", then '
-            "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+            f"`n_gpu_layers` is {n_gpu_layers}, and this build of llama.cpp is for {', '.join(backends)}, but it sees no GPU. "
+            "Use 0, or let it see one: `nvidia-smi` or `vulkaninfo` must list it, and CUDA_VISIBLE_DEVICES must not hide it"
         )
+    raise ConfigurationError(
+        f"`n_gpu_layers` is {n_gpu_layers}, but this build of llama.cpp computes on the CPU only. Use 0, or rebuild: "
+        'CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or "-DGGML_VULKAN=on", then '
+        "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+    )

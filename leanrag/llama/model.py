@@ -22,8 +22,8 @@ from leanrag.llama.counting import TokenCounts
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.grammar import Grammar
-from leanrag.llama.library import require_gpu
 from leanrag.llama.memory import MemoryEstimate, available_bytes, estimate_memory
+from leanrag.llama.placement import GpuOptions, Placement, Split, check_gpu_options, gpu_devices, renamed
 from leanrag.llama.requests import Request, StopMatcher
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.schema import schema_to_gbnf
@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT_N_CTX = 4096
 _LEAST_N_CTX = 512
+_DEFAULT_N_BATCH = 512
 _MEMORY_SHARE = 0.8  # of what is available, for cache and working space
 
 
@@ -107,8 +108,13 @@ class LlamaCppModel:
             and less where memory is short. llama.cpp rounds it up to a multiple of 256; the attribute of this name tells
             what was allocated.
         threads: Threads to compute with; by default the physical cores that this process may use.
-        n_gpu_layers: Layers to put on the GPU, -1 for all; needs a build of llama.cpp with one.
-        n_batch: Most prompt tokens computed at once.
+        gpu_layers: Layers to put on GPUs, the output layer counted as one; -1 for all, 0 for none. "auto" takes as many as fit
+            into what is free there, with window and working space, and none where there is no GPU; `placement` says what it chose.
+        split: How several GPUs share the layers: "layer" gives each a run of them, "row" a part of every matrix, "none" uses
+            one GPU. By default "layer", or "none" with `main_gpu`.
+        tensor_split: A proportion for each GPU; by default one is filled after another, and as few used as do.
+        main_gpu: The GPU of a split "none", from 0.
+        n_batch: Most prompt tokens computed at once; by default 512, and 2,048 where a GPU computes.
         chat_template: Jinja source in place of the file's own.
         max_queue: Requests that may wait before `QueueFullError`.
         parallel: Requests computed at once; they share the window.
@@ -117,17 +123,22 @@ class LlamaCppModel:
         cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
             change answers.
         flash_attn: Attention that is faster where different long prompts are computed together. On CPUs it sums in 16 bits:
-            an answer may then depend on what else is computed. None for only on GPUs.
+            an answer may then depend on what else is computed. None for only where a GPU computes.
         speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering go on without them, and prompts that were computed are kept within `cache_bytes`.
             0 frees as soon as nothing is at work; None never does.
+        n_gpu_layers: The old name of `gpu_layers`, until the next minor release.
 
     Raises:
         ModelLoadError: The file is missing, truncated, malformed, or refused by llama.cpp.
-        ConfigurationError: An argument cannot work.
+        ConfigurationError: An argument cannot work, or `gpu_layers` do not fit; the message then holds the estimate.
+
+    Note:
+        CUDA ends the process when the memory of a GPU runs out in the middle of a computation; llama.cpp makes no error of it.
+        What is placed leaves a margin. Where other programs share the GPU, `IsolatedModel` turns that end into an error.
 
     Example:
         >>> with LlamaCppModel("model.gguf") as model:  # doctest: +SKIP
@@ -141,8 +152,11 @@ class LlamaCppModel:
         name: str | None = None,
         n_ctx: int | Literal["auto"] = "auto",
         threads: int | None = None,
-        n_gpu_layers: int = 0,
-        n_batch: int = 512,
+        gpu_layers: int | Literal["auto"] = "auto",
+        split: Split | None = None,
+        tensor_split: Sequence[float] | None = None,
+        main_gpu: int | None = None,
+        n_batch: int | None = None,
         chat_template: str | None = None,
         max_queue: int = 64,
         parallel: int = 8,
@@ -152,6 +166,7 @@ class LlamaCppModel:
         speculate: bool = False,
         no_repeats: bool = False,
         keep_alive: float | None = None,
+        n_gpu_layers: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
@@ -165,26 +180,32 @@ class LlamaCppModel:
         ):
             if value is not None and value < 1:
                 raise ConfigurationError(f"`{argument}` must be at least 1, got {value!r}")
-        if n_gpu_layers < -1:
-            raise ConfigurationError(f"`n_gpu_layers` must be -1 (all), 0 (none) or a count, got {n_gpu_layers!r}")
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
             raise ConfigurationError(
                 f"`keep_alive` must be at least 0 seconds, or None to keep the model loaded, got {keep_alive!r}"
             )
-        require_gpu(n_gpu_layers)
+        gpu = GpuOptions(
+            gpu_layers if n_gpu_layers is None else renamed(n_gpu_layers),
+            split,
+            None if tensor_split is None else tuple(tensor_split),
+            main_gpu,
+        )
+        check_gpu_options(gpu, gpu_devices())
         self._no_repeats = no_repeats
         self._engine = Engine(
             self.path,
             EngineSettings(
-                n_ctx=_fitting_n_ctx(self.info, allocated, n_batch) if n_ctx == "auto" else allocated,
+                n_ctx=_fitting_n_ctx(self.info, allocated, n_batch or _DEFAULT_N_BATCH)
+                if n_ctx == "auto"
+                else allocated,
                 n_batch=n_batch,
                 threads=threads or usable_cores(),
-                n_gpu_layers=n_gpu_layers,
+                gpu=gpu,
                 max_queue=max_queue,
                 parallel=parallel,
                 cache_bytes=cache_bytes,
                 cache_dir=None if cache_dir is None else Path(cache_dir),
-                flash_attn=n_gpu_layers != 0 if flash_attn is None else flash_attn,
+                flash_attn=flash_attn,
                 speculate=speculate,
                 keep_alive=keep_alive,
             ),
@@ -222,6 +243,11 @@ class LlamaCppModel:
     def is_loaded(self) -> bool:
         """Whether the weights are in memory; False after `keep_alive` seconds without a request, and once closed."""
         return self._engine.is_loaded
+
+    @property
+    def placement(self) -> Placement:
+        """Which layers are on which GPU, what they take there, and why."""
+        return self._engine.placement
 
     @property
     def is_chat(self) -> bool:

@@ -38,6 +38,7 @@ from leanrag.errors import (
 from leanrag.files import sha256_of
 from leanrag.llama.model import GenerateOptions, LlamaCppModel
 from leanrag.llama.pending import Pending
+from leanrag.llama.placement import DevicePart, Placement
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
 if TYPE_CHECKING:
@@ -234,6 +235,13 @@ class IsolatedModel:
     def is_loaded(self) -> bool:
         """Whether the weights are in the child's memory; False after `keep_alive` seconds without a request."""
         return not self._closed and not self._child.has_ended and bool(self._call("is_loaded").value())
+
+    @property
+    def placement(self) -> Placement:
+        """Which layers are on which GPU, what they take there, and why; of the child that runs, or ran last."""
+        facts = self._child.facts["placement"]
+        parts = tuple(DevicePart(**part) for part in facts["devices"])
+        return Placement(**{**facts, "devices": parts, "tensor_split": tuple(facts["tensor_split"])})
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
@@ -544,7 +552,8 @@ class _Server:
         except Exception as error:  # noqa: BLE001 - handed to the parent
             self._send_error(-1, error)
             os._exit(0)
-        facts = {"name": model.name, "n_ctx": model.n_ctx, "is_chat": model.is_chat}
+        facts: dict[str, Any] = {"name": model.name, "n_ctx": model.n_ctx, "is_chat": model.is_chat}
+        facts["placement"] = dataclasses.asdict(model.placement)
         facts |= {name: getattr(model.info, name) for name in ("architecture", "n_params", "n_ctx_train", "size_bytes")}
         self._send({"id": -1, "value": facts})
 

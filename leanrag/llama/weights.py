@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from leanrag.errors import ModelLoadError
 from leanrag.llama.library import library, native_errors
+from leanrag.llama.placement import CPU_ONLY, Placement, Split
 from leanrag.llama.vocabulary import Vocabulary
 
 __all__ = ["Weights"]
+
+_SPLIT_MODES: Mapping[Split, int] = {"none": 0, "layer": 1, "row": 2}  # llama.h, enum llama_split_mode
 
 _lock = threading.RLock()  # a load may set off the garbage collector, and that the release of other weights
 _loaded: dict[tuple[object, ...], Weights] = {}
@@ -24,15 +29,27 @@ class Weights:
         model: llama.cpp's handle.
         vocabulary: The model's vocabulary.
         version: Of the file: when it was written, in nanoseconds, and its size in bytes.
+        placement: Which layers are on which GPU.
     """
 
     version: tuple[int, int]
+    placement: Placement
 
-    def __init__(self, path: Path, n_gpu_layers: int, vocab_only: bool) -> None:
+    def __init__(self, path: Path, placement: Placement, vocab_only: bool) -> None:
         lib = library()
         parameters = lib.llama_model_default_params()
-        parameters.n_gpu_layers = n_gpu_layers
+        parameters.n_gpu_layers = placement.layers
+        parameters.split_mode = _SPLIT_MODES[placement.split]
+        parameters.main_gpu = placement.main_gpu
         parameters.vocab_only = vocab_only
+        if placement.tensor_split:
+            proportions = (ctypes.c_float * lib.llama_max_devices())(*placement.tensor_split)
+            parameters.tensor_split = proportions
+        if not placement.layers:
+            # An empty list of devices: given none, llama.cpp takes all, holds memory there, and lets them compute large batches of
+            # layers that are not there, which ended the process with 64 sequences (0.3.36, CUDA).
+            none = (ctypes.c_void_p * 1)(None)
+            parameters.devices = ctypes.addressof(none)
         with native_errors() as native:
             self.model: Any = lib.llama_model_load_from_file(os.fsencode(path.resolve()), parameters)
             if not self.model:
@@ -43,13 +60,18 @@ class Weights:
 
     @classmethod
     def acquire(
-        cls, path: Path, n_gpu_layers: int, *, vocab_only: bool = False, version: tuple[int, int] | None = None
+        cls,
+        path: Path,
+        placement: Placement = CPU_ONLY,
+        *,
+        vocab_only: bool = False,
+        version: tuple[int, int] | None = None,
     ) -> Weights:
         """Return the weights of a checked file, loading them if nobody has.
 
         Args:
             path: The file.
-            n_gpu_layers: Layers on the GPU, -1 for all.
+            placement: Which layers go on which GPU.
             vocab_only: Load the vocabulary and nothing to compute with.
             version: The `version` that was checked; None for whatever is there.
 
@@ -67,14 +89,22 @@ class Weights:
                 path=path,
                 model=path.name,
             )
-        key = (os.getpid(), path.resolve(), *found, n_gpu_layers, vocab_only)
+        key = (os.getpid(), path.resolve(), *found, placement.key, vocab_only)
         with _lock:
             weights = _loaded.get(key)
             if weights is None:
-                weights = _loaded[key] = cls(path, n_gpu_layers, vocab_only)
-                weights._key, weights.version = key, found
+                weights = _loaded[key] = cls(path, placement, vocab_only)
+                weights.placement, weights._key, weights.version = placement, key, found
             weights._users += 1
             return weights
+
+    @staticmethod
+    def find_placement(path: Path) -> Placement | None:
+        """Return where the layers of this file already are on GPUs, None when nobody loaded it so."""
+        path = path.resolve()
+        with _lock:
+            found = [weights.placement for key, weights in _loaded.items() if key[:2] == (os.getpid(), path)]
+        return max((one for one in found if one.layers), key=lambda one: one.layers, default=None)
 
     def release(self) -> None:
         """Free the weights when nobody uses them any more; once for each `acquire`, after the contexts on them are free."""
