@@ -12,14 +12,13 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from leanrag.errors import ConfigurationError
 from leanrag.llama.gguf import GGUFInfo
-from leanrag.llama.library import Device, library, list_devices
+from leanrag.llama.library import Device, compiled_backends, list_devices
 from leanrag.llama.memory import available_bytes, estimate_memory
 
 __all__ = [
@@ -42,7 +41,7 @@ Split = Literal["layer", "row", "none"]
 
 _MARGIN = 256 * 2**20  # bytes of a GPU left alone, for what CUDA takes for itself ...
 _MARGIN_SHARE = 50  # ... or this part of its memory, whichever is more
-_BACKENDS = ("cuda", "hip", "metal", "vulkan", "sycl", "musa")
+_BACKENDS = ("cuda", "hip", "metal", "musa", "sycl", "vulkan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +146,7 @@ CPU_ONLY = Placement(0, 0, (), "the CPU was asked for")
 
 def gpu_backends() -> tuple[str, ...]:
     """Return the kinds of GPU that this build of llama.cpp was made for, such as "cuda"; whether one is there is another matter."""
-    library()
-    import llama_cpp
-
-    names = [file.name for file in (Path(llama_cpp.__file__).parent / "lib").glob("*ggml-*")]
-    return tuple(backend for backend in _BACKENDS if any(f"ggml-{backend}." in name for name in names))
+    return tuple(backend for backend in compiled_backends() if backend in _BACKENDS)
 
 
 def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
@@ -194,8 +189,8 @@ def check_gpu_options(
         raise ConfigurationError(f"`split` must be 'layer', 'row' or 'none', got {split!r}")
     if proportions is not None and (
         not proportions
-        or not all(_is_number(value) and 0 <= value < math.inf for value in proportions)
-        or not sum(proportions) > 0
+        or not all(_is_number(value) and 0 <= value <= 1e30 for value in proportions)  # llama.cpp sums them in 32 bits
+        or not sum(proportions) >= 1e-30
     ):
         raise ConfigurationError(
             f"`tensor_split` must be proportions of at least 0, not all of them 0, got {list(proportions)!r}"
