@@ -1,11 +1,14 @@
 """The report: what is here, and advice that fits what is here."""
 
+import dataclasses
 import importlib.metadata
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from leanrag import MissingDependencyError, doctor
+from leanrag import MissingDependencyError, ModelLoadError, doctor
 from leanrag.llama.library import Device
 from leanrag.llama.threads import usable_cores
 
@@ -18,6 +21,9 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_cpu_flags", lambda: frozenset({"avx2"}))
     monkeypatch.setattr(doctor, "describe_build", lambda: {"AVX2": "1", "AVX512": "0", "FMA": "1"})
     monkeypatch.setattr(doctor, "list_devices", lambda: [Device("CPU", "A processor", "CPU", 2**30, 2**31)])
+    monkeypatch.setattr(doctor, "compiled_backends", lambda: ("cpu",))
+    monkeypatch.setattr(doctor, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: False))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     monkeypatch.setattr(doctor.sys, "platform", "linux")
     return monkeypatch
@@ -54,6 +60,68 @@ def test_a_gpu_that_is_not_used(machine):
     machine.setattr(doctor.sys, "platform", "darwin")
     machine.setattr(doctor.platform, "machine", lambda: "arm64")
     assert "-DGGML_METAL=on" in advice()
+
+
+def test_a_build_for_a_gpu_that_it_does_not_see(machine):
+    machine.setattr(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
+    machine.setattr(doctor, "compiled_backends", lambda: ("cpu", "cuda"))
+    machine.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "compiled for CUDA but sees no GPU" in advice()
+    assert "CUDA_VISIBLE_DEVICES ('' now) must not hide it" in advice()
+    assert "-DGGML_CUDA=on" not in advice()  # it has that
+    assert doctor.examine().sections["llama.cpp"]["compiled for"] == "cpu cuda"
+
+
+def test_a_build_for_the_cpu_starts_no_trial(machine):
+    def never(*_, **__):
+        raise AssertionError("a process was started")
+
+    machine.setattr(doctor, "check_in_process", never)
+    assert "GPU trial" not in doctor.examine().sections["llama.cpp"]
+
+
+@pytest.fixture
+def gpu_machine(machine, tmp_path):
+    """A machine whose llama.cpp sees a GPU, with two models pulled, the smaller one last."""
+    machine.setattr(doctor, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: True))
+    models = []
+    for model, size in zip((m for m in doctor.list_models() if m.spec.kind == "gguf"), (200, 100), strict=False):
+        path = tmp_path / f"{model.spec.name}.gguf"
+        path.write_bytes(bytes(size))
+        models.append(dataclasses.replace(model, path=path))
+    assert len(models) == 2
+    machine.setattr(doctor, "list_models", lambda: models)
+    return machine
+
+
+def test_a_gpu_is_tried_with_the_smallest_model(gpu_machine):
+    asked = []
+
+    def check(path, **settings):
+        asked.append((Path(path).stat().st_size, settings["gpu_layers"]))
+        return SimpleNamespace(seconds=1.25)
+
+    gpu_machine.setattr(doctor, "check_in_process", check)
+    found = doctor.examine()
+    assert asked == [(100, -1)]
+    assert found.sections["llama.cpp"]["GPU trial"].endswith(".gguf loaded and answered in 1.2 s")
+    assert "GPU" not in "\n".join(found.advice)
+
+
+def test_a_gpu_that_ends_the_process_is_reported(gpu_machine):
+    def check(path, **_):
+        raise ModelLoadError("the process of it ended (signal SIGSEGV)", path=path, model="it")
+
+    gpu_machine.setattr(doctor, "check_in_process", check)
+    found = doctor.examine()
+    assert found.sections["llama.cpp"]["GPU trial"].startswith("failed with ")
+    assert "signal SIGSEGV" in "\n".join(found.advice)
+    assert "docs/install-gpu.md" in "\n".join(found.advice)
+
+
+def test_a_gpu_without_a_model_to_try_it_with(machine):
+    machine.setattr(doctor, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: True))
+    assert doctor.examine().sections["llama.cpp"]["GPU trial"] == "not tried: no model is pulled"
 
 
 def test_threads_that_are_held_back(machine):

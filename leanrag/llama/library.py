@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leanrag.errors import ConfigurationError, MissingDependencyError
+from leanrag.errors import MissingDependencyError
 
 __all__ = [
     "AbortFlag",
@@ -26,7 +26,6 @@ __all__ = [
     "library",
     "list_devices",
     "native_errors",
-    "require_gpu",
 ]
 
 logger = logging.getLogger(__name__)
@@ -35,8 +34,6 @@ native_logger = logging.getLogger("leanrag.llama.native")
 # ggml.h, enum ggml_log_level: 0 none, 1 debug, 2 info, 3 warn, 4 error, 5 continues the last line.
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUE = 5
-
-_GPU_BACKENDS = ("cuda", "hip", "metal", "musa", "sycl", "vulkan")  # ggml/src: folders of the same names
 
 _load_lock = threading.Lock()
 _local = threading.local()  # .errors: the NativeErrors that this thread collects, inside `native_errors`
@@ -281,24 +278,3 @@ def describe_build() -> dict[str, str]:
     text = library().llama_print_system_info().decode()
     pairs = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
     return {name.strip(): value.strip() for name, value in pairs}
-
-
-def require_gpu(n_gpu_layers: int) -> None:
-    """Check that layers can be put on a GPU.
-
-    Raises:
-        ConfigurationError: `n_gpu_layers` is not 0 and this build computes on the CPU only, or sees no GPU.
-    """
-    if not n_gpu_layers or library().llama_supports_gpu_offload():
-        return
-    backends = [name for name in compiled_backends() if name in _GPU_BACKENDS]
-    if backends:
-        raise ConfigurationError(
-            f"`n_gpu_layers` is {n_gpu_layers}, and this build of llama.cpp is for {', '.join(backends)}, but it sees no GPU. "
-            "Use 0, or let it see one: `nvidia-smi` or `vulkaninfo` must list it, and CUDA_VISIBLE_DEVICES must not hide it"
-        )
-    raise ConfigurationError(
-        f"`n_gpu_layers` is {n_gpu_layers}, but this build of llama.cpp computes on the CPU only. Use 0, or rebuild: "
-        'CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or "-DGGML_VULKAN=on", then '
-        "pip install --force-reinstall --no-cache-dir llama-cpp-python"
-    )
