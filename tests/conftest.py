@@ -10,6 +10,21 @@ settings.register_profile("same", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--gpu-layers", type=int, help="layers that models of this process put on GPUs; 0 for none, -1 for all"
+    )
+
+
+def pytest_configure(config):
+    layers = config.getoption("--gpu-layers")
+    if layers is not None:
+        from leanrag import LlamaCppEmbedder, LlamaCppModel
+
+        for kind in (LlamaCppModel, LlamaCppEmbedder):
+            kind.__init__.__kwdefaults__["gpu_layers"] = layers
+
+
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory):
     """A 23 kB random-weight INT4 model: real file, real tokenizer, real limits, meaningless words."""

@@ -51,11 +51,12 @@ from leanrag.llama.vocabulary import TextDecoder, Vocabulary
 from leanrag.llama.weights import Weights
 from leanrag.types import FinishReason
 
-__all__ = ["Engine", "EngineSettings"]
+__all__ = ["MAX_PARALLEL", "Engine", "EngineSettings"]
 
 logger = logging.getLogger(__name__)
 
 _RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
+MAX_PARALLEL = 256 - _RESIDENT  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
 _RESIDENT_CELLS = 1024  # cells that those may hold
 _WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
 _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
@@ -295,6 +296,8 @@ class Engine:
         self._context = self._memory = None
         self._clock = itertools.count()
         self._drawn: _Drawn | None = None
+        self._logits_place = (0, 0)  # address and rows of `_logits_view`
+        self._logits_view = np.empty((0, 0), np.float32)
         self._max_outputs = _MAX_SCORED + settings.parallel + MAX_DRAFT
         self._forget_sequences()
         loaded: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -915,7 +918,10 @@ class Engine:
         pointer = self._lib.llama_get_logits_ith(self._context, -n_outputs)
         if not pointer:
             raise GenerationError("llama.cpp returned no logits", model=self._name)
-        return np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
+        place = ctypes.addressof(pointer.contents), n_outputs
+        if place != self._logits_place:  # a view takes longer to make than all else here
+            self._logits_place, self._logits_view = place, np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
+        return self._logits_view
 
     def _recover(self, code: int, complaint: str, runs: list[_Run]) -> None:
         """After a computation that failed: make room and try again, or else fail what was in it and begin anew."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.counting import TokenCounts
-from leanrag.llama.engine import Engine, EngineSettings
+from leanrag.llama.engine import MAX_PARALLEL, Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
 from leanrag.llama.grammar import Grammar
 from leanrag.llama.memory import MemoryEstimate, available_bytes, estimate_memory
@@ -117,7 +117,7 @@ class LlamaCppModel:
         n_batch: Most prompt tokens computed at once; by default 512, and 2,048 where a GPU computes.
         chat_template: Jinja source in place of the file's own.
         max_queue: Requests that may wait before `QueueFullError`.
-        parallel: Requests computed at once; they share the window.
+        parallel: Requests computed at once, at most 240; they share the window.
         cache_bytes: Most bytes of computed prompts kept in memory, so that one with the same beginning need not be computed
             again; 0 for none.
         cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
@@ -180,6 +180,10 @@ class LlamaCppModel:
         ):
             if value is not None and value < 1:
                 raise ConfigurationError(f"`{argument}` must be at least 1, got {value!r}")
+        if parallel > MAX_PARALLEL:
+            raise ConfigurationError(
+                f"`parallel` must be at most {MAX_PARALLEL}, what llama.cpp can tell apart, got {parallel!r}"
+            )
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
             raise ConfigurationError(
                 f"`keep_alive` must be at least 0 seconds, or None to keep the model loaded, got {keep_alive!r}"
