@@ -39,20 +39,44 @@ FEATURES = (
     "words",
     "sentences",
     "stem_characters",
+    "last_words",
+    "last_numbers",
+    "last_totals",
+    "largest_number",
+    "choices",
+    "choice_characters",
+    "choice_spread",
+    "choices_with_number",
+    "choices_without_letter",
+    "choice_likeness",
+    "choice_echoes",
+    "stem_asks",
+    "stem_opens",
     "word_length",
     "distinct_words",
+    "capitals",
+    "punctuation",
     "numbers",
+    "fractions",
     "amounts",
     "maths",
     "code",
-    "choices",
+    "asks_quantity",
     "relations",
     "negations",
-    "asks_quantity",
     "asks_fact",
     "asks_reason",
-    "capitals",
-    "punctuation",
+    "sums",
+    "differences",
+    "products",
+    "parts",
+    "conditions",
+    "comparisons",
+    "times",
+    "order",
+    "pronouns",
+    "money",
+    "number_words",
 )
 """What `question_features` counts, in its order."""
 
@@ -68,7 +92,7 @@ of too and put the questions of that half in no better order.
 MIN_ROWS = 30
 """Questions that `QueryRouter.fit` needs at least."""
 
-_FORMAT, _VERSION = "leanrag-router", 1
+_FORMAT, _VERSION = "leanrag-router", 2
 _BUCKETS = 1 << 17
 _HASH_SEED = 0x6C72
 _MAX_CHARS = 2000  # read of a question; of a longer one the first and the last half of that
@@ -78,31 +102,61 @@ _MAX_FILE_BYTES = 8 << 20  # a router has less than one
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W\d_]")
 _SENTENCE_END = re.compile(r"[.!?。！？]+(?=\s|$)")
-_CHOICE = re.compile(r"^[ \t]*\(?[A-J1-9][.)](?=\s)", re.MULTILINE)
-_AMOUNT = re.compile(r"[%$€£¥]")
-_MATHS = re.compile(r"[+*/=^<>√∑∏∫≤≥×÷±∞≈≠]")
-_CODE = re.compile(r"[{}\[\];`_\\|#]|\(\)")
+_CHOICE = re.compile(r"^[ \t]*\(?[A-J1-9][.)](?=\s)[ \t]*(.*)$", re.MULTILINE)
 _PUNCTUATION = re.compile(r"[^\w\s]")
-_QUANTITY = re.compile(r"\bhow (?:many|much|long|far|old|often|fast|tall|big|high|deep|heavy)\b", re.IGNORECASE)
-_RELATIONS = frozenset(
-    "if than each every per twice thrice half third quarter double triple remaining rest left more less fewer times"
-    " after before then when while until both only another together total altogether between instead unless whereas".split()
-)
-_NEGATIONS = frozenset("not except never no none neither nor false incorrect least cannot without wrong".split())
-_FACT_WORDS = frozenset("who whom whose which what where".split())
-_REASON_WORDS = frozenset(
-    "why how explain prove show derive compare describe because therefore evaluate determine assume suppose".split()
-)
+_PATTERNS = {
+    "numbers": _NUMBER,
+    "fractions": re.compile(r"\d/\d"),
+    "amounts": re.compile(r"[%$€£¥]"),
+    "maths": re.compile(r"[+*/=^<>√∑∏∫≤≥×÷±∞≈≠]"),
+    "code": re.compile(r"[{}\[\];`_\\|#]|\(\)"),
+    "asks_quantity": re.compile(
+        r"\bhow (?:many|much|long|far|old|often|fast|tall|big|high|deep|heavy)\b", re.IGNORECASE
+    ),
+}
+
+_WORDS = {
+    "relations": """if than each every per twice thrice half third quarter double triple remaining rest left more less fewer times
+        after before then when while until both only another together total altogether between instead unless whereas""",
+    "negations": "not except never no none neither nor false incorrect least cannot without wrong",
+    "asks_fact": "who whom whose which what where",
+    "asks_reason": "why how explain prove show derive compare describe because therefore evaluate determine assume suppose",
+    "sums": "add added all altogether both combine combined more plus sum together total",
+    "differences": "ate away difference fewer gave give gives left less lost minus remain remaining sold spend spent used",
+    "products": "apiece double doubled each every multiply per product times triple twice",
+    "parts": "average divide divided equally fifth fourth half percent quarter ratio share shared split third",
+    "conditions": "assuming given if suppose unless until when whereas while",
+    "comparisons": "as bigger faster longer older same taller than younger",
+    "times": """daily day days hour hours minute minutes month monthly months second seconds week weekly weeks year yearly
+        years""",
+    "order": "after before begin begins end ends finally first last later next second start starts then",
+    "pronouns": "he her him his it its she their them they",
+    "money": "cent cents cost costs dollar dollars earn earns paid pay pays price profit save saves",
+    "number_words": """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+        seventeen eighteen nineteen twenty hundred thousand""",
+}
+
+_LISTS_OF = {
+    word: tuple(name for name, listed in _WORDS.items() if word in listed.split())
+    for word in " ".join(_WORDS.values()).split()
+}  # by word: the features it counts for
+_TOTALS = frozenset("total altogether all".split())
+_LARGE = 1e12  # larger numbers count as this one
 
 
 def question_features(question: str) -> NDArray[np.float64]:
     """Return what a question looks like: `(len(FEATURES),)`, all finite, all 0 for an empty question.
 
-    Counts are `log(1 + count)`, so that a question of twice the length is one step further, wherever it begins;
-    `word_length` is the mean in characters; `distinct_words`, `capitals` and `punctuation` are shares in [0, 1].
-    `stem_characters` stops at the first choice ("A. ..."). Of a question above 2,000 characters the first and the last
-    1,000 are read; `characters` alone is of the whole.
+    Counts are `log(1 + count)`, so that a question of twice the length is one step further, wherever it begins, and so are the
+    `largest_number` and, in characters, the mean length of choices and its deviation (`choice_spread`). `word_length` is the
+    mean in characters. Shares in [0, 1] are `distinct_words`, `capitals`, `punctuation`, and of the choices those that hold a
+    number, those without a letter, and of their words those that repeat (`choice_likeness`) or stand in the stem
+    (`choice_echoes`). The stem stops at the first choice ("A. ..."); `stem_asks` is 1 where it ends in a question mark,
+    `stem_opens` where it is left to be completed; `last_words`, `last_numbers` and `last_totals`
+    ("total", "altogether", "all") are of its last sentence, mostly what is asked. Of a question above
+    2,000 characters the first and the last 1,000 are read; `characters` alone is of the whole.
     """
     text = _part_read(question)
     return _features(question, text, words(text))
@@ -116,36 +170,56 @@ def _part_read(question: str) -> str:
 
 
 def _features(question: str, text: str, found: Sequence[str]) -> NDArray[np.float64]:
+    choices = list(_CHOICE.finditer(text))
+    stem = text[: choices[0].start()].strip() if choices and choices[0].start() else text.strip()
+    sentences = [part for part in _SENTENCE_END.split(stem) if part.strip()]
+    last = words(sentences[-1]) if sentences else []
+    numbers = _NUMBER.findall(text)
     letters = max(1, len(text))
-    choices = [match.start() for match in _CHOICE.finditer(text)]
-    stem = text[: choices[0]] if choices and choices[0] else text
-    counts = (
+    counts = [
         len(question.strip()),
         len(found),
         len(_SENTENCE_END.findall(text)),
-        len(stem.strip()),
-        0,
-        0,
-        len(_NUMBER.findall(text)),
-        len(_AMOUNT.findall(text)),
-        len(_MATHS.findall(text)),
-        len(_CODE.findall(text)),
+        len(stem),
+        len(last),
+        sum(word[0].isdigit() for word in last),
+        sum(word in _TOTALS for word in last),
+        max((min(float(number.partition(".")[0].replace(",", "")), _LARGE) for number in numbers), default=0.0),
         len(choices),
-        sum(word in _RELATIONS for word in found),
-        sum(word in _NEGATIONS or word.endswith("n't") for word in found),
-        len(_QUANTITY.findall(text)),
-        sum(word in _FACT_WORDS for word in found),
-        sum(word in _REASON_WORDS for word in found),
-        0,
-        0,
+    ]
+    shares = [
+        *_shape_of_choices([choice[1].strip() for choice in choices], stem),
+        stem.endswith("?"),
+        stem.endswith((":", "_")),
+        sum(map(len, found)) / max(1, len(found)),
+        len(set(found)) / max(1, len(found)),
+        sum(map(str.isupper, text)) / letters,
+        len(_PUNCTUATION.findall(text)) / letters,
+    ]
+    patterns = [len(pattern.findall(text)) for pattern in _PATTERNS.values()]
+    listed = dict.fromkeys(_WORDS, 0)
+    for word in found:
+        for name in _LISTS_OF.get(word, ("negations",) if word.endswith("n't") else ()):
+            listed[name] += 1
+    return np.concatenate([np.log1p(counts), shares, np.log1p([*patterns, *listed.values()])])
+
+
+def _shape_of_choices(choices: Sequence[str], stem: str) -> tuple[float, ...]:
+    """Return the mean length of choices and its deviation (logarithms), and what share of them or their words is how."""
+    if not choices:
+        return (0.0,) * 6
+    lengths = [len(choice) for choice in choices]
+    kinds = [set(words(choice)) for choice in choices]
+    size = max(1, sum(map(len, kinds)))
+    asked = set(words(stem))
+    return (
+        float(np.log1p(np.mean(lengths))),
+        float(np.log1p(np.std(lengths))),
+        sum(_DIGIT.search(choice) is not None for choice in choices) / len(choices),
+        sum(_LETTER.search(choice) is None for choice in choices) / len(choices),
+        1 - len(set().union(*kinds)) / size,
+        sum(len(kind & asked) for kind in kinds) / size,
     )
-    row = np.log1p(np.array(counts, np.float64))
-    if found:
-        row[4] = sum(map(len, found)) / len(found)
-        row[5] = len(set(found)) / len(found)
-    row[16] = sum(map(str.isupper, text)) / letters
-    row[17] = len(_PUNCTUATION.findall(text)) / letters
-    return row
 
 
 def _sums(places: NDArray[np.int64], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -255,9 +329,11 @@ class QueryRouter:
     ) -> QueryRouter:
         """Learn from questions that both models answered; seconds for 12,000.
 
-        Ridge regression of the gap, solved in the dual by conjugate gradients. Four blocks count alike, each standardised to
-        a mean squared norm of 1: hashed words and word pairs, `FEATURES`, the score of `zero_label` (so that few labels
-        still rank about as well as none), and `extra`.
+        Ridge regression of the gap, solved in the dual by conjugate gradients. Four blocks count alike, each of a mean squared
+        norm of 1: hashed words and word pairs, `FEATURES`, the score of `zero_label` (so that few labels still rank about as
+        well as none), and `extra`. The columns of `extra` are standardised; `FEATURES`, which have comparable units, are divided
+        by the square root of their deviation (Pareto scaling: van den Berg et al., BMC Genomics, 2006), for what few questions
+        have would count too much for these.
 
         Args:
             questions: At least `MIN_ROWS`; as they will be asked, instructions left out.
@@ -278,9 +354,8 @@ class QueryRouter:
         grams = _hash_all(questions)
         dense = np.stack([question_features(question) for question in questions])
         blocks = [dense, (dense @ _zero_label_weights())[:, None], *([] if extras is None else [extras])]
-        # The standardised columns of a block share a squared norm of 1 a row.
         means = [block.mean(axis=0) for block in blocks]
-        factors = [_inverse(block.std(axis=0)) / np.sqrt(block.shape[1]) for block in blocks]
+        factors = [_factors(block, power) for block, power in zip(blocks, (0.5, 1.0, 1.0), strict=False)]
         joined = np.concatenate(
             [(block - mean) * factor for block, mean, factor in zip(blocks, means, factors, strict=True)], axis=1
         )  # (n, d)
@@ -496,9 +571,12 @@ def _zero_label_weights() -> NDArray[np.float64]:
     return np.array([ZERO_LABEL_WEIGHTS.get(name, 0.0) for name in FEATURES])
 
 
-def _inverse(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `1 / deviations`, 0 for a column that is the same everywhere and so says nothing."""
-    return np.where(deviations > 1e-9, 1.0 / np.maximum(deviations, 1e-9), 0.0)
+def _factors(block: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """Return what to multiply columns with: `1 / deviation ** power`, and all alike so that the mean squared norm is 1."""
+    deviations = block.std(axis=0)
+    factors = np.where(deviations > 1e-9, np.maximum(deviations, 1e-9) ** -power, 0.0)
+    norm = float(np.linalg.norm(factors * deviations))
+    return factors / norm if norm else factors
 
 
 def _conjugate_gradients(

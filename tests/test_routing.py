@@ -51,6 +51,28 @@ def feature(question, name):
         ("Who ate what?", "asks_fact", 2),
         ("Why? Explain.", "asks_reason", 2),
         ("x[0]; {y}", "code", 5),
+        ("He is 3/4 or 1/2 done", "fractions", 2),
+        ("Of 3,000 pens 2.5 are 17", "largest_number", 3000),
+        (f"What is {'9' * 400}?", "largest_number", 1e12),
+        ("I had 5. How much is left of 12?", "last_words", 6),
+        ("I had 5. How much is left of 12?", "last_numbers", 1),
+        ("All had 5. How many in total?", "last_totals", 1),
+        ("Which one? Say.\nA. it is so\nB. two", "last_words", 1),
+        ("Which?\nA. one\nB. three", "choice_characters", 4),
+        ("Which?\nA. one\nB. three", "choice_spread", 1),
+        ("Which?\nA.\nB.\n", "choices", 2),
+        ("Which?\nA.\nB.\n", "choice_characters", 0),
+        ("Add it to the sum", "sums", 2),
+        ("She sold more or fewer", "differences", 2),
+        ("Each is double, 3 times", "products", 3),
+        ("Split in half", "parts", 2),
+        ("If so, until then", "conditions", 2),
+        ("He is older than her", "comparisons", 2),
+        ("An hour a day", "times", 2),
+        ("First one, then next", "order", 3),
+        ("He gave them his", "pronouns", 3),
+        ("It costs a dollar", "money", 2),
+        ("Two and twenty", "number_words", 2),
     ],
 )
 def test_features_count(question, name, count):
@@ -62,11 +84,27 @@ def test_features_that_are_shares_and_means():
     assert feature("aa bb aa cccc", "distinct_words") == pytest.approx(0.75)
     assert feature("ABcd", "capitals") == pytest.approx(0.5)
     assert feature("a,b.", "punctuation") == pytest.approx(0.5)
+    asked = "Is it big?\nA. 12\nB. 3 big\nC. big one\nD. one"
+    assert feature(asked, "choices_with_number") == pytest.approx(0.5)
+    assert feature(asked, "choices_without_letter") == pytest.approx(0.25)
+    assert feature(asked, "choice_likeness") == pytest.approx(1 - 4 / 6)  # 12, 3, big and one, of six words
+    assert feature(asked, "choice_echoes") == pytest.approx(2 / 6)
+    assert [feature(asked, "stem_asks"), feature(asked, "stem_opens")] == [1, 0]
+    assert [feature("It is a\n_\nA. 1", "stem_asks"), feature("It is:\nA. 1", "stem_opens")] == [0, 1]
 
 
 def test_an_empty_question_has_nothing():
     assert not question_features("").any()
     assert QueryRouter.zero_label().score("") == 0.0
+
+
+def test_a_question_without_choices_has_nothing_of_them():
+    assert not any(feature("Who was it?", name) for name in FEATURES if name.startswith("choice"))
+
+
+def test_every_feature_has_one_place():
+    assert question_features("Who?").shape == (len(FEATURES),)
+    assert len(set(FEATURES)) == len(FEATURES)
 
 
 def test_of_a_long_question_both_ends_are_read():
@@ -131,12 +169,11 @@ def test_the_solution_is_that_of_ridge_regression():
         buckets, values = routing._hashed(words(text))
         np.add.at(row, buckets, values)
     dense = np.stack([question_features(text) for text in texts])
-    blocks = [dense, dense @ QueryRouter.zero_label().dense_weights[:, None]]
     kernel = grams @ grams.T
-    for block in blocks:
-        deviations = block.std(axis=0)
-        standard = np.where(deviations > 1e-9, (block - block.mean(axis=0)) / np.maximum(deviations, 1e-9), 0)
-        kernel += standard @ standard.T / block.shape[1]
+    for block, power in ((dense, 0.5), (dense @ QueryRouter.zero_label().dense_weights[:, None], 1.0)):
+        varied = block[:, block.std(axis=0) > 1e-9]
+        scaled = (varied - varied.mean(axis=0)) / varied.std(axis=0) ** power
+        kernel += scaled @ scaled.T / np.mean(np.sum(scaled**2, axis=1))
     expected = gaps.mean() + kernel @ np.linalg.solve(kernel + 5.0 * np.eye(60), gaps - gaps.mean())
     assert QueryRouter.fit(texts, gaps, ridge=5.0).score_many(texts) == pytest.approx(expected, abs=2e-3)
 
@@ -260,7 +297,7 @@ def test_a_torn_file_is_refused(fitted, tmp_path_factory, data):
         ({"bias": float("nan")}, "changed|not what a router has"),
         ({"dense_weights": "many"}, "1 of its fields are wrong"),
         ({"gram_weights": "AAAA"}, "changed after it was saved"),
-        ({"version": 2}, "version 2"),
+        ({"version": 1}, "version 1,"),
         ({"version": None}, "version None"),
         ({"features": ["characters"]}, "other features"),
         ({"format": "leanrag-calibration"}, "format is not"),
