@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import zlib
@@ -208,13 +209,14 @@ def _shape_of_choices(choices: Sequence[str], stem: str) -> tuple[float, ...]:
     """Return the mean length of choices and its deviation (logarithms), and what share of them or their words is how."""
     if not choices:
         return (0.0,) * 6
-    lengths = [len(choice) for choice in choices]
+    mean = sum(map(len, choices)) / len(choices)
+    variance = sum((len(choice) - mean) ** 2 for choice in choices) / len(choices)
     kinds = [set(words(choice)) for choice in choices]
     size = max(1, sum(map(len, kinds)))
     asked = set(words(stem))
     return (
-        float(np.log1p(np.mean(lengths))),
-        float(np.log1p(np.std(lengths))),
+        math.log1p(mean),
+        math.log1p(math.sqrt(variance)),
         sum(_DIGIT.search(choice) is not None for choice in choices) / len(choices),
         sum(_LETTER.search(choice) is None for choice in choices) / len(choices),
         1 - len(set().union(*kinds)) / size,
