@@ -19,7 +19,10 @@ Then the error of calibrated probabilities that only the larger model is right, 
 calibration saw, beside the error that a perfect forecast would show on as many ("ece" on MMLU, "ece_cascade" on GSM8K); the
 thresholds with a guarantee over random splits; and the time of a decision.
 
-    python -m benchmarks.routing --data DIR --json FILE [--quick]
+Last, two real models on SQuAD 2.0 (`_cascade.py`): how well confidence tells right answers and unanswerable questions, what a
+cascade passes on for 95 % of the larger model's F1, and its CPU seconds beside always asking the larger one.
+
+    python -m benchmarks.routing --data DIR --json FILE [--quick] [--only routers|cascade]
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks import _cascade
 from benchmarks._common import finish, parse_arguments
 from leanrag.calibration import auroc, expected_calibration_error, fit_isotonic, guaranteed_threshold
 from leanrag.routing import QueryRouter
@@ -479,17 +483,21 @@ def measure_time(task: Task) -> dict[str, float]:
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    effort = Effort(seeds=2, resamples=100, splits=50) if arguments.is_quick else Effort(5, 1000, 200)
-    gsm8k, mmlu = read_task(arguments.data, "gsm8k"), read_task(arguments.data, "mmlu")
-    figures = {
-        **measure_rows_of_every_router(gsm8k, effort),
-        **measure_gsm8k(gsm8k, effort),
-        **measure_rows_of_every_router(mmlu, effort),
-        **measure_mmlu(mmlu, effort),
-    }
-    count = len(gsm8k.prompts) + len(mmlu.prompts)
-    finish({"n": count, **figures}, arguments.json_path, is_quick=arguments.is_quick)
+    arguments = parse_arguments(__doc__, sections=("routers", "cascade"))
+    figures: dict[str, float] = {"n": 0}
+    if arguments.only in (None, "routers"):
+        effort = Effort(seeds=2, resamples=100, splits=50) if arguments.is_quick else Effort(5, 1000, 200)
+        gsm8k, mmlu = read_task(arguments.data, "gsm8k"), read_task(arguments.data, "mmlu")
+        figures = {
+            "n": len(gsm8k.prompts) + len(mmlu.prompts),
+            **measure_rows_of_every_router(gsm8k, effort),
+            **measure_gsm8k(gsm8k, effort),
+            **measure_rows_of_every_router(mmlu, effort),
+            **measure_mmlu(mmlu, effort),
+        }
+    if arguments.only in (None, "cascade"):
+        figures |= _cascade.measure(arguments.data, is_quick=arguments.is_quick)
+    finish(figures, arguments.json_path, models=_cascade.models(), is_quick=arguments.is_quick, only=arguments.only)
 
 
 if __name__ == "__main__":

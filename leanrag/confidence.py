@@ -16,21 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError
-from leanrag.text import content_words, split_sentences, without_marks, words
+from leanrag.text import answer_kind, content_words, split_sentences, without_marks, words
 from leanrag.types import Generation, Hit, Packing
 
 __all__ = ["FEATURES", "Confidence", "Signals", "is_refusal", "signals_of", "uncalibrated"]
 
 _LIMIT = 100.0  # nats; a token that was impossible, or forced, says no more than this
 _CAPITALISED = re.compile(r"[^\W\d_][\w'’]*")
-_ASKS_NUMBER = re.compile(
-    r"\bwhen\b|\bhow (?:many|much|long|old|far|fast|tall|high|large|big|often)\b"
-    r"|\b(?:what|which) (?:year|date|day|percent|percentage|number|age|amount|century|decade)\b",
-    re.IGNORECASE,
-)
-_ASKS_NAME = re.compile(
-    r"\bwho(?:m|se)?\b|\bwhere\b|\b(?:what|which) (?:country|city|state|person|company|language|name)\b", re.IGNORECASE
-)
 
 _TEXT = r"(?:texts?|passages?|contexts?|documents?|sources?|articles?|information|excerpts?|paragraphs?)"
 _SAID = r"(?:mention|state|specif|provide|give|say|contain|include|discuss|indicate|tell|answer|explain|describe)\w*"
@@ -78,6 +70,8 @@ class Signals:
         question_in_sentence: Most that one packed sentence holds of them, each weighted by `log((n + 1) / (d + 1/2))` where `d` of
             the `n` packed sentences hold it.
         question_by_answer: The same of the sentence that holds most of the answer; 0 when none holds any of it.
+        evidence_best: Most that the packer found a packed span worth.
+        evidence_by_answer: The same of the spans of the sentences that hold most of the answer; 0 when none holds any of it.
         kind_fits: The answer has a digit where the question asks for a number or a date, a name where it asks for one (by English
             question words; None when it asks for neither).
         span_share: Longest run of the answer's words that stands in one packed source, over the answer's words.
@@ -117,6 +111,8 @@ class Signals:
     question_in_sources: float | None
     question_in_sentence: float | None
     question_by_answer: float | None
+    evidence_best: float | None
+    evidence_by_answer: float | None
     kind_fits: float | None
     span_share: float
     contained: float
@@ -163,6 +159,7 @@ _FAMILIES = {
         "question_in_sentence",
         "question_by_answer",
     ),
+    "no_evidence": ("evidence_best", "evidence_by_answer"),
     "no_kind": ("kind_fits",),
     "no_support": ("support",),
     "no_self_check": ("self_check",),
@@ -199,13 +196,16 @@ def signals_of(
     question_stems = frozenset(content_words(question))
     sources = [words(item.text) for item in packing.items]
     held = frozenset(stem for item in packing.items for stem in content_words(f"{item.text}\n{item.hit.chunk.title}"))
-    sentences = [
-        frozenset(content_words(item.text[segment.start + start : segment.start + end]))
+    shown = [
+        (frozenset(content_words(item.text[segment.start + start : segment.start + end])), segment.score)
         for item in packing.items
         for segment in item.segments
         for start, end in split_sentences(item.text[segment.start : segment.end])
     ]
-    in_sentence, by_answer = _coverage(question_stems, stems - question_stems, sentences)
+    coverage = _coverage(question_stems, [sentence for sentence, _ in shown])
+    scores = [score for _, score in shown if score is not None]
+    worth = scores if scores and len(scores) == len(shown) else None
+    by_answer = _holding_most(stems - question_stems, [sentence for sentence, _ in shown])
     numbers = frozenset(stem for stem in stems if stem[:1].isdigit())
     capitalised = (word for word in _CAPITALISED.findall(text) if word[0].isupper())
     names = frozenset(stem for word in capitalised for stem in content_words(word))
@@ -242,8 +242,10 @@ def signals_of(
         log_hits=math.log1p(len(hits)),
         question_in_best=_share(question_stems, in_best),
         question_in_sources=_share(question_stems, held),
-        question_in_sentence=in_sentence,
-        question_by_answer=by_answer,
+        question_in_sentence=None if coverage is None else max(coverage, default=0.0),
+        question_by_answer=None if coverage is None else max((coverage[i] for i in by_answer), default=0.0),
+        evidence_best=None if worth is None else max(worth),
+        evidence_by_answer=None if worth is None else max((worth[i] for i in by_answer), default=0.0),
         kind_fits=_kind_fits(question, text),
         span_share=span_share,
         contained=float(span_share == 1.0),
@@ -354,30 +356,30 @@ def _share_or(empty: float, part: frozenset[str], whole: frozenset[str]) -> floa
     return empty if share is None else share
 
 
-def _coverage(
-    question: frozenset[str], answer: frozenset[str], sentences: Sequence[frozenset[str]]
-) -> tuple[float | None, float | None]:
-    """How much of the question the best sentence holds, and how much the one that holds most of the answer."""
+def _coverage(question: frozenset[str], sentences: Sequence[frozenset[str]]) -> list[float] | None:
+    """How much of the question each sentence holds; None when it has no content words."""
     if not question:
-        return None, None
-    weights = {
-        stem: math.log((len(sentences) + 1) / (sum(stem in sentence for sentence in sentences) + 0.5))
-        for stem in question
-    }
+        return None
+    n = len(sentences)
+    weights = {stem: math.log((n + 1) / (sum(stem in one for one in sentences) + 0.5)) for stem in question}
     total = math.fsum(weights.values())
-    covered = [math.fsum(weights[stem] for stem in question & sentence) / total for sentence in sentences]
+    return [math.fsum(weights[stem] for stem in question & sentence) / total for sentence in sentences]
+
+
+def _holding_most(answer: frozenset[str], sentences: Sequence[frozenset[str]]) -> list[int]:
+    """Places of the sentences that hold most of the answer; none when none holds any of it."""
     own = [len(answer & sentence) for sentence in sentences]
     most = max(own, default=0)
-    by_answer = max((cover for cover, count in zip(covered, own, strict=True) if count == most), default=0.0)
-    return max(covered, default=0.0), by_answer if most else 0.0
+    return [place for place, count in enumerate(own) if most and count == most]
 
 
 def _kind_fits(question: str, answer: str) -> float | None:
-    if _ASKS_NUMBER.search(question):
-        return float(any(character.isdigit() for character in answer))
-    if _ASKS_NAME.search(question):
+    kind = answer_kind(question)
+    if kind is None:
+        return None
+    if kind == "name":
         return float(any(word[0].isupper() and content_words(word) for word in _CAPITALISED.findall(answer)))
-    return None
+    return float(any(character.isdigit() for character in answer))
 
 
 def _longest_run(answer: Sequence[str], sources: Sequence[Sequence[str]]) -> int:

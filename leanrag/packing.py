@@ -349,7 +349,8 @@ class _Sources:
         action: PackAction = "kept"
         for hit in sorted(shown, key=lambda hit: hits[hit].chunk.start):
             chunk = hits[hit].chunk
-            spans, reason = [(unit.start, unit.end) for unit in units if unit.hit == hit], "whole"
+            own = [unit for unit in units if unit.hit == hit]
+            spans, reason = [(unit.start, unit.end) for unit in own], "whole"
             if len(spans) == self._n_units[hit]:
                 spans = [(0, len(chunk.text))]
             else:
@@ -358,8 +359,9 @@ class _Sources:
             text += "\n" if segments else ""
             for (start, end), begin in zip(spans, starts, strict=True):
                 at = len(text) + begin
+                worth = max(unit.value for unit in own if start <= unit.start and unit.end <= end)
                 segments.append(
-                    Segment(at, at + end - start, hit, chunk.start + start, chunk.start + end, reason=reason)
+                    Segment(at, at + end - start, hit, chunk.start + start, chunk.start + end, worth, reason)
                 )
             text += piece
         best, *more = sorted(shown)

@@ -81,6 +81,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     context_tokens: int | None = 300,
     max_tokens: int = 64,
     abstain_below: float | None = None,
+    self_check: bool = False,
     create: bool = True,
 ) -> Rag:
     """Open a folder as a database of documents.
@@ -107,6 +108,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         abstain_below: Confidence below which an answer is not given: its text says that the sources do not answer, `abstained` is
             set, and a stream shows nothing before its end. None goes by the calibrations of a cascade, which know such a number
             when they were made with questions that have no answer; without these every answer is given.
+        self_check: Ask each local model how likely its own answer is right, and make that a signal of confidence; it reads
+            some twenty tokens more for it.
         create: Make the folder when it is not there.
 
     Raises:
@@ -148,6 +151,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         context_tokens=context_tokens,
         max_tokens=max_tokens,
         abstain_below=abstain_below,
+        self_check=self_check,
     )
 
 
@@ -171,6 +175,7 @@ class Rag:
         context_tokens: int | None,
         max_tokens: int,
         abstain_below: float | None,
+        self_check: bool,
     ) -> None:
         self._store, self._readers, self._lazy_embedder = store, tuple(readers), embedder
         self._cascade = cascade
@@ -179,7 +184,7 @@ class Rag:
         self._given_chunker, self._given_packer, self._compressor = chunker, packer, compressor
         self._gate = CostGate()
         self._k, self._context_tokens, self._max_tokens = k, context_tokens, max_tokens
-        self._abstain_below = abstain_below
+        self._abstain_below, self._self_check = abstain_below, self_check
         self._index: FaissIndex | None = None
         self._index_generation = -1
         self._index_lock = threading.Lock()
@@ -662,8 +667,16 @@ class Rag:
         confidence, is_kept = None, True
         if generation is not None:
             with clock("confidence") as details:
+                check = None
+                if self._self_check and prepared.prompt is not None:
+                    check = attempt.reader.self_check(prepared.prompt, generation.text)
                 signals = signals_of(
-                    asked.question, asked.hits, prepared.packing, generation, support=grounding.support
+                    asked.question,
+                    asked.hits,
+                    prepared.packing,
+                    generation,
+                    support=grounding.support,
+                    self_check=check,
                 )
                 confidence, is_kept = judge(signals)
                 details |= {name: value for name, value in signals.as_dict().items() if value is not None}

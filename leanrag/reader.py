@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import threading
 import time
@@ -12,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from leanrag.errors import StorageError
+from leanrag.errors import ContextOverflowError, StorageError
 from leanrag.files import sha256_of
 from leanrag.packing import TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
 from leanrag.protocols import LanguageModel, Packer, TokenCounter
-from leanrag.types import Hit, Packing, Prompt, Scalar, Stage, Usage
+from leanrag.types import Hit, Message, Packing, Prompt, Scalar, Scores, Stage, Usage
 
 __all__ = ["Clock", "Lazy", "Prepared", "Reader", "fit"]
+
+SELF_CHECK = "Is this answer correct and stated in the text above? Reply Yes or No."
+"""What a model is asked of its own answer; the probabilities of the two words are read off, and nothing is generated."""
 
 T = TypeVar("T")
 _BLOCK = 1 << 20
@@ -116,6 +120,32 @@ class Reader:
         """
         fixed = self.model.count(self.template.build(question, []))
         return TokenBudget(self.model.n_ctx, max_tokens, fixed, context_tokens)
+
+    def self_check(self, prompt: Prompt, text: str) -> float | None:
+        """Return the probability that the model gives to its answer being right: that of "Yes" beside that of "No", in (0, 1).
+
+        What `prompt` has in common with what was just read is not read again. ("P(True)" of Kadavath et al., 2022; of little worth
+        from the smallest models.)
+
+        Args:
+            prompt: The answer's.
+            text: The answer, as generated.
+
+        Returns:
+            None for a model that does not tell how likely a text is, and where its window is too short to ask.
+        """
+        score_many: Callable[..., Sequence[Scores]] | None = getattr(self.model, "score_many", None)
+        if score_many is None:
+            return None
+        if isinstance(prompt, str):
+            condition: Prompt = f"{prompt}{text}\n{SELF_CHECK}\n"
+        else:
+            condition = [*prompt, Message("assistant", text), Message("user", SELF_CHECK)]
+        try:
+            yes, no = (scores.total for scores in score_many([(condition, "Yes"), (condition, "No")]))
+        except ContextOverflowError:
+            return None
+        return 1 / (1 + math.exp(min(700.0, no - yes)))
 
     @functools.cached_property
     def sha256(self) -> str | None:

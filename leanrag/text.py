@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 __all__ = [
     "STOP_WORDS",
+    "answer_kind",
     "content_words",
     "join_spans",
     "split_sentences",
@@ -54,6 +56,31 @@ def stem(word: str) -> str:
 def content_words(text: str) -> list[str]:
     """Return the stems of the words of `text` that carry content, in order."""
     return [stem(word) for word in words(text) if word not in STOP_WORDS]
+
+
+_ASKS_WHEN = re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|decade|century))\b", re.IGNORECASE)
+_ASKS_HOW_MANY = re.compile(
+    r"\bhow (?:many|much|long|far|tall|high|large|big|fast|old|often)\b|\bwhat (?:percent\w*|number|population)\b",
+    re.IGNORECASE,
+)
+_ASKS_WHO_OR_WHERE = re.compile(
+    r"\b(?:who|whom|whose|where)\b|\b(?:what|which) (?:city|country|state|place|town|continent|river|person)\b",
+    re.IGNORECASE,
+)
+
+
+def answer_kind(question: str) -> Literal["date", "number", "name"] | None:
+    """Return what kind of answer an English question asks for, by its question words; None when that is not clear.
+
+    Example:
+        >>> answer_kind("In what year did it fall?"), answer_kind("Who built it?"), answer_kind("What is it for?")
+        ('date', 'name', None)
+    """
+    if _ASKS_WHEN.search(question):
+        return "date"
+    if _ASKS_HOW_MANY.search(question):
+        return "number"
+    return "name" if _ASKS_WHO_OR_WHERE.search(question) else None
 
 
 # Never the end of a sentence ...

@@ -216,7 +216,7 @@ class Segment:
         source: Which of the sources, from 0.
         source_start: First character in the source's document.
         source_end: One past the last.
-        score: How much it was worth to the compressor, None when it was not asked.
+        score: How much the best unit of it was worth to the compressor or packer, None when it was not asked.
         reason: Why it is here: "whole" (the source was kept as it is), "relevant", "context" (a neighbour needs it),
             "protected", "kept" (`keep=` or a pattern asked for it) or "surprising" (the model did not expect it).
     """

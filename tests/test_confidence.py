@@ -168,7 +168,7 @@ def test_one_hit_has_no_second_and_none_has_nothing():
     assert (none.question_in_best, none.question_in_sources) == (None, None)  # only stop words
     assert (none.words_in_sources, none.span_share, none.kept_share, none.log_hits) == (0.0, 0.0, 0.0, 0.0)
     vector = dict(zip(FEATURES, none.vector(), strict=True))
-    assert [name for name in FEATURES[-11:] if vector[name] == 0.0] == []
+    assert [name for name in FEATURES[-12:] if vector[name] == 0.0] == []
 
 
 # Groundedness
@@ -186,6 +186,22 @@ def test_how_much_of_the_question_stands_where_the_answer_does():
     nowhere = signals("In Peru.", NILE, PARK, question=question)
     assert nowhere.question_by_answer == 0.0
     assert signals("Oslo", PARK, question="Who?").question_in_sentence is None
+
+
+def test_what_the_packer_found_the_place_of_the_answer_worth():
+    hit = hit_of(NILE)
+    parts = (Segment(0, 27, 0, 0, 27, 0.75), Segment(28, len(NILE), 0, 28, len(NILE), 0.25))
+    packing = Packing((PackedItem(1, hit, NILE, parts, 1),), (), 100, 1)
+
+    def found(answer, packing=packing):
+        one = signals_of("How long is the Nile?", [hit], packing, generation_of(answer))
+        return one.evidence_best, one.evidence_by_answer
+
+    assert found("6,650 km") == (0.75, 0.75)
+    assert found("Eleven countries.") == (0.75, 0.25)
+    assert found("In Peru.") == (0.75, 0.0)
+    unknown = Packing((PackedItem(1, hit, NILE, (replace(parts[0], score=None), parts[1]), 1),), (), 100, 1)
+    assert found("6,650 km", unknown) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -304,9 +320,9 @@ def test_every_answer_has_a_finite_vector_and_a_confidence(question, answer, fou
 def test_columns_are_the_signals_and_then_the_indicators():
     found = signals("Ada Park", PARK, logprobs=(-1.0,))
     assert FEATURES[: len(found.as_dict())] == tuple(found.as_dict())
-    assert len(set(FEATURES)) == len(FEATURES) == 47
+    assert len(set(FEATURES)) == len(FEATURES) == 50
     vector = dict(zip(FEATURES, found.vector(), strict=True))
-    assert {name: vector[name] for name in FEATURES[-11:]} == {
+    assert {name: vector[name] for name in FEATURES[-12:]} == {
         "no_logprobs": 0.0,
         "no_margins": 1.0,
         "no_entropies": 1.0,
@@ -315,6 +331,7 @@ def test_columns_are_the_signals_and_then_the_indicators():
         "no_hits": 0.0,
         "no_agreement": 1.0,
         "no_question_words": 0.0,
+        "no_evidence": 1.0,
         "no_kind": 0.0,
         "no_support": 1.0,
         "no_self_check": 1.0,

@@ -320,8 +320,8 @@ def test_units_of_many_hits_are_packed_by_their_worth():
     packing = pack([0.1, 0.4, 0.1, 0.1, 0.1, 0.3], hits, 6, ordering="relevance")
     assert shown(packing) == [(1, "bb", "extracted"), (2, "ff", "extracted")]
     assert [item.segments for item in packing.items] == [
-        (Segment(0, 2, 0, 13, 15, reason="relevant"),),
-        (Segment(0, 2, 1, 16, 18, reason="relevant"),),
+        (Segment(0, 2, 0, 13, 15, 0.4, "relevant"),),
+        (Segment(0, 2, 1, 16, 18, 0.3, "relevant"),),
     ]
     packing = pack([0.1, 0.4, 0.1, 0.1, 0.1, 0.3], hits, 5, ordering="relevance")
     assert shown(packing) == [(1, "aa bb cc", "kept")]
@@ -340,9 +340,9 @@ def test_hits_of_one_document_are_one_source():
     assert (item.hit, item.more) == (hits[0], (hits[2],))
     assert item.text == "aa bb.\ncc ee"
     assert item.segments == (
-        Segment(0, 6, 2, 0, 6, reason="whole"),
-        Segment(7, 9, 0, 7, 9, reason="relevant"),
-        Segment(10, 12, 0, 13, 15, reason="relevant"),
+        Segment(0, 6, 2, 0, 6, 0.2, "whole"),
+        Segment(7, 9, 0, 7, 9, 0.3, "relevant"),
+        Segment(10, 12, 0, 13, 15, 0.3, "relevant"),
     )
     assert (item.action, item.tokens) == ("extracted", 6)
 

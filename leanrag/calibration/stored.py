@@ -135,7 +135,7 @@ class Calibration(pydantic.BaseModel):
         label_source: str = "labelled",
         alpha: float = 0.05,
         delta: float = 0.1,
-        l2: float = 1.0,
+        l2: float | None = None,
         fit_share: float = 0.5,
         isotonic: bool | None = None,
         seed: int = 0,
@@ -163,7 +163,8 @@ class Calibration(pydantic.BaseModel):
             label_source: "labelled", or "agreement with <model>".
             alpha: What the risk may be, in (0, 1).
             delta: Probability of a wrong guarantee, in (0, 0.5].
-            l2: See `fit_logistic`.
+            l2: See `fit_logistic`; None for half the columns, under which the logits of rows are expected to vary by about 1.4,
+                however many signals there are.
             fit_share: Share of the rows to fit on, in (0, 1).
             isotonic: Whether to correct by an isotonic fit; None does from `ISOTONIC_ROWS` fitted rows on.
             seed: Of the parts and folds.
@@ -187,15 +188,16 @@ class Calibration(pydantic.BaseModel):
                 f"{len(y)} rows cannot certify a risk of at most {alpha} with probability {1 - delta:g}: at least {needed} are "
                 f"needed, many more to keep much. Label more questions, or raise `alpha` or `delta`"
             )
+        penalty = rows.shape[1] / 2 if l2 is None else l2
         order = np.random.default_rng(seed).permutation(len(y))
         n_fit = int(len(y) * fit_share)
         fitted, held = order[:n_fit], order[n_fit:]
         both_classes(y[fitted], each=MIN_CLASS_ROWS, of=f"fitted rows, {fit_share:.0%} of {len(y)}")
 
         def fit_rows(some: Floats, labels: Floats) -> Predictor:
-            return fit_logistic(some, labels, l2).predict
+            return fit_logistic(some, labels, penalty).predict
 
-        head = fit_logistic(rows[fitted], y[fitted], l2)
+        head = fit_logistic(rows[fitted], y[fitted], penalty)
         unseen = cross_fit(rows[fitted], y[fitted], fit_rows, seed=seed)
         is_corrected = n_fit >= ISOTONIC_ROWS if isotonic is None else isotonic
         correction = fit_isotonic(unseen, y[fitted]) if is_corrected else None
@@ -211,7 +213,7 @@ class Calibration(pydantic.BaseModel):
         gap = None
         gaps = float(loss[fitted].sum())
         if larger_right is not None and MIN_CLASS_ROWS <= gaps <= n_fit - MIN_CLASS_ROWS:
-            gap = fit_logistic(rows[fitted], loss[fitted], l2)
+            gap = fit_logistic(rows[fitted], loss[fitted], penalty)
         found = guaranteed_threshold(_keep_score(head, gap, rows[held]), loss[held], alpha, delta)
         return cls(
             features=names,

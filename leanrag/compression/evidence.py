@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from leanrag.compression.units import Unit, split_clauses, split_units
-from leanrag.text import content_words
+from leanrag.text import answer_kind, content_words
 from leanrag.types import Chunk, Evidence, Hit
 
 if TYPE_CHECKING:
@@ -352,15 +352,6 @@ def _terms(text: str) -> frozenset[str]:
 
 
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
-_ASKS_WHEN = re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|decade|century))\b", re.IGNORECASE)
-_ASKS_HOW_MANY = re.compile(
-    r"\bhow (?:many|much|long|far|tall|high|large|big|fast|old|often)\b|\bwhat (?:percent\w*|number|population)\b",
-    re.IGNORECASE,
-)
-_ASKS_WHO_OR_WHERE = re.compile(
-    r"\b(?:who|whom|whose|where)\b|\b(?:what|which) (?:city|country|state|place|town|continent|river|person)\b",
-    re.IGNORECASE,
-)
 _DATE = re.compile(rf"\b(?:1\d{{3}}|20\d{{2}})\b|\b(?:{_MONTHS}|century|decade)\b")
 _NUMBER = re.compile(
     r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion|half|third|quarter|"
@@ -372,11 +363,12 @@ _NAME = re.compile(r"(?<=[\w,;:] )[A-Z][a-z]+")
 
 def _answer_types(question: str, wanted: frozenset[str], texts: Sequence[str]) -> NDArray[np.float64]:
     """1 for texts that hold what looks like an answer of the kind that is asked for; 0 for all when that is not clear."""
-    if _ASKS_WHEN.search(question):
+    kind = answer_kind(question)
+    if kind == "date":
         found = [bool(_DATE.search(text)) for text in texts]
-    elif _ASKS_HOW_MANY.search(question):
+    elif kind == "number":
         found = [bool(_NUMBER.search(text)) for text in texts]
-    elif _ASKS_WHO_OR_WHERE.search(question):
+    elif kind == "name":
         found = [any(wanted.isdisjoint(content_words(name)) for name in _NAME.findall(text)) for text in texts]
     else:
         return np.zeros(len(texts))
