@@ -50,6 +50,7 @@ from leanrag.remote.exchange import Reply
 from leanrag.remote.keys import Secret
 from leanrag.remote.protocol import Choice
 from leanrag.remote.waiting import Limit
+from leanrag.remote.worker import Worker
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import CancelToken, Message, Usage
 
@@ -880,6 +881,31 @@ def test_closing_ends_what_is_under_way(server, make):
     with pytest.raises(GenerationError, match="is closed"):
         model.generate(CHAT, max_tokens=5)
     assert server.gone.wait(10)
+
+
+def test_closing_waits_for_generators_that_were_left_before_their_end():
+    left, ended = threading.Event(), threading.Event()
+
+    async def pieces():
+        try:
+            while True:
+                yield "piece"
+        finally:
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            ended.set()
+
+    async def work():
+        async for _ in pieces():
+            break
+        left.set()
+        await asyncio.Event().wait()
+
+    worker = Worker(httpx.AsyncClient(), "m")
+    worker.loop.call_soon_threadsafe(lambda: worker.begin(work(), lambda task: None))
+    assert left.wait(10)
+    worker.close()
+    assert ended.is_set()
 
 
 def test_a_model_that_nobody_has_is_collected(server):

@@ -18,6 +18,8 @@ __all__ = ["Call", "Work", "Worker"]
 
 T = TypeVar("T")
 
+_CLOSING_SECONDS = 1.0
+
 Work = Callable[[httpx.AsyncClient, Callable[[str], None]], Awaitable[T]]
 """What a worker does with its connections; the function takes text as it comes."""
 
@@ -74,6 +76,10 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.aclose()
         await self.loop.shutdown_asyncgens()
+        await asyncio.sleep(0)
+        # generators of httpx that were left before their end close themselves in tasks of their own
+        if closing := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(closing, timeout=_CLOSING_SECONDS)
 
 
 class Call(Pending[T], Generic[T]):
