@@ -292,7 +292,7 @@ def test_the_sizes_of_a_file_are_those_of_its_tensors(tiny_gguf):
 
 
 def settings(gpu_options: GpuOptions, **more) -> EngineSettings:
-    return EngineSettings(256, 64, 1, gpu_options, 8, 2, 0, None, more.get("flash_attn"), False, more.get("keep_alive"))
+    return EngineSettings(256, 64, 1, gpu_options, 8, 2, 0, None, True, False, kv_type="f16", **more)
 
 
 def ask(engine: Engine) -> tuple[int, ...]:

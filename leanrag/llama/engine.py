@@ -22,10 +22,10 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from leanrag.errors import (
     QueueFullError,
 )
 from leanrag.llama.batch import Batch
+from leanrag.llama.choosing import CANDIDATES, EXACT, Attention, KVType, choose
 from leanrag.llama.gguf import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library, native_errors
 from leanrag.llama.lookup import MAX_DRAFT, PromptLookup
@@ -50,6 +51,7 @@ from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
 from leanrag.llama.vocabulary import TextDecoder, Vocabulary
 from leanrag.llama.weights import Weights
 from leanrag.types import FinishReason
+from leanrag.vectors import file_ends
 
 __all__ = ["MAX_PARALLEL", "Engine", "EngineSettings"]
 
@@ -64,6 +66,8 @@ _WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away 
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on
 _MAX_OVERTAKEN = 64  # times that others go before a request
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
+_KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
+_MEASURED_STEPS = 16  # tokens written to measure an attention
 _MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
 
 
@@ -81,7 +85,9 @@ class EngineSettings:
         cache_bytes: Most bytes of states kept in memory; 0 for none.
         cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
         flash_attn: Attention that skips the cells of other requests. On CPUs it sums in 16 bits, so that what a token gets
-            depends a little on who is computed with it. None for only where a GPU computes.
+            depends a little on who is computed with it. None for what is faster on a GPU, and without on a CPU.
+        kv_type: What a number of the key-value cache is; "auto" for 16 bits, or what is clearly faster on a GPU.
+        choices: Where is remembered what was faster on a GPU; None for nowhere.
         speculate: Draft tokens by looking them up in the prompt.
         keep_alive: Seconds without a request after which weights and context are freed; None for never.
     """
@@ -97,6 +103,8 @@ class EngineSettings:
     flash_attn: bool | None
     speculate: bool
     keep_alive: float | None = None
+    kv_type: KVType | Literal["auto"] = "auto"
+    choices: Path | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -259,6 +267,7 @@ class Engine:
         n_ctx: Window in tokens, as allocated; it stays when the context is freed.
         vocabulary: The model's vocabulary; it stays too.
         placement: Which layers are on which GPU.
+        attention: How attention is computed.
 
     Raises:
         ModelLoadError: llama.cpp refuses the file; the message carries its own words.
@@ -283,7 +292,8 @@ class Engine:
         devices: Callable[[], Sequence[Device]] = gpu_devices,
     ) -> None:
         self._path, self._settings, self._name, self._now = path, settings, path.name, clock
-        self._devices, self.placement = devices, CPU_ONLY
+        self._devices, self.placement, self.attention = devices, CPU_ONLY, EXACT
+        self._attention_of: tuple[object, ...] | None = None  # the placement that `attention` was chosen for
         self._lib = library()
         self._pid = os.getpid()
         self._abort = AbortFlag()
@@ -457,7 +467,8 @@ class Engine:
         if not devices:
             return CPU_ONLY
         n_batch = max(min(settings.n_batch or _GPU_BATCH, settings.n_ctx), settings.parallel + _RESIDENT)
-        sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch)
+        kv_bytes = 34 / 32 if settings.kv_type == "q8_0" else 2.0
+        sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
         loaded = Weights.find_placement(self._path) if at_most is None else None
         shared = share(sizes, devices, settings.gpu, loaded) if loaded else None
         return shared or place(sizes, devices, settings.gpu, at_most=at_most)
@@ -468,21 +479,68 @@ class Engine:
         return ModelLoadError(f"{error}; it was to have {placement}", path=self._path, model=self._name)
 
     def _open_context(self) -> None:
+        """Make a context on the weights; on a GPU, with the attention that is faster there."""
+        settings, is_on_gpu = self._settings, self.placement.layers > 0
+        candidates = tuple(
+            way
+            for way in CANDIDATES
+            if way.flash_attn in ((True, False) if settings.flash_attn is None else (settings.flash_attn,))
+            and way.kv_type in (("f16", "q8_0") if settings.kv_type == "auto" else (settings.kv_type,))
+        )
+        if not is_on_gpu:
+            candidates = candidates[:1]  # the exact way, where it is left open
+        elif self._attention_of == self.placement.key:
+            candidates = (self.attention,)  # as before
+        key = self._attention_key() if len(candidates) > 1 else ""
+        self.attention = choose(key, candidates, self._measure, settings.choices)
+        self._attention_of = self.placement.key
+        self._open_context_with(self.attention)
+
+    def _attention_key(self) -> str:
+        """What decides which attention is faster: the model, the build, and where it runs."""
+        digest = hashlib.sha256(f"{self._path.stat().st_size}\0".encode() + file_ends(self._path)).hexdigest()
+        names = ", ".join(f"{part.name} {part.description}" for part in self.placement.devices if part.layers)
+        return f"{digest}; {_build(self._lib)}; {names}, {self.placement.layers} layers"
+
+    def _measure(self, attention: Attention) -> float:
+        """Seconds of reading a prompt and writing some tokens, the better of two times."""
+        assert self._weights is not None
+        self._open_context_with(attention)
+        try:
+            n = min(self._batch.capacity, self.n_ctx - _MEASURED_STEPS - 1)
+            tokens = np.arange(n, dtype=np.int32) % self._weights.vocabulary.n_tokens
+            seconds = []
+            for _ in range(2):
+                started = time.perf_counter()
+                for start, stop in ((0, n), *((n + i, n + i + 1) for i in range(_MEASURED_STEPS))):
+                    self._batch.clear()
+                    self._batch.add(tokens[: stop - start], start, 0, stop - start - 1)
+                    code, complaint = self._decode()
+                    if code or not self._lib.llama_get_logits_ith(self._context, -1):  # waits for them
+                        raise GenerationError(f"llama.cpp failed with code {code}: {complaint}", model=self._name)
+                seconds.append(time.perf_counter() - started)
+                self._lib.llama_memory_clear(self._memory, False)
+            return min(seconds)
+        finally:
+            self._lib.llama_free(self._context)
+            self._context = self._memory = None
+
+    def _open_context_with(self, attention: Attention) -> None:
         lib, settings = self._lib, self._settings
         assert self._weights is not None
+        is_on_gpu = self.placement.layers > 0
+        n_batch = min(settings.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
         parameters.n_seq_max = settings.parallel + _RESIDENT
-        is_on_gpu = self.placement.layers > 0
-        flash_attn = is_on_gpu if settings.flash_attn is None else settings.flash_attn
-        n_batch = min(settings.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
         # Memory is reserved for as many rows of logits; one more would end the process. `_fill_batch` makes no more.
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self._max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
-        if not flash_attn:
-            parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        flash = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if attention.flash_attn else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = flash
+        parameters.type_k = parameters.type_v = _KV_TYPES[attention.kv_type]
         parameters.no_perf = True
         parameters.op_offload = False  # see `Weights`: a GPU computes the layers that are there, and no others
         with native_errors() as native:
@@ -499,7 +557,7 @@ class Engine:
         self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
         self._cells = CellTable(self.n_ctx)
         self._computes_meanwhile = is_on_gpu  # a call returns before its logits are there
-        self._mixed_cells = self.n_ctx if flash_attn else self._count_mixed_cells()
+        self._mixed_cells = self.n_ctx if attention.flash_attn else self._count_mixed_cells()
 
     def _count_mixed_cells(self) -> int:
         """Cells up to which computing different requests together pays, although each row attends to the cells of all.
@@ -519,10 +577,7 @@ class Engine:
         with self._path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-        build = self._lib.llama_print_system_info().decode()
-        import llama_cpp
-
-        return f"{digest.hexdigest()} {llama_cpp.__version__} {build}"
+        return f"{digest.hexdigest()} {_build(self._lib)} {self.attention}"
 
     def _free(self) -> None:
         with self._wake:
@@ -940,6 +995,13 @@ class Engine:
             self._context = self._memory = None  # the next request makes another one
             if self._vocabulary_only:
                 self._free_weights()  # and may place fewer layers
+
+
+def _build(lib: Any) -> str:
+    """Version and features of llama.cpp."""
+    import llama_cpp
+
+    return f"{llama_cpp.__version__} {lib.llama_print_system_info().decode()}"
 
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
+from leanrag.llama.choosing import KVType, choices_file
 from leanrag.llama.counting import TokenCounts
 from leanrag.llama.engine import MAX_PARALLEL, Engine, EngineSettings
 from leanrag.llama.gguf import GGUFInfo, check_gguf
@@ -123,7 +124,10 @@ class LlamaCppModel:
         cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
             change answers.
         flash_attn: Attention that is faster where different long prompts are computed together. On CPUs it sums in 16 bits:
-            an answer may then depend on what else is computed. None for only where a GPU computes.
+            an answer may then depend on what else is computed. None for never there, and on a GPU for what is faster: that is
+            measured when a model is loaded there first, and remembered in the user's cache folder.
+        kv_type: What a number of the window is: "f16", or "q8_0" for half of the memory and some rounding; it needs `flash_attn`.
+            "auto" is "f16", and on a GPU what is faster by a tenth.
         speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
@@ -163,6 +167,7 @@ class LlamaCppModel:
         cache_bytes: int = 256 * 2**20,
         cache_dir: str | os.PathLike[str] | None = None,
         flash_attn: bool | None = None,
+        kv_type: KVType | Literal["auto"] = "auto",
         speculate: bool = False,
         no_repeats: bool = False,
         keep_alive: float | None = None,
@@ -184,6 +189,10 @@ class LlamaCppModel:
             raise ConfigurationError(
                 f"`parallel` must be at most {MAX_PARALLEL}, what llama.cpp can tell apart, got {parallel!r}"
             )
+        if kv_type not in ("auto", "f16", "q8_0"):
+            raise ConfigurationError(f"`kv_type` must be 'auto', 'f16' or 'q8_0', got {kv_type!r}")
+        if kv_type == "q8_0" and flash_attn is False:
+            raise ConfigurationError("`kv_type` 'q8_0' needs `flash_attn`: leave that out, or set it to True")
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
             raise ConfigurationError(
                 f"`keep_alive` must be at least 0 seconds, or None to keep the model loaded, got {keep_alive!r}"
@@ -212,6 +221,8 @@ class LlamaCppModel:
                 flash_attn=flash_attn,
                 speculate=speculate,
                 keep_alive=keep_alive,
+                kv_type=kv_type,
+                choices=choices_file(),
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)

@@ -98,12 +98,14 @@ class DevicePart:
 
     Attributes:
         name: Of the device, as llama.cpp calls it.
+        description: What it is.
         layers: Layers, the output layer counted.
         size_bytes: Estimate of weights, keys, values and working space.
         free_bytes: What was free before.
     """
 
     name: str
+    description: str
     layers: int
     size_bytes: int
     free_bytes: int
@@ -315,7 +317,7 @@ def place(
 
     def result(n: int, shares: Sequence[int], counts: Sequence[int], reason: str) -> Placement:
         parts = tuple(
-            DevicePart(device.name, count, share, device.free_bytes)
+            DevicePart(device.name, device.description, count, share, device.free_bytes)
             for device, count, share in zip(used, counts, shares, strict=True)
         )
         proportions = options.tensor_split or tuple(map(float, counts))

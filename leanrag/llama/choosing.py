@@ -1,0 +1,139 @@
+"""How attention is computed on a GPU: measured once for a model on a device, and remembered.
+
+Which way is faster depends on the model's shape, the device and the version of llama.cpp. On CPUs nothing is measured: the exact
+way is taken there, so that an answer does not depend on what is computed beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from leanrag.errors import GenerationError, StorageError
+from leanrag.files import whole_file
+
+__all__ = ["CANDIDATES", "EXACT", "Attention", "KVType", "choose", "choices_file"]
+
+logger = logging.getLogger(__name__)
+
+KVType = Literal["f16", "q8_0"]
+
+_WORTH_ROUNDING = 0.9  # a cache in 8 bits must take less than this share of the time: it rounds what the model sees
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """A way to compute attention.
+
+    Attributes:
+        flash_attn: Without writing all weights of the attention to memory.
+        kv_type: What a number of the key-value cache is; anything but "f16" needs `flash_attn`.
+    """
+
+    flash_attn: bool
+    kv_type: KVType
+
+    def __str__(self) -> str:
+        return f"{'flash' if self.flash_attn else 'plain'} {self.kv_type}"
+
+
+EXACT = Attention(flash_attn=False, kv_type="f16")
+CANDIDATES = (EXACT, Attention(flash_attn=True, kv_type="f16"), Attention(flash_attn=True, kv_type="q8_0"))
+
+
+class _Measured(pydantic.BaseModel):
+    """Seconds of each way that worked."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    seconds: Mapping[str, pydantic.PositiveFloat]
+
+
+class _Choices(pydantic.BaseModel):
+    """The file: what was measured, by model, build and device."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    version: Literal[1] = 1
+    measured: Mapping[str, _Measured] = {}
+
+
+def choices_file() -> Path:
+    """Return where measurements are remembered for this user."""
+    if folder := os.environ.get("LEANRAG_CACHE_DIR"):
+        return Path(folder).expanduser() / "attention.json"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("leanrag", appauthor=False)) / "attention.json"
+
+
+def choose(
+    key: str,
+    candidates: tuple[Attention, ...],
+    measure: Callable[[Attention], float],
+    file: Path | None,
+) -> Attention:
+    """Return the fastest of `candidates`, by what is remembered under `key` or else by measuring now.
+
+    A cache in 8 bits is taken only where it saves a tenth of the time.
+
+    Args:
+        key: Names the model, the build and the device.
+        candidates: At least one; the only one is taken as it is.
+        measure: Seconds that a way takes; a `GenerationError` leaves it out.
+        file: Where to remember; None for nowhere. A file that cannot be read, or that says something else, is measured anew.
+
+    Raises:
+        GenerationError: Not one of them works.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    choices = _read(file)
+    known = choices.measured.get(key)
+    names = {str(candidate): candidate for candidate in candidates}
+    seconds = {} if known is None else {name: known.seconds[name] for name in names if name in known.seconds}
+    if not seconds:
+        failure: GenerationError | None = None
+        for name, candidate in names.items():
+            try:
+                seconds[name] = measure(candidate)
+            except GenerationError as error:
+                logger.debug("attention %s does not work: %s", name, error)
+                failure = error
+        if not seconds:
+            raise failure or GenerationError("no way to compute attention was given")
+        if file is not None:
+            both = {**(known.seconds if known else {}), **seconds}
+            _write(file, _Choices(measured={**choices.measured, key: _Measured(seconds=both)}))
+    best = min(seconds, key=lambda name: seconds[name] / (1 if names[name].kv_type == "f16" else _WORTH_ROUNDING))
+    logger.info(
+        "attention is computed by %s: %s", best, {name: f"{value * 1000:.2f} ms" for name, value in seconds.items()}
+    )
+    return names[best]
+
+
+def _read(file: Path | None) -> _Choices:
+    if file is None:
+        return _Choices()
+    try:
+        return _Choices.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return _Choices()
+    except (OSError, ValueError) as error:
+        logger.warning("%s is not read, and attention measured anew: %s", file, error)
+        return _Choices()
+
+
+def _write(file: Path, choices: _Choices) -> None:
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with whole_file(file) as part:
+            part.write_text(choices.model_dump_json(indent=1), encoding="utf-8")
+    except StorageError as error:
+        logger.warning("what was measured is not remembered: %s", error)
