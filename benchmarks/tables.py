@@ -130,6 +130,14 @@ def overhead() -> str:
 
 
 BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150)}
+ROUTERS = {
+    "random": "random",
+    "length": "length of the question",
+    "oracle": "oracle",
+    "zero": "zero labels (unseen half)",
+    "query": "`QueryRouter`, from the question",
+    "cascade": "question and checks of the answer",
+}
 METHODS = {
     "full": "all ten passages",
     "random": "random sentences",
@@ -145,6 +153,79 @@ METHODS = {
     "selfinfo": "**self-information**",
     "likelihood": "**extractive, a model reads 12 sentences**",
 }
+
+
+def routing() -> str:
+    figures = load("routing")
+    rows = [
+        "Which questions to send to a larger model: average performance gap recovered (APGR; 0.5 for a random router), with 95 %",
+        f"bootstrap interval, and the share of calls that recover half and 80 % of the gap ({origin('routing', figures)}):",
+        "",
+        "| | GSM8K APGR | CPT50 / CPT80 | MMLU APGR | CPT50 / CPT80 |",
+        "|---|---|---|---|---|",
+    ]
+    for row, label in ROUTERS.items():
+        cells = []
+        for task in ("gsm8k", "mmlu"):
+            base = f"{task}_{row}"
+            low, high = (_cell(figures.get(f"{base}_apgr_{end}"), 3) for end in ("low", "high"))
+            is_known = f"{base}_apgr" in figures
+            cells.append(f"{_cell(figures.get(f'{base}_apgr'), 3)} [{low}, {high}]" if is_known else "–")
+            cells.append(
+                " / ".join(_cell(figures.get(f"{base}_cpt{part}"), 1) for part in (50, 80)) if is_known else "–"
+            )
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+
+    return "\n".join([*rows, "", *_calibration(figures), "", *_cascade(figures)])
+
+
+def _calibration(figures: dict[str, Any]) -> list[str]:
+    return [
+        f"Calibration error on rows that were not learnt from: {_cell(figures.get('ece'), 3)} (a perfect forecast would show "
+        + f"{_cell(figures.get('ece_floor'), 3)}).",
+        f"A guaranteed risk was exceeded in {_percent(figures.get('ltt_violation_rate'))} of 200 random splits at worst; "
+        + "10 % are allowed.",
+        f"A decision takes {_cell(figures.get('decision_ms_p50'))} ms (median).",
+    ]
+
+
+def _cascade(figures: dict[str, Any]) -> list[str]:
+    def cell(name: str) -> str:
+        return _cell(figures.get(name), 3)
+
+    def percent(name: str) -> str:
+        return _percent(figures.get(name))
+
+    rows = [
+        "Two models on SQuAD 2.0, SmolLM2-135M with 100 tokens of sources and Gemma 3 270M with 300"
+        + f"{_later(figures, 'cascade')}: {figures.get('cascade_n', '–')} questions,",
+        f"{percent('cascade_unanswerable')} of them without an answer; whatever is learnt is applied to other paragraphs.",
+        "",
+        "| | right | AUROC of confidence | best single signal | rule without labels | answerable? macro F1 | best single signal |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, label in (("small", "SmolLM2-135M"), ("large", "Gemma 3 270M")):
+        gain = (
+            f"{cell(f'{name}_auroc_gain')} [{cell(f'{name}_auroc_gain_low')}, {cell(f'{name}_auroc_gain_high')}] more"
+        )
+        cells = [
+            cell(f"{name}_right"),
+            f"{cell(f'{name}_fused_auroc')} ({gain})",
+            *(cell(f"{name}_{measure}") for measure in ("single_auroc", "rule_auroc", "answerable_macro_f1")),
+            cell(f"{name}_answerable_single_macro_f1"),
+        ]
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    return [
+        *rows,
+        "",
+        f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the learnt confidence, "
+        + f"{cell('small_f1')} and {cell('large_f1')}",
+        f"(never to answer gives {cell('cascade_unanswerable')}). Passing on {percent('large_escalated')} of the questions gives "
+        + f"{cell('large_cascade_f1_part')} of the larger model's F1 and",
+        f"saves {percent('cpu_saved_share')} [{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU seconds of "
+        + "always asking it. To a model that is always right,",
+        f"{percent('perfect_escalated')} must be passed on for {cell('perfect_cascade_f1_part')} of its F1.",
+    ]
 
 
 def compression() -> str:
@@ -250,6 +331,10 @@ def _cell(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
 def _seconds(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{sum(known) / len(known):.2g}" if known else "–"
@@ -262,6 +347,8 @@ def main() -> None:
     parts = [retrieval(), reading(), engine(), embedding(), overhead()]
     if (HOME / "results" / "compression.json").exists():
         parts.append(compression())
+    if (HOME / "results" / "routing.json").exists():
+        parts.append(routing())
     tables = "\n\n".join(["", *parts, ""]).lstrip("\n")
     before = README.read_text(encoding="utf-8")
     after = MARKS.sub(lambda found: f"{found[1]}\n{tables}\n{found[2]}".replace("\n\n\n", "\n\n"), before)

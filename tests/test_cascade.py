@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import leanrag.confidence
 from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, GenerationCancelled, GenerationError, Limits
 from leanrag.calibration import CalibratedModel
 from leanrag.cascade import Spent
+from leanrag.errors import ContextOverflowError
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.turn import NO_ANSWER
+from leanrag.types import Scores
 
 PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
 SURE = "Releases are signed off by Ada Park."
@@ -507,3 +510,58 @@ def test_a_question_that_does_not_fit_the_second_window_keeps_the_first_answer(t
     assert outcomes(answer) == [("small", "escalated"), ("large", "failed")]
     assert "Shorten the question" in answer.steps[1].reason
     assert large.prompts == []
+
+
+# Asking a model of its own answer
+
+
+class Knowing(FakeModel):
+    """Gives its answers a probability of .9 of being right, and notes what it was asked."""
+
+    asked = ()
+
+    def score_many(self, pairs):
+        self.asked = [*pairs]
+        chances = {"Yes": 0.45, "No": 0.05}
+        return [Scores((1,), (math.log(chances[text]),)) for _, text in self.asked]
+
+
+def self_check_of(tmp_path, model, **options):
+    with leanrag.open(tmp_path, model=model, embedder=HashEmbedder(), **options) as rag:
+        rag.add_text(PARK, id="park")
+        answer = rag.ask(QUESTION)
+    return next(stage.details for stage in answer.trace if stage.name == "confidence").get("self_check")
+
+
+def test_a_model_is_asked_how_likely_its_answer_is_right(tmp_path):
+    model = Knowing(SURE)
+    assert self_check_of(tmp_path, model, self_check=True) == pytest.approx(0.9)
+    (condition, yes), (again, no) = model.asked
+    assert (yes, no, again) == ("Yes", "No", condition)
+    assert [message.role for message in condition] == ["user", "assistant", "user"]
+    assert PARK in condition[0].content
+    assert condition[1].content == SURE
+    assert len(model.prompts) == 1  # nothing is generated for it
+
+
+def test_a_model_that_completes_text_is_asked_in_its_own_way(tmp_path):
+    model = Knowing(SURE, is_chat=False)
+    assert self_check_of(tmp_path, model, self_check=True) == pytest.approx(0.9)
+    condition = model.asked[0][0]
+    assert condition.startswith(model.prompts[0])
+    assert SURE in condition[len(model.prompts[0]) :]
+
+
+def test_nobody_is_asked_unless_it_is_wanted_and_can_be_told(tmp_path):
+    model = Knowing(SURE)
+    assert self_check_of(tmp_path, model) is None
+    assert model.asked == ()
+    assert self_check_of(tmp_path, FakeModel(SURE), self_check=True) is None  # tells no probabilities
+
+
+def test_a_window_too_short_to_ask_leaves_it_unknown(tmp_path):
+    class Short(Knowing):
+        def score_many(self, pairs):
+            raise ContextOverflowError("no room", needed=9, available=1)
+
+    assert self_check_of(tmp_path, Short(SURE), self_check=True) is None
