@@ -181,10 +181,10 @@ def routing() -> str:
 
 def _calibration(figures: dict[str, Any]) -> list[str]:
     return [
-        f"Calibration error on rows that were not learnt from: {_cell(figures.get('ece'), 3)} (a perfect forecast would show "
-        + f"{_cell(figures.get('ece_floor'), 3)}).",
-        f"A guaranteed risk was exceeded in {_percent(figures.get('ltt_violation_rate'))} of 200 random splits at worst; "
-        + "10 % are allowed.",
+        f"Calibration error on rows that were not learnt from: {_cell(figures.get('ece'), 3)} (a perfect forecast would show",
+        f"{_cell(figures.get('ece_floor'), 3)}).",
+        f"A guaranteed risk was exceeded in {_percent(figures.get('ltt_violation_rate'))} of 200 random splits at worst;",
+        "10 % are allowed.",
         f"A decision takes {_cell(figures.get('decision_ms_p50'))} ms (median).",
     ]
 
@@ -197,8 +197,8 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
         return _percent(figures.get(name))
 
     rows = [
-        "Two models on SQuAD 2.0, SmolLM2-135M with 100 tokens of sources and Gemma 3 270M with 300"
-        + f"{_later(figures, 'cascade')}: {figures.get('cascade_n', '–')} questions,",
+        "Two models on SQuAD 2.0, SmolLM2-135M with 100 tokens of sources and Gemma 3 270M with 300",
+        f"{_later(figures, 'cascade')}: {figures.get('cascade_n', '–')} questions,",
         f"{percent('cascade_unanswerable')} of them without an answer; whatever is learnt is applied to other paragraphs.",
         "",
         "| | right | AUROC of confidence | best single signal | rule without labels | answerable? macro F1 | best single signal |",
@@ -218,12 +218,12 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
     return [
         *rows,
         "",
-        f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the learnt confidence, "
-        + f"{cell('small_f1')} and {cell('large_f1')}",
-        f"(never to answer gives {cell('cascade_unanswerable')}). Passing on {percent('large_escalated')} of the questions gives "
-        + f"{cell('large_cascade_f1_part')} of the larger model's F1 and",
-        f"saves {percent('cpu_saved_share')} [{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU seconds of "
-        + "always asking it. To a model that is always right,",
+        f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the",
+        f"learnt confidence, {cell('small_f1')} and {cell('large_f1')}",
+        f"(never to answer gives {cell('cascade_unanswerable')}). Passing on {percent('large_escalated')} of the questions gives",
+        f"{cell('large_cascade_f1_part')} of the larger model's F1 and",
+        f"saves {percent('cpu_saved_share')} [{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the",
+        "CPU seconds of always asking it. To a model that is always right,",
         f"{percent('perfect_escalated')} must be passed on for {cell('perfect_cascade_f1_part')} of its F1.",
     ]
 
