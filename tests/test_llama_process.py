@@ -22,6 +22,7 @@ from leanrag import (
     ModelLoadError,
 )
 from leanrag.llama.process import check_in_process, load_model
+from tests.tiny_gguf import write_tiny_gguf
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,25 @@ def test_a_killed_child_is_an_error_and_the_next_request_starts_another(tiny_ggu
                 pass
         assert model.generate("abc", max_tokens=5).text == expected
     assert "another one is started" in caplog.text
+
+
+def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_path, tiny):
+    expected = tiny.generate("abc", max_tokens=5).text
+    path = write_tiny_gguf(tmp_path / "long.gguf", n_ctx=8192)
+    with IsolatedModel(path, threads=1, n_ctx=8192) as model:
+        streams = [iter(model.stream(f"{i} abc", max_tokens=2000)) for i in range(3)]
+        for stream in streams:
+            next(stream)  # all are being written
+        silent = model.stream("abd", max_tokens=2000)
+        os.kill(model._child._process.pid, signal.SIGABRT)  # what CUDA does when its memory runs out
+        for wait in (*(lambda stream=stream: list(stream) for stream in streams), lambda: silent.result):
+            with pytest.raises(GenerationError, match=r"ended \(signal SIGABRT\)"):
+                wait()
+        assert model.generate("abc", max_tokens=5).text == expected
+
+
+def test_it_says_where_its_layers_are(isolated, tiny):
+    assert isolated.placement == tiny.placement
 
 
 def test_several_threads_share_it(isolated, tiny):
