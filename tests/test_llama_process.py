@@ -73,12 +73,11 @@ def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_
     expected = tiny.generate("abc", max_tokens=5).text
     path = write_tiny_gguf(tmp_path / "long.gguf", n_ctx=8192)
     with IsolatedModel(path, threads=1, n_ctx=8192) as model:
-        streams = [iter(model.stream(f"{i} abc", max_tokens=2000)) for i in range(3)]
-        for stream in streams:
-            next(stream)  # all are being written
-        silent = model.stream("abd", max_tokens=2000)
+        written = iter(model.stream("abc", max_tokens=4000))
+        waiting = model.stream("abd", max_tokens=4000)
+        next(written)
         os.kill(model._child._process.pid, signal.SIGABRT)  # what CUDA does when its memory runs out
-        for wait in (*(lambda stream=stream: list(stream) for stream in streams), lambda: silent.result):
+        for wait in (lambda: list(written), lambda: waiting.result):
             with pytest.raises(GenerationError, match=r"ended \(signal SIGABRT\)"):
                 wait()
         assert model.generate("abc", max_tokens=5).text == expected
