@@ -60,7 +60,7 @@ class Limits:
     Attributes:
         seconds: Wall time.
         tokens: Prompt and completion tokens of all models.
-        cost: Money, in the currency of the models' prices.
+        cost: Money, in the currency of the models' prices; it keeps no local model from being asked.
         joules: Energy; needs `watts`.
         watts: Power that is drawn while a local model works.
     """

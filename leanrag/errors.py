@@ -23,7 +23,7 @@ A message says what was wrong (the value), what is allowed, and what to do next.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leanrag.types import AddReport
@@ -49,7 +49,17 @@ __all__ = [
 
 
 class LeanRAGError(Exception):
-    """Base of every error that leanrag raises on purpose."""
+    """Base of every error that leanrag raises on purpose; each can be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[LeanRAGError], arguments: tuple[object, ...], attributes: dict[str, object]) -> LeanRAGError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(LeanRAGError, ValueError):

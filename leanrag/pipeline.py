@@ -411,16 +411,21 @@ class Rag:
 
     async def aask(self, question: str, **options: object) -> Answer:
         """As `ask`, for asyncio; cancelling the task stops the generation."""
-        cancel = CancelToken()
+        cancel = _own_token(options)
         try:
-            return await asyncio.to_thread(self.ask, question, **{"cancel": cancel, **options})  # type: ignore[arg-type]
+            return await asyncio.to_thread(self.ask, question, **{**options, "cancel": cancel})  # type: ignore[arg-type]
         except asyncio.CancelledError:
             cancel.cancel()
             raise
 
     async def astream(self, question: str, **options: object) -> AsyncIterator[str]:
         """As iterating over `stream`, for asyncio; leaving the loop stops the generation."""
-        stream = await asyncio.to_thread(self.stream, question, **options)  # type: ignore[arg-type]
+        cancel = _own_token(options)
+        try:
+            stream = await asyncio.to_thread(self.stream, question, **{**options, "cancel": cancel})  # type: ignore[arg-type]
+        except asyncio.CancelledError:
+            cancel.cancel()
+            raise
         pieces = iter(stream)
         try:
             while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
@@ -710,9 +715,9 @@ class Rag:
         """Ask one model after another until an answer is sure enough; of the last one the words are seen as they come."""
         turn = Turn(cascade, asked, self._abstain_below)
         for place in range(turn.first, len(self._readers)):
-            if (limit := turn.limit) is not None:
-                return turn.stream(stopped_by=limit)
             reader, is_last = self._readers[place], place == len(self._readers) - 1
+            if (limit := turn.limit(reader)) is not None:
+                return turn.stream(stopped_by=limit)
             with turn.asking(place, reader):
                 attempt = self._begin_in_turn(turn, place, options)
                 if is_last and attempt.generation is not None:
@@ -741,9 +746,9 @@ class Rag:
     def _audit_kept(self, turn: Turn, options: Options) -> None:
         """Have the last model answer too where the audit chooses the question; what fails, or a limit forbids, is not counted."""
         kept, place = turn.best, len(self._readers) - 1
-        if kept is None or kept.generation is None or not turn.is_audited or turn.limit is not None:
-            return
         reader = self._readers[place]
+        if kept is None or kept.generation is None or not turn.is_audited or turn.limit(reader) is not None:
+            return
         with turn.asking(place, reader):
             attempt = self._begin_in_turn(turn, place, options)
             if attempt.generation is None:
@@ -760,7 +765,15 @@ class Rag:
             if turn.is_audited:
                 self._record(loss=False)
             return turn.answer()
-        return turn.answer(stopped_by=turn.limit or "outage")
+        return turn.answer(stopped_by=turn.limit(attempt.reader) or "outage")
+
+
+def _own_token(options: Mapping[str, object]) -> CancelToken:
+    """A token of this request alone, which that of the caller cancels too."""
+    own, given = CancelToken(), options.get("cancel")
+    if isinstance(given, CancelToken):
+        given.on_cancel(own.cancel)
+    return own
 
 
 def _judge_alone(signals: Signals) -> tuple[Confidence, bool]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.cascade import Cascade, Spent
-from leanrag.errors import BudgetError, GenerationCancelled, GenerationError
+from leanrag.errors import BudgetError, GenerationCancelled, GenerationError, GenerationTimeout
 from leanrag.protocols import GenerationStream
 from leanrag.reader import Clock, Prepared, Reader
 from leanrag.types import Answer, CancelToken, Hit, Step, Usage
@@ -126,7 +126,8 @@ class Turn:
         except GenerationCancelled:
             raise
         except (GenerationError, BudgetError) as error:
-            logger.info("%s failed: %s", self.cascade.names[place], error)
+            may_pass = isinstance(error, (BudgetError, GenerationTimeout)) or getattr(error, "retryable", False)
+            logger.log(logging.INFO if may_pass else logging.WARNING, "%s failed: %s", self.cascade.names[place], error)
             self._error = error
             self._take(Step(self.cascade.names[place], "failed", str(error)), reader)
 
@@ -182,10 +183,14 @@ class Turn:
             joules=self._joules,
         )
 
-    @property
-    def limit(self) -> str | None:
-        """Which limit keeps the next model from being asked; None for none, or while there is no answer."""
-        return None if self.best is None else self.cascade.limits.reached(self._spent)
+    def limit(self, reader: Reader) -> str | None:
+        """Which limit keeps a model from being asked; None for none, or while there is no answer. Money keeps from no free one."""
+        if self.best is None:
+            return None
+        reached = self.cascade.limits.reached(self._spent)
+        if reached != "cost" or reader.is_remote:
+            return reached
+        return self.cascade.limits.reached(replace(self._spent, cost=None))
 
     def within(self, options: Options, place: int) -> Options:
         """The options for a model: its own share of tokens, and no more time than is left once there is an answer."""

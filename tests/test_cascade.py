@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ import leanrag.confidence
 from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, GenerationCancelled, GenerationError, Limits
 from leanrag.calibration import CalibratedModel
 from leanrag.cascade import Spent
-from leanrag.errors import ContextOverflowError
+from leanrag.errors import ContextOverflowError, GenerationTimeout, RemoteError
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.turn import NO_ANSWER
 from leanrag.types import Scores
@@ -194,9 +195,31 @@ def test_a_cancelled_question_ends(ask):
     ],
 )
 def test_a_limit_keeps_the_next_model_from_being_asked(ask, limits, name):
-    large = FakeModel(SURE, name="large")
+    large = Priced(SURE, name="large")
     answer = ask(Priced(UNSURE, name="small"), large, limits=limits)
     assert (answer.model, answer.stopped_by, large.prompts) == ("small", name, [])
+
+
+def test_no_limit_of_money_keeps_from_being_asked_what_costs_none(ask):
+    priced, free = Priced(UNSURE, name="small"), FakeModel(SURE, name="large")
+    answer = ask(priced, free, limits=Limits(cost=0))
+    assert (answer.model, answer.stopped_by) == ("large", None)
+    both = ask(
+        priced, free, limits=Limits(cost=0, joules=0, watts=15)
+    )  # the first works elsewhere: no power is drawn yet
+    assert (both.model, both.stopped_by) == ("small", "joules")
+
+
+def test_what_will_not_pass_by_itself_is_a_warning(ask, caplog):
+    def levels(error):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="leanrag.turn"):
+            ask(FakeModel(UNSURE, name="small"), Failing(error, name="large"))
+        return [record.levelname for record in caplog.records]
+
+    assert levels(RemoteError("a wrong key", status=401)) == ["WARNING"]
+    assert levels(RemoteError("too many", status=429, retryable=True)) == ["INFO"]
+    assert levels(GenerationTimeout("late")) == ["INFO"]
 
 
 def test_a_limit_that_is_not_reached_changes_nothing(ask):
@@ -462,7 +485,7 @@ def opened(folder, *models, **policy):
 @ways
 @pytest.mark.parametrize("limit", ["seconds", "tokens", "cost", "joules"])
 def test_with_a_cap_of_zero_only_the_first_model_is_asked(tmp_path, way, limit):
-    large = FakeModel(SURE, name="large")
+    large = Priced(SURE, name="large") if limit == "cost" else FakeModel(SURE, name="large")
     limits = Limits(**{limit: 0}, watts=15)
     with opened(tmp_path, Priced(UNSURE, name="small"), large, limits=limits) as rag:
         if limit == "joules":  # a model with a price is elsewhere and draws no power here

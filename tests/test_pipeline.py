@@ -554,3 +554,45 @@ def test_a_model_in_a_process_of_its_own(tmp_path, tiny_gguf, tiny):
             answers.append(rag.ask("Who signs?"))
     assert answers[0].generation.token_ids == answers[1].generation.token_ids
     assert answers[1].prompt == answers[0].prompt
+
+
+def test_a_token_of_the_caller_stops_what_asyncio_waits_for(tmp_path):
+    async def cancelled(start):
+        token = CancelToken()
+        with leanrag.open(tmp_path, model=FakeModel("word " * 50), embedder=HashEmbedder()) as rag:
+            rag.add_text(PARK, id="park")
+            token.cancel()
+            with pytest.raises(GenerationCancelled):
+                await start(rag, token)
+
+    async def stream(rag, token):
+        async for _ in rag.astream("Who signs off?", cancel=token):
+            pass
+
+    asyncio.run(cancelled(lambda rag, token: rag.aask("Who signs off?", cancel=token)))
+    asyncio.run(cancelled(stream))
+
+
+def test_cancelling_a_task_stops_a_generation_that_has_its_callers_token(tmp_path):
+    started = threading.Event()
+
+    class Waiting(FakeModel):
+        def stream(self, prompt, **options):
+            self.cancel = options["cancel"]
+            started.set()
+            return super().stream(prompt, **options)
+
+    model, token = Waiting("word " * 5000, token_seconds=0.01), CancelToken()
+
+    async def leave(rag):
+        task = asyncio.create_task(rag.aask("Who signs off?", cancel=token))
+        await asyncio.to_thread(started.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with leanrag.open(tmp_path, model=model, embedder=HashEmbedder()) as rag:
+        rag.add_text(PARK, id="park")
+        asyncio.run(leave(rag))
+    assert model.cancel.cancelled
+    assert not token.cancelled  # others may use it

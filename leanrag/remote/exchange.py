@@ -245,6 +245,8 @@ class Exchange:
                 or reply.has_text
                 or retries >= self._endpoint.max_retries
                 or self._clock.monotonic() + delay >= deadline
+                or (reply.retry_after or 0.0)
+                > self._endpoint.first_token_seconds  # who asks would not wait for words so long
                 or self._breaker.is_open
             ):
                 raise failure
