@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 _RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
 MAX_PARALLEL = 256 - _RESIDENT  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
-_RESIDENT_CELLS = 1024  # cells that those may hold
+_RESIDENT_CELLS = 1024  # cells that those may hold; on a GPU a quarter of the window, if that is more
 _WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
 _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
 _WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
@@ -280,6 +280,7 @@ class Engine:
     _cells: CellTable
     _computes_meanwhile: bool
     _mixed_cells: int
+    _resident_cells: int
     _rows: Rows
     _states: StateCache
     _version: tuple[int, int]
@@ -557,7 +558,9 @@ class Engine:
         self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
         self._cells = CellTable(self.n_ctx)
         self._computes_meanwhile = is_on_gpu  # a call returns before its logits are there
-        self._mixed_cells = self.n_ctx if attention.flash_attn else self._count_mixed_cells()
+        skips_others = attention.flash_attn or is_on_gpu  # or looks at them at little cost
+        self._mixed_cells = self.n_ctx if skips_others else self._count_mixed_cells()
+        self._resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
 
     def _count_mixed_cells(self) -> int:
         """Cells up to which computing different requests together pays, although each row attends to the cells of all.
@@ -707,12 +710,13 @@ class Engine:
     def _make_room(self, request: Request, source: _Sequence | None, shared: int) -> bool:
         """Free a sequence and enough cells for the request, besides what the others may still need; False when it cannot be.
 
-        Sequences that are only kept go to the states, even if there is room: attention on CPUs looks at every cell in use.
+        Sequences that are only kept go to the states, even if there is room: attention on CPUs looks at every cell in use. On a GPU
+        they stay: that is cheap there, and fetching them from it is not.
         """
         needed = request.n_cells - (min(shared, source.computed) if source else 0)
         for sequence in sorted(self._residents(), key=lambda sequence: sequence.last_used):
             has_room = bool(self._free_ids) and self._n_unreserved() >= needed
-            if sequence is not source and (not has_room or self._settings.cache_bytes):
+            if sequence is not source and (not has_room or (self._settings.cache_bytes and not self.placement.layers)):
                 self._evict(sequence)
         return bool(self._free_ids) and self._n_unreserved() >= needed
 
@@ -794,7 +798,9 @@ class Engine:
 
     def _trim_residents(self) -> None:
         residents = sorted(self._residents(), key=lambda sequence: -sequence.last_used)
-        while len(residents) > 1 and np.unique(np.concatenate([r.cells for r in residents])).size > _RESIDENT_CELLS:
+        while (
+            len(residents) > 1 and np.unique(np.concatenate([r.cells for r in residents])).size > self._resident_cells
+        ):
             self._evict(residents.pop())
 
     def _evict(self, sequence: _Sequence) -> None:
