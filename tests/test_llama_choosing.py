@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 
@@ -103,15 +104,21 @@ def test_it_is_in_the_folder_of_the_cache(monkeypatch, tmp_path):
     assert choices_file() == tmp_path / "attention.json"
 
 
+@pytest.fixture
+def file(tiny_gguf, tmp_path):
+    """A file that no other test has loaded."""
+    return shutil.copy(tiny_gguf, tmp_path / "own.gguf")
+
+
 def settings(**more) -> EngineSettings:
     return EngineSettings(256, 64, 1, GpuOptions("auto"), 8, 2, 0, None, None, False, **more)
 
 
-def test_an_engine_measures_on_a_gpu_once(tiny_gguf, tmp_path, caplog):
-    file = tmp_path / "attention.json"
+def test_an_engine_measures_on_a_gpu_once(file, tmp_path, caplog):
+    choices = tmp_path / "attention.json"
     with caplog.at_level(logging.INFO, "leanrag.llama.choosing"):
-        engines = [Engine(tiny_gguf, settings(choices=file), devices=lambda: [GPU]) for _ in range(2)]
-    seconds = json.loads(file.read_text(encoding="utf-8"))["measured"]
+        engines = [Engine(file, settings(choices=choices), devices=lambda: [GPU]) for _ in range(2)]
+    seconds = json.loads(choices.read_text(encoding="utf-8"))["measured"]
     assert len(seconds) == 1
     assert all("a GPU" in key and "2 layers" in key for key in seconds)
     assert engines[0].attention == engines[1].attention
@@ -121,11 +128,11 @@ def test_an_engine_measures_on_a_gpu_once(tiny_gguf, tmp_path, caplog):
         engine.close()
 
 
-def test_nothing_is_measured_on_a_cpu(tiny_gguf, tmp_path):
-    file = tmp_path / "attention.json"
-    engine = Engine(tiny_gguf, settings(choices=file), devices=list)
+def test_nothing_is_measured_on_a_cpu(file, tmp_path):
+    choices = tmp_path / "attention.json"
+    engine = Engine(file, settings(choices=choices), devices=list)
     assert engine.attention == EXACT
-    assert not file.exists()
+    assert not choices.exists()
     engine.close()
 
 

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError, StorageError
+from leanrag.llama import embedder as embedder_module
 from leanrag.llama.convert import convert_bert
 from leanrag.llama.embedder import LlamaCppEmbedder, _groups
 from leanrag.llama.gguf import check_gguf
+from leanrag.llama.library import Device, library
 
 WIDTH, HEADS, FEED_FORWARD, LAYERS, POSITIONS, WINDOW = 32, 2, 64, 2, 64, 48
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -689,3 +691,30 @@ class TestModel:
     def test_long_texts_are_refused(self, real):
         with pytest.raises(ConfigurationError, match="a query of 257 tokens is longer than the 256"):
             real.embed_queries(["word " * 255])
+
+
+# GPUs
+
+
+def test_a_load_that_fails_on_a_gpu_is_tried_once_with_half_the_layers(tiny_bert_gguf, monkeypatch, caplog):
+    lib, refusals = library(), [True]
+    init = lib.llama_init_from_model
+    monkeypatch.setattr(embedder_module, "gpu_devices", lambda: [Device("CUDA0", "a GPU", "gpu", 2**33, 2**33)])
+    monkeypatch.setattr(lib, "llama_init_from_model", lambda *args: None if refusals.pop() else init(*args))
+    refusals[:] = [False, True]
+    with LlamaCppEmbedder(tiny_bert_gguf, threads=1) as model:
+        assert 0 < model.placement.n_layers // 2 == model.placement.layers
+        assert model.embed_queries(["abc"]).shape == (1, model.dim)
+    assert "instead of" in caplog.text
+    refusals[:] = [True]
+    with pytest.raises(ModelLoadError, match="needs more memory"):
+        LlamaCppEmbedder(tiny_bert_gguf, threads=1, gpu_layers=1)
+    assert not refusals
+
+
+def test_the_old_name_of_gpu_layers_still_works(tiny_bert_gguf):
+    with (
+        pytest.warns(DeprecationWarning, match="gpu_layers"),
+        LlamaCppEmbedder(tiny_bert_gguf, threads=1, n_gpu_layers=0) as model,
+    ):
+        assert model.placement.layers == 0

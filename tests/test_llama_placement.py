@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -291,6 +292,12 @@ def test_the_sizes_of_a_file_are_those_of_its_tensors(tiny_gguf):
 # Loading
 
 
+@pytest.fixture
+def file(tiny_gguf, tmp_path):
+    """A file that no other test has loaded."""
+    return shutil.copy(tiny_gguf, tmp_path / "own.gguf")
+
+
 def settings(gpu_options: GpuOptions, **more) -> EngineSettings:
     return EngineSettings(256, 64, 1, gpu_options, 8, 2, 0, None, True, False, kv_type="f16", **more)
 
@@ -300,9 +307,9 @@ def ask(engine: Engine) -> tuple[int, ...]:
     return engine.submit(request).result.token_ids
 
 
-def test_an_engine_says_what_it_chose(tiny_gguf, caplog):
+def test_an_engine_says_what_it_chose(file, caplog):
     with caplog.at_level(logging.INFO, "leanrag.llama.engine"):
-        engine = Engine(tiny_gguf, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
+        engine = Engine(file, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
     try:
         assert (engine.placement.layers, engine.placement.n_layers) == (2, 2)
         assert caplog.text.count("2 of 2 layers on GPUs (CUDA0: 2 layers") == 1
@@ -311,12 +318,12 @@ def test_an_engine_says_what_it_chose(tiny_gguf, caplog):
         engine.close()
 
 
-def test_a_load_that_fails_is_tried_once_with_half_the_layers(tiny_gguf, monkeypatch, caplog):
+def test_a_load_that_fails_is_tried_once_with_half_the_layers(file, monkeypatch, caplog):
     lib, refusals = library(), [True]
     init = lib.llama_init_from_model
     monkeypatch.setattr(lib, "llama_init_from_model", lambda *args: None if refusals.pop() else init(*args))
     refusals[:] = [False, True]
-    engine = Engine(tiny_gguf, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
+    engine = Engine(file, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
     try:
         assert (engine.placement.layers, engine.placement.reason) == (1, "fewer, after a failure")
         assert "trying 1 of 2 layers" in caplog.text
@@ -326,21 +333,21 @@ def test_a_load_that_fails_is_tried_once_with_half_the_layers(tiny_gguf, monkeyp
     for options, attempts in ((AUTO, [True, True]), (GpuOptions(2), [True])):
         refusals[:] = list(attempts)
         with pytest.raises(ModelLoadError, match=r"cannot make a context.*it was to have . of 2 layers on GPUs"):
-            Engine(tiny_gguf, settings(options), devices=lambda: [gpu(9000 * MIB)])
+            Engine(file, settings(options), devices=lambda: [gpu(9000 * MIB)])
         assert not refusals
-    assert Weights.find_placement(tiny_gguf) is None  # nothing stays behind
+    assert Weights.find_placement(file) is None  # nothing stays behind
 
 
-def test_a_number_that_does_not_fit_loads_nothing(tiny_gguf, monkeypatch):
+def test_a_number_that_does_not_fit_loads_nothing(file, monkeypatch):
     monkeypatch.delattr(library(), "llama_model_load_from_file")
     with pytest.raises(ConfigurationError, match=r"CUDA0 needs about . MiB and has 0 free"):
-        Engine(tiny_gguf, settings(GpuOptions(-1)), devices=lambda: [gpu(1000)])
+        Engine(file, settings(GpuOptions(-1)), devices=lambda: [gpu(1000)])
 
 
-def test_two_engines_on_one_file_share_its_weights(tiny_gguf):
+def test_two_engines_on_one_file_share_its_weights(file):
     free = iter([9000 * MIB, 300 * MIB])
-    first = Engine(tiny_gguf, settings(AUTO), devices=lambda: [gpu(next(free))])
-    second = Engine(tiny_gguf, settings(AUTO), devices=lambda: [gpu(next(free))])
+    first = Engine(file, settings(AUTO), devices=lambda: [gpu(next(free))])
+    second = Engine(file, settings(AUTO), devices=lambda: [gpu(next(free))])
     try:
         assert first._weights is second._weights
         assert second.placement.reason == "the weights were there already"
@@ -350,9 +357,9 @@ def test_two_engines_on_one_file_share_its_weights(tiny_gguf):
 
 
 @pytest.mark.parametrize("keep_alive", [None, 600.0])
-def test_a_context_that_was_lost_comes_back_with_the_next_request(tiny_gguf, monkeypatch, keep_alive):
+def test_a_context_that_was_lost_comes_back_with_the_next_request(file, monkeypatch, keep_alive):
     lib = library()
-    engine = Engine(tiny_gguf, settings(AUTO, keep_alive=keep_alive), devices=lambda: [gpu(9000 * MIB)])
+    engine = Engine(file, settings(AUTO, keep_alive=keep_alive), devices=lambda: [gpu(9000 * MIB)])
     try:
         expected = ask(engine)
         with monkeypatch.context() as patch:
@@ -368,7 +375,7 @@ def test_a_context_that_was_lost_comes_back_with_the_next_request(tiny_gguf, mon
         engine.close()
 
 
-def test_no_layers_means_that_llama_cpp_is_given_no_gpu(tiny_gguf, monkeypatch):
+def test_no_layers_means_that_llama_cpp_is_given_no_gpu(file, monkeypatch):
     lib, seen = library(), []
     load = lib.llama_model_load_from_file
 
@@ -378,6 +385,6 @@ def test_no_layers_means_that_llama_cpp_is_given_no_gpu(tiny_gguf, monkeypatch):
 
     monkeypatch.setattr(lib, "llama_model_load_from_file", note)
     for options in (GpuOptions(0), AUTO):
-        Engine(tiny_gguf, settings(options), devices=lambda: [gpu(9000 * MIB)]).close()
+        Engine(file, settings(options), devices=lambda: [gpu(9000 * MIB)]).close()
     assert seen == [(0, True), (2, False)]
     assert CPU_ONLY.key == ()

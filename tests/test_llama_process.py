@@ -84,7 +84,8 @@ def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_
 
 
 def test_it_says_where_its_layers_are(isolated, tiny):
-    assert isolated.placement == tiny.placement
+    assert isolated.placement.key == tiny.placement.key
+    assert isolated.placement.n_layers == tiny.placement.n_layers
 
 
 def test_several_threads_share_it(isolated, tiny):

@@ -107,9 +107,18 @@ class LlamaCppEmbedder:
         capacity = max(self._window, batch_tokens)
         sizes = measure_sizes(info, n_ctx=capacity, n_batch=capacity)
         self.placement: Placement = place(sizes, devices, gpu)
+        threads = threads or usable_cores()
+        try:
+            self._encoder = _Encoder(info, self._window, threads, self.placement, batch_tokens)
+        except ModelLoadError as error:
+            if gpu.layers != "auto" or not self.placement.layers:
+                raise
+            fewer = place(sizes, devices, gpu, at_most=self.placement.layers // 2)
+            logger.warning("%s; trying %s instead of %s", error, fewer, self.placement)
+            self.placement = fewer
+            self._encoder = _Encoder(info, self._window, threads, fewer, batch_tokens)
         if self.placement.devices:
             logger.info("%s: %s", path.name, self.placement)
-        self._encoder = _Encoder(info, self._window, threads or usable_cores(), self.placement, batch_tokens)
         self._finalizer = weakref.finalize(self, self._encoder.close)  # also at interpreter exit
         prefix_tokens = max(map(self.count_tokens, (self._query_prefix, self._document_prefix))) - self.count_tokens("")
         try:

@@ -63,7 +63,7 @@ _RESIDENT_CELLS = 1024  # cells that those may hold; on a GPU a quarter of the w
 _WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
 _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
 _WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
-_PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on
+_PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on; twice as many on a GPU
 _MAX_OVERTAKEN = 64  # times that others go before a request
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
 _KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
@@ -862,7 +862,8 @@ class Engine:
             rows = np.array([(run.pending, run.sequence.computed, run.sequence.id) for run in plain], np.int32)
             batch.add_each(*rows.T)
         parts.others += [self._add(run, tokens, 0) for run, tokens in others]
-        room = min(batch.room, _PREFILL_BESIDE_DECODE) if writing else batch.room
+        beside = 2 * _PREFILL_BESIDE_DECODE if self.placement.layers else _PREFILL_BESIDE_DECODE
+        room = min(batch.room, beside) if writing else batch.room
         for run in self._runs:
             if run.pending is None and room and (part := self._add_prompt(run, room)):
                 parts.others.append(part)

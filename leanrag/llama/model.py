@@ -112,7 +112,8 @@ class LlamaCppModel:
         gpu_layers: Layers to put on GPUs, the output layer counted as one; -1 for all, 0 for none. "auto" takes as many as fit
             into what is free there, with window and working space, and none where there is no GPU; `placement` says what it chose.
         split: How several GPUs share the layers: "layer" gives each a run of them, "row" a part of every matrix, "none" uses
-            one GPU. By default "layer", or "none" with `main_gpu`.
+            one GPU. By default "layer", or "none" with `main_gpu`. "row" is an error where a backend cannot; in llama-cpp-python
+            0.3.36 those are all but SYCL.
         tensor_split: A proportion for each GPU; by default one is filled after another, and as few used as do.
         main_gpu: The GPU of a split "none", from 0.
         n_batch: Most prompt tokens computed at once; by default 512, and 2,048 where a GPU computes.

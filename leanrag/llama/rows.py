@@ -80,5 +80,8 @@ class Rows:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads - 1, "leanrag rows")
         parts = [rows[n * part // n_parts : n * (part + 1) // n_parts] for part in range(n_parts)]
-        others = [self._pool.submit(work, part) for part in parts[1:]]
+        try:
+            others = [self._pool.submit(work, part) for part in parts[1:]]
+        except RuntimeError:  # the interpreter ends, and takes no more work
+            return work(rows)
         return work(parts[0]) + [value for other in others for value in other.result()]
