@@ -17,7 +17,7 @@ import numpy as np
 import pydantic
 
 from leanrag.calibration import CalibratedModel, Calibration, rows_needed
-from leanrag.confidence import FEATURES, Signals, is_refusal
+from leanrag.confidence import BEFORE, FEATURES, Signals, is_refusal
 from leanrag.errors import ConfigurationError, DocumentError, GenerationError
 from leanrag.metrics import contains_answer, f1
 from leanrag.text import without_marks
@@ -219,6 +219,7 @@ def fit_steps(
                 features[place],
                 right,
                 names=FEATURES,
+                before=BEFORE,
                 models={model.name: model.sha256, last.name: last.sha256},
                 created=created,
                 alpha=planned.alpha,

@@ -207,6 +207,11 @@ class Cascade:
         confidence = Confidence(float(calibration.confidence(row)[0]), calibrated=True, signals=signals)
         return confidence, is_last or bool(calibration.keeps(row)[0])
 
+    def asks(self, place: int, signals: Signals) -> bool:
+        """Return whether a model is worth asking, by what is known of the question beforehand (`leanrag.confidence.BEFORE`)."""
+        calibration = self.calibration(place)
+        return calibration is None or bool(calibration.asks(signals.vector()[np.newaxis])[0])
+
     def most_tokens(self, place: int, context_tokens: int | None) -> int | None:
         """Return the most tokens of sources for a model, `context_tokens` where it has no number of its own."""
         own = self.context_tokens[place] if self.context_tokens else None

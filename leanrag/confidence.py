@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError
 from leanrag.text import answer_kind, content_words, split_sentences, without_marks, words
-from leanrag.types import Generation, Hit, Packing
+from leanrag.types import Generation, Hit, Packing, Usage
 
-__all__ = ["FEATURES", "Confidence", "Signals", "is_refusal", "signals_of", "uncalibrated"]
+__all__ = ["BEFORE", "FEATURES", "Confidence", "Signals", "is_refusal", "signals_before", "signals_of", "uncalibrated"]
 
 _LIMIT = 100.0  # nats; a token that was impossible, or forced, says no more than this
 _CAPITALISED = re.compile(r"[^\W\d_][\w'’]*")
@@ -168,6 +168,29 @@ _FAMILIES = {
 FEATURES = (*(field.name for field in fields(Signals)), *_FAMILIES)
 """Columns of `Signals.vector`: the signals, then an indicator for each family that may be unknown."""
 
+BEFORE = (
+    "dense_best",
+    "dense_gap",
+    "dense_mean",
+    "bm25_best",
+    "bm25_gap",
+    "score_gap",
+    "agreement",
+    "log_hits",
+    "question_in_best",
+    "question_in_sources",
+    "question_in_sentence",
+    "evidence_best",
+    "kept_share",
+    "no_dense",
+    "no_bm25",
+    "no_hits",
+    "no_agreement",
+    "no_question_words",
+    "no_evidence",
+)
+"""Those of `FEATURES` that are known before a model is asked."""
+
 
 def signals_of(
     question: str,
@@ -257,6 +280,11 @@ def signals_of(
         support=support,
         self_check=self_check,
     )
+
+
+def signals_before(question: str, hits: Sequence[Hit], packing: Packing) -> Signals:
+    """Return the signals of a question before a model is asked: `BEFORE` are as they will be, the others those of no answer."""
+    return signals_of(question, hits, packing, Generation("", "", "stop", Usage(0, 0)))
 
 
 def is_refusal(text: str) -> bool:

@@ -21,7 +21,7 @@ from leanrag.cascade import Cascade, model_name
 from leanrag.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.gate import CostGate
-from leanrag.confidence import Confidence, Signals, signals_of, uncalibrated
+from leanrag.confidence import Confidence, Signals, signals_before, signals_of, uncalibrated
 from leanrag.copies import find_embedder
 from leanrag.embedding import SentenceTransformerEmbedder
 from leanrag.errors import BudgetError, ConfigurationError, DocumentError, GenerationCancelled, GenerationError
@@ -638,11 +638,23 @@ class Rag:
             details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
         return Prepared(packing, prompt, tokens)
 
-    def _begin(self, reader: Reader, asked: Asked, budget: TokenBudget, options: Options) -> Attempt:
-        """Let a reader begin to answer; it is not asked when nothing was found."""
+    def _begin(
+        self,
+        reader: Reader,
+        asked: Asked,
+        budget: TokenBudget,
+        options: Options,
+        is_worth: Callable[[Signals], bool] | None = None,
+    ) -> Attempt:
+        """Let a reader begin to answer; it is not asked when nothing was found, or nothing will come of what was found."""
         prepared = self._prepare(reader, asked, budget)
         if prepared.prompt is None:
             return Attempt(reader, asked, prepared, None, "")
+        if is_worth is not None:
+            with asked.clock("before") as details:
+                details["asks"] = is_worth(signals_before(asked.question, asked.hits, prepared.packing))
+            if not details["asks"]:
+                return Attempt(reader, asked, prepared, None, "")
         with asked.clock("prompt"):
             rendered = reader.model.render(prepared.prompt)
             generation = reader.model.stream(
@@ -702,6 +714,7 @@ class Rag:
             trace=clock.stages,
             confidence=None if confidence is None else confidence.value,
             calibrated=confidence is not None and confidence.calibrated,
+            abstained=generation is None and prepared.prompt is not None,
         )
         return answer, is_kept
 
@@ -741,13 +754,14 @@ class Rag:
         within = turn.within(options, place)
         with turn.asked.clock("budget"):
             budget = reader.budget(turn.asked.question, within.max_tokens, within.context_tokens)
-        return self._begin(reader, turn.asked, budget, within)
+        return self._begin(reader, turn.asked, budget, within, turn.is_worth(place))
 
     def _audit_kept(self, turn: Turn, options: Options) -> None:
         """Have the last model answer too where the audit chooses the question; what fails, or a limit forbids, is not counted."""
         kept, place = turn.best, len(self._readers) - 1
         reader = self._readers[place]
-        if kept is None or kept.generation is None or not turn.is_audited or turn.limit(reader) is not None:
+        is_found = kept is not None and (kept.generation is not None or kept.abstained)
+        if kept is None or not is_found or not turn.is_audited or turn.limit(reader) is not None:
             return
         with turn.asking(place, reader):
             attempt = self._begin_in_turn(turn, place, options)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.cascade import Cascade, Spent
+from leanrag.confidence import Signals
 from leanrag.errors import BudgetError, GenerationCancelled, GenerationError, GenerationTimeout
 from leanrag.protocols import GenerationStream
 from leanrag.reader import Clock, Prepared, Reader
@@ -133,8 +134,10 @@ class Turn:
 
     def add(self, place: int, reader: Reader, answer: Answer, is_kept: bool) -> bool:
         """Take note of an answer; return whether it is kept."""
-        is_kept = is_kept or answer.model is None  # nothing was found: no model can say more
-        reason = "nothing was found" if answer.model is None else "sure enough" if is_kept else "not sure enough"
+        is_kept = is_kept or answer.model is None  # nothing was found, or nothing will come of it
+        reason = "sure enough" if is_kept else "not sure enough"
+        if answer.model is None:
+            reason = "not worth asking" if answer.abstained else "nothing was found"
         if place == len(self.cascade.names) - 1 and answer.model is not None:
             reason = "the last"
         outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
@@ -142,6 +145,13 @@ class Turn:
         if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
             self.best = self.given(place, answer)
         return is_kept
+
+    def is_worth(self, place: int) -> Callable[[Signals], bool] | None:
+        """What says whether a model is worth asking; None where it is asked in any case: not the first, or nothing is known."""
+        calibration = self.cascade.calibration(place)
+        if place != self.first or self.best is not None or calibration is None or calibration.ask_from is None:
+            return None
+        return functools.partial(self.cascade.asks, place)
 
     def least_confidence(self, place: int) -> float:
         """The confidence below which a model's answer is not given."""

@@ -438,7 +438,7 @@ class Answer:
         citations: Verified quotes, by mark.
         is_supported: Whether the sources carry the answer.
         support: How far they do, in [0, 1].
-        model: Name of the model that answered; None when no model was asked (nothing was found).
+        model: Name of the model that answered; None when no model was asked: nothing was found, or it was not worth it.
         finish_reason: As in `Generation`; None when no model was asked.
         usage: Tokens spent, by all models that were asked.
         cost: What remote models charge for it, in the currency of their prices; None when no model has a price.
@@ -451,8 +451,8 @@ class Answer:
         steps: Which models were asked, in order, and why the next one was.
         stopped_by: What kept a larger model from being asked, or from answering, although the answer was not sure enough: a limit
             ("seconds", "tokens", "cost", "joules") or "outage"; None for nothing.
-        abstained: Whether `text` says only that the sources do not answer, for the model's own answer was not sure enough; that
-            one is `generation.text`.
+        abstained: Whether `text` says only that the sources do not answer, although something was found: the model's own answer,
+            `generation.text`, was not sure enough, or a calibration knew before that it would not be.
     """
 
     question: str

@@ -124,6 +124,40 @@ def test_questions_without_an_answer_teach_when_to_abstain(rag):
     assert kept_back.generation.text == WRONG
 
 
+def test_no_model_is_asked_where_the_search_shows_that_nothing_comes_of_it(rag):
+    def question(n):
+        return f"Where do pandas sleep, by release {n}?" if n % 3 == 0 else QUESTIONS[n]
+
+    rows = [(question(n), [] if n % 3 == 0 else ["Ada Park"]) for n in range(120)]
+    wrong = {"wrong": lambda n: n % 3 == 0 or n % 10 == 1}
+    calibrations = rag(model(**wrong), model("large", **wrong)).calibrate(rows, created=DAY)
+    assert all(0 < one.ask_from < 1 for one in calibrations)
+
+    small, big = model(**wrong), model("large", **wrong)
+    used = rag(small, big, calibrations=calibrations)
+    answer = used.ask(question(3))
+    assert (answer.text, answer.abstained, answer.model, answer.usage.total_tokens) == (NO_ANSWER, True, None, 0)
+    assert [(step.model, step.outcome, step.reason) for step in answer.steps] == [("small", "kept", "not worth asking")]
+    assert list(used.stream(question(3))) == [NO_ANSWER]
+    assert small.prompts == big.prompts == []
+    assert used.ask(question(4)).model == "small"
+    alone = rag(big, calibrations=calibrations[1:])
+    assert (list(alone.stream(question(3))), big.prompts) == ([NO_ANSWER], [])
+
+
+def test_an_audit_looks_at_what_was_not_worth_asking(rag):
+    def question(n):
+        return f"Where do pandas sleep, by release {n}?" if n % 3 == 0 else QUESTIONS[n]
+
+    rows = [(question(n), [] if n % 3 == 0 else ["Ada Park"]) for n in range(120)]
+    wrong = {"wrong": lambda n: n % 3 == 0}
+    calibrations = rag(model(**wrong), large()).calibrate(rows, created=DAY)
+    audited = rag(model(**wrong), large(), calibrations=calibrations, audit=DriftAudit(0.5, share=1.0))
+    answer = audited.ask(question(3))
+    assert [(step.model, step.outcome) for step in answer.steps] == [("small", "kept"), ("large", "audited")]
+    assert (audited.audit.n, audited.audit.losses) == (1, 0)  # the last model would not be sure either
+
+
 def test_nobody_abstains_where_every_question_has_an_answer(rag):
     small, big = rag(model(), model("large")).calibrate(ROWS)
     assert small.abstain_below is big.abstain_below is None

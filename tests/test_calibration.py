@@ -29,6 +29,7 @@ from leanrag.calibration import (
     rows_needed,
     stored,
 )
+from leanrag.calibration.stored import _cut
 from leanrag.errors import ConfigurationError, StorageError
 
 SHA_A, SHA_B = "a" * 64, "b" * 64
@@ -797,3 +798,66 @@ def test_no_false_alarm_at_alpha_and_a_true_one_above_it():
 def test_an_audit_that_cannot_be_is_refused(change):
     with pytest.raises(ConfigurationError):
         DriftAudit(**{"alpha": 0.05, **change})
+
+
+# What is known before a model is asked
+
+
+def foreseen(n=200, seed=0):
+    """Rows of `(found, sure)`: where nothing is found there is no answer; of the others those that are sure are right."""
+    random = np.random.default_rng(seed)
+    found, sure = random.random(n) < 0.6, random.random(n) < 0.8
+    rows = np.stack([found + 0.01 * random.random(n), sure * found + 0.01 * random.random(n)], axis=1)
+    return rows, found & sure, ~found
+
+
+def foreseeing(before=("found",), **options):
+    rows, right, silent = foreseen()
+    return Calibration.fit(
+        rows,
+        right,
+        right,
+        silent,
+        names=("found", "sure"),
+        before=before,
+        models={"small": None, "large": None},
+        created=datetime.date(2026, 1, 1),
+        **options,
+    )
+
+
+def test_what_is_known_beforehand_spares_asking():
+    calibration = foreseeing()
+    assert calibration.before.weights[1] == 0.0  # what is known afterwards does not count
+    assert calibration.asks([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]).tolist() == [False, False, True]
+    assert calibration.losses == 0
+    assert calibration.kept == 1.0
+
+
+def test_without_anything_known_beforehand_every_model_is_asked():
+    calibration = foreseeing(before=())
+    assert (calibration.before, calibration.ask_from) == (None, None)
+    assert calibration.asks([[0.0, 0.0]]).tolist() == [True]
+
+
+def test_what_is_known_beforehand_is_kept_in_the_file(tmp_path):
+    calibration = foreseeing()
+    calibration.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == calibration
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.booleans()), min_size=1, max_size=30), st.booleans())
+def test_a_cut_is_as_good_as_any(rows, is_last):
+    scores, right, silent = (np.array(column, np.float64) for column in zip(*rows, strict=True))
+    scores = scores / 7
+
+    def worth(cut):
+        return np.where(scores < cut, silent, right).sum()
+
+    found = _cut(scores, right, silent, is_last=is_last)
+    cuts = [0.0, 1.0, *(scores + 0.01)]
+    assert worth(found) == max(map(worth, cuts))
+    others = [cut for cut in cuts if worth(cut) == worth(found)]
+    below = (scores < found).sum()
+    counts = [(scores < cut).sum() for cut in others]
+    assert below == (max(counts) if is_last else min(counts))

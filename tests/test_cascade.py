@@ -274,6 +274,7 @@ class FixedCalibration:
     models: tuple = (CalibratedModel(name="small"), CalibratedModel(name="large"))
     features: tuple = leanrag.confidence.FEATURES
     abstain_below: float | None = None
+    ask_from: float | None = None
 
     def confidence(self, rows):
         assert rows.shape == (1, len(leanrag.confidence.FEATURES))

@@ -61,6 +61,8 @@ class Calibration(pydantic.BaseModel):
         isotonic: Corrects `right`; None when there were too few rows for it.
         gap: Probability that the larger model is right and the smaller wrong; None when nothing, or too little, is known of it.
         abstain_below: Confidence below which it was better to say that the sources do not answer; None when nobody asked.
+        before: Probability that the model will be right, from what is known before it is asked; None when nobody asked.
+        ask_from: Least of that at which it was worth asking; None to ask in any case.
         threshold: Least `keep_score` of an answer to keep; None when nothing may be kept.
         alpha: What the risk may be.
         delta: Probability with which it is more all the same.
@@ -85,6 +87,8 @@ class Calibration(pydantic.BaseModel):
     isotonic: IsotonicModel | None
     gap: LogisticModel | None
     abstain_below: float | None = pydantic.Field(default=None, ge=0, le=1)
+    before: LogisticModel | None = None
+    ask_from: float | None = pydantic.Field(default=None, gt=0, le=1)
     threshold: float | None
     alpha: float = pydantic.Field(gt=0, lt=1)
     delta: float = pydantic.Field(gt=0, le=0.5)
@@ -103,7 +107,7 @@ class Calibration(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _check_shapes(self) -> Calibration:
-        for head in (self.right, self.gap):
+        for head in (self.right, self.gap, self.before):
             if head and {len(head.means), len(head.scales), len(head.weights)} != {len(self.features)}:
                 raise ValueError(f"a logistic model does not have one weight for each of {len(self.features)} features")
             if head and min(head.scales) <= 0:
@@ -130,6 +134,7 @@ class Calibration(pydantic.BaseModel):
         unanswerable: ArrayLike | None = None,
         *,
         names: Sequence[str],
+        before: Sequence[str] = (),
         models: Mapping[str, str | None],
         created: datetime.date,
         label_source: str = "labelled",
@@ -150,7 +155,8 @@ class Calibration(pydantic.BaseModel):
 
         With `unanswerable`, `abstain_below` is the confidence below which, among the fitted rows, it was more often right to say
         that the sources do not answer than to answer. An answer below it then counts as right where they do not, and as wrong
-        elsewhere, whatever it was.
+        elsewhere, whatever it was. With `before`, too, `ask_from` is the largest value of what is known beforehand below which,
+        among the fitted rows, to abstain without asking was right as often as to ask; such a question is not passed on.
 
         Args:
             features: `(n, d)`, finite: the signals of each answer.
@@ -158,6 +164,7 @@ class Calibration(pydantic.BaseModel):
             larger_right: `(n,)`: whether the larger model was right; None when it is not known, or is the reference.
             unanswerable: `(n,)`: whether the sources do not answer; None to answer whatever the confidence.
             names: Of the columns of `features`.
+            before: Those of them that are known before the model is asked.
             models: Names and sha256 of the files of smaller and larger model, in this order; None for one without a file.
             created: The day.
             label_source: "labelled", or "agreement with <model>".
@@ -206,21 +213,33 @@ class Calibration(pydantic.BaseModel):
         p[held] = _confidence(head, correction, rows[held])
         abstain_below, good = None, y
         if silent is not None:
-            abstain_below = _abstain_below(p[fitted], y[fitted], silent[fitted])
+            abstain_below = _cut(p[fitted], y[fitted], silent[fitted])
             good = np.where(p < abstain_below, silent, y)
+        foresight, ask_from, is_asked = None, None, np.ones(len(y), np.bool_)
+        if silent is not None and before:
+            early = rows * np.isin(names, before)  # the others weigh nothing
+            foresight = fit_logistic(early[fitted], y[fitted], penalty)
+            chances = foresight.predict(early)
+            chances[fitted] = cross_fit(early[fitted], y[fitted], fit_rows, seed=seed)
+            ask_from = _cut(chances[fitted], good[fitted], silent[fitted], is_last=True)
+            is_asked = chances >= ask_from
+            good = np.where(is_asked, good, silent)
         loss = (1 - good) * larger
         _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
         gap = None
         gaps = float(loss[fitted].sum())
         if larger_right is not None and MIN_CLASS_ROWS <= gaps <= n_fit - MIN_CLASS_ROWS:
             gap = fit_logistic(rows[fitted], loss[fitted], penalty)
-        found = guaranteed_threshold(_keep_score(head, gap, rows[held]), loss[held], alpha, delta)
+        scores = np.where(is_asked, _keep_score(head, gap, rows), 2.0)  # what is not asked is not passed on
+        found = guaranteed_threshold(scores[held], loss[held], alpha, delta)
         return cls(
             features=names,
             right=head,
             isotonic=correction,
             gap=gap,
             abstain_below=abstain_below,
+            before=foresight,
+            ask_from=None if found.threshold is None else ask_from or None,
             threshold=found.threshold,
             alpha=alpha,
             delta=delta,
@@ -241,6 +260,13 @@ class Calibration(pydantic.BaseModel):
     def confidence(self, features: ArrayLike) -> Floats:
         """Return for rows `(n, d)` the probabilities `(n,)` that the smaller model's answers are right."""
         return _confidence(self.right, self.isotonic, matrix(features))
+
+    def asks(self, features: ArrayLike) -> NDArray[np.bool_]:
+        """Return for rows `(n, d)`, of which only what is known beforehand counts, whether it is worth asking the model, `(n,)`."""
+        rows = matrix(features)
+        if self.before is None or self.ask_from is None:
+            return np.ones(len(rows), np.bool_)
+        return self.before.predict(rows) >= self.ask_from
 
     def abstains(self, confidence: ArrayLike) -> NDArray[np.bool_]:
         """Return for confidences `(n,)` whether it is better to say that the sources do not answer, `(n,)`."""
@@ -327,13 +353,13 @@ def _confidence(right: LogisticModel, isotonic: IsotonicModel | None, rows: Floa
     return p if isotonic is None else isotonic.predict(p)
 
 
-def _abstain_below(confidence: Floats, right: Floats, silent: Floats) -> float:
-    """The value below which to abstain for the most right outcomes; the least one of several, 0 to always answer."""
-    order = np.argsort(confidence, kind="stable")
-    ordered = confidence[order]
+def _cut(scores: Floats, right: Floats, silent: Floats, *, is_last: bool = False) -> float:
+    """The value below which to abstain for the most right outcomes; of several the least, or the last. 0 to abstain nowhere."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
     gains = np.concatenate([[0.0], np.cumsum((silent - right)[order])])  # of abstaining on the first n
     is_cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equals go together
-    best = int(np.argmax(np.where(is_cut, gains, -np.inf)))
+    best = np.flatnonzero(is_cut & (gains == gains[is_cut].max()))[-1 if is_last else 0]
     if best == 0:
         return 0.0
     return 1.0 if best == len(ordered) else float((ordered[best - 1] + ordered[best]) / 2)
