@@ -255,20 +255,26 @@ class Outcome:
     """Questions of one fold under the calibrations of the others, `(n,)` each.
 
     Attributes:
-        keep: Score of the smaller model's answer; more is kept sooner.
+        is_asked: Whether anything is expected of asking the smaller model; else there is no answer, and nothing is spent.
+        keep: Score of the smaller model's answer; more is kept sooner, and what is not asked first of all.
         is_kept: Whether the guaranteed threshold keeps it.
         small: F1 of what the smaller model gives, after it may have abstained.
         large: The same of the larger one.
         is_lost: Whether keeping loses what the larger model has right.
         abstained: Whether the smaller one abstains.
+        alone: F1 when the larger model alone answers what is expected to be worth asking it.
+        is_asked_alone: What that is.
     """
 
+    is_asked: NDArray[np.bool_]
     keep: Floats
     is_kept: NDArray[np.bool_]
     small: Floats
     large: Floats
     is_lost: NDArray[np.bool_]
     abstained: NDArray[np.bool_]
+    alone: Floats
+    is_asked_alone: NDArray[np.bool_]
 
     def part(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Outcome:
         """Only some of the questions."""
@@ -322,18 +328,31 @@ def _outcome(asked: Asked, known: NDArray[np.bool_], is_perfect: bool) -> Outcom
         [CalibratedModel(name="small"), CalibratedModel(name="large")],
         created=datetime.date(2026, 1, 1),
     )
-    abstains = first.abstains(first.confidence(small))
+    is_asked = first.asks(small)
+    abstains = first.abstains(first.confidence(small)) | ~is_asked
     also = rest[0].abstains(rest[0].confidence(large)) if rest else np.zeros(len(large), bool)
+    alone = rest[0].asks(large) if rest else np.ones(len(large), bool)
     is_right = np.where(abstains, asked.silent, asked.small.right)
     is_large_right = np.ones(len(large)) if is_perfect else np.where(also, asked.silent, asked.large.right)
+    of_large_f1 = np.ones(len(large)) if is_perfect else np.where(also, asked.silent, asked.large.f1)
     return Outcome(
-        keep=first.keep_score(small),
-        is_kept=first.keeps(small),
+        is_asked=is_asked,
+        keep=np.where(is_asked, first.keep_score(small), 2.0),
+        is_kept=first.keeps(small) | ~is_asked,
         small=np.where(abstains, asked.silent, asked.small.f1),
-        large=np.ones(len(large)) if is_perfect else np.where(also, asked.silent, asked.large.f1),
+        large=of_large_f1,
         is_lost=is_large_right * (1 - is_right) > 0,
         abstained=abstains,
+        alone=np.where(alone, of_large_f1, asked.silent),
+        is_asked_alone=alone,
     )
+
+
+def _saved(spent: Floats, always: Floats) -> tuple[float, float, float]:
+    """The share of CPU seconds that is saved, with its interval over questions."""
+    rows = np.stack([spent, always], axis=1)
+    low, high = bootstrap_interval(rows, statistic=lambda drawn: float(1 - drawn[:, 0].sum() / drawn[:, 1].sum()))
+    return float(1 - spent.sum() / always.sum()), low, high
 
 
 def report_cascade(asked: Asked) -> dict[str, float]:
@@ -360,11 +379,9 @@ def report_cascade(asked: Asked) -> dict[str, float]:
             f"{name}_guaranteed_risk": float((outcome.is_kept & outcome.is_lost).mean()),
         }
         if name == "large":
-            saved = 1 - (small.seconds.sum() + large.seconds[escalated].sum()) / large.seconds.sum()
-            rows = np.stack([small.seconds + large.seconds * escalated, large.seconds], axis=1)
-            low, high = bootstrap_interval(
-                rows, statistic=lambda drawn: float(1 - drawn[:, 0].sum() / drawn[:, 1].sum())
-            )
+            spent = small.seconds * outcome.is_asked + large.seconds * escalated
+            saved, low, high = _saved(spent, large.seconds)
+            alone, alone_low, alone_high = _saved(large.seconds * outcome.is_asked_alone, large.seconds)
             figures |= {
                 "small_f1": float(outcome.small.mean()),
                 "small_f1_plain": float(small.f1.mean()),
@@ -372,15 +389,23 @@ def report_cascade(asked: Asked) -> dict[str, float]:
                 "small_abstained": float(outcome.abstained.mean()),
                 "small_cpu_seconds": float(small.seconds.mean()),
                 "large_cpu_seconds": float(large.seconds.mean()),
-                "cpu_saved_share": float(saved),
+                "small_asked": float(outcome.is_asked.mean()),
+                "cpu_saved_share": saved,
                 "cpu_saved_share_low": low,
                 "cpu_saved_share_high": high,
+                "alone_asked": float(outcome.is_asked_alone.mean()),
+                "alone_f1_part": float(outcome.alone.mean() / outcome.large.mean()),
+                "alone_cpu_saved_share": alone,
+                "alone_cpu_saved_share_low": alone_low,
+                "alone_cpu_saved_share_high": alone_high,
             }
             print(
                 f"F1 as they answer: small {figures['small_f1_plain']:.3f}, large {figures['large_f1_plain']:.3f}; where they may "
                 f"abstain: {figures['small_f1']:.3f}, {figures['large_f1']:.3f}; of saying nothing {asked.silent.mean():.3f}. CPU "
                 f"seconds a question: small {figures['small_cpu_seconds']:.2f}, large {figures['large_cpu_seconds']:.2f}; "
-                f"saved {saved:.3f} [{low:.3f}, {high:.3f}]"
+                f"saved {saved:.3f} [{low:.3f}, {high:.3f}], {100 * figures['small_asked']:.1f} % asked; by the larger alone, "
+                f"{100 * figures['alone_asked']:.1f} % asked: {alone:.3f} [{alone_low:.3f}, {alone_high:.3f}] for "
+                f"{figures['alone_f1_part']:.3f} of its F1"
             )
         print(
             f"to {name}: {100 * figures[f'{name}_escalated']:.1f} % passed on give {figures[f'{name}_cascade_f1_part']:.3f} of its "

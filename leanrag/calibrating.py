@@ -244,7 +244,7 @@ def fit_steps(
     except ConfigurationError as error:
         if len(models) == 1:
             raise
-        _log.warning("%s", error)
+        _log.info("%s", error)
     else:
         if silent is not None:
             larger = np.where(of_last.abstains(of_last.confidence(features[-1])), silent, larger)

@@ -444,10 +444,10 @@ def _open(options: argparse.Namespace, *, create: bool = False) -> Iterator[Rag]
 
 
 def _models(options: argparse.Namespace) -> str | Cascade:
-    """The model to ask, or the cascade of several."""
+    """The model to ask, or a cascade: of several, of one that was calibrated, or to be calibrated."""
     names = options.model or ["smollm2-135m"]
     files = getattr(options, "calibration", [])
-    if len(names) == 1 and not files:
+    if len(names) == 1 and not files and not hasattr(options, "out"):
         return str(names[0])
     return leanrag.Cascade(names, calibrations=[leanrag.Calibration.load(file) for file in files])
 

@@ -321,15 +321,16 @@ def uncalibrated(signals: Signals) -> Confidence:
     """Return a rough confidence by a fixed rule: to compare answers with, not a probability.
 
     `sqrt(t * g)`, where `t` is the probability of a token at the 10 % quantile, and `g` the mean of those of `words_in_sources`,
-    `numbers_in_sources`, `names_in_sources`, `question_in_sources`, `support` and `self_check` that are known. Where token
-    probabilities are unknown it is `g`. It is 0 for an answer that is empty, a refusal or a repetition, and half of it for one
-    that was cut. More of any of these numbers, the rest being the same, never makes it less.
+    `numbers_in_sources`, `names_in_sources`, `question_by_answer`, `evidence_by_answer`, `support` and `self_check` that are
+    known. Where token probabilities are unknown it is `g`. It is 0 for an answer that is empty, a refusal or a repetition, and
+    half of it for one that was cut. More of any of these numbers, the rest being the same, never makes it less.
     """
     grounds = (
         signals.words_in_sources,
         signals.numbers_in_sources,
         signals.names_in_sources,
-        signals.question_in_sources,
+        signals.question_by_answer,
+        signals.evidence_by_answer,
         signals.support,
         signals.self_check,
     )

@@ -158,7 +158,7 @@ def test_when_the_larger_one_fails_the_best_answer_so_far_is_returned_and_marked
 
 def test_the_surest_answer_is_the_best(ask):
     answer = ask(
-        FakeModel("Ada Park likes bananas since 1999 in Rome.", name="a"),
+        FakeModel("Ada grows bananas since 1999, in Rome.", name="a"),
         FakeModel("I do not know.", name="b"),
         Failing(name="c"),
     )

@@ -247,9 +247,9 @@ def test_calibrate_asks_nobody_when_the_rows_are_too_few(filled, rows, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "small", "--out", "a.json"], 2, "got 1 and 1"),
-        (["--out", "a.json"], 2, "give two models or more by `--model`"),
-        ([*TWO, "--out", "a.json", "--out", "b.json"], 2, "got 2 and 2"),
+        (["--model", "small", "--out", "a.json", "--out", "b.json"], 2, "got 1 and 2"),
+        (["--out", "a.json"], 2, "give the models by `--model`"),
+        ([*TWO, "--out", "a.json", "--out", "b.json", "--out", "c.json"], 2, "got 2 and 3"),
         ([*TWO, "--out", "nowhere/a.json"], 2, "the folder of 'nowhere/a.json' is not there"),
         ([*TWO, "--out", "a.json", "--alpha", "2"], 2, "`alpha` must be in (0, 1), got 2.0"),
         ([*TWO, "--out", "a.json", "--where", "team"], 2, "KEY=VALUE"),
@@ -271,7 +271,7 @@ def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
     code, _, err = filled("ask", "Who?", "--model", "small", "--model", "huge", "--calibration", "a.json")
     assert (code, "was made for 'small' and 'large'" in err) == (2, True)
     code, _, err = filled("ask", "Who?", "--calibration", "a.json")
-    assert (code, "belongs to several models" in err) == (2, True)
+    assert (code, "the cascade has 'smollm2-135m'" in err) == (2, True)
     whole = (tmp_path / "a.json").read_bytes()
     (tmp_path / "a.json").write_bytes(whole[:-100])
     code, _, err = filled("ask", "Who?", *TWO, "--calibration", "a.json")
@@ -279,6 +279,25 @@ def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
     (tmp_path / "a.json").write_bytes(whole.replace(b'"losses": 0', b'"losses": 1'))
     code, _, err = filled("ask", "Who?", *TWO, "--calibration", "a.json")
     assert (code, "its checksum is another" in err) == (1, True)
+
+
+def test_calibrate_says_when_nothing_is_learnt_of_the_last_model(filled, rows, tmp_path):
+    code, out, _ = filled("calibrate", rows, *TWO, "--out", "a.json", "--out", "b.json")
+    assert (code, out.splitlines()[-1]) == (0, "large: nothing was learnt of the last model; b.json is not written")
+    assert [path.name for path in tmp_path.glob("[ab].json")] == ["a.json"]
+
+
+def test_a_model_alone_is_calibrated_and_asked_with_what_was_learnt(filled, rows, tmp_path):
+    code, out, _ = filled("calibrate", rows, "--model", "small", "--alpha", "0.3", "--out", "a.json")
+    assert (code, out.splitlines()[0]) == (0, "small (labelled)")
+    code, out, _ = filled("ask", "Who signs off release 1?", "--model", "small", "--calibration", "a.json", "--json")
+    assert (code, json.loads(out)["calibrated"]) == (0, True)
+
+
+def test_an_answer_that_is_not_sure_enough_is_not_shown(filled, rows):
+    code, out, _ = filled("ask", "Who signs off release 4?", "--model", "small", "--abstain-below", "1", "--json")
+    shown = json.loads(out)
+    assert (code, shown["text"], shown["abstained"]) == (3, "The sources do not answer this question.", True)
 
 
 # Models and the machine
