@@ -197,9 +197,9 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
         return _percent(figures.get(name))
 
     rows = [
-        "Two models on SQuAD 2.0, SmolLM2-135M with 100 tokens of sources and Gemma 3 270M with 300",
-        f"{_later(figures, 'cascade')}: {figures.get('cascade_n', '–')} questions,",
-        f"{percent('cascade_unanswerable')} of them without an answer; whatever is learnt is applied to other paragraphs.",
+        f"Two models on {figures.get('cascade_n', '–')} questions of SQuAD 2.0, {percent('cascade_unanswerable')} of them without",
+        "an answer: SmolLM2-135M with 100 tokens of sources and Gemma 3 270M with 300. What is learnt is applied to other",
+        f"paragraphs{_later(figures, 'cascade')}.",
         "",
         "| | right | AUROC of confidence | best single signal | rule without labels | answerable? macro F1 | best single signal |",
         "|---|---|---|---|---|---|---|",
@@ -218,13 +218,14 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
     return [
         *rows,
         "",
-        f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the",
-        f"learnt confidence, {cell('small_f1')} and {cell('large_f1')}",
-        f"(never to answer gives {cell('cascade_unanswerable')}). Passing on {percent('large_escalated')} of the questions gives",
-        f"{cell('large_cascade_f1_part')} of the larger model's F1 and",
-        f"saves {percent('cpu_saved_share')} [{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the",
-        "CPU seconds of always asking it. To a model that is always right,",
-        f"{percent('perfect_escalated')} must be passed on for {cell('perfect_cascade_f1_part')} of its F1.",
+        f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the learnt",
+        f"confidence, {cell('small_f1')} and {cell('large_f1')}; never to answer gives {cell('cascade_unanswerable')}. A cascade that",
+        f"asks {percent('small_asked')} of the questions and passes on {percent('large_escalated')} gives",
+        f"{cell('large_cascade_f1_part')} of the larger model's F1 and saves {percent('cpu_saved_share')}",
+        f"[{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU seconds of always asking it. (SmolLM2",
+        f"takes {_cell(figures.get('small_cpu_seconds'))} a question, for it writes sentences, Gemma",
+        f"{_cell(figures.get('large_cpu_seconds'))}.) To a model that is always right, {percent('perfect_escalated')} must be passed on",
+        f"for {cell('perfect_cascade_f1_part')} of its F1.",
     ]
 
 
