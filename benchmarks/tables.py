@@ -219,13 +219,13 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
         *rows,
         "",
         f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the learnt",
-        f"confidence, {cell('small_f1')} and {cell('large_f1')}; never to answer gives {cell('cascade_unanswerable')}. A cascade that",
-        f"asks {percent('small_asked')} of the questions and passes on {percent('large_escalated')} gives",
+        f"confidence, {cell('small_f1')} and {cell('large_f1')}; never to answer gives {cell('cascade_unanswerable')}.",
+        f"A cascade that asks {percent('small_asked')} of the questions and passes on {percent('large_escalated')} gives",
         f"{cell('large_cascade_f1_part')} of the larger model's F1 and saves {percent('cpu_saved_share')}",
         f"[{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU seconds of always asking it. (SmolLM2",
         f"takes {_cell(figures.get('small_cpu_seconds'))} a question, for it writes sentences, Gemma",
-        f"{_cell(figures.get('large_cpu_seconds'))}.) To a model that is always right, {percent('perfect_escalated')} must be passed on",
-        f"for {cell('perfect_cascade_f1_part')} of its F1.",
+        f"{_cell(figures.get('large_cpu_seconds'))}.) To a model that is always right, {percent('perfect_escalated')} must",
+        f"be passed on for {cell('perfect_cascade_f1_part')} of its F1.",
     ]
 
 
