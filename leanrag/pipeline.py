@@ -45,7 +45,7 @@ from leanrag.protocols import (
 from leanrag.reader import Clock, Lazy, Prepared, Reader, fit
 from leanrag.retrieval import HybridRetriever
 from leanrag.store import DocumentRecord, Store, StoreStats
-from leanrag.turn import NO_ANSWER, AnswerStream, Asked, Attempt, Options, Turn, abstained
+from leanrag.turn import NO_ANSWER, AnswerStream, Asked, Attempt, Options, Turn, abstained, given
 from leanrag.types import (
     AddReport,
     Answer,
@@ -392,9 +392,7 @@ class Rag:
         with clock("budget"):
             budget = reader.budget(question, options.max_tokens, options.context_tokens)
         attempt = self._begin(reader, self._find(question, k, where, clock), budget, options)
-        return AnswerStream(
-            attempt.generation, lambda: self._finish_alone(attempt), is_held=self._abstain_below is not None
-        )
+        return AnswerStream(attempt.generation, lambda: self._finish_alone(attempt), is_held=bool(self._abstain_below))
 
     def ask_many(self, questions: Iterable[str], *, parallel: int = 8, **options: object) -> list[Answer]:
         """Answer several questions, in their order, as `ask` does; the model computes those at work together.
@@ -714,15 +712,13 @@ class Rag:
             trace=clock.stages,
             confidence=None if confidence is None else confidence.value,
             calibrated=confidence is not None and confidence.calibrated,
-            abstained=generation is None and prepared.prompt is not None,
         )
-        return answer, is_kept
+        is_unasked = generation is None and prepared.prompt is not None
+        return abstained(answer) if is_unasked else answer, is_kept
 
     def _finish_alone(self, attempt: Attempt) -> Answer:
         """The answer of the only model, or that there is none."""
-        answer, _ = self._finish(attempt, _judge_alone)
-        is_unsure = answer.confidence is not None and answer.confidence < (self._abstain_below or 0.0)
-        return abstained(answer) if is_unsure else answer
+        return given(self._finish(attempt, _judge_alone)[0], self._abstain_below or 0.0)
 
     def _ask_in_turn(self, cascade: Cascade, asked: Asked, options: Options) -> AnswerStream:
         """Ask one model after another until an answer is sure enough; of the last one the words are seen as they come."""

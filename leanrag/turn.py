@@ -18,7 +18,7 @@ from leanrag.protocols import GenerationStream
 from leanrag.reader import Clock, Prepared, Reader
 from leanrag.types import Answer, CancelToken, Hit, Step, Usage
 
-__all__ = ["NO_ANSWER", "AnswerStream", "Asked", "Attempt", "Options", "Turn", "abstained"]
+__all__ = ["NO_ANSWER", "AnswerStream", "Asked", "Attempt", "Options", "Turn", "abstained", "given"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,12 @@ def abstained(answer: Answer) -> Answer:
     return replace(answer, text=NO_ANSWER, citations=(), is_supported=False, support=0.0, abstained=True)
 
 
+def given(answer: Answer, least_confidence: float) -> Answer:
+    """Return what the user gets of a model's answer: itself, or none where it is not sure enough."""
+    is_unsure = answer.confidence is not None and answer.confidence < least_confidence
+    return abstained(answer) if is_unsure else answer
+
+
 class Turn:
     """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
 
@@ -161,8 +167,7 @@ class Turn:
 
     def given(self, place: int, answer: Answer) -> Answer:
         """What the user gets of a model's answer."""
-        is_unsure = answer.confidence is not None and answer.confidence < self.least_confidence(place)
-        return abstained(answer) if is_unsure else answer
+        return given(answer, self.least_confidence(place))
 
     def add_audit(self, place: int, reader: Reader, answer: Answer, reason: str) -> None:
         """Take note of an answer that was asked for only to check the one that is kept."""

@@ -283,6 +283,9 @@ class FixedCalibration:
     def keeps(self, rows):
         return np.array([self.keep])
 
+    def asks(self, rows):
+        return np.array([False])
+
 
 @pytest.mark.parametrize(("keep", "model"), [(True, "small"), (False, "large")])
 def test_a_calibration_decides_where_there_is_one(ask, keep, model):
@@ -429,6 +432,18 @@ def test_what_stands_in_for_a_model_that_fails_is_not_given_either_when_unsure(t
 def test_a_confidence_to_abstain_below_is_a_share(tmp_path, value):
     with pytest.raises(ConfigurationError, match=r"`abstain_below` must be in \[0, 1\]"):
         leanrag.open(tmp_path, abstain_below=value)
+
+
+def test_a_model_that_is_not_worth_asking_is_not_quoted_either(tmp_path):
+    small, large = FakeModel(SURE, name="small"), FakeModel(SURE, name="large")
+    cascade = Cascade([small, large], calibrations=[FixedCalibration(True, ask_from=0.5)])
+    with leanrag.open(tmp_path, model=cascade, embedder=HashEmbedder()) as rag:
+        rag.add_text(f"{PARK} {NO_ANSWER}", id="park")
+        answer = rag.ask(QUESTION)
+    assert (answer.text, answer.citations, answer.is_supported, answer.support) == (NO_ANSWER, (), False, 0.0)
+    assert (answer.abstained, answer.confidence, answer.model, answer.prompt) == (True, None, None, "")
+    assert "before" in [stage.name for stage in answer.trace]
+    assert small.prompts == large.prompts == []
 
 
 # Few tokens first
