@@ -203,11 +203,13 @@ class _Texts:
         self._random = random.Random(1)
 
     def of(self, tokens: int) -> str:
-        """About `tokens` tokens, from a place drawn at random; never more."""
-        at = self._random.randrange(len(self._words) - tokens)
-        words = self._words[at : at + tokens]
-        while (excess := self._model.count_tokens(" ".join(words)) - tokens) > 0:
-            del words[-max(1, excess // 2) :]
+        """About `tokens` tokens, from a place drawn at random; at least one, and never more."""
+        words: list[str] = []
+        while not words:  # a word may be longer
+            at = self._random.randrange(len(self._words) - tokens)
+            words = self._words[at : at + tokens]
+            while (excess := self._model.count_tokens(" ".join(words)) - tokens) > 0:
+                del words[-max(1, excess // 2) :]
         return " ".join(words)
 
     def question(self) -> str:

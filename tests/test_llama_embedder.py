@@ -696,16 +696,20 @@ class TestModel:
 # GPUs
 
 
-def test_a_load_that_fails_on_a_gpu_is_tried_once_with_half_the_layers(tiny_bert_gguf, monkeypatch, caplog):
+def test_a_load_that_fails_on_a_gpu_is_tried_with_half_the_layers_and_with_none(tiny_bert_gguf, monkeypatch, caplog):
     lib, refusals = library(), [True]
     init = lib.llama_init_from_model
     monkeypatch.setattr(embedder_module, "gpu_devices", lambda: [Device("CUDA0", "a GPU", "gpu", 2**33, 2**33)])
     monkeypatch.setattr(lib, "llama_init_from_model", lambda *args: None if refusals.pop() else init(*args))
     refusals[:] = [False, True]
-    with LlamaCppEmbedder(tiny_bert_gguf, threads=1) as model:
+    with LlamaCppEmbedder(tiny_bert_gguf, threads=1, gpu_layers="auto") as model:
         assert 0 < model.placement.n_layers // 2 == model.placement.layers
         assert model.embed_queries(["abc"]).shape == (1, model.dim)
     assert "instead of" in caplog.text
+    refusals[:] = [False, True, True]
+    with LlamaCppEmbedder(tiny_bert_gguf, threads=1, gpu_layers="auto") as model:
+        assert model.placement.layers == 0
+        assert model.embed_queries(["abc"]).shape == (1, model.dim)
     refusals[:] = [True]
     with pytest.raises(ModelLoadError, match="needs more memory"):
         LlamaCppEmbedder(tiny_bert_gguf, threads=1, gpu_layers=1)

@@ -193,6 +193,12 @@ def test_integrated_gpus_only_without_others_and_with_the_memory_of_the_host():
     assert gpu_devices([cpu]) == []
 
 
+def test_a_gpu_of_its_own_that_does_not_tell_has_nothing_to_give():
+    silent = Device("CUDA0", "a GPU whose memory others took", "gpu", 0, 0)
+    assert gpu_devices([silent]) == [silent]
+    assert place(equal(4), [silent], AUTO).layers == 0
+
+
 # What was asked for
 
 
@@ -318,7 +324,7 @@ def test_an_engine_says_what_it_chose(file, caplog):
         engine.close()
 
 
-def test_a_load_that_fails_is_tried_once_with_half_the_layers(file, monkeypatch, caplog):
+def test_a_load_that_fails_is_tried_with_half_the_layers_and_with_none(file, monkeypatch, caplog):
     lib, refusals = library(), [True]
     init = lib.llama_init_from_model
     monkeypatch.setattr(lib, "llama_init_from_model", lambda *args: None if refusals.pop() else init(*args))
@@ -330,11 +336,21 @@ def test_a_load_that_fails_is_tried_once_with_half_the_layers(file, monkeypatch,
         assert len(ask(engine)) == 4
     finally:
         engine.close()
-    for options, attempts in ((AUTO, [True, True]), (GpuOptions(2), [True])):
-        refusals[:] = list(attempts)
-        with pytest.raises(ModelLoadError, match=r"cannot make a context.*it was to have . of 2 layers on GPUs"):
-            Engine(file, settings(options), devices=lambda: [gpu(9000 * MIB)])
-        assert not refusals
+    refusals[:] = [False, True, True]
+    engine = Engine(file, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
+    try:
+        assert engine.placement.layers == 0
+        assert len(ask(engine)) == 4
+    finally:
+        engine.close()
+    refusals[:] = [True] * 3
+    with pytest.raises(ModelLoadError, match="cannot make a context"):
+        Engine(file, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
+    assert not refusals
+    refusals[:] = [True]
+    with pytest.raises(ModelLoadError, match=r"cannot make a context.*it was to have 2 of 2 layers on GPUs"):
+        Engine(file, settings(GpuOptions(2)), devices=lambda: [gpu(9000 * MIB)])
+    assert not refusals
     assert Weights.find_placement(file) is None  # nothing stays behind
 
 

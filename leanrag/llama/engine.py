@@ -434,19 +434,24 @@ class Engine:
         self._states = StateCache(settings.cache_bytes, settings.cache_dir, fingerprint)
 
     def _load_weights(self, version: tuple[int, int] | None) -> None:
-        """Load the weights, of this version of the file, and open a context on them; all or nothing."""
+        """Load the weights, of this version of the file, and open a context on them; all or nothing.
+
+        Others may take the memory of a GPU between looking and loading: "auto" then tries half the layers there, and then none.
+        """
+        Weights.check_version(self._path, version)
         placement = self._place()
-        try:
-            self._load_placed(placement, version)
-        except ModelLoadError as error:
-            if self._settings.gpu.layers != "auto" or not placement.layers:
-                raise self._with_estimate(error, placement) from error
-            fewer = self._place(at_most=placement.layers // 2)  # others may have taken the memory meanwhile
-            logger.warning("%s; trying %s instead of %s", error, fewer, placement)
+        limits = iter((placement.layers // 2, 0))
+        while True:
             try:
-                self._load_placed(fewer, version)
-            except ModelLoadError as again:
-                raise self._with_estimate(again, fewer) from again
+                self._load_placed(placement, version)
+            except ModelLoadError as error:
+                if self._settings.gpu.layers != "auto" or not placement.layers:
+                    raise self._with_estimate(error, placement) from error
+                fewer = self._place(at_most=next(limits))
+                logger.warning("%s; trying %s instead of %s", error, fewer, placement)
+                placement = fewer
+            else:
+                return
 
     def _load_placed(self, placement: Placement, version: tuple[int, int] | None) -> None:
         self._weights = Weights.acquire(self._path, placement, version=version)

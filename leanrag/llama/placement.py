@@ -154,14 +154,18 @@ def gpu_backends() -> tuple[str, ...]:
 def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
     """Return the GPUs that llama.cpp would use, in its order: discrete ones, or else integrated ones.
 
-    Those that do not tell their memory are taken to share that of the host.
+    Integrated ones that do not tell their memory are taken to share that of the host. A discrete one that does not has none to
+    give: CUDA cannot even be asked when others have taken all of it.
     """
     devices = list_devices() if devices is None else devices
     gpus = [device for device in devices if device.kind == "gpu"]
     gpus = gpus or [device for device in devices if device.kind == "igpu"]
     available = available_bytes()
     shared = 2**62 if math.isinf(available) else int(available)
-    return [gpu if gpu.total_bytes else replace(gpu, free_bytes=shared, total_bytes=shared) for gpu in gpus]
+    return [
+        gpu if gpu.total_bytes or gpu.kind == "gpu" else replace(gpu, free_bytes=shared, total_bytes=shared)
+        for gpu in gpus
+    ]
 
 
 def renamed(n_gpu_layers: int) -> int:

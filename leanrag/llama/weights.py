@@ -78,17 +78,7 @@ class Weights:
         Raises:
             ModelLoadError: The file is gone, of another version, or refused by llama.cpp; the message carries its own words.
         """
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise ModelLoadError(f"{path} cannot be read: {error}", path=path, model=path.name) from error
-        found = (status.st_mtime_ns, status.st_size)
-        if version is not None and found != version:
-            raise ModelLoadError(
-                f"{path} was changed since it was loaded first. Put the file back, or load the model anew",
-                path=path,
-                model=path.name,
-            )
+        found = cls.check_version(path, version)
         key = (os.getpid(), path.resolve(), *found, placement.key, vocab_only)
         with _lock:
             weights = _loaded.get(key)
@@ -97,6 +87,26 @@ class Weights:
                 weights.placement, weights._key, weights.version = placement, key, found
             weights._users += 1
             return weights
+
+    @staticmethod
+    def check_version(path: Path, version: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the `version` of a file.
+
+        Raises:
+            ModelLoadError: It is gone, or not the one wanted; None for any.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ModelLoadError(f"{path} cannot be read: {error}", path=path, model=path.name) from error
+        found = (status.st_mtime_ns, status.st_size)
+        if version not in (None, found):
+            raise ModelLoadError(
+                f"{path} was changed since it was loaded first. Put the file back, or load the model anew",
+                path=path,
+                model=path.name,
+            )
+        return found
 
     @staticmethod
     def find_placement(path: Path) -> Placement | None:
