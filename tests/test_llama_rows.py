@@ -23,10 +23,10 @@ def test_rows_are_what_each_is_alone(n, threads, seed):
     tokens = rows.draw(logits, n)
     greedy = Sampler(SamplingOptions())
     assert tokens == [greedy(row) for row in logits]
-    kept = rows.keep(logits, range(n)[::-1])
-    assert np.array_equal(kept, logits[::-1])
+    again, kept = rows.draw_and_keep(logits, n)
+    assert (again, np.array_equal(kept, logits), np.shares_memory(kept, logits)) == (tokens, True, False)
     assert rows.score(logits, range(n)[::-1], tokens[::-1]) == [
-        score_token(row, token) for row, token in zip(kept, tokens[::-1], strict=True)
+        score_token(row, token) for row, token in zip(kept[::-1], tokens[::-1], strict=True)
     ]
     rows.close()
 

@@ -247,10 +247,11 @@ class _Parts:
 
 @dataclass(slots=True)
 class _Drawn:
-    """Tokens that were drawn, to be scored and handed out: `tokens[i]` for `runs[i]`, from row `i` of `logits`."""
+    """Tokens that were drawn, to be scored and handed out: `tokens[i]` for `runs[i]`, from row `rows[i]` of `logits`."""
 
     runs: list[_Run]
     tokens: list[int]
+    rows: list[int]
     logits: NDArray[np.float32]
 
 
@@ -931,7 +932,10 @@ class Engine:
     def _carry_on_all(self, runs: list[_Run], logits: NDArray[np.float32]) -> None:
         """Draw the next token of each of `runs`, after its row of `logits`."""
         later = self._computes_meanwhile
-        tokens = self._rows.draw(logits, len(runs))
+        if later:
+            tokens, logits = self._rows.draw_and_keep(logits, len(runs))
+        else:
+            tokens = self._rows.draw(logits, len(runs))
         now, waiting = [], []  # rows to be scored
         for i, (run, token) in enumerate(zip(runs, tokens, strict=True)):
             is_answer = run.take(token, self.vocabulary, may_publish_later=later)
@@ -942,8 +946,7 @@ class Engine:
         for i, score in zip(now, self._rows.score(logits, now, [tokens[i] for i in now]), strict=True):
             runs[i].scores.append(score)
         if waiting:
-            kept = self._rows.keep(logits, waiting)
-            self._drawn = _Drawn([runs[i] for i in waiting], [tokens[i] for i in waiting], kept)
+            self._drawn = _Drawn([runs[i] for i in waiting], [tokens[i] for i in waiting], waiting, logits)
         for run in runs:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
@@ -953,7 +956,7 @@ class Engine:
         drawn, self._drawn = self._drawn, None
         if drawn is None:
             return
-        scores = self._rows.score(drawn.logits, range(len(drawn.runs)), drawn.tokens)
+        scores = self._rows.score(drawn.logits, drawn.rows, drawn.tokens)
         for run, score in zip(drawn.runs, scores, strict=True):
             run.scores.append(score)
             if run.sequence.run is run:  # not cancelled meanwhile

@@ -9,14 +9,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from leanrag.llama.sampling import TokenScore, score_token
+from leanrag.llama.sampling import TokenScore, score_tokens
 
 __all__ = ["Rows"]
 
 T = TypeVar("T")
 
 _MAX_THREADS = 8
-_WORTH_SHARING = 2**19  # logits: for fewer, waking another thread takes longer than the work
+_WORTH_SHARING = 2**17  # logits: for fewer, waking another thread takes longer than the work
+_BLOCK = 4  # rows scored by one call: threads wait less for the interpreter's lock, and a core's cache holds them
 
 
 class Rows:
@@ -40,29 +41,34 @@ class Rows:
         """Return the most probable token, the first of equals, of each of the first `n` rows of `logits`."""
 
         def work(part: range) -> list[int]:
-            return [int(logits[row].argmax()) for row in part]
+            tokens: list[int] = logits[part.start : part.stop].argmax(axis=1).tolist()
+            return tokens
 
         return self._share(work, range(n))
 
-    def keep(self, logits: NDArray[np.float32], rows: Sequence[int]) -> NDArray[np.float32]:
-        """Return a copy of `rows` of `logits`, valid until the next call."""
+    def draw_and_keep(self, logits: NDArray[np.float32], n: int) -> tuple[list[int], NDArray[np.float32]]:
+        """Return what `draw` does, and a copy of the rows, valid until the next call."""
         if self._kept is None:
             self._kept = np.empty((self._capacity, self._n_vocab), np.float32)
         kept = self._kept
 
-        def work(part: range) -> list[None]:
-            for i in part:
-                kept[i] = logits[rows[i]]
-            return []
+        def work(part: range) -> list[int]:
+            rows = kept[part.start : part.stop]
+            rows[:] = logits[part.start : part.stop]
+            tokens: list[int] = rows.argmax(axis=1).tolist()
+            return tokens
 
-        self._share(work, range(len(rows)))
-        return kept[: len(rows)]
+        return self._share(work, range(n)), kept[:n]
 
     def score(self, logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int]) -> list[TokenScore]:
         """Return the scores of `tokens`, one for each of `rows` of `logits`."""
 
         def work(part: range) -> list[TokenScore]:
-            return [score_token(logits[rows[i]], tokens[i]) for i in part]
+            scores = []
+            for start in range(part.start, part.stop, _BLOCK):
+                block = slice(start, min(start + _BLOCK, part.stop))
+                scores += score_tokens(logits[list(rows[block])], tokens[block])
+            return scores
 
         return self._share(work, range(len(rows)))
 

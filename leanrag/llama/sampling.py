@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError
 
-__all__ = ["Chooser", "Sampler", "SamplingOptions", "TokenScore", "log_probabilities", "score_token"]
+__all__ = ["Chooser", "Sampler", "SamplingOptions", "TokenScore", "log_probabilities", "score_token", "score_tokens"]
 
 
 class Chooser(Protocol):
@@ -108,24 +109,35 @@ class TokenScore(NamedTuple):
 
 def score_token(logits: NDArray[np.float32], token: int) -> TokenScore:
     """Return the scores of `token` under `logits` `(n_vocab,)`."""
-    shifted, weights = _scratch_rows(len(logits))  # fresh rows would cost as much as the arithmetic
-    np.subtract(logits, logits.max(), out=shifted)
+    return score_tokens(logits[None], [token])[0]
+
+
+def score_tokens(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[TokenScore]:
+    """Return the scores of `tokens` `(n,)`, each under its row of `logits` `(n, n_vocab)`, whatever the rows beside it are."""
+    shifted, weights = _scratch_rows(logits.shape)  # fresh rows would cost as much as the arithmetic
+    np.subtract(logits, logits.max(axis=1, keepdims=True), out=shifted)
     np.exp(shifted, out=weights)
-    total = float(weights.sum())
-    log_total = math.log(total)
-    chosen = float(shifted[token])
+    totals = weights.sum(axis=1).tolist()
+    chosen = [float(row[token]) for row, token in zip(shifted, tokens, strict=True)]
     np.multiply(weights, shifted, out=weights)  # for a dot product BLAS would wake all of its threads
-    entropy = log_total - float(weights.sum()) / total
-    shifted[token] = -np.inf
-    return TokenScore(chosen - log_total, chosen - float(shifted.max()), max(0.0, entropy))
+    products = weights.sum(axis=1).tolist()
+    for row, token in zip(shifted, tokens, strict=True):
+        row[token] = -np.inf
+    others = shifted.max(axis=1).tolist()
+    scores = []
+    for one, total, product, other in zip(chosen, totals, products, others, strict=True):
+        log_total = math.log(total)
+        scores.append(TokenScore(one - log_total, one - other, max(0.0, log_total - product / total)))
+    return scores
 
 
-def _scratch_rows(n_vocab: int) -> NDArray[np.float32]:
-    """Two rows that only this thread uses."""
+def _scratch_rows(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Two arrays of `shape` that only this thread uses."""
+    n_rows, n_vocab = shape
     rows: NDArray[np.float32] | None = getattr(_scratch, "rows", None)
-    if rows is None or rows.shape[1] != n_vocab:
-        rows = _scratch.rows = np.empty((2, n_vocab), np.float32)
-    return rows
+    if rows is None or rows.shape[1] < n_rows or rows.shape[2] != n_vocab:
+        rows = _scratch.rows = np.empty((2, n_rows, n_vocab), np.float32)
+    return rows[:, :n_rows]
 
 
 _scratch = threading.local()
