@@ -20,6 +20,7 @@ from benchmarks._common import Questions
 from leanrag import LlamaCppModel
 from leanrag.llama.batch import Batch
 from leanrag.llama.library import library, list_devices
+from leanrag.llama.process import IsolatedModel
 from leanrag.protocols import Embedder
 
 __all__ = ["Plan", "PlainLoop", "measure"]
@@ -182,7 +183,7 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
             lambda: _one(ours, plain, llama, texts, plan),
             lambda: _many(ours, plain, texts, plan),
             lambda: _seen(ours, llama, texts, plan),
-            lambda: _asks(ours, llama, data, plan, embedder),
+            lambda: _asks(ours, llama, data, path, plan, embedder),
             lambda: _memory(ours, texts, plan),
         ]
         for section in sections:
@@ -249,12 +250,18 @@ def _many(ours: LlamaCppModel, plain: PlainLoop, texts: _Texts, plan: Plan) -> d
     """Tokens a second of many answers together: what long answers take more than short ones, so that reading is left out."""
 
     def written(n: int, max_tokens: int) -> tuple[int, float]:
-        prompts = [texts.of(_PROMPT) for _ in range(n)]
         started = time.perf_counter()
-        generations = ours.generate_many(prompts, max_tokens=max_tokens)
+        generations = ours.generate_many(prompts[:n], max_tokens=max_tokens)
         seconds = time.perf_counter() - started
         return sum(generation.usage.completion_tokens for generation in generations), seconds
 
+    prompts: list[str] = []  # such as are carried on to the last token: all sequences are then at work all the time
+    while len(prompts) < max(_SEQUENCES):
+        some = [texts.of(_PROMPT) for _ in range(32)]
+        answers = ours.generate_many(some, max_tokens=plan.answers)
+        prompts += [
+            text for text, answer in zip(some, answers, strict=True) if answer.usage.completion_tokens == plan.answers
+        ]
     figures: dict[str, float] = {}
     for n in _SEQUENCES:
         own, c = [], []
@@ -285,30 +292,42 @@ def _seen(ours: LlamaCppModel, llama: PlainModel, texts: _Texts, plan: Plan) -> 
 
 
 def _asks(
-    ours: LlamaCppModel, llama: PlainModel, data: Questions, plan: Plan, embedder: str | Embedder
+    ours: LlamaCppModel, llama: PlainModel, data: Questions, path: Path, plan: Plan, embedder: str | Embedder
 ) -> dict[str, float]:
-    """Seconds of a question, eight callers at once: `ask`, and all ten hits read by a `Llama` that they share."""
+    """Seconds of a question, eight callers at once: `ask`, and all ten hits read by a `Llama` that they share.
+
+    The first is measured with the model in this process, where its thread waits for those of the callers, and in one of its own.
+    """
     questions = [question.text for question in random.Random(4).sample(data.questions, 2 * _CALLERS * plan.asks)]
     warm_up, questions = questions[: _CALLERS * plan.asks], questions[_CALLERS * plan.asks :]
-    with tempfile.TemporaryDirectory() as folder, leanrag.open(folder, model=ours, embedder=embedder) as rag:
-        rag.add(*data.documents[: plan.documents], progress=False)
+    isolated = IsolatedModel(
+        path, n_ctx=_WINDOW, threads=plan.threads, gpu_layers=plan.layers, parallel=max(_SEQUENCES), max_queue=1000
+    )
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder, isolated, ThreadPoolExecutor(_CALLERS) as callers:
+        for name, model in (("gpu_ask_8_callers", ours), ("gpu_ask_isolated_8_callers", isolated)):
+            with leanrag.open(folder, model=model, embedder=embedder) as rag:
+                if not len(figures):
+                    rag.add(*data.documents[: plan.documents], progress=False)
 
-        def ask(question: str) -> float:
-            started = time.perf_counter()
-            rag.ask(question)
-            return time.perf_counter() - started
+                def ask(question: str, rag: leanrag.Rag = rag) -> float:
+                    started = time.perf_counter()
+                    rag.ask(question)
+                    return time.perf_counter() - started
 
-        def ask_llama(question: str) -> float:
-            started = time.perf_counter()
-            sources = "\n\n".join(hit.chunk.text for hit in rag.search(question, k=10))
-            llama.ask([{"role": "user", "content": f"{sources}\n\nQuestion: {question}\nAnswer:"}], 64)
-            return time.perf_counter() - started
+                list(callers.map(ask, warm_up))
+                figures[f"{name}_p50"] = statistics.median(callers.map(ask, questions))
+        with leanrag.open(folder, model=ours, embedder=embedder) as rag:
 
-        with ThreadPoolExecutor(_CALLERS) as callers:
-            list(callers.map(ask, warm_up[:_CALLERS]))
-            own = statistics.median(callers.map(ask, questions))
+            def ask_llama(question: str) -> float:
+                started = time.perf_counter()
+                sources = "\n\n".join(hit.chunk.text for hit in rag.search(question, k=10))
+                llama.ask([{"role": "user", "content": f"{sources}\n\nQuestion: {question}\nAnswer:"}], 64)
+                return time.perf_counter() - started
+
             binding = statistics.median(callers.map(ask_llama, questions))
-    return {"gpu_ask_8_callers_p50": own, "llama_ask_8_callers_p50": binding, "gpu_ask_8_callers_ratio": binding / own}
+    ratios = {name.replace("_p50", "_ratio"): binding / seconds for name, seconds in figures.items()}
+    return {**figures, "llama_ask_8_callers_p50": binding, **ratios}
 
 
 def _memory(ours: LlamaCppModel, texts: _Texts, plan: Plan) -> dict[str, float]:

@@ -68,6 +68,9 @@ _MAX_OVERTAKEN = 64  # times that others go before a request
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
 _KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
 _MEASURED_STEPS = 16  # tokens written to measure an attention
+# CUDA ended the process in 2 of 2 runs of 128 sequences with plain attention ("an illegal instruction was encountered", 0.3.36 on
+# an H200), and in none of 32; with flash attention, or without CUDA graphs, in none.
+_MAX_PLAIN_RUNS = 32
 _MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
 
 
@@ -85,7 +88,7 @@ class EngineSettings:
         cache_bytes: Most bytes of states kept in memory; 0 for none.
         cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
         flash_attn: Attention that skips the cells of other requests. On CPUs it sums in 16 bits, so that what a token gets
-            depends a little on who is computed with it. None for what is faster on a GPU, and without on a CPU.
+            depends a little on who is computed with it. None for with it on a GPU, and without on a CPU.
         kv_type: What a number of the key-value cache is; "auto" for 16 bits, or what is clearly faster on a GPU.
         choices: Where is remembered what was faster on a GPU; None for nowhere.
         speculate: Draft tokens by looking them up in the prompt.
@@ -280,6 +283,7 @@ class Engine:
     _batch: Batch
     _cells: CellTable
     _computes_meanwhile: bool
+    _max_runs: int
     _mixed_cells: int
     _resident_cells: int
     _rows: Rows
@@ -488,10 +492,13 @@ class Engine:
     def _open_context(self) -> None:
         """Make a context on the weights; on a GPU, with the attention that is faster there."""
         settings, is_on_gpu = self._settings, self.placement.layers > 0
+        flash = (
+            (True,) if is_on_gpu else (True, False)
+        )  # plain attention is slower on CUDA, and fails: see `_MAX_PLAIN_RUNS`
         candidates = tuple(
             way
             for way in CANDIDATES
-            if way.flash_attn in ((True, False) if settings.flash_attn is None else (settings.flash_attn,))
+            if way.flash_attn in (flash if settings.flash_attn is None else (settings.flash_attn,))
             and way.kv_type in (("f16", "q8_0") if settings.kv_type == "auto" else (settings.kv_type,))
         )
         if not is_on_gpu:
@@ -563,6 +570,8 @@ class Engine:
         self.n_ctx = lib.llama_n_ctx(self._context)  # what was allocated: llama.cpp rounds the request up
         self._batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
         self._cells = CellTable(self.n_ctx)
+        plain_on_gpu = is_on_gpu and not attention.flash_attn
+        self._max_runs = min(settings.parallel, _MAX_PLAIN_RUNS) if plain_on_gpu else settings.parallel
         self._computes_meanwhile = is_on_gpu  # a call returns before its logits are there
         skips_others = attention.flash_attn or is_on_gpu  # or looks at them at little cost
         self._mixed_cells = self.n_ctx if skips_others else self._count_mixed_cells()
@@ -682,7 +691,7 @@ class Engine:
         with self._wake:
             waiting = list(self._waiting)
         for request in waiting:
-            if len(self._runs) >= self._settings.parallel:
+            if len(self._runs) >= self._max_runs:
                 break
             source, shared = self._find_source(request)
             is_foreign = 2 * shared < len(request.tokens)

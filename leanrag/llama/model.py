@@ -125,10 +125,11 @@ class LlamaCppModel:
         cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
             change answers.
         flash_attn: Attention that is faster where different long prompts are computed together. On CPUs it sums in 16 bits:
-            an answer may then depend on what else is computed. None for never there, and on a GPU for what is faster: that is
-            measured when a model is loaded there first, and remembered in the user's cache folder.
+            an answer may then depend on what else is computed. None for never there, and always on a GPU; False on a GPU computes
+            at most 32 requests at once.
         kv_type: What a number of the window is: "f16", or "q8_0" for half of the memory and some rounding; it needs `flash_attn`.
-            "auto" is "f16", and on a GPU what is faster by a tenth.
+            "auto" is "f16", and on a GPU what is faster by a tenth: that is measured when a model is loaded there first, and
+            remembered in the user's cache folder.
         speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
