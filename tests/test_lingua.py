@@ -18,6 +18,8 @@ from leanrag.types import Chunk, Document, Hit
 pytest.importorskip("llmlingua")
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.slow  # torch computes
+
 PLAIN = Protection(kinds=())
 SENTENCES = [
     "The tower was finished in 1889 and is 330 metres tall.",
@@ -585,7 +587,6 @@ def test_dequantize_says_what_is_wrong(tmp_path):
 
 
 @pytest.mark.model
-@pytest.mark.slow
 def test_a_gguf_model_scores_alike_in_both_forms(smollm, tmp_path):
     from leanrag.models import resolve
 
