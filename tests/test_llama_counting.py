@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from leanrag import LlamaCppModel
 from leanrag.llama.chat import encode_text
 from leanrag.llama.counting import TokenCounts
+from leanrag.llama.library import library
+from leanrag.llama.vocabulary import Vocabulary
 from leanrag.models import resolve
 
 PIECES = st.sampled_from(
@@ -60,17 +62,15 @@ def test_what_is_remembered_is_bounded(tiny, monkeypatch):
     assert "b" * 100 not in counts._known
 
 
-class OneJoined:
+class OneJoined(Vocabulary):
     """A vocabulary of which one token reaches over a space."""
 
-    def __init__(self, vocabulary, joined):
-        self._vocabulary, self._joined = vocabulary, joined
-
-    def __getattr__(self, name):
-        return getattr(self._vocabulary, name)
+    def __init__(self, model, joined):
+        super().__init__(library(), model)
+        self._joined = joined
 
     def raw_texts(self):
-        return [*self._vocabulary.raw_texts(), self._joined]
+        return [*super().raw_texts(), self._joined]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,6 @@ class OneJoined:
     ],
 )
 def test_no_text_is_parted_where_a_token_may_reach_across(tiny, joined, parts):
-    counts = TokenCounts(OneJoined(tiny._engine.vocabulary, joined))
+    counts = TokenCounts(OneJoined(tiny._engine._weights.model, joined))
     assert counts._parting is not None
     assert counts._parting.split("Up to. Date") == parts

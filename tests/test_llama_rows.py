@@ -25,9 +25,11 @@ def test_rows_are_what_each_is_alone(n, threads, seed):
     assert tokens == [greedy(row) for row in logits]
     again, kept = rows.draw_and_keep(logits, n)
     assert (again, np.array_equal(kept, logits), np.shares_memory(kept, logits)) == (tokens, True, False)
-    assert rows.score(logits, range(n)[::-1], tokens[::-1]) == [
-        score_token(row, token) for row, token in zip(kept[::-1], tokens[::-1], strict=True)
-    ]
+    expected = [score_token(row, token) for row, token in zip(logits, tokens, strict=True)]
+    assert rows.score(logits, range(n)[::-1], tokens[::-1]) == expected[::-1]
+    assert rows.score_meanwhile(kept, range(n), tokens)() == expected
+    every_other = range(n)[::2]
+    assert rows.score_meanwhile(kept, every_other, tokens[::2])() == expected[::2]
     rows.close()
 
 

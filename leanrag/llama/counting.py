@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 
 import numpy as np
 
@@ -12,21 +11,14 @@ from leanrag.llama.vocabulary import Vocabulary
 
 __all__ = ["TokenCounts"]
 
-_BEFORE = frozenset((string.ascii_letters + ",;:.").encode())  # what a word that can be parted off may follow
 _LONGEST = 64  # characters of a piece that is remembered
 _MOST = 1 << 16  # pieces remembered
-_JOINED = re.compile(
-    rb"[A-Za-z,;:.](?: |\xc4\xa0|\xe2\x96\x81)(?=[A-Za-z\0]|$)"
-)  # three ways to spell a space in a vocabulary
-_PROBE = "It was the best of times, it was the worst of times: a Tale; of two cities. By CHARLES Dickens"
 
 
 class TokenCounts:
     """Counts the tokens of texts word by word, and remembers words. Any thread may call.
 
-    Exact, because it parts a text only where no token can reach across: before a space that stands between a letter (or one of
-    a few marks) and a letter, in vocabularies that hold no token with these around a space. The pre-tokenizers for byte-pair
-    encoding part there too, and where there are none (SentencePiece), merging needs a token to merge into.
+    Exact, because it parts a text only where no token can reach across: `Vocabulary.parting`.
 
     Args:
         vocabulary: Of the model.
@@ -35,7 +27,7 @@ class TokenCounts:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._known: dict[str, int] = {}
-        self._parting = _parting(vocabulary)
+        self._parting = vocabulary.parting
         # The text of a control token changes how the rest is read; without what it begins with there is none.
         begins = "".join({vocabulary.text(token)[:1] for token in vocabulary.control_tokens})
         self._may_be_control = re.compile(f"[{re.escape(begins)}]" if begins else r"(?!)")
@@ -63,14 +55,3 @@ class TokenCounts:
             counts = np.diff(places, prepend=-1).tolist()
             self._known |= {piece: count for piece, count in zip(pieces, counts, strict=True) if len(piece) <= _LONGEST}
         return len(tokens)
-
-
-def _parting(vocabulary: Vocabulary) -> re.Pattern[str] | None:
-    """Where texts can be parted; None for nowhere."""
-    joined = {found[0][0] for found in _JOINED.finditer(b"\0".join(vocabulary.raw_texts()))}
-    marks = bytes(sorted(_BEFORE - joined)).decode()
-    if not marks:
-        return None
-    parting = re.compile(rf"(?<=[{re.escape(marks)}])(?= [A-Za-z])")
-    whole = len(encode_text(_PROBE, vocabulary))
-    return parting if sum(len(encode_text(piece, vocabulary)) for piece in parting.split(_PROBE)) == whole else None

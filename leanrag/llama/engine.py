@@ -250,12 +250,10 @@ class _Parts:
 
 @dataclass(slots=True)
 class _Drawn:
-    """Tokens that were drawn, to be scored and handed out: `tokens[i]` for `runs[i]`, from row `rows[i]` of `logits`."""
+    """Tokens that were drawn, one for each of `runs`, to be handed out; `scores` waits for theirs."""
 
     runs: list[_Run]
-    tokens: list[int]
-    rows: list[int]
-    logits: NDArray[np.float32]
+    scores: Callable[[], list[TokenScore]]
 
 
 class Engine:
@@ -955,7 +953,8 @@ class Engine:
         for i, score in zip(now, self._rows.score(logits, now, [tokens[i] for i in now]), strict=True):
             runs[i].scores.append(score)
         if waiting:
-            self._drawn = _Drawn([runs[i] for i in waiting], [tokens[i] for i in waiting], waiting, logits)
+            scores = self._rows.score_meanwhile(logits, waiting, [tokens[i] for i in waiting])
+            self._drawn = _Drawn([runs[i] for i in waiting], scores)
         for run in runs:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
@@ -965,8 +964,7 @@ class Engine:
         drawn, self._drawn = self._drawn, None
         if drawn is None:
             return
-        scores = self._rows.score(drawn.logits, drawn.rows, drawn.tokens)
-        for run, score in zip(drawn.runs, scores, strict=True):
+        for run, score in zip(drawn.runs, drawn.scores(), strict=True):
             run.scores.append(score)
             if run.sequence.run is run:  # not cancelled meanwhile
                 run.publish(self.vocabulary)

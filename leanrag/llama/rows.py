@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -15,8 +15,8 @@ __all__ = ["Rows"]
 
 T = TypeVar("T")
 
-_MAX_THREADS = 8
-_WORTH_SHARING = 2**17  # logits: for fewer, waking another thread takes longer than the work
+_MAX_THREADS = 4  # more wait for each other
+_WORTH_SHARING = 2**19  # logits: for fewer, waking another thread takes longer than the work
 _BLOCK = 4  # rows scored by one call: threads wait less for the interpreter's lock, and a core's cache holds them
 
 
@@ -62,15 +62,18 @@ class Rows:
 
     def score(self, logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int]) -> list[TokenScore]:
         """Return the scores of `tokens`, one for each of `rows` of `logits`."""
+        return self._share(lambda part: _score(logits, rows, tokens, part), range(len(rows)))
 
-        def work(part: range) -> list[TokenScore]:
-            scores = []
-            for start in range(part.start, part.stop, _BLOCK):
-                block = slice(start, min(start + _BLOCK, part.stop))
-                scores += score_tokens(logits[list(rows[block])], tokens[block])
-            return scores
-
-        return self._share(work, range(len(rows)))
+    def score_meanwhile(
+        self, logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int]
+    ) -> Callable[[], list[TokenScore]]:
+        """Begin what `score` does, in other threads where there are many rows, and return what waits for it."""
+        n = len(rows)
+        n_parts = min(self._threads, n * self._n_vocab // _WORTH_SHARING)
+        futures = self._submit(lambda part: _score(logits, rows, tokens, part), _split(range(n), n_parts))
+        if futures is None:
+            return lambda: _score(logits, rows, tokens, range(n))
+        return lambda: [score for future in futures for score in future.result()]
 
     def close(self) -> None:
         """End the threads."""
@@ -79,15 +82,37 @@ class Rows:
 
     def _share(self, work: Callable[[range], list[T]], rows: range) -> list[T]:
         """Do `work` on parts of the rows, and return what they gave, in order."""
-        n = len(rows)
-        n_parts = min(self._threads, n, n * self._n_vocab // _WORTH_SHARING)
-        if n_parts < 2:
-            return work(rows)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads - 1, "leanrag rows")
-        parts = [rows[n * part // n_parts : n * (part + 1) // n_parts] for part in range(n_parts)]
-        try:
-            others = [self._pool.submit(work, part) for part in parts[1:]]
-        except RuntimeError:  # the interpreter ends, and takes no more work
+        parts = _split(rows, min(self._threads, len(rows), len(rows) * self._n_vocab // _WORTH_SHARING))
+        others = self._submit(work, parts[1:])
+        if others is None:
             return work(rows)
         return work(parts[0]) + [value for other in others for value in other.result()]
+
+    def _submit(self, work: Callable[[range], list[T]], parts: Sequence[range]) -> list[Future[list[T]]] | None:
+        """Begin `work` on each of `parts` in threads; None when there are no parts, or no threads any more."""
+        if not parts:
+            return None
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "leanrag rows")
+        try:
+            return [self._pool.submit(work, part) for part in parts]
+        except RuntimeError:  # the interpreter ends, and takes no more work
+            return None
+
+
+def _split(rows: range, n_parts: int) -> list[range]:
+    """Cut into `n_parts` of about the same length; none into none."""
+    n = len(rows)
+    return [rows[n * part // n_parts : n * (part + 1) // n_parts] for part in range(n_parts)]
+
+
+def _score(logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int], part: range) -> list[TokenScore]:
+    """Return the scores of `part` of the tokens."""
+    scores = []
+    for start in range(part.start, part.stop, _BLOCK):
+        numbers = rows[start : min(start + _BLOCK, part.stop)]
+        first, last = numbers[0], numbers[-1]
+        is_run = list(numbers) == list(range(first, last + 1))  # then they need not be copied
+        block = logits[first : last + 1] if is_run else logits[list(numbers)]
+        scores += score_tokens(block, tokens[start : start + len(numbers)])
+    return scores
