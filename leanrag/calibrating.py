@@ -219,7 +219,7 @@ def fit_steps(
                 features[place],
                 right,
                 names=FEATURES,
-                before=BEFORE,
+                before=() if 0 < place < len(models) - 1 else BEFORE,  # those between are asked in any case
                 models={model.name: model.sha256, last.name: last.sha256},
                 created=created,
                 alpha=planned.alpha,
@@ -238,7 +238,7 @@ def fit_steps(
     answers = [planned.answers[n] for n in rows]
     verdicts = [[bool(judge(s.text, a)) for s, a in zip(own, answers, strict=True)] for own in kept]
     silent = None if all(answers) else [not own for own in answers]
-    larger, of_last = np.array(verdicts[-1]), None
+    larger, of_last, least = np.array(verdicts[-1]), None, None
     try:
         of_last = fit(len(models) - 1, verdicts[-1], unanswerable=silent)
     except ConfigurationError as error:
@@ -248,7 +248,11 @@ def fit_steps(
     else:
         if silent is not None:
             larger = np.where(of_last.abstains(of_last.confidence(features[-1])), silent, larger)
-    steps = [fit(place, verdicts[place], larger_right=larger, unanswerable=silent) for place in range(len(models) - 1)]
+            least = of_last.abstain_below or None
+    steps = [
+        fit(place, verdicts[place], larger_right=larger, unanswerable=silent, larger_abstain_below=least)
+        for place in range(len(models) - 1)
+    ]
     return (*steps, *([] if of_last is None else [of_last]))
 
 

@@ -97,8 +97,9 @@ class Cascade:
     Attributes:
         models: Names, GGUF files or loaded models, no two of one name.
         calibrations: For each model but the last, what says whether its answer is kept; None (or none at all) for `threshold`. One
-            more for the last tells how sure that one is. `Rag.calibrate` makes them. One for other models is refused: by names
-            here, by the files' hashes when they are loaded.
+            more for the last tells how sure that one is; it is needed where the others were made beside a last model that
+            abstains. `Rag.calibrate` makes them. One for other models is refused: by names here, by the files' hashes when they
+            are loaded.
         threshold: Confidence from which an answer is kept without a calibration.
         router: What scores the question before anything is generated; None to always begin with the first.
         skip_above: Score of `router` above which the first model is skipped.
@@ -159,12 +160,22 @@ class Cascade:
         if made_for[0] != own or not set(made_for[1:]) <= set(larger):
             raise ConfigurationError(
                 f"calibration {place + 1} was made for {' and '.join(map(repr, made_for))}; the cascade has {own!r}, then "
-                f"{', '.join(map(repr, larger))}. Calibrate again for these, or use the models that it was made for"
+                f"{', '.join(map(repr, larger)) or 'none'}. Calibrate again for these, or use the models that it was made for"
             )
         if tuple(calibration.features) != FEATURES:
             raise ConfigurationError(
                 f"calibration {place + 1} was made from other signals ("
                 f"{sorted(set(calibration.features) ^ set(FEATURES)) or 'the same in another order'}). Calibrate again"
+            )
+        if len(made_for) < 2 or calibration.label_source != "labelled":
+            return
+        beside = self.calibration(place + 1 + larger.index(made_for[-1]))
+        abstains_below = beside.abstain_below if beside else None
+        if (calibration.larger_abstain_below or 0.0) != (abstains_below or 0.0):
+            raise ConfigurationError(
+                f"calibration {place + 1} was made beside a {made_for[-1]!r} that abstains below a confidence of "
+                f"{calibration.larger_abstain_below or 0.0:.3f}; in the cascade it does below {abstains_below or 0.0:.3f}. Give "
+                "all the calibrations that were made together, that of the last model too"
             )
 
     def check_file(self, name: str, sha256: Callable[[], str | None]) -> None:

@@ -218,6 +218,11 @@ def _calibrate(options: argparse.Namespace) -> int:
     if absent := [path for path in paths if not path.absolute().parent.is_dir()]:
         raise ConfigurationError(f"the folder of {str(absent[0])!r} is not there; make it, or name another file")
     questions = read_questions(options.questions)
+    if len(paths) < len(models) and any(not isinstance(one, str) and not one[1] for one in questions):
+        raise ConfigurationError(
+            "some questions have no answer, from which the last model too learns when to abstain, and the others count on it: give "
+            "an `--out` for each model, and each file to `ask` by `--calibration`"
+        )
     with _open(options) as rag:
         calibrations = rag.calibrate(
             questions, alpha=options.alpha, delta=options.delta, seed=options.seed, where=_pairs(options.where)

@@ -63,8 +63,10 @@ def rag(tmp_path):
     """Opens the handbook with models asked in turn."""
     opened = []
 
-    def call(*models, **policy):
-        one = leanrag.open(tmp_path / "kb", model=Cascade(models, **policy), embedder=HashEmbedder())
+    def call(*models, abstain_below=None, **policy):
+        one = leanrag.open(
+            tmp_path / "kb", model=Cascade(models, **policy), embedder=HashEmbedder(), abstain_below=abstain_below
+        )
         opened.append(one)
         one.add_text(PARK, id="park")
         return one
@@ -156,6 +158,46 @@ def test_an_audit_looks_at_what_was_not_worth_asking(rag):
     answer = audited.ask(question(3))
     assert [(step.model, step.outcome) for step in answer.steps] == [("small", "kept"), ("large", "audited")]
     assert (audited.audit.n, audited.audit.losses) == (1, 0)  # the last model would not be sure either
+
+
+@pytest.mark.parametrize(("reply", "losses"), [("The text does not mention it.", 0), (RIGHT, 1)])
+def test_an_audit_knows_other_words_for_none(rag, reply, losses):
+    last = FakeModel(reply, name="large")
+    audited = rag(model(), last, threshold=0.0, audit=DriftAudit(0.5, share=1.0), abstain_below=0.5)
+    answer = audited.ask(QUESTIONS[4])
+    assert (answer.abstained, answer.model, answer.steps[-1].outcome) == (True, "small", "audited")
+    assert (audited.audit.n, audited.audit.losses) == (1, losses)
+
+
+def test_only_the_first_model_and_the_last_may_be_not_worth_asking(rag):
+    def question(n):
+        return f"Where do pandas sleep, by release {n}?" if n % 3 == 0 else QUESTIONS[n]
+
+    rows = [(question(n), [] if n % 3 == 0 else ["Ada Park"]) for n in range(120)]
+    wrong = {"wrong": lambda n: n % 3 == 0 or n % 10 == 1}
+    chain = [model(name, **wrong) for name in ("small", "middle", "large")]
+    first, middle, last = rag(*chain).calibrate(rows, alpha=0.1, delta=0.2, created=DAY)
+    assert 0 < first.ask_from < 1
+    assert 0 < last.ask_from < 1
+    assert (middle.before, middle.ask_from) == (None, None)  # it is asked in any case, and that is what is certified
+
+
+def test_what_was_learnt_beside_a_model_that_abstains_needs_its_calibration(rag):
+    rows = [(question, [] if n % 4 == 0 else ["Ada Park"]) for n, question in enumerate(QUESTIONS)]
+    small, big = rag(model(), model("large")).calibrate(rows, created=DAY)
+    assert small.larger_abstain_below == big.abstain_below > 0
+    assert big.larger_abstain_below is None
+    for calibrations in ([small], [small, None]):
+        with pytest.raises(
+            ConfigurationError, match=r"calibration 1 was made beside a 'large' that abstains .* last model too"
+        ):
+            Cascade([model(), model("large")], calibrations=calibrations)
+    plain, _ = rag(model(), model("large")).calibrate(ROWS, created=DAY)
+    assert Cascade([model(), model("large")], calibrations=[plain]).calibration(1) is None
+    with pytest.raises(
+        ConfigurationError, match=r"abstains below a confidence of 0\.000; in the cascade it does below 0\.\d"
+    ):
+        Cascade([model(), model("large")], calibrations=[plain, big])
 
 
 def test_nobody_abstains_where_every_question_has_an_answer(rag):

@@ -543,3 +543,12 @@ def test_a_terminal_without_the_characters_gets_what_it_can_show(filled, tmp_pat
     )
     assert (shown.returncode, shown.stderr) == (0, b"")
     assert b"The Nile is long ? tr?s long." in shown.stdout
+
+
+def test_calibrate_wants_a_file_for_a_last_model_that_learns_to_abstain(filled, tmp_path):
+    lines = [{"question": f"Who signs off release {n}?", "answers": ["Ada Park"] if n % 4 else []} for n in range(120)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, out, err = filled("calibrate", "rows.jsonl", *TWO, "--out", "a.json")
+    assert (code, out) == (2, "")
+    assert "give an `--out` for each model" in err
+    assert filled("calibrate", "rows.jsonl", *TWO, "--out", "a.json", "--out", "b.json")[0] == 0

@@ -63,6 +63,7 @@ class Calibration(pydantic.BaseModel):
         abstain_below: Confidence below which it was better to say that the sources do not answer; None when nobody asked.
         before: Probability that the model will be right, from what is known before it is asked; None when nobody asked.
         ask_from: Least of that at which it was worth asking; None to ask in any case.
+        larger_abstain_below: Confidence below which the larger model abstained; None where each of its answers was given.
         threshold: Least `keep_score` of an answer to keep; None when nothing may be kept.
         alpha: What the risk may be.
         delta: Probability with which it is more all the same.
@@ -89,6 +90,7 @@ class Calibration(pydantic.BaseModel):
     abstain_below: float | None = pydantic.Field(default=None, ge=0, le=1)
     before: LogisticModel | None = None
     ask_from: float | None = pydantic.Field(default=None, gt=0, le=1)
+    larger_abstain_below: float | None = pydantic.Field(default=None, ge=0, le=1)
     threshold: float | None
     alpha: float = pydantic.Field(gt=0, lt=1)
     delta: float = pydantic.Field(gt=0, le=0.5)
@@ -133,6 +135,7 @@ class Calibration(pydantic.BaseModel):
         larger_right: ArrayLike | None = None,
         unanswerable: ArrayLike | None = None,
         *,
+        larger_abstain_below: float | None = None,
         names: Sequence[str],
         before: Sequence[str] = (),
         models: Mapping[str, str | None],
@@ -163,6 +166,7 @@ class Calibration(pydantic.BaseModel):
             right: `(n,)`: whether the smaller model was right; for agreement labels, whether it agrees with the larger one.
             larger_right: `(n,)`: whether the larger model was right; None when it is not known, or is the reference.
             unanswerable: `(n,)`: whether the sources do not answer; None to answer whatever the confidence.
+            larger_abstain_below: Confidence below which the larger model abstained in `larger_right`; None where it did not.
             names: Of the columns of `features`.
             before: Those of them that are known before the model is asked.
             models: Names and sha256 of the files of smaller and larger model, in this order; None for one without a file.
@@ -240,6 +244,7 @@ class Calibration(pydantic.BaseModel):
             abstain_below=abstain_below,
             before=foresight,
             ask_from=None if found.threshold is None else ask_from or None,
+            larger_abstain_below=larger_abstain_below,
             threshold=found.threshold,
             alpha=alpha,
             delta=delta,
