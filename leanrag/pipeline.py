@@ -21,7 +21,7 @@ from leanrag.cascade import Cascade, model_name
 from leanrag.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.compression.evidence import SentenceScorer, SentenceVectors
 from leanrag.compression.gate import CostGate
-from leanrag.confidence import Confidence, Signals, signals_before, signals_of, uncalibrated
+from leanrag.confidence import Confidence, Signals, is_refusal, signals_before, signals_of, uncalibrated
 from leanrag.copies import find_embedder
 from leanrag.embedding import SentenceTransformerEmbedder
 from leanrag.errors import BudgetError, ConfigurationError, DocumentError, GenerationCancelled, GenerationError
@@ -722,10 +722,13 @@ class Rag:
 
     def _ask_in_turn(self, cascade: Cascade, asked: Asked, options: Options) -> AnswerStream:
         """Ask one model after another until an answer is sure enough; of the last one the words are seen as they come."""
-        turn = Turn(cascade, asked, self._abstain_below)
+        turn, stopped_by = Turn(cascade, asked, self._abstain_below), "outage"
         for place in range(turn.first, len(self._readers)):
             reader, is_last = self._readers[place], place == len(self._readers) - 1
-            if (limit := turn.limit(reader)) is not None:
+            if (limit := turn.limit(reader)) == "cost":
+                stopped_by = limit  # a later model may be free
+                continue
+            if limit is not None:
                 return turn.stream(stopped_by=limit)
             with turn.asking(place, reader):
                 attempt = self._begin_in_turn(turn, place, options)
@@ -739,7 +742,7 @@ class Rag:
                 if turn.add(place, reader, *self._finish(attempt, functools.partial(cascade.judge, place))):
                     break
         else:
-            return turn.stream(stopped_by="outage")
+            return turn.stream(stopped_by=stopped_by)
         self._audit_kept(turn, options)
         return turn.stream()
 
@@ -764,7 +767,7 @@ class Rag:
             if attempt.generation is None:
                 return
             answer, _ = self._finish(attempt, functools.partial(turn.cascade.judge, place))
-            same = agree(kept.text, turn.given(place, answer).text)
+            same = _say_the_same(kept, turn.given(place, answer))
             turn.add_audit(place, reader, answer, "it agrees" if same else "it disagrees")
             self._record(loss=not same)
 
@@ -784,6 +787,13 @@ def _own_token(options: Mapping[str, object]) -> CancelToken:
     if isinstance(given, CancelToken):
         given.on_cancel(own.cancel)
     return own
+
+
+def _say_the_same(kept: Answer, other: Answer) -> bool:
+    """Whether two answers agree; one that is not given agrees with any that says, in its own words, that there is none."""
+    if kept.abstained or other.abstained:
+        return all(one.abstained or is_refusal(one.text) for one in (kept, other))
+    return agree(kept.text, other.text)
 
 
 def _judge_alone(signals: Signals) -> tuple[Confidence, bool]:

@@ -153,9 +153,15 @@ class Turn:
         return is_kept
 
     def is_worth(self, place: int) -> Callable[[Signals], bool] | None:
-        """What says whether a model is worth asking; None where it is asked in any case: not the first, or nothing is known."""
+        """What says whether a model is worth asking; None where it is asked in any case.
+
+        That is so where it is not the first, where nothing is known, and where the caller wants no fewer answers than were learnt
+        to be worth giving.
+        """
         calibration = self.cascade.calibration(place)
         if place != self.first or self.best is not None or calibration is None or calibration.ask_from is None:
+            return None
+        if self._abstain_below is not None and self._abstain_below <= (calibration.abstain_below or 0.0):
             return None
         return functools.partial(self.cascade.asks, place)
 

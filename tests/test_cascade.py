@@ -210,6 +210,14 @@ def test_no_limit_of_money_keeps_from_being_asked_what_costs_none(ask):
     assert (both.model, both.stopped_by) == ("small", "joules")
 
 
+def test_a_free_model_is_asked_after_one_that_there_is_no_money_for(ask):
+    small, dear = FakeModel(UNSURE, name="small"), Priced(SURE, name="dear")
+    answer = ask(small, dear, FakeModel(SURE, name="large"), limits=Limits(cost=0))
+    assert (answer.model, answer.stopped_by, dear.prompts) == ("large", None, [])
+    stopped = ask(small, dear, Failing(name="broken"), Priced(SURE, name="dearer"), limits=Limits(cost=0))
+    assert (stopped.model, stopped.stopped_by, dear.prompts) == ("small", "cost", [])
+
+
 def test_what_will_not_pass_by_itself_is_a_warning(ask, caplog):
     def levels(error):
         caplog.clear()
@@ -275,6 +283,8 @@ class FixedCalibration:
     features: tuple = leanrag.confidence.FEATURES
     abstain_below: float | None = None
     ask_from: float | None = None
+    larger_abstain_below: float | None = None
+    label_source: str = "labelled"
 
     def confidence(self, rows):
         assert rows.shape == (1, len(leanrag.confidence.FEATURES))
@@ -444,6 +454,18 @@ def test_a_model_that_is_not_worth_asking_is_not_quoted_either(tmp_path):
     assert (answer.abstained, answer.confidence, answer.model, answer.prompt) == (True, None, None, "")
     assert "before" in [stage.name for stage in answer.trace]
     assert small.prompts == large.prompts == []
+
+
+@pytest.mark.parametrize(("own", "model"), [(0.0, "small"), (0.1, "small"), (0.3, None)])
+def test_who_wants_more_answers_than_were_worth_giving_has_every_model_asked(tmp_path, own, model):
+    cascade = Cascade(
+        [FakeModel(SURE, name="small"), FakeModel(SURE, name="large")],
+        calibrations=[FixedCalibration(True, ask_from=0.5, abstain_below=0.2)],
+    )
+    with leanrag.open(tmp_path, model=cascade, embedder=HashEmbedder(), abstain_below=own) as rag:
+        rag.add_text(PARK, id="park")
+        answer = rag.ask(QUESTION)
+    assert (answer.model, answer.abstained) == (model, model is None)
 
 
 # Few tokens first
