@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import os
 import threading
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from leanrag.errors import ContextOverflowError, StorageError
+from leanrag.errors import GenerationCancelled, GenerationError, ModelLoadError, StorageError
 from leanrag.files import sha256_of
 from leanrag.packing import TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
@@ -26,6 +27,7 @@ SELF_CHECK = "Is this answer correct and stated in the text above? Reply Yes or 
 """What a model is asked of its own answer; the probabilities of the two words are read off, and nothing is generated."""
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 
 
@@ -132,7 +134,7 @@ class Reader:
             text: The answer, as generated.
 
         Returns:
-            None for a model that does not tell how likely a text is, and where its window is too short to ask.
+            None for a model that does not tell how likely a text is, and where asking fails: its window may be too short.
         """
         score_many: Callable[..., Sequence[Scores]] | None = getattr(self.model, "score_many", None)
         if score_many is None:
@@ -143,7 +145,10 @@ class Reader:
             condition = [*prompt, Message("assistant", text), Message("user", SELF_CHECK)]
         try:
             yes, no = (scores.total for scores in score_many([(condition, "Yes"), (condition, "No")]))
-        except ContextOverflowError:
+        except GenerationCancelled:
+            raise
+        except GenerationError as error:
+            _log.info("%s does not say how likely its answer is right: %s", self.model.name, error)
             return None
         return 1 / (1 + math.exp(min(700.0, no - yes)))
 
@@ -162,10 +167,13 @@ class Reader:
         except OSError as error:
             raise StorageError(f"cannot read the model {os.fspath(path)!r}: {error}", path=Path(path)) from error
 
-    @property
+    @functools.cached_property
     def is_remote(self) -> bool:
-        """Whether it works on another machine, for a price or without."""
-        return hasattr(self.model, "price")
+        """Whether it works on another machine, for a price or without; one that cannot be loaded would have worked here."""
+        try:
+            return hasattr(self.model, "price")
+        except ModelLoadError:
+            return False
 
     def price(self, usage: Usage) -> float | None:
         """Return what `usage` costs; None for a local model, and for a remote one without a price."""

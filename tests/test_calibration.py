@@ -861,3 +861,10 @@ def test_a_cut_is_as_good_as_any(rows, is_last):
     below = (scores < found).sum()
     counts = [(scores < cut).sum() for cut in others]
     assert below == (max(counts) if is_last else min(counts))
+
+
+@pytest.mark.parametrize("low", [0.3, float(np.nextafter(0.3, 1))])
+def test_a_cut_parts_scores_that_are_neighbours(low):
+    high = float(np.nextafter(low, 1))
+    cut = _cut(np.array([low, high]), np.array([0.0, 1.0]), np.array([1.0, 0.0]))
+    assert low < cut <= high

@@ -13,7 +13,7 @@ import leanrag.confidence
 from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, GenerationCancelled, GenerationError, Limits
 from leanrag.calibration import CalibratedModel
 from leanrag.cascade import Spent
-from leanrag.errors import ContextOverflowError, GenerationTimeout, RemoteError
+from leanrag.errors import ContextOverflowError, GenerationTimeout, QueueFullError, RemoteError
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.turn import NO_ANSWER
 from leanrag.types import Scores
@@ -154,6 +154,14 @@ def test_when_the_larger_one_fails_the_best_answer_so_far_is_returned_and_marked
     assert (answer.model, answer.stopped_by) == ("small", "outage")
     assert outcomes(answer) == [("small", "escalated"), ("large", "failed")]
     assert answer.text.startswith("Bananas")
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(cost=0), Limits(joules=1e9, watts=15)])
+def test_when_the_larger_one_cannot_be_loaded_the_best_answer_so_far_is_returned(ask, tmp_path, limits):
+    (tmp_path / "large.gguf").write_text("no model")
+    answer = ask(Priced(UNSURE, name="small"), tmp_path / "large.gguf", limits=limits)
+    assert (answer.model, answer.stopped_by) == ("small", "outage")
+    assert "is no GGUF file" in answer.steps[-1].reason
 
 
 def test_the_surest_answer_is_the_best(ask):
@@ -618,6 +626,14 @@ def test_nobody_is_asked_unless_it_is_wanted_and_can_be_told(tmp_path):
     assert self_check_of(tmp_path, model) is None
     assert model.asked == ()
     assert self_check_of(tmp_path, FakeModel(SURE), self_check=True) is None  # tells no probabilities
+
+
+def test_an_answer_is_not_lost_when_asking_how_likely_it_is_fails(tmp_path):
+    class Busy(FakeModel):
+        def score_many(self, pairs):
+            raise QueueFullError("too much to do", model=self.name)
+
+    assert self_check_of(tmp_path, Busy(SURE), self_check=True) is None
 
 
 def test_a_window_too_short_to_ask_leaves_it_unknown(tmp_path):

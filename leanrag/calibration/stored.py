@@ -367,7 +367,11 @@ def _cut(scores: Floats, right: Floats, silent: Floats, *, is_last: bool = False
     best = np.flatnonzero(is_cut & (gains == gains[is_cut].max()))[-1 if is_last else 0]
     if best == 0:
         return 0.0
-    return 1.0 if best == len(ordered) else float((ordered[best - 1] + ordered[best]) / 2)
+    if best == len(ordered):
+        return 1.0
+    below, above = float(ordered[best - 1]), float(ordered[best])
+    middle = (below + above) / 2
+    return middle if middle > below else above  # of neighbours the middle may be rounded to the lower
 
 
 def _keep_score(right: LogisticModel, gap: LogisticModel | None, rows: Floats) -> Floats:
