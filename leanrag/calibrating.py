@@ -85,11 +85,11 @@ def plan(questions: Iterable[Question], *, models: int, alpha: float, delta: flo
     Raises:
         ConfigurationError: An argument cannot work, or there are too few questions.
     """
-    rows = [(row, None) if isinstance(row, str) else row for row in questions]
+    rows = [_row(number, row) for number, row in enumerate(questions, 1)]
     texts = tuple(row[0] for row in rows)
     if blank := [number for number, text in enumerate(texts, 1) if not text.strip()]:
         raise ConfigurationError(f"a question is a non-empty text; number {blank[0]} is {texts[blank[0] - 1]!r}")
-    answers = tuple(() if own is None else (own,) if isinstance(own, str) else tuple(own) for _, own in rows)
+    answers = tuple(tuple(own or ()) for _, own in rows)
     without = [number for number, (_, own) in enumerate(rows, 1) if own is None]
     if without and len(without) < len(rows):
         raise ConfigurationError(
@@ -109,6 +109,20 @@ def plan(questions: Iterable[Question], *, models: int, alpha: float, delta: flo
             f"{needed} are needed, many more to keep much. Give more questions, or raise `alpha` or `delta`"
         )
     return Plan(texts, None if without else answers, alpha / steps, delta / steps)
+
+
+def _row(number: int, row: object) -> tuple[str, Sequence[str] | None]:
+    """A question with its answers, whatever the caller gave."""
+    if isinstance(row, str):
+        return row, None
+    if isinstance(row, Sequence) and len(row) == 2 and isinstance(row[0], str):
+        own = (row[1],) if isinstance(row[1], str) else row[1]
+        if own is None or (isinstance(own, Sequence) and all(isinstance(one, str) and one.strip() for one in own)):
+            return row[0], own
+    raise ConfigurationError(
+        f"a question is a text, or a pair of it and a list of answers, empty where there is none; number {number} is "
+        f"{row!r:.100}. `leanrag.calibrating.read_questions` reads a file of them"
+    )
 
 
 class Failures:

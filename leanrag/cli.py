@@ -241,12 +241,16 @@ def _calibration_lines(path: Path, calibration: Calibration) -> list[str]:
     names = ", then ".join(model.name for model in calibration.models)
     auroc = "-" if calibration.auroc is None else f"{calibration.auroc:.3f}"
     kept = f"{calibration.kept:.1%}" if calibration.threshold is not None else "0.0%, for nothing can be certified"
-    return [
-        f"{names} ({calibration.label_source})",
+    rows = f"  rows             {calibration.rows_fitted} to learn from, {calibration.rows_certified} to"
+    passing = [  # nothing is passed on by the last model
         f"  least passed on  {calibration.least_escalated:.1%}, by any method with a risk of at most {calibration.alpha:g}",
-        f"  rows             {calibration.rows_fitted} to learn from, {calibration.rows_certified} to certify with",
+        f"{rows} certify with",
         f"  kept             {kept}",
         f"  bound            {calibration.bound:.4f}, with probability {1 - calibration.delta:g}",
+    ]
+    return [
+        f"{names} ({calibration.label_source})",
+        *(passing if len(calibration.models) > 1 else [f"{rows} judge it by"]),
         f"  AUROC            {auroc}",
         f"  ECE              {calibration.ece:.3f}",
         *(() if calibration.abstain_below is None else (f"  abstains         below {calibration.abstain_below:.3f}",)),

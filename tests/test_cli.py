@@ -289,7 +289,12 @@ def test_calibrate_says_when_nothing_is_learnt_of_the_last_model(filled, rows, t
 
 def test_a_model_alone_is_calibrated_and_asked_with_what_was_learnt(filled, rows, tmp_path):
     code, out, _ = filled("calibrate", rows, "--model", "small", "--alpha", "0.3", "--out", "a.json")
-    assert (code, out.splitlines()[0]) == (0, "small (labelled)")
+    assert code == 0
+    assert out.splitlines()[:3] == [  # nothing is passed on, and nothing kept for a bound
+        "small (labelled)",
+        "  rows             60 to learn from, 60 to judge it by",
+        "  AUROC            1.000",
+    ]
     code, out, _ = filled("ask", "Who signs off release 1?", "--model", "small", "--calibration", "a.json", "--json")
     assert (code, json.loads(out)["calibrated"]) == (0, True)
 
