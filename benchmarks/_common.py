@@ -138,6 +138,7 @@ def finish(
     models: Mapping[str, str | os.PathLike[str]] | None = None,
     is_quick: bool = False,
     only: str | None = None,
+    gpu: str | None = None,
 ) -> None:
     """Print the figures as one JSON line, the last one, and write the same to `json_path`; "about" says what was measured.
 
@@ -147,6 +148,7 @@ def finish(
         models: Files that were measured, by name; their hashes go along.
         is_quick: Whether fewer questions than there are were asked.
         only: The section that these figures are of; those of others stay in the file, and it says which were measured later.
+        gpu: What computed, where it was no CPU.
     """
     if only is not None and json_path is not None and json_path.exists():
         known = json.loads(json_path.read_text(encoding="utf-8"))
@@ -160,6 +162,7 @@ def finish(
         "quick": is_quick,
         "models": {name: file_hash(path) for name, path in (models or {}).items()},
         "machine": {
+            **({} if gpu is None else {"gpu": gpu}),
             "cpu": _processor(),
             "threads": os.cpu_count(),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),

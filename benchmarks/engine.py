@@ -281,7 +281,8 @@ def main() -> None:
 
 
 def measure_gpu(arguments: Arguments, model: Path | None, embedder: str | None) -> None:
-    has_gpu = any(device.kind in ("gpu", "igpu") for device in list_devices())
+    gpus = [device.description for device in list_devices() if device.kind in ("gpu", "igpu")]
+    has_gpu = bool(gpus)
     if not has_gpu and not arguments.is_quick:
         raise SystemExit("no GPU is to be seen here; --quick is a dry run on the CPU")
     plan = (Plan.quick if arguments.is_quick else Plan)(-1 if has_gpu else 0, usable_cores())
@@ -292,7 +293,13 @@ def measure_gpu(arguments: Arguments, model: Path | None, embedder: str | None) 
         chosen = HashEmbedder() if embedder == "hash" else embedder or "all-minilm-l6-v2"
         figures = measure(model, read_squad(arguments.data), plan, chosen)
         about = {"n": plan.rounds, "threads": plan.threads, "layers": plan.layers}
-        finish(about | figures, arguments.json_path, models={MODEL: model}, is_quick=arguments.is_quick)
+        finish(
+            about | figures,
+            arguments.json_path,
+            models={MODEL: model},
+            is_quick=arguments.is_quick,
+            gpu=", ".join(gpus) or None,
+        )
 
 
 def measure_cpu(arguments: Arguments) -> None:

@@ -93,6 +93,38 @@ def engine() -> str:
     return "\n".join([*rows, "", " ".join(sentences)])
 
 
+GPU_ROWS = (
+    ("prefill_2048", "a prompt of 2,048 tokens: tokens a second"),
+    ("decode_1", "one answer: tokens a second"),
+    ("aggregate_8", "8 answers at once: tokens a second together"),
+    ("aggregate_32", "32 answers"),
+    ("aggregate_128", "128 answers"),
+    ("ttft_seen_800_p50_ms", "first token on a context of 800 tokens seen before: milliseconds"),
+    ("ask_8_callers_p50", "`ask`, 8 callers at once: seconds; beside it, all hits read by a `Llama` that they share"),
+)
+
+
+def engine_on_gpu() -> str:
+    figures = load("engine_gpu")
+    about, machine = figures["about"], figures["about"]["machine"]
+    run = f"`python -m benchmarks.engine --device gpu`, commit {about['commit']}, {machine['gpu']}, {machine['cpu']}"
+    rows = [
+        f"The engine on a GPU, SmolLM2-135M in Q4_0 ({run}, medians of {figures['n']}):",
+        "",
+        "| | leanrag | `llama_cpp.Llama` | C functions alone, no sampling |",
+        "|---|---|---|---|",
+    ]
+    for name, label in GPU_ROWS:
+        cells = (_figure(figures.get(f"{side}_{name}")) for side in ("gpu", "llama", "c"))
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    memory = f"Memory in use on the GPU after {figures['gpu_memory_requests']:,.0f} mixed requests: "
+    return "\n".join([*rows, "", f"{memory}{figures['gpu_memory_growth']:.2f} times that after the first 50."])
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
 EMBEDDERS = (
     ("torch", "sentence-transformers, torch"),
     ("onnx", "ONNX Runtime"),
@@ -346,6 +378,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail when the tables are stale")
     arguments = parser.parse_args()
     parts = [retrieval(), reading(), engine(), embedding(), overhead()]
+    if (HOME / "results" / "engine_gpu.json").exists():
+        parts.insert(3, engine_on_gpu())
     if (HOME / "results" / "compression.json").exists():
         parts.append(compression())
     if (HOME / "results" / "routing.json").exists():
