@@ -70,8 +70,8 @@ _MAX_OVERTAKEN = 64  # times that others go before a request
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
 _KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
 _MEASURED_STEPS = 16  # tokens written to measure an attention
-# CUDA ended the process in 2 of 2 runs of 128 sequences with plain attention ("an illegal instruction was encountered", 0.3.36 on
-# an H200), and in none of 32; with flash attention, or without CUDA graphs, in none.
+# CUDA ended the process in 6 of 6 runs of 64 or 128 sequences with plain attention ("an illegal instruction was encountered",
+# 0.3.36 on an H200), and in none of 32; with flash attention, or without CUDA graphs, in none.
 _MAX_PLAIN_RUNS = 32
 _MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
 

@@ -15,9 +15,9 @@ __all__ = ["Rows"]
 
 T = TypeVar("T")
 
-_MAX_THREADS = 4  # more wait for each other
+_MAX_THREADS = 8
 _WORTH_SHARING = 2**19  # logits: for fewer, waking another thread takes longer than the work
-_BLOCK = 4  # rows scored by one call: threads wait less for the interpreter's lock, and a core's cache holds them
+_BLOCK = 3 * 2**18  # logits scored by one call: with fewer, threads wait for the interpreter's lock
 
 
 class Rows:
@@ -109,8 +109,9 @@ def _split(rows: range, n_parts: int) -> list[range]:
 def _score(logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int], part: range) -> list[TokenScore]:
     """Return the scores of `part` of the tokens."""
     scores = []
-    for start in range(part.start, part.stop, _BLOCK):
-        numbers = rows[start : min(start + _BLOCK, part.stop)]
+    n_rows = max(1, _BLOCK // logits.shape[1])
+    for start in range(part.start, part.stop, n_rows):
+        numbers = rows[start : min(start + n_rows, part.stop)]
         first, last = numbers[0], numbers[-1]
         is_run = list(numbers) == list(range(first, last + 1))  # then they need not be copied
         block = logits[first : last + 1] if is_run else logits[list(numbers)]
