@@ -20,9 +20,11 @@ def pytest_configure(config):
     layers = config.getoption("--gpu-layers")
     if layers is not None:
         from leanrag import LlamaCppEmbedder, LlamaCppModel
+        from tests import plain
 
         for kind in (LlamaCppModel, LlamaCppEmbedder):
             kind.__init__.__kwdefaults__["gpu_layers"] = layers
+        plain.rounds_coarsely = layers != 0
 
 
 @pytest.fixture(scope="session")

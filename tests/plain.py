@@ -1,8 +1,47 @@
-"""A plain loop over the C functions, to compare the engine with."""
+"""A plain loop over the C functions, to compare the engine with, and what it is to be the same."""
 
 import numpy as np
 
+from leanrag import Generation
 from leanrag.llama.library import library
+
+_TIE = 0.05  # natural logarithm: on a GPU tokens so near in probability may change places
+rounds_coarsely = (
+    False  # set by `--gpu-layers`: the kernels of a GPU round by what else is computed, 8-bit activations among it
+)
+
+
+class Alike:
+    """A generation that equals another of the same tokens; where a GPU computes, also one that parts from it at a tie.
+
+    What is drawn at random there is another draw, as soon as the probabilities moved at all.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    def __repr__(self) -> str:
+        return repr(self._generation)
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, Alike)
+        ours, theirs = self._generation, other._generation
+        pairs = zip(ours.token_ids, theirs.token_ids, strict=False)
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+        if at is None:
+            return (ours.text, ours.token_ids, ours.finish_reason) == (
+                theirs.text,
+                theirs.token_ids,
+                theirs.finish_reason,
+            )
+        return rounds_coarsely and (ours.seed is not None or min(ours.margins[at], theirs.margins[at]) < _TIE)
+
+
+def within(tolerance: float) -> float:
+    """Return how far log-probabilities may be apart: `tolerance` on a CPU."""
+    return max(tolerance, _TIE) if rounds_coarsely else tolerance
 
 
 def plain_logits(model, tokens):

@@ -12,6 +12,7 @@ from leanrag import ConfigurationError, GenerationCancelled, GenerationError, Ll
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.placement import GpuOptions
 from leanrag.llama.requests import Request
+from tests.plain import Alike
 from tests.tiny_gguf import write_tiny_gguf
 
 LONG = "the quick brown fox jumps over the lazy dog and runs away through the woods and over the hills"
@@ -210,13 +211,13 @@ def test_a_request_that_is_cancelled_while_the_model_loads_ends_at_once(tiny_ggu
 
 def test_many_threads_and_a_model_that_comes_and_goes(tiny_gguf, tiny):
     prompts = [f"{LONG[: 9 * i]} {i}" for i in range(6)]
-    expected = [tiny.generate(prompt, max_tokens=5).token_ids for prompt in prompts]
-    results: dict[tuple[int, int], tuple[int, ...]] = {}
+    expected = [Alike(tiny.generate(prompt, max_tokens=5)) for prompt in prompts]
+    results: dict[tuple[int, int], Alike] = {}
     with LlamaCppModel(tiny_gguf, threads=1, keep_alive=0) as model:
 
         def ask(i):
             for j in range(5):
-                results[i, j] = model.generate(prompts[i], max_tokens=5).token_ids
+                results[i, j] = Alike(model.generate(prompts[i], max_tokens=5))
 
         threads = [threading.Thread(target=ask, args=(i,)) for i in range(6)]
         for thread in threads:
