@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, GenerationError, LlamaCppModel, ModelLoadError
+from leanrag.llama import engine as engine_module
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.gguf import check_gguf
 from leanrag.llama.library import Device, compiled_backends, library
@@ -319,7 +320,25 @@ def test_an_engine_says_what_it_chose(file, caplog):
     try:
         assert (engine.placement.layers, engine.placement.n_layers) == (2, 2)
         assert caplog.text.count("2 of 2 layers on GPUs (CUDA0: 2 layers") == 1
+        assert engine._worth_keeping == engine_module._MOST_WORTH_KEEPING  # of so small a model
         assert len(ask(engine)) == 4
+    finally:
+        engine.close()
+
+
+def test_plain_attention_on_a_gpu_computes_few_requests_at_once(file):
+    at_work = []
+    with_many = replace(settings(AUTO), parallel=40, max_queue=100, flash_attn=False)
+    engine = Engine(file, with_many, devices=lambda: [gpu(9000 * MIB)])
+    try:
+        step = engine._step
+        engine._step = lambda: at_work.append(len(engine._runs)) or step()
+        requests = [Request([1, 70 + i], max_tokens=4, choose=Sampler(SamplingOptions())) for i in range(40)]
+        with engine._wake:  # all wait before the owner looks
+            for request in requests:
+                engine.submit(request)
+        assert [len(request.result.token_ids) for request in requests] == [4] * 40
+        assert max(at_work) == 32
     finally:
         engine.close()
 

@@ -62,9 +62,10 @@ MAX_PARALLEL = 256 - _RESIDENT  # llama-cparams.h, LLAMA_MAX_SEQ; a test compare
 _RESIDENT_CELLS = 1024  # cells that those may hold; on a GPU a quarter of the window, if that is more
 _WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
 _WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
-# Tokens: fewer are computed faster than they are put away and fetched. 200 tokens of a model of 135M take 5 ms from a GPU and 9 ms
-# back to it, in which it computes 500.
-_WORTH_KEEPING, _WORTH_KEEPING_FROM_GPU = 64, 512
+_WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
+# On a GPU the more, the smaller the model: 200 tokens of one of 135M take 5 ms from it and 9 ms back, in which it computes 512.
+# Most of that is the number of copies.
+_MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS = 512, 512 * 135_000_000
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on; twice as many on a GPU
 _MAX_OVERTAKEN = 64  # times that others go before a request
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
@@ -576,7 +577,10 @@ class Engine:
         self._computes_meanwhile = is_on_gpu  # a call returns before its logits are there
         skips_others = attention.flash_attn or is_on_gpu  # or looks at them at little cost
         self._mixed_cells = self.n_ctx if skips_others else self._count_mixed_cells()
-        self._worth_keeping = _WORTH_KEEPING_FROM_GPU if is_on_gpu else _WORTH_KEEPING
+        worth = min(
+            _MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS // max(1, lib.llama_model_n_params(self._weights.model))
+        )
+        self._worth_keeping = max(_WORTH_KEEPING, worth) if is_on_gpu else _WORTH_KEEPING
         self._resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
 
     def _count_mixed_cells(self) -> int:
