@@ -254,6 +254,7 @@ def _calibration_lines(path: Path, calibration: Calibration) -> list[str]:
         f"  AUROC            {auroc}",
         f"  ECE              {calibration.ece:.3f}",
         *(() if calibration.abstain_below is None else (f"  abstains         below {calibration.abstain_below:.3f}",)),
+        *(() if calibration.ask_from is None else (f"  asks             from {calibration.ask_from:.3f}",)),
         f"  {path}",
     ]
 
@@ -489,7 +490,14 @@ def answer_lines(answer: Answer) -> list[str]:
         lines.append("")
     usage = answer.usage
     receipt = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {answer.seconds:.2f} s"
-    return [*lines, f"{answer.model or 'no model asked'}: {receipt}"]
+    kind = " (calibrated)" if answer.calibrated else ""
+    confidence = "" if answer.confidence is None else f", confidence {answer.confidence:.2f}{kind}"
+    lines.append(f"{answer.model or 'no model asked'}: {receipt}{confidence}")
+    if len(answer.steps) > 1 or answer.abstained:
+        for step in answer.steps:
+            sure = "" if step.confidence is None else f", confidence {step.confidence:.2f}"
+            lines.append(f"    {step.model}: {step.outcome}, {step.reason}{sure}")
+    return lines
 
 
 def _report_lines(report: AddReport) -> list[str]:

@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
+
+from tqdm.auto import tqdm
 
 from leanrag.cache import QueryCache
 from leanrag.calibrating import Failures, Question, Sample, agree, fit_steps, plan, sample_text
@@ -448,6 +450,7 @@ class Rag:
         where: Mapping[str, Scalar] | None = None,
         timeout_seconds: float | None = None,
         parallel: int = 8,
+        progress: bool | None = None,
     ) -> tuple[Calibration, ...]:
         """Learn from questions when a cascade's answers may be kept; give the result to `Cascade` as `calibrations`.
 
@@ -474,6 +477,7 @@ class Rag:
             where: As for `ask`.
             timeout_seconds: As for `ask`.
             parallel: Questions at work at once.
+            progress: Show a bar on standard error; by default only when that is a terminal.
 
         Raises:
             ConfigurationError: This has no cascade, an argument cannot work, there are too few questions, or a model is always
@@ -497,20 +501,29 @@ class Rag:
             replace(options, context_tokens=cascade.most_tokens(place, options.context_tokens))
             for place in range(len(names))
         ]
-        samples = self._sample_all(asked, each, parallel)
+        samples = self._sample_all(asked, each, parallel, progress)
         return fit_steps(planned, samples, models, is_right=is_right, created=created, seed=seed)
 
     def _sample_all(
-        self, asked: Sequence[Asked], options: Sequence[Options], parallel: int
+        self, asked: Sequence[Asked], options: Sequence[Options], parallel: int, progress: bool | None
     ) -> list[list[Sample | None]]:
         """What each model, with its own options, answers to each question; None after a failure, and when nothing was found."""
         failures = Failures(len(asked))
         samples: list[list[Sample | None]] = []
         for reader, own in zip(self._readers, options, strict=True):
             logger.info("%s answers %d questions", reader.model.name, len(asked))
-            work = functools.partial(self._sample, reader, own, failures)
             left = [one if not samples or samples[-1][n] is not None else None for n, one in enumerate(asked)]
-            samples.append(_in_parallel(work, left, parallel))
+            is_hidden = None if progress is None else not progress
+            with tqdm(total=len(left), desc=reader.model.name, unit="question", disable=is_hidden, leave=False) as bar:
+
+                def work(
+                    one: Asked | None, reader: Reader = reader, own: Options = own, bar: Any = bar
+                ) -> Sample | None:
+                    sample = self._sample(reader, own, failures, one)
+                    bar.update()
+                    return sample
+
+                samples.append(_in_parallel(work, left, parallel))
         failures.report()
         return samples
 
@@ -647,12 +660,12 @@ class Rag:
         """Let a reader begin to answer; it is not asked when nothing was found, or nothing will come of what was found."""
         prepared = self._prepare(reader, asked, budget)
         if prepared.prompt is None:
-            return Attempt(reader, asked, prepared, None, "")
+            return Attempt(reader, asked, prepared, None, "", options)
         if is_worth is not None:
             with asked.clock("before") as details:
                 details["asks"] = is_worth(signals_before(asked.question, asked.hits, prepared.packing))
             if not details["asks"]:
-                return Attempt(reader, asked, prepared, None, "")
+                return Attempt(reader, asked, prepared, None, "", options)
         with asked.clock("prompt"):
             rendered = reader.model.render(prepared.prompt)
             generation = reader.model.stream(
@@ -664,7 +677,7 @@ class Rag:
                 timeout_seconds=options.timeout_seconds,
                 cancel=options.cancel,
             )
-        return Attempt(reader, asked, prepared, generation, rendered)
+        return Attempt(reader, asked, prepared, generation, rendered, options)
 
     def _finish(self, attempt: Attempt, judge: Callable[[Signals], tuple[Confidence, bool]]) -> tuple[Answer, bool]:
         """Wait for the end of an answer, look up what supports it, and judge it; whether it is kept comes with it."""
@@ -684,7 +697,12 @@ class Rag:
             with clock("confidence") as details:
                 check = None
                 if self._self_check and prepared.prompt is not None:
-                    check = attempt.reader.self_check(prepared.prompt, generation.text)
+                    check = attempt.reader.self_check(
+                        prepared.prompt,
+                        generation.text,
+                        timeout_seconds=attempt.options.timeout_seconds,
+                        cancel=attempt.options.cancel,
+                    )
                 signals = signals_of(
                     asked.question,
                     asked.hits,

@@ -19,7 +19,7 @@ from leanrag.files import sha256_of
 from leanrag.packing import TokenBudget
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
 from leanrag.protocols import LanguageModel, Packer, TokenCounter
-from leanrag.types import Hit, Message, Packing, Prompt, Scalar, Scores, Stage, Usage
+from leanrag.types import CancelToken, Hit, Message, Packing, Prompt, Scalar, Scores, Stage, Usage
 
 __all__ = ["Clock", "Lazy", "Prepared", "Reader", "fit"]
 
@@ -123,7 +123,9 @@ class Reader:
         fixed = self.model.count(self.template.build(question, []))
         return TokenBudget(self.model.n_ctx, max_tokens, fixed, context_tokens)
 
-    def self_check(self, prompt: Prompt, text: str) -> float | None:
+    def self_check(
+        self, prompt: Prompt, text: str, *, timeout_seconds: float | None = None, cancel: CancelToken | None = None
+    ) -> float | None:
         """Return the probability that the model gives to its answer being right: that of "Yes" beside that of "No", in (0, 1).
 
         What `prompt` has in common with what was just read is not read again. ("P(True)" of Kadavath et al., 2022; of little worth
@@ -132,6 +134,8 @@ class Reader:
         Args:
             prompt: The answer's.
             text: The answer, as generated.
+            timeout_seconds: Limit.
+            cancel: Stops it from another thread.
 
         Returns:
             None for a model that does not tell how likely a text is, and where asking fails: its window may be too short.
@@ -144,7 +148,8 @@ class Reader:
         else:
             condition = [*prompt, Message("assistant", text), Message("user", SELF_CHECK)]
         try:
-            yes, no = (scores.total for scores in score_many([(condition, "Yes"), (condition, "No")]))
+            pairs = [(condition, "Yes"), (condition, "No")]
+            yes, no = (one.total for one in score_many(pairs, timeout_seconds=timeout_seconds, cancel=cancel))
         except GenerationCancelled:
             raise
         except GenerationError as error:

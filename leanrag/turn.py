@@ -98,6 +98,7 @@ class Attempt:
     prepared: Prepared
     generation: GenerationStream | None
     rendered: str
+    options: Options
 
 
 def abstained(answer: Answer) -> Answer:

@@ -868,3 +868,21 @@ def test_a_cut_parts_scores_that_are_neighbours(low):
     high = float(np.nextafter(low, 1))
     cut = _cut(np.array([low, high]), np.array([0.0, 1.0]), np.array([1.0, 0.0]))
     assert low < cut <= high
+
+
+def test_what_would_lose_too_much_is_asked_all_the_same():
+    rows, right, silent = foreseen()
+    spoilt = silent & (np.arange(len(silent)) % 5 != 0)  # a fifth of what looks unanswerable has an answer after all
+    found = Calibration.fit(
+        rows,
+        right,
+        np.ones(len(right)),
+        spoilt,
+        names=("found", "sure"),
+        before=("found",),
+        models={"small": None, "large": None},
+        created=datetime.date(2026, 1, 1),
+        alpha=0.05,
+    )
+    assert (found.before is not None, found.ask_from) == (True, None)
+    assert foreseeing(alpha=0.05).ask_from is not None

@@ -589,7 +589,7 @@ class Knowing(FakeModel):
 
     asked = ()
 
-    def score_many(self, pairs):
+    def score_many(self, pairs, **options):
         self.asked = [*pairs]
         chances = {"Yes": 0.45, "No": 0.05}
         return [Scores((1,), (math.log(chances[text]),)) for _, text in self.asked]
@@ -630,7 +630,7 @@ def test_nobody_is_asked_unless_it_is_wanted_and_can_be_told(tmp_path):
 
 def test_an_answer_is_not_lost_when_asking_how_likely_it_is_fails(tmp_path):
     class Busy(FakeModel):
-        def score_many(self, pairs):
+        def score_many(self, pairs, **options):
             raise QueueFullError("too much to do", model=self.name)
 
     assert self_check_of(tmp_path, Busy(SURE), self_check=True) is None
@@ -638,7 +638,7 @@ def test_an_answer_is_not_lost_when_asking_how_likely_it_is_fails(tmp_path):
 
 def test_a_window_too_short_to_ask_leaves_it_unknown(tmp_path):
     class Short(Knowing):
-        def score_many(self, pairs):
+        def score_many(self, pairs, **options):
             raise ContextOverflowError("no room", needed=9, available=1)
 
     assert self_check_of(tmp_path, Short(SURE), self_check=True) is None

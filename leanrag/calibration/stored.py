@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from leanrag.calibration.checks import Floats, both_classes, labels_of, matrix, open_unit, rows_of
 from leanrag.calibration.fitting import IsotonicModel, LogisticModel, Predictor, cross_fit, fit_isotonic, fit_logistic
-from leanrag.calibration.guarantee import guaranteed_threshold, labels_needed, least_escalation
+from leanrag.calibration.guarantee import clopper_pearson_upper, guaranteed_threshold, labels_needed, least_escalation
 from leanrag.calibration.quality import auroc, brier, expected_calibration_error
 from leanrag.errors import ConfigurationError, StorageError
 from leanrag.files import whole_file
@@ -160,6 +160,7 @@ class Calibration(pydantic.BaseModel):
         that the sources do not answer than to answer. An answer below it then counts as right where they do not, and as wrong
         elsewhere, whatever it was. With `before`, too, `ask_from` is the largest value of what is known beforehand below which,
         among the fitted rows, to abstain without asking was right as often as to ask; such a question is not passed on.
+        It is not used where these rows would not certify it, for then the others hardly would.
 
         Args:
             features: `(n, d)`, finite: the signals of each answer.
@@ -227,6 +228,9 @@ class Calibration(pydantic.BaseModel):
             chances[fitted] = cross_fit(early[fitted], y[fitted], fit_rows, seed=seed)
             ask_from = _cut(chances[fitted], good[fitted], silent[fitted], is_last=True)
             is_asked = chances >= ask_from
+            lost = int((larger * (1 - silent) * ~is_asked)[fitted].sum())
+            if clopper_pearson_upper(lost, n_fit, delta) > alpha:
+                ask_from, is_asked = None, np.ones(len(y), np.bool_)
             good = np.where(is_asked, good, silent)
         loss = (1 - good) * larger
         _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
