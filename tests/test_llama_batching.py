@@ -22,6 +22,7 @@ from leanrag import (
 )
 from leanrag.llama.library import library
 from leanrag.llama.lookup import PromptLookup
+from leanrag.models import resolve
 from tests.plain import Alike, plain_logits, within
 
 CONTEXT = "the quick brown fox jumps over the lazy dog and runs away "
@@ -102,14 +103,44 @@ def test_a_beginning_that_was_seen_is_not_computed_again(tiny_gguf, tiny):
     with LlamaCppModel(tiny_gguf, threads=1) as model:
         cold = model.generate(CONTEXT + TAILS[0], max_tokens=10)
         warm = model.generate(CONTEXT + TAILS[1], max_tokens=10)
-        again = model.generate(CONTEXT + TAILS[0], max_tokens=10)
+        again = model.generate(CONTEXT + TAILS[1], max_tokens=10)
+        back = model.generate(CONTEXT + TAILS[0], max_tokens=10)
         assert consistent(model._engine)
     shared = cold.usage.prompt_tokens - len(TAILS[0])
     assert cold.usage.cached_tokens == 0
     assert warm.usage.cached_tokens >= shared - 1
     assert again.usage.cached_tokens == again.usage.prompt_tokens - 1  # the last is computed for its logits
-    assert Alike(again) == Alike(cold)
+    assert back.usage.cached_tokens >= shared - 1
+    assert Alike(back) == Alike(cold)
+    assert Alike(again) == Alike(warm)
     assert Alike(warm) == Alike(tiny.generate(CONTEXT + TAILS[1], max_tokens=10))
+
+
+def test_a_long_end_is_put_away_before_another_takes_its_place(tiny_gguf):
+    with LlamaCppModel(tiny_gguf, threads=1) as model:
+        cold = model.generate(CONTEXT + "x" * 80, max_tokens=10)
+        model.generate(CONTEXT + "y" * 80, max_tokens=10)
+        back = model.generate(CONTEXT + "x" * 80, max_tokens=10)
+        assert consistent(model._engine)
+    assert back.usage.cached_tokens == back.usage.prompt_tokens - 1
+    assert Alike(back) == Alike(cold)
+
+
+@pytest.mark.model
+def test_what_was_asked_before_changes_no_probability():
+    facts = "The Falcon service is kept by Ada Park, in Oslo. The Raven service is kept by Mia Kern, in Lyon. " * 3
+    asked = [facts + f"Question: Who keeps the {name} service?\nAnswer:" for name in ("Falcon", "Raven", "Heron")]
+
+    def answers(model, prompts):
+        return [(g.token_ids, g.logprobs) for g in (model.generate(prompt, max_tokens=12) for prompt in prompts)]
+
+    alone = []
+    for prompt in asked:
+        with LlamaCppModel(resolve("smollm2-135m"), n_ctx=512, threads=2) as model:
+            alone += answers(model, [prompt])
+    with LlamaCppModel(resolve("smollm2-135m"), n_ctx=512, threads=2) as model:
+        model.generate(asked[0][:200] + " and so on", max_tokens=3)
+        assert answers(model, [*asked, *asked[::-1]]) == [*alone, *alone[::-1]]
 
 
 def test_questions_on_one_context_at_once_read_it_once(tiny_gguf):

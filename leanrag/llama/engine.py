@@ -760,6 +760,8 @@ class Engine:
                 source.join_cells()
                 sequence.cells, sequence.computed = source.cells[:shared], shared
                 self._cells.share(sequence.cells)
+            if source.run is None and not self._runs and self._settings.cache_bytes and not self.placement.layers:
+                self._evict(source)  # or else the rest of the prompt would lie behind it, and be rounded in another way
         self._restore(request, sequence)
         lookup = PromptLookup(request.tokens) if self._settings.speculate and request.max_tokens > 1 else None
         sequence.run = run = _Run(request, sequence, sequence.computed, lookup)
