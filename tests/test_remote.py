@@ -50,7 +50,7 @@ from leanrag.remote.exchange import Reply
 from leanrag.remote.keys import Secret
 from leanrag.remote.protocol import Choice
 from leanrag.remote.waiting import Limit
-from leanrag.remote.worker import Worker
+from leanrag.remote.worker import Call, Worker
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import CancelToken, Message, Usage
 
@@ -1022,7 +1022,16 @@ def test_done_without_a_reason_is_a_cut(server, model):
 
 def strings_in(value, seen):
     """All texts that can be reached from `value`, frames of tracebacks included, the places made to hold keys not."""
-    if id(value) in seen or type(value).__name__ in {"Secret", "RemoteModel", "Server", "module", "type", "function"}:
+    kinds = {
+        "Secret",
+        "RemoteModel",
+        "Worker",
+        "Server",
+        "module",
+        "type",
+        "function",
+    }  # a worker's connections are at work
+    if id(value) in seen or type(value).__name__ in kinds:
         return
     seen[id(value)] = value
     if isinstance(value, (str, bytes)):
@@ -1107,6 +1116,23 @@ def test_the_key_is_nowhere_however_one_asks(server, make, ask):
         ask(make(api_key=KEY))
     assert not [text for text in strings_in(caught.value, {}) if KEY in text]
     assert KEY not in str(pickle.dumps(caught.value)) + repr(copy.copy(caught.value))
+
+
+def test_no_frame_of_the_work_travels_with_its_error():
+    worker = Worker(httpx.AsyncClient(), "x")
+
+    async def work(_client, _emit):
+        request = {"Authorization": KEY}
+        try:
+            raise ValueError(request)
+        except ValueError:
+            raise RemoteError("refused") from None
+
+    with pytest.raises(RemoteError, match="refused") as caught:
+        Call(worker, work, "x", None).result  # noqa: B018
+    worker.close()
+    assert caught.value.__context__ is None
+    assert not [text for text in strings_in(caught.value, {}) if KEY in text]
 
 
 def test_the_key_is_in_no_line_about_attempts_and_bills(server, make, caplog):

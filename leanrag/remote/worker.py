@@ -116,6 +116,11 @@ class Call(Pending[T], Generic[T]):
             self.emit(GenerationError(f"{self._name} was closed while it answered", model=self._name))
         else:
             error = task.exception()
-            self.emit(
-                task.result() if error is None else error if isinstance(error, Exception) else RuntimeError(repr(error))
+            if error is None:
+                self.emit(task.result())
+                return
+            error = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            error.__context__ = (
+                None  # the frames of the work, and of what it did beside, hold requests, and these the key
             )
+            self.emit(error.with_traceback(None))
