@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what tells one from another."""
+"""Files that appear whole or not at all, what tells one from another, and where those that can be made again lie."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from pathlib import Path
 
 from leanrag.errors import StorageError
 
-__all__ = ["sha256_of", "unwritable", "whole_file"]
+__all__ = ["cache_dir", "sha256_of", "unwritable", "whole_file"]
 
 _BLOCK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """Return the folder of the cache: `LEANRAG_CACHE_DIR`, or the user's cache directory of this system."""
+    if folder := os.environ.get("LEANRAG_CACHE_DIR"):
+        return Path(folder).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("leanrag", appauthor=False))
 
 
 @contextlib.contextmanager

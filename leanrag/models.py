@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from leanrag._optional import require
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
-from leanrag.files import sha256_of
+from leanrag.files import cache_dir, sha256_of
 
 if TYPE_CHECKING:
     import tiktoken
@@ -230,15 +230,6 @@ _SPECS = (
 
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
 """Models known by name."""
-
-
-def cache_dir() -> Path:
-    """Return the folder of the cache: `LEANRAG_CACHE_DIR`, or the user's cache directory of this system."""
-    if folder := os.environ.get("LEANRAG_CACHE_DIR"):
-        return Path(folder).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("leanrag", appauthor=False))
 
 
 def resolve(name: str | os.PathLike[str]) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Literal
 import pydantic
 
 from leanrag.errors import GenerationError, StorageError
-from leanrag.files import whole_file
+from leanrag.files import cache_dir, whole_file
 
 __all__ = ["CANDIDATES", "EXACT", "Attention", "KVType", "choose", "choices_file"]
 
@@ -65,11 +64,7 @@ class _Choices(pydantic.BaseModel):
 
 def choices_file() -> Path:
     """Return where measurements are remembered for this user."""
-    if folder := os.environ.get("LEANRAG_CACHE_DIR"):
-        return Path(folder).expanduser() / "attention.json"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("leanrag", appauthor=False)) / "attention.json"
+    return cache_dir() / "attention.json"
 
 
 def choose(

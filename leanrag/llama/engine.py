@@ -494,9 +494,8 @@ class Engine:
     def _open_context(self) -> None:
         """Make a context on the weights; on a GPU, with the attention that is faster there."""
         settings, is_on_gpu = self._settings, self.placement.layers > 0
-        flash = (
-            (True,) if is_on_gpu else (True, False)
-        )  # plain attention is slower on CUDA, and fails: see `_MAX_PLAIN_RUNS`
+        # Plain attention is slower on CUDA, and fails: see `_MAX_PLAIN_RUNS`.
+        flash = (True,) if is_on_gpu else (True, False)
         candidates = tuple(
             way
             for way in CANDIDATES

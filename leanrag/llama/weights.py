@@ -47,7 +47,7 @@ class Weights:
             parameters.tensor_split = proportions
         if not placement.layers:
             # An empty list of devices: given none, llama.cpp takes all, holds memory there, and lets them compute large batches of
-            # layers that are not there, which ended the process with 64 sequences (0.3.36, CUDA).
+            # layers that are not there.
             none = (ctypes.c_void_p * 1)(None)
             parameters.devices = ctypes.addressof(none)
         with native_errors() as native:

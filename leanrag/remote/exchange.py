@@ -239,14 +239,14 @@ class Exchange:
             if self._adapts(failure, reply.sent):
                 continue
             backoff = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**retries)
-            delay = (reply.retry_after or 0.0) + self._clock.random() * backoff
+            asked = reply.retry_after or 0.0
+            delay = asked + self._clock.random() * backoff
             if (
                 not (isinstance(failure, RemoteError) and failure.retryable)
                 or reply.has_text
                 or retries >= self._endpoint.max_retries
                 or self._clock.monotonic() + delay >= deadline
-                or (reply.retry_after or 0.0)
-                > self._endpoint.first_token_seconds  # who asks would not wait for words so long
+                or asked > self._endpoint.first_token_seconds  # nobody would wait for words so long
                 or self._breaker.is_open
             ):
                 raise failure

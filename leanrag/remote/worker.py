@@ -120,7 +120,6 @@ class Call(Pending[T], Generic[T]):
                 self.emit(task.result())
                 return
             error = error if isinstance(error, Exception) else RuntimeError(repr(error))
-            error.__context__ = (
-                None  # the frames of the work, and of what it did beside, hold requests, and these the key
-            )
+            # The frames of the work, and of what it did beside, hold requests, and these the key.
+            error.__context__ = None
             self.emit(error.with_traceback(None))
