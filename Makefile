@@ -42,7 +42,7 @@ type: $(VENV)/equipped
 
 bench: $(VENV)/equipped pull
 	@test -n "$(DATA)" || { echo "Name the data: make bench DATA=DIR (benchmarks/README.md says what it holds)"; exit 2; }
-	for name in overhead retrieval reading engine embedding evidence compression; do \
+	for name in overhead retrieval reading engine embedding evidence compression routing; do \
 	  $(BIN)/python -m benchmarks.$$name --data "$(DATA)" --json benchmarks/results/$$name.json || exit 1; \
 	done
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import leanrag
-from leanrag.cli import answer_lines
+from leanrag.cli.main import answer_lines
 
 HOME = Path(__file__).parent.parent
 FOLDER = HOME / ".demo"

@@ -10,25 +10,14 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from leanrag.calibration import Calibration as Calibration
-    from leanrag.calibration import DriftAudit as DriftAudit
-    from leanrag.cascade import Cascade as Cascade
-    from leanrag.cascade import Limits as Limits
-    from leanrag.chunking import DocumentChunker as DocumentChunker
-    from leanrag.compression.evidence import SentenceScorer as SentenceScorer
-    from leanrag.compression.evidence import SentenceVectors as SentenceVectors
     from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor
     from leanrag.compression.gate import CostGate as CostGate
-    from leanrag.compression.likelihood import LikelihoodScorer as LikelihoodScorer
-    from leanrag.compression.lingua import LLMLinguaCompressor as LLMLinguaCompressor
-    from leanrag.compression.lingua import dequantize as dequantize
+    from leanrag.compression.lingua.compressor import LLMLinguaCompressor as LLMLinguaCompressor
+    from leanrag.compression.lingua.compressor import dequantize as dequantize
     from leanrag.compression.messages import compress_messages as compress_messages
     from leanrag.compression.messages import compress_prompt as compress_prompt
-    from leanrag.compression.protection import Protection as Protection
     from leanrag.compression.self_information import SelfInformationCompressor as SelfInformationCompressor
-    from leanrag.confidence import Confidence as Confidence
-    from leanrag.confidence import Signals as Signals
-    from leanrag.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
+    from leanrag.documents.chunking import DocumentChunker as DocumentChunker
     from leanrag.errors import BudgetError as BudgetError
     from leanrag.errors import CompressionError as CompressionError
     from leanrag.errors import ConfigurationError as ConfigurationError
@@ -45,30 +34,41 @@ if TYPE_CHECKING:
     from leanrag.errors import RemoteError as RemoteError
     from leanrag.errors import RoutingError as RoutingError
     from leanrag.errors import StorageError as StorageError
-    from leanrag.index import FaissIndex as FaissIndex
-    from leanrag.index import FlatIndex as FlatIndex
+    from leanrag.evidence.likelihood import LikelihoodScorer as LikelihoodScorer
+    from leanrag.evidence.packing import CompressingPacker as CompressingPacker
+    from leanrag.evidence.packing import EvidencePacker as EvidencePacker
+    from leanrag.evidence.packing import GreedyPacker as GreedyPacker
+    from leanrag.evidence.packing import TokenBudget as TokenBudget
+    from leanrag.evidence.protection import Protection as Protection
+    from leanrag.evidence.scoring import SentenceScorer as SentenceScorer
+    from leanrag.evidence.scoring import SentenceVectors as SentenceVectors
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
+    from leanrag.llama.files.quantize import quantize as quantize
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
     from leanrag.llama.process import IsolatedModel as IsolatedModel
     from leanrag.llama.process import check_in_process as check_in_process
     from leanrag.llama.process import load_model as load_model
-    from leanrag.llama.quantize import quantize as quantize
-    from leanrag.models import pull as pull
-    from leanrag.packing import CompressingPacker as CompressingPacker
-    from leanrag.packing import EvidencePacker as EvidencePacker
-    from leanrag.packing import GreedyPacker as GreedyPacker
-    from leanrag.packing import TokenBudget as TokenBudget
-    from leanrag.pipeline import Rag as Rag
-    from leanrag.pipeline import open as open  # noqa: A004 - leanrag.open, as gzip.open
+    from leanrag.models.registry import pull as pull
+    from leanrag.pipeline.rag import Rag as Rag
+    from leanrag.pipeline.rag import open as open  # noqa: A004 - leanrag.open, as gzip.open
+    from leanrag.pipeline.turn import AnswerStream as AnswerStream
     from leanrag.prompting import PromptTemplate as PromptTemplate
     from leanrag.remote import Prices as Prices
     from leanrag.remote import RemoteModel as RemoteModel
-    from leanrag.retrieval import BM25Retriever as BM25Retriever
-    from leanrag.retrieval import DenseRetriever as DenseRetriever
-    from leanrag.retrieval import HybridRetriever as HybridRetriever
-    from leanrag.routing import QueryRouter as QueryRouter
-    from leanrag.store import Store as Store
-    from leanrag.turn import AnswerStream as AnswerStream
+    from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
+    from leanrag.retrieval.index import FaissIndex as FaissIndex
+    from leanrag.retrieval.index import FlatIndex as FlatIndex
+    from leanrag.retrieval.retrievers import BM25Retriever as BM25Retriever
+    from leanrag.retrieval.retrievers import DenseRetriever as DenseRetriever
+    from leanrag.retrieval.retrievers import HybridRetriever as HybridRetriever
+    from leanrag.retrieval.store import Store as Store
+    from leanrag.routing.calibration import Calibration as Calibration
+    from leanrag.routing.calibration import DriftAudit as DriftAudit
+    from leanrag.routing.cascade import Cascade as Cascade
+    from leanrag.routing.cascade import Limits as Limits
+    from leanrag.routing.query_router import QueryRouter as QueryRouter
+    from leanrag.routing.signals import Confidence as Confidence
+    from leanrag.routing.signals import Signals as Signals
     from leanrag.types import AddReport as AddReport
     from leanrag.types import Answer as Answer
     from leanrag.types import CancelToken as CancelToken
@@ -91,19 +91,19 @@ __version__ = "0.1.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless the application asks
 
 _HOMES = {
-    "calibration": ["Calibration", "DriftAudit"],
-    "cascade": ["Cascade", "Limits"],
-    "chunking": ["DocumentChunker"],
-    "compression.evidence": ["SentenceScorer", "SentenceVectors"],
+    "routing.calibration": ["Calibration", "DriftAudit"],
+    "routing.cascade": ["Cascade", "Limits"],
+    "documents.chunking": ["DocumentChunker"],
+    "evidence.scoring": ["SentenceScorer", "SentenceVectors"],
     "compression.extractive": ["ExtractiveCompressor"],
     "compression.gate": ["CostGate"],
-    "compression.likelihood": ["LikelihoodScorer"],
-    "compression.lingua": ["LLMLinguaCompressor", "dequantize"],
+    "evidence.likelihood": ["LikelihoodScorer"],
+    "compression.lingua.compressor": ["LLMLinguaCompressor", "dequantize"],
     "compression.messages": ["compress_messages", "compress_prompt"],
-    "compression.protection": ["Protection"],
+    "evidence.protection": ["Protection"],
     "compression.self_information": ["SelfInformationCompressor"],
-    "confidence": ["Confidence", "Signals"],
-    "embedding": ["SentenceTransformerEmbedder"],
+    "routing.signals": ["Confidence", "Signals"],
+    "retrieval.embedding": ["SentenceTransformerEmbedder"],
     "errors": [
         "BudgetError",
         "CompressionError",
@@ -122,20 +122,20 @@ _HOMES = {
         "RoutingError",
         "StorageError",
     ],
-    "index": ["FaissIndex", "FlatIndex"],
+    "retrieval.index": ["FaissIndex", "FlatIndex"],
     "llama.embedder": ["LlamaCppEmbedder"],
     "llama.model": ["LlamaCppModel"],
     "llama.process": ["IsolatedModel", "check_in_process", "load_model"],
-    "llama.quantize": ["quantize"],
-    "models": ["pull"],
-    "packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
-    "pipeline": ["Rag", "open"],
+    "llama.files.quantize": ["quantize"],
+    "models.registry": ["pull"],
+    "evidence.packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
+    "pipeline.rag": ["Rag", "open"],
     "prompting": ["PromptTemplate"],
     "remote": ["Prices", "RemoteModel"],
-    "retrieval": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
-    "routing": ["QueryRouter"],
-    "store": ["Store"],
-    "turn": ["AnswerStream"],
+    "retrieval.retrievers": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
+    "routing.query_router": ["QueryRouter"],
+    "retrieval.store": ["Store"],
+    "pipeline.turn": ["AnswerStream"],
     "types": [
         "AddReport",
         "Answer",

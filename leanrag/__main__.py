@@ -2,6 +2,6 @@
 
 import sys
 
-from leanrag.cli import main
+from leanrag.cli.main import main
 
 sys.exit(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from leanrag.errors import StorageError
 
-__all__ = ["cache_dir", "sha256_of", "unwritable", "whole_file"]
+__all__ = ["cache_dir", "file_ends", "sha256_of", "unwritable", "whole_file"]
 
 _BLOCK = 1 << 20
 
@@ -64,3 +64,14 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_ends(path: Path) -> bytes:
+    """Return the first and the last MiB of a file, all of a smaller one: header, vocabulary, and weights of the last layer."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        ends = stream.read(_BLOCK)
+        if size > _BLOCK:
+            stream.seek(max(size - _BLOCK, _BLOCK))
+            ends += stream.read(_BLOCK)
+    return ends

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from leanrag.errors import DocumentError
-
 __all__ = [
     "AddReport",
     "Answer",
@@ -515,10 +513,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that could not be added; `error` says why and what to do."""
+    """A source that could not be added; `error` (a `DocumentError`) says why and what to do."""
 
     source: str
-    error: DocumentError
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,26 +13,13 @@ from leanrag.errors import ConfigurationError
 
 Rows: TypeAlias = NDArray[np.float32]
 
-__all__ = ["check_length", "check_texts", "embedder_id", "file_ends", "room_for_text", "unit_rows"]
-
-_MIB = 1024 * 1024
+__all__ = ["check_length", "check_texts", "embedder_id", "room_for_text", "unit_rows"]
 
 
 def embedder_id(name: str, digest: str, query_prefix: str, document_prefix: str) -> str:
     """Return `name` and a hash of model and prefixes: rows of another id cannot be mixed with these."""
     whole = hashlib.sha256(f"{digest}\0{query_prefix}\0{document_prefix}".encode())
     return f"{name}-{whole.hexdigest()[:12]}"
-
-
-def file_ends(path: Path) -> bytes:
-    """Return the first and the last MiB of a file, all of a smaller one: header, vocabulary, and weights of the last layer."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        ends = stream.read(_MIB)
-        if size > _MIB:
-            stream.seek(max(size - _MIB, _MIB))
-            ends += stream.read(_MIB)
-    return ends
 
 
 def room_for_text(window: int, prefix_tokens: int, empty_tokens: int) -> int:

@@ -49,7 +49,7 @@ def tiny(tiny_gguf):
 def smollm():
     """The real INT4 model of the demo."""
     from leanrag import LlamaCppModel
-    from leanrag.models import resolve
+    from leanrag.models.registry import resolve
 
     with LlamaCppModel(resolve("smollm2-135m"), name="smollm2-135m", n_ctx=2048) as model:
         yield model
@@ -59,6 +59,6 @@ def smollm():
 def minilm():
     """The real embedder of the demo."""
     from leanrag import SentenceTransformerEmbedder
-    from leanrag.models import resolve
+    from leanrag.models.registry import resolve
 
     return SentenceTransformerEmbedder(resolve("all-minilm-l6-v2"))

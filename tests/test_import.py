@@ -19,12 +19,12 @@ def test_types_and_errors_load_the_standard_library_only():
 
 
 def test_the_command_line_answers_help_without_heavy_modules():
-    loaded = modules_after("import leanrag.cli")
+    loaded = modules_after("import leanrag.cli.main")
     assert loaded <= {"leanrag", *sys.stdlib_module_names}
 
 
 def test_pipeline_does_not_load_torch_or_llama():
-    assert not modules_after("import leanrag.pipeline") & {
+    assert not modules_after("import leanrag.pipeline.rag") & {
         "torch",
         "transformers",
         "llama_cpp",

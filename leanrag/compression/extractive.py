@@ -7,12 +7,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 
-from leanrag.compression.evidence import SentenceScorer
-from leanrag.compression.protection import Protection
 from leanrag.compression.task import BETWEEN_SOURCES, Part, Task
 from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.evidence.protection import Protection
+from leanrag.evidence.scoring import SentenceScorer
+from leanrag.evidence.selection import Candidate, Promising, fill, select
 from leanrag.protocols import CompressionSource, EvidenceScorer, TokenCounter
-from leanrag.selection import Candidate, Promising, fill, select
 from leanrag.types import Compression, Evidence, Hit
 
 __all__ = ["ExtractiveCompressor"]

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from leanrag.compression.protection import Protection, Span
 from leanrag.errors import BudgetError, CompressionError, ConfigurationError
+from leanrag.evidence.protection import Protection, Span
 from leanrag.protocols import Compressor, TokenCounter
 from leanrag.text import split_sentences
 from leanrag.types import Chunk, Compression, DroppedSpan, Hit, Message, Segment

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.compression.extractive import ExtractiveCompressor
-from leanrag.compression.likelihood import (
+from leanrag.compression.task import Part, Task, assemble
+from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.evidence.likelihood import (
     BEFORE,
     LikelihoodScorer,
     Scorer,
@@ -31,9 +33,7 @@ from leanrag.compression.likelihood import (
     score_pairs,
     windows,
 )
-from leanrag.compression.protection import Protection, Span
-from leanrag.compression.task import Part, Task, assemble
-from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.evidence.protection import Protection, Span
 from leanrag.protocols import CompressionSource, EvidenceScorer, StoredFeature, TokenCounter
 from leanrag.types import Chunk, Compression, Scores
 

@@ -9,8 +9,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from leanrag.compression.protection import Span, merge_spans
 from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.evidence.protection import Span, merge_spans
 from leanrag.protocols import CompressionSource, TokenCounter
 from leanrag.text import join_spans, trim_span
 from leanrag.types import Chunk, Compression, Document, DroppedSpan, Hit, Segment

@@ -16,14 +16,23 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
+from leanrag.files import file_ends
 from leanrag.llama.batch import Batch
 from leanrag.llama.chat import encode_text
-from leanrag.llama.gguf import GGUFInfo, check_gguf
+from leanrag.llama.files.gguf import GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
-from leanrag.llama.placement import GpuOptions, Placement, check_gpu_options, gpu_devices, measure_sizes, place, renamed
+from leanrag.llama.placement.layers import (
+    GpuOptions,
+    Placement,
+    check_gpu_options,
+    gpu_devices,
+    measure_sizes,
+    place,
+    renamed,
+)
 from leanrag.llama.threads import usable_cores
 from leanrag.llama.weights import Weights
-from leanrag.vectors import check_length, check_texts, embedder_id, file_ends, room_for_text, unit_rows
+from leanrag.vectors import check_length, check_texts, embedder_id, room_for_text, unit_rows
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors

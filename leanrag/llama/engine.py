@@ -38,12 +38,13 @@ from leanrag.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from leanrag.files import file_ends
 from leanrag.llama.batch import Batch
-from leanrag.llama.choosing import CANDIDATES, EXACT, Attention, KVType, choose
-from leanrag.llama.gguf import check_gguf
+from leanrag.llama.files.gguf import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library, native_errors
 from leanrag.llama.lookup import MAX_DRAFT, PromptLookup
-from leanrag.llama.placement import CPU_ONLY, GpuOptions, Placement, gpu_devices, measure_sizes, place, share
+from leanrag.llama.placement.attention import CANDIDATES, EXACT, Attention, KVType, choose
+from leanrag.llama.placement.layers import CPU_ONLY, GpuOptions, Placement, gpu_devices, measure_sizes, place, share
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
@@ -51,7 +52,6 @@ from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
 from leanrag.llama.vocabulary import TextDecoder, Vocabulary
 from leanrag.llama.weights import Weights
 from leanrag.types import FinishReason
-from leanrag.vectors import file_ends
 
 __all__ = ["MAX_PARALLEL", "Engine", "EngineSettings"]
 

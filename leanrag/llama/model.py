@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError, QueueFullError
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
-from leanrag.llama.choosing import KVType, choices_file
 from leanrag.llama.counting import TokenCounts
 from leanrag.llama.engine import MAX_PARALLEL, Engine, EngineSettings
-from leanrag.llama.gguf import GGUFInfo, check_gguf
-from leanrag.llama.grammar import Grammar
-from leanrag.llama.memory import MemoryEstimate, available_bytes, estimate_memory
-from leanrag.llama.placement import GpuOptions, Placement, Split, check_gpu_options, gpu_devices, renamed
+from leanrag.llama.files.gguf import GGUFInfo, check_gguf
+from leanrag.llama.grammar.sampler import Grammar
+from leanrag.llama.grammar.schema import schema_to_gbnf
+from leanrag.llama.placement.attention import KVType, choices_file
+from leanrag.llama.placement.layers import GpuOptions, Placement, Split, check_gpu_options, gpu_devices, renamed
+from leanrag.llama.placement.memory import MemoryEstimate, available_bytes, estimate_memory
 from leanrag.llama.requests import Request, StopMatcher
 from leanrag.llama.sampling import Sampler, SamplingOptions
-from leanrag.llama.schema import schema_to_gbnf
 from leanrag.llama.threads import usable_cores
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 

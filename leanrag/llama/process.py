@@ -37,8 +37,8 @@ from leanrag.errors import (
 )
 from leanrag.files import sha256_of
 from leanrag.llama.model import GenerateOptions, LlamaCppModel
-from leanrag.llama.pending import Pending
-from leanrag.llama.placement import DevicePart, Placement
+from leanrag.llama.placement.layers import DevicePart, Placement
+from leanrag.pending import Pending
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
 if TYPE_CHECKING:

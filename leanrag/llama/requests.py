@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanrag.llama.pending import Pending
 from leanrag.llama.sampling import Chooser, Sampler, TokenScore
+from leanrag.pending import Pending, StopMatcher
 from leanrag.types import FinishReason
 
-__all__ = ["Completion", "Request", "StopMatcher"]
-
-_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\s*\n\s*")
-_MIN_REPEATED = 12  # characters; shorter lines may well occur twice
+__all__ = ["Completion", "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +39,6 @@ class Completion:
     cached_tokens: int
     prefill_seconds: float
     decode_seconds: float
-
-
-class StopMatcher:
-    """Passes text through until a stop string is complete; holds back what may be the beginning of one.
-
-    The first stop string to be completed counts, and the longest of those that end together, however the text was cut in pieces.
-
-    Args:
-        stops: The stop strings.
-        no_repeats: Let each sentence and line that was passed become a stop string: small models fall into loops.
-
-    Attributes:
-        reason: Why no more text is passed; None while it is.
-        is_idle: Whether it passes everything at once, there being nothing to look for.
-    """
-
-    def __init__(self, stops: Sequence[str], *, no_repeats: bool = False) -> None:
-        self._stops: dict[str, FinishReason] = dict.fromkeys(stops, "stop")
-        self._pending = ""
-        self._sentence: str | None = "" if no_repeats else None  # the one under way
-        self.reason: FinishReason | None = None
-        self.is_idle = not stops and not no_repeats
-
-    def __call__(self, text: str, *, final: bool = False) -> str:
-        """Return the text that is certain to precede any stop string."""
-        pending = self._pending + text
-        ends = [(at + len(stop), at, reason) for stop, reason in self._stops.items() if (at := pending.find(stop)) >= 0]
-        if ends:
-            _, cut, self.reason = min(ends)
-            self._pending = ""
-            return pending[:cut]
-        held = 0 if final else max((_overlap(pending, stop) for stop in self._stops), default=0)
-        cut = len(pending) - held
-        self._pending = pending[cut:]
-        if self._sentence is not None:
-            *passed, self._sentence = _SENTENCE_END.split(self._sentence + pending[:cut])
-            self._stops |= {sentence: "repetition" for sentence in passed if len(sentence) >= _MIN_REPEATED}
-        return pending[:cut]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Request(Pending[Completion]):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import httpx
 
 from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationError, GenerationTimeout, RemoteError
-from leanrag.llama.requests import StopMatcher
+from leanrag.pending import StopMatcher
 from leanrag.remote.keys import Credentials, Secret
 from leanrag.remote.protocol import (
     FINISH_REASONS,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar
 import httpx
 
 from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationCancelled, GenerationError
-from leanrag.models import load_encoding
+from leanrag.models.registry import load_encoding
 from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Reply, Request
 from leanrag.remote.keys import Secret
 from leanrag.remote.protocol import parse_usage

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from leanrag.errors import GenerationError
-from leanrag.llama.pending import Pending
+from leanrag.pending import Pending
 
 __all__ = ["Call", "Work", "Worker"]
 

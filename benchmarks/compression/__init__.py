@@ -1,0 +1,1 @@
+"""The benchmark `compression`; run it with `python -m benchmarks.compression`."""

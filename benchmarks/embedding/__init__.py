@@ -1,0 +1,1 @@
+"""The benchmark `embedding`; run it with `python -m benchmarks.embedding`."""

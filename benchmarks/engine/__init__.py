@@ -1,0 +1,1 @@
+"""The benchmark `engine`; run it with `python -m benchmarks.engine`."""

@@ -1,0 +1,1 @@
+"""The benchmark `evidence`; run it with `python -m benchmarks.evidence`."""

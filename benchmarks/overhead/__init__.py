@@ -1,0 +1,1 @@
+"""The benchmark `overhead`; run it with `python -m benchmarks.overhead`."""

@@ -1,0 +1,1 @@
+"""The benchmark `reading`; run it with `python -m benchmarks.reading`."""

@@ -1,0 +1,1 @@
+"""The benchmark `retrieval`; run it with `python -m benchmarks.retrieval`."""

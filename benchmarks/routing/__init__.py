@@ -1,0 +1,1 @@
+"""The benchmark `routing`; run it with `python -m benchmarks.routing`."""

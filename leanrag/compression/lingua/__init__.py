@@ -1,0 +1,1 @@
+"""LLMLingua and LongLLMLingua, through the package `llmlingua` (extra `lingua`)."""

@@ -1,0 +1,1 @@
+"""What of the hits a prompt shows: units, their worth, and what fits the budget."""

@@ -1,0 +1,533 @@
+"""Which text the prompt holds: a token budget, packers that keep to it, and a report of what was left out."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.evidence.selection import Candidate, Promising, Selection, fill, select
+from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
+from leanrag.text import join_spans, split_sentences
+from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
+
+__all__ = ["CompressingPacker", "EvidencePacker", "GreedyPacker", "Ordering", "TokenBudget", "is_near_duplicate"]
+
+Ordering = Literal["relevance", "reverse", "ends", "document"]
+"""How sources follow each other: best first, best last, best at both ends, or by document (so that prompts over the same documents
+begin alike)."""
+
+_ENOUGH = 1 / 3  # of a budget, which is filled whatever the units are worth
+_DropReason = Literal["budget", "duplicate", "irrelevant"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBudget:
+    """How a model's window is shared out, in tokens of that model.
+
+    Attributes:
+        n_ctx: The window.
+        answer: Reserved for the answer.
+        fixed: Template, instruction and question: the prompt with no sources.
+        limit: Most that the sources may take; None for all that is left.
+    """
+
+    n_ctx: int
+    answer: int
+    fixed: int
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("answer", self.answer), ("limit", self.limit)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"the `{name}` share of the budget must be at least 1 token, got {value}")
+        if self.fixed + self.answer > self.n_ctx:
+            raise BudgetError(
+                f"question and template take {self.fixed:,} tokens and {self.answer:,} are reserved for the answer, which is "
+                f"more than the window of {self.n_ctx:,}. Shorten the question, lower `max_tokens`, or use a larger window",
+                needed=self.fixed + self.answer,
+                available=self.n_ctx,
+            )
+
+    @property
+    def prompt(self) -> int:
+        """Most tokens of the whole prompt."""
+        return self.fixed + self.sources
+
+    @property
+    def sources(self) -> int:
+        """Most tokens of the sources."""
+        left = self.n_ctx - self.answer - self.fixed
+        return left if self.limit is None else min(left, self.limit)
+
+
+class EvidencePacker:
+    """Packs the units (sentences, rows, blocks) of the hits that are worth most for the question, whichever hit they are from.
+
+    A source is shown whole where all of it is worth its tokens, and otherwise by some of its units, in their order; hits of one
+    document are one source. A hit that nearly repeats a better one is dropped.
+
+    With `headings`, hits that were dropped for the budget are named by their heading alone (without one, by their title) as far as
+    the room that is left goes, best first; they count as the least relevant sources. A heading answers nothing and is never
+    quoted, so this is off by default. It helps with documentation, where a reader that lacks the text can still say in which
+    section to look.
+
+    Args:
+        scorer: What says how much a unit is worth.
+        ordering: How the sources follow each other; small readers find best what stands next to the question.
+        power: 1 for worth per token, 0 for worth alone.
+        least: Once a third of the budget is filled, leave out units below this share of the best one's worth; 0 fills all of it.
+            Small readers answer better from less: half the tokens, more right answers (`benchmarks/LOG.md`).
+        duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
+        pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
+        headings: Whether room that is left names hits that did not fit.
+    """
+
+    def __init__(
+        self,
+        scorer: EvidenceScorer,
+        *,
+        ordering: Ordering = "reverse",
+        power: float = 1.0,
+        least: float = 0.1,
+        duplicate_overlap: float = 0.8,
+        pruner: Compressor | None = None,
+        headings: bool = False,
+    ) -> None:
+        if ordering not in get_args(Ordering):
+            raise ConfigurationError(f"`ordering` must be one of {', '.join(get_args(Ordering))}, got {ordering!r}")
+        for name, value in (("power", power), ("least", least)):
+            if not 0 <= value <= 1:
+                raise ConfigurationError(f"`{name}` must be in [0, 1], got {value!r}")
+        _check_overlap(duplicate_overlap)
+        self._scorer, self._ordering, self._pruner, self._headings = scorer, ordering, pruner, headings
+        self._power, self._least, self._duplicate_overlap = power, least, duplicate_overlap
+
+    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
+        """Return a packing of at most `budget` tokens.
+
+        Args:
+            hits: Best first.
+            budget: Tokens for all sources together.
+            count_source: Tokens of one source as the prompt shows it.
+            question: What the reader will be asked.
+
+        Raises:
+            BudgetError: Not one unit of the hits that repeat no better one fits.
+        """
+        kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
+        units, repeats = self._scorer.score(question, kept)
+        sources = _Sources(kept, units, self._ordering, count_source)
+        choose = functools.partial(self._choose, sources, budget)
+        items = fill(units, budget, choose, _tokens, repeats=repeats, least=self._least)
+        if units and not items:
+            items = [self._pruned(kept, units, budget, count_source, question)]
+        reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
+        reasons |= zip(map(id, kept), sources.reasons(budget - _tokens(items)), strict=True)
+        if self._headings:
+            items = sources.with_headings(items, [hit for hit in kept if reasons[id(hit)] == "budget"], budget)
+        dropped = _dropped(hits, items, reasons, count_source)
+        return Packing(tuple(sorted(items, key=lambda item: item.number)), dropped, budget, _tokens(items))
+
+    def _choose(self, sources: _Sources, budget: int, looked_at: Promising) -> list[PackedItem]:
+        """The sources that show the best of the units within the budget; none when not one fits."""
+        candidates = [sources.candidate(unit) for unit in looked_at.units]
+        room = budget
+        while room >= 0:
+            chosen = self._select(sources, looked_at, candidates, room).chosen
+            items = sources.items([looked_at.places[i] for i in chosen])
+            if not items:
+                break
+            tokens = _tokens(items)
+            if tokens <= budget:
+                return items
+            room -= max(1, tokens - budget)  # tokens do not add up over parts
+        alone = [i for i, unit in enumerate(looked_at.units) if unit.needs is None]
+        for i in sorted(alone, key=lambda i: -looked_at.units[i].value):
+            items = sources.items([looked_at.places[i]])
+            if _tokens(items) <= budget:
+                return items
+        return []
+
+    def _select(self, sources: _Sources, looked_at: Promising, candidates: Sequence[Candidate], room: int) -> Selection:
+        """What is worth its place; or what fills `_ENOUGH` of the room, where that is more."""
+        choose = functools.partial(
+            select, candidates, openings=sources.openings, repeats=looked_at.repeats, power=self._power
+        )
+        selection = choose(room, least=self._least)
+        if selection.cost < _ENOUGH * room and self._least:
+            selection = max(selection, choose(int(_ENOUGH * room)), key=lambda found: found.value)
+        return selection
+
+    def _pruned(
+        self, hits: Sequence[Hit], units: Sequence[Evidence], budget: int, count_source: SourceCounter, question: str
+    ) -> PackedItem:
+        """The best unit, thinned until it fits."""
+        best = max(units, key=lambda unit: unit.value)
+        chunk = hits[best.hit].chunk
+        compression = None
+        if self._pruner is not None and budget >= 1:
+            unit = replace(chunk, start=chunk.start + best.start, end=chunk.start + best.end, text=_text(best, hits))
+            compression = self._pruner.compress(
+                unit, count_tokens=lambda text: count_source(1, chunk.title, text), budget=budget, question=question
+            )
+        if compression is None or not compression.text:
+            cheapest = min(count_source(1, hits[unit.hit].chunk.title, _text(unit, hits)) for unit in units)
+            raise _nothing_fits(max(cheapest, budget + 1), budget)
+        return PackedItem(1, hits[best.hit], compression.text, compression.segments, compression.tokens_after, "pruned")
+
+
+class CompressingPacker:
+    """Packs what a compressor makes of the hits.
+
+    Args:
+        compressor: Any `Compressor`.
+        duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
+    """
+
+    def __init__(self, compressor: Compressor, *, duplicate_overlap: float = 0.8) -> None:
+        _check_overlap(duplicate_overlap)
+        self._compressor, self._duplicate_overlap = compressor, duplicate_overlap
+
+    def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
+        """Return a packing of at most `budget` tokens.
+
+        Args:
+            hits: Best first.
+            budget: Tokens for all sources together.
+            count_source: Tokens of one source as the prompt shows it.
+            question: What the reader will be asked.
+
+        Raises:
+            BudgetError: What must stay does not fit, or nothing does.
+            CompressionError: The compressor failed.
+        """
+        kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
+        compression, items = self._compressed(kept, budget, count_source, question) if kept else (None, [])
+        reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
+        for hit in kept:
+            reasons[id(hit)] = "budget" if hit.chunk.text.strip() else "irrelevant"
+        dropped = _dropped(hits, items, reasons, count_source)
+        return Packing(tuple(items), dropped, budget, _tokens(items), compression)
+
+    def _compressed(
+        self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, question: str
+    ) -> tuple[Compression, list[PackedItem]]:
+        """What the compressor makes of the hits, as sources that fit with their headers; of fewer where those leave no room."""
+        while True:
+            try:
+                return self._compressed_all(hits, budget, count_source, question)
+            except BudgetError:
+                if len(hits) == 1:
+                    raise
+            hits = hits[: len(hits) // 2]
+
+    def _compressed_all(
+        self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, question: str
+    ) -> tuple[Compression, list[PackedItem]]:
+        empty = count_source(1, "", "")
+        openings = [count_source(1, hit.chunk.title, "") for hit in hits]
+        is_blank = not any(hit.chunk.text.strip() for hit in hits)
+        room = max(budget // 2, budget - sum(openings))
+        while room >= 0:
+            compression = self._compressor.compress(
+                hits,
+                count_tokens=lambda text: max(0, count_source(1, "", text) - empty),
+                budget=room,
+                question=question,
+            )
+            items = _items_of(compression, count_source)
+            tokens = _tokens(items)
+            if tokens <= budget and (items or is_blank):
+                return compression, items
+            if not items:
+                break
+            room = min(room, compression.tokens_after) - max(1, tokens - budget)  # tokens do not add up over parts
+        raise _nothing_fits(max(budget, min(openings)) + 1, budget)
+
+
+def _items_of(compression: Compression, count_source: SourceCounter) -> list[PackedItem]:
+    """The sources of a compression that anything is left of."""
+    items: list[PackedItem] = []
+    for source, group in itertools.groupby(compression.segments, key=lambda segment: segment.source):
+        segments = list(group)
+        hit = compression.sources[source]
+        start, end = segments[0].start, segments[-1].end
+        text = compression.text[start:end]
+        if not text.strip():
+            continue
+        number = len(items) + 1
+        items.append(
+            PackedItem(
+                number=number,
+                hit=hit,
+                text=text,
+                segments=tuple(replace(s, start=s.start - start, end=s.end - start) for s in segments),
+                tokens=count_source(number, hit.chunk.title, text),
+                action="kept" if text == hit.chunk.text else "pruned",
+            )
+        )
+    return items
+
+
+class _Sources:
+    """The hits of each document as one source, and what they cost."""
+
+    def __init__(
+        self, hits: Sequence[Hit], units: Sequence[Evidence], ordering: Ordering, count_source: SourceCounter
+    ) -> None:
+        self._hits, self._units, self._ordering, self._count_source = hits, units, ordering, count_source
+        self._n_units = collections.Counter(unit.hit for unit in units)
+        groups: dict[str, int] = {}
+        self._group_of = [groups.setdefault(hit.chunk.document_id, len(groups)) for hit in hits]
+        firsts = [hits[self._group_of.index(group)] for group in groups.values()]
+        self.openings = [count_source(1, hit.chunk.title, "") for hit in firsts]
+        self._empty = count_source(1, "", "")
+        self._costs: dict[tuple[int, int, int], int] = {}
+
+    def candidate(self, unit: Evidence) -> Candidate:
+        """The unit as the selection sees it."""
+        place = (unit.hit, unit.start, unit.end)
+        if place not in self._costs:
+            tokens = self._count_source(1, "", _text(unit, self._hits)) - self._empty
+            self._costs[place] = max(0, tokens)
+        return Candidate(unit.value, self._costs[place], self._group_of[unit.hit], unit.needs)
+
+    def reasons(self, room: int) -> list[_DropReason]:
+        """Why each hit would be dropped: it is irrelevant where a counted unit of it fits `room`, or where it holds none."""
+        fits = {hit for (hit, _, _), cost in self._costs.items() if cost + self.openings[self._group_of[hit]] <= room}
+        return ["irrelevant" if i in fits or not self._n_units[i] else "budget" for i in range(len(self._hits))]
+
+    def items(self, chosen: Sequence[int]) -> list[PackedItem]:
+        """The sources that show the chosen units, best first, with their numbers in the prompt."""
+        by_group: dict[int, list[Evidence]] = {}
+        for unit in (self._units[place] for place in chosen):
+            by_group.setdefault(self._group_of[unit.hit], []).append(unit)
+        best_first = sorted(by_group.values(), key=lambda units: -max(unit.value for unit in units))
+        return self._numbered([self._item(units) for units in best_first])
+
+    def with_headings(self, items: list[PackedItem], hits: Sequence[Hit], budget: int) -> list[PackedItem]:
+        """The sources, and after them such of the other `hits`, by name, as the budget leaves room for."""
+        shown = [hit.chunk for item in items for hit in (item.hit, *item.more)]
+        named = {(chunk.title, name) for chunk in shown for name in (chunk.heading, chunk.title)}
+        for hit in hits:
+            title, name = hit.chunk.title, hit.chunk.heading or hit.chunk.title
+            if not name.strip() or (title, name) in named:
+                continue
+            more = self._numbered([*items, PackedItem(0, hit, name, (), 0, "heading")])
+            if _tokens(more) <= budget:
+                items = more
+                named |= {(title, name), (title, title)}
+        return items
+
+    def _numbered(self, items: Sequence[PackedItem]) -> list[PackedItem]:
+        """The sources, given best first, with their numbers in the prompt and their tokens."""
+        places = list(range(len(items)))
+        if self._ordering == "reverse":
+            places.reverse()
+        elif self._ordering == "ends":
+            places = [*places[::2], *places[1::2][::-1]]
+        elif self._ordering == "document":
+            places.sort(key=lambda place: items[place].hit.chunk.document_id)
+        numbered = []
+        for place, item in enumerate(items):
+            number = places.index(place) + 1
+            tokens = self._count_source(number, item.hit.chunk.title, item.text)
+            numbered.append(replace(item, number=number, tokens=tokens))
+        return numbered
+
+    def _item(self, units: Sequence[Evidence]) -> PackedItem:
+        """What is shown of a document, without number and tokens."""
+        hits = self._hits
+        shown = {unit.hit for unit in units}
+        text = ""
+        segments: list[Segment] = []
+        action: PackAction = "kept"
+        for hit in sorted(shown, key=lambda hit: hits[hit].chunk.start):
+            chunk = hits[hit].chunk
+            own = [unit for unit in units if unit.hit == hit]
+            spans, reason = [(unit.start, unit.end) for unit in own], "whole"
+            if len(spans) == self._n_units[hit]:
+                spans = [(0, len(chunk.text))]
+            else:
+                spans, reason, action = _merged(chunk.text, spans), "relevant", "extracted"
+            piece, starts = join_spans(chunk.text, spans)
+            text += "\n" if segments else ""
+            for (start, end), begin in zip(spans, starts, strict=True):
+                at = len(text) + begin
+                worth = max(unit.value for unit in own if start <= unit.start and unit.end <= end)
+                segments.append(
+                    Segment(at, at + end - start, hit, chunk.start + start, chunk.start + end, worth, reason)
+                )
+            text += piece
+        best, *more = sorted(shown)
+        return PackedItem(0, hits[best], text, tuple(segments), 0, action, tuple(hits[i] for i in more))
+
+
+def _tokens(items: Iterable[PackedItem]) -> int:
+    return sum(item.tokens for item in items)
+
+
+def _dropped(
+    hits: Sequence[Hit], items: Iterable[PackedItem], reasons: Mapping[int, _DropReason], count_source: SourceCounter
+) -> tuple[DroppedItem, ...]:
+    """The hits that no item shows; `reasons` are told by their `id`."""
+    shown = {id(hit) for item in items for hit in (item.hit, *item.more)}
+    return tuple(
+        DroppedItem(hit, reasons[id(hit)], count_source(1, hit.chunk.title, hit.chunk.text))
+        for hit in hits
+        if id(hit) not in shown
+    )
+
+
+def _text(unit: Evidence, hits: Sequence[Hit]) -> str:
+    return hits[unit.hit].chunk.text[unit.start : unit.end]
+
+
+def _merged(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans with only white space between them as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and not text[merged[-1][1] : start].strip():
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged
+
+
+class GreedyPacker:
+    """Packs whole hits by relevance: what does not fit is skipped, what comes after it still may.
+
+    The best hit is always in, trimmed to its leading sentences when it does not fit. A hit that nearly repeats a packed one
+    is dropped. Room that is left at the end takes the leading sentences of the best hit that did not fit.
+
+    Args:
+        duplicate_overlap: Share of a hit's three-word sequences that a packed hit may hold before it counts as a repetition.
+        min_trim_tokens: Do not fill the rest with less than this.
+    """
+
+    def __init__(self, *, duplicate_overlap: float = 0.8, min_trim_tokens: int = 32) -> None:
+        _check_overlap(duplicate_overlap)
+        self._duplicate_overlap = duplicate_overlap
+        self._min_trim_tokens = min_trim_tokens
+
+    def pack(
+        self,
+        hits: Sequence[Hit],
+        budget: int,
+        count_source: SourceCounter,
+        *,
+        question: str = "",  # noqa: ARG002 - hits come in the order of their worth for it
+    ) -> Packing:
+        """Return a packing of at most `budget` tokens.
+
+        Args:
+            hits: Best first.
+            budget: Tokens for all sources together.
+            count_source: Tokens of one source as the prompt shows it.
+            question: Not looked at.
+
+        Raises:
+            BudgetError: Not even the first sentence of the best hit fits.
+        """
+        items: list[PackedItem] = []
+        dropped: list[DroppedItem] = []
+        left = budget
+        for hit in hits:
+            tokens = count_source(len(items) + 1, hit.chunk.title, hit.chunk.text)
+            if any(is_near_duplicate(hit.chunk.text, item.text, self._duplicate_overlap) for item in items):
+                dropped.append(DroppedItem(hit, "duplicate", tokens))
+            elif tokens <= left:
+                items.append(_item(len(items) + 1, hit, len(hit.chunk.text), tokens, "kept"))
+                left -= tokens
+            elif not items:
+                items.append(self._trim_best(hit, left, count_source))
+                left -= items[0].tokens
+            else:
+                dropped.append(DroppedItem(hit, "budget", tokens))
+        skipped = next((d for d in dropped if d.reason == "budget"), None)
+        if skipped is not None and left >= self._min_trim_tokens:
+            trimmed = trim(skipped.hit, len(items) + 1, left, count_source)
+            if trimmed is not None and trimmed.tokens >= self._min_trim_tokens:
+                items.append(trimmed)
+                dropped.remove(skipped)
+                left -= trimmed.tokens
+        return Packing(tuple(items), tuple(dropped), budget, budget - left)
+
+    def _trim_best(self, hit: Hit, budget: int, count_source: SourceCounter) -> PackedItem:
+        item = trim(hit, 1, budget, count_source)
+        if item is None:
+            _, end = split_sentences(hit.chunk.text)[0]
+            needed = count_source(1, hit.chunk.title, hit.chunk.text[:end])
+            raise _nothing_fits(needed, budget)
+        return item
+
+
+def trim(hit: Hit, number: int, budget: int, count_source: SourceCounter) -> PackedItem | None:
+    """Return the most leading sentences of `hit` that fit `budget` tokens, None when not even one does."""
+    ends = [end for _, end in split_sentences(hit.chunk.text)]
+    best, low, high = None, 0, len(ends) - 1
+    while low <= high:  # tokens grow with the text
+        middle = (low + high) // 2
+        tokens = count_source(number, hit.chunk.title, hit.chunk.text[: ends[middle]])
+        if tokens <= budget:
+            best, low = _item(number, hit, ends[middle], tokens, "trimmed"), middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
+def _without_repetitions(hits: Sequence[Hit], overlap: float) -> tuple[list[Hit], list[Hit]]:
+    """The hits that do not nearly repeat a better one, and those that do."""
+    kept: list[Hit] = []
+    repeated: list[Hit] = []
+    known: list[tuple[str, set[tuple[str, ...]]]] = []
+    for hit in hits:
+        text = hit.chunk.text
+        shingles = _shingles(text)
+        if any(_repeats(text, shingles, other, others, overlap) for other, others in known):
+            repeated.append(hit)
+        else:
+            kept.append(hit)
+            known.append((text, shingles))
+    return kept, repeated
+
+
+def _nothing_fits(needed: int, budget: int) -> BudgetError:
+    return BudgetError(
+        f"the sources may take {budget:,} tokens, and the least that can be shown takes {needed:,}. Raise "
+        "`context_tokens`, lower `max_tokens`, or use a model with a larger window",
+        needed=needed,
+        available=budget,
+    )
+
+
+def _check_overlap(duplicate_overlap: float) -> None:
+    if not 0 < duplicate_overlap <= 1:
+        raise ConfigurationError(f"`duplicate_overlap` must be in (0, 1], got {duplicate_overlap!r}")
+
+
+def is_near_duplicate(text: str, other: str, overlap: float) -> bool:
+    """Return whether at least `overlap` of the three-word sequences of `text` stand in `other` too."""
+    return _repeats(text, _shingles(text), other, _shingles(other), overlap)
+
+
+def _repeats(
+    text: str, shingles: set[tuple[str, ...]], other: str, others: set[tuple[str, ...]], overlap: float
+) -> bool:
+    return len(shingles & others) >= overlap * len(shingles) if shingles else text.strip() in other
+
+
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    sequence = text.casefold().split()
+    return set(zip(sequence, sequence[1:], sequence[2:], strict=False))
+
+
+def _item(number: int, hit: Hit, length: int, tokens: int, action: PackAction) -> PackedItem:
+    chunk = hit.chunk
+    segment = Segment(0, length, number - 1, chunk.start, chunk.start + length)
+    return PackedItem(number, hit, chunk.text[:length], (segment,), tokens, action)

@@ -1,0 +1,391 @@
+"""Which units of the sources are likely to hold the answer: a linear score of cheap features, one softmax a question."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from leanrag.evidence.units import Unit, split_clauses, split_units
+from leanrag.text import answer_kind, content_words
+from leanrag.types import Chunk, Evidence, Hit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from leanrag.protocols import StoredFeature, Vectors
+
+__all__ = ["FEATURES", "SentenceScorer", "SentenceVectors", "features_of"]
+
+FEATURES = (
+    "prior",
+    "source_similarity",
+    "best_similarity",
+    "best_overlap",
+    "similarity",
+    "overlap",
+    "overlap_with_title",
+    "own_overlap",
+    "answer_type",
+    "first",
+    "new_words",
+)
+"""What is known of a unit, in the order of the columns of `features_of`.
+
+- prior: natural log of the hit's share of all hits' scores;
+- source_similarity, similarity: cosine of the question with the chunk, and with the unit's sentence;
+- overlap, overlap_with_title, own_overlap: share of the question's content words, weighted by how rare they are among the
+  sentences, that the unit's sentence holds, that it holds together with its source's title, and that the unit itself holds;
+- best_similarity, best_overlap: the most of `similarity` and `overlap_with_title` in the chunk;
+- answer_type: 1 when the question asks for a date, number, person or place and the unit holds something that looks like one;
+- first: 1 in the first sentence of a chunk;
+- new_words: natural log of 1 + content words of the unit that are not the question's.
+"""
+
+# Conditional logit (McFadden 1974) of "holds an answer" over the units of ten hits, on SQuAD 2.0 and Natural Questions alike;
+# `python -m benchmarks.evidence` fits and measures them. The second are for words alone.
+_WEIGHTS = np.array([0.75, 4.0, 6.2, 2.8, 2.9, -2.7, 5.3, 2.0, 2.5, 0.5, 0.55])
+_LEXICAL_WEIGHTS = np.array([1.45, 0.0, 0.0, 0.55, 0.0, -0.5, 4.25, 2.05, 2.55, 0.55, 0.5])
+
+_MAGIC, _VERSION = b"lrsv", 1
+_ALIKE = 0.85  # cosine of sentences that may repeat each other
+_MOST_COMPARED = 4096  # clauses; comparing more with each other takes gigabytes
+_REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart
+_HEADER = struct.Struct("<4sHHI")  # magic, version, columns, units
+
+
+class _Embedder(Protocol):
+    """What is needed of an embedder; any `leanrag.protocols.Embedder` has it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    def count_tokens(self, text: str) -> int: ...
+    def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
+    def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
+
+
+class SentenceVectors:
+    """A vector for each unit of a chunk, as bytes to be stored with it: half-precision floats, unit norm.
+
+    Args:
+        embedder: What makes the vectors.
+    """
+
+    def __init__(self, embedder: _Embedder) -> None:
+        self._embedder = embedder
+
+    @property
+    def name(self) -> str:
+        """Identity of the vectors."""
+        return f"sentences/{_VERSION} {self._embedder.id}"
+
+    @property
+    def dim(self) -> int:
+        """Columns of a vector."""
+        return self._embedder.dim
+
+    def compute(self, chunks: Sequence[Chunk]) -> list[bytes]:
+        """Return the bytes for each chunk."""
+        texts = [chunk.text for chunk in chunks]
+        units = [split_units(text) for text in texts]
+        vectors = self.embed([(text, own) for text, own in zip(texts, units, strict=True)])
+        return [pack_vectors(own) for own in vectors]
+
+    def embed(self, texts: Sequence[tuple[str, Sequence[Unit]]]) -> list[Vectors]:
+        """Return the vectors `(units, dim)` of each text's units; long ones count by their beginning."""
+        pieces = [self._readable(text[unit.start : unit.end]) for text, units in texts for unit in units]
+        rows = self._embedder.embed_documents(pieces) if pieces else np.zeros((0, self.dim), np.float32)
+        bounds = np.cumsum([0, *(len(units) for _, units in texts)])
+        return [rows[low:high] for low, high in pairwise(bounds.tolist())]
+
+    def embed_query(self, question: str) -> Vectors:
+        """Return the question's vector `(dim,)`."""
+        row: Vectors = self._embedder.embed_queries([self._readable(question)])[0]
+        return row
+
+    def _readable(self, text: str) -> str:
+        count, limit = self._embedder.count_tokens, self._embedder.max_tokens
+        while count(text) > limit and len(text) > 1:
+            text = text[: max(1, len(text) * limit // (count(text) + limit // 8))]
+        return text
+
+
+def pack_vectors(vectors: Vectors) -> bytes:
+    """Return vectors `(n, dim)` as bytes."""
+    return _HEADER.pack(_MAGIC, _VERSION, vectors.shape[1], len(vectors)) + vectors.astype("<f2").tobytes()
+
+
+def unpack_vectors(data: bytes | None, n_units: int, dim: int) -> Vectors | None:
+    """Return the vectors `(n_units, dim)`, float32; None for bytes that are torn or of something else."""
+    if data is None or len(data) != _HEADER.size + 2 * n_units * dim:
+        return None
+    if _HEADER.unpack_from(data) != (_MAGIC, _VERSION, dim, n_units):
+        return None
+    vectors: Vectors = np.frombuffer(data, "<f2", offset=_HEADER.size).astype(np.float32).reshape(n_units, dim)
+    return vectors if np.isfinite(vectors).all() else None
+
+
+class SentenceScorer:
+    """Scores the units of hits for a question; the values of one question's units sum to 1.
+
+    A value is the probability that the unit holds the answer, as a softmax of linear scores sees it. Without an embedder, words
+    alone count; without a question, how much a unit is like the rest.
+
+    Args:
+        vectors: What embeds sentences and questions; None for none.
+        stored: Where vectors computed ahead come from; what is missing there is embedded now.
+        clauses: Whether sentences may be kept in part, by their clauses.
+    """
+
+    def __init__(
+        self, vectors: SentenceVectors | None = None, stored: StoredFeature | None = None, *, clauses: bool = True
+    ) -> None:
+        self._vectors, self._stored, self._clauses = vectors, stored, clauses
+
+    def score(self, question: str, hits: Sequence[Hit]) -> tuple[list[Evidence], NDArray[np.float32] | None]:
+        """Return the units of all hits, in order, and which share of each the others repeat; see `EvidenceScorer`."""
+        text = _Text.of(hits, clauses=self._clauses)
+        if not text.clauses:
+            return [], None
+        vectors = None if self._vectors is None else self._sentence_vectors(hits, text)
+        if not question.strip():
+            scores = _centrality(text, vectors)
+        elif self._vectors is None or vectors is None:
+            scores = features_of(question, text, None, None) @ _LEXICAL_WEIGHTS
+        else:
+            scores = features_of(question, text, vectors, self._vectors.embed_query(question)) @ _WEIGHTS
+        values = np.exp(scores - scores.max())
+        values /= values.sum()
+        evidence = [
+            Evidence(text.hit_of[i], start, end, value, text.needs[i])
+            for i, ((start, end), value) in enumerate(zip(text.clauses, values.tolist(), strict=True))
+        ]
+        return evidence, None if vectors is None else _repeats(text, vectors)
+
+    def _sentence_vectors(self, hits: Sequence[Hit], text: _Text) -> Vectors:
+        """Vectors `(sentences, dim)`: stored ones where there are."""
+        assert self._vectors is not None
+        stored = [self._stored(hit.chunk) if self._stored else None for hit in hits]
+        dim = self._vectors.dim
+        rows = [unpack_vectors(data, len(own), dim) for data, own in zip(stored, text.units, strict=True)]
+        missing = [i for i, row in enumerate(rows) if row is None]
+        if missing:
+            made = self._vectors.embed([(hits[i].chunk.text, text.units[i]) for i in missing])
+            for i, row in zip(missing, made, strict=True):
+                rows[i] = row
+        return np.concatenate([row for row in rows if row is not None and len(row)])
+
+
+class _Parts(NamedTuple):
+    """What `_Text` holds, of one text."""
+
+    units: tuple[Unit, ...]
+    terms: tuple[frozenset[str], ...]
+    clauses: tuple[tuple[int, int], ...]
+    sentence_of: tuple[int, ...]
+    needs: tuple[int | None, ...]
+    clause_terms: tuple[frozenset[str], ...]
+
+
+@functools.lru_cache(maxsize=2048)
+def _take_apart_again(text: str, clauses: bool) -> _Parts:
+    return _take_apart(text, clauses)
+
+
+def _take_apart(text: str, clauses: bool) -> _Parts:
+    units = tuple(split_units(text))
+    terms: list[frozenset[str]] = []
+    spans: list[tuple[int, int]] = []
+    sentence_of: list[int] = []
+    needs: list[int | None] = []
+    clause_terms: list[frozenset[str]] = []
+    heads: list[int] = []
+    for unit in units:
+        parts = split_clauses(text, unit) if clauses else [(unit.start, unit.end)]
+        head = None if unit.needs is None else heads[unit.needs]
+        heads.append(len(spans))
+        words = [_terms(text[start:end]) for start, end in parts]
+        sentence_of += [len(terms)] * len(parts)
+        terms.append(frozenset().union(*words))
+        clause_terms += words
+        needs += [head] * len(parts)
+        spans += parts
+    return _Parts(units, tuple(terms), tuple(spans), tuple(sentence_of), tuple(needs), tuple(clause_terms))
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The hits, taken apart. Sentences and clauses are numbered through all hits.
+
+    Attributes:
+        hits: As given.
+        units: Sentences (or rows, blocks, ...) of each hit.
+        terms: Terms of each sentence.
+        clauses: Spans of the clauses, in their hits' texts.
+        sentence_of: The sentence of each clause.
+        hit_of: The hit of each clause.
+        needs: The clause that each makes no sense without, or None.
+        clause_terms: Terms of each clause.
+    """
+
+    hits: Sequence[Hit]
+    units: list[tuple[Unit, ...]]
+    terms: list[frozenset[str]]
+    clauses: list[tuple[int, int]]
+    sentence_of: NDArray[np.int64]
+    hit_of: list[int]
+    needs: list[int | None]
+    clause_terms: list[frozenset[str]]
+
+    @classmethod
+    def of(cls, hits: Sequence[Hit], *, clauses: bool) -> _Text:
+        units: list[tuple[Unit, ...]] = []
+        terms: list[frozenset[str]] = []
+        spans: list[tuple[int, int]] = []
+        sentence_of: list[int] = []
+        hit_of: list[int] = []
+        needs: list[int | None] = []
+        clause_terms: list[frozenset[str]] = []
+        for number, hit in enumerate(hits):
+            is_short = len(hit.chunk.text) <= _REMEMBERED_CHARS
+            parts = (_take_apart_again if is_short else _take_apart)(hit.chunk.text, clauses)
+            units.append(parts.units)
+            sentence_of += [len(terms) + i for i in parts.sentence_of]
+            needs += [None if need is None else len(spans) + need for need in parts.needs]
+            hit_of += [number] * len(parts.clauses)
+            spans += parts.clauses
+            terms += parts.terms
+            clause_terms += parts.clause_terms
+        return cls(hits, units, terms, spans, np.array(sentence_of), hit_of, needs, clause_terms)
+
+
+def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vectors | None) -> NDArray[np.float64]:
+    """Return the features `(clauses, len(FEATURES))`; the vectors `(sentences, dim)` and `(dim,)` may be None."""
+    sizes = [len(own) for own in text.units]
+    starts = np.cumsum([0, *sizes])[:-1]
+    full = [i for i, n in enumerate(sizes) if n]  # hits that hold anything
+    n = len(text.terms)
+    similarity, overlap, with_title, first = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    source_similarity = np.zeros(len(sizes))
+    wanted = _terms(question)
+    if vectors is not None and query is not None:
+        similarity = (vectors @ query).astype(np.float64)
+        for i in full:
+            dense = text.hits[i].dense
+            source_similarity[i] = similarity[starts[i] : starts[i] + sizes[i]].max() if dense is None else dense
+    weights = {term: math.log(1 + n / (1 + sum(term in held for held in text.terms))) for term in wanted}
+    total = math.fsum(weights.values()) or 1.0  # exact sums: sets have no order
+    titles = [wanted & _terms(hit.chunk.title) for hit in text.hits]
+    sentence_hit = np.repeat(np.arange(len(sizes)), sizes)
+    for i, held in enumerate(text.terms):
+        shared = wanted & held
+        overlap[i] = math.fsum(map(weights.__getitem__, shared)) / total
+        with_title[i] = math.fsum(map(weights.__getitem__, shared | titles[sentence_hit[i]])) / total
+    first[starts[full]] = 1.0
+    best = np.zeros((2, len(sizes)))
+    if full:
+        best[:, full] = np.maximum.reduceat(np.stack([similarity, with_title]), starts[full], axis=1)
+    by_sentence = np.column_stack(
+        [
+            np.repeat(np.stack([_priors(text.hits), source_similarity, *best]), sizes, axis=1).T,
+            similarity,
+            overlap,
+            with_title,
+        ]
+    )
+    own = [math.fsum(map(weights.__getitem__, wanted & held)) / total for held in text.clause_terms]
+    texts = [text.hits[hit].chunk.text[start:end] for hit, (start, end) in zip(text.hit_of, text.clauses, strict=True)]
+    return np.column_stack(
+        [
+            by_sentence[text.sentence_of],
+            own,
+            _answer_types(question, wanted, texts),
+            first[text.sentence_of],
+            [math.log1p(len(held - wanted)) for held in text.clause_terms],
+        ]
+    )
+
+
+def _centrality(text: _Text, vectors: Vectors | None) -> NDArray[np.float64]:
+    """Scores `(clauses,)` where nothing is asked: how much a sentence is like all of them, and how good its hit is."""
+    priors = _priors(text.hits)[text.hit_of]
+    if vectors is not None:
+        likeness = (vectors @ vectors.mean(axis=0))[text.sentence_of]
+    else:
+        counts = collections.Counter(term for held in text.terms for term in held)
+        shared = np.array([sum(counts[term] - 1 for term in held) / (len(held) or 1) for held in text.clause_terms])
+        likeness = shared / max(1.0, shared.max())
+    scores: NDArray[np.float64] = 4.0 * likeness + priors
+    return scores
+
+
+def _priors(hits: Sequence[Hit]) -> NDArray[np.float64]:
+    scores = np.array([hit.score for hit in hits], np.float64)
+    if not np.isfinite(scores).all() or (scores <= 0).any():
+        scores = 1.0 / np.arange(1, len(hits) + 1)  # scores of an unknown kind: their order counts
+    priors: NDArray[np.float64] = np.log(scores / scores.sum() + 1e-4)
+    return priors
+
+
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{2,}")
+
+
+def _terms(text: str) -> frozenset[str]:
+    """Stems of content words; of scripts without spaces, pairs of characters."""
+    terms = set(content_words(text))
+    if not text.isascii():
+        for run in _UNSPACED.findall(text):
+            terms.update(run[i : i + 2] for i in range(len(run) - 1))
+    return frozenset(terms)
+
+
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DATE = re.compile(rf"\b(?:1\d{{3}}|20\d{{2}})\b|\b(?:{_MONTHS}|century|decade)\b")
+_NUMBER = re.compile(
+    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion|half|third|quarter|"
+    r"percent)\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"(?<=[\w,;:] )[A-Z][a-z]+")
+
+
+def _answer_types(question: str, wanted: frozenset[str], texts: Sequence[str]) -> NDArray[np.float64]:
+    """1 for texts that hold what looks like an answer of the kind that is asked for; 0 for all when that is not clear."""
+    kind = answer_kind(question)
+    if kind == "date":
+        found = [bool(_DATE.search(text)) for text in texts]
+    elif kind == "number":
+        found = [bool(_NUMBER.search(text)) for text in texts]
+    elif kind == "name":
+        found = [any(wanted.isdisjoint(content_words(name)) for name in _NAME.findall(text)) for text in texts]
+    else:
+        return np.zeros(len(texts))
+    return np.array(found, np.float64)
+
+
+def _repeats(text: _Text, vectors: Vectors) -> NDArray[np.float32] | None:
+    """Share of each clause's terms that a clause of another, much alike sentence holds, too; None for too many or none alike."""
+    if len(text.clauses) > _MOST_COMPARED:
+        return None
+    alike = vectors @ vectors.T > _ALIKE
+    np.fill_diagonal(alike, False)
+    if not alike.any():
+        return None
+    shares = np.zeros((len(text.clauses), len(text.clauses)), np.float32)
+    rows, columns = np.nonzero(np.triu(alike[np.ix_(text.sentence_of, text.sentence_of)]))
+    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+        one, other = text.clause_terms[i], text.clause_terms[j]
+        shares[i, j] = shares[j, i] = len(one & other) / (min(len(one), len(other)) or 1)
+    return shares

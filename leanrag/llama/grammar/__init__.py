@@ -1,0 +1,1 @@
+"""Grammars and JSON Schemas that an answer must follow."""

@@ -1,0 +1,161 @@
+"""Structured answers: the grammar that a generation keeps to.
+
+    schema -> schema_to_gbnf -> text -> read_gbnf -> Grammar: pick, accept, pick, accept, ...
+
+llama.cpp runs the grammar. A token that the grammar does not allow throws through ctypes and ends the process, so it is given no
+token that it did not allow.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanrag.errors import ConfigurationError, GenerationError
+from leanrag.llama.grammar.gbnf import Readings, read_gbnf
+from leanrag.llama.library import library, native_errors
+from leanrag.llama.sampling import Chooser
+from leanrag.llama.vocabulary import Vocabulary
+
+__all__ = ["Grammar"]
+
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama.h, llama_token_data
+
+
+class Grammar:
+    """What one generation keeps to; used by the thread that owns the model, and closed before the model is freed.
+
+    Call `pick` and `accept` in turn, until the token picked is an end token.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, gbnf: str, *, limits_work: bool = True) -> None:
+        """Check `gbnf` and make llama.cpp read it.
+
+        Args:
+            vocabulary: What the tokens spell.
+            gbnf: The grammar.
+            limits_work: Whether to look, before llama.cpp tests all tokens, how much work that is; grammars that
+                `schema_to_gbnf` wrote need it not.
+
+        Raises:
+            ConfigurationError: As `check_gbnf`.
+        """
+        self._readings, self._limits_work = Readings(read_gbnf(gbnf)), limits_work
+        self._vocabulary, self._lib = vocabulary, library()
+        with native_errors() as native:
+            self._native = self._lib.llama_sampler_init_grammar(vocabulary.handle, gbnf.encode(), b"root")
+            if not self._native:
+                raise ConfigurationError(f"llama.cpp refuses the grammar: {native}. Simplify it")
+        self._finalizer = weakref.finalize(self, self._lib.llama_sampler_free, self._native)
+        self._control = [token for token in vocabulary.control_tokens if not vocabulary.is_end(token)]
+        self._all, self._all_view = self._candidates(vocabulary.n_tokens)
+        self._all["id"] = np.arange(vocabulary.n_tokens)
+        self._one, self._one_view = self._candidates(1)
+        self._partial = b""  # first bytes of a character whose rest is to come
+
+    def close(self) -> None:
+        """Free it; idempotent."""
+        self._finalizer()
+
+    def pick(self, logits: NDArray[np.float32], sampler: Chooser) -> int:
+        """Return the token that `sampler` draws among those that the grammar allows.
+
+        A first draw is from all tokens: mostly the model keeps to the grammar by itself, and testing one token is cheap.
+        If it is refused, the next is drawn with all that the grammar refuses at minus infinity. For greedy sampling that is
+        the best allowed token. For temperature alone it is exactly the distribution restricted to the allowed tokens, for
+        P(y) = p(y) + (1 - p(allowed)) p(y) / p(allowed) = p(y) / p(allowed). `top_k`, `top_p` and `min_p` cut off the tail of
+        all tokens in the first draw and that of the allowed ones in the second, as llama.cpp's `common_sampler_sample` does.
+
+        Control tokens are refused, except end tokens, which are allowed exactly when the text is complete. So are tokens
+        that hold a NUL or would break the UTF-8 of the text.
+
+        Args:
+            logits: `(n_vocab,)`, not changed.
+            sampler: Draws.
+
+        Raises:
+            GenerationError: No token is allowed, or finding out would take too long: the grammar is too ambiguous.
+            ConfigurationError: The grammar is closed, or `logits` has another shape.
+        """
+        self._check_open()
+        if logits.shape != self._all.shape:
+            raise ConfigurationError(f"`logits` must be of shape {self._all.shape}, got {logits.shape}")
+        token = sampler(logits)
+        if self._allows(token):
+            return token
+        masked = np.where(self._allowed(), logits, -np.inf).astype(np.float32, copy=False)
+        while not np.isneginf(masked).all():
+            token = sampler(masked)
+            if self._allows(token):
+                return token
+            masked[token] = -np.inf  # bytes that are no text: drawing again without it keeps the distribution
+        raise GenerationError(
+            "the grammar has no way on: no token of the model may come next. Allow more in the grammar, or check that the "
+            "model's vocabulary can spell what it asks for"
+        )
+
+    def accept(self, token: int) -> None:
+        """Take `token`, allowed now, as written.
+
+        Raises:
+            ConfigurationError: The grammar is closed or does not allow `token`; nothing changed.
+            GenerationError: The text can be read in too many ways; the generation must stop.
+        """
+        self._check_open()
+        if not self._allows(token):
+            raise ConfigurationError(
+                f"token {token!r} is not allowed by the grammar here; accept only what `pick` returned"
+            )
+        if self._vocabulary.is_end(token):
+            return
+        data = self._partial + self._vocabulary.piece(token)
+        text, consumed = codecs.utf_8_decode(data, "strict", False)
+        self._readings.follow(text)
+        self._lib.llama_sampler_accept(self._native, token)
+        self._partial = data[consumed:]
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise ConfigurationError("the grammar is closed; make a new one")
+
+    def _candidates(self, n: int) -> tuple[NDArray[np.void], Any]:
+        """Return `n` candidates, and the structure that shows them to llama.cpp."""
+        candidates = np.zeros(n, _CANDIDATE)
+        data = candidates.ctypes.data_as(self._lib.llama_token_data_p)
+        return candidates, self._lib.llama_token_data_array(data, n, -1, False)
+
+    def _allows(self, token: int) -> bool:
+        vocabulary = self._vocabulary
+        if not 0 <= token < vocabulary.n_tokens:
+            return False
+        self._readings.check_work([(self._partial + vocabulary.piece(token)).decode("utf-8", "ignore")], [0])
+        self._one[0] = (token, 0, 0)
+        self._lib.llama_sampler_apply(self._native, ctypes.byref(self._one_view))
+        if self._one["logit"][0] != 0:
+            return False
+        return vocabulary.is_end(token) or (token not in vocabulary.control_tokens and self._is_text(token))
+
+    def _is_text(self, token: int) -> bool:
+        piece = self._vocabulary.piece(token)
+        data = self._partial + piece
+        try:
+            _, consumed = codecs.utf_8_decode(data, "strict", False)
+        except UnicodeDecodeError:
+            return False
+        is_surrogate = data[consumed : consumed + 1] == b"\xed" and data[consumed + 1 : consumed + 2] >= b"\xa0"
+        return not is_surrogate and b"\0" not in piece  # llama.cpp reads a piece up to a NUL
+
+    def _allowed(self) -> NDArray[np.bool_]:
+        """Return which tokens the grammar allows, `(n_vocab,)`; a few of them may still not be text."""
+        if self._limits_work:
+            self._readings.check_work(*self._vocabulary.spellings)
+        self._all["logit"] = 0
+        self._lib.llama_sampler_apply(self._native, ctypes.byref(self._all_view))
+        allowed: NDArray[np.bool_] = self._all["logit"] == 0
+        allowed[self._control] = False
+        return allowed

@@ -1,0 +1,1 @@
+"""Memory, layers on GPUs, and how attention is computed there."""

@@ -1,0 +1,408 @@
+"""Which layers go on which GPU: the arithmetic, before anything is loaded.
+
+llama.cpp puts the last layers of a model on the GPUs, the output layer being the very last one, and cuts them into runs, one for
+each GPU. The keys and values of a layer are where its weights are. Token embeddings stay in the memory of the host.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from leanrag.errors import ConfigurationError
+from leanrag.llama.files.gguf import GGUFInfo
+from leanrag.llama.library import Device, compiled_backends, list_devices
+from leanrag.llama.placement.memory import available_bytes, estimate_memory
+
+__all__ = [
+    "CPU_ONLY",
+    "DevicePart",
+    "GpuOptions",
+    "ModelSizes",
+    "Placement",
+    "Split",
+    "check_gpu_options",
+    "gpu_backends",
+    "gpu_devices",
+    "measure_sizes",
+    "place",
+    "renamed",
+    "share",
+]
+
+Split = Literal["layer", "row", "none"]
+
+_MARGIN = 256 * 2**20  # bytes of a GPU left alone, for what CUDA takes for itself ...
+_MARGIN_SHARE = 50  # ... or this part of its memory, whichever is more
+_BACKENDS = ("cuda", "hip", "metal", "musa", "sycl", "vulkan")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """What was asked for.
+
+    Attributes:
+        layers: Layers on GPUs, the output layer counted: "auto" for as many as fit, -1 for all.
+        split: "layer" gives each GPU a run of layers, "row" a part of every matrix, "none" uses one GPU; None for "layer", or
+            "none" where `main_gpu` is given.
+        tensor_split: A proportion for each GPU; None to fill one after another.
+        main_gpu: The GPU of a split "none", from 0.
+    """
+
+    layers: int | Literal["auto"] = 0
+    split: Split | None = None
+    tensor_split: tuple[float, ...] | None = None
+    main_gpu: int | None = None
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether something was asked for that only a GPU can do."""
+        given = (self.split, self.tensor_split, self.main_gpu)
+        return self.layers not in (0, "auto") or any(value is not None for value in given)
+
+    @property
+    def effective_split(self) -> Split:
+        """How layers are split, the default filled in."""
+        return self.split or ("layer" if self.main_gpu is None else "none")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """What a model takes, in bytes.
+
+    Attributes:
+        layers: Weights of each layer, the output layer last.
+        cache: Keys and values of each of `layers`; 0 for the output layer.
+        host: Weights that stay in the memory of the host whatever is placed.
+        scratch: Working space of a computation, on every GPU that computes.
+        spread: Of `layers`, what a split by rows divides among all GPUs.
+    """
+
+    layers: tuple[int, ...]
+    cache: tuple[int, ...]
+    host: int
+    scratch: int
+    spread: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePart:
+    """What one GPU gets.
+
+    Attributes:
+        name: Of the device, as llama.cpp calls it.
+        description: What it is.
+        layers: Layers, the output layer counted.
+        size_bytes: Estimate of weights, keys, values and working space.
+        free_bytes: What was free before.
+    """
+
+    name: str
+    description: str
+    layers: int
+    size_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model's layers are.
+
+    Attributes:
+        layers: On GPUs, the output layer counted.
+        n_layers: There are, the output layer counted.
+        devices: What each GPU gets; empty where everything is computed on the CPU.
+        reason: Why so many, in a few words.
+        split: How they are split.
+        tensor_split: A proportion for each GPU, as llama.cpp takes it.
+        main_gpu: The GPU of a split "none".
+    """
+
+    layers: int
+    n_layers: int
+    devices: tuple[DevicePart, ...]
+    reason: str
+    split: Split = "layer"
+    tensor_split: tuple[float, ...] = ()
+    main_gpu: int = 0
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells two loads of a file apart."""
+        return (self.layers, self.split, self.tensor_split, self.main_gpu) if self.layers else ()
+
+    def __str__(self) -> str:
+        parts = [f"{p.name}: {p.layers} layers, {p.size_bytes / 2**20:,.0f} MiB" for p in self.devices if p.size_bytes]
+        return f"{self.layers} of {self.n_layers} layers on GPUs ({'; '.join([*parts, self.reason])})"
+
+
+CPU_ONLY = Placement(0, 0, (), "the CPU was asked for")
+
+
+def gpu_backends() -> tuple[str, ...]:
+    """Return the kinds of GPU that this build of llama.cpp was made for, such as "cuda"; whether one is there is another matter."""
+    return tuple(backend for backend in compiled_backends() if backend in _BACKENDS)
+
+
+def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
+    """Return the GPUs that llama.cpp would use, in its order: discrete ones, or else integrated ones.
+
+    Integrated ones that do not tell their memory are taken to share that of the host. A discrete one that does not has none to
+    give: CUDA cannot even be asked when others have taken all of it.
+    """
+    devices = list_devices() if devices is None else devices
+    gpus = [device for device in devices if device.kind == "gpu"]
+    gpus = gpus or [device for device in devices if device.kind == "igpu"]
+    available = available_bytes()
+    shared = 2**62 if math.isinf(available) else int(available)
+    return [
+        gpu if gpu.total_bytes or gpu.kind == "gpu" else replace(gpu, free_bytes=shared, total_bytes=shared)
+        for gpu in gpus
+    ]
+
+
+def renamed(n_gpu_layers: int) -> int:
+    """Return the value given under the old name of `gpu_layers`, and warn of it."""
+    warnings.warn("`n_gpu_layers` is now called `gpu_layers`", DeprecationWarning, stacklevel=3)
+    return n_gpu_layers
+
+
+def check_gpu_options(
+    options: GpuOptions, devices: Sequence[Device], backends: Callable[[], Sequence[str]] = gpu_backends
+) -> None:
+    """Check what was asked for against the GPUs that there are.
+
+    Args:
+        options: What was asked for.
+        devices: The GPUs.
+        backends: Says what this build was made for.
+
+    Raises:
+        ConfigurationError: It cannot work; the message says whether the build or the machine has no GPU.
+    """
+    layers, split, proportions = options.layers, options.split, options.tensor_split
+    is_count = isinstance(layers, int) and not isinstance(layers, bool) and layers >= -1
+    if not is_count and layers != "auto":
+        raise ConfigurationError(f"`gpu_layers` must be 'auto', -1 (all), 0 (none) or a count, got {layers!r}")
+    if split not in (None, "layer", "row", "none"):
+        raise ConfigurationError(f"`split` must be 'layer', 'row' or 'none', got {split!r}")
+    if proportions is not None and (
+        not proportions
+        or not all(_is_number(value) and 0 <= value <= 1e30 for value in proportions)  # llama.cpp sums them in 32 bits
+        or not sum(proportions) >= 1e-30
+    ):
+        raise ConfigurationError(
+            f"`tensor_split` must be proportions of at least 0, not all of them 0, got {list(proportions)!r}"
+        )
+    if options.wants_gpu and not devices:
+        raise ConfigurationError(_no_gpu(options, backends()))
+    if proportions is not None and options.effective_split == "none":
+        raise ConfigurationError("`tensor_split` divides a model; with `split` 'none', or `main_gpu`, it is on one GPU")
+    if proportions is not None and len(proportions) != len(devices):
+        raise ConfigurationError(
+            f"`tensor_split` must give a proportion for each of the {len(devices)} GPUs "
+            f"({', '.join(device.name for device in devices)}), got {len(proportions)}: {list(proportions)!r}"
+        )
+    if options.main_gpu is not None:
+        if options.effective_split != "none":
+            raise ConfigurationError(f"`main_gpu` goes with `split` 'none'; got {split!r}")
+        if not _is_number(options.main_gpu) or options.main_gpu not in range(len(devices)):
+            raise ConfigurationError(
+                f"`main_gpu` must be from 0 to {len(devices) - 1}, one of the {len(devices)} GPUs, got {options.main_gpu!r}"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _no_gpu(options: GpuOptions, backends: Sequence[str]) -> str:
+    asked = {
+        "gpu_layers": options.layers if options.layers not in (0, "auto") else None,
+        "split": options.split,
+        "tensor_split": options.tensor_split and list(options.tensor_split),
+        "main_gpu": options.main_gpu,
+    }
+    what = " and ".join(f"`{name}` is {value!r}" for name, value in asked.items() if value is not None)
+    if backends:
+        return (
+            f"{what}, and this build of llama.cpp ({', '.join(backends)}) sees no GPU: there is none, its driver is missing or "
+            'too old, or it is hidden (CUDA_VISIBLE_DEVICES=""). Look with `leanrag doctor`, or compute on the CPU: gpu_layers=0'
+        )
+    return (
+        f"{what}, but this build of llama.cpp computes on the CPU only. Leave it out, or rebuild: "
+        'CMAKE_ARGS="-DGGML_CUDA=on" (NVIDIA), "-DGGML_METAL=on" (Apple) or "-DGGML_VULKAN=on", then '
+        "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+    )
+
+
+def measure_sizes(info: GGUFInfo, *, n_ctx: int, n_batch: int, kv_bytes: float = 2.0) -> ModelSizes:
+    """Return what a model takes with a window of `n_ctx` tokens, from its header.
+
+    Args:
+        info: The file.
+        n_ctx: Window in tokens.
+        n_batch: Most rows of a computation.
+        kv_bytes: Bytes of a number in the cache.
+    """
+    n_repeating = info.number("block_count") or 0
+    estimate = estimate_memory(info, n_ctx=n_ctx, n_batch=n_batch)
+    layers, spread = [0] * (n_repeating + 1), [0] * (n_repeating + 1)
+    host = 0
+    for name, size in info.tensor_bytes.items():
+        block = re.match(r"blk\.(\d+)\.", name)
+        if block and int(block[1]) < n_repeating:
+            at = int(block[1])
+        elif name.startswith("output"):
+            at = n_repeating
+        else:
+            host += size
+            continue
+        layers[at] += size
+        spread[at] += size if name.endswith(".weight") and "norm" not in name else 0
+    if "output.weight" not in info.tensor_bytes:  # the embeddings are used again, and copied for it
+        tied = info.tensor_bytes.get("token_embd.weight", 0)
+        layers[-1] += tied
+        spread[-1] += tied
+    if isinstance(parts := info.metadata.get("split.count"), int) and parts > 1:  # the rest is in files beside it
+        total = sum(part.stat().st_size for part in info.path.parent.glob(f"*-of-{parts:05}.gguf"))
+        layers = spread = [-(-total // len(layers))] * len(layers)
+    per_layer = -(-int(estimate.cache * kv_bytes / 2) // max(1, n_repeating))
+    return ModelSizes(tuple(layers), (*[per_layer] * n_repeating, 0), host, estimate.compute, tuple(spread))
+
+
+def share(sizes: ModelSizes, devices: Sequence[Device], options: GpuOptions, loaded: Placement) -> Placement | None:
+    """Return the placement of weights that are loaded already, when another window on them fits; None when it does not."""
+    wanted = (options.effective_split, options.main_gpu or 0)
+    if options.layers != "auto" or wanted != (loaded.split, loaded.main_gpu):
+        return None
+    if options.tensor_split is not None and options.tensor_split != loaded.tensor_split:
+        return None
+    nothing = (0,) * len(sizes.layers)
+    window = replace(sizes, layers=nothing, spread=nothing)
+    try:
+        again = replace(options, layers=loaded.layers, tensor_split=loaded.tensor_split or None)
+        return replace(place(window, devices, again), reason="the weights were there already")
+    except ConfigurationError:
+        return None
+
+
+def place(
+    sizes: ModelSizes, devices: Sequence[Device], options: GpuOptions, *, at_most: int | None = None
+) -> Placement:
+    """Choose the layers that go on GPUs.
+
+    "auto" takes as many as fit into what is free on each GPU, less a margin. A number is a wish: it must fit, margin or not.
+    Without proportions the GPUs are filled one after another, as few as do.
+
+    Args:
+        sizes: Of the model.
+        devices: The GPUs, as `gpu_devices` gives them.
+        options: What was asked for, checked.
+        at_most: Layers that "auto" may place; None for no limit.
+
+    Raises:
+        ConfigurationError: The number of layers that was asked for does not fit; the message holds the estimate.
+    """
+    n_layers = len(sizes.layers)
+    split, main_gpu = options.effective_split, options.main_gpu or 0
+    if options.layers == 0 or not devices:
+        return replace(
+            CPU_ONLY, n_layers=n_layers, reason=CPU_ONLY.reason if options.layers == 0 else "there is no GPU"
+        )
+    used = [devices[main_gpu]] if split == "none" else list(devices)
+
+    def result(n: int, shares: Sequence[int], counts: Sequence[int], reason: str) -> Placement:
+        parts = tuple(
+            DevicePart(device.name, device.description, count, share, device.free_bytes)
+            for device, count, share in zip(used, counts, shares, strict=True)
+        )
+        proportions = options.tensor_split or tuple(map(float, counts))
+        return Placement(n, n_layers, parts, reason, split, proportions if n and split != "none" else (), main_gpu)
+
+    if options.layers != "auto":
+        n = n_layers if options.layers == -1 else min(options.layers, n_layers)
+        room = [device.free_bytes for device in used]
+        counts = _counts(sizes, room, n, options, split)
+        shares = _shares(sizes, counts, options, split)
+        placement = result(n, shares, counts, "as asked for")
+        if any(share > free for share, free in zip(shares, room, strict=True)):
+            raise ConfigurationError(_does_not_fit(sizes, placement, devices, options))
+        return placement
+    room = [device.free_bytes - max(_MARGIN, device.total_bytes // _MARGIN_SHARE) for device in used]
+    for n in range(n_layers if at_most is None else min(n_layers, at_most), 0, -1):
+        counts = _counts(sizes, room, n, options, split)
+        shares = _shares(sizes, counts, options, split)
+        if all(share <= max(0, free) for share, free in zip(shares, room, strict=True)):
+            reason = (
+                "all of them fit" if n == n_layers else "no more fit" if at_most is None else "fewer, after a failure"
+            )
+            return result(n, shares, counts, reason)
+    return result(0, [0] * len(used), [0] * len(used), "not one fits")
+
+
+def _counts(sizes: ModelSizes, room: Sequence[int], n: int, options: GpuOptions, split: Split) -> list[int]:
+    """Layers of each GPU when the last `n` are placed."""
+    if options.tensor_split is not None:
+        return _proportional(options.tensor_split, n)
+    if split == "row":
+        return _proportional([max(0, free) or 1e-9 for free in room], n)
+    return _filled(sizes, room, n)
+
+
+def _filled(sizes: ModelSizes, room: Sequence[int], n: int) -> list[int]:
+    """One GPU after another takes as many layers as fit; the last takes what is left."""
+    needed = [weights + cache for weights, cache in zip(sizes.layers[-n:], sizes.cache[-n:], strict=True)]
+    counts, at = [], 0
+    for free in room[:-1]:
+        left = free - sizes.scratch
+        count = 0
+        while at + count < n and (left := left - needed[at + count]) >= 0:
+            count += 1
+        counts.append(count)
+        at += count
+    return [*counts, n - at]
+
+
+def _proportional(proportions: Sequence[float], n: int) -> list[int]:
+    """As llama.cpp does it, in its precision: `load_tensors` in llama-model.cpp, 0.3.36."""
+    sums = np.cumsum(np.array(proportions, np.float32), dtype=np.float32)
+    sums /= sums[-1]
+    places = np.searchsorted(sums, np.arange(n, dtype=np.float32) / np.float32(n), side="right")
+    return np.bincount(np.minimum(places, len(sums) - 1), minlength=len(sums)).tolist() if n else [0] * len(sums)
+
+
+def _shares(sizes: ModelSizes, counts: Sequence[int], options: GpuOptions, split: Split) -> list[int]:
+    """Bytes that each GPU must have for its layers."""
+    n = sum(counts)
+    first = len(sizes.layers) - n
+    shares = []
+    proportions = np.array(options.tensor_split or counts, np.float64)
+    proportions = proportions / (proportions.sum() or 1)
+    spread = sum(sizes.spread[first:]) if split == "row" else 0
+    ends = list(itertools.accumulate(counts, initial=first))
+    for start, end, proportion in zip(ends, ends[1:], proportions.tolist(), strict=False):
+        size = sum(sizes.layers[start:end]) + sum(sizes.cache[start:end])
+        if split == "row":
+            size += math.ceil(spread * proportion) - sum(sizes.spread[start:end])
+        shares.append(size + sizes.scratch if size else 0)
+    return shares
+
+
+def _does_not_fit(sizes: ModelSizes, placement: Placement, devices: Sequence[Device], options: GpuOptions) -> str:
+    estimates = "; ".join(
+        f"{part.name} needs about {part.size_bytes / 2**20:,.0f} MiB and has {part.free_bytes / 2**20:,.0f} free"
+        for part in placement.devices
+    )
+    fitting = place(sizes, devices, replace(options, layers="auto")).layers
+    return (
+        f"`gpu_layers` is {options.layers}, {placement.layers} of {placement.n_layers} layers, and they do not fit: {estimates}. "
+        f"Use gpu_layers={fitting}, or 'auto', a smaller `n_ctx`, or a smaller model"
+    )

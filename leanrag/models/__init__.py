@@ -1,0 +1,1 @@
+"""Names of models to files."""

@@ -1,0 +1,197 @@
+"""Requests under way in another thread: how to wait for one, and where its text ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Generic, TypeVar, cast
+
+from leanrag.errors import GenerationCancelled, GenerationError, GenerationTimeout
+from leanrag.types import FinishReason
+
+__all__ = ["Pending", "StopMatcher"]
+
+T = TypeVar("T")
+
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\s*\n\s*")
+_MIN_REPEATED = 12  # characters; shorter lines may well occur twice
+_POLL_SECONDS = 0.2  # how often a waiting caller looks for signals and its deadline
+
+
+class Pending(Generic[T]):
+    """Text as it comes, then an outcome; iterate for the text, then read `result`.
+
+    One thread computes and calls `emit`. Another one waits, or an event loop does. Who stops waiting stops the computation.
+
+    Args:
+        timeout_seconds: Limit from now to the end.
+        loop: The event loop that will iterate with `async for`; None for a thread that iterates with `for`.
+    """
+
+    def __init__(self, *, timeout_seconds: float | None = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self.stop_error: type[GenerationError] | None = None  # set once: why the computation must stop
+        self._loop = loop
+        self._events: queue.SimpleQueue[str | T | Exception] = queue.SimpleQueue()
+        self._arrived = asyncio.Event() if loop else None
+        self._outcome: T | Exception | None = None
+        self._lock = threading.Lock()
+        self._is_read = False  # whether somebody reads along; waking a thread for each token slows the computation
+        self._unread: list[str] = []
+
+    def stop(self) -> None:
+        """Tell who computes to stop; called once, when nobody waits any more."""
+        raise NotImplementedError
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def cancel(self, error: type[GenerationError] = GenerationCancelled) -> None:
+        """Stop the computation; a no-op when it has ended."""
+        if self.stop_error is None and self._outcome is None:
+            self.stop_error = error
+            self.stop()
+
+    def emit(self, event: str | T | Exception) -> None:
+        """Hand text, the outcome or an error to who waits."""
+        with self._lock:
+            if isinstance(event, str) and not self._is_read:
+                self._unread.append(event)
+                return
+            self._events.put(event)
+        if self._loop is not None and self._arrived is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield text; an interrupted or abandoned iteration stops the computation."""
+        self._read_along()
+        yield from self._until_outcome()
+
+    @property
+    def result(self) -> T:
+        """The outcome; waits for it, and raises it when it is an error."""
+        for _ in self._until_outcome():
+            pass
+        return cast(T, self._outcome)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """As iterating, in the event loop that this was made for."""
+        self._read_along()
+        async for piece in self._until_outcome_async():
+            yield piece
+
+    async def wait(self) -> None:
+        """Wait for the outcome in the event loop that this was made for."""
+        async for _ in self._until_outcome_async():
+            pass
+
+    def _read_along(self) -> None:
+        with self._lock:
+            self._is_read = True
+            arrived: list[str | T | Exception] = [*self._unread]
+            while not self._events.empty():  # the outcome, when nobody read before it came
+                arrived.append(self._events.get())
+            for event in arrived:
+                self._events.put(event)
+            self._unread.clear()
+
+    def _until_outcome(self) -> Iterator[str]:
+        try:
+            while self._outcome is None:
+                event = self._next_event()
+                if isinstance(event, str):
+                    yield event
+                else:
+                    self._outcome = event
+        finally:
+            if self._outcome is None:
+                self.cancel()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+
+    async def _until_outcome_async(self) -> AsyncIterator[str]:
+        assert self._arrived is not None
+        try:
+            while self._outcome is None:
+                if self.is_late:
+                    self.cancel(GenerationTimeout)
+                self._arrived.clear()
+                while not self._events.empty():
+                    event = self._events.get()
+                    if isinstance(event, str):
+                        yield event
+                    else:
+                        self._outcome = event
+                if self._outcome is None:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._arrived.wait(), self._seconds_left())
+        finally:
+            if self._outcome is None:
+                self.cancel()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+
+    def _seconds_left(self) -> float | None:
+        if self.deadline is None or self.stop_error is not None:
+            return None
+        return max(0.0, self.deadline - time.monotonic())
+
+    def _next_event(self) -> str | T | Exception:
+        while True:
+            if self.is_late:
+                self.cancel(GenerationTimeout)
+            try:  # short waits: a lock without a time limit cannot be interrupted on Windows
+                return self._events.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+
+
+class StopMatcher:
+    """Passes text through until a stop string is complete; holds back what may be the beginning of one.
+
+    The first stop string to be completed counts, and the longest of those that end together, however the text was cut in pieces.
+
+    Args:
+        stops: The stop strings.
+        no_repeats: Let each sentence and line that was passed become a stop string: small models fall into loops.
+
+    Attributes:
+        reason: Why no more text is passed; None while it is.
+        is_idle: Whether it passes everything at once, there being nothing to look for.
+    """
+
+    def __init__(self, stops: Sequence[str], *, no_repeats: bool = False) -> None:
+        self._stops: dict[str, FinishReason] = dict.fromkeys(stops, "stop")
+        self._pending = ""
+        self._sentence: str | None = "" if no_repeats else None  # the one under way
+        self.reason: FinishReason | None = None
+        self.is_idle = not stops and not no_repeats
+
+    def __call__(self, text: str, *, final: bool = False) -> str:
+        """Return the text that is certain to precede any stop string."""
+        pending = self._pending + text
+        ends = [(at + len(stop), at, reason) for stop, reason in self._stops.items() if (at := pending.find(stop)) >= 0]
+        if ends:
+            _, cut, self.reason = min(ends)
+            self._pending = ""
+            return pending[:cut]
+        held = 0 if final else max((_overlap(pending, stop) for stop in self._stops), default=0)
+        cut = len(pending) - held
+        self._pending = pending[cut:]
+        if self._sentence is not None:
+            *passed, self._sentence = _SENTENCE_END.split(self._sentence + pending[:cut])
+            self._stops |= {sentence: "repetition" for sentence in passed if len(sentence) >= _MIN_REPEATED}
+        return pending[:cut]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

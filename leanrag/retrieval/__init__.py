@@ -1,0 +1,1 @@
+"""Chunks to hits: store, embedders, indexes, retrievers."""

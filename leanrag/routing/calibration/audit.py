@@ -1,0 +1,97 @@
+"""Whether a guarantee still holds."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+
+from leanrag.errors import ConfigurationError
+from leanrag.routing.calibration.checks import open_unit
+from leanrag.routing.calibration.guarantee import binomial_cdf, clopper_pearson_upper
+
+__all__ = ["DriftAudit"]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftAudit:
+    """Whether a guarantee still holds, from a random share of questions that the larger model answers too.
+
+    A value: `record` returns the next one. Every chosen question counts, one that was passed on as no loss.
+
+    What a calibration certified stands until `has_drifted`, which may be looked at after every question. `bound` and
+    `is_certified` speak of the audited questions alone; they need `labels_needed(alpha, delta)` of them to say anything, and
+    mean what they say at a number of questions that was fixed beforehand.
+
+    Attributes:
+        alpha: What the risk may be.
+        delta: Probability of a wrong statement.
+        share: Of the questions to audit, in [0, 1].
+        seed: Of the choice.
+        n: Audited questions.
+        losses: Those that lost something.
+        has_drifted: Whether the risk is above `alpha`, and the guarantee no longer holds: `evidence` has reached `1 / delta`, now
+            or after an earlier question. Wrong with probability `delta` at most, ever, so what follows does not take it back.
+    """
+
+    alpha: float
+    delta: float = 0.1
+    share: float = 0.02
+    seed: int = 0
+    n: int = 0
+    losses: int = 0
+    has_drifted: bool = False
+
+    def __post_init__(self) -> None:
+        open_unit("alpha", self.alpha)
+        open_unit("delta", self.delta)
+        if not 0 <= self.share <= 1:
+            raise ConfigurationError(f"`share` must be in [0, 1], got {self.share!r}")
+        if not 0 <= self.losses <= self.n:
+            raise ConfigurationError(f"`losses` must be in [0, n], got {self.losses!r} of {self.n!r}")
+        if self.has_drifted and not self.losses:
+            raise ConfigurationError(
+                "`has_drifted` needs a loss; after a new calibration begin with another `DriftAudit`"
+            )
+        if self.evidence >= 1 / self.delta:
+            object.__setattr__(self, "has_drifted", True)
+
+    def chooses(self, question: str) -> bool:
+        """Return whether to audit `question`: the same answer for the same question and seed, on any machine."""
+        digest = hashlib.sha256(f"{self.seed}\0{question}".encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big") < self.share * 2**64
+
+    def record(self, loss: bool) -> DriftAudit:
+        """Return the audit after one more question, `loss` telling whether keeping what was kept lost something."""
+        return replace(self, n=self.n + 1, losses=self.losses + bool(loss))
+
+    @property
+    def bound(self) -> float:
+        """Upper bound of the risk, by `clopper_pearson_upper`; 1 when nothing was audited."""
+        return clopper_pearson_upper(self.losses, self.n, self.delta)
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether the audited questions by themselves certify `alpha`."""
+        return self.bound <= self.alpha
+
+    @property
+    def evidence(self) -> float:
+        """How many times likelier the audited questions are under a risk above `alpha`, any alike, than under `alpha`.
+
+        `integral over p in (alpha, 1) of p^k (1 - p)^(n - k) dp / ((1 - alpha) alpha^k (1 - alpha)^(n - k))`: a martingale that
+        starts at 1 when the risk is `alpha`, and tends to fall when it is less (Ville, 1939; mixtures: Robbins, Annals of
+        Mathematical Statistics 1970). It thus ever reaches `1 / delta` with probability `delta` at most; `has_drifted`
+        remembers that it did.
+        """
+        n, k = self.n, self.losses
+        tail = binomial_cdf(k, n + 1, self.alpha)  # of Beta(k + 1, n - k + 1), above alpha
+        if tail == 0.0:
+            return 0.0
+        log_integral = math.log(tail) - math.log(n + 1) - _log_choose(n, k)
+        log_evidence = log_integral - k * math.log(self.alpha) - (n - k + 1) * math.log1p(-self.alpha)
+        return math.exp(min(log_evidence, 700.0))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

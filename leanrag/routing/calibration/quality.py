@@ -1,0 +1,70 @@
+"""How good probabilities are."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from leanrag.errors import ConfigurationError
+from leanrag.routing.calibration.checks import both_classes, forecast, scored
+
+__all__ = ["auroc", "brier", "expected_calibration_error"]
+
+
+def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Return the probability that a row of label 1 scores higher than one of label 0, a tie counting half.
+
+    The area under the receiver operating characteristic, by ranks (Hanley and McNeil, Radiology 1982).
+
+    Raises:
+        ConfigurationError: An argument cannot work, or only one class occurs.
+
+    Example:
+        >>> auroc([0.1, 0.4, 0.4, 0.9], [0, 0, 1, 1])
+        0.875
+    """
+    x, y = scored(scores, labels)
+    both_classes(y)
+    _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]  # from 1, ties share their mean
+    ones = float(y.sum())
+    return float((ranks[y == 1].sum() - ones * (ones + 1) / 2) / (ones * (len(y) - ones)))
+
+
+def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Return the mean distance of probability and frequency over bins that hold equally many rows.
+
+    `sum_b n_b / n * |mean label - mean probability|` (Naeini et al., AAAI 2015; bins of equal mass: Nguyen and O'Connor, EMNLP
+    2015). Rows of equal probability share a bin, so that their order is of no consequence. Of a perfect forecast it is not 0 but
+    of the order of `sqrt(bins / n)`: give the number of rows with it.
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+
+    Example:
+        >>> round(expected_calibration_error([0.2, 0.2, 0.8, 0.8], [0, 0, 1, 1], bins=2), 9)
+        0.2
+    """
+    p, y = forecast(probabilities, labels)
+    if bins < 1:
+        raise ConfigurationError(f"`bins` must be at least 1, got {bins!r}")
+    order = np.argsort(p, kind="stable")
+    p, y = p[order], y[order]
+    ends = np.ceil(np.arange(1, bins + 1) * len(p) / bins).astype(np.int64)
+    ends = np.unique(np.searchsorted(p, p[ends - 1], side="right"))
+    starts = np.concatenate([[0], ends[:-1]])
+    return float(np.abs(np.add.reduceat(y - p, starts)).sum() / len(p))
+
+
+def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Return the mean squared difference of probability and label (Brier, Monthly Weather Review 1950).
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+
+    Example:
+        >>> brier([0.5, 1.0], [0, 1])
+        0.125
+    """
+    p, y = forecast(probabilities, labels)
+    return float(np.mean((p - y) ** 2))

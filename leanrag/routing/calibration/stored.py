@@ -1,0 +1,468 @@
+"""What was learnt from labelled questions, and the file that keeps it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pydantic
+from numpy.typing import ArrayLike, NDArray
+
+from leanrag.errors import ConfigurationError, StorageError
+from leanrag.files import whole_file
+from leanrag.routing.calibration.checks import Floats, both_classes, labels_of, matrix, open_unit, rows_of
+from leanrag.routing.calibration.fitting import (
+    IsotonicModel,
+    LogisticModel,
+    Predictor,
+    cross_fit,
+    fit_isotonic,
+    fit_logistic,
+)
+from leanrag.routing.calibration.guarantee import (
+    clopper_pearson_upper,
+    guaranteed_threshold,
+    labels_needed,
+    least_escalation,
+)
+from leanrag.routing.calibration.quality import auroc, brier, expected_calibration_error
+
+__all__ = ["CalibratedModel", "Calibration", "rows_needed"]
+
+MIN_FIT_ROWS = 20
+"""Fewest rows to fit a logistic model on."""
+
+MIN_CLASS_ROWS = 5
+"""Fewest rows of each class to fit a logistic model on."""
+
+ISOTONIC_ROWS = 300
+"""Fitted rows from which on an isotonic fit follows the logistic one; with fewer it follows the noise."""
+
+_FORMAT = "leanrag calibration"
+_VERSION = 1
+_AGAIN = "Calibrate again"
+_log = logging.getLogger(__name__)
+
+
+class CalibratedModel(pydantic.BaseModel):
+    """A model that a calibration holds for.
+
+    Attributes:
+        name: Its name.
+        sha256: Hash of its file; None for a model elsewhere, of which only the name is known.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str | None = pydantic.Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class Calibration(pydantic.BaseModel):
+    """What labelled questions taught about the answers of a smaller model beside a larger one.
+
+    Attributes:
+        features: Names of the columns, in order.
+        right: Probability that the smaller model is right.
+        isotonic: Corrects `right`; None when there were too few rows for it.
+        gap: Probability that the larger model is right and the smaller wrong; None when nothing, or too little, is known of it.
+        abstain_below: Confidence below which it was better to say that the sources do not answer; None when nobody asked.
+        before: Probability that the model will be right, from what is known before it is asked; None when nobody asked.
+        ask_from: Least of that at which it was worth asking; None to ask in any case.
+        larger_abstain_below: Confidence below which the larger model abstained; None where each of its answers was given.
+        threshold: Least `keep_score` of an answer to keep; None when nothing may be kept.
+        alpha: What the risk may be.
+        delta: Probability with which it is more all the same.
+        rows_fitted: Rows that the probabilities were fitted on.
+        rows_certified: Other rows, that the threshold and the figures below were taken from.
+        kept: Share of those that the threshold keeps.
+        losses: Those among the kept that lose something.
+        bound: Upper bound of the risk.
+        least_escalated: Share that any method must pass on; see `least_escalation`.
+        auroc: Of `confidence` for a right answer; None when only one class occurred.
+        ece: Expected calibration error of `confidence`.
+        brier: Mean squared error of `confidence`.
+        label_source: "labelled", or "agreement with <model>": then "right" means that the two models agree.
+        models: For which it holds: smaller, then larger.
+        created: Day on which it was made.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    features: tuple[str, ...]
+    right: LogisticModel
+    isotonic: IsotonicModel | None
+    gap: LogisticModel | None
+    abstain_below: float | None = pydantic.Field(default=None, ge=0, le=1)
+    before: LogisticModel | None = None
+    ask_from: float | None = pydantic.Field(default=None, gt=0, le=1)
+    larger_abstain_below: float | None = pydantic.Field(default=None, ge=0, le=1)
+    threshold: float | None
+    alpha: float = pydantic.Field(gt=0, lt=1)
+    delta: float = pydantic.Field(gt=0, le=0.5)
+    rows_fitted: int
+    rows_certified: int
+    kept: float = pydantic.Field(ge=0, le=1)
+    losses: int = pydantic.Field(ge=0)
+    bound: float = pydantic.Field(ge=0, le=1)
+    least_escalated: float = pydantic.Field(ge=0, le=1)
+    auroc: float | None
+    ece: float
+    brier: float
+    label_source: str = pydantic.Field(pattern=r"^(labelled|agreement with \S.*)$")
+    models: tuple[CalibratedModel, ...] = pydantic.Field(min_length=1)
+    created: datetime.date
+
+    @pydantic.model_validator(mode="after")
+    def _check_shapes(self) -> Calibration:
+        for head in (self.right, self.gap, self.before):
+            if head and {len(head.means), len(head.scales), len(head.weights)} != {len(self.features)}:
+                raise ValueError(f"a logistic model does not have one weight for each of {len(self.features)} features")
+            if head and min(head.scales) <= 0:
+                raise ValueError("a scale is not above 0")
+        if self.isotonic is not None:
+            scores, values = self.isotonic.scores, self.isotonic.values
+            if (
+                len(scores) != len(values)
+                or not scores
+                or list(scores) != sorted(scores)
+                or list(values) != sorted(values)
+            ):
+                raise ValueError("the isotonic knots do not increase")
+            if values[0] < 0 or values[-1] > 1:
+                raise ValueError("an isotonic value is not a probability")
+        return self
+
+    @classmethod
+    def fit(
+        cls,
+        features: ArrayLike,
+        right: ArrayLike,
+        larger_right: ArrayLike | None = None,
+        unanswerable: ArrayLike | None = None,
+        *,
+        larger_abstain_below: float | None = None,
+        names: Sequence[str],
+        before: Sequence[str] = (),
+        models: Mapping[str, str | None],
+        created: datetime.date,
+        label_source: str = "labelled",
+        alpha: float = 0.05,
+        delta: float = 0.1,
+        l2: float | None = None,
+        fit_share: float = 0.5,
+        isotonic: bool | None = None,
+        seed: int = 0,
+    ) -> Calibration:
+        """Learn from questions that the smaller model answered.
+
+        A random part of the rows fits the probabilities; the rest, which they have not seen, sets the threshold and tells how
+        good they are, so that the guarantee is that of `guaranteed_threshold`, exactly. An isotonic correction is fitted on
+        probabilities that are themselves cross-fitted. Answers are kept by the probability of a gap; by that of being right
+        when `larger_right` is not given, or holds fewer than `MIN_CLASS_ROWS` gaps in the fitted part. Either way the guarantee
+        is about the loss: `larger_right and not right`, or `not right`.
+
+        With `unanswerable`, `abstain_below` is the confidence below which, among the fitted rows, it was more often right to say
+        that the sources do not answer than to answer. An answer below it then counts as right where they do not, and as wrong
+        elsewhere, whatever it was. With `before`, too, `ask_from` is the largest value of what is known beforehand below which,
+        among the fitted rows, to abstain without asking was right as often as to ask; such a question is not passed on.
+        It is not used where these rows would not certify it, for then the others hardly would.
+
+        Args:
+            features: `(n, d)`, finite: the signals of each answer.
+            right: `(n,)`: whether the smaller model was right; for agreement labels, whether it agrees with the larger one.
+            larger_right: `(n,)`: whether the larger model was right; None when it is not known, or is the reference.
+            unanswerable: `(n,)`: whether the sources do not answer; None to answer whatever the confidence.
+            larger_abstain_below: Confidence below which the larger model abstained in `larger_right`; None where it did not.
+            names: Of the columns of `features`.
+            before: Those of them that are known before the model is asked.
+            models: Names and sha256 of the files of smaller and larger model, in this order; None for one without a file.
+            created: The day.
+            label_source: "labelled", or "agreement with <model>".
+            alpha: What the risk may be, in (0, 1).
+            delta: Probability of a wrong guarantee, in (0, 0.5].
+            l2: See `fit_logistic`; None for half the columns, under which the logits of rows are expected to vary by about 1.4,
+                however many signals there are.
+            fit_share: Share of the rows to fit on, in (0, 1).
+            isotonic: Whether to correct by an isotonic fit; None does from `ISOTONIC_ROWS` fitted rows on.
+            seed: Of the parts and folds.
+
+        Raises:
+            ConfigurationError: An argument cannot work, or there are too few rows, or of one class only.
+        """
+        rows, y = rows_of(features, right, "right")
+        names = tuple(names)
+        if len(names) != rows.shape[1] or len(set(names)) != len(names):
+            raise ConfigurationError(
+                f"`names` must name each of the {rows.shape[1]} columns of `features` once, got {len(names)}: {names!r}"
+            )
+        _check_source(label_source, larger_right)
+        identities = _identities(models)
+        larger = np.ones(len(y)) if larger_right is None else labels_of("larger_right", larger_right, len(y))
+        silent = None if unanswerable is None else labels_of("unanswerable", unanswerable, len(y))
+        needed = rows_needed(alpha, delta, fit_share)
+        if len(y) < needed:
+            raise ConfigurationError(
+                f"{len(y)} rows cannot certify a risk of at most {alpha} with probability {1 - delta:g}: at least {needed} are "
+                f"needed, many more to keep much. Label more questions, or raise `alpha` or `delta`"
+            )
+        penalty = rows.shape[1] / 2 if l2 is None else l2
+        order = np.random.default_rng(seed).permutation(len(y))
+        n_fit = int(len(y) * fit_share)
+        fitted, held = order[:n_fit], order[n_fit:]
+        both_classes(y[fitted], each=MIN_CLASS_ROWS, of=f"fitted rows, {fit_share:.0%} of {len(y)}")
+
+        def fit_rows(some: Floats, labels: Floats) -> Predictor:
+            return fit_logistic(some, labels, penalty).predict
+
+        head = fit_logistic(rows[fitted], y[fitted], penalty)
+        unseen = cross_fit(rows[fitted], y[fitted], fit_rows, seed=seed)
+        is_corrected = n_fit >= ISOTONIC_ROWS if isotonic is None else isotonic
+        correction = fit_isotonic(unseen, y[fitted]) if is_corrected else None
+        p = np.empty(len(y))
+        p[fitted] = unseen if correction is None else correction.predict(unseen)
+        p[held] = _confidence(head, correction, rows[held])
+        abstain_below, good = None, y
+        if silent is not None:
+            abstain_below = _cut(p[fitted], y[fitted], silent[fitted])
+            good = np.where(p < abstain_below, silent, y)
+        foresight, ask_from, is_asked = None, None, np.ones(len(y), np.bool_)
+        if silent is not None and before:
+            early = rows * np.isin(names, before)  # the others weigh nothing
+            foresight = fit_logistic(early[fitted], y[fitted], penalty)
+            chances = foresight.predict(early)
+            chances[fitted] = cross_fit(early[fitted], y[fitted], fit_rows, seed=seed)
+            ask_from = _cut(chances[fitted], good[fitted], silent[fitted], is_last=True)
+            is_asked = chances >= ask_from
+            lost = int((larger * (1 - silent) * ~is_asked)[fitted].sum())
+            if clopper_pearson_upper(lost, n_fit, delta) > alpha:
+                ask_from, is_asked = None, np.ones(len(y), np.bool_)
+            good = np.where(is_asked, good, silent)
+        loss = (1 - good) * larger
+        _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
+        gap = None
+        gaps = float(loss[fitted].sum())
+        if larger_right is not None and MIN_CLASS_ROWS <= gaps <= n_fit - MIN_CLASS_ROWS:
+            gap = fit_logistic(rows[fitted], loss[fitted], penalty)
+        scores = np.where(is_asked, _keep_score(head, gap, rows), 2.0)  # what is not asked is not passed on
+        found = guaranteed_threshold(scores[held], loss[held], alpha, delta)
+        return cls(
+            features=names,
+            right=head,
+            isotonic=correction,
+            gap=gap,
+            abstain_below=abstain_below,
+            before=foresight,
+            ask_from=None if found.threshold is None else ask_from or None,
+            larger_abstain_below=larger_abstain_below,
+            threshold=found.threshold,
+            alpha=alpha,
+            delta=delta,
+            rows_fitted=n_fit,
+            rows_certified=len(held),
+            kept=found.kept,
+            losses=found.losses,
+            bound=found.bound,
+            least_escalated=found.least_escalated,
+            auroc=auroc(p[held], y[held]) if 0 < y[held].sum() < len(held) else None,
+            ece=expected_calibration_error(p[held], y[held]),
+            brier=brier(p[held], y[held]),
+            label_source=label_source,
+            models=identities,
+            created=created,
+        )
+
+    def confidence(self, features: ArrayLike) -> Floats:
+        """Return for rows `(n, d)` the probabilities `(n,)` that the smaller model's answers are right."""
+        return _confidence(self.right, self.isotonic, matrix(features))
+
+    def asks(self, features: ArrayLike) -> NDArray[np.bool_]:
+        """Return for rows `(n, d)`, of which only what is known beforehand counts, whether it is worth asking the model, `(n,)`."""
+        rows = matrix(features)
+        if self.before is None or self.ask_from is None:
+            return np.ones(len(rows), np.bool_)
+        return self.before.predict(rows) >= self.ask_from
+
+    def abstains(self, confidence: ArrayLike) -> NDArray[np.bool_]:
+        """Return for confidences `(n,)` whether it is better to say that the sources do not answer, `(n,)`."""
+        values = np.asarray(confidence, np.float64)
+        return np.zeros(len(values), np.bool_) if self.abstain_below is None else values < self.abstain_below
+
+    def keep_score(self, features: ArrayLike) -> Floats:
+        """Return for rows `(n, d)` what the threshold is compared with, `(n,)` in [0, 1].
+
+        One less the probability of a gap or, where that was not learnt, the probability of being right before the isotonic
+        correction, which would make equals of answers that are not.
+        """
+        return _keep_score(self.right, self.gap, matrix(features))
+
+    def keeps(self, features: ArrayLike) -> NDArray[np.bool_]:
+        """Return for rows `(n, d)` whether to keep the smaller model's answers, `(n,)`."""
+        scores = self.keep_score(features)
+        return np.zeros(len(scores), np.bool_) if self.threshold is None else scores >= self.threshold
+
+    def save(self, path: str | Path) -> None:
+        """Write it to `path` as JSON; the file holds the old text or the new one, never a part.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        body = {"format": _FORMAT, "version": _VERSION, **self.model_dump(mode="json")}
+        text = json.dumps({**body, "checksum": _checksum(body)}, indent=1, allow_nan=False)
+        with whole_file(Path(path)) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        models: Mapping[str, str | None] | None = None,
+        features: Sequence[str] | None = None,
+    ) -> Calibration:
+        """Read one that `save` wrote.
+
+        Args:
+            path: The file.
+            models: The models in use, as for `fit`; None does not ask. One without a hash on either side goes by its name.
+            features: Names of the columns that will be given; None does not ask.
+
+        Raises:
+            StorageError: The file cannot be read, is torn or edited, or was written by a later version.
+            ConfigurationError: It was made for other models or features.
+        """
+        path = Path(path)
+        body = _read_body(path)
+        try:
+            calibration = cls.model_validate(body)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise StorageError(
+                f"{str(path)!r} is no calibration ({where}: {first['msg']}). {_AGAIN}", path=path
+            ) from error
+        if models is not None and not _same_models(calibration.models, _identities(models)):
+            raise ConfigurationError(
+                f"the calibration {str(path)!r} was made for {_describe(calibration.models)}; in use are "
+                f"{_describe(_identities(models))}. {_AGAIN} for these, or use the models that it was made for"
+            )
+        if features is not None and calibration.features != tuple(features):
+            other = sorted(set(calibration.features) ^ set(features)) or "the same in another order"
+            raise ConfigurationError(f"the calibration {str(path)!r} was made from other signals ({other}). {_AGAIN}")
+        return calibration
+
+
+def rows_needed(alpha: float, delta: float, fit_share: float = 0.5) -> int:
+    """Return the fewest rows from which `Calibration.fit` could certify anything.
+
+    Example:
+        >>> rows_needed(0.05, 0.1)
+        90
+    """
+    open_unit("fit_share", fit_share)
+    return max(math.ceil(MIN_FIT_ROWS / fit_share), math.ceil(labels_needed(alpha, delta) / (1 - fit_share)))
+
+
+def _confidence(right: LogisticModel, isotonic: IsotonicModel | None, rows: Floats) -> Floats:
+    p = right.predict(rows)
+    return p if isotonic is None else isotonic.predict(p)
+
+
+def _cut(scores: Floats, right: Floats, silent: Floats, *, is_last: bool = False) -> float:
+    """The value below which to abstain for the most right outcomes; of several the least, or the last. 0 to abstain nowhere."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    gains = np.concatenate([[0.0], np.cumsum((silent - right)[order])])  # of abstaining on the first n
+    is_cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equals go together
+    best = np.flatnonzero(is_cut & (gains == gains[is_cut].max()))[-1 if is_last else 0]
+    if best == 0:
+        return 0.0
+    if best == len(ordered):
+        return 1.0
+    below, above = float(ordered[best - 1]), float(ordered[best])
+    middle = (below + above) / 2
+    return middle if middle > below else above  # of neighbours the middle may be rounded to the lower
+
+
+def _keep_score(right: LogisticModel, gap: LogisticModel | None, rows: Floats) -> Floats:
+    return right.predict(rows) if gap is None else 1 - gap.predict(rows)
+
+
+def _check_source(label_source: str, larger_right: ArrayLike | None) -> None:
+    if label_source == "labelled":
+        return
+    if not label_source.removeprefix("agreement with ").strip() or not label_source.startswith("agreement with "):
+        raise ConfigurationError(f"`label_source` must be 'labelled' or 'agreement with <model>', got {label_source!r}")
+    if larger_right is not None:
+        raise ConfigurationError(
+            "with labels from agreement the larger model is right by definition: leave `larger_right` out"
+        )
+
+
+def _identities(models: Mapping[str, str | None]) -> tuple[CalibratedModel, ...]:
+    if not models:
+        raise ConfigurationError("`models` is empty; name the models that the answers came from")
+    try:
+        return tuple(
+            CalibratedModel(name=name, sha256=None if sha256 is None else sha256.lower())
+            for name, sha256 in models.items()
+        )
+    except pydantic.ValidationError as error:
+        raise ConfigurationError(
+            f"`models` must map names to sha256 hashes of 64 digits, got {dict(models)!r}"
+        ) from error
+
+
+def _same_models(made_for: Sequence[CalibratedModel], in_use: Sequence[CalibratedModel]) -> bool:
+    """Whether they are the same, in the same order."""
+    return len(made_for) == len(in_use) and all(
+        a.name == b.name and (a.sha256 == b.sha256 or a.sha256 is None or b.sha256 is None)
+        for a, b in zip(made_for, in_use, strict=True)
+    )
+
+
+def _describe(models: Sequence[CalibratedModel]) -> str:
+    return ", ".join(f"{model.name!r} ({model.sha256[:12] if model.sha256 else 'no hash'})" for model in models)
+
+
+def _checksum(body: Mapping[str, object]) -> str:
+    """Hash of the values, whatever the white space and order of the file. It finds accidents, not forgers."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_body(path: Path) -> dict[str, object]:
+    """The fields of a file whose format, version and checksum are right."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read the calibration {str(path)!r}: {error}", path=path) from error
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(
+            f"{str(path)!r} is no whole JSON file, perhaps torn ({error}). {_AGAIN}", path=path
+        ) from error
+    if not isinstance(body, dict) or body.pop("format", None) != _FORMAT:
+        raise StorageError(f"{str(path)!r} is no calibration: it does not say so. {_AGAIN}", path=path)
+    version = body.pop("version", None)
+    if version != _VERSION:
+        raise StorageError(
+            f"{str(path)!r} is a calibration of version {version!r}, and this reads version {_VERSION}. Upgrade leanrag, or "
+            "calibrate again",
+            path=path,
+        )
+    written = body.pop("checksum", None)
+    if written != _checksum({"format": _FORMAT, "version": version, **body}):
+        raise StorageError(
+            f"{str(path)!r} was changed after it was written: its checksum is another, and what it guarantees is not known. "
+            f"{_AGAIN}, or put the file back as it was",
+            path=path,
+        )
+    return body

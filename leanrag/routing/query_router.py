@@ -1,0 +1,602 @@
+"""Which model a question should start with, from its words alone and before anything is generated.
+
+A router predicts the *gap*: how much more often the larger model is right than the smaller one on questions like this.
+That is what escalating gains; a question that both get wrong is hard and still not worth the larger model. (On the data
+of RouteLLM, a router taught the gap separates better than one taught the smaller model's failures: Ong et al., ICLR 2025,
+for the task; "delegation value" in work on deferral.)
+
+`QueryRouter.fit` learns a linear rule from the user's own questions: hashed words and word pairs, and what `FEATURES`
+counts. `QueryRouter.zero_label()` is the rule for those who have none. Both take well under a millisecond a question, on
+NumPy alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from leanrag.errors import ConfigurationError, StorageError
+from leanrag.files import whole_file
+from leanrag.text import words
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FEATURES", "ZERO_LABEL_WEIGHTS", "QueryRouter", "question_features"]
+
+FEATURES = (
+    "characters",
+    "words",
+    "sentences",
+    "stem_characters",
+    "last_words",
+    "last_numbers",
+    "last_totals",
+    "largest_number",
+    "choices",
+    "choice_characters",
+    "choice_spread",
+    "choices_with_number",
+    "choices_without_letter",
+    "choice_likeness",
+    "choice_echoes",
+    "stem_asks",
+    "stem_opens",
+    "word_length",
+    "distinct_words",
+    "capitals",
+    "punctuation",
+    "numbers",
+    "fractions",
+    "amounts",
+    "maths",
+    "code",
+    "asks_quantity",
+    "relations",
+    "negations",
+    "asks_fact",
+    "asks_reason",
+    "sums",
+    "differences",
+    "products",
+    "parts",
+    "conditions",
+    "comparisons",
+    "times",
+    "order",
+    "pronouns",
+    "money",
+    "number_words",
+)
+"""What `question_features` counts, in its order."""
+
+ZERO_LABEL_WEIGHTS = {"characters": 1.0, "relations": 1.0, "negations": 1.0}
+"""The rule without labels, on the raw features: three signs of work that a small model gets wrong, one unit each.
+
+What takes long to ask has much to keep in mind; "each", "if", "than" and "remaining" tie quantities and conditions together;
+"not", "except" and "false" turn the answer round. The weights are not fitted. Which features to have was settled on one half of
+the questions of `benchmarks/routing`, which reports the other half; numbers, amounts and marks of mathematics were thought
+of too and put the questions of that half in no better order.
+"""
+
+MIN_ROWS = 30
+"""Questions that `QueryRouter.fit` needs at least."""
+
+_FORMAT, _VERSION = "leanrag-router", 2
+_BUCKETS = 1 << 17
+_HASH_SEED = 0x6C72
+_MAX_CHARS = 2000  # read of a question; of a longer one the first and the last half of that
+_TOLERANCE = 1e-3
+_MAX_ITERATIONS = 200
+_MAX_FILE_BYTES = 8 << 20  # a router has less than one
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W\d_]")
+_SENTENCE_END = re.compile(r"[.!?。！？]+(?=\s|$)")
+_CHOICE = re.compile(r"^[ \t]*\(?[A-J1-9][.)](?=\s)[ \t]*(.*)$", re.MULTILINE)
+_PUNCTUATION = re.compile(r"[^\w\s]")
+_PATTERNS = {
+    "numbers": _NUMBER,
+    "fractions": re.compile(r"\d/\d"),
+    "amounts": re.compile(r"[%$€£¥]"),
+    "maths": re.compile(r"[+*/=^<>√∑∏∫≤≥×÷±∞≈≠]"),
+    "code": re.compile(r"[{}\[\];`_\\|#]|\(\)"),
+    "asks_quantity": re.compile(
+        r"\bhow (?:many|much|long|far|old|often|fast|tall|big|high|deep|heavy)\b", re.IGNORECASE
+    ),
+}
+
+_WORDS = {
+    "relations": """if than each every per twice thrice half third quarter double triple remaining rest left more less fewer times
+        after before then when while until both only another together total altogether between instead unless whereas""",
+    "negations": "not except never no none neither nor false incorrect least cannot without wrong",
+    "asks_fact": "who whom whose which what where",
+    "asks_reason": "why how explain prove show derive compare describe because therefore evaluate determine assume suppose",
+    "sums": "add added all altogether both combine combined more plus sum together total",
+    "differences": "ate away difference fewer gave give gives left less lost minus remain remaining sold spend spent used",
+    "products": "apiece double doubled each every multiply per product times triple twice",
+    "parts": "average divide divided equally fifth fourth half percent quarter ratio share shared split third",
+    "conditions": "assuming given if suppose unless until when whereas while",
+    "comparisons": "as bigger faster longer older same taller than younger",
+    "times": """daily day days hour hours minute minutes month monthly months second seconds week weekly weeks year yearly
+        years""",
+    "order": "after before begin begins end ends finally first last later next second start starts then",
+    "pronouns": "he her him his it its she their them they",
+    "money": "cent cents cost costs dollar dollars earn earns paid pay pays price profit save saves",
+    "number_words": """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+        seventeen eighteen nineteen twenty hundred thousand""",
+}
+
+_LISTS_OF = {
+    word: tuple(name for name, listed in _WORDS.items() if word in listed.split())
+    for word in " ".join(_WORDS.values()).split()
+}  # by word: the features it counts for
+_TOTALS = frozenset("total altogether all".split())
+_LARGE = 1e12  # larger numbers count as this one
+
+
+def question_features(question: str) -> NDArray[np.float64]:
+    """Return what a question looks like: `(len(FEATURES),)`, all finite, all 0 for an empty question.
+
+    Counts are `log(1 + count)`, so that a question of twice the length is one step further, wherever it begins, and so are the
+    `largest_number` and, in characters, the mean length of choices and its deviation (`choice_spread`). `word_length` is the
+    mean in characters. Shares in [0, 1] are `distinct_words`, `capitals`, `punctuation`, and of the choices those that hold a
+    number, those without a letter, and of their words those that repeat (`choice_likeness`) or stand in the stem
+    (`choice_echoes`). The stem stops at the first choice ("A. ..."); `stem_asks` is 1 where it ends in a question mark,
+    `stem_opens` where it is left to be completed; `last_words`, `last_numbers` and `last_totals`
+    ("total", "altogether", "all") are of its last sentence, mostly what is asked. Of a question above
+    2,000 characters the first and the last 1,000 are read; `characters` alone is of the whole.
+    """
+    text = _part_read(question)
+    return _features(question, text, words(text))
+
+
+def _part_read(question: str) -> str:
+    if len(question) <= _MAX_CHARS:
+        return question
+    half = _MAX_CHARS // 2
+    return f"{question[:half]}\n{question[-half:]}"
+
+
+def _features(question: str, text: str, found: Sequence[str]) -> NDArray[np.float64]:
+    choices = list(_CHOICE.finditer(text))
+    stem = text[: choices[0].start()].strip() if choices and choices[0].start() else text.strip()
+    sentences = [part for part in _SENTENCE_END.split(stem) if part.strip()]
+    last = words(sentences[-1]) if sentences else []
+    numbers = _NUMBER.findall(text)
+    letters = max(1, len(text))
+    counts = [
+        len(question.strip()),
+        len(found),
+        len(_SENTENCE_END.findall(text)),
+        len(stem),
+        len(last),
+        sum(word[0].isdigit() for word in last),
+        sum(word in _TOTALS for word in last),
+        max((min(float(number.partition(".")[0].replace(",", "")), _LARGE) for number in numbers), default=0.0),
+        len(choices),
+    ]
+    shares = [
+        *_shape_of_choices([choice[1].strip() for choice in choices], stem),
+        stem.endswith("?"),
+        stem.endswith((":", "_")),
+        sum(map(len, found)) / max(1, len(found)),
+        len(set(found)) / max(1, len(found)),
+        sum(map(str.isupper, text)) / letters,
+        len(_PUNCTUATION.findall(text)) / letters,
+    ]
+    patterns = [len(pattern.findall(text)) for pattern in _PATTERNS.values()]
+    listed = dict.fromkeys(_WORDS, 0)
+    for word in found:
+        for name in _LISTS_OF.get(word, ("negations",) if word.endswith("n't") else ()):
+            listed[name] += 1
+    return np.concatenate([np.log1p(counts), shares, np.log1p([*patterns, *listed.values()])])
+
+
+def _shape_of_choices(choices: Sequence[str], stem: str) -> tuple[float, ...]:
+    """Return the mean length of choices and its deviation (logarithms), and what share of them or their words is how."""
+    if not choices:
+        return (0.0,) * 6
+    mean = sum(map(len, choices)) / len(choices)
+    variance = sum((len(choice) - mean) ** 2 for choice in choices) / len(choices)
+    kinds = [set(words(choice)) for choice in choices]
+    size = max(1, sum(map(len, kinds)))
+    asked = set(words(stem))
+    return (
+        math.log1p(mean),
+        math.log1p(math.sqrt(variance)),
+        sum(_DIGIT.search(choice) is not None for choice in choices) / len(choices),
+        sum(_LETTER.search(choice) is None for choice in choices) / len(choices),
+        1 - len(set().union(*kinds)) / size,
+        sum(len(kind & asked) for kind in kinds) / size,
+    )
+
+
+def _sums(places: NDArray[np.int64], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    return np.bincount(places, weights=values, minlength=size).astype(np.float64, copy=False)
+
+
+class _Grams(NamedTuple):
+    """Rows of a sparse matrix: the entries of all rows one after another."""
+
+    buckets: NDArray[np.int64]
+    values: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    n_rows: int
+
+    def times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _sums(self.rows, self.values * weights[self.buckets], self.n_rows)
+
+    def transposed_times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _sums(self.buckets, self.values * weights[self.rows], _BUCKETS)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scatter 64-bit numbers: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(30))
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _hashed(found: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the buckets of words and pairs of neighbours, and their signed values, of unit L2 norm.
+
+    The hashing trick of Weinberger et al. (ICML 2009): a second bit of the hash gives the sign, so that collisions
+    cancel on average. Digits count by their number only ("3,000" is "0,000"). A gram that stands `c` times has
+    `1 + log(c)`.
+    """
+    if not found:
+        return np.empty(0, np.int64), np.empty(0)
+    forms = [_DIGIT.sub("0", word).encode("utf-8", "surrogatepass") for word in found]
+    single = np.array([zlib.crc32(form, _HASH_SEED) for form in forms], np.uint64)
+    pairs = (single[:-1] << np.uint64(32)) | single[1:]
+    hashes, counts = np.unique(_mix(np.concatenate([single, ~pairs])), return_counts=True)
+    signs = 1.0 - 2.0 * (hashes >> np.uint64(63)).astype(np.float64)
+    values = signs * (1.0 + np.log(counts))
+    return (hashes & np.uint64(_BUCKETS - 1)).astype(np.int64), values / np.sqrt(values @ values)
+
+
+def _hash_all(questions: Sequence[str]) -> _Grams:
+    hashed = [_hashed(words(_part_read(question))) for question in questions]
+    rows = np.repeat(np.arange(len(hashed)), [len(buckets) for buckets, _ in hashed])
+    buckets = np.concatenate([buckets for buckets, _ in hashed] or [np.empty(0, np.int64)])
+    values = np.concatenate([values for _, values in hashed] or [np.empty(0)])
+    return _Grams(buckets, values, rows, len(hashed))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class QueryRouter:
+    """A linear rule on a question: the higher its score, the more the larger model is worth.
+
+    The score of a fitted router estimates the gap (larger model right minus smaller model right, in [-1, 1], not
+    clipped); that of `zero_label` only puts questions in order. Any thread may score.
+
+    Attributes:
+        dense_weights: One for each of `FEATURES`.
+        gram_weights: One for each bucket of hashed words and word pairs; None when words do not count.
+        extra_weights: One for each column of the features that the caller computes (an embedding, say); None for none.
+        bias: Score of a question that has nothing.
+        rows: Questions it was fitted on; 0 for the rule without labels.
+        models: What names the smaller and the larger model (their file hashes, say), as given to `fit`.
+
+    Example:
+        >>> router = QueryRouter.zero_label()
+        >>> hard = "If each of the 12 boxes holds 30 pens and half are sold for $2, how much is left to earn?"
+        >>> router.score("What is the capital of Peru?") < router.score(hard)
+        True
+    """
+
+    dense_weights: NDArray[np.float64]
+    gram_weights: NDArray[np.float32] | None = None
+    extra_weights: NDArray[np.float64] | None = None
+    bias: float = 0.0
+    rows: int = 0
+    models: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"QueryRouter(rows={self.rows}, models={self.models!r})"
+
+    @classmethod
+    def zero_label(cls) -> QueryRouter:
+        """Return the rule for those who have no labels: `ZERO_LABEL_WEIGHTS` on `question_features`.
+
+        Choose a threshold by the share of questions that may escalate: a quantile of its scores on the user's own.
+        """
+        return cls(_zero_label_weights())
+
+    @classmethod
+    def fit(
+        cls,
+        questions: Sequence[str],
+        gaps: ArrayLike,
+        *,
+        extra: ArrayLike | None = None,
+        models: Sequence[str] = (),
+        ridge: float = 10.0,
+    ) -> QueryRouter:
+        """Learn from questions that both models answered; seconds for 12,000.
+
+        Ridge regression of the gap, solved in the dual by conjugate gradients. Four blocks count alike, each of a mean squared
+        norm of 1: hashed words and word pairs, `FEATURES`, the score of `zero_label` (so that few labels still rank about as
+        well as none), and `extra`. The columns of `extra` are standardised; `FEATURES`, which have comparable units, are divided
+        by the square root of their deviation (Pareto scaling: van den Berg et al., BMC Genomics, 2006), for what few questions
+        have would count too much for these.
+
+        Args:
+            questions: At least `MIN_ROWS`; as they will be asked, instructions left out.
+            gaps: Quality of the larger model's answer minus that of the smaller one's, `(n,)`: right minus right for
+                labels, a difference of F1, ...
+            extra: Features that the caller computes, `(n, columns)`; `score` then needs them too.
+            models: What names the smaller and the larger model; `load` refuses others.
+            ridge: Penalty: the variance of the gap that no question explains, over what each block is expected to. Around
+                10 for labels of right and wrong, where words explain a few per cent; the order it gives hardly depends on it.
+
+        Raises:
+            ConfigurationError: `ridge` is not positive; too few rows, lengths that differ, values that are not finite, or gaps
+                that are all the same.
+        """
+        target, extras = _check_rows(questions, gaps, extra)
+        if not 0 < ridge < float("inf"):
+            raise ConfigurationError(f"`ridge` must be positive and finite, got {ridge!r}")
+        grams = _hash_all(questions)
+        dense = np.stack([question_features(question) for question in questions])
+        blocks = [dense, (dense @ _zero_label_weights())[:, None], *([] if extras is None else [extras])]
+        means = [block.mean(axis=0) for block in blocks]
+        factors = [_factors(block, power) for block, power in zip(blocks, (0.5, 1.0, 1.0), strict=False)]
+        joined = np.concatenate(
+            [(block - mean) * factor for block, mean, factor in zip(blocks, means, factors, strict=True)], axis=1
+        )  # (n, d)
+        center = float(target.mean())
+        dual = _conjugate_gradients(
+            lambda vector: grams.times(grams.transposed_times(vector)) + joined @ (joined.T @ vector),
+            ridge,
+            target - center,
+        )
+        weights = np.split(
+            (joined.T @ dual) * np.concatenate(factors), np.cumsum([block.shape[1] for block in blocks])[:-1]
+        )
+        return cls(
+            weights[0] + weights[1] * _zero_label_weights(),
+            grams.transposed_times(dual).astype(np.float32),
+            None if extras is None else weights[2],
+            center - sum(float(mean @ part) for mean, part in zip(means, weights, strict=True)),
+            len(questions),
+            tuple(models),
+        )
+
+    def score(self, question: str, extra: ArrayLike | None = None) -> float:
+        """Return how much the larger model is worth on this question; under a millisecond.
+
+        Args:
+            question: The question.
+            extra: Its own features, `(columns,)`, when the router was fitted with some.
+
+        Raises:
+            ConfigurationError: `extra` is missing, not wanted, of another length or not finite.
+        """
+        rows = None if extra is None else np.asarray(extra, np.float64)[None]
+        extras = self._check_extra(rows, 1)
+        text = _part_read(question)
+        found = words(text)
+        score = self.bias + float(_features(question, text, found) @ self.dense_weights)
+        if self.gram_weights is not None:
+            buckets, values = _hashed(found)
+            score += float(values @ self.gram_weights[buckets])
+        return score + (float(extras[0] @ self.extra_weights) if extras is not None else 0.0)
+
+    def score_many(self, questions: Sequence[str], extra: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Return `score` of each question, `(n,)`; `extra` is `(n, columns)`."""
+        extras = self._check_extra(None if extra is None else np.asarray(extra, np.float64), len(questions))
+        rows = [None] * len(questions) if extras is None else list(extras)
+        return np.array([self.score(question, row) for question, row in zip(questions, rows, strict=True)], np.float64)
+
+    def _check_extra(self, extra: NDArray[np.float64] | None, rows: int) -> NDArray[np.float64] | None:
+        wanted = 0 if self.extra_weights is None else len(self.extra_weights)
+        if extra is None and not wanted:
+            return None
+        if extra is None or extra.shape != (rows, wanted):
+            got = "none" if extra is None else f"shape {extra.shape}"
+            raise ConfigurationError(
+                f"the router takes {wanted} extra features a question, {(rows, wanted)} here, got {got}; "
+                "give the same ones as to `fit`"
+            )
+        if not np.isfinite(extra).all():
+            raise ConfigurationError("`extra` holds NaN or infinity; every feature must be finite")
+        return extra
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the router to `path` as versioned JSON with a checksum; an older file stays whole until the new one is.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        path = Path(path)
+        grams = None
+        if self.gram_weights is not None:
+            grams = base64.b64encode(zlib.compress(self.gram_weights.astype("<f4").tobytes())).decode("ascii")
+        content = _File(
+            format=_FORMAT,
+            version=_VERSION,
+            features=FEATURES,
+            rows=self.rows,
+            models=self.models,
+            bias=self.bias,
+            dense_weights=tuple(self.dense_weights.tolist()),
+            extra_weights=None if self.extra_weights is None else tuple(self.extra_weights.tolist()),
+            gram_weights=grams,
+            checksum="",
+        )
+        text = json.dumps(asdict(replace(content, checksum=_checksum(content))), indent=1)
+        with whole_file(path) as part:
+            part.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, models: Sequence[str] | None = None) -> QueryRouter:
+        """Return the router that `save` wrote; it scores as the saved one did.
+
+        Args:
+            path: The file.
+            models: What names the smaller and the larger model; None takes a router for any.
+
+        Raises:
+            StorageError: The file is missing, torn, edited, not a router or of another version.
+            ConfigurationError: It was fitted for other `models`.
+        """
+        path = Path(path)
+        content = _read(path)
+        if models is not None and tuple(models) != content.models:
+            raise ConfigurationError(
+                f"the router in {path} was fitted for the models {content.models!r}, not for {tuple(models)!r}; "
+                "fit one for these, or use QueryRouter.zero_label()"
+            )
+        try:
+            grams = None if content.gram_weights is None else _unpack(content.gram_weights)
+        except (ValueError, zlib.error) as error:
+            raise _broken(path, str(error)) from error
+        extra = None if content.extra_weights is None else np.array(content.extra_weights, np.float64)
+        dense = np.array(content.dense_weights, np.float64)
+        if len(dense) != len(FEATURES) or not all(
+            np.isfinite(part).all() for part in (dense, extra, grams, content.bias) if part is not None
+        ):
+            raise _broken(path, "its weights are not what a router has")
+        return cls(dense, grams, extra, content.bias, content.rows, content.models)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What a file holds; parsed with pydantic."""
+
+    format: str
+    version: int
+    features: tuple[str, ...]
+    rows: int
+    models: tuple[str, ...]
+    bias: float
+    dense_weights: tuple[float, ...]
+    extra_weights: tuple[float, ...] | None
+    gram_weights: str | None
+    checksum: str
+
+
+def _checksum(content: _File) -> str:
+    fields = asdict(replace(content, checksum=""))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _broken(path: Path, why: str) -> StorageError:
+    return StorageError(f"{path} is no whole router file: {why}; fit the router again and save it anew", path=path)
+
+
+def _read(path: Path) -> _File:
+    import pydantic
+
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise _broken(path, f"it is larger than the {_MAX_FILE_BYTES} bytes that one can have")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"the router {path} cannot be read: {error}; save one there first", path=path) from error
+    except UnicodeDecodeError as error:
+        raise _broken(path, "it is not text") from error
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, f"it is not JSON ({error})") from error
+    if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
+        raise _broken(path, f"its format is not {_FORMAT!r}")
+    if fields.get("version") != _VERSION or fields.get("features") != list(FEATURES):
+        raise StorageError(
+            f"{path} is a router of version {fields.get('version')!r}, or of other features than this leanrag counts; "
+            f"version {_VERSION} is read. Fit it again with this leanrag",
+            path=path,
+        )
+    try:
+        content = pydantic.TypeAdapter(_File).validate_python(fields)
+    except pydantic.ValidationError as error:
+        raise _broken(path, f"{error.error_count()} of its fields are wrong") from error
+    if _checksum(content) != content.checksum:
+        raise _broken(path, "it was changed after it was saved")
+    return content
+
+
+def _unpack(encoded: str) -> NDArray[np.float32]:
+    size = _BUCKETS * 4
+    raw = zlib.decompressobj().decompress(base64.b64decode(encoded, validate=True), size + 1)
+    if len(raw) != size:
+        raise ValueError(f"its word weights have {len(raw)} bytes instead of {size}")
+    return np.frombuffer(raw, "<f4").astype(np.float32)
+
+
+def _check_rows(
+    questions: Sequence[str], gaps: ArrayLike, extra: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    target = np.asarray(gaps, np.float64)
+    if target.shape != (len(questions),):
+        raise ConfigurationError(f"`gaps` must have one number a question, ({len(questions)},), got {target.shape}")
+    if len(questions) < MIN_ROWS:
+        raise ConfigurationError(
+            f"a router needs at least {MIN_ROWS} questions, got {len(questions)}; "
+            "label more (some hundreds are better), or use QueryRouter.zero_label()"
+        )
+    if not np.isfinite(target).all():
+        raise ConfigurationError("`gaps` holds NaN or infinity; every gap must be a finite number")
+    if np.ptp(target) == 0:
+        raise ConfigurationError(
+            f"every gap is {target[0]}: there is nothing to tell apart; add questions on which the models differ"
+        )
+    if extra is None:
+        return target, None
+    extras = np.asarray(extra, np.float64)
+    if extras.ndim != 2 or extras.shape[0] != len(questions) or not extras.shape[1]:
+        raise ConfigurationError(f"`extra` must be ({len(questions)}, columns), got {extras.shape}")
+    if not np.isfinite(extras).all():
+        raise ConfigurationError("`extra` holds NaN or infinity; every feature must be finite")
+    return target, extras
+
+
+def _zero_label_weights() -> NDArray[np.float64]:
+    return np.array([ZERO_LABEL_WEIGHTS.get(name, 0.0) for name in FEATURES])
+
+
+def _factors(block: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """Return what to multiply columns with: `1 / deviation ** power`, and all alike so that the mean squared norm is 1."""
+    deviations = block.std(axis=0)
+    factors = np.where(deviations > 1e-9, np.maximum(deviations, 1e-9) ** -power, 0.0)
+    norm = float(np.linalg.norm(factors * deviations))
+    return factors / norm if norm else factors
+
+
+def _conjugate_gradients(
+    kernel: Callable[[NDArray[np.float64]], NDArray[np.float64]], ridge: float, target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve `(kernel + ridge) x = target` to a residual of 0.1 % of the target (Hestenes and Stiefel, 1952)."""
+    solution = np.zeros_like(target)
+    residual = target.copy()
+    direction = target.copy()
+    squared = residual @ residual
+    enough = _TOLERANCE**2 * squared
+    for _ in range(_MAX_ITERATIONS):
+        if squared <= enough:
+            break
+        image = kernel(direction) + ridge * direction
+        step = squared / (direction @ image)
+        solution += step * direction
+        residual -= step * image
+        before, squared = squared, residual @ residual
+        direction = residual + (squared / before) * direction
+    return solution

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanrag.documents.chunking import (
+    CodeChunker,
+    DocumentChunker,
+    MarkdownChunker,
+    RecursiveChunker,
+    embedding_text,
+)
+from leanrag.errors import ConfigurationError
+from leanrag.types import Chunk, Document
+
+
+def count_words(text):
+    return len(text.split())
+
+
+def count_pieces(text):
+    """Words and marks, and two special tokens."""
+    return len(re.findall(r"\w+|[^\w\s]", text)) + 2
+
+
+def count_quarters(text):
+    """A rough count that is not additive."""
+    return len(text) // 4
+
+
+COUNTERS = [count_words, count_pieces, count_quarters, len]
+
+
+def check(chunks, document, count, max_tokens):
+    position = 0
+    for chunk in chunks:
+        assert chunk.document_id == document.id
+        assert chunk.title == document.title
+        assert chunk.start >= position
+        assert chunk.text == document.text[chunk.start : chunk.end]
+        assert chunk.text.strip() == chunk.text != ""
+        assert not document.text[position : chunk.start].strip()
+        assert count(embedding_text(chunk)) <= max_tokens
+        assert len(chunk.text) <= 8 * max_tokens
+        position = chunk.end
+    assert not document.text[position:].strip()
+
+
+def texts(chunks):
+    return [chunk.text for chunk in chunks]
+
+
+def headings(chunks):
+    return [chunk.heading for chunk in chunks]
+
+
+# ------------------------------------------------------------------------------------------------------- any document
+
+PARTS = [
+    "Word", "foo bar ", "e.g. ", ". ", "\n", "\n\n", "\r\n", "\r", "# H\n", "## H2\n", "===\n", "---\n", "```\n", "~~~\n",
+    "| a | b |\n", "|---|---|\n", "- item\n", "def f():\n", "class X:\n", "    ", "\t", "@dec\n", "# c\n", '"""', "(", "}\n",
+    "{\n", "。", "é", "e\u0301", "\U0001f469\u200d\U0001f4bb", ": ", "x" * 50, "\u2028", "\x1c", "void f(int a) {\n",
+]  # fmt: skip
+ANY_TEXT = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300),
+    st.lists(st.sampled_from(PARTS), max_size=120).map("".join),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=ANY_TEXT,
+    kind=st.sampled_from(["text", "markdown", "code"]),
+    title=st.sampled_from(["", "H", "a.rst"]),
+    count=st.sampled_from(COUNTERS),
+    max_tokens=st.sampled_from([10, 24, 160]),
+)
+def test_chunks_are_the_document(text, kind, title, count, max_tokens):
+    document = Document(text, title=title, kind=kind)
+    check(DocumentChunker(count, max_tokens=max_tokens).chunk(document), document, count, max_tokens)
+
+
+@pytest.mark.parametrize("kind", ["text", "markdown", "code"])
+@pytest.mark.parametrize("count", [count_pieces, len])
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 100_000, "| " + "cell | " * 5_000, "word " * 10_000, "a" + " " * 100_000 + "b", "{\"a\": [1,2,3]}," * 1000,
+     "e\u0301" * 5_000, "\U0001f469\u200d\U0001f4bb" * 2000, "# " + "long heading " * 2000 + "\n\ntext " * 500],
+    ids=["word", "row", "words", "blanks", "json", "marks", "emoji", "heading"],
+)  # fmt: skip
+def test_giants_are_cut(text, kind, count):
+    document = Document(text, kind=kind)
+    chunks = DocumentChunker(count, max_tokens=40).chunk(document)
+    check(chunks, document, count, 40)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"), [("e\u0301" * 400, "e\u0301"), ("\U0001f44d\U0001f3fd" * 400, "\U0001f44d\U0001f3fd")]
+)
+def test_no_cut_inside_a_grapheme(text, whole):
+    for chunk in RecursiveChunker(len, max_tokens=41).chunk(Document(text)):
+        assert chunk.text == whole * (len(chunk.text) // len(whole))
+
+
+def test_a_character_that_cannot_fit_is_an_error():
+    chunker = RecursiveChunker(lambda text: 50 * text.count("\u2603") + len(text), max_tokens=40)
+    with pytest.raises(ConfigurationError, match="'\u2603' takes more than `max_tokens`=40"):
+        chunker.chunk(Document("snow \u2603"))
+
+
+def test_max_tokens_must_leave_room():
+    with pytest.raises(ConfigurationError, match="at least 10 with this tokenizer, got 9"):
+        DocumentChunker(count_pieces, max_tokens=9)
+    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-1:max_tokens=10"
+
+
+def test_ids_tell_settings_apart():
+    ids = {DocumentChunker(count_words, max_tokens=n).id for n in (160, 161)} | {RecursiveChunker(count_words).id}
+    assert len(ids) == 3
+
+
+def test_an_unknown_kind_is_an_error():
+    with pytest.raises(ConfigurationError, match="'pdf'"):
+        DocumentChunker(count_words).chunk(Document("x", kind="pdf"))
+
+
+@pytest.mark.parametrize("kind", ["text", "markdown", "code"])
+def test_a_document_that_fits_is_one_chunk_and_an_empty_one_none(kind):
+    chunker = DocumentChunker(count_words)
+    text = "\n # One\n\ndef f():\n  pass\n\n# Two \n"
+    assert chunker.chunk(Document(text, id="d", title="T", kind=kind)) == [
+        Chunk("d", 2, len(text) - 2, text.strip(), title="T")
+    ]
+    assert chunker.chunk(Document(" \n\t", kind=kind)) == []
+
+
+def test_embedding_text_puts_headings_first():
+    assert embedding_text(Chunk("d", 0, 1, "x")) == "x"
+    assert embedding_text(Chunk("d", 0, 1, "x", heading="A > B")) == "A > B\nx"
+
+
+@pytest.mark.parametrize("kind", ["text", "markdown", "code"])
+@pytest.mark.parametrize("line", ["The quick brown fox jumps over the lazy dog. ", "short line\n", "# h\n\n"])
+def test_each_character_is_counted_a_few_times_only(kind, line):
+    counted = 0
+
+    def count(text):
+        nonlocal counted
+        counted += len(text)
+        return count_words(text)
+
+    text = line * (60_000 // len(line))
+    DocumentChunker(count).chunk(Document(text, kind=kind))
+    assert counted < 8 * len(text)
+
+
+# --------------------------------------------------------------------------------------------------------------- prose
+
+
+def test_sizes_are_even():
+    text = " ".join(f"This is sentence number {n} here." for n in range(22))  # 132 words
+    chunks = RecursiveChunker(count_words, max_tokens=60).chunk(Document(text))
+    assert [count_words(chunk.text) for chunk in chunks] == [48, 42, 42]
+
+
+def test_a_paragraph_end_is_worth_a_little_unevenness():
+    first, second = "One two three four. " * 5, "Five six seven eight. " * 6  # 20 and 24 words
+    chunks = RecursiveChunker(count_words, max_tokens=30).chunk(Document(f"{first}\n\n{second}"))
+    assert texts(chunks) == [first.strip(), second.strip()]
+
+
+def test_a_long_sentence_is_cut_at_a_clause():
+    text = "one two three four five six seven, eight nine ten eleven twelve thirteen fourteen fifteen"
+    chunks = RecursiveChunker(count_words, max_tokens=10).chunk(Document(text))
+    assert texts(chunks) == [text[:34], text[35:]]
+
+
+def test_a_rough_counter_still_gives_full_chunks():
+    text = "Ten letters are here. " * 200
+    chunks = RecursiveChunker(count_quarters, max_tokens=60).chunk(Document(text))
+    check(chunks, Document(text), count_quarters, 60)
+    assert min(count_quarters(chunk.text) for chunk in chunks) > 40
+
+
+# ------------------------------------------------------------------------------------------------------------ Markdown
+
+GUIDE = """---
+title: not a heading
+---
+# Guide
+
+Install
+-------
+
+{body}
+
+```sh
+# not a heading
+pip install x
+```
+
+## Use `it` [now](http://x) ##
+
+{body}
+
+### Deep
+
+{body}
+
+Last
+====
+
+{body}
+"""
+
+
+def test_markdown_is_cut_by_headings():
+    document = Document(GUIDE.format(body="Some words to read here. " * 4), title="guide", kind="markdown")
+    chunks = MarkdownChunker(count_words, max_tokens=40).chunk(document)
+    check(chunks, document, count_words, 40)
+    assert headings(chunks) == ["", "Install", "Use it now", "Use it now > Deep", "Last"]
+    assert chunks[0].text == "---\ntitle: not a heading\n---"
+    assert chunks[1].text.startswith("# Guide\n\nInstall\n---")  # a bare heading stays with what follows
+    assert chunks[1].text.endswith("pip install x\n```")
+    assert chunks[2].text.startswith("## Use")
+    untitled = MarkdownChunker(count_words, max_tokens=40).chunk(Document(document.text, kind="markdown"))
+    assert headings(untitled)[2] == "Guide > Use it now"
+
+
+def test_small_sections_share_a_chunk_under_their_common_heading():
+    text = "# A\n\n" + "".join(f"## Q{n}\n\nshort answer number {n} indeed\n\n" for n in range(6))
+    chunks = MarkdownChunker(count_words, max_tokens=24).chunk(Document(text, kind="markdown"))
+    assert headings(chunks) == ["A", "A"]
+    assert [re.findall(r"Q\d", chunk.text) for chunk in chunks] == [["Q0", "Q1", "Q2"], ["Q3", "Q4", "Q5"]]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```py\nx = 1\n\n# no heading\ny = 2. Z\n```",
+        "| a | b |\n|---|---|\n| One. Two | x |",
+        "a | b\n--|--\nOne. Two | x",
+    ],
+)
+def test_blocks_that_fit_stay_whole(block):
+    text = "# A\n\n" + "Some words to read here. " * 6 + f"\n\n{block}\n\n" + "Some words to read here. " * 6
+    chunks = MarkdownChunker(count_words, max_tokens=30).chunk(Document(text, kind="markdown"))
+    assert len(chunks) > 1
+    assert sum(block in chunk.text for chunk in chunks) == 1
+    assert headings(chunks) == ["A"] * len(chunks)
+
+
+def test_a_table_that_does_not_fit_is_cut_between_rows():
+    rows = [f"| row {n} | two words |" for n in range(30)]
+    chunks = MarkdownChunker(count_words, max_tokens=40).chunk(Document("\n".join(rows), kind="markdown"))
+    assert [line for chunk in chunks for line in chunk.text.split("\n")] == rows
+
+
+def test_long_headings_give_way_from_the_outside():
+    text = f"# {'outer ' * 12}\n\n## {'inner ' * 3}\n\n" + "Some words to read here. " * 12
+    chunks = MarkdownChunker(count_words, max_tokens=30).chunk(Document(text, kind="markdown"))
+    check(chunks, Document(text, kind="markdown"), count_words, 30)
+    assert headings(chunks)[-1] == "inner inner inner"
+
+
+def test_restructured_text_headings():
+    body = "Some words to read here. " * 4
+    text = f"=====\nTitle\n=====\n\nOne\n---\n\n{body}\n\nTwo\n~~~\n\n{body}\n\nThree\n-----\n\n{body}"
+    chunks = MarkdownChunker(count_words, max_tokens=30).chunk(Document(text, title="x.rst", kind="markdown"))
+    assert headings(chunks) == ["Title > One", "Title > One > Two", "Title > Three"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- code
+
+PYTHON = '''"""Doc of the module.
+
+def not_a_definition():
+"""
+
+import os
+
+# About Foo.
+@decorator(
+    1,
+)
+class Foo(Base):
+    """Doc."""
+
+    limit = 3
+
+    # About bar.
+    async def bar(self, a,
+                  b):
+        one = two(three, four, five, six, seven)
+        text = """
+not indented at all, yet inside
+"""
+        return one + text + other_thing + more_of_it
+
+    def baz(self):
+        one = two(three, four, five, six, seven)
+        return one + one + other_thing + more_of_it
+
+
+def last():
+    return one + one + other_thing + more_of_it
+'''
+
+
+def test_python_is_cut_by_definitions():
+    document = Document(PYTHON, kind="code")
+    chunks = CodeChunker(count_words, max_tokens=38).chunk(document)
+    check(chunks, document, count_words, 38)
+    found = [(chunk.heading, chunk.text.split("\n")[0].strip(), chunk.text.split("\n")[-1].strip()) for chunk in chunks]
+    assert found == [
+        ("", '"""Doc of the module.', "import os"),
+        ("class Foo", "# About Foo.", "limit = 3"),
+        ("class Foo > def bar", "# About bar.", "return one + text + other_thing + more_of_it"),
+        ("class Foo > def baz", "def baz(self):", "return one + one + other_thing + more_of_it"),
+        ("def last", "def last():", "return one + one + other_thing + more_of_it"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("func (s *Server) Run(a int) error {\n\tBODY\n}\n\ntype Server struct {\n\tBODY\n}\n", ["func Run", "type Server"]),
+        ("impl<T> Show for Foo<T> {\n    pub fn show(&self) {\n        BODY\n    }\n    fn hide() {\n        BODY\n    }\n}\n",
+         ["impl<T> Show for Foo<T> > fn show", "impl<T> Show for Foo<T> > fn hide"]),
+        ("export class A {\n  run(a) {\n    BODY\n  }\n  static walk() {\n    BODY\n  }\n}\n",
+         ["class A > run()", "class A > walk()"]),
+        ("export const f = async (a) => {\n  BODY\n};\nfunction g() {\n  BODY\n}\n", ["function f", "function g"]),
+        ("static int\tmain(int n, char **a)\n{\n    BODY\n}\n\n/* About g. */\nvoid *g(void) {\n    if (x) {\n    BODY\n    }\n}\n",
+         ["main()", "g()"]),
+        ("CREATE TABLE IF NOT EXISTS a (\n  BODY\n);\ncreate or replace view b as\n  BODY;\n", ["table a", "view b"]),
+        ("start() {\n  BODY\n}\n\nfunction stop {\n  BODY\n}\n", ["start()", "function stop"]),
+    ],
+    ids=["go", "rust", "js", "arrow", "c", "sql", "sh"],
+)  # fmt: skip
+def test_other_languages_are_cut_by_definitions(source, expected):
+    text = source.replace("BODY", "one two three " * 10)
+    chunks = CodeChunker(count_words, max_tokens=52).chunk(Document(text, kind="code"))
+    check(chunks, Document(text, kind="code"), count_words, 52)
+    assert headings(chunks) == expected
+
+
+def test_a_long_function_is_cut_between_lines_at_blank_ones():
+    body = "\n\n".join("\n".join(f"    name_{i}_{j} = value of it" for j in range(4)) for i in range(4))
+    text = f"def f():\n{body}\n"
+    chunks = CodeChunker(count_words, max_tokens=48).chunk(Document(text, kind="code"))
+    assert headings(chunks) == ["def f", "def f"]
+    assert chunks[1].text.startswith("name_2_0")

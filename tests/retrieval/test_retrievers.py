@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanrag.errors import ConfigurationError
+from leanrag.retrieval.index import FaissIndex, FlatIndex
+from leanrag.retrieval.retrievers import (
+    BM25Retriever,
+    DenseRetriever,
+    HybridRetriever,
+    mix,
+    mmr,
+    reciprocal_rank_fusion,
+    softmax,
+)
+from leanrag.retrieval.store import Store
+from leanrag.types import Chunk, Document
+
+NAN = float("nan")
+
+
+class CompassEmbedder:
+    """Turns a text into the direction named in it: "0°" is east; angles make cosines that can be worked by hand."""
+
+    id, dim, max_tokens = "compass", 2, 100
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def embed_documents(self, texts):
+        angles = np.radians([float(text.partition("°")[0]) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    embed_queries = embed_documents
+
+
+TEXTS = ["0° apple", "60° apple pie", "90° cherry", "180° durian", "10° elder", "75° fig", "85° grape"]
+
+
+@pytest.fixture(params=[FlatIndex, FaissIndex])
+def parts(request, tmp_path):
+    embedder = CompassEmbedder()
+    with Store(tmp_path) as store:
+        store.bind(embedder.id, embedder.dim, "whole")
+        for text in TEXTS:
+            document = Document(text, id=text, metadata={"even": TEXTS.index(text) % 2 == 0})
+            store.put(document, [Chunk(text, 0, len(text), text)], embedder.embed_documents([text]))
+        index = request.param(embedder.dim)
+        index.add(*store.all_vectors())
+        yield store, index, embedder
+
+
+def texts(hits):
+    return [hit.chunk.text for hit in hits]
+
+
+def test_dense_is_cosine(parts):
+    hits = DenseRetriever(*parts).retrieve("0° cherry", 3)
+    assert texts(hits) == ["0° apple", "10° elder", "60° apple pie"]
+    assert [hit.score for hit in hits] == pytest.approx([1, np.cos(np.radians(10)), 0.5], abs=1e-6)
+    assert [hit.dense for hit in hits] == [hit.score for hit in hits]
+    assert [hit.bm25 for hit in hits] == [None] * 3
+
+
+def test_bm25_finds_only_what_matches(parts):
+    store, *_ = parts
+    hits = BM25Retriever(store).retrieve("180° cherry", 3)
+    assert sorted(texts(hits)) == ["180° durian", "90° cherry"]
+    assert [(hit.dense, hit.bm25 == hit.score > 0) for hit in hits] == [(None, True)] * 2
+    assert BM25Retriever(store).retrieve("zebra", 3) == []
+
+
+def test_hybrid_scores_are_the_mixture(parts):
+    store, *_ = parts
+    hits = HybridRetriever(*parts).retrieve("0° apple", 7)
+    by_text = {hit.chunk.text: hit for hit in hits}
+    assert len(by_text) == 7
+    words = {hit.chunk.text: hit.score for hit in BM25Retriever(store).retrieve("0° apple", 7)}
+    dense = np.array([by_text[text].dense for text in TEXTS])
+    np.testing.assert_allclose(dense, np.cos(np.radians([0, 60, 90, 180, 10, 75, 85])), atol=1e-6)
+    assert {text: hit.bm25 for text, hit in by_text.items()} == {text: words.get(text) for text in TEXTS}
+    expected = mix(dense, np.array([words.get(text, NAN) for text in TEXTS]))
+    np.testing.assert_allclose([by_text[text].score for text in TEXTS], expected, rtol=1e-5)
+    assert sum(hit.score for hit in hits) == pytest.approx(1)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 50])
+def test_either_side_scores_what_only_the_other_found(parts, candidates):
+    hits = HybridRetriever(*parts, candidates=candidates).retrieve("12° cherry", 7)
+    by_text = {hit.chunk.text: hit for hit in hits}
+    assert by_text["90° cherry"].dense == pytest.approx(np.cos(np.radians(78)), abs=1e-6)
+    assert by_text["90° cherry"].bm25 > 0
+    assert by_text["10° elder"].dense == pytest.approx(np.cos(np.radians(2)), abs=1e-6)
+    assert by_text["10° elder"].bm25 is None
+
+
+def test_hybrid_without_a_matching_word_ranks_as_dense(parts):
+    question = "40° zebra"
+    hybrid, dense = HybridRetriever(*parts).retrieve(question, 7), DenseRetriever(*parts).retrieve(question, 7)
+    matched = {hit.chunk.text for hit in hybrid if hit.bm25 is not None}
+    assert matched == set()
+    assert texts(hybrid) == texts(dense)
+
+
+@pytest.mark.parametrize("kind", ["dense", "bm25", "hybrid"])
+def test_filters_hold(parts, kind):
+    store = parts[0]
+    retriever = {
+        "dense": DenseRetriever(*parts),
+        "bm25": BM25Retriever(store),
+        "hybrid": HybridRetriever(*parts, candidates=2),
+    }[kind]
+    question = "60° apple pie fig grape"
+    everywhere, even = retriever.retrieve(question, 7), retriever.retrieve(question, 7, where={"even": True})
+    assert "60° apple pie" in texts(everywhere)
+    assert set(texts(even)) <= set(TEXTS[::2])
+    assert texts(even)
+    assert retriever.retrieve(question, 7, where={"even": 7}) == []
+    assert retriever.retrieve(question, 7, where={}) == everywhere
+
+
+def test_a_chunk_removed_since_indexing_is_passed_over(parts):
+    store, *_ = parts
+    store.remove(["0° apple"])
+    assert texts(DenseRetriever(*parts).retrieve("0° zebra", 2)) == ["10° elder"]
+    assert texts(HybridRetriever(*parts).retrieve("0° zebra", 2)) == ["10° elder", "60° apple pie"]
+
+
+def test_a_chunk_stored_since_indexing_is_found_by_its_words(parts):
+    store, _, embedder = parts
+    text = "120° mango"
+    store.put(Document(text, id=text), [Chunk(text, 0, len(text), text)], embedder.embed_documents([text]))
+    hit = next(hit for hit in HybridRetriever(*parts).retrieve("0° mango", 8) if hit.chunk.text == text)
+    assert (hit.dense, hit.bm25 > 0) == (None, True)
+
+
+def test_nothing_stored_nothing_found(tmp_path):
+    embedder = CompassEmbedder()
+    with Store(tmp_path) as store:
+        index = FaissIndex(2)
+        assert HybridRetriever(store, index, embedder).retrieve("0° apple", 3) == []
+        assert DenseRetriever(store, index, embedder).retrieve("0° apple", 3) == []
+
+
+def test_wrong_arguments(parts):
+    for retriever in (DenseRetriever(*parts), BM25Retriever(parts[0]), HybridRetriever(*parts)):
+        with pytest.raises(ConfigurationError, match="`k` must be at least 1, got 0"):
+            retriever.retrieve("0°", 0)
+    for options in ({"candidates": 0}, {"dense_scale": -1.0}, {"bm25_scale": NAN}):
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            HybridRetriever(*parts, **options)
+
+
+# The arithmetic
+
+
+def test_softmax_by_hand():
+    np.testing.assert_allclose(softmax(np.log([1.0, 2.0, 5.0])), [1 / 8, 2 / 8, 5 / 8])
+    np.testing.assert_allclose(softmax(np.array([1000.0, 1000.0, -np.inf])), [0.5, 0.5, 0])
+    assert softmax(np.array([])).tolist() == []
+    assert softmax(np.array([-np.inf])).tolist() == [0.0]
+
+
+def test_mix_by_hand():
+    # Meaning: odds 1 : 3; words: odds 1 : 1 (no term, a score of 0) and 4 for the third, which has no vector.
+    dense = np.array([0.0, np.log(3) / 20, NAN])
+    bm25 = np.array([NAN, 0.0, np.log(4) / 0.5])
+    np.testing.assert_allclose(mix(dense, bm25), [(1 / 4 + 1 / 6) / 2, (3 / 4 + 1 / 6) / 2, (0 + 4 / 6) / 2])
+
+
+def test_mix_believes_the_side_that_is_sure():
+    hesitant, sure = np.array([0.5, 0.49, 0.48]), np.array([1.0, 2.0, 20.0])
+    assert np.argmax(mix(hesitant, sure)) == 2
+    sure, hesitant = np.array([0.9, 0.2, 0.1]), np.array([1.0, 1.2, 1.1])
+    assert np.argmax(mix(sure, hesitant)) == 0
+
+
+def test_one_weak_word_does_not_outrank_a_clear_meaning():
+    assert np.argmax(mix(np.array([0.7, 0.1, 0.1]), np.array([NAN, 0.5, NAN]))) == 0
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 40) | st.just(NAN)), min_size=1, max_size=20), st.randoms())
+def test_mix_is_a_distribution_that_ignores_order_and_favours_the_better(rows, random):
+    dense, bm25 = np.array(rows).T
+    scores = mix(dense, bm25)
+    assert scores.sum() == pytest.approx(1)
+    order = random.sample(range(len(rows)), len(rows))
+    np.testing.assert_allclose(mix(dense[order], bm25[order]), scores[order])
+    best = np.flatnonzero((dense == dense.max()) & (np.nan_to_num(bm25) == np.nan_to_num(bm25).max()))
+    if len(best):
+        assert scores[best[0]] == pytest.approx(scores.max())
+
+
+def test_reciprocal_ranks_by_hand():
+    scores, ids = reciprocal_rank_fusion([np.array([5, 9, 7]), np.array([9, 5]), np.array([], np.int64)], constant=1)
+    assert ids.tolist() == [5, 9, 7]
+    np.testing.assert_allclose(scores, [1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 4])
+
+
+def test_mmr_by_hand():
+    # Three candidates at 0°, 10° and 90°. After the first, with balance 0.5: 0.5 * 0.8 - 0.5 * cos 10° = -0.09 against
+    # 0.5 * 0.3 - 0.5 * cos 90° = 0.15.
+    vectors = CompassEmbedder().embed_documents(["0°", "10°", "90°"])
+    relevance = np.array([0.9, 0.8, 0.3])
+    assert mmr(relevance, vectors, 3, balance=0.5).tolist() == [0, 2, 1]
+    assert mmr(relevance, vectors, 3, balance=1.0).tolist() == [0, 1, 2]
+    assert mmr(relevance, vectors, 9, balance=0.0).tolist() == [0, 2, 1]
+    assert mmr(relevance, vectors, 1).tolist() == [0]
+    assert mmr(np.array([]), np.empty((0, 2), np.float32), 2).tolist() == []
+    with pytest.raises(ConfigurationError, match="`balance`"):
+        mmr(relevance, vectors, 2, balance=2)

@@ -1,0 +1,703 @@
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
+from leanrag.retrieval.store import Entry, MissingChunkError, Store
+from leanrag.types import Chunk, Document
+
+DIM = 4
+
+
+def vector(number: int) -> np.ndarray:
+    row = np.array([1.0, number, number**2, 1.0], np.float32)
+    return row / np.linalg.norm(row)
+
+
+def entry(
+    document: Document,
+    *,
+    number: int = 1,
+    root: str | None = None,
+    cuts: tuple[int, ...] = (),
+    features: dict[str, list[bytes]] | None = None,
+) -> Entry:
+    """`document` cut at `cuts`, with a vector of its own for each chunk."""
+    edges = [0, *cuts, len(document.text)]
+    chunks = [
+        Chunk(document.id, start, end, document.text[start:end], document.title)
+        for start, end in itertools.pairwise(edges)
+    ]
+    vectors = np.array([vector(number + at) for at in range(len(chunks))], np.float32).reshape(-1, DIM)
+    return Entry(document, chunks, vectors, root, features=features or {})
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "kb") as store:
+        store.bind("embedder", DIM, "chunker")
+        yield store
+
+
+def found(store: Store, question: str, k: int = 10) -> list[str]:
+    return [chunk.text for chunk in store.get_chunks(store.search_terms(question, k)[1])]
+
+
+# What goes in comes out
+
+
+def test_a_document_comes_back_as_it_was(store, tmp_path):
+    path = tmp_path / "a.md"
+    path.write_text("x")
+    document = Document(
+        "One two. Three.", id="a", title="T", source=str(path), kind="markdown", metadata={"n": 1, "b": True, "x": None}
+    )
+    written = entry(document, cuts=(9,), root=str(tmp_path))
+    chunks = [
+        Chunk("a", 0, 9, "One two. ", "T", source=str(path)),
+        Chunk("a", 9, 15, "Three.", "T", "H > I", str(path)),
+    ]
+    store.put(document, chunks, written.vectors, root=str(tmp_path), file_stat=path.stat())
+    assert store.get_document("a") == document
+    assert store.get_document("a").metadata["b"] is True
+    assert store.get_chunks([2, 1, 2]) == [chunks[1], chunks[0], chunks[1]]
+    np.testing.assert_array_equal(store.get_vectors([2, 1]), written.vectors[::-1])
+    (record,) = store.documents()
+    assert (record.id, record.title, record.source, record.root) == ("a", "T", str(path), str(tmp_path))
+    assert (record.sha256, record.chunker_id, record.chunks) == (document.sha256, "chunker", 2)
+    assert (record.size, record.mtime_ns) == (1, path.stat().st_mtime_ns)
+    assert record.metadata == {"n": 1, "b": True, "x": None}
+    store.check()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(st.characters(), max_size=60),
+    identity=st.text(st.characters(), min_size=1, max_size=8),
+    title=st.text(st.characters(), max_size=8),
+    metadata=st.dictionaries(
+        st.text(st.characters(), max_size=5),
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(), max_size=5),
+        max_size=3,
+    ),
+    data=st.data(),
+)
+def test_any_text_comes_back_exactly(store, text, identity, title, metadata, data):
+    document = Document(text, id=identity, title=title, metadata=metadata)
+    cut = data.draw(st.integers(0, len(text)))
+    written = entry(document, cuts=(cut,))
+    store.put_many([written])
+    assert store.get_document(identity) == document
+    ids = store.filter_ids(metadata)
+    chunks = store.get_chunks(ids[-2:])
+    assert chunks == list(written.chunks)
+    assert [chunk.text for chunk in chunks] == [text[:cut], text[cut:]]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    identity=st.text(st.characters(), min_size=1, max_size=8),
+    text=st.text(st.characters(), min_size=2, max_size=30),
+    data=st.lists(st.binary(max_size=20), min_size=4, max_size=4),
+)
+def test_what_was_computed_of_a_chunk_comes_back(store, identity, text, data):
+    written = entry(Document(text, id=identity), cuts=(1,), features={"a": data[:2], "b": data[2:]})
+    store.put_many([entry(Document(text, id=identity + "x"), cuts=(1,), features={"a": [b"1", b"2"]}), written])
+    first, second = written.chunks
+    assert [store.get_feature(name, chunk) for name in "ab" for chunk in (first, second)] == data
+    for name, chunk in [
+        ("c", first),
+        ("a", Chunk(identity + "?", first.start, first.end, first.text)),
+        ("a", Chunk(identity, 0, len(text), text)),
+    ]:
+        assert store.get_feature(name, chunk) is None
+
+
+def features(store: Store) -> int:
+    """Rows of what was computed."""
+    with sqlite3.connect(store.path) as connection:
+        count = connection.execute("SELECT count(*) FROM features").fetchone()[0]
+    connection.close()
+    return count
+
+
+def test_what_was_computed_goes_with_its_document(store):
+    old = entry(Document("old text", id="a"), cuts=(3,), features={"f": [b"1", b"2"]})
+    store.put_many([old, entry(Document("kept", id="b"), features={"f": [b"3"]})])
+    assert features(store) == 3
+    new = entry(Document("new text", id="a"), cuts=(3,))
+    store.put_many([new])
+    assert store.get_feature("f", new.chunks[0]) is None
+    assert features(store) == 1
+    assert store.remove(["b"]) == 1
+    assert features(store) == 0
+
+
+def test_too_few_of_a_feature_are_refused_and_nothing_is_written(store):
+    with pytest.raises(ConfigurationError, match="'a' has 2 chunks, got 1 of feature 'f'"):
+        store.put_many([entry(Document("one two", id="a"), cuts=(3,), features={"f": [b"1"]})])
+    assert store.stats().documents == 0
+
+
+def test_replacing_a_document_leaves_nothing_of_the_old_one(store):
+    store.put_many(
+        [entry(Document("old words", id="a", metadata={"v": 1}), cuts=(3,)), entry(Document("kept", id="b"))]
+    )
+    store.put_many([entry(Document("new text", id="a", metadata={"v": 2}))])
+    assert store.get_document("a").text == "new text"
+    assert found(store, "old words") == []
+    assert found(store, "new") == ["new text"]
+    assert store.filter_ids({"v": 1}).tolist() == []
+    assert store.chunk_ids().tolist() == [3, 4]  # ids are not used again
+    with pytest.raises(MissingChunkError, match="no chunk 1 "):
+        store.get_chunks([3, 1])
+    with pytest.raises(LookupError):
+        store.get_vectors([1])
+    assert (store.stats().documents, store.stats().chunks) == (2, 2)
+    store.check()
+
+
+def test_removing_documents(store):
+    store.put_many([entry(Document("one", id=name)) for name in "abc"])
+    assert store.remove(["a", "c", "unknown", "a"]) == 2
+    assert [record.id for record in store.documents()] == ["b"]
+    assert len(found(store, "one")) == 1
+    with pytest.raises(ConfigurationError, match="no document 'a'"):
+        store.get_document("a")
+    store.check()
+
+
+def test_touch_records_a_file_without_changing_the_content(store, tmp_path):
+    store.put_many([entry(Document("one", id="a"))])
+    generation = store.generation
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    store.touch("a", path.stat())
+    (record,) = store.documents()
+    assert (record.size, record.mtime_ns) == (5, path.stat().st_mtime_ns)
+    assert store.generation == generation
+
+
+def test_all_vectors(store):
+    assert store.all_vectors()[1].shape == (0, DIM)
+    many = Document("x" * 5000, id="many")
+    store.put_many([entry(many, cuts=tuple(range(1, 5000)))])
+    ids, vectors = store.all_vectors()
+    assert ids.tolist() == list(range(1, 5001))
+    np.testing.assert_array_equal(vectors, store.get_vectors(ids))
+    np.testing.assert_array_equal(vectors[4999], vector(5000))
+    ids, vectors = store.all_vectors(after=4999)
+    assert ids.tolist() == [5000]
+    np.testing.assert_array_equal(vectors[0], vector(5000))
+
+
+def test_each_change_is_one_generation(store):
+    assert store.generation == 0
+    store.put_many([entry(Document("one", id="a")), entry(Document("two", id="b"))])
+    assert store.generation == 1
+    assert store.remove(["unknown"]) == 0
+    store.put_many([])
+    assert store.generation == 1
+    with Store(store.folder) as other:
+        assert other.remove(["a"]) == 1
+    assert store.generation == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]), r"dim is 4, got vectors of shape \(1, 3\)"),
+        (lambda e: Entry(e.document, [], e.vectors), "has 0 chunks"),
+        (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "NaN"),
+        (lambda e: Entry(e.document, [Chunk("b", 0, 3, "one")], e.vectors), "not a span"),
+        (lambda e: Entry(e.document, [Chunk("a", 0, 3, "two")], e.vectors), "not a span"),
+        (lambda e: Entry(Document("one", id="a", metadata={"x": [1]}), e.chunks, e.vectors), r"'x': \[1\]"),
+        (lambda e: Entry(Document("one", id="a", metadata={"x": float("nan")}), e.chunks, e.vectors), "finite"),
+        (lambda e: Entry(Document("one", id="a", metadata={"x": 2**63}), e.chunks, e.vectors), "64 bits"),
+    ],
+)
+def test_a_wrong_entry_is_refused_and_nothing_written(store, change, complaint):
+    good = entry(Document("one", id="a"))
+    with pytest.raises(ConfigurationError, match=complaint):
+        store.put_many([entry(Document("two", id="b")), change(good)])
+    assert list(store.documents()) == []
+
+
+# Words
+
+
+def test_better_matches_come_first_and_scores_are_positive(store):
+    texts = ["red apple", "green apple", "red red pear", "blue sky", "grey stone", "dark night", "warm wind"]
+    store.put_many([entry(Document(text, id=text)) for text in texts])
+    scores, ids = store.search_terms("red apples?", 10)
+    assert [chunk.text for chunk in store.get_chunks(ids)] == ["red apple", "red red pear", "green apple"]
+    assert (scores > 0).all()
+    assert (np.diff(scores) < 0).all()
+    assert store.search_terms("red apples?", 1)[1].tolist() == [1]
+    best, ids = store.search_terms("red apple", 10, allowed=np.array([2, 3, 99]))
+    assert sorted(ids.tolist()) == [2, 3]
+    assert best.max() == scores[1]  # a filter changes no score
+    assert store.search_terms("red", 10, allowed=np.array([], np.int64))[1].tolist() == []
+    assert len(store.search_terms("red", 10, allowed=np.arange(100_000))[1]) == 2
+
+
+def test_bm25_by_hand(store):
+    # Five chunks of two words, N = 5; "apple" is in two: idf = ln((5 - 2 + 0.5) / (2 + 0.5)). The lengths are the
+    # average, which makes b drop out: tf (k1 + 1) / (tf + k1) = 2.2 / 2.2.
+    store.put_many([entry(Document(text, id=text)) for text in ("red apple", "an apple", "a b", "c d", "e f")])
+    scores, ids = store.search_terms("apple", 5)
+    np.testing.assert_allclose(scores, np.log(3.5 / 2.5) * np.ones(2), rtol=1e-5)
+    assert ids.tolist() == [1, 2]
+
+
+def test_a_word_in_the_title_counts_double(store):
+    store.put_many([entry(Document("x y", id="in title", title="apple pie")), entry(Document("apple pie x y", id="b"))])
+    store.put_many([entry(Document(f"filler text number {n}", id=str(n))) for n in range(5)])
+    assert store.search_terms("apple", 5)[1].tolist() == [1, 2]
+
+
+def test_words_match_without_case_accents_and_endings(store):
+    store.put_many([entry(Document("Naïve CATS were running.", id="a"))])
+    for question in ("naive", "NAÏVE", "cat", "ran? run!", 'cats\' "running"'):
+        assert found(store, question), question
+    assert found(store, "dog") == []
+
+
+def test_function_words_are_asked_for_only_alone(store):
+    store.put_many([entry(Document("who is it", id="a")), entry(Document("tall tower", id="b"))])
+    assert found(store, "who is the tallest tower?") == ["tall tower"]
+    assert found(store, "Who is?") == ["who is it"]
+
+
+def test_scripts_without_spaces(store):
+    store.put_many([entry(Document("私は東京都に住む", id="a")), entry(Document("京の東", id="b"))])
+    assert found(store, "東京はどこ?") == ["私は東京都に住む"]
+    assert found(store, "in 東京 now") == ["私は東京都に住む"]
+    assert found(store, "住") == ["私は東京都に住む"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text() | st.text("\"'()*^:+-AND OR NOT NEAR{}東京\x00", max_size=30) | st.text(st.characters(), max_size=20))
+def test_any_question_is_valid(store, question):
+    store.search_terms(question, 3)
+
+
+def test_hostile_questions_find_words(store):
+    store.put_many([entry(Document("alpha beta", id="a")), entry(Document("gamma", id="b"))])
+    for question in (
+        '"alpha',
+        "alpha AND NOT (",
+        "body:alpha*",
+        "NEAR(alpha, 3)",
+        "alpha; DROP TABLE chunks; --",
+        "^alpha",
+    ):
+        assert found(store, question) == ["alpha beta"], question
+    assert found(store, " ".join(f"w{n}" for n in range(3000)) + " gamma") == ["gamma"]
+    for question in ("", "  ", "?!", "\x00", '""'):
+        assert found(store, question) == [], question
+    assert len(store.search_terms("alpha", 0)[1]) == 0
+
+
+# Filters
+
+
+def test_filters(store):
+    metadata = [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 1.5, "c": None}, {"b": True, 'q"$.x': "z"}, {}]
+    store.put_many([entry(Document("t", id=str(at), metadata=values)) for at, values in enumerate(metadata)])
+    assert store.filter_ids({}).tolist() == [1, 2, 3, 4, 5]
+    assert store.filter_ids({"a": 1}).tolist() == [1, 2]
+    assert store.filter_ids({"a": 1.0, "b": "y"}).tolist() == [2]
+    assert store.filter_ids({"a": "1"}).tolist() == []
+    assert store.filter_ids({"b": True}).tolist() == [4]
+    assert store.filter_ids({"c": None}).tolist() == [3]
+    assert store.filter_ids({'q"$.x': "z"}).tolist() == [4]
+    assert store.filter_ids({"a' OR 1 --": 1}).tolist() == []
+    assert store.filter_ids({"a": 1}).dtype == np.int64
+    with pytest.raises(ConfigurationError, match="a filter"):
+        store.filter_ids({"a": [1]})
+    with pytest.raises(ConfigurationError, match="64 bits"):
+        store.filter_ids({"a": 2**64})
+
+
+# Embedders
+
+
+def test_another_embedder_is_refused(store):
+    store.bind("embedder", DIM, "other chunker")
+    for embedder, dim in (("another", DIM), ("embedder", 5)):
+        with Store(store.folder) as other, pytest.raises(IndexMismatchError) as caught:
+            other.bind(embedder, dim, "chunker")
+        assert "'embedder' (dim 4)" in str(caught.value)
+        assert f"{embedder!r} (dim {dim})" in str(caught.value)
+
+
+def test_documents_remember_their_chunker(store):
+    store.put_many([entry(Document("one", id="a"))])
+    store.bind("embedder", DIM, "second")
+    store.bind("embedder", DIM, "")
+    store.put_many([entry(Document("two", id="b"))])
+    assert [record.chunker_id for record in store.documents()] == ["chunker", "second"]
+
+
+def test_putting_needs_an_embedder(tmp_path):
+    with Store(tmp_path) as store, pytest.raises(ConfigurationError, match="`bind`"):
+        store.put_many([entry(Document("one"))])
+
+
+# Opening
+
+
+def test_a_closed_store_says_so(store):
+    store.close()
+    store.close()
+    with pytest.raises(StorageError, match="is closed"):
+        store.get_chunks([])
+    with pytest.raises(StorageError, match="is closed"), store.writer():
+        pass
+
+
+def test_everything_is_there_after_reopening(store):
+    store.put_many([entry(Document("one", id="a"))])
+    store.close()
+    with Store(store.folder, create=False) as again:
+        assert again.get_document("a").text == "one"
+        assert (again.stats().embedder_id, again.stats().dim, again.stats().documents) == ("embedder", DIM, 1)
+        assert again.stats().size_bytes == again.path.stat().st_size
+
+
+def test_what_cannot_be_opened(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(StorageError, match="is a file"):
+        Store(file)
+    with pytest.raises(StorageError, match="cannot make the folder"):
+        Store(file / "below")
+    with pytest.raises(StorageError, match="add documents to it first"):
+        Store(tmp_path / "nothing", create=False)
+    assert not (tmp_path / "nothing").exists()
+    (tmp_path / "odd" / "leanrag.db").mkdir(parents=True)
+    with pytest.raises(StorageError, match="is a folder, not a database"):
+        Store(tmp_path / "odd")
+
+
+def write_database(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_foreign_new_and_broken_files(tmp_path):
+    path = tmp_path / "leanrag.db"
+    path.write_bytes(b"not a database, but long enough to be taken for one " * 50)
+    with pytest.raises(StorageError, match="damaged or not a database") as caught:
+        Store(tmp_path)
+    assert caught.value.path == path
+    path.unlink()
+    write_database(path, "CREATE TABLE t (x)")
+    with pytest.raises(StorageError, match="another program"):
+        Store(tmp_path)
+    path.unlink()
+    Store(tmp_path).close()
+    write_database(path, "PRAGMA user_version = 99")
+    with pytest.raises(StorageError, match=r"format 99.*upgrade leanrag"):
+        Store(tmp_path)
+
+
+def as_format_1(store: Store) -> None:
+    """Take away what format 2 brought."""
+    store.close()
+    write_database(store.path, "DROP TABLE features", "DROP INDEX chunks_by_start", "PRAGMA user_version = 1")
+
+
+def schema(path: Path) -> set[str]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT type || ' ' || name FROM sqlite_master").fetchall()
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.close()
+    return {name for (name,) in rows} | {f"format {version}"}
+
+
+def test_a_folder_of_format_1_is_brought_up_to_date(store):
+    written = entry(Document("old words", id="a"), cuts=(3,))
+    store.put_many([written])
+    made_now = schema(store.path)
+    as_format_1(store)
+    assert made_now - schema(store.path) == {"table features", "index chunks_by_start", "format 2"}
+    with Store(store.folder) as again:
+        again.bind("embedder", DIM, "chunker")
+        assert schema(store.path) == made_now
+        assert again.get_document("a") == written.document
+        assert found(again, "old") == ["old"]
+        assert again.get_feature("f", written.chunks[0]) is None
+        fresh = entry(Document("new", id="b"), features={"f": [b"data"]})
+        again.put_many([fresh])
+        assert again.get_feature("f", fresh.chunks[0]) == b"data"
+        assert again.remove(["a"]) == 1
+        again.check()
+
+
+def test_an_upgrade_is_made_once_by_whoever_comes_first(store):
+    as_format_1(store)
+    errors = []
+
+    def work():
+        try:
+            Store(store.folder).close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert "format 2" in schema(store.path)
+
+
+def test_an_empty_file_is_an_empty_database(tmp_path):
+    (tmp_path / "leanrag.db").touch()
+    with Store(tmp_path) as store:
+        assert store.stats().documents == 0
+
+
+def test_damage_is_found(store):
+    store.put_many([entry(Document("one", id="a"))])
+    store.close()
+    write_database(store.path, "DELETE FROM terms")
+    with Store(store.folder) as again, pytest.raises(StorageError, match="1 rows without a counterpart"):
+        again.check()
+
+
+def test_a_damaged_page_is_a_storage_error(store):
+    store.put_many([entry(Document("word " * 2000, id=str(n))) for n in range(20)])
+    store.close()
+    content = bytearray(store.path.read_bytes())
+    content[4096 : len(content) - 4096] = b"\xa5" * (len(content) - 8192)
+    store.path.write_bytes(content)
+    with pytest.raises(StorageError, match="restore it from a backup"), Store(store.folder) as again:
+        list(again.documents())
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="POSIX permissions")
+def test_a_read_only_folder_opens_for_reading():
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the superuser's own temporary folder is closed to others
+        folder = Path(name)
+        with Store(folder) as store:
+            store.bind("embedder", DIM, "chunker")
+            store.put_many([entry(Document("one", id="a"))])
+        modes = {path: path.stat().st_mode for path in (store.path, folder)}
+        user = os.geteuid()
+        try:
+            store.path.chmod(0o444)
+            for path in (folder / "writer.lock", folder):
+                path.chmod(0o555)
+            if user == 0:
+                os.seteuid(65534)
+            with Store(folder) as store:
+                assert store.read_only
+                store.bind("embedder", DIM, "chunker")
+                assert found(store, "one") == ["one"]
+                for write in (lambda: store.put_many([entry(Document("two"))]), lambda: store.remove(["a"])):
+                    with pytest.raises(StorageError, match="read-only") as caught:
+                        write()
+                    assert caught.value.path == store.path
+            assert sorted(path.name for path in folder.iterdir()) == ["leanrag.db", "writer.lock"]
+            with pytest.raises(StorageError, match="cannot make the folder"):
+                Store(folder / "new")
+        finally:
+            os.seteuid(user)
+            for path, mode in modes.items():
+                path.chmod(mode)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="POSIX permissions")
+def test_a_read_only_folder_of_format_1_opens_for_reading():
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        written = entry(Document("one", id="a"))
+        with Store(folder) as store:
+            store.bind("embedder", DIM, "chunker")
+            store.put_many([written])
+        as_format_1(store)
+        mode, user = folder.stat().st_mode, os.geteuid()
+        try:
+            store.path.chmod(0o444)
+            folder.chmod(0o555)
+            if user == 0:
+                os.seteuid(65534)
+            with Store(folder) as again:
+                assert again.read_only
+                assert found(again, "one") == ["one"]
+                assert again.get_feature("f", written.chunks[0]) is None
+        finally:
+            os.seteuid(user)
+            folder.chmod(mode)
+        assert "format 1" in schema(store.path)
+
+
+# Threads and processes
+
+
+def run_python(code: str, *arguments: str, **options) -> subprocess.Popen:
+    head = "import os, signal, sys\nfrom tests.test_store import *\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(code), *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO documents", "INSERT INTO terms", "UPDATE meta", "COMMIT"])
+def test_a_killed_writer_loses_nothing_committed(tmp_path, statement):
+    code = """
+        store = Store(sys.argv[1])
+        store.bind("embedder", DIM, "chunker")
+        store.put_many([entry(Document("first version", id="a")), entry(Document("other", id="b"))])
+        def die(sql):
+            if sql.startswith(sys.argv[2]):
+                os._exit(9)
+        store._connection.set_trace_callback(die)
+        store.put_many([entry(Document("second version " * 500, id="a")), entry(Document("third", id="c"))])
+    """
+    process = run_python(code, str(tmp_path), statement)
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    with Store(tmp_path) as store:
+        store.check()
+        assert [record.id for record in store.documents()] == ["a", "b"]
+        assert found(store, "version") == ["first version"]
+        assert store.generation == 1
+        store.put_many([entry(Document("fourth", id="d"))])  # and no lock is left
+        assert store.generation == 2
+
+
+def test_a_process_killed_while_making_the_database_leaves_none(tmp_path):
+    code = """
+        def traced(*arguments, connect=sqlite3.connect, **options):
+            connection = connect(*arguments, **options)
+            connection.set_trace_callback(lambda sql: os._exit(9) if sql.startswith("CREATE INDEX") else None)
+            return connection
+        sqlite3.connect = traced
+        Store(sys.argv[1])
+    """
+    process = run_python(code, str(tmp_path))
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    with Store(tmp_path) as store:
+        store.bind("embedder", DIM, "chunker")
+        store.put_many([entry(Document("one", id="a"))])
+        store.check()
+
+
+def test_one_process_writes_and_its_death_frees_the_folder(store):
+    code = """
+        with Store(sys.argv[1]) as store, store.writer():
+            store.put_many([entry(Document("theirs", id="b"))])
+            print("writing", flush=True)
+            sys.stdin.read()
+    """
+    process = run_python(code, str(store.folder), stdin=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == "writing\n"
+        with pytest.raises(StorageError, match="another process is writing"):
+            store.put_many([entry(Document("ours", id="a"))])
+        assert found(store, "theirs") == ["theirs"]  # readers see each commit at once
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    store.put_many([entry(Document("ours", id="a"))])
+    assert [record.id for record in store.documents()] == ["b", "a"]
+
+
+def test_readers_are_not_held_up_by_a_writer_and_threads_take_turns(store):
+    store.put_many([entry(Document("one", id="a"))])
+    done: list[str] = []
+
+    def write() -> None:
+        store.put_many([entry(Document("two", id="b"))])
+        done.append("second")
+
+    thread = threading.Thread(target=write)
+    with store.writer():
+        thread.start()
+        reader = threading.Thread(target=lambda: done.append(found(store, "one")[0]))
+        reader.start()
+        reader.join(timeout=30)
+        assert done == ["one"]
+        with store.writer():  # a block inside a block
+            store.put_many([entry(Document("three", id="c"))])
+        done.append("first")
+    thread.join(timeout=30)
+    assert done == ["one", "first", "second"]
+    assert [record.id for record in store.documents()] == ["a", "c", "b"]
+
+
+def test_many_threads(store):
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for at in range(5):
+                store.put_many([entry(Document(f"shared text {number}", id=f"{number}-{at}"))])
+                assert len(store.get_chunks(store.search_terms("shared", 100)[1])) >= at + 1
+                store.remove([f"{number}-{at - 1}"])
+        except BaseException as error:  # noqa: BLE001 - reported by the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Another thread may remove a chunk between search and look-up; nothing else may go wrong.
+    assert [error for error in failures if not isinstance(error, MissingChunkError)] == []
+    store.check()
+
+
+def test_a_failed_write_leaves_the_old_state(store):
+    store.put_many([entry(Document("one", id="a"))])
+    store._connection.set_progress_handler(lambda: 1, 200)  # SQLite gives up in the middle
+    with pytest.raises(StorageError, match="interrupted"):
+        store.put_many([entry(Document("two " * 300, id=str(n))) for n in range(20)])
+    store._connection.set_progress_handler(None, 0)
+    assert [record.id for record in store.documents()] == ["a"]
+    store.check()
+
+
+def _use_in_fork(store: Store, answers) -> None:
+    try:
+        store.generation  # noqa: B018 - it raises
+    except StorageError as error:
+        answers.put(str(error))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_is_told_to_open_again(store):
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    process = context.Process(target=_use_in_fork, args=(store, answers))
+    process.start()
+    process.join(timeout=60)
+    assert "open it again in this process" in answers.get()
+    assert store.generation == 0
