@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 DATABASE = "leanrag.db"
 _WRITER_LOCK = "writer.lock"
 _APPLICATION_ID = 0x6C726167  # "lrag", in the header of the file
-_FORMAT = 2  # PRAGMA user_version
+_FORMAT = 3  # PRAGMA user_version
 _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 _BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _VECTOR = np.dtype("<f4")
@@ -54,6 +54,7 @@ CREATE TABLE documents (
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents (key),
     ordinal INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, heading NOT NULL, vector BLOB NOT NULL,
+    lead_start INTEGER NOT NULL DEFAULT 0, lead_stop INTEGER NOT NULL DEFAULT 0,
     UNIQUE (document, ordinal)
 );
 CREATE INDEX chunks_by_start ON chunks (document, start);
@@ -77,6 +78,11 @@ CREATE TABLE features (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS chunks_by_start ON chunks (document, start);
 PRAGMA user_version = 2;
+""",
+    2: """
+ALTER TABLE chunks ADD COLUMN lead_start INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunks ADD COLUMN lead_stop INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 3;
 """,
 }
 
@@ -545,8 +551,9 @@ class Store:
         with self._reading() as connection:
             connection.execute("BEGIN")  # one view for both selects
             try:
+                lead = "lead_start, lead_stop" if _pragma(connection, "user_version") >= 3 else "0, 0"
                 spans = _by_id(
-                    connection, "SELECT id, document, start, stop, heading FROM chunks WHERE id IN ({})", ids
+                    connection, f"SELECT id, document, start, stop, heading, {lead} FROM chunks WHERE id IN ({{}})", ids
                 )
                 documents = _by_id(
                     connection,
@@ -559,9 +566,21 @@ class Store:
             documents[key] = tuple(map(_from_sql, row))
         chunks = []
         for number in map(int, ids):
-            document, start, stop, heading = self._found(spans, number)
+            document, start, stop, heading, lead_start, lead_stop = self._found(spans, number)
             identity, title, source, text = documents[document]
-            chunks.append(Chunk(identity, start, stop, text[start:stop], title, _from_sql(heading), source))
+            chunks.append(
+                Chunk(
+                    document_id=identity,
+                    start=start,
+                    end=stop,
+                    text=text[start:stop],
+                    title=title,
+                    heading=_from_sql(heading),
+                    source=source,
+                    lead=text[lead_start:lead_stop],
+                    lead_start=lead_start,
+                )
+            )
         return chunks
 
     def get_vectors(self, ids: Sequence[int]) -> Vectors:
@@ -738,6 +757,8 @@ def _check_entry(entry: Entry, *, dim: int) -> None:
     for chunk in entry.chunks:
         if chunk.document_id != document.id or chunk.text != document.text[chunk.start : chunk.end]:
             raise ConfigurationError(f"chunk {chunk.id!r} is not a span of document {document.id!r}; chunk it anew")
+        if chunk.lead != document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]:
+            raise ConfigurationError(f"the lead of chunk {chunk.id!r} is not a span of document {document.id!r}")
     for name, value in document.metadata.items():
         _check_scalar(f"metadata of {document.id!r}", name, value)
 
@@ -786,8 +807,18 @@ def _insert(connection: sqlite3.Connection, entry: Entry, chunker_id: str) -> No
     rows = np.ascontiguousarray(entry.vectors, _VECTOR)
     for ordinal, (chunk, vector) in enumerate(zip(entry.chunks, rows, strict=True)):
         chunk_id = connection.execute(
-            "INSERT INTO chunks (document, ordinal, start, stop, heading, vector) VALUES (?, ?, ?, ?, ?, ?)",
-            (key, ordinal, chunk.start, chunk.end, _to_sql(chunk.heading), vector.tobytes()),
+            "INSERT INTO chunks (document, ordinal, start, stop, heading, vector, lead_start, lead_stop)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key,
+                ordinal,
+                chunk.start,
+                chunk.end,
+                _to_sql(chunk.heading),
+                vector.tobytes(),
+                chunk.lead_start,
+                chunk.lead_start + len(chunk.lead),
+            ),
         ).lastrowid
         connection.execute(
             "INSERT INTO terms (rowid, title, heading, body) VALUES (?, ?, ?, ?)",

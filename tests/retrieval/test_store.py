@@ -69,7 +69,7 @@ def test_a_document_comes_back_as_it_was(store, tmp_path):
     written = entry(document, cuts=(9,), root=str(tmp_path))
     chunks = [
         Chunk("a", 0, 9, "One two. ", "T", source=str(path)),
-        Chunk("a", 9, 15, "Three.", "T", "H > I", str(path)),
+        Chunk("a", 9, 15, "Three.", "T", "H > I", str(path), "two.", 4),
     ]
     store.put(document, chunks, written.vectors, root=str(tmp_path), file_stat=path.stat())
     assert store.get_document("a") == document
@@ -229,6 +229,7 @@ def test_each_change_is_one_generation(store):
         (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "NaN"),
         (lambda e: Entry(e.document, [Chunk("b", 0, 3, "one")], e.vectors), "not a span"),
         (lambda e: Entry(e.document, [Chunk("a", 0, 3, "two")], e.vectors), "not a span"),
+        (lambda e: Entry(e.document, [Chunk("a", 1, 3, "ne", lead="n")], e.vectors), "the lead of chunk .* not a span"),
         (lambda e: Entry(Document("one", id="a", metadata={"x": [1]}), e.chunks, e.vectors), r"'x': \[1\]"),
         (lambda e: Entry(Document("one", id="a", metadata={"x": float("nan")}), e.chunks, e.vectors), "finite"),
         (lambda e: Entry(Document("one", id="a", metadata={"x": 2**63}), e.chunks, e.vectors), "64 bits"),
@@ -425,9 +426,10 @@ def test_foreign_new_and_broken_files(tmp_path):
 
 
 def as_format_1(store: Store) -> None:
-    """Take away what format 2 brought."""
+    """Take away what formats 2 and 3 brought."""
     store.close()
-    write_database(store.path, "DROP TABLE features", "DROP INDEX chunks_by_start", "PRAGMA user_version = 1")
+    drops = [f"ALTER TABLE chunks DROP COLUMN {name}" for name in ("lead_start", "lead_stop")]
+    write_database(store.path, "DROP TABLE features", "DROP INDEX chunks_by_start", *drops, "PRAGMA user_version = 1")
 
 
 def schema(path: Path) -> set[str]:
@@ -443,7 +445,7 @@ def test_a_folder_of_format_1_is_brought_up_to_date(store):
     store.put_many([written])
     made_now = schema(store.path)
     as_format_1(store)
-    assert made_now - schema(store.path) == {"table features", "index chunks_by_start", "format 2"}
+    assert made_now - schema(store.path) == {"table features", "index chunks_by_start", "format 3"}
     with Store(store.folder) as again:
         again.bind("embedder", DIM, "chunker")
         assert schema(store.path) == made_now
@@ -473,7 +475,7 @@ def test_an_upgrade_is_made_once_by_whoever_comes_first(store):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert "format 2" in schema(store.path)
+    assert "format 3" in schema(store.path)
 
 
 def test_an_empty_file_is_an_empty_database(tmp_path):
@@ -561,7 +563,7 @@ def test_a_read_only_folder_of_format_1_opens_for_reading():
 
 
 def run_python(code: str, *arguments: str, **options) -> subprocess.Popen:
-    head = "import os, signal, sys\nfrom tests.test_store import *\n"
+    head = "import os, signal, sys\nfrom tests.retrieval.test_store import *\n"
     command = [sys.executable, "-c", head + textwrap.dedent(code), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, **options)
