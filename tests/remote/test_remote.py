@@ -8,6 +8,7 @@ import datetime
 import email.utils
 import gc
 import importlib.util
+import inspect
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import types
 import weakref
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -1020,39 +1022,65 @@ def test_done_without_a_reason_is_a_cut(server, model):
 # Keys and hosts
 
 
-def strings_in(value, seen):
-    """All texts that can be reached from `value`, frames of tracebacks included, the places made to hold keys not."""
-    kinds = {
-        "Secret",
-        "RemoteModel",
-        "Worker",
-        "Server",
-        "module",
-        "type",
-        "function",
-    }  # a worker's connections are at work
-    if id(value) in seen or type(value).__name__ in kinds:
+HOLD_KEYS = (Secret, RemoteModel, Worker, Server)  # made for it, or at work with it
+
+
+def texts_in(value):
+    """All texts that can be reached from `value`: what it prints as, its fields, items, closures and tracebacks."""
+    digits = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)  # an object that holds a long number must print too
+    try:
+        return list(_texts_in(value, {}))
+    finally:
+        sys.set_int_max_str_digits(digits)
+
+
+def _texts_in(value, seen):
+    if id(value) in seen or isinstance(value, (*HOLD_KEYS, types.ModuleType, type, int, float, type(None))):
         return
     seen[id(value)] = value
     if isinstance(value, (str, bytes)):
         yield value if isinstance(value, str) else value.decode("latin-1")
         return
-    inner = [getattr(value, name, None) for name in ("__dict__", *getattr(type(value), "__slots__", ()))]
-    if isinstance(value, dict):
-        inner += [*value.keys(), *value.values()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inner += list(value)
     if isinstance(value, BaseException):
-        inner += [value.args, value.__cause__, value.__context__]
-        inner += [
-            frame.f_locals
-            for frame, _ in traceback.walk_tb(value.__traceback__)
-            if "leanrag" in frame.f_code.co_filename
-        ]
         yield "".join(traceback.TracebackException.from_exception(value, capture_locals=True).format())
     yield repr(value)
-    for part in inner:
-        yield from strings_in(part, seen)
+    for part in _parts_of(value):
+        yield from _texts_in(part, seen)
+
+
+def _parts_of(value):
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    parts = [getattr(value, name, None) for name in ("__dict__", *slots)]
+    if isinstance(value, dict):
+        parts += [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts += [*value]
+    elif isinstance(value, types.FunctionType):
+        parts += [value.__defaults__, value.__kwdefaults__, *inspect.getclosurevars(value).nonlocals.values()]
+    elif isinstance(value, BaseException):
+        frames = [frame for frame, _ in traceback.walk_tb(value.__traceback__)]
+        own = [frame for frame in frames if frame.f_globals.get("__name__", "").partition(".")[0] == "leanrag"]
+        parts += [value.args, value.__cause__, value.__context__, *(frame.f_locals for frame in own)]
+    return parts
+
+
+class Slotted:
+    __slots__ = ("number", "text")
+
+
+def test_a_key_is_found_in_any_object():
+    def closure():
+        return hidden
+
+    hidden, slotted = [KEY.encode()], Slotted()
+    slotted.number, slotted.text = 10**5000, {1: (frozenset({KEY}),)}
+    error = RemoteError("refused")
+    error.__context__ = ValueError(10**5000, [slotted])
+    for value in (closure, slotted, error, dataclasses.replace(Usage(1, 2), cached_tokens=KEY), Message("user", KEY)):
+        assert [text for text in texts_in(value) if KEY in text]
+    slotted.text, hidden[0] = "none", b"none"
+    assert not [text for value in (closure, slotted, error) for text in texts_in(value) if KEY in text]
 
 
 @pytest.mark.parametrize(
@@ -1084,7 +1112,7 @@ def test_the_key_is_nowhere(server, make, act, settings, caplog, capfd):
     model = make(api_key=KEY, headers={"X-Key": f"also-{KEY}"}, max_retries=1, **settings)
     with pytest.raises(GenerationError) as caught:
         model.generate(CHAT, max_tokens=5)
-    texts = list(strings_in(caught.value, {}))
+    texts = texts_in(caught.value)
     assert len(texts) > 3
     assert not [text for text in texts if KEY in text]
     # httpcore logs the headers of responses when asked to debug: a server that echoes a key there is beyond reach
@@ -1114,7 +1142,7 @@ def test_the_key_is_nowhere_however_one_asks(server, make, ask):
     server.usual = error(401, f"Incorrect API key provided: Bearer {KEY}")
     with pytest.raises(RemoteError, match=r"Bearer \*\*\*") as caught:
         ask(make(api_key=KEY))
-    assert not [text for text in strings_in(caught.value, {}) if KEY in text]
+    assert not [text for text in texts_in(caught.value) if KEY in text]
     assert KEY not in str(pickle.dumps(caught.value)) + repr(copy.copy(caught.value))
 
 
@@ -1132,7 +1160,7 @@ def test_no_frame_of_the_work_travels_with_its_error():
         Call(worker, work, "x", None).result  # noqa: B018
     worker.close()
     assert caught.value.__context__ is None
-    assert not [text for text in strings_in(caught.value, {}) if KEY in text]
+    assert not [text for text in texts_in(caught.value) if KEY in text]
 
 
 def test_the_key_is_in_no_line_about_attempts_and_bills(server, make, caplog):
@@ -1170,7 +1198,7 @@ def test_the_key_is_in_no_error_of_the_constructor(make, settings):
     inside = [dict(frame.f_locals) for frame in frames if f"leanrag{os.sep}remote" in frame.f_code.co_filename]
     assert "secrets" in inside[0]
     inside.append(vars(inside[0].pop("self")))  # half made, it cannot be shown
-    assert not [text for place in inside for text in strings_in(place, {}) if KEY in text]
+    assert not [text for place in inside for text in texts_in(place) if KEY in text]
     assert KEY not in str(caught.value)
 
 
@@ -1202,7 +1230,7 @@ def test_when_all_models_are_down_the_last_error_has_no_key(server, make, tmp_pa
         for ask in (rag.ask, lambda question: list(rag.stream(question)), lambda question: rag.ask_many([question])):
             with pytest.raises(RemoteError, match=r"b answered 503 \(\*\*\* is not served\)") as caught:
                 ask("Who signs off the releases?")
-            assert not [text for text in strings_in(caught.value, {}) if KEY in text]
+            assert not [text for text in texts_in(caught.value) if KEY in text]
     assert len(server.requests) == 6
 
 
@@ -1211,7 +1239,7 @@ def test_the_search_finds_keys():
     lost = httpx.ConnectError("no", request=request)
     found = RemoteError("no")
     found.__context__ = lost
-    assert [text for text in strings_in(found, {}) if KEY in text]
+    assert [text for text in texts_in(found) if KEY in text]
 
 
 def test_the_key_is_in_no_representation_and_no_pickle(server, make):
@@ -1257,7 +1285,7 @@ def test_keys_that_cannot_be_sent(server, make, key):
             make(headers={"X-Key": key})
     with pytest.raises(ConfigurationError, match="raised ValueError") as caught:
         make(api_key=fail).generate(CHAT, max_tokens=5)
-    assert not [text for text in strings_in(caught.value, {}) if KEY in text]
+    assert not [text for text in texts_in(caught.value) if KEY in text]
     assert server.requests == []
 
 
