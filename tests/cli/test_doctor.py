@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from leanrag import MissingDependencyError, ModelLoadError, doctor
+from leanrag import MissingDependencyError, ModelLoadError
+from leanrag.cli import doctor
 from leanrag.llama.library import Device
 from leanrag.llama.threads import usable_cores
 

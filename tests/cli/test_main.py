@@ -536,7 +536,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 def test_a_terminal_without_the_characters_gets_what_it_can_show(filled, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     program = (
-        "import sys, leanrag; from leanrag.testing import HashEmbedder; from leanrag import cli; o = leanrag.open;"
+        "import sys, leanrag; from leanrag.testing import HashEmbedder; from leanrag.cli import main as cli; o = leanrag.open;"
         "leanrag.open = lambda path, **s: o(path, **(s | {'embedder': HashEmbedder(dim=256)}));"
         "sys.exit(cli.main(['search', 'Nile', '-k', '1']))"
     )

@@ -9,7 +9,7 @@ from leanrag import Chunk, ConfigurationError, EvidencePacker, ExtractiveCompres
 from leanrag.errors import CompressionError, GenerationError
 from leanrag.evidence.scoring import SentenceScorer
 from leanrag.types import Scores
-from tests.test_self_information import StrictScorer, texts
+from tests.compression.test_self_information import StrictScorer, texts
 
 TEXT = "Alpha is tall and wide and old, and it is the first tower of the town. Beta is wide. Gamma is blue. Delta is small."
 

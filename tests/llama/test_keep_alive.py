@@ -242,7 +242,7 @@ import os
 from pathlib import Path
 from leanrag import LlamaCppModel
 from leanrag.models.registry import resolve
-from tests.test_llama_keep_alive import wait_until_freed
+from tests.llama.test_keep_alive import wait_until_freed
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from leanrag import ConfigurationError, ModelLoadError, StorageError, models, pull
+from leanrag import ConfigurationError, ModelLoadError, StorageError, pull
+from leanrag.models import registry as models
 from leanrag.models.registry import (
     REGISTRY,
     HubFile,

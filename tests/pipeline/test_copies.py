@@ -4,10 +4,12 @@ import shutil
 
 import pytest
 
-from leanrag import ConfigurationError, ModelLoadError, StorageError, copies, models
+from leanrag import ConfigurationError, ModelLoadError, StorageError
 from leanrag.files import sha256_of
 from leanrag.llama.embedder import LlamaCppEmbedder
-from tests.test_llama_embedder import write_folder
+from leanrag.models import registry as models
+from leanrag.pipeline import copies
+from tests.llama.test_embedder import write_folder
 
 
 @pytest.fixture
