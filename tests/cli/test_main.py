@@ -338,7 +338,7 @@ def pulled(tiny_gguf, tmp_path, monkeypatch):
     data = tiny_gguf.read_bytes()
     file = models.ModelFile("tiny.gguf", len(data), hashlib.sha256(data).hexdigest(), ())
     spec = models.ModelSpec("smollm2-135m", "gguf", "MIT", (file,))
-    for module in ("models", "copies"):
+    for module in ("models.registry", "pipeline.copies"):
         monkeypatch.setattr(f"leanrag.{module}.REGISTRY", {spec.name: spec})
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(models, "_open_source", lambda *_: iter([io.BytesIO(data)]))
