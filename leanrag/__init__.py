@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from leanrag.evidence.protection import Protection as Protection
     from leanrag.evidence.scoring import SentenceScorer as SentenceScorer
     from leanrag.evidence.scoring import SentenceVectors as SentenceVectors
+    from leanrag.ledger import Limits as Limits
+    from leanrag.ledger import Prices as Prices
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
     from leanrag.llama.files.quantize import quantize as quantize
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from leanrag.pipeline.rag import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.pipeline.turn import AnswerStream as AnswerStream
     from leanrag.prompting import PromptTemplate as PromptTemplate
-    from leanrag.remote import Prices as Prices
     from leanrag.remote import RemoteModel as RemoteModel
     from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from leanrag.retrieval.index import FaissIndex as FaissIndex
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from leanrag.routing.calibration import Calibration as Calibration
     from leanrag.routing.calibration import DriftAudit as DriftAudit
     from leanrag.routing.cascade import Cascade as Cascade
-    from leanrag.routing.cascade import Limits as Limits
     from leanrag.routing.query_router import QueryRouter as QueryRouter
     from leanrag.routing.signals import Confidence as Confidence
     from leanrag.routing.signals import Signals as Signals
@@ -92,7 +92,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless t
 
 _HOMES = {
     "routing.calibration": ["Calibration", "DriftAudit"],
-    "routing.cascade": ["Cascade", "Limits"],
+    "ledger": ["Limits", "Prices"],
+    "routing.cascade": ["Cascade"],
     "documents.chunking": ["DocumentChunker"],
     "evidence.scoring": ["SentenceScorer", "SentenceVectors"],
     "compression.extractive": ["ExtractiveCompressor"],
@@ -131,7 +132,7 @@ _HOMES = {
     "evidence.packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
     "pipeline.rag": ["Rag", "open"],
     "prompting": ["PromptTemplate"],
-    "remote": ["Prices", "RemoteModel"],
+    "remote": ["RemoteModel"],
     "retrieval.retrievers": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],
     "routing.query_router": ["QueryRouter"],
     "retrieval.store": ["Store"],

@@ -141,7 +141,7 @@ Prompt = str | Sequence[Message]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one model call.
+    """Tokens of one model call, or of several: usages add up.
 
     Attributes:
         prompt_tokens: Tokens of the rendered prompt, template and BOS included; includes `cached_tokens`.
@@ -157,6 +157,15 @@ class Usage:
     def total_tokens(self) -> int:
         """Prompt and completion."""
         return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.errors import BudgetError, GenerationCancelled, GenerationError, GenerationTimeout
+from leanrag.ledger import Spent
 from leanrag.pipeline.reader import Clock, Prepared, Reader
 from leanrag.protocols import GenerationStream
-from leanrag.routing.cascade import Cascade, Spent
+from leanrag.routing.cascade import Cascade
 from leanrag.routing.signals import Signals
 from leanrag.types import Answer, CancelToken, Hit, Step, Usage
 
@@ -209,10 +210,7 @@ class Turn:
         """Which limit keeps a model from being asked; None for none, or while there is no answer. Money keeps from no free one."""
         if self.best is None:
             return None
-        reached = self.cascade.limits.reached(self._spent)
-        if reached != "cost" or reader.is_remote:
-            return reached
-        return self.cascade.limits.reached(replace(self._spent, cost=None))
+        return self.cascade.limits.reached(self._spent, is_free=not reader.is_remote)
 
     def within(self, options: Options, place: int) -> Options:
         """The options for a model: its own share of tokens, and no more time than is left once there is an answer."""

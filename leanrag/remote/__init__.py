@@ -8,8 +8,9 @@ Modules in the order of data flow: `model` (the public class), `worker` (the thr
 prompt), `keys`, `waiting` (time limits, retries, the breaker), `protocol` (what servers say).
 """
 
+from leanrag.ledger import Prices
 from leanrag.remote.keys import EnvironmentKey, env
-from leanrag.remote.model import Prices, RemoteModel, RemoteOptions, RemoteStream, RemoteUsage
+from leanrag.remote.model import RemoteModel, RemoteOptions, RemoteStream, RemoteUsage
 from leanrag.remote.protocol import EventDecoder
 from leanrag.remote.waiting import Clock, retry_after_seconds
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import functools
 import ipaddress
 import json
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar
 import httpx
 
 from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationCancelled, GenerationError
+from leanrag.ledger import Cost, Prices
 from leanrag.models.registry import load_encoding
 from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Reply, Request
 from leanrag.remote.keys import Secret
@@ -31,7 +31,7 @@ from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Prices", "RemoteModel", "RemoteOptions", "RemoteStream", "RemoteUsage"]
+__all__ = ["RemoteModel", "RemoteOptions", "RemoteStream", "RemoteUsage"]
 
 T = TypeVar("T")
 
@@ -78,27 +78,23 @@ class RemoteUsage(Usage):
     is_billed: bool = True
     prompt_mismatch: Literal["fewer", "more"] | None = None
 
+    def __add__(self, other: Usage) -> RemoteUsage:
+        """Add another usage; a local one counts as exact. A sum is billed when each part is."""
+        if not isinstance(other, Usage):
+            return NotImplemented
+        if not isinstance(other, RemoteUsage):
+            other = RemoteUsage(other.prompt_tokens, other.completion_tokens, other.cached_tokens, other.prompt_tokens)
+        mismatches = {self.prompt_mismatch, other.prompt_mismatch}
+        return RemoteUsage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.counted_prompt_tokens + other.counted_prompt_tokens,
+            self.is_billed and other.is_billed,
+            "fewer" if "fewer" in mismatches else "more" if "more" in mismatches else None,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """What a provider charges, in US dollars per million tokens.
-
-    Attributes:
-        input_per_million: Prompt tokens.
-        output_per_million: Completion tokens.
-        as_of: The day this was read off the provider's list.
-        cached_input_per_million: Prompt tokens that the provider had in its cache; None when they cost as much as others.
-    """
-
-    input_per_million: float
-    output_per_million: float
-    as_of: datetime.date
-    cached_input_per_million: float | None = None
-
-    def __post_init__(self) -> None:
-        for value in (self.input_per_million, self.output_per_million, self.cached_input_per_million):
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigurationError(f"a price must be at least 0 dollars per million tokens, got {value!r}")
+    __radd__ = __add__
 
 
 class RemoteModel:
@@ -262,19 +258,11 @@ class RemoteModel:
         if worker is not None:
             worker.close()
 
-    def price(self, usage: Usage) -> float | None:
-        """Return what `usage` costs in US dollars; None without prices, and for what the server did not bill."""
+    def price(self, usage: Usage) -> Cost:
+        """Return what `usage` costs; None without prices, and for what the server did not bill."""
         if self.prices is None or (isinstance(usage, RemoteUsage) and not usage.is_billed):
             return None
-        prices = self.prices
-        cached = (
-            prices.input_per_million if prices.cached_input_per_million is None else prices.cached_input_per_million
-        )
-        return (
-            (usage.prompt_tokens - usage.cached_tokens) * prices.input_per_million
-            + usage.cached_tokens * cached
-            + usage.completion_tokens * prices.output_per_million
-        ) / 1e6
+        return self.prices.cost(usage)
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`: an estimate, unless `count_tokens` of the constructor is the model's own."""

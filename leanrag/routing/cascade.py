@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from leanrag.errors import ConfigurationError
+from leanrag.ledger import Limits, Prices
 from leanrag.protocols import LanguageModel
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.signals import FEATURES, Confidence, Signals, uncalibrated
 
-__all__ = ["THRESHOLD", "Cascade", "Limits", "QuestionScorer", "Spent", "model_name"]
+__all__ = ["THRESHOLD", "Cascade", "QuestionScorer", "model_name"]
 
 THRESHOLD = 0.5
 """Confidence from which an answer is kept where nothing was calibrated: a convention, no probability."""
@@ -32,62 +32,6 @@ class QuestionScorer(Protocol):
 
     def score(self, question: str) -> float:
         """Return a score; higher means more useful."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What a question has cost so far.
-
-    Attributes:
-        seconds: Wall time.
-        tokens: Prompt and completion tokens of all models.
-        cost: Money, in the currency of the models' prices; None when a model's price is unknown.
-        joules: Energy; None when the power is unknown.
-    """
-
-    seconds: float = 0.0
-    tokens: int = 0
-    cost: float | None = 0.0
-    joules: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a question may cost before no further model is asked; None for any amount.
-
-    The first model is asked in any case, and a limit is looked at between models: it ends a cascade, it cuts no answer short.
-
-    Attributes:
-        seconds: Wall time.
-        tokens: Prompt and completion tokens of all models.
-        cost: Money, in the currency of the models' prices; it keeps no local model from being asked.
-        joules: Energy; needs `watts`.
-        watts: Power that is drawn while a local model works.
-    """
-
-    seconds: float | None = None
-    tokens: int | None = None
-    cost: float | None = None
-    joules: float | None = None
-    watts: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("seconds", "tokens", "cost", "joules", "watts"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigurationError(f"the limit `{name}` must be at least 0, got {value!r}")
-        if self.joules is not None and self.watts is None:
-            raise ConfigurationError("a limit of `joules` needs `watts`, the power drawn while a model works")
-
-    def reached(self, spent: Spent) -> str | None:
-        """Return which limit the next model would go beyond, None for none; what is unknown reaches no limit."""
-        pairs = (
-            ("seconds", spent.seconds, self.seconds),
-            ("tokens", spent.tokens, self.tokens),
-            ("cost", spent.cost, self.cost),
-            ("joules", spent.joules, self.joules),
-        )
-        return next((name for name, own, most in pairs if own is not None and most is not None and own >= most), None)
 
 
 @dataclass(frozen=True)
@@ -104,6 +48,8 @@ class Cascade:
         router: What scores the question before anything is generated; None to always begin with the first.
         skip_above: Score of `router` above which the first model is skipped.
         limits: What a question may cost.
+        prices: For each model what it costs; None (or none at all) for what the model says itself, and for one that costs nothing.
+            A local model can have a price too: that of the electricity.
         context_tokens: Most tokens of sources for each model, None for what `open` or `ask` says; none at all for all of them. A
             first model that reads few is cheap; the next one is given more.
         audit: Chooses a small share of questions that the last model answers too, although another one's answer was kept; that
@@ -126,6 +72,7 @@ class Cascade:
     router: QuestionScorer | None = None
     skip_above: float | None = None
     limits: Limits = field(default_factory=Limits)
+    prices: Sequence[Prices | None] = ()
     context_tokens: Sequence[int | None] = ()
     audit: DriftAudit | None = None
 
@@ -138,6 +85,10 @@ class Cascade:
             raise ConfigurationError(
                 f"give a calibration (or None) for each of the {len(self.models)} models, or for each but the last, "
                 f"got {len(self.calibrations)}"
+            )
+        if self.prices and len(self.prices) != len(self.models):
+            raise ConfigurationError(
+                f"`prices` needs prices (or None) for each of the {len(self.models)} models, got {len(self.prices)}"
             )
         if self.context_tokens and len(self.context_tokens) != len(self.models):
             raise ConfigurationError(

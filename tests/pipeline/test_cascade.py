@@ -14,7 +14,6 @@ from leanrag import BudgetError, CancelToken, Cascade, ConfigurationError, Gener
 from leanrag.errors import ContextOverflowError, GenerationTimeout, QueueFullError, RemoteError
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.routing.calibration import CalibratedModel
-from leanrag.routing.cascade import Spent
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Scores
 
@@ -256,16 +255,6 @@ def test_the_next_model_gets_the_time_that_is_left(ask):
     assert 0 < large.timeout < 100
     ask(small, large, limits=Limits(seconds=100), options={"timeout_seconds": 3})
     assert (small.timeout, large.timeout) == (3, 3)
-
-
-def test_which_limit_is_reached():
-    limits = Limits(seconds=1, tokens=100, cost=2, joules=5, watts=1)
-    assert limits.reached(Spent(0.5, 99, 1.99, 4.9)) is None
-    assert limits.reached(Spent(1.0, 99, 0, 0)) == "seconds"
-    assert limits.reached(Spent(0, 100, 0, 0)) == "tokens"
-    assert limits.reached(Spent(0, 0, 2, 0)) == "cost"
-    assert limits.reached(Spent(0, 0, None, None)) is None
-    assert Limits().reached(Spent(1e9, 10**9, 1e9, 1e9)) is None
 
 
 # Before anything is generated

@@ -493,7 +493,7 @@ def test_price(make):
     assert make(prices=prices).price(usage) == pytest.approx(0.75 * 2 + 0.25 * 0.5 + 4)
     assert make(prices=Prices(2.0, 8.0, day)).price(usage) == pytest.approx(6)
     for bad in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ConfigurationError, match="price"):
+        with pytest.raises(ConfigurationError, match="`input_per_million` must be at least 0"):
             Prices(bad, 1.0, day)
 
 
