@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import queue
 import re
+import string
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 
 from leanrag.errors import GenerationCancelled, GenerationError, GenerationTimeout
+from leanrag.text import ANSWER_TAGS, THOUGHT_TAGS
 from leanrag.types import FinishReason
 
-__all__ = ["Pending", "StopMatcher"]
+__all__ = ["Pending", "StopMatcher", "ThoughtFilter"]
 
 T = TypeVar("T")
 
@@ -190,6 +192,73 @@ class StopMatcher:
             *passed, self._sentence = _SENTENCE_END.split(self._sentence + pending[:cut])
             self._stops |= {sentence: "repetition" for sentence in passed if len(sentence) >= _MIN_REPEATED}
         return pending[:cut]
+
+
+class ThoughtFilter:
+    """Passes the answer of a reasoning model through piece by piece, without its thoughts (see `leanrag.text.split_thoughts`).
+
+    It holds back what may be the beginning of a tag. Tags in code are text.
+
+    Args:
+        begins_in_thought: Whether the prompt ended with an opening tag. Then the text begins with a thought, which any closing
+            tag ends.
+
+    Attributes:
+        thoughts: The thoughts so far.
+    """
+
+    def __init__(self, *, begins_in_thought: bool = False) -> None:
+        self.thoughts = ""
+        self._closings = tuple(closing.lower() for _, closing in THOUGHT_TAGS) if begins_in_thought else ()
+        self._pending = ""
+        self._answer = ""
+
+    def __call__(self, text: str, *, final: bool = False) -> str:
+        """Return the text that certainly belongs to the answer."""
+        self._pending += text
+        passed: list[str] = []
+        is_tag = True
+        while is_tag:
+            piece, tag = self._up_to_tag(self._closings or (*_OPENINGS, *_BETWEEN), final)
+            is_tag = bool(tag)
+            if self._closings:
+                self.thoughts += piece
+                self._closings = () if is_tag else self._closings
+            elif tag and _is_in_code(self._answer + piece):
+                passed.append(self._pass(piece + tag))
+            else:
+                passed.append(self._pass(piece))
+                self._closings = _OPENINGS.get(tag.lower(), ())
+        return "".join(passed)
+
+    def _up_to_tag(self, tags: Iterable[str], final: bool) -> tuple[str, str]:
+        """Take the text before the first of `tags` out of `_pending`, and that tag; "" if no tag is complete."""
+        folded = self._pending.translate(_LOWER)
+        if found := [(start, -len(tag)) for tag in tags if (start := folded.find(tag)) >= 0]:
+            start, length = min(found)
+            end = start - length
+        else:
+            held = max(_overlap(folded, tag) for tag in tags)
+            start = end = len(folded) - (
+                0 if final and not self.thoughts else held
+            )  # a tag that was cut off is no text
+        piece, tag, self._pending = self._pending[:start], self._pending[start:end], self._pending[end:]
+        return piece, tag
+
+    def _pass(self, text: str) -> str:
+        text = text if self._answer else text.lstrip()
+        self._answer += text
+        return text
+
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # unlike `lower`, keeps the length
+_OPENINGS = {opening.lower(): (closing.lower(),) for opening, closing in THOUGHT_TAGS}
+_BETWEEN = tuple(tag.lower() for tag in ANSWER_TAGS)
+
+
+def _is_in_code(text: str) -> bool:
+    """Whether backticks were opened and not closed."""
+    return len(re.findall(r"`+", text.rpartition("\n\n")[2])) % 2 == 1
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 __all__ = [
     "STOP_WORDS",
+    "ANSWER_TAGS",
+    "THOUGHT_TAGS",
     "answer_kind",
+    "code_spans",
     "content_words",
     "join_spans",
     "split_sentences",
+    "split_thoughts",
     "stem",
     "trim_span",
     "without_marks",
@@ -20,7 +25,14 @@ __all__ = [
 ]
 
 _WORD = re.compile(r"\w+(?:[.,'’]\w+)*")
-_MARK = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
+_BRACKETS = re.compile(r"\[\d{1,4}(?:\s{0,3},\s{0,3}\d{1,4}){0,40}\]")
+_AFTER_MARK = re.compile(r"\s*(?:[.!?,;:)。！？，、।؟\[]|\Z|[\r\n])|\s+\w")
+_WORD_BEFORE_MARK = re.compile(r"[^\W\d_]+\Z")
+_BEFORE_LIST = frozenset(
+    """a all an and are array be by cell column contains elements equals for from gives has have holds in index indices into is
+    item items like list lists of or output outputs print prints range result return returned returns row set shape to tuple
+    use value values vector was were with yields ist sind von für est sont de es son""".split()
+)
 _SUFFIXES = ("ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "ly", "s", "e")
 
 STOP_WORDS = frozenset(
@@ -38,8 +50,165 @@ def words(text: str) -> list[str]:
 
 
 def without_marks(text: str) -> str:
-    """Return `text` without marks of sources, such as [1] and [2, 3], and the space before them."""
-    return _MARK.sub("", text)
+    """Return `text` without marks of sources, such as [1] and [2, 3], and the space before them.
+
+    Numbers in brackets are a mark only behind the words that they vouch for. Subscripts (`items[0]`), lists of numbers ("is
+    [1, 2]"), code between backticks, and Markdown links stay.
+
+    Example:
+        >>> without_marks("Ada Park signs [1, 2]. Use items[0], or the list [1].")
+        'Ada Park signs. Use items[0], or the list [1].'
+    """
+    if "[" not in text:
+        return text
+    code = deque(code_spans(text))
+    pieces: list[str] = []
+    start = 0
+    for found in _BRACKETS.finditer(text):
+        while code and code[0][1] <= found.start():
+            code.popleft()
+        if (code and code[0][0] < found.start()) or not _is_mark(text, start, found):
+            continue
+        pieces.append(text[start : found.start()].rstrip())
+        start = found.end()
+    return "".join([*pieces, text[start:]])
+
+
+def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:
+    """Whether numbers in brackets cite sources; `last_end` is the end of the mark before, 0 if there is none."""
+    if re.search(r"[\[ ,]0\b", found[0]) or not _AFTER_MARK.match(text, found.end(), found.end() + 64):
+        return False
+    before = text[max(last_end, found.start() - 64) : found.start()]
+    if not before.strip():
+        return last_end > 0 or "," not in found[0]
+    if not before[-1].isspace():
+        return before[-1] in '.!?,;。！？，、।؟」』”’"' or _is_unspaced(before[-1])
+    word = _WORD_BEFORE_MARK.search(before.rstrip())
+    if word is None:
+        return before.rstrip()[-1] not in "=([{<>+-*/%|&^~:"
+    return word[0].casefold() not in _BEFORE_LIST
+
+
+def _is_unspaced(character: str) -> bool:
+    """Whether a character belongs to a script that puts no spaces between words."""
+    return "\u0e00" <= character <= "\u0eff" or "\u1000" <= character <= "\u109f" or "\u3040" <= character <= "\u9fff"
+
+
+_OPEN_FENCE = re.compile(r"^[ \t]{0,3}(?:(`{3,})[^`\n]*$|(~{3,}))", re.MULTILINE)
+_CLOSED_FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
+_BACKTICKS = re.compile(r"`+")
+_MAX_INLINE_CODE_CHARS = 1000
+
+
+def code_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the spans of code in Markdown text, in order.
+
+    These are fenced blocks (CommonMark 0.31, 4.5; an open one reaches to the end) and inline code (6.1) between them.
+    """
+    start = 0
+    while opening := _OPEN_FENCE.search(text, start):
+        yield from _inline_code(text, start, opening.start())
+        fence = opening[1] or opening[2]
+        closings = _CLOSED_FENCE.finditer(text, opening.end())
+        end = next((closing.end(1) for closing in closings if closing[1].startswith(fence)), len(text))
+        yield opening.start(), end
+        start = end
+    yield from _inline_code(text, start, len(text))
+
+
+def _inline_code(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Text between two runs of as many backticks, near each other and in one paragraph."""
+    runs = [match.span() for match in _BACKTICKS.finditer(text, start, end)]
+    following: dict[int, int] = {}  # length of a run -> index of the next such run
+    closing: list[int | None] = [None] * len(runs)
+    for i in range(len(runs) - 1, -1, -1):
+        length = runs[i][1] - runs[i][0]
+        closing[i] = following.get(length)
+        following[length] = i
+    i = 0
+    while i < len(runs):
+        last = closing[i]
+        i += 1
+        if last is None:
+            continue
+        low, high = runs[i - 1][0], runs[last][1]
+        if high - low <= _MAX_INLINE_CODE_CHARS and not re.search(r"\n[ \t\r]*\n", text[low:high]):
+            yield low, high
+            i = last + 1
+
+
+THOUGHT_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<thoughts>", "</thoughts>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<reason>", "</reason>"),
+    ("<reflection>", "</reflection>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis<|message|>", "<|end|>"),
+    ("<|channel|>commentary<|message|>", "<|end|>"),
+)
+"""What opens and what closes the thoughts of reasoning models, as their chat templates write them."""
+
+ANSWER_TAGS = (
+    "<|start|>assistant",
+    "<|channel|>final<|message|>",
+    "<|return|>",
+    "<|end|>",
+    "<|START_RESPONSE|>",
+    "<|END_RESPONSE|>",
+    "<|begin_of_solution|>",
+    "<|end_of_solution|>",
+)
+"""Tags around the answer itself; they are no words of it."""
+
+_CLOSING_TAG = {opening.casefold(): closing for opening, closing in THOUGHT_TAGS}
+_OPENING = re.compile("|".join(map(re.escape, _CLOSING_TAG)), re.IGNORECASE)
+_CLOSING = re.compile("|".join({re.escape(end) for _, end in THOUGHT_TAGS if end not in ANSWER_TAGS}), re.IGNORECASE)
+_ANSWER_TAG = re.compile("|".join(map(re.escape, ANSWER_TAGS)))
+_CUT_TAG = re.compile(r"<\|?[a-z_|>]{0,40}\Z")
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    r"""Return the thoughts of a reasoning model, and its answer without them and without their tags.
+
+    Thoughts stand between two tags of `THOUGHT_TAGS`. A thought that was never closed reaches to the end. If only the closing tag
+    is there, because the prompt held the opening one, all text before it is a thought. Tags in code are text.
+
+    Example:
+        >>> split_thoughts("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
+        ('Bo? No, Ada.', 'Ada Park signs.')
+        >>> split_thoughts("Bo? No, Ada.</think>Ada Park signs.")
+        ('Bo? No, Ada.', 'Ada Park signs.')
+    """
+    if not _OPENING.search(text) and not _CLOSING.search(text) and not _ANSWER_TAG.search(text):
+        return "", text
+    thoughts: list[str] = []
+    answer: list[str] = []
+    start = 0
+    while opening := _search_outside_code(_OPENING, text, start):
+        answer.append(text[start : opening.start()])
+        closing = re.compile(re.escape(_CLOSING_TAG[opening[0].casefold()]), re.IGNORECASE).search(text, opening.end())
+        thoughts.append(text[opening.end() : closing.start() if closing else len(text)])
+        start = closing.end() if closing else len(text)
+    rest = "".join([*answer, text[start:]])
+    if closing := _search_outside_code(_CLOSING, rest, 0):
+        thoughts.insert(0, rest[: closing.start()])
+        rest = rest[closing.end() :]
+    rest = _CUT_TAG.sub("", _ANSWER_TAG.sub("", rest)) if thoughts else _ANSWER_TAG.sub("", rest)
+    return "\n".join(filter(None, map(str.strip, thoughts))), rest.strip()
+
+
+def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
+    code = [(start + low, start + high) for low, high in code_spans(text[start:])]
+    matches = pattern.finditer(text, start)
+    return next((found for found in matches if not any(low < found.start() < high for low, high in code)), None)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -83,25 +252,51 @@ def answer_kind(question: str) -> Literal["date", "number", "name"] | None:
     return "name" if _ASKS_WHO_OR_WHERE.search(question) else None
 
 
-# Never the end of a sentence ...
+# Never the end of a sentence: abbreviations of English, German, French, Spanish, Italian, Portuguese and Dutch ...
 _TITLES = frozenset(
-    "adm approx brig capt cf col dept dr ed eds eq eqs esp fig figs fr gen gov hon lt maj messrs mme mr mrs ms mt no nos"
-    " nr op p pp prof ref refs rep rev resp sec sen sgt sr st tab v viz vol vols vs e.g i.e cf. al".split()
+    """adm approx brig capt cf col dept dr ed eds eq eqs esp fig figs fr gen gov hon lt maj messrs mme mr mrs ms mt no nos
+    nr op p pp prof ref refs rep rev resp sec sen sgt sr st tab v viz vol vols vs e.g i.e cf. al
+    abs abb bzgl bzw ca dipl-ing evtl frl geb gegr gem ggf hr hrn hrsg i.d.r inkl exkl insb kap mio mrd mwst o.ä sog str tel
+    u.a vgl z.b z.t z.zt zzgl d.h o.g s.o s.u i.d i.a
+    env mlle mgr p.ex av j.-c apr chap
+    aprox dña núm pág págs p.ej sra srta ud uds vd ee.uu
+    sig dott ecc pag exmo bijv blz mevr dhr""".split()
 )
 # ... and only before a word that begins sentences.
 _MAYBE_LAST = frozenset(
-    "a.m co corp est etc inc jr ltd p.m ph.d dist ave blvd jan feb mar apr aug sept oct nov dec".split()
+    "a.m co corp est etc inc jr ltd p.m ph.d dist ave blvd jan feb mar apr aug sept oct nov dec usw uvm u.s.w".split()
 )
 _STARTERS = frozenset(
     "a after all also although an and another as at because before but by each even for from he her here his how however"
     " i if in instead it its many most my no not now on one our she since so some such that the their then there these"
-    " they this those though thus to today two unlike until we what when where while who why with yet you your".split()
+    " they this those though thus to today two unlike until we what when where while who why with yet you your"
+    " aber auch das der dem den die dies diese dieser ein eine er es für ihr sie und wir wenn"
+    " ce ces cela elle elles il ils la le les mais nous on un une vous el ella ellas ellos esta este los las pero una".split()
 )
 _PAUSE = re.compile(
     r"(?P<wide>[。！？｡．।॥።။។]+[」』”’）】》〉\"')\]]*)"
     r"|(?P<end>[.!?…؟۔։]+[\"'”’»)\]}*_]*)"
     r"|(?P<line>[\r\n]\s*)"
 )
+# Behind a number and a full stop, these show an ordinal ("am 3. Mai", "im 19. Jahrhundert"), as do the words before it.
+_MONTHS = frozenset(
+    """januar jänner februar märz april mai juni juli august september oktober november dezember jan feb mär apr jun jul aug sep
+    sept okt nov dez januari februari marts maj juuli""".split()
+)
+_AFTER_ORDINAL = _MONTHS | frozenset(
+    "auflage etage jahrhundert jahrtausend klasse kapitel platz quartal semester stock".split()
+)
+_BEFORE_ORDINAL = frozenset(
+    "ab am beim bis das dem den der des die im ins jede jeden jeder seit und unser vom zum zur - –".split()
+)
+_BEFORE_NUMBERS = frozenset(
+    "abb abs anm art aufl bd cap chap circa fig lfd max min n num pos rn s std ziff zimmer".split()
+)
+_FOLLOWING_DIGIT = re.compile(r"\s+[\d§]")
+_REST_OF_CHAIN = re.compile(r"\s(\w{1,2})\.")
+_CHAINS = frozenset(title for title in _TITLES if "." in title)
+_ORDINAL = re.compile(r"(?:\d{1,2}|[IVX]{1,5})\Z")
+_SPACED = re.compile(r"(?:(?<!\w)\w{1,2}\.\s?){1,3}\w{1,2}\Z")  # "z. B" before its last full stop
 _WORD_BEFORE = re.compile(r"[^\s(\[{\"'“‘]*\Z")
 _NEXT_WORD = re.compile(r"[\s\"'“‘«(\[*_]*([^\W\d_]+)")
 _BULLET = re.compile(r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\|")
@@ -156,7 +351,11 @@ def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
     lower = word.lower()
     next_word = _NEXT_WORD.match(text, pause.end(), pause.end() + 64)
     follows = next_word[1] if next_word else ""
-    if lower in _TITLES:
+    spaced = _SPACED.search(head)
+    chain = re.sub(r"\s", "", spaced[0]).lower() if spaced else ""
+    if lower in _TITLES or chain in _TITLES or _begins_chain(text, pause, word):
+        return False
+    if (lower in _BEFORE_NUMBERS and _FOLLOWING_DIGIT.match(text, pause.end())) or _is_ordinal(head, word, follows):
         return False
     line_start = max(text.rfind("\n", max(start, at - 24), at), text.rfind("\r", max(start, at - 24), at)) + 1
     if _LIST_NUMBER.fullmatch(text, max(start, line_start), at):
@@ -168,6 +367,19 @@ def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
         # An unknown abbreviation, a trailing thought; casual prose without capitals has longer words too.
         return pause["end"][0] == "." and pause["end"][:2] != ".." and len(word) > 4
     return True
+
+
+def _begins_chain(text: str, pause: re.Match[str], word: str) -> bool:
+    """Whether the word and the next one are an abbreviation that is written with a space ("z. B.", "p. ex.")."""
+    rest = _REST_OF_CHAIN.match(text, pause.end())
+    return rest is not None and any(title.startswith(f"{word.lower()}.{rest[1].lower()}") for title in _CHAINS)
+
+
+def _is_ordinal(head: str, word: str, follows: str) -> bool:
+    if not follows or not _ORDINAL.match(word):
+        return False
+    before = head[: len(head) - len(word)].split()
+    return follows.lower() in _AFTER_ORDINAL or (bool(before) and before[-1].lower() in _BEFORE_ORDINAL)
 
 
 def _next_is_lower(text: str, position: int) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from leanrag.errors import ConfigurationError
+from leanrag.text import code_spans
 
 __all__ = ["PROTECTED_KINDS", "ProtectedKind", "Protection", "merge_spans"]
 
@@ -125,46 +126,6 @@ def _matches(pattern: str, flags: int = 0) -> Callable[[str], Iterator[Span]]:
 
 
 # ------------------------------------------------------------------------------------------------ code and addresses
-
-_OPEN_FENCE = re.compile(r"^[ \t]{0,3}(?:(`{3,})[^`\n]*$|(~{3,}))", re.MULTILINE)
-_CLOSED_FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*\r?$", re.MULTILINE)
-_BACKTICKS = re.compile(r"`+")
-_MAX_INLINE_CODE_CHARS = 1000
-
-
-def _code(text: str) -> Iterator[Span]:
-    """Fenced blocks (CommonMark 0.31, 4.5; an open one reaches to the end) and inline code (6.1) between them."""
-    at = 0
-    while opening := _OPEN_FENCE.search(text, at):
-        yield from _inline_code(text, at, opening.start())
-        fence = opening[1] or opening[2]
-        closings = _CLOSED_FENCE.finditer(text, opening.end())
-        end = next((closing.end(1) for closing in closings if closing[1].startswith(fence)), len(text))
-        yield opening.start(), end
-        at = end
-    yield from _inline_code(text, at, len(text))
-
-
-def _inline_code(text: str, start: int, end: int) -> Iterator[Span]:
-    """Text between two runs of as many backticks, near each other and in one paragraph."""
-    runs = [match.span() for match in _BACKTICKS.finditer(text, start, end)]
-    following: dict[int, int] = {}  # length of a run -> place of the next such run
-    closing: list[int | None] = [None] * len(runs)
-    for place in range(len(runs) - 1, -1, -1):
-        length = runs[place][1] - runs[place][0]
-        closing[place] = following.get(length)
-        following[length] = place
-    place = 0
-    while place < len(runs):
-        last = closing[place]
-        place += 1
-        if last is None:
-            continue
-        low, high = runs[place - 1][0], runs[last][1]
-        if high - low <= _MAX_INLINE_CODE_CHARS and not re.search(r"\n[ \t\r]*\n", text[low:high]):
-            yield low, high
-            place = last + 1
-
 
 _AFTER_SCHEME = re.compile(r"://[^\s<>\"“”«»`。、，；！？）」』】》]+")
 _BARE_ADDRESS = re.compile(
@@ -439,7 +400,7 @@ _find_headings = _matches(
 )
 
 _FINDERS: dict[ProtectedKind, Callable[[str], Iterator[Span]]] = {
-    "code": _code,
+    "code": code_spans,
     "url": _urls,
     "path": _paths,
     "email": _emails,
