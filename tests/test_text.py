@@ -1,3 +1,5 @@
+import textwrap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,60 @@ def test_sentences(sentences):
 def test_lines_that_end_a_sentence(sentences, newline):
     text = newline.join(sentences)
     assert [text[start:end] for start, end in split_sentences(text)] == sentences
+
+
+RECORDS = {
+    "log": [f"2024-05-01T10:{i:02d}:00Z INFO svc[{i}]: the fan has stopped. It will not start again" for i in range(9)],
+    "syslog": [f"May  {i} 10:00:01 host sshd[{i}]: accepted the key of the user who came from {i}" for i in range(1, 9)],
+    "access": [f'10.0.0.{i} - - [01/May/2024:10:00:00 +0000] "GET /a HTTP/1.1" 200 {i}' for i in range(9)],
+    "level": [f"ERROR the disk {i} of the cluster is full and nothing was written to it" for i in range(9)],
+    "csv": [f"part-{i},the shelf at the end of the hall,{i}.50,Oslo" for i in range(9)],
+    "semicolons": [f"Teil {i};das Regal am Ende der langen Halle;{i},50;Oslo" for i in range(9)],
+    "tabs": [f"part {i}\tthe shelf at the end of the long hall\t{i}" for i in range(9)],
+    "keys": [f"setting_{i}: a value that is longer than forty characters {i}" for i in range(9)],
+    "environment": [f"SETTING_{i}=a value that is longer than forty characters {i}" for i in range(9)],
+    "json": [f'{{"id": {i}, "text": "the fan has stopped and will not start again"}}' for i in range(9)],
+    "chat": [f"[10:{i:02d}] Ann: I think that we should meet at number {i} for lunch" for i in range(9)],
+    "messages": [f"12/05/2024, 10:{i:02d} - Ann: I think that we should meet at number {i}" for i in range(9)],
+    "speakers": [f"{name}: I think that we should meet for lunch at the corner" for name in ("Ann", "Bob", "Dr. Mo")],
+    "verse": ["The falcon climbs above the frozen river mouth", "And nobody below can tell",
+              "Where the wide circle of its hunting ends", "Or what it saw before it fell from all that height"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("kind", RECORDS)
+def test_lines_that_are_records_are_sentences(kind, newline):
+    lines = RECORDS[kind]
+    text = newline.join(lines)
+    assert [text[start:end] for start, end in split_sentences(text)] == lines
+
+
+PROSE = (
+    "the harbour of the old town was opened in 1887 by King Oscar. Ships from Bergen came twice a week, and on"
+    " Sundays the Governor himself waited at the pier. Nobody knows why he did so: the letters that he wrote were"
+    " burnt in March 1902 (see the report of Dr. Olsen), together with the house on Castle Street. Only the fence is left."
+)
+
+
+@given(width=st.integers(28, 110), start=st.integers(0, 60), newline=st.sampled_from(["\n", "\r\n", "\n   "]))
+def test_prose_that_was_wrapped_by_hand_is_joined(width, start, newline):
+    prose = PROSE[PROSE.index(" ", start) + 1 :]
+    lines = textwrap.wrap(prose, width, break_long_words=False, break_on_hyphens=False)
+    text = newline.join(lines)
+    found = [" ".join(text[a:b].split()) for a, b in split_sentences(text)]
+    assert found == [prose[a:b] for a, b in split_sentences(prose)]
+
+
+def test_wrapped_prose_with_sloppy_ends_is_joined():
+    text = "The committee that met on the second floor of the house of\nParliament has agreed to pay for the repair of the\nbridge."
+    assert split_sentences(text) == [(0, len(text))]
+
+
+def test_lines_are_read_in_linear_time():
+    for line in ("a: b\n", "x,y\n", "[" * 50 + "\n", "word " * 30 + "\n", "1:2:3:4 \n", "[1 \n"):
+        split_sentences(line * 20_000)
+        split_sentences(line.strip() * 20_000)
 
 
 def test_blank_lines_end_a_sentence():
