@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
-from leanrag.files import file_ends
+from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
 from leanrag.llama.chat import encode_text
 from leanrag.llama.files.gguf import GGUFInfo, check_gguf
@@ -110,7 +109,7 @@ class LlamaCppEmbedder:
         if n_ctx is not None and n_ctx > trained:
             raise ConfigurationError(f"`n_ctx` must be at most {trained:,}, the window of {path.stem}, got {n_ctx:,}")
         self._name = name or path.stem
-        self._digest = _fingerprint(path)
+        self._digest = fingerprint_of(path)
         self._query_prefix = _prefix(info, "query") if query_prefix is None else query_prefix
         self._document_prefix = _prefix(info, "document") if document_prefix is None else document_prefix
         self._window = n_ctx or min(trained, _DEFAULT_N_CTX)
@@ -411,10 +410,3 @@ def _groups(lengths: Sequence[int], limit: int, most: int) -> Iterator[list[int]
             total += length
     if group:
         yield group
-
-
-def _fingerprint(path: Path) -> str:
-    """Hash the file's size and its ends."""
-    digest = hashlib.sha256(f"{path.stat().st_size}\0".encode())
-    digest.update(file_ends(path))
-    return digest.hexdigest()

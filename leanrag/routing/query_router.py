@@ -13,21 +13,20 @@ NumPy alone.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import math
 import os
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pydantic
 
-from leanrag.errors import ConfigurationError, StorageError
-from leanrag.files import whole_file
+from leanrag.errors import ConfigurationError
+from leanrag.files import RecordFormat, read_record, write_record
 from leanrag.text import words
 
 if TYPE_CHECKING:
@@ -93,13 +92,14 @@ of too and put the questions of that half in no better order.
 MIN_ROWS = 30
 """Questions that `QueryRouter.fit` needs at least."""
 
-_FORMAT, _VERSION = "leanrag-router", 2
+_FORMAT = RecordFormat(
+    "leanrag router", version=3, noun="router", mend="Fit the router again and save it", max_bytes=8 << 20
+)
 _BUCKETS = 1 << 17
 _HASH_SEED = 0x6C72
 _MAX_CHARS = 2000  # read of a question; of a longer one the first and the last half of that
 _TOLERANCE = 1e-3
 _MAX_ITERATIONS = 200
-_MAX_FILE_BYTES = 8 << 20  # a router has less than one
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _DIGIT = re.compile(r"\d")
@@ -425,13 +425,10 @@ class QueryRouter:
         Raises:
             StorageError: The file cannot be written.
         """
-        path = Path(path)
         grams = None
         if self.gram_weights is not None:
             grams = base64.b64encode(zlib.compress(self.gram_weights.astype("<f4").tobytes())).decode("ascii")
-        content = _File(
-            format=_FORMAT,
-            version=_VERSION,
+        record = _Record(
             features=FEATURES,
             rows=self.rows,
             models=self.models,
@@ -439,11 +436,8 @@ class QueryRouter:
             dense_weights=tuple(self.dense_weights.tolist()),
             extra_weights=None if self.extra_weights is None else tuple(self.extra_weights.tolist()),
             gram_weights=grams,
-            checksum="",
         )
-        text = json.dumps(asdict(replace(content, checksum=_checksum(content))), indent=1)
-        with whole_file(path) as part:
-            part.write_text(text, encoding="utf-8")
+        write_record(Path(path), record, _FORMAT)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, models: Sequence[str] | None = None) -> QueryRouter:
@@ -458,80 +452,43 @@ class QueryRouter:
             ConfigurationError: It was fitted for other `models`.
         """
         path = Path(path)
-        content = _read(path)
-        if models is not None and tuple(models) != content.models:
+        record = read_record(path, _Record, _FORMAT)
+        if models is not None and tuple(models) != record.models:
             raise ConfigurationError(
-                f"the router in {path} was fitted for the models {content.models!r}, not for {tuple(models)!r}; "
-                "fit one for these, or use QueryRouter.zero_label()"
+                f"the router {str(path)!r} was fitted for the models {record.models!r}, not for {tuple(models)!r}. "
+                "Fit a router for these, or use QueryRouter.zero_label()"
             )
-        try:
-            grams = None if content.gram_weights is None else _unpack(content.gram_weights)
-        except (ValueError, zlib.error) as error:
-            raise _broken(path, str(error)) from error
-        extra = None if content.extra_weights is None else np.array(content.extra_weights, np.float64)
-        dense = np.array(content.dense_weights, np.float64)
-        if len(dense) != len(FEATURES) or not all(
-            np.isfinite(part).all() for part in (dense, extra, grams, content.bias) if part is not None
-        ):
-            raise _broken(path, "its weights are not what a router has")
-        return cls(dense, grams, extra, content.bias, content.rows, content.models)
+        extra = None if record.extra_weights is None else np.array(record.extra_weights, np.float64)
+        dense = np.array(record.dense_weights, np.float64)
+        grams = None if record.gram_weights is None else _unpack(record.gram_weights)
+        return cls(dense, grams, extra, record.bias, record.rows, record.models)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """What a file holds; parsed with pydantic."""
+class _Record(pydantic.BaseModel):
+    """The fields of a saved router."""
 
-    format: str
-    version: int
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
     features: tuple[str, ...]
-    rows: int
+    rows: pydantic.NonNegativeInt
     models: tuple[str, ...]
     bias: float
     dense_weights: tuple[float, ...]
     extra_weights: tuple[float, ...] | None
     gram_weights: str | None
-    checksum: str
 
-
-def _checksum(content: _File) -> str:
-    fields = asdict(replace(content, checksum=""))
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def _broken(path: Path, why: str) -> StorageError:
-    return StorageError(f"{path} is no whole router file: {why}; fit the router again and save it anew", path=path)
-
-
-def _read(path: Path) -> _File:
-    import pydantic
-
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise _broken(path, f"it is larger than the {_MAX_FILE_BYTES} bytes that one can have")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"the router {path} cannot be read: {error}; save one there first", path=path) from error
-    except UnicodeDecodeError as error:
-        raise _broken(path, "it is not text") from error
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, f"it is not JSON ({error})") from error
-    if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
-        raise _broken(path, f"its format is not {_FORMAT!r}")
-    if fields.get("version") != _VERSION or fields.get("features") != list(FEATURES):
-        raise StorageError(
-            f"{path} is a router of version {fields.get('version')!r}, or of other features than this leanrag counts; "
-            f"version {_VERSION} is read. Fit it again with this leanrag",
-            path=path,
-        )
-    try:
-        content = pydantic.TypeAdapter(_File).validate_python(fields)
-    except pydantic.ValidationError as error:
-        raise _broken(path, f"{error.error_count()} of its fields are wrong") from error
-    if _checksum(content) != content.checksum:
-        raise _broken(path, "it was changed after it was saved")
-    return content
+    @pydantic.model_validator(mode="after")
+    def _check_weights(self) -> _Record:
+        if self.features != FEATURES:
+            raise ValueError("the router has other features than this leanrag counts")
+        if len(self.dense_weights) != len(FEATURES):
+            raise ValueError(f"the router has {len(self.dense_weights)} weights for {len(FEATURES)} features")
+        try:
+            if self.gram_weights is not None and not np.isfinite(_unpack(self.gram_weights)).all():
+                raise ValueError("a weight of a word is not finite")
+        except zlib.error as error:
+            raise ValueError(f"the weights of the words cannot be unpacked: {error}") from error
+        return self
 
 
 def _unpack(encoded: str) -> NDArray[np.float32]:

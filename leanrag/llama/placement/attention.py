@@ -16,7 +16,7 @@ from typing import Literal
 import pydantic
 
 from leanrag.errors import GenerationError, StorageError
-from leanrag.files import cache_dir, whole_file
+from leanrag.files import RecordFormat, cache_dir, read_record, write_record
 
 __all__ = ["CANDIDATES", "EXACT", "Attention", "KVType", "choose", "choices_file"]
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 KVType = Literal["f16", "q8_0"]
 
+_FORMAT = RecordFormat("leanrag attention", version=1, noun="file of attention measurements", mend="Delete it")
 _WORTH_ROUNDING = 0.9  # a cache in 8 bits must take less than this share of the time: it rounds what the model sees
 
 
@@ -58,7 +59,6 @@ class _Choices(pydantic.BaseModel):
     """The file: what was measured, by model, build and device."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-    version: Literal[1] = 1
     measured: Mapping[str, _Measured] = {}
 
 
@@ -113,14 +113,12 @@ def choose(
 
 
 def _read(file: Path | None) -> _Choices:
-    if file is None:
+    if file is None or not file.exists():
         return _Choices()
     try:
-        return _Choices.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return _Choices()
-    except (OSError, ValueError) as error:
-        logger.warning("%s is not read, and attention measured anew: %s", file, error)
+        return read_record(file, _Choices, _FORMAT)
+    except StorageError as error:
+        logger.warning("attention is measured again: %s", error)
         return _Choices()
 
 
@@ -128,7 +126,6 @@ def _write(file: Path, choices: _Choices) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with whole_file(file) as part:
-            part.write_text(choices.model_dump_json(indent=1), encoding="utf-8")
+        write_record(file, choices, _FORMAT)
     except StorageError as error:
-        logger.warning("what was measured is not remembered: %s", error)
+        logger.warning("the measurement of attention was not saved: %s", error)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +12,8 @@ import numpy as np
 import pydantic
 from numpy.typing import ArrayLike, NDArray
 
-from leanrag.errors import ConfigurationError, StorageError
-from leanrag.files import whole_file
+from leanrag.errors import ConfigurationError
+from leanrag.files import RecordFormat, read_record, write_record
 from leanrag.routing.calibration.checks import Floats, both_classes, labels_of, matrix, open_unit, rows_of
 from leanrag.routing.calibration.fitting import (
     IsotonicModel,
@@ -44,9 +42,7 @@ MIN_CLASS_ROWS = 5
 ISOTONIC_ROWS = 300
 """Fitted rows from which on an isotonic fit follows the logistic one; with fewer it follows the noise."""
 
-_FORMAT = "leanrag calibration"
-_VERSION = 1
-_AGAIN = "Calibrate again"
+_FORMAT = RecordFormat("leanrag calibration", version=1, noun="calibration", mend="Calibrate again")
 _log = logging.getLogger(__name__)
 
 
@@ -313,10 +309,7 @@ class Calibration(pydantic.BaseModel):
         Raises:
             StorageError: It cannot be written.
         """
-        body = {"format": _FORMAT, "version": _VERSION, **self.model_dump(mode="json")}
-        text = json.dumps({**body, "checksum": _checksum(body)}, indent=1, allow_nan=False)
-        with whole_file(Path(path)) as part:
-            part.write_text(text + "\n", encoding="utf-8")
+        write_record(Path(path), self, _FORMAT)
 
     @classmethod
     def load(
@@ -338,23 +331,17 @@ class Calibration(pydantic.BaseModel):
             ConfigurationError: It was made for other models or features.
         """
         path = Path(path)
-        body = _read_body(path)
-        try:
-            calibration = cls.model_validate(body)
-        except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise StorageError(
-                f"{str(path)!r} is no calibration ({where}: {first['msg']}). {_AGAIN}", path=path
-            ) from error
+        calibration = read_record(path, cls, _FORMAT)
         if models is not None and not _same_models(calibration.models, _identities(models)):
             raise ConfigurationError(
                 f"the calibration {str(path)!r} was made for {_describe(calibration.models)}; in use are "
-                f"{_describe(_identities(models))}. {_AGAIN} for these, or use the models that it was made for"
+                f"{_describe(_identities(models))}. Calibrate again for these, or use the models that it was made for"
             )
         if features is not None and calibration.features != tuple(features):
             other = sorted(set(calibration.features) ^ set(features)) or "the same in another order"
-            raise ConfigurationError(f"the calibration {str(path)!r} was made from other signals ({other}). {_AGAIN}")
+            raise ConfigurationError(
+                f"the calibration {str(path)!r} was made from other signals ({other}). Calibrate again"
+            )
         return calibration
 
 
@@ -429,40 +416,3 @@ def _same_models(made_for: Sequence[CalibratedModel], in_use: Sequence[Calibrate
 
 def _describe(models: Sequence[CalibratedModel]) -> str:
     return ", ".join(f"{model.name!r} ({model.sha256[:12] if model.sha256 else 'no hash'})" for model in models)
-
-
-def _checksum(body: Mapping[str, object]) -> str:
-    """Hash of the values, whatever the white space and order of the file. It finds accidents, not forgers."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_body(path: Path) -> dict[str, object]:
-    """The fields of a file whose format, version and checksum are right."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot read the calibration {str(path)!r}: {error}", path=path) from error
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise StorageError(
-            f"{str(path)!r} is no whole JSON file, perhaps torn ({error}). {_AGAIN}", path=path
-        ) from error
-    if not isinstance(body, dict) or body.pop("format", None) != _FORMAT:
-        raise StorageError(f"{str(path)!r} is no calibration: it does not say so. {_AGAIN}", path=path)
-    version = body.pop("version", None)
-    if version != _VERSION:
-        raise StorageError(
-            f"{str(path)!r} is a calibration of version {version!r}, and this reads version {_VERSION}. Upgrade leanrag, or "
-            "calibrate again",
-            path=path,
-        )
-    written = body.pop("checksum", None)
-    if written != _checksum({"format": _FORMAT, "version": version, **body}):
-        raise StorageError(
-            f"{str(path)!r} was changed after it was written: its checksum is another, and what it guarantees is not known. "
-            f"{_AGAIN}, or put the file back as it was",
-            path=path,
-        )
-    return body

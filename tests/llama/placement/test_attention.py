@@ -13,6 +13,7 @@ from leanrag.llama.placement.attention import CANDIDATES, EXACT, Attention, choi
 from leanrag.llama.placement.layers import GpuOptions
 from leanrag.llama.requests import Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from tests.records import rewrite_record
 
 FLASH, ROUNDED = CANDIDATES[1:]
 GPU = Device("CUDA0", "a GPU", "gpu", 2**33, 2**33)
@@ -71,9 +72,7 @@ def test_what_was_asked_for_is_not_measured(tmp_path):
         "[]",
         "{",
         json.dumps({"version": 2}),
-        json.dumps({"version": 1, "measured": {"a model": {"seconds": {"flash f16": -1}}}}),
-        json.dumps({"version": 1, "measured": {"a model": {"seconds": {"flash f16": "quick"}}}}),
-        json.dumps({"version": 1, "measured": {"a model": {"seconds": {}, "more": 1}}}),
+        json.dumps({"version": 1, "measured": {"a model": {"seconds": {"flash f16": 1}}}}),
     ],
 )
 def test_a_wrong_file_is_measured_again(tmp_path, caplog, text):
@@ -81,22 +80,34 @@ def test_a_wrong_file_is_measured_again(tmp_path, caplog, text):
     file.write_text(text, encoding="utf-8")
     watch = Watch(3.0, 2.0, 2.5)
     assert choose("a model", CANDIDATES, watch, file) == FLASH
-    assert "measured anew" in caplog.text
+    assert "measured again" in caplog.text
     assert choose("a model", CANDIDATES, watch, file) == FLASH
     assert watch.calls == 3
 
 
+@pytest.mark.parametrize(
+    "measured", [{"seconds": {"flash f16": -1}}, {"seconds": {"flash f16": "quick"}}, {"seconds": {}, "more": 1}]
+)
+def test_a_file_with_wrong_values_is_measured_again(tmp_path, caplog, measured):
+    file = tmp_path / "attention.json"
+    choose("a model", CANDIDATES, Watch(3.0, 2.0, 2.5), file)
+    rewrite_record(file, lambda fields: fields["measured"].update({"a model": measured}))
+    assert choose("a model", CANDIDATES, Watch(1.0, 2.0, 2.5), file) == EXACT
+    assert "measured again" in caplog.text
+
+
 def test_a_name_that_is_not_known_is_passed_over(tmp_path):
     file = tmp_path / "attention.json"
+    choose("another", CANDIDATES, Watch(3.0, 2.0, 2.5), file)
     seconds = {"magic f32": 0.1, "plain f16": 2.0}
-    file.write_text(json.dumps({"version": 1, "measured": {"a model": {"seconds": seconds}}}), encoding="utf-8")
+    rewrite_record(file, lambda fields: fields["measured"].update({"a model": {"seconds": seconds}}))
     assert choose("a model", CANDIDATES, Watch(None, None, None), file) == EXACT
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, caplog):
     (tmp_path / "file").touch()
     assert choose("a model", CANDIDATES, Watch(3.0, 2.0, 2.5), tmp_path / "file" / "attention.json") == FLASH
-    assert "not remembered" in caplog.text or "measured anew" in caplog.text
+    assert "was not saved" in caplog.text
 
 
 def test_it_is_in_the_folder_of_the_cache(monkeypatch, tmp_path):
