@@ -31,6 +31,7 @@ __all__ = [
     "StoredFeature",
     "TokenCounter",
     "VectorIndex",
+    "VectorSource",
 ]
 
 StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
@@ -109,17 +110,34 @@ class Embedder(Protocol):
         """Return `(len(texts), dim)`, rows of unit L2 norm."""
 
 
+class VectorSource(Protocol):
+    """What an index reads of the store. The id of a chunk is never used again, and new ids are higher than all others."""
+
+    @property
+    def generation(self) -> int:
+        """A number that changes with every commit that changes chunks."""
+
+    def count_chunks(self) -> int:
+        """Return how many chunks there are."""
+
+    def chunk_ids(self) -> Ids:
+        """Return the id of every chunk, `(n,)`, ascending."""
+
+    def all_vectors(self, *, after: int = 0) -> tuple[Ids, Vectors]:
+        """Return `(ids, vectors)` of the chunks whose id is above `after`: `(n,)` ascending and `(n, dim)`."""
+
+
 class VectorIndex(Protocol):
     """Finds the nearest rows by cosine similarity."""
 
     def __len__(self) -> int:
-        """Rows held."""
+        """Return the number of rows."""
 
-    def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Add rows `(n, dim)` under int64 `ids` `(n,)`."""
+    def update(self, source: VectorSource) -> None:
+        """Catch up with the store: add the rows that are new and remove those that it no longer has.
 
-    def remove(self, ids: Ids) -> None:
-        """Remove rows; unknown ids are ignored."""
+        Called before each search, by any thread; must cost little when nothing changed.
+        """
 
     def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
         """Return `(scores, ids)`, both `(q, m)` with `m = min(k, rows that may be found)`, best first.

@@ -1,4 +1,4 @@
-"""What embedders have in common, whatever computes the rows: names, limits, unit rows, and complaints in the same words."""
+"""What all embedders share: ids, limits, unit rows and error messages."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from leanrag.errors import ConfigurationError
 
 Rows: TypeAlias = NDArray[np.float32]
 
-__all__ = ["check_length", "check_texts", "embedder_id", "room_for_text", "unit_rows"]
+__all__ = ["check_length", "check_texts", "embedder_id", "has_unit_norm", "room_for_text", "unit_rows"]
+
+_NORM_TOLERANCE = 1e-3  # what half precision leaves of a unit norm
 
 
 def embedder_id(name: str, digest: str, query_prefix: str, document_prefix: str) -> str:
-    """Return `name` and a hash of model and prefixes: rows of another id cannot be mixed with these."""
+    """Return `name` and a hash of model and prefixes; rows of two ids cannot be compared."""
     whole = hashlib.sha256(f"{digest}\0{query_prefix}\0{document_prefix}".encode())
     return f"{name}-{whole.hexdigest()[:12]}"
 
 
 def room_for_text(window: int, prefix_tokens: int, empty_tokens: int) -> int:
-    """Return the tokens that a text may have, special ones included, beside the longer prefix.
+    """Return the most tokens that a text may have beside the longer prefix, special tokens included.
 
     Args:
         window: Tokens that the model reads.
-        prefix_tokens: Tokens of the longer prefix, special ones left out.
-        empty_tokens: Tokens of an empty text, all of them special.
+        prefix_tokens: Tokens of the longer prefix, without special tokens.
+        empty_tokens: Tokens of an empty text; all of them are special.
 
     Raises:
-        ConfigurationError: The prefixes leave no room.
+        ConfigurationError: The prefixes leave no room for text.
     """
     if window - prefix_tokens <= empty_tokens:
         raise ConfigurationError(
@@ -41,29 +43,39 @@ def room_for_text(window: int, prefix_tokens: int, empty_tokens: int) -> int:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raise `ConfigurationError` for one string in place of a sequence of them."""
+    """Raise `ConfigurationError` if `texts` is a string and not a sequence of strings."""
     if isinstance(texts, str):
         raise ConfigurationError(f"`texts` must be a sequence of strings, got one string: {texts[:40]!r}")
 
 
 def check_length(text: str, tokens: int, window: int, *, name: str, role: str) -> None:
-    """Raise `ConfigurationError` for a text of more tokens than the model reads; it would be cut silently."""
+    """Raise `ConfigurationError` if a text has more tokens than the model reads: the model would cut it silently."""
     if tokens > window:
         raise ConfigurationError(
-            f"a {role} of {tokens} tokens is longer than the {window} that {name!r} reads: {text[:60]!r}...; shorten it or use"
-            " smaller chunks"
+            f"A {role} has {tokens} tokens, but {name!r} reads at most {window}: {text[:60]!r}... Shorten the text or use"
+            " smaller chunks."
         )
+
+
+def has_unit_norm(rows: Rows) -> NDArray[np.bool_]:
+    """Return for each row of `(n, dim)` whether its L2 norm is 1, to the precision of half floats; False for NaN."""
+    squares = np.einsum("ij,ij->i", rows, rows)
+    result: NDArray[np.bool_] = np.abs(squares - 1.0) <= 2 * _NORM_TOLERANCE
+    return result
 
 
 def unit_rows(rows: Rows, texts: Sequence[str], *, name: str, role: str) -> Rows:
     """Return `rows` `(n, dim)` at unit L2 norm.
 
     Raises:
-        ConfigurationError: A row is zero or not finite; the message names its text.
+        ConfigurationError: A row is zero or not finite; the message shows its text.
     """
     norms = np.linalg.norm(rows, axis=1, keepdims=True)  # (n, 1)
     has_direction = np.isfinite(norms) & (norms > 0)
     if not has_direction.all():
         text = texts[int(np.argmin(has_direction))]
-        raise ConfigurationError(f"{name!r} gave no direction to the {role} {text[:40]!r}; leave it out")
+        raise ConfigurationError(
+            f"The embedder {name!r} returned a zero or infinite vector for the {role} {text[:40]!r}. Leave this {role} out, or"
+            " use another embedder."
+        )
     return np.ascontiguousarray(rows / norms, np.float32)

@@ -1,64 +1,100 @@
 """Nearest rows by cosine similarity: an exact reference in NumPy and the same on FAISS.
 
-An index lives in memory and is filled from the store, whose vectors are the truth; none is ever read from a file. Rows
-have unit norm, so that the inner product is the cosine: higher is better from here on.
+An index lives in memory and is filled from the store, whose vectors are the truth. Rows have unit norm, so that the inner
+product is the cosine: higher is better.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leanrag.errors import ConfigurationError
+from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
-    from leanrag.protocols import Ids, Vectors
+    from numpy.typing import NDArray
+
+    from leanrag.protocols import Ids, Vectors, VectorSource
 
 __all__ = ["FaissIndex", "FlatIndex"]
 
-_NORM_TOLERANCE = 1e-3  # what half precision leaves of a unit norm
+_PROCESS = os.getpid()  # a fork has another one
+_FEW = 0.05  # share of the rows below which the allowed rows are copied out and scored alone
+_MANY = 200_000  # rows times queries above which the threads of FAISS pay for their start
 
 
-class FlatIndex:
-    """Exact search in NumPy: the reference that every other index is compared with.
+class _ExactIndex(ABC):
+    """Ids, checks and order of an exact index; a subclass keeps the rows.
 
     Args:
         dim: Columns of a row.
     """
 
     def __init__(self, dim: int) -> None:
-        self._dim = _checked_dim(dim)
-        self._lock = threading.Lock()
-        self._ids = np.empty(0, np.int64)
-        self._vectors = np.empty((0, dim), np.float32)
+        if dim < 1:
+            raise ConfigurationError(f"`dim` must be at least 1, got {dim!r}; take it from the embedder")
+        self._dim = dim
+        self._lock = threading.Lock()  # guards ids and rows
+        self._update_lock = threading.Lock()  # held for a whole `update`; searches go on meanwhile
+        self._ids = np.empty(0, np.int64)  # (n,), in the order of the rows
+        self._generation: int | None = None  # of the store, at the last `update`
+        self._last_id = 0  # highest id that was ever added
 
     def __len__(self) -> int:
-        """Rows held."""
+        """Return the number of rows."""
         return len(self._ids)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add rows.
 
         Args:
-            ids: int64 `(n,)`, not negative, none of them held already.
+            ids: int64 `(n,)`, not negative, all of them new.
             vectors: float32 `(n, dim)`, rows of unit norm.
 
         Raises:
-            ConfigurationError: Shapes, norms or ids are not as above; nothing was added.
+            ConfigurationError: Shapes, norms or ids are wrong; nothing was added.
         """
         ids, vectors = _checked_ids(ids, len(vectors)), _checked_rows(vectors, self._dim)
         with self._lock:
-            _refuse_held(ids[np.isin(ids, self._ids)])
-            self._ids = np.concatenate([self._ids, ids])
-            self._vectors = np.concatenate([self._vectors, vectors])
+            known = ids[np.isin(ids, self._ids)]
+            if len(known):
+                raise ConfigurationError(f"id {int(known[0])!r} is in the index already; remove it first")
+            self._add(ids, vectors)
 
     def remove(self, ids: Ids) -> None:
         """Remove rows; unknown ids are ignored."""
         with self._lock:
-            keep = ~np.isin(self._ids, ids)
-            self._ids, self._vectors = self._ids[keep], self._vectors[keep]
+            self._keep(~np.isin(self._ids, ids))
+
+    def update(self, source: VectorSource) -> None:
+        """Catch up with the store: add the rows that are new and remove those that it no longer has.
+
+        Costs one look at the store's generation when nothing changed. Any thread may call, also while others search.
+
+        Args:
+            source: The store. An index belongs to one store.
+        """
+        with self._update_lock:
+            generation = source.generation  # read first: what is committed from here on is found by the next update
+            if generation == self._generation:
+                return
+            ids, vectors = source.all_vectors(after=self._last_id)
+            if len(ids):
+                vectors = _checked_shape(vectors, self._dim)
+                with self._lock:
+                    self._add(ids, vectors)
+            if source.count_chunks() != len(self):
+                stored = source.chunk_ids()
+                with self._lock:
+                    self._keep(np.isin(self._ids, stored))
+            self._generation = generation
 
     def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
         """Return the `k` most similar rows for each query.
@@ -66,7 +102,7 @@ class FlatIndex:
         Args:
             queries: float32 `(q, dim)`, rows of unit norm.
             k: Rows wanted per query, at least 1.
-            allowed: Only these ids may be found; unknown ones are ignored.
+            allowed: Only these ids may be found; unknown ids are ignored.
 
         Returns:
             `(scores, ids)`: float32 and int64, both `(q, m)` with `m = min(k, rows that may be found)`, best first,
@@ -75,85 +111,116 @@ class FlatIndex:
         Raises:
             ConfigurationError: `queries` are not as above, or `k` is below 1.
         """
-        queries = _checked_search(queries, self._dim, k)
+        if k < 1:
+            raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
+        queries = _checked_rows(queries, self._dim)
         with self._lock:
-            ids, vectors = self._ids, self._vectors
-        if allowed is not None:
-            keep = np.isin(ids, allowed)
-            ids, vectors = ids[keep], vectors[keep]
-        scores = np.clip(queries @ vectors.T, -1.0, 1.0)  # (q, n)
-        return _ordered(scores, np.broadcast_to(ids, scores.shape), k)
+            ids = self._ids
+            rows = None if allowed is None else np.flatnonzero(np.isin(ids, allowed))
+            k = min(k, len(ids) if rows is None else len(rows))
+            if k == 0 or len(queries) == 0:
+                return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+            scores, found = self._search(queries, k, rows)
+        order = np.lexsort((ids[found], -scores))[:, :k]
+        scores = np.clip(np.take_along_axis(scores, order, axis=1), -1.0, 1.0)
+        return scores, ids[np.take_along_axis(found, order, axis=1)]
+
+    def _add(self, ids: Ids, vectors: Vectors) -> None:
+        self._append(vectors)
+        self._ids = np.concatenate([self._ids, ids])
+        self._last_id = max(self._last_id, int(ids.max(initial=0)))
+
+    def _keep(self, is_kept: NDArray[np.bool_]) -> None:
+        if not is_kept.all():
+            self._drop(np.flatnonzero(~is_kept))
+            self._ids = self._ids[is_kept]
+
+    @abstractmethod
+    def _append(self, vectors: Vectors) -> None:
+        """Add rows behind those that are there."""
+
+    @abstractmethod
+    def _drop(self, rows: Ids) -> None:
+        """Remove rows by their numbers; those behind them move up."""
+
+    @abstractmethod
+    def _search(self, queries: Vectors, k: int, rows: Ids | None) -> tuple[Vectors, Ids]:
+        """Return scores and row numbers, both `(q, m)` with `m >= k`, the best `k` among them.
+
+        Args:
+            queries: `(q, dim)`, at least one.
+            k: At least 1, at most the rows that may be found.
+            rows: Only these rows may be found, ascending; None for all.
+        """
 
 
-class FaissIndex:
-    """Exact search on FAISS, with removal and filters; the same answers as `FlatIndex`, faster.
+class FlatIndex(_ExactIndex):
+    """Exact search in NumPy: the reference that every other index is compared with.
 
     Args:
         dim: Columns of a row.
     """
 
     def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self._vectors = np.empty((0, dim), np.float32)
+
+    def _append(self, vectors: Vectors) -> None:
+        self._vectors = np.concatenate([self._vectors, vectors])
+
+    def _drop(self, rows: Ids) -> None:
+        self._vectors = np.delete(self._vectors, rows, axis=0)
+
+    def _search(self, queries: Vectors, k: int, rows: Ids | None) -> tuple[Vectors, Ids]:  # noqa: ARG002 - sorts all
+        vectors = self._vectors if rows is None else self._vectors[rows]
+        scores = queries @ vectors.T  # (q, m)
+        return scores, np.broadcast_to(np.arange(len(vectors)) if rows is None else rows, scores.shape)
+
+
+class FaissIndex(_ExactIndex):
+    """Exact search on FAISS; the same answers as `FlatIndex`, faster.
+
+    Rows whose score equals that of the `k`-th may be others than the reference's.
+
+    Args:
+        dim: Columns of a row.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
         import faiss
 
         self._faiss: Any = faiss  # its stubs know none of the keyword arguments of SearchParameters (1.15)
-        self._dim = _checked_dim(dim)
-        self._lock = threading.Lock()  # FAISS allows searches beside each other, not beside a change
-        self._held: set[int] = set()
-        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
+        self._index: Any = faiss.IndexFlatIP(dim)
 
-    def __len__(self) -> int:
-        """Rows held."""
-        return int(self._index.ntotal)
+    def _append(self, vectors: Vectors) -> None:
+        self._index.add(vectors)
 
-    def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Add rows; see `FlatIndex.add`."""
-        ids, vectors = _checked_ids(ids, len(vectors)), _checked_rows(vectors, self._dim)
-        with self._lock:
-            _refuse_held(np.array([number for number in ids.tolist() if number in self._held]))
-            self._index.add_with_ids(vectors, ids)
-            self._held.update(ids.tolist())
+    def _drop(self, rows: Ids) -> None:
+        self._index.remove_ids(self._faiss.IDSelectorBatch(rows))
 
-    def remove(self, ids: Ids) -> None:
-        """Remove rows; unknown ids are ignored."""
-        ids = np.ascontiguousarray(ids, np.int64)
-        with self._lock:
-            self._index.remove_ids(self._faiss.IDSelectorBatch(ids))
-            self._held.difference_update(ids.tolist())
-
-    def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
-        """Return the `k` most similar rows for each query; see `FlatIndex.search`.
-
-        Rows of equal score at the `k`-th place may be others than the reference's.
-        """
-        queries = _checked_search(queries, self._dim, k)
-        if len(queries) == 0:
-            return np.empty((0, 0), np.float32), np.empty((0, 0), np.int64)
-        with self._lock:
-            k = min(k, len(self))
-            if allowed is not None:
-                allowed = np.ascontiguousarray(allowed, np.int64)
-                k = min(k, len(allowed))
-            if k == 0:
-                return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-            if allowed is None:
-                scores, ids = self._index.search(queries, k)
+    def _search(self, queries: Vectors, k: int, rows: Ids | None) -> tuple[Vectors, Ids]:
+        if rows is not None and len(rows) <= _FEW * len(self):
+            scores = queries @ self._index.reconstruct_batch(rows).T  # (q, m)
+            return scores, np.broadcast_to(rows, scores.shape)
+        with self._threads(len(self) * len(queries)):
+            if rows is None:
+                scores, found = self._index.search(queries, k)
             else:
-                selector = self._faiss.IDSelectorBatch(allowed)
-                scores, ids = self._index.search(queries, k, params=self._faiss.SearchParameters(sel=selector))
-        found = int((ids[0] != -1).sum())  # the same for each query: places without a row come last, as -1
-        return _ordered(np.clip(scores[:, :found], -1.0, 1.0), ids[:, :found], k)
+                selector = self._faiss.IDSelectorBatch(rows)
+                scores, found = self._index.search(queries, k, params=self._faiss.SearchParameters(sel=selector))
+        return scores, found
 
-
-def _ordered(scores: Vectors, ids: Ids, k: int) -> tuple[Vectors, Ids]:
-    """Return the first `k` columns, highest score first, then lowest id."""
-    order = np.lexsort((ids, -scores))[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
-
-
-def _checked_dim(dim: int) -> int:
-    if dim < 1:
-        raise ConfigurationError(f"`dim` must be at least 1, got {dim!r}; take it from the embedder")
-    return dim
+    @contextmanager
+    def _threads(self, work: int) -> Iterator[None]:
+        """Keep FAISS to one thread where more do not pay, and in a fork, whose copy of the thread pool is dead."""
+        threads = self._faiss.omp_get_max_threads()  # a setting of the calling thread
+        if work < _MANY or os.getpid() != _PROCESS:
+            self._faiss.omp_set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._faiss.omp_set_num_threads(threads)
 
 
 def _checked_ids(ids: Ids, count: int) -> Ids:
@@ -165,24 +232,18 @@ def _checked_ids(ids: Ids, count: int) -> Ids:
     return ids
 
 
-def _refuse_held(ids: Ids) -> None:
-    if len(ids):
-        raise ConfigurationError(f"id {int(ids[0])!r} is in the index already; remove it first")
-
-
-def _checked_rows(vectors: Vectors, dim: int) -> Vectors:
+def _checked_shape(vectors: Vectors, dim: int) -> Vectors:
     vectors = np.ascontiguousarray(vectors, np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ConfigurationError(f"rows must have shape (n, {dim}), got {vectors.shape!r}; use the index's embedder")
-    norms = np.linalg.norm(vectors, axis=1)
-    wrong = ~(np.abs(norms - 1.0) <= _NORM_TOLERANCE)  # true of NaN as well
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ConfigurationError(f"rows must have unit norm, row {row} has {float(norms[row])!r}; normalise them")
     return vectors
 
 
-def _checked_search(queries: Vectors, dim: int, k: int) -> Vectors:
-    if k < 1:
-        raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
-    return _checked_rows(queries, dim)
+def _checked_rows(vectors: Vectors, dim: int) -> Vectors:
+    vectors = _checked_shape(vectors, dim)
+    is_unit = has_unit_norm(vectors)
+    if not is_unit.all():
+        row = int(np.argmin(is_unit))
+        norm = float(np.linalg.norm(vectors[row]))
+        raise ConfigurationError(f"rows must have unit norm, row {row} has {norm!r}; divide each row by its norm")
+    return vectors

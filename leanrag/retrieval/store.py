@@ -615,6 +615,11 @@ class Store:
             )
         return rows[number]
 
+    def count_chunks(self) -> int:
+        """Return how many chunks there are."""
+        with self._reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
     def chunk_ids(self) -> Ids:
         """Return every chunk's id, int64 `(n,)`, ascending. An id is never used twice."""
         with self._reading() as connection:

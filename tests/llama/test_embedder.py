@@ -280,9 +280,9 @@ def test_any_text_can_be_counted_and_begins_and_ends_once(embedder, text):
 def test_long_texts_are_refused(embedder):
     assert embedder.max_tokens == WINDOW
     assert embedder.embed_queries(["sun " * (WINDOW - 2)]).shape == (1, WIDTH)
-    with pytest.raises(ConfigurationError, match=f"a query of {WINDOW + 1} tokens is longer than the {WINDOW} that"):
+    with pytest.raises(ConfigurationError, match=rf"query has {WINDOW + 1} tokens, but .* reads at most {WINDOW}"):
         embedder.embed_queries(["ok", "sun " * (WINDOW - 1)])
-    with pytest.raises(ConfigurationError, match="a document of 10002 tokens"):
+    with pytest.raises(ConfigurationError, match="document has 10002 tokens"):
         embedder.embed_documents(["sun " * 10000])
     with pytest.raises(ConfigurationError, match="one string"):
         embedder.embed_documents("sun")
@@ -292,7 +292,7 @@ def test_a_smaller_window_can_be_set(tiny_bert_gguf, embedder):
     with LlamaCppEmbedder(tiny_bert_gguf, threads=1, n_ctx=6) as small:
         assert small.max_tokens == 6
         assert small.embed_queries(["the sun rise s"]) @ embedder.embed_queries(["the sun rise s"])[0] > 0.9999
-        with pytest.raises(ConfigurationError, match="longer than the 6"):
+        with pytest.raises(ConfigurationError, match="reads at most 6"):
             small.embed_queries(["the sun rise s ."])
 
 
@@ -305,7 +305,7 @@ def test_prefixes_change_identity_rows_and_room(tiny_bert_gguf, embedder):
         assert other.max_tokens == WINDOW - 2
         assert other.embed_queries(["sun"])[0] @ reference("the moon sun") > 0.9999
         assert other.embed_documents(["sun"])[0] @ reference("sun") > 0.9999
-        with pytest.raises(ConfigurationError, match="longer than the"):
+        with pytest.raises(ConfigurationError, match="reads at most"):
             other.embed_queries(["sun " * (WINDOW - 3)])
     with pytest.raises(ConfigurationError, match=f"prefixes take 60 of the model's {WINDOW} tokens"):
         LlamaCppEmbedder(tiny_bert_gguf, threads=1, document_prefix="sun " * 60)
@@ -689,7 +689,7 @@ class TestModel:
         assert cosines.min() > 0.9999
 
     def test_long_texts_are_refused(self, real):
-        with pytest.raises(ConfigurationError, match="a query of 257 tokens is longer than the 256"):
+        with pytest.raises(ConfigurationError, match=r"query has 257 tokens, but .* reads at most 256"):
             real.embed_queries(["word " * 255])
 
 

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
-from leanrag.protocols import VectorIndex
 from leanrag.retrieval.index import FaissIndex, FlatIndex
+from leanrag.retrieval.store import Store
+from leanrag.types import Chunk, Document
 
 INDEXES = [FlatIndex, FaissIndex]
 
@@ -27,7 +35,7 @@ def axes() -> np.ndarray:
 
 
 @pytest.fixture(params=INDEXES)
-def index(request) -> VectorIndex:
+def index(request):
     return request.param(2)
 
 
@@ -136,3 +144,117 @@ def test_faiss_finds_what_the_reference_finds(seed, count, queries, k, share_rem
     (flat_scores, flat_ids), (scores, found) = results
     np.testing.assert_allclose(scores, flat_scores, atol=1e-6)
     np.testing.assert_array_equal(found, flat_ids)
+
+
+# Catching up with the store
+
+
+def put(store: Store, number: int, chunks: int, seed: int) -> None:
+    """Write document `number`, of `chunks` chunks with vectors drawn from `seed`."""
+    document = Document("x" * chunks, id=str(number))
+    parts = [Chunk(document.id, at, at + 1, "x") for at in range(chunks)]
+    store.put(document, parts, unit_rows(seed, chunks))
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["put", "remove", "update"]), st.integers(0, 1), st.integers(0, 4), st.integers(1, 4)),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+@settings(max_examples=40, deadline=None)
+@given(operations=OPERATIONS, seed=st.integers(0, 2**32 - 1))
+def test_an_index_that_catches_up_finds_what_a_fresh_one_finds(kind, operations, seed):
+    with tempfile.TemporaryDirectory() as folder, Store(folder) as one, Store(folder) as other:
+        one.bind("embedder", 5, "chunker")
+        kept = kind(5)
+        for step, (operation, which, number, chunks) in enumerate([*operations, ("update", 0, 0, 0)]):
+            store = (one, other)[which]
+            if operation == "put":
+                put(store, number, chunks, seed + step)
+            elif operation == "remove":
+                store.remove([str(number)])
+            else:
+                kept.update(store)
+                fresh = FlatIndex(5)
+                fresh.update(one)
+                assert len(kept) == len(fresh) == one.count_chunks()
+                expected, found = (index.search(unit_rows(seed + 1, 3), 6) for index in (fresh, kept))
+                np.testing.assert_array_equal(found[1], expected[1])
+                np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+
+
+class CountingStore(Store):
+    """Counts the vectors that are read."""
+
+    vectors_read = 0
+
+    def all_vectors(self, *, after=0):
+        ids, vectors = super().all_vectors(after=after)
+        self.vectors_read += len(ids)
+        return ids, vectors
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_only_new_vectors_are_read(kind, tmp_path):
+    index = kind(5)
+    with CountingStore(tmp_path) as store:
+        store.bind("embedder", 5, "chunker")
+        for number in range(20):
+            put(store, number, 3, number)
+        index.update(store)
+        index.update(store)
+        assert store.vectors_read == 60
+        put(store, 20, 2, 20)
+        index.update(store)
+        assert store.vectors_read == 62
+        store.remove(["3"])
+        index.update(store)
+        assert (store.vectors_read, len(index)) == (62, 59)
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_searches_while_other_threads_update(kind, tmp_path):
+    index, errors = kind(5), []
+    with Store(tmp_path) as store:
+        store.bind("embedder", 5, "chunker")
+
+        def work(seed):
+            try:
+                for step in range(15):
+                    put(store, seed, 1 + step % 3, seed * 100 + step)
+                    index.update(store)
+                    scores, found = index.search(unit_rows(step, 2), 4)
+                    assert scores.shape == found.shape
+                    assert (np.diff(scores) <= 0).all()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert len(index) == store.count_chunks()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_of_a_process_that_searched_can_search():
+    code = """
+        import os, numpy as np
+        from leanrag.retrieval.index import FaissIndex
+        rows = np.eye(64, dtype=np.float32)[np.arange(4000) % 64]
+        index = FaissIndex(64)
+        index.add(np.arange(4000), rows)
+        index.search(rows[:100], 5)
+        child = os.fork()
+        if child == 0:
+            found = index.search(rows[:100], 5)[1]
+            os._exit(0 if found.shape == (100, 5) else 1)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, timeout=60, check=False)
+    assert process.returncode == 0
