@@ -27,11 +27,14 @@ pull: $(VENV)/installed
 	@$(BIN)/leanrag pull smollm2-135m all-minilm-l6-v2 cl100k_base
 	@$(BIN)/leanrag pull gemma3-270m --accept-terms
 
+# In random order, so that no test comes to need another; the first lines of the output tell the seed, which SEED=... repeats.
+PYTEST := $(BIN)/python -m pytest --random-order $(if $(SEED),--random-order-seed=$(SEED))
+
 test: $(VENV)/equipped lint type pull
-	$(BIN)/python -m pytest -m "not network"
+	$(PYTEST) -m "not network"
 
 fast: $(VENV)/equipped
-	$(BIN)/python -m pytest -m "not network and not model and not slow"
+	$(PYTEST) -m "not network and not model and not slow"
 
 lint: $(VENV)/equipped
 	$(BIN)/ruff check .

@@ -6,7 +6,8 @@ from hypothesis import settings
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # The same examples in every run, so that it says something about the change; HYPOTHESIS_PROFILE=default draws new ones.
-settings.register_profile("same", derandomize=True)
+# No deadline: how long an example takes says how busy the machine is.
+settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

@@ -1,7 +1,6 @@
 """Calibrating a cascade from what its models answer, refusing what belongs to other models, and auditing what is kept."""
 
 import dataclasses
-import datetime
 import hashlib
 import json
 import logging
@@ -29,29 +28,10 @@ from leanrag.routing.cascade import model_name
 from leanrag.routing.labels import agree, is_right_or_silent, read_questions, sample_text
 from leanrag.routing.signals import FEATURES
 from leanrag.testing import FakeModel, HashEmbedder
+from tests.stories import DAY, PARK, RIGHT, WRONG, model, number_in
 
-PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
-RIGHT = "Releases are signed off by Ada Park."
-WRONG = "Bananas grow in Brazil since 1999."
-DAY = datetime.date(2026, 1, 2)
 QUESTIONS = [f"Who signs off release {n}?" for n in range(120)]
 ROWS = [(question, ["Ada Park"]) for question in QUESTIONS]
-
-
-def number_in(prompt):
-    return int(re.search(r"release (\d+)\?", prompt)[1])
-
-
-def model(name="small", wrong=lambda n: n % 4 == 0, fails=lambda n: False, **options):
-    """Answers wrongly, or fails, for the questions of some numbers."""
-
-    def reply(prompt):
-        n = number_in(prompt)
-        if fails(n):
-            raise GenerationError(f"no power at {n}", model=name)
-        return WRONG if wrong(n) else RIGHT
-
-    return FakeModel(reply, name=name, **options)
 
 
 def large(**options):
@@ -457,7 +437,7 @@ def test_a_calibration_survives_its_file_and_a_torn_one_is_refused(rag, tmp_path
     calibration.save(path)
     assert Calibration.load(path, features=FEATURES) == calibration
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(StorageError, match="perhaps torn"):
+    with pytest.raises(StorageError, match="cut short"):
         Calibration.load(path)
 
 

@@ -16,42 +16,9 @@ from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.routing.calibration import CalibratedModel
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Scores
-
-PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
-SURE = "Releases are signed off by Ada Park."
-UNSURE = "Bananas grow in Brazil since 1999."
-QUESTION = "Who signs off the releases?"
-
-
-class Failing(FakeModel):
-    """Fails when it is asked, or after so many words."""
-
-    def __init__(self, error=None, after=None, **options):
-        super().__init__("One two three four.", **options)
-        self.error, self.after = error or GenerationError("the GPU is on fire", model=self.name), after
-
-    def stream(self, prompt, **options):
-        if self.after is None:
-            raise self.error
-        return Broken(super().stream(prompt, **options), self.error, self.after)
-
-
-class Broken:
-    def __init__(self, stream, error, after):
-        self.stream, self.error, self.after = stream, error, after
-
-    def __iter__(self):
-        for n, piece in enumerate(self.stream):
-            if n == self.after:
-                raise self.error
-            yield piece
-
-    @property
-    def result(self):
-        raise self.error
-
-    def close(self):
-        self.stream.close()
+from tests.stories import PARK, QUESTION, Failing
+from tests.stories import RIGHT as SURE
+from tests.stories import WRONG as UNSURE
 
 
 class Priced(FakeModel):

@@ -31,14 +31,7 @@ from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
-
-PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
-NILE = "The Nile is 6,650 km long. It flows through eleven countries."
-
-
-def open_rag(folder, reply="Releases are signed off by Ada Park.", **options):
-    model = options.pop("model", None) or FakeModel(reply)
-    return leanrag.open(folder, model=model, embedder=options.pop("embedder", None) or HashEmbedder(), **options)
+from tests.stories import NILE, PARK, open_rag
 
 
 @pytest.fixture
