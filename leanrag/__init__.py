@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from leanrag.llama.process import check_in_process as check_in_process
     from leanrag.llama.process import load_model as load_model
     from leanrag.models.registry import pull as pull
+    from leanrag.pipeline.opening import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.pipeline.rag import Rag as Rag
-    from leanrag.pipeline.rag import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.pipeline.turn import AnswerStream as AnswerStream
     from leanrag.prompting import PromptTemplate as PromptTemplate
     from leanrag.remote import RemoteModel as RemoteModel
@@ -130,7 +130,8 @@ _HOMES = {
     "llama.files.quantize": ["quantize"],
     "models.registry": ["pull"],
     "evidence.packing": ["CompressingPacker", "EvidencePacker", "GreedyPacker", "TokenBudget"],
-    "pipeline.rag": ["Rag", "open"],
+    "pipeline.opening": ["open"],
+    "pipeline.rag": ["Rag"],
     "prompting": ["PromptTemplate"],
     "remote": ["RemoteModel"],
     "retrieval.retrievers": ["BM25Retriever", "DenseRetriever", "HybridRetriever"],

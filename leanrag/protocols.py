@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from leanrag.types import CancelToken, Chunk, Compression, Document, Evidence, Generation, Hit, Packing, Prompt, Scalar
+from leanrag.types import (
+    Answer,
+    AskKey,
+    CancelToken,
+    Chunk,
+    Compression,
+    Document,
+    Evidence,
+    Generation,
+    Hit,
+    Packing,
+    Prompt,
+    Scalar,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +38,10 @@ __all__ = [
     "EvidenceScorer",
     "GenerationStream",
     "LanguageModel",
+    "Ledger",
     "Packer",
+    "Reranker",
+    "ResponseCache",
     "Retriever",
     "SourceCounter",
     "StoredFeature",
@@ -127,6 +143,7 @@ class VectorSource(Protocol):
         """Return `(ids, vectors)` of the chunks whose id is above `after`: `(n,)` ascending and `(n, dim)`."""
 
 
+@runtime_checkable
 class VectorIndex(Protocol):
     """Finds the nearest rows by cosine similarity."""
 
@@ -167,11 +184,36 @@ class ChunkStore(Protocol):
         """Return the ids of chunks whose document's metadata equals `where` in every key."""
 
 
+@runtime_checkable
 class Retriever(Protocol):
     """Finds chunks for a question."""
 
     def retrieve(self, question: str, k: int, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
         """Return at most `k` hits, best first."""
+
+
+class Reranker(Protocol):
+    """Puts hits into a better order."""
+
+    def rerank(self, question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        """Return the hits, best first; some may be left out. The first `k` of them are used."""
+
+
+class ResponseCache(Protocol):
+    """Remembers answers; any thread may call."""
+
+    def get(self, key: AskKey) -> Answer | None:
+        """Return the answer that was put under an equal key, None when there is none."""
+
+    def put(self, key: AskKey, answer: Answer) -> None:
+        """Remember an answer."""
+
+
+class Ledger(Protocol):
+    """Writes down what each question cost; any thread may call."""
+
+    def record(self, answer: Answer) -> None:
+        """Write down a finished answer: `answer.steps` says what each model cost, `answer.trace` how long each stage took."""
 
 
 class Packer(Protocol):

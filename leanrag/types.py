@@ -17,6 +17,7 @@ from typing import Literal
 __all__ = [
     "AddReport",
     "Answer",
+    "AskKey",
     "CancelToken",
     "Chunk",
     "Citation",
@@ -494,6 +495,36 @@ class Answer:
     def seconds(self) -> float:
         """Wall time of all stages."""
         return sum(stage.seconds for stage in self.trace)
+
+
+@dataclass(frozen=True, slots=True)
+class AskKey:
+    """Everything that an answer depends on: an equal key has the same answer.
+
+    Attributes:
+        question: As asked.
+        options: The options of the question and the settings of the folder, as JSON.
+        where: The filter on documents, as JSON.
+        folder: Absolute path of the database.
+        generation: Counts the changes of its documents.
+        models: The models that may be asked, in order.
+        stages: Names of the stages, the prompt template, and the policy of the cascade. Two stages of one class count as the same
+            stage whatever their settings: give a folder another cache when you change the settings of a stage.
+    """
+
+    question: str
+    options: str
+    where: str
+    folder: str
+    generation: int
+    models: tuple[str, ...]
+    stages: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole key, hexadecimal: a short name for it."""
+        parts = (self.question, self.options, self.where, self.folder, str(self.generation), self.models, self.stages)
+        return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def test_the_command_line_answers_help_without_heavy_modules():
 
 
 def test_pipeline_does_not_load_torch_or_llama():
-    assert not modules_after("import leanrag.pipeline.rag") & {
+    assert not modules_after("import leanrag.pipeline.opening") & {
         "torch",
         "transformers",
         "llama_cpp",

@@ -77,7 +77,7 @@ def ask_overhead(data: Any, asks: int) -> list[float]:
         outside.wrap(model, "count", "count_tokens", "render", "stream")
         rag.ask(nq.questions[0].text)
         outside.wrap(embedder, "embed_queries")
-        outside.wrap(rag._index, "search")
+        outside.wrap(rag._searcher.index, "search")
         outside.wrap(rag._store, "search_terms")
         for question in nq.questions[:asks]:
             outside.seconds = 0.0

@@ -131,7 +131,8 @@ class Ingestion:
             seconds=time.perf_counter() - started,
         )
         named = {str(Path(source)) for source in sources if not isinstance(source, Document)}
-        unread = [failure.error for failure in self._failed if failure.source in named]
+        errors = [failure.error for failure in self._failed if failure.source in named]
+        unread = [error for error in errors if isinstance(error, DocumentError)]
         if unread:
             more = f" ({len(unread) - 1} more sources could not be read either)" if len(unread) > 1 else ""
             raise DocumentError(f"{unread[0]}{more}", path=unread[0].path, report=report) from unread[0]

@@ -1,91 +1,30 @@
-"""One model as a reader of sources: its template, its counts, and the prompt that fits its window."""
+"""One model as a reader of sources: its template, its counts, its file and its price."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import math
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from leanrag.errors import GenerationCancelled, GenerationError, ModelLoadError, StorageError
 from leanrag.evidence.packing import TokenBudget
 from leanrag.files import sha256_of
+from leanrag.ledger import Cost, Prices
+from leanrag.pipeline.lazy import Lazy
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import LanguageModel, Packer, TokenCounter
-from leanrag.types import CancelToken, Hit, Message, Packing, Prompt, Scalar, Scores, Stage, Usage
+from leanrag.protocols import LanguageModel, TokenCounter
+from leanrag.routing.cascade import Cascade
+from leanrag.types import CancelToken, Message, Prompt, Scores, Usage
 
-__all__ = ["Clock", "Lazy", "Prepared", "Reader", "fit"]
+__all__ = ["Reader"]
 
 SELF_CHECK = "Is this answer correct and stated in the text above? Reply Yes or No."
 """What a model is asked of its own answer; the probabilities of the two words are read off, and nothing is generated."""
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_BLOCK = 1 << 20
-
-
-class Clock:
-    """Times the stages of one request."""
-
-    def __init__(self) -> None:
-        self._stages: list[Stage] = []
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[dict[str, Scalar]]:
-        """Time the block as stage `name`; what it puts into the dictionary goes into the record."""
-        details: dict[str, Scalar] = {}
-        started = time.perf_counter()
-        yield details
-        self._stages.append(Stage(name, time.perf_counter() - started, details))
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages so far, in order."""
-        return tuple(self._stages)
-
-
-class Lazy(Generic[T]):
-    """A component that is loaded at first use, and closed only if it was loaded here."""
-
-    def __init__(self, load: Callable[[], tuple[T, bool]]) -> None:
-        self._load, self._lock = load, threading.Lock()
-        self._value: T | None = None
-        self._is_ours = False
-
-    def get(self) -> T:
-        """Return the component."""
-        with self._lock:
-            if self._value is None:
-                self._value, self._is_ours = self._load()
-            return self._value
-
-    def close(self) -> None:
-        """Close it if it was loaded here."""
-        with self._lock:
-            if self._is_ours and self._value is not None:
-                getattr(self._value, "close", lambda: None)()
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A question, packed for a reader.
-
-    Attributes:
-        packing: The sources that fit.
-        prompt: What to send; None when nothing was found.
-        tokens: Of the prompt.
-    """
-
-    packing: Packing
-    prompt: Prompt | None
-    tokens: int
 
 
 class Reader:
@@ -94,10 +33,13 @@ class Reader:
     Args:
         model: Loads it.
         template: How sources and question become a prompt; None for the library's, by what the model reads.
+        prices: What it costs; None for what the model says itself.
     """
 
-    def __init__(self, model: Lazy[LanguageModel], template: PromptTemplate | None) -> None:
-        self._lazy, self._template = model, template
+    def __init__(
+        self, model: Lazy[LanguageModel], template: PromptTemplate | None = None, prices: Prices | None = None
+    ) -> None:
+        self._lazy, self._template, self._prices = model, template, prices
 
     @property
     def model(self) -> LanguageModel:
@@ -115,7 +57,7 @@ class Reader:
         return functools.lru_cache(maxsize=8192)(self.model.count_tokens)
 
     def budget(self, question: str, max_tokens: int, context_tokens: int | None) -> TokenBudget:
-        """Return how the window is shared out for a question.
+        """Return how the window is divided for a question.
 
         Raises:
             BudgetError: The question does not fit.
@@ -172,6 +114,14 @@ class Reader:
         except OSError as error:
             raise StorageError(f"cannot read the model {os.fspath(path)!r}: {error}", path=Path(path)) from error
 
+    def check_file(self, cascade: Cascade) -> None:
+        """Check that the model's file is the one that the calibrations of a cascade were made for.
+
+        Raises:
+            ConfigurationError: It is another file.
+        """
+        cascade.check_file(self.model.name, lambda: self.sha256)
+
     @functools.cached_property
     def is_remote(self) -> bool:
         """Whether it works on another machine, for a price or without; one that cannot be loaded would have worked here."""
@@ -180,40 +130,18 @@ class Reader:
         except ModelLoadError:
             return False
 
-    def price(self, usage: Usage) -> float | None:
-        """Return what `usage` costs; None for a local model, and for a remote one without a price."""
+    @functools.cached_property
+    def has_price(self) -> bool:
+        """Whether a question to it costs something that is known or could be: one that cannot be loaded costs nothing."""
+        return self._prices is not None or self.is_remote
+
+    def cost(self, usage: Usage, seconds: float | None) -> Cost:
+        """Return what `usage` costs after `seconds` of work: 0 when the model has no price, None when the cost is unknown."""
+        if self._prices is not None:
+            return self._prices.cost(usage, seconds)
         price = getattr(self.model, "price", None)
-        return None if price is None else price(usage)
+        return 0.0 if price is None else price(usage)
 
     def close(self) -> None:
         """Close the model if it was loaded here."""
         self._lazy.close()
-
-
-def fit(
-    question: str,
-    hits: Sequence[Hit],
-    budget: TokenBudget,
-    packer: Packer,
-    template: PromptTemplate,
-    model: LanguageModel,
-    count_tokens: TokenCounter,
-) -> tuple[Packing, Prompt | None, int]:
-    """Pack `hits` so that the rendered prompt keeps to the budget; `(packing, prompt, its tokens)`.
-
-    Tokens do not add up over parts, so the last count is made on the whole prompt; what it is over is taken off the room.
-    """
-
-    def count_source(number: int, title: str, text: str) -> int:
-        return count_tokens(template.render_source(number, title, text))
-
-    room = budget.sources
-    while True:
-        packing = packer.pack(hits, room, count_source, question=question)
-        if not packing.items:
-            return packing, None, 0
-        prompt = template.build(question, packing.items)
-        tokens = model.count(prompt)
-        if tokens <= budget.prompt:
-            return packing, prompt, tokens
-        room = min(room, packing.tokens) - (tokens - budget.prompt)

@@ -1,248 +1,358 @@
-"""A question on its way to an answer: what was found for it, who was asked, what it cost so far, and what comes of it."""
+"""The state of one question: which model is asked next, what each one cost, and the best answer so far."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from leanrag.errors import BudgetError, GenerationCancelled, GenerationError, GenerationTimeout
-from leanrag.ledger import Spent
-from leanrag.pipeline.reader import Clock, Prepared, Reader
-from leanrag.protocols import GenerationStream
+from leanrag.errors import BudgetError, GenerationCancelled, GenerationError, GenerationTimeout, RemoteError
+from leanrag.ledger import Cost, Spent, add_costs
+from leanrag.pipeline.preparing import Prepared
+from leanrag.pipeline.query import Query
+from leanrag.pipeline.reader import Reader
+from leanrag.pipeline.timing import StageTimer
 from leanrag.routing.cascade import Cascade
-from leanrag.routing.signals import Signals
-from leanrag.types import Answer, CancelToken, Hit, Step, Usage
+from leanrag.routing.labels import agree
+from leanrag.routing.signals import Confidence, is_refusal, signals_before
+from leanrag.types import Answer, CancelToken, Stage, Step, Usage
 
-__all__ = ["NO_ANSWER", "AnswerStream", "Asked", "Attempt", "Options", "Turn", "abstained", "given"]
+__all__ = ["NO_ANSWER", "AnswerStream", "Event", "Judged", "Planned", "Turn"]
 
 logger = logging.getLogger(__name__)
 
 NO_ANSWER = "The sources do not answer this question."
-"""The text of an answer for which nothing was found, or that was not sure enough to be given."""
+"""The text of an answer when nothing was found, or when the model's answer was not sure enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A model's prompt is ready, and the model is asked next."""
+
+    prepared: Prepared
+    trace: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A model has answered, and this is how sure its answer is."""
+
+    answer: Answer
+    confidence: Confidence
+
+
+Event: TypeAlias = Planned | Judged | str
+"""What happens while a question is answered; a text is a piece of the answer, as it comes."""
 
 
 class AnswerStream:
-    """An answer under way: iterate for text as the model writes it, then read `answer`."""
+    """An answer under way: iterate for its text as the model writes it, then read `answer`. Any thread may call.
 
-    def __init__(
-        self,
-        generation: GenerationStream | None,
-        finish: Callable[[], Answer],
-        *,
-        best: Answer | None = None,
-        is_held: bool = False,
-    ) -> None:
-        self._generation, self._finish, self._best, self._is_held = generation, finish, best, is_held
+    When the last of several models fails while it writes, a notice and the best answer before it follow. When the answer may
+    turn out not to be sure enough, no text comes before its end.
+
+    Args:
+        run: The work.
+        cancel: Stops it.
+    """
+
+    def __init__(self, run: Generator[Event, None, Answer], cancel: CancelToken) -> None:
+        self._run, self._cancel = run, cancel
+        self._lock = threading.Lock()
+        self._pieces: list[str] = []
+        self._answer: Answer | None = None
+        self._error: BaseException | None = None
+
+    def start(self) -> AnswerStream:
+        """Work until the last model has begun to answer, or the answer is there; return the stream itself."""
+        if not self._pieces:
+            self._advance()
+        return self
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the model's words; leaving the loop early stops it.
-
-        When the last of several models fails on the way, a notice and the best answer before it follow. Where the answer may not
-        be given at all, nothing is shown before its end.
-        """
-        if self._generation is None or self._is_held:
-            yield self.answer.text
-            return
+        """Yield the text, always from its beginning; leaving the loop early stops the work."""
+        i = 0
         try:
-            yield from self._generation
-        except GenerationCancelled:
-            raise
-        except GenerationError as error:
-            if self._best is None:
-                raise
-            yield f"\n\n[{error.model or 'The model'} failed; {self._best.model} answered:]\n\n{self._best.text}"
+            while i < len(self._pieces) or self._advance():
+                if self._pieces[i]:
+                    yield self._pieces[i]
+                i += 1
+        finally:
+            if self._answer is None:
+                self.close()
 
     def close(self) -> None:
-        """Stop the generation if it still runs."""
-        if self._generation is not None:
-            self._generation.close()
+        """Stop the work if it is not finished."""
+        self._cancel.cancel()
 
-    @functools.cached_property
+    @property
     def answer(self) -> Answer:
         """The whole answer with marks, citations and verdict; waits for its end."""
-        return self._finish()
+        while self._advance():
+            pass
+        assert self._answer is not None
+        return self._answer
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question and what was found for it."""
-
-    question: str
-    hits: tuple[Hit, ...]
-    clock: Clock
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What was asked for beside the question."""
-
-    context_tokens: int | None
-    max_tokens: int
-    temperature: float
-    seed: int | None
-    timeout_seconds: float | None
-    cancel: CancelToken | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A reader at work; `generation` is None when nothing was found."""
-
-    reader: Reader
-    asked: Asked
-    prepared: Prepared
-    generation: GenerationStream | None
-    rendered: str
-    options: Options
-
-
-def abstained(answer: Answer) -> Answer:
-    """Return an answer that gives none; what the model said stays in `generation`."""
-    return replace(answer, text=NO_ANSWER, citations=(), is_supported=False, support=0.0, abstained=True)
-
-
-def given(answer: Answer, least_confidence: float) -> Answer:
-    """Return what the user gets of a model's answer: itself, or none where it is not sure enough."""
-    is_unsure = answer.confidence is not None and answer.confidence < least_confidence
-    return abstained(answer) if is_unsure else answer
+    def _advance(self) -> bool:
+        """Work until there is one more piece of text; return False when there is none."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._answer is not None:
+                return False
+            try:
+                while not isinstance(event := next(self._run), str):
+                    pass
+            except StopIteration as end:
+                self._answer = end.value
+                return False
+            except BaseException as error:
+                self._error = error
+                raise
+            self._pieces.append(event)
+            return True
 
 
 class Turn:
-    """A question on its way through a cascade: who was asked, what it cost, and the best answer so far."""
+    """One question on its way through the models of a cascade.
 
-    def __init__(self, cascade: Cascade, asked: Asked, abstain_below: float | None = None) -> None:
-        self.cascade, self.asked = cascade, asked
+    Args:
+        cascade: The policy.
+        readers: Its models.
+        query: The question.
+        timer: Times its stages.
+        abstain_below: What the user chose; None for what the calibrations learned.
+
+    Attributes:
+        best: The answer that the user gets as things stand; None before the first.
+        has_begun: Whether the model that is asked has begun to work.
+        has_shown_text: Whether the user has seen words of the last model.
+        audit_loss: What the audit found: whether keeping the answer lost something; None when the question was not audited.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        readers: Sequence[Reader],
+        query: Query,
+        timer: StageTimer,
+        abstain_below: float | None,
+    ) -> None:
+        self._cascade, self._readers, self._query, self._timer = cascade, readers, query, timer
         self._abstain_below = abstain_below
-        self.best: Answer | None = None
-        self.first = cascade.first(asked.question)
-        self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self.first]]
-        self._started = self._began = time.perf_counter()
+        self._last = len(readers) - 1
+        self._first = cascade.first(query.question)
+        self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self._first]]
+        self._costs: list[Cost] = []
+        self._has_price = False
         self._joules = 0.0
-        self._error: Exception | None = None
+        self._started = self._step_started = time.perf_counter()
+        self._step_seconds = 0.0
+        self._is_kept = self._is_audit = False
+        self._failed_model: str | None = None
+        self._stopped_by: str | None = None
+        self.best: Answer | None = None
+        self.has_begun = self.has_shown_text = False
+        self.audit_loss: bool | None = None
+
+    # Which model is asked
+
+    def model_indices(self) -> Iterator[int]:
+        """Yield the index of each model to ask: up to the first answer that is kept, or to a limit.
+
+        When the audit chooses the question, the last model follows although an answer was kept.
+        """
+        for i in range(self._first, self._last + 1):
+            self._step_seconds = 0.0
+            limit = self._reached_limit(i)
+            if limit is None:
+                yield i
+                if self._is_kept:
+                    break
+            else:
+                self._stopped_by = limit
+                if limit != "cost":  # when there is no money left, a later model may be free
+                    return
+        if self._is_kept and self._should_audit():
+            self._is_audit, self._step_seconds = True, 0.0
+            yield self._last
+
+    def is_final(self, i: int) -> bool:
+        """Return whether this model's answer is kept in any case."""
+        return i == self._last and not self._is_audit
+
+    def query_for(self, i: int) -> Query:
+        """Return the question for a model: with its share of tokens, and with the time that the limits leave."""
+        query = replace(self._query, context_tokens=self._cascade.most_tokens(i, self._query.context_tokens))
+        seconds = self._cascade.limits.seconds
+        if seconds is None or self.best is None:
+            return query
+        remaining = max(0.001, seconds - self._spent.seconds)
+        timeout = remaining if query.timeout_seconds is None else min(query.timeout_seconds, remaining)
+        return replace(query, timeout_seconds=timeout)
+
+    def should_ask(self, i: int, prepared: Prepared) -> bool:
+        """Return whether asking a model is worthwhile, by what was found.
+
+        Only the first model can be not worth asking, only where its calibration learned when that is so, and only when the user
+        does not want more answers than the calibration would give.
+        """
+        calibration = self._cascade.calibration(i)
+        if i != self._first or self.best is not None or calibration is None or calibration.ask_from is None:
+            return True
+        if self._abstain_below is not None and self._abstain_below <= (calibration.abstain_below or 0.0):
+            return True
+        with self._timer("before") as details:
+            signals = signals_before(self._query.question, prepared.hits, prepared.packing)
+            details["asks"] = should_ask = self._cascade.asks(i, signals)
+        return should_ask
+
+    def can_show(self, i: int) -> bool:
+        """Return whether the words of a model can be shown before its answer is judged."""
+        return self.is_final(i) and self._least_confidence(i) == 0
 
     @contextlib.contextmanager
-    def asking(self, place: int, reader: Reader) -> Iterator[None]:
-        """Let a model fail without ending the question; a cancelled question ends."""
-        self._began = time.perf_counter()
+    def noting_failure(self, i: int) -> Iterator[None]:
+        """Let a model fail without ending the question, unless no other model can answer; a cancelled question ends."""
+        self._step_started = time.perf_counter() - self._step_seconds
+        self._failed_model, self.has_begun = None, False
         try:
             yield
         except GenerationCancelled:
             raise
         except (GenerationError, BudgetError) as error:
+            if self.best is None and i == self._last:
+                raise
             may_pass = isinstance(error, (BudgetError, GenerationTimeout)) or getattr(error, "retryable", False)
-            logger.log(logging.INFO if may_pass else logging.WARNING, "%s failed: %s", self.cascade.names[place], error)
-            self._error = error
-            self._take(Step(self.cascade.names[place], "failed", str(error)), reader)
-
-    def add(self, place: int, reader: Reader, answer: Answer, is_kept: bool) -> bool:
-        """Take note of an answer; return whether it is kept."""
-        is_kept = is_kept or answer.model is None  # nothing was found, or nothing will come of it
-        reason = "sure enough" if is_kept else "not sure enough"
-        if answer.model is None:
-            reason = "not worth asking" if answer.abstained else "nothing was found"
-        if place == len(self.cascade.names) - 1 and answer.model is not None:
-            reason = "the last"
-        outcome: Literal["kept", "escalated"] = "kept" if is_kept else "escalated"
-        self._take(self._step(place, outcome, reason, answer), reader)
-        if is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
-            self.best = self.given(place, answer)
-        return is_kept
-
-    def is_worth(self, place: int) -> Callable[[Signals], bool] | None:
-        """What says whether a model is worth asking; None where it is asked in any case.
-
-        That is so where it is not the first, where nothing is known, and where the caller wants no fewer answers than were learnt
-        to be worth giving.
-        """
-        calibration = self.cascade.calibration(place)
-        if place != self.first or self.best is not None or calibration is None or calibration.ask_from is None:
-            return None
-        if self._abstain_below is not None and self._abstain_below <= (calibration.abstain_below or 0.0):
-            return None
-        return functools.partial(self.cascade.asks, place)
-
-    def least_confidence(self, place: int) -> float:
-        """The confidence below which a model's answer is not given."""
-        calibration = self.cascade.calibration(place)
-        learnt = calibration.abstain_below if calibration else None
-        return self._abstain_below if self._abstain_below is not None else learnt or 0.0
-
-    def given(self, place: int, answer: Answer) -> Answer:
-        """What the user gets of a model's answer."""
-        return given(answer, self.least_confidence(place))
-
-    def add_audit(self, place: int, reader: Reader, answer: Answer, reason: str) -> None:
-        """Take note of an answer that was asked for only to check the one that is kept."""
-        self._take(self._step(place, "audited", reason, answer), reader)
+            logger.log(logging.INFO if may_pass else logging.WARNING, "%s failed: %s", self._cascade.names[i], error)
+            self._failed_model = getattr(error, "model", "") or self._cascade.names[i]
+            cost = None if self.has_begun and not _was_refused(error) else 0.0
+            self._add_step(i, Step(self._cascade.names[i], "failed", str(error), cost=cost))
+            self._stopped_by = self._reached_limit(i) or self._stopped_by or "outage"
+        self._step_seconds = time.perf_counter() - self._step_started
 
     @property
-    def is_audited(self) -> bool:
-        """Whether the cascade's audit chooses the question."""
-        audit = self.cascade.audit
-        return audit is not None and audit.chooses(self.asked.question)
+    def has_failed(self) -> bool:
+        """Whether the model that was asked last has failed."""
+        return self._failed_model is not None
 
-    def _step(self, place: int, outcome: Literal["kept", "escalated", "audited"], reason: str, answer: Answer) -> Step:
-        name = self.cascade.names[place]
-        return Step(name, outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text)
+    # What came of it
 
-    def _take(self, step: Step, reader: Reader) -> None:
-        seconds = time.perf_counter() - self._began
-        self._steps.append(replace(step, seconds=seconds))
-        if not reader.is_remote:
-            self._joules += seconds * (self.cascade.limits.watts or 0.0)
+    def add_unasked(self, i: int, answer: Answer) -> None:
+        """Note that no model needs to be asked: nothing was found, or no good answer can be expected."""
+        if self._is_audit:
+            return
+        reason = "not worth asking" if answer.abstained else "nothing was found"
+        self._add_step(i, self._step_of(i, answer, "kept", reason))
+        self.best, self._is_kept = answer, True
+
+    def add(self, i: int, answer: Answer, is_sure: bool) -> None:
+        """Note the answer of a model: it is kept, or the next model is asked, or it checks the one that was kept."""
+        if self._is_audit:
+            assert self.best is not None
+            self.audit_loss = not answers_agree(self.best, self._apply_abstention(i, answer))
+            reason = "it disagrees" if self.audit_loss else "it agrees"
+            self._add_step(i, self._step_of(i, answer, "audited", reason))
+            return
+        is_last = i == self._last
+        self._is_kept = is_sure or is_last
+        reason = "the last" if is_last else "sure enough" if is_sure else "not sure enough"
+        self._add_step(i, self._step_of(i, answer, "kept" if self._is_kept else "escalated", reason))
+        if self._is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
+            self.best = self._apply_abstention(i, answer)
+        if is_last and self._is_chosen_for_audit:
+            self.audit_loss = False  # the last model has answered: nothing was lost
+
+    def answer(self) -> Answer:
+        """Return the best answer, with what all models cost."""
+        assert self.best is not None
+        return replace(
+            self.best,
+            usage=sum((step.usage for step in self._steps), Usage(0, 0)),
+            cost=add_costs(self._costs) if self._has_price else None,
+            trace=self._timer.stages,
+            steps=tuple(self._steps),
+            stopped_by=None if self._is_kept else self._stopped_by,
+        )
+
+    @property
+    def unseen_text(self) -> str:
+        """What the user has yet to see of the answer: all of it, or, after words of a model that failed, a notice and all."""
+        assert self.best is not None
+        if not self.has_shown_text:
+            return self.best.text
+        if self.has_failed:
+            return f"\n\n[{self._failed_model} failed; {self.best.model} answered:]\n\n{self.best.text}"
+        return ""
+
+    # Helpers
 
     @property
     def _spent(self) -> Spent:
         return Spent(
             seconds=time.perf_counter() - self._started,
             tokens=sum(step.usage.total_tokens for step in self._steps),
-            cost=math.fsum(step.cost or 0.0 for step in self._steps),
+            cost=add_costs(self._costs),
             joules=self._joules,
+            known_cost=math.fsum(cost for cost in self._costs if cost is not None),
         )
 
-    def limit(self, reader: Reader) -> str | None:
-        """Which limit keeps a model from being asked; None for none, or while there is no answer. Money keeps from no free one."""
+    def _reached_limit(self, i: int) -> str | None:
+        """Return the limit that keeps a model from being asked; None when there is none, or no answer yet."""
         if self.best is None:
             return None
-        return self.cascade.limits.reached(self._spent, is_free=not reader.is_remote)
+        return self._cascade.limits.reached(self._spent, is_free=not self._readers[i].has_price)
 
-    def within(self, options: Options, place: int) -> Options:
-        """The options for a model: its own share of tokens, and no more time than is left once there is an answer."""
-        options = replace(options, context_tokens=self.cascade.most_tokens(place, options.context_tokens))
-        seconds = self.cascade.limits.seconds
-        if seconds is None or self.best is None:
-            return options
-        left = max(0.001, seconds - self._spent.seconds)
-        given = options.timeout_seconds
-        return replace(options, timeout_seconds=left if given is None else min(given, left))
+    @property
+    def _is_chosen_for_audit(self) -> bool:
+        audit = self._cascade.audit
+        return audit is not None and audit.chooses(self._query.question)
 
-    def answer(self, *, stopped_by: str | None = None) -> Answer:
-        """The best answer, with what all models cost; the last error when there is none."""
-        if self.best is None:
-            assert self._error is not None
-            raise self._error
-        usages = [step.usage for step in self._steps]
-        costs = [step.cost for step in self._steps if step.cost is not None]
-        return replace(
-            self.best,
-            usage=Usage(
-                sum(usage.prompt_tokens for usage in usages),
-                sum(usage.completion_tokens for usage in usages),
-                sum(usage.cached_tokens for usage in usages),
-            ),
-            cost=math.fsum(costs) if costs else None,
-            trace=self.asked.clock.stages,
-            steps=tuple(self._steps),
-            stopped_by=stopped_by,
+    def _should_audit(self) -> bool:
+        best = self.best
+        if best is None or (best.model is None and not best.abstained) or self.audit_loss is not None:
+            return False
+        return self._is_chosen_for_audit and self._reached_limit(self._last) is None
+
+    def _least_confidence(self, i: int) -> float:
+        """Return the confidence below which the answer of a model is not shown."""
+        if self._abstain_below is not None:
+            return self._abstain_below
+        calibration = self._cascade.calibration(i)
+        return (calibration.abstain_below if calibration else None) or 0.0
+
+    def _apply_abstention(self, i: int, answer: Answer) -> Answer:
+        """Return what the user gets of a model's answer: the answer, or that there is none when it is not sure enough."""
+        if answer.confidence is None or answer.confidence >= self._least_confidence(i):
+            return answer
+        return replace(answer, text=NO_ANSWER, citations=(), is_supported=False, support=0.0, abstained=True)
+
+    def _step_of(self, i: int, answer: Answer, outcome: Literal["kept", "escalated", "audited"], reason: str) -> Step:
+        return Step(
+            self._cascade.names[i], outcome, reason, answer.confidence, answer.usage, cost=answer.cost, text=answer.text
         )
 
-    def stream(self, *, stopped_by: str | None = None) -> AnswerStream:
-        """The same as a stream that is at its end."""
-        answer = self.answer(stopped_by=stopped_by)
-        return AnswerStream(None, lambda: answer)
+    def _add_step(self, i: int, step: Step) -> None:
+        reader, seconds = self._readers[i], time.perf_counter() - self._step_started
+        self._has_price = self._has_price or reader.has_price
+        self._costs.append(step.cost if reader.has_price else 0.0)
+        self._steps.append(replace(step, seconds=seconds, cost=step.cost if reader.has_price else None))
+        if not reader.is_remote:
+            self._joules += seconds * (self._cascade.limits.watts or 0.0)
+
+
+def _was_refused(error: Exception) -> bool:
+    """Return whether a server answered that it does not do the work, which then costs nothing."""
+    return isinstance(error, RemoteError) and error.status is not None
+
+
+def answers_agree(kept: Answer, other: Answer) -> bool:
+    """Return whether two answers say the same; not to answer is the same as to say that there is no answer."""
+    if kept.abstained or other.abstained:
+        return all(answer.abstained or is_refusal(answer.text) for answer in (kept, other))
+    return agree(kept.text, other.text)

@@ -104,6 +104,11 @@ class Cascade:
             raise ConfigurationError(f"`threshold` must be in [0, 1], got {self.threshold!r}")
         if (self.router is None) != (self.skip_above is None):
             raise ConfigurationError("`router` and `skip_above` belong together: give both or none")
+        if self.router is not None and len(self.models) < 2:
+            raise ConfigurationError(
+                "`router` decides whether to skip the first model, so a cascade with a router needs at least two models, got "
+                f"only {self.names[0]!r}; add a larger model, or leave `router` and `skip_above` out"
+            )
 
     def _check_calibration(self, place: int, calibration: Calibration) -> None:
         own, *larger = (model_name(model) for model in self.models[place:])

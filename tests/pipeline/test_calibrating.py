@@ -22,7 +22,8 @@ from leanrag import (
     Limits,
     StorageError,
 )
-from leanrag.pipeline.reader import Lazy, Reader
+from leanrag.pipeline.lazy import Lazy
+from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.routing.cascade import model_name
 from leanrag.routing.labels import agree, is_right_or_silent, read_questions, sample_text

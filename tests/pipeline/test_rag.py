@@ -26,7 +26,7 @@ from leanrag import (
 from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.evidence.packing import CompressingPacker, EvidencePacker, GreedyPacker, TokenBudget
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
-from leanrag.pipeline.reader import fit
+from leanrag.pipeline.preparing import fit_prompt_to_budget
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
@@ -181,7 +181,9 @@ def check_window(documents, question, model, answer, limit, packer):
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text, title=f"t{i}"), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(model.n_ctx, answer, model.count(template.build(question, [])), limit)
-        packing, prompt, tokens = fit(question, hits, budget, PACKERS[packer], template, model, model.count_tokens)
+        packing, prompt, tokens = fit_prompt_to_budget(
+            question, hits, budget, PACKERS[packer], template, model, model.count_tokens
+        )
     except BudgetError as error:
         assert error.needed > error.available
         return
@@ -225,7 +227,9 @@ def test_no_prompt_exceeds_the_window_of_a_real_tokenizer(tiny, documents, quest
     hits = [Hit(Chunk(f"d{i}", 0, len(text), text), 1 / (i + 1)) for i, text in enumerate(documents)]
     try:
         budget = TokenBudget(tiny.n_ctx, answer, tiny.count(CHAT_TEMPLATE.build(question, [])), limit)
-        _, prompt, tokens = fit(question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny, tiny.count_tokens)
+        _, prompt, tokens = fit_prompt_to_budget(
+            question, hits, budget, PACKERS[packer], CHAT_TEMPLATE, tiny, tiny.count_tokens
+        )
     except BudgetError as error:
         assert error.needed > error.available
         return

@@ -1,0 +1,288 @@
+"""The way of one question, from the cache to the ledger. `Asking.answer` lists the stages in their order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+from leanrag.grounding import Grounding, ground
+from leanrag.ledger import Cost
+from leanrag.pipeline.auditing import AuditCounter
+from leanrag.pipeline.keys import make_key
+from leanrag.pipeline.preparing import Prepared, Preparer
+from leanrag.pipeline.query import Query, Settings
+from leanrag.pipeline.reader import Reader
+from leanrag.pipeline.searching import Searcher
+from leanrag.pipeline.stages import Stages
+from leanrag.pipeline.timing import StageTimer
+from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
+from leanrag.protocols import GenerationStream
+from leanrag.retrieval.store import Store
+from leanrag.routing.cascade import Cascade
+from leanrag.routing.signals import Confidence, Signals, signals_of
+from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, Usage
+
+__all__ = ["Asking"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Answers questions; `ask`, `stream`, `explain`, `ask_many`, the async twins and `calibrate` all go this way.
+
+    Attributes:
+        store: The folder.
+        stages: What the user replaced.
+        settings: What holds for every question.
+        cascade: Which model is asked, and when the next one. One model is a cascade of one.
+        readers: The models of the cascade.
+        searcher: Retrieves.
+        preparer: Packs.
+        counter: Counts audited questions.
+    """
+
+    store: Store
+    stages: Stages
+    settings: Settings
+    cascade: Cascade
+    readers: Sequence[Reader]
+    searcher: Searcher
+    preparer: Preparer
+    counter: AuditCounter
+
+    def answer(self, query: Query, hits: Sequence[Hit] | None = None) -> Generator[Event, None, Answer]:
+        """Answer a question, stage by stage.
+
+        Args:
+            query: The question.
+            hits: What was retrieved for it; None to retrieve now.
+
+        Yields:
+            `Planned` before each model is asked, `Judged` after it has answered, and the text of the answer: of the last model as
+            it comes, after a "" that says that this model has begun.
+
+        Returns:
+            The answer.
+        """
+        timer = StageTimer()
+        # 1. Cache: the same question was answered before, over the same documents.
+        key = (
+            None if self.stages.cache is None else make_key(query, self.settings, self.stages, self.cascade, self.store)
+        )
+        answer = self._look_up(key, timer)
+        if answer is not None:
+            self._record(answer)
+            yield answer.text
+            return answer
+
+        turn = Turn(self.cascade, self.readers, query, timer, self.settings.abstain_below)
+        for i in turn.model_indices():
+            reader, query = self.readers[i], turn.query_for(i)
+            # 2. Budget: divide the window of the model.
+            with turn.noting_failure(i), timer("budget"):
+                reader.check_file(self.cascade)
+                budget = reader.budget(query.question, query.max_tokens, query.context_tokens)
+            if turn.has_failed:
+                continue
+            # 3. Retrieve, and rerank: once, for all models.
+            if hits is None:
+                hits = self.retrieve(query, timer)
+            with turn.noting_failure(i):
+                # 4. Pack, or compress where that pays.
+                prepared = self.preparer.prepare(reader, query.question, hits, budget, timer)
+                yield Planned(prepared, timer.stages)
+                if prepared.prompt is None or not turn.should_ask(i, prepared):
+                    turn.add_unasked(i, _answer_without_model(query, prepared))
+                    continue
+                # 5. Generate: show the words of the last model as they come.
+                with timer("prompt"):
+                    rendered, stream = reader.model.render(prepared.prompt), self._begin(prepared, query)
+                turn.has_begun = True
+                with timer("generate") as details, _closing_when_abandoned(stream):
+                    if turn.is_final(i):
+                        yield ""
+                    if turn.can_show(i):
+                        for piece in stream:
+                            turn.has_shown_text = True
+                            yield piece
+                    generation = stream.result
+                    details["prompt_tokens"] = generation.usage.prompt_tokens
+                    details["completion_tokens"] = generation.usage.completion_tokens
+                self.preparer.observe(generation)
+                # 6. Ground: find the quotes that support the answer.
+                with timer("ground"):
+                    grounding = ground(query.question, generation.text, prepared.packing.items)
+                # 7. Judge: how sure is the answer, and is it kept?
+                with timer("confidence") as details:
+                    signals = self._signals(query, prepared, generation, grounding)
+                    confidence, is_sure = self.cascade.judge(i, signals)
+                    details |= {name: value for name, value in signals.as_dict().items() if value is not None}
+                cost = reader.cost(generation.usage, _seconds_of(generation, timer))
+                answer = _answer_of_model(query, prepared, rendered, generation, grounding, confidence, cost)
+                yield Judged(answer, confidence)
+                turn.add(i, answer, is_sure)
+
+        # 8. Answer, audit counted: the best answer, and what all models cost.
+        answer = turn.answer()
+        if turn.audit_loss is not None:
+            self.counter.record(turn.audit_loss)
+        # 9. Ledger, cache.
+        self._record(answer)
+        self._remember(key, answer)
+        yield turn.unseen_text
+        return answer
+
+    def stream(self, query: Query) -> AnswerStream:
+        """Return the answer as a stream that has not started."""
+        return AnswerStream(self.answer(query), query.cancel)
+
+    def explain(self, query: Query) -> Explanation:
+        """Return what would be sent to the first model that the question fits."""
+        bare = replace(self, stages=replace(self.stages, cache=None, ledger=None))
+        with contextlib.closing(bare.answer(query)) as events:
+            planned = next(event for event in events if isinstance(event, Planned))
+        prepared = planned.prepared
+        model = prepared.reader.model
+        return Explanation(
+            question=query.question,
+            hits=tuple(prepared.hits),
+            packing=prepared.packing,
+            prompt=None if prepared.prompt is None else model.render(prepared.prompt),
+            model=model.name,
+            n_ctx=model.n_ctx,
+            prompt_tokens=prepared.prompt_tokens,
+            max_tokens=query.max_tokens,
+            cost=None,
+            trace=planned.trace,
+        )
+
+    def retrieve(self, query: Query, timer: StageTimer) -> tuple[Hit, ...]:
+        """Return the hits for a question.
+
+        Raises:
+            ConfigurationError: The folder has no documents.
+        """
+        with timer("retrieve") as details:
+            hits = tuple(self.searcher.search(query.question, query.k, query.where))
+            details["hits"] = len(hits)
+        if not hits:
+            self.searcher.check_not_empty()
+        return hits
+
+    def for_model(self, i: int) -> Asking:
+        """Return the way of a question to one model alone, whatever its answer is worth: nothing is cached or written down."""
+        return replace(
+            self,
+            stages=replace(self.stages, cache=None, ledger=None),
+            settings=replace(self.settings, abstain_below=None),
+            cascade=Cascade(self.cascade.models[i : i + 1], context_tokens=self.cascade.context_tokens[i : i + 1]),
+            readers=[self.readers[i]],
+        )
+
+    # The stages that are more than one call
+
+    def _begin(self, prepared: Prepared, query: Query) -> GenerationStream:
+        assert prepared.prompt is not None
+        return prepared.reader.model.stream(
+            prepared.prompt,
+            max_tokens=query.max_tokens,
+            temperature=query.temperature,
+            seed=query.seed,
+            stop=prepared.reader.template.stop,
+            timeout_seconds=query.timeout_seconds,
+            cancel=query.cancel,
+        )
+
+    def _signals(self, query: Query, prepared: Prepared, generation: Generation, grounding: Grounding) -> Signals:
+        check = None
+        if self.settings.self_check and prepared.prompt is not None:
+            check = prepared.reader.self_check(
+                prepared.prompt, generation.text, timeout_seconds=query.timeout_seconds, cancel=query.cancel
+            )
+        return signals_of(
+            query.question, prepared.hits, prepared.packing, generation, support=grounding.support, self_check=check
+        )
+
+    def _look_up(self, key: AskKey | None, timer: StageTimer) -> Answer | None:
+        if self.stages.cache is None or key is None:
+            return None
+        with timer("cache") as details:
+            answer = self.stages.cache.get(key)
+            details["found"] = answer is not None
+        if answer is None:
+            return None
+        return replace(answer, usage=Usage(0, 0), cost=0.0, trace=timer.stages, steps=())
+
+    def _remember(self, key: AskKey | None, answer: Answer) -> None:
+        """Put an answer into the cache, unless another try might get a better one."""
+        if self.stages.cache is not None and key is not None and answer.stopped_by is None:
+            self.stages.cache.put(key, answer)
+
+    def _record(self, answer: Answer) -> None:
+        if self.stages.ledger is not None:
+            self.stages.ledger.record(answer)
+
+
+@contextlib.contextmanager
+def _closing_when_abandoned(stream: GenerationStream) -> Generator[None, None, None]:
+    """Stop a generation whose words nobody waits for."""
+    try:
+        yield
+    except GeneratorExit:
+        stream.close()
+        raise
+
+
+def _seconds_of(generation: Generation, timer: StageTimer) -> float:
+    """Return how long a model worked: as it says itself, or else as long as its words were waited for."""
+    if generation.prefill_seconds is not None and generation.decode_seconds is not None:
+        return generation.prefill_seconds + generation.decode_seconds
+    return next(stage.seconds for stage in reversed(timer.stages) if stage.name == "generate")
+
+
+def _answer_of_model(
+    query: Query,
+    prepared: Prepared,
+    rendered: str,
+    generation: Generation,
+    grounding: Grounding,
+    confidence: Confidence,
+    cost: Cost,
+) -> Answer:
+    return Answer(
+        question=query.question,
+        text=grounding.text,
+        citations=grounding.citations,
+        is_supported=grounding.is_supported,
+        support=grounding.support,
+        model=generation.model,
+        finish_reason=generation.finish_reason,
+        usage=generation.usage,
+        cost=cost,
+        prompt=rendered,
+        packing=prepared.packing,
+        generation=generation,
+        trace=(),
+        confidence=confidence.value,
+        calibrated=confidence.calibrated,
+    )
+
+
+def _answer_without_model(query: Query, prepared: Prepared) -> Answer:
+    """Return the answer when nothing was found, or when what was found does not make a good answer likely."""
+    return Answer(
+        question=query.question,
+        text=NO_ANSWER,
+        citations=(),
+        is_supported=False,
+        support=0.0,
+        model=None,
+        finish_reason=None,
+        usage=Usage(0, 0),
+        cost=None,
+        prompt="",
+        packing=prepared.packing,
+        generation=None,
+        trace=(),
+        abstained=prepared.prompt is not None,
+    )

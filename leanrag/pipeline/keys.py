@@ -1,0 +1,57 @@
+"""What an answer depends on, as the key of a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from leanrag.pipeline.query import Query, Settings
+from leanrag.pipeline.stages import Stages
+from leanrag.retrieval.store import Store
+from leanrag.routing.cascade import Cascade, Model, model_name
+from leanrag.types import AskKey
+
+__all__ = ["make_key"]
+
+_OPTIONS = ("k", "context_tokens", "max_tokens", "temperature", "seed")
+
+
+def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade, store: Store) -> AskKey | None:
+    """Return the key of an answer; None when the same question may get another answer, for it is then drawn at random."""
+    if not query.is_repeatable:
+        return None
+    options = {name: getattr(query, name) for name in _OPTIONS}
+    options |= {"abstain_below": settings.abstain_below, "self_check": settings.self_check}
+    return AskKey(
+        question=query.question,
+        options=json.dumps(options, sort_keys=True),
+        where=json.dumps(dict(query.where), sort_keys=True),
+        folder=str(store.folder.resolve()),
+        generation=store.generation,
+        models=tuple(map(_identify, cascade.models)),
+        stages=(*stages.names(), _policy(cascade)),
+    )
+
+
+def _identify(model: Model) -> str:
+    """Return the name of a model, or for a file what changes when another file takes its place."""
+    if not isinstance(model, (str, os.PathLike)) or not Path(model).is_file():
+        return model_name(model)
+    stat = Path(model).stat()
+    return f"{Path(model).resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def _policy(cascade: Cascade) -> str:
+    """Return a hash of everything that decides which model's answer is kept."""
+    router = type(cascade.router).__qualname__
+    policy = (
+        cascade.threshold,
+        cascade.skip_above,
+        router,
+        cascade.limits,
+        cascade.context_tokens,
+        cascade.calibrations,
+    )
+    return hashlib.sha256(repr(policy).encode()).hexdigest()

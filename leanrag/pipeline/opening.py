@@ -1,0 +1,161 @@
+"""From names to objects: `open` a folder with its models and stages."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from pathlib import Path
+from typing import Literal
+
+from leanrag.caching.queries import QueryCache
+from leanrag.errors import ConfigurationError
+from leanrag.llama.embedder import LlamaCppEmbedder
+from leanrag.llama.process import load_model
+from leanrag.models.registry import resolve
+from leanrag.pipeline.copies import find_embedder
+from leanrag.pipeline.lazy import Lazy
+from leanrag.pipeline.query import Settings
+from leanrag.pipeline.rag import Rag
+from leanrag.pipeline.reader import Reader
+from leanrag.pipeline.stages import MakeIndex, MakeRetriever, Stages
+from leanrag.prompting import PromptTemplate
+from leanrag.protocols import (
+    Chunker,
+    Compressor,
+    Embedder,
+    LanguageModel,
+    Ledger,
+    Packer,
+    Reranker,
+    ResponseCache,
+    Retriever,
+    VectorIndex,
+)
+from leanrag.retrieval.embedding import SentenceTransformerEmbedder
+from leanrag.retrieval.store import Store
+from leanrag.routing.cascade import Cascade
+
+__all__ = ["open"]
+
+Isolation = Literal["none", "process"]
+
+
+def open(  # noqa: A001 - leanrag.open, as gzip.open
+    path: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | LanguageModel | Cascade = "smollm2-135m",
+    embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
+    isolation: Isolation = "none",
+    keep_alive: float | None = None,
+    chunker: Chunker | None = None,
+    index: VectorIndex | MakeIndex | None = None,
+    retriever: Retriever | MakeRetriever | None = None,
+    reranker: Reranker | None = None,
+    packer: Packer | None = None,
+    compressor: Compressor | None = None,
+    template: PromptTemplate | None = None,
+    cache: ResponseCache | None = None,
+    ledger: Ledger | None = None,
+    k: int = 10,
+    context_tokens: int | None = 300,
+    max_tokens: int = 64,
+    abstain_below: float | None = None,
+    self_check: bool = False,
+    create: bool = True,
+) -> Rag:
+    """Open a folder as a database of documents.
+
+    Models are loaded when they are first needed. `docs/stages.md` shows each stage that can be replaced.
+
+    Args:
+        path: The folder; it is made when it does not exist.
+        model: Answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several.
+        embedder: Embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
+            llama.cpp; a folder needs the extra `torch`.
+        isolation: "process" runs each model that is loaded by name or file in its own process, so that a broken file cannot end
+            this one.
+        keep_alive: Seconds without a question after which a model that is loaded by name or file leaves the memory; the next
+            question loads it again. None keeps it, 0 frees it at once.
+        chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
+        index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By
+            default `FaissIndex`.
+        retriever: Finds chunks: an object with `retrieve(question, k, where=...)`, or a function (or class) that makes one from
+            the store, the vector index and the embedder. By default `HybridRetriever`.
+        reranker: Puts what was retrieved into a better order; by default none.
+        packer: Chooses what the prompt shows; by default `EvidencePacker`: the sentences and clauses that are worth most for the
+            question.
+        compressor: Makes the hits shorter instead, when that takes less time than the reading that it saves. What it can compute
+            ahead is computed when documents are added.
+        template: Makes the prompt; by default it depends on whether the model has a chat template.
+        cache: Remembers answers; by default none.
+        ledger: Is told each finished answer with its costs; by default none.
+        k: Chunks retrieved for a question.
+        context_tokens: Most tokens of sources in a prompt, counted by the answering model; None for all that its window has room
+            for. Few tokens are read sooner, and by small models about as well.
+        max_tokens: Most tokens of an answer; they are reserved in the window.
+        abstain_below: Confidence below which the answer is that the sources do not answer: `abstained` is set, and a stream shows
+            nothing before its end. None takes what the calibrations of a cascade learned, if they were made with questions that
+            have no answer; without these every answer is returned.
+        self_check: Ask each local model how likely its own answer is right, and use that as a signal of confidence. The model reads
+            about twenty tokens more for it.
+        create: Make the folder when it does not exist.
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+        StorageError: The folder cannot be opened or made.
+        IndexMismatchError: The folder was built with another embedder (raised when the embedder is first needed).
+
+    Example:
+        >>> with leanrag.open("kb", model="smollm2-135m") as rag:  # doctest: +SKIP
+        ...     rag.add("docs/")
+        ...     print(rag.ask("What does the global statement do?"))
+    """
+    settings = Settings(k, context_tokens, max_tokens, abstain_below, self_check)
+    stages = Stages(chunker, index, retriever, reranker, packer, compressor, template, cache, ledger)
+    cascade = model if isinstance(model, Cascade) else Cascade([model])
+    _check_loading(cascade, isolation, keep_alive)
+    return Rag(
+        Store(path, create=create),
+        stages,
+        settings,
+        cascade,
+        readers=[
+            Reader(Lazy(functools.partial(_load_model, each, isolation, keep_alive)), template, prices)
+            for each, prices in itertools.zip_longest(cascade.models, cascade.prices)
+        ],
+        embedder=Lazy(functools.partial(_load_embedder, embedder)),
+        can_calibrate=isinstance(model, Cascade),
+    )
+
+
+def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | None) -> None:
+    """Check the options that only a model which is loaded by name or file can have."""
+    is_named = any(isinstance(model, (str, os.PathLike)) for model in cascade.models)
+    if isolation not in ("none", "process") or (isolation != "none" and not is_named):
+        raise ConfigurationError(
+            "`isolation` must be 'none', or 'process' for a model that is named, not one that is already loaded; "
+            f"got {isolation!r}"
+        )
+    if keep_alive is not None and not (keep_alive >= 0 and is_named):
+        raise ConfigurationError(
+            "`keep_alive` must be at least 0 seconds, for a model that is named, not one that is already loaded; "
+            f"got {keep_alive!r}"
+        )
+
+
+def _load_model(
+    model: str | os.PathLike[str] | LanguageModel, isolation: Isolation, keep_alive: float | None
+) -> tuple[LanguageModel, bool]:
+    if not isinstance(model, (str, os.PathLike)):
+        return model, False
+    path = resolve(model)
+    name = model if isinstance(model, str) and not Path(model).exists() else None
+    return load_model(path, isolation=isolation, name=name, no_repeats=True, keep_alive=keep_alive), True
+
+
+def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:
+    if not isinstance(embedder, (str, os.PathLike)):
+        return QueryCache(embedder), False
+    path = find_embedder(os.fspath(embedder))
+    return QueryCache(LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path)), True

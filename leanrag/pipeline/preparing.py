@@ -1,0 +1,145 @@
+"""From hits to the prompt of one model: choose a packer, pack within the budget, and count the whole prompt."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leanrag.compression.gate import CostGate
+from leanrag.evidence.packing import CompressingPacker, EvidencePacker, TokenBudget
+from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
+from leanrag.pipeline.lazy import Lazy
+from leanrag.pipeline.reader import Reader
+from leanrag.pipeline.stages import Stages
+from leanrag.pipeline.timing import StageTimer
+from leanrag.prompting import PromptTemplate
+from leanrag.protocols import ChunkFeature, ComputesAhead, Embedder, LanguageModel, Packer, TokenCounter
+from leanrag.retrieval.store import Store
+from leanrag.types import Generation, Hit, Packing, Prompt, Scalar
+
+__all__ = ["Prepared", "Preparer", "fit_prompt_to_budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Hits, packed for one model.
+
+    Attributes:
+        reader: The model.
+        hits: What was retrieved, best first.
+        budget: How its window is divided.
+        packing: The sources that fit.
+        prompt: What to send; None when nothing was found.
+        prompt_tokens: Size of the prompt.
+    """
+
+    reader: Reader
+    hits: Sequence[Hit]
+    budget: TokenBudget
+    packing: Packing
+    prompt: Prompt | None
+    prompt_tokens: int
+
+
+class Preparer:
+    """Packs hits for a model; any thread may call.
+
+    Args:
+        store: Has what was computed for chunks when they were added.
+        embedder: Compares the question with sentences, in the library's own packer.
+        stages: Packer or compressor, where they are not the library's own.
+    """
+
+    def __init__(self, store: Store, embedder: Lazy[Embedder], stages: Stages) -> None:
+        self._store, self._embedder, self._stages = store, embedder, stages
+        self._gate = CostGate()
+
+    def features(self) -> list[ChunkFeature]:
+        """Return what is to be computed for chunks when they are added, for the packers to use."""
+        features: list[ChunkFeature] = [] if self._stages.packer else [SentenceVectors(self._embedder.get())]
+        if isinstance(self._stages.compressor, ComputesAhead):
+            features.append(self._stages.compressor.feature)
+        return features
+
+    def prepare(
+        self, reader: Reader, question: str, hits: Sequence[Hit], budget: TokenBudget, timer: StageTimer
+    ) -> Prepared:
+        """Pack `hits` for a model.
+
+        Raises:
+            BudgetError: Nothing of the hits fits.
+        """
+        with timer("pack") as details:
+            packer = self._choose_packer(reader, hits, budget, details)
+            packing, prompt, tokens = fit_prompt_to_budget(
+                question, hits, budget, packer, reader.template, reader.model, reader.count_tokens
+            )
+            if packing.compression is not None:
+                self._gate.observe(packing.compression)
+            n_kept = sum(item.action != "heading" for item in packing.items)
+            details |= {"kept": n_kept, "dropped": len(packing.dropped)}
+            details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
+        return Prepared(reader, hits, budget, packing, prompt, tokens)
+
+    def observe(self, generation: Generation) -> None:
+        """Learn from a generation how fast its model reads: that decides whether compressing pays."""
+        self._gate.observe(generation)
+
+    def _choose_packer(
+        self, reader: Reader, hits: Sequence[Hit], budget: TokenBudget, details: dict[str, Scalar]
+    ) -> Packer:
+        """Return the user's packer, or the compressor where compressing pays, or the library's own packer."""
+        compressor = self._stages.compressor
+        if self._stages.packer is not None or compressor is None:
+            return self._stages.packer or self._evidence_packer
+        tokens = sum(reader.count_tokens(hit.chunk.text) for hit in hits)
+        decision = self._gate.decide(
+            reader.model.name, compressor.name, tokens_before=tokens, tokens_after=min(tokens, budget.sources)
+        )
+        details |= {"gate": decision.reason, "compress": decision.compress, "saved_tokens": decision.saved_tokens}
+        details |= {"saved_seconds": decision.saved_seconds, "cost_seconds": decision.cost_seconds}
+        return self._compressing_packer if decision.compress else self._evidence_packer
+
+    @functools.cached_property
+    def _evidence_packer(self) -> EvidencePacker:
+        vectors = SentenceVectors(self._embedder.get())
+        return EvidencePacker(SentenceScorer(vectors, functools.partial(self._store.get_feature, vectors.name)))
+
+    @functools.cached_property
+    def _compressing_packer(self) -> CompressingPacker:
+        compressor = self._stages.compressor
+        assert compressor is not None
+        if isinstance(compressor, ComputesAhead):
+            compressor = compressor.with_stored(functools.partial(self._store.get_feature, compressor.feature.name))
+        return CompressingPacker(compressor)
+
+
+def fit_prompt_to_budget(
+    question: str,
+    hits: Sequence[Hit],
+    budget: TokenBudget,
+    packer: Packer,
+    template: PromptTemplate,
+    model: LanguageModel,
+    count_tokens: TokenCounter,
+) -> tuple[Packing, Prompt | None, int]:
+    """Pack `hits` so that the rendered prompt keeps to the budget; return `(packing, prompt, tokens of the prompt)`.
+
+    The tokens of the parts do not add up to those of the whole, so the whole prompt is counted last. When it is too long, the
+    hits are packed again with so many tokens less.
+    """
+
+    def count_source(number: int, title: str, text: str) -> int:
+        return count_tokens(template.render_source(number, title, text))
+
+    room = budget.sources
+    while True:
+        packing = packer.pack(hits, room, count_source, question=question)
+        if not packing.items:
+            return packing, None, 0
+        prompt = template.build(question, packing.items)
+        tokens = model.count(prompt)
+        if tokens <= budget.prompt:
+            return packing, prompt, tokens
+        room = min(room, packing.tokens) - (tokens - budget.prompt)

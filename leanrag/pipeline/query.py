@@ -1,0 +1,150 @@
+"""A question with everything that is asked for beside it, checked before any work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypedDict
+
+from leanrag.errors import ConfigurationError
+from leanrag.types import CancelToken, Scalar
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AskOptions", "PromptOptions", "Query", "Settings", "check_question"]
+
+
+class PromptOptions(TypedDict, total=False):
+    """What may be asked for beside a question, at a temperature of 0; what is left out, or None, is as `open` was told.
+
+    Attributes:
+        k: Chunks retrieved, at least 1.
+        context_tokens: Most tokens of sources in the prompt.
+        max_tokens: Most tokens of the answer.
+        where: Only documents whose metadata has these values.
+        timeout_seconds: Time limit of the generation.
+    """
+
+    k: int | None
+    context_tokens: int | None
+    max_tokens: int | None
+    where: Mapping[str, Scalar] | None
+    timeout_seconds: float | None
+
+
+class AskOptions(PromptOptions, total=False):
+    """What may be asked for beside a question.
+
+    Attributes:
+        temperature: 0, the default, for the same answer each time.
+        seed: Repeats a draw when `temperature` is above 0.
+        cancel: Stops the question from another thread.
+    """
+
+    temperature: float
+    seed: int | None
+    cancel: CancelToken | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as it goes through the stages.
+
+    Attributes:
+        question: Plain text, not empty.
+        k: Chunks retrieved.
+        context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
+        max_tokens: Most tokens of the answer.
+        where: Only documents whose metadata has these values.
+        temperature: 0 for the same answer each time.
+        seed: Repeats a draw when `temperature` is above 0.
+        timeout_seconds: Time limit of the generation.
+        cancel: Stops this question alone; the caller's token cancels it too.
+    """
+
+    question: str
+    k: int
+    context_tokens: int | None
+    max_tokens: int
+    where: Mapping[str, Scalar] = field(default_factory=dict)
+    temperature: float = 0.0
+    seed: int | None = None
+    timeout_seconds: float | None = None
+    cancel: CancelToken = field(default_factory=CancelToken)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same query gets the same answer."""
+        return self.temperature == 0 or self.seed is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every question that does not ask for something else.
+
+    Attributes:
+        k: Chunks retrieved.
+        context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
+        max_tokens: Most tokens of the answer.
+        abstain_below: Confidence below which the answer is that the sources do not answer; None for what calibrations learned.
+        self_check: Whether each model is asked how likely its own answer is right.
+
+    Raises:
+        ConfigurationError: A value is out of range.
+    """
+
+    k: int = 10
+    context_tokens: int | None = 300
+    max_tokens: int = 64
+    abstain_below: float | None = None
+    self_check: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts(k=self.k, context_tokens=self.context_tokens, max_tokens=self.max_tokens)
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise ConfigurationError(f"`abstain_below` must be in [0, 1], got {self.abstain_below!r}")
+
+    def query(self, question: str, **options: Unpack[AskOptions]) -> Query:
+        """Return the question with its options, and with these settings where it has none.
+
+        Raises:
+            ConfigurationError: The question is empty, or an option is out of range.
+        """
+        check_question(question)
+        if unknown := sorted(options.keys() - AskOptions.__annotations__.keys()):
+            raise TypeError(
+                f"{unknown[0]!r} is not an option of a question; use {', '.join(AskOptions.__annotations__)}"
+            )
+        k, context_tokens, max_tokens = options.get("k"), options.get("context_tokens"), options.get("max_tokens")
+        _check_counts(k=k, context_tokens=context_tokens, max_tokens=max_tokens)
+        cancel = CancelToken()
+        if (of_caller := options.get("cancel")) is not None:
+            of_caller.on_cancel(cancel.cancel)
+        return Query(
+            question,
+            k=self.k if k is None else k,
+            context_tokens=self.context_tokens if context_tokens is None else context_tokens,
+            max_tokens=self.max_tokens if max_tokens is None else max_tokens,
+            where=options.get("where") or {},
+            temperature=options.get("temperature", 0.0),
+            seed=options.get("seed"),
+            timeout_seconds=options.get("timeout_seconds"),
+            cancel=cancel,
+        )
+
+
+def check_question(question: str) -> None:
+    """Check that a question is a text that is not empty.
+
+    Raises:
+        ConfigurationError: It is empty or white space.
+    """
+    if not question.strip():
+        raise ConfigurationError(f"a question must be a non-empty text, got {question!r}; ask something")
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ConfigurationError(f"`{name}` must be at least 1, got {count!r}")

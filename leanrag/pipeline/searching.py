@@ -1,0 +1,79 @@
+"""From a question to its hits: an index as fresh as the store, a retriever, and perhaps a reranker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from leanrag.errors import ConfigurationError
+from leanrag.pipeline.lazy import Lazy
+from leanrag.pipeline.query import check_question
+from leanrag.pipeline.stages import Stages
+from leanrag.protocols import Embedder, Retriever, VectorIndex
+from leanrag.retrieval.store import Store
+from leanrag.types import Hit, Scalar
+
+__all__ = ["RERANKED_HITS", "Searcher"]
+
+RERANKED_HITS = 50
+"""Hits that a reranker sees, at least: as many as `HybridRetriever` takes from either side."""
+
+
+class Searcher:
+    """Searches a folder; any thread may call.
+
+    Args:
+        store: The folder.
+        embedder: Embeds questions.
+        stages: Index, retriever and reranker, where they are not the library's own.
+    """
+
+    def __init__(self, store: Store, embedder: Lazy[Embedder], stages: Stages) -> None:
+        self._store, self._embedder, self._stages = store, embedder, stages
+        self._index: VectorIndex | None = None
+        self._lock = threading.Lock()
+
+    def search(self, question: str, k: int, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
+        """Return at most `k` hits, best first.
+
+        Raises:
+            ConfigurationError: The question is empty, or `k` is negative.
+        """
+        check_question(question)
+        if k == 0:
+            return []
+        reranker = self._stages.reranker
+        if reranker is None:
+            return self._retriever.retrieve(question, k, where=where)
+        hits = self._retriever.retrieve(question, max(k, RERANKED_HITS), where=where)
+        return list(reranker.rerank(question, hits))[:k]
+
+    def check_not_empty(self) -> None:
+        """Check that there is something to find.
+
+        Raises:
+            ConfigurationError: The folder has no documents, and nothing else is searched.
+        """
+        if not self._stages.finds_other_documents and not self._store.stats().documents:
+            raise ConfigurationError(
+                f"{str(self._store.folder)!r} holds no documents. Add some first: rag.add('path/to/documents')"
+            )
+
+    @property
+    def _retriever(self) -> Retriever:
+        return self._stages.make_retriever(self._store, self._fresh_index, self._embedder.get)
+
+    def _fresh_index(self) -> VectorIndex:
+        """Return the vector index, brought up to what the store holds now, whichever process wrote it."""
+        embedder = self._embedder.get()
+        self._store.bind(embedder.id, embedder.dim, "")
+        self.index.update(self._store)
+        return self.index
+
+    @property
+    def index(self) -> VectorIndex:
+        """The vector index; it is empty before the first search."""
+        with self._lock:
+            if self._index is None:
+                self._index = self._stages.make_index(self._embedder.get().dim)
+            return self._index

@@ -1,0 +1,105 @@
+"""The stages that a user may replace, each by an object or by a function that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from leanrag.errors import ConfigurationError
+from leanrag.prompting import PromptTemplate
+from leanrag.protocols import (
+    Chunker,
+    Compressor,
+    Embedder,
+    Ledger,
+    Packer,
+    Reranker,
+    ResponseCache,
+    Retriever,
+    VectorIndex,
+)
+from leanrag.retrieval.index import FaissIndex
+from leanrag.retrieval.retrievers import HybridRetriever
+from leanrag.retrieval.store import Store
+
+__all__ = ["MakeIndex", "MakeRetriever", "Stages"]
+
+
+MakeIndex: TypeAlias = Callable[[int], VectorIndex]
+"""Makes an empty index for rows of so many columns."""
+
+MakeRetriever: TypeAlias = Callable[[Store, VectorIndex, Embedder], Retriever]
+"""Makes a retriever over the folder's store, its vector index and its embedder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages that `open` was given; None stands for the library's own.
+
+    Attributes:
+        chunker: Splits documents.
+        index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns.
+        retriever: Finds chunks: an object with `retrieve`, or a function (or class) that makes one from the store, the vector
+            index and the embedder of the folder.
+        reranker: Puts what was retrieved into a better order.
+        packer: Chooses what the prompt shows.
+        compressor: Says the same in fewer tokens; used where that pays.
+        template: Makes the prompt.
+        cache: Remembers answers.
+        ledger: Is told each finished answer.
+
+    Raises:
+        ConfigurationError: Both a packer and a compressor are given.
+    """
+
+    chunker: Chunker | None = None
+    index: VectorIndex | MakeIndex | None = None
+    retriever: Retriever | MakeRetriever | None = None
+    reranker: Reranker | None = None
+    packer: Packer | None = None
+    compressor: Compressor | None = None
+    template: PromptTemplate | None = None
+    cache: ResponseCache | None = None
+    ledger: Ledger | None = None
+
+    def __post_init__(self) -> None:
+        if self.packer is not None and self.compressor is not None:
+            raise ConfigurationError(
+                "give either `packer` or `compressor`, not both; `CompressingPacker(compressor)` is a packer that compresses"
+            )
+
+    def names(self) -> tuple[str, ...]:
+        """Return a name for each stage that shapes an answer; the same for two stages of one class, whatever their settings."""
+        shaping = (self.index, self.retriever, self.reranker, self.packer, self.compressor)
+        return (*map(_name, shaping), repr(self.template))
+
+    @property
+    def finds_other_documents(self) -> bool:
+        """Whether the retriever is an object of the user's, which may search elsewhere than in the folder."""
+        return isinstance(self.retriever, Retriever) and not isinstance(self.retriever, type)
+
+    def make_index(self, dim: int) -> VectorIndex:
+        """Return the vector index for rows of `dim` columns, still empty."""
+        if self.index is None:
+            return FaissIndex(dim)
+        if isinstance(self.index, VectorIndex) and not isinstance(self.index, type):
+            return self.index
+        return self.index(dim)
+
+    def make_retriever(
+        self, store: Store, index: Callable[[], VectorIndex], embedder: Callable[[], Embedder]
+    ) -> Retriever:
+        """Return the retriever; `index` and `embedder` are called only for one that is made over the folder."""
+        if self.retriever is None:
+            return HybridRetriever(store, index(), embedder())
+        if isinstance(self.retriever, Retriever) and not isinstance(self.retriever, type):
+            return self.retriever
+        return self.retriever(store, index(), embedder())
+
+
+def _name(stage: object) -> str:
+    if stage is None:
+        return ""
+    named = stage if isinstance(stage, type) or hasattr(stage, "__qualname__") else type(stage)
+    return f"{named.__module__}.{named.__qualname__}"
