@@ -8,7 +8,6 @@
       StorageError                          .path
       BudgetError                           .needed .available, in tokens
       CompressionError
-      RoutingError
       GenerationError                       .model
         ModelLoadError                      .path
         ContextOverflowError (BudgetError)  .needed .available
@@ -43,7 +42,6 @@ __all__ = [
     "ModelLoadError",
     "QueueFullError",
     "RemoteError",
-    "RoutingError",
     "StorageError",
 ]
 
@@ -126,10 +124,6 @@ class BudgetError(LeanRAGError):
 
 class CompressionError(LeanRAGError):
     """A compressor failed."""
-
-
-class RoutingError(LeanRAGError):
-    """A router named a model that is not there."""
 
 
 class GenerationError(LeanRAGError):

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from benchmarks.common import Arguments, finish, parse_arguments, read_squad
 from benchmarks.engine.gpu import Plan, measure
-from leanrag import LlamaCppModel, quantize
+from leanrag.llama import LlamaCppModel, quantize
 from leanrag.llama.library import list_devices
 from leanrag.llama.threads import usable_cores
 from leanrag.models.registry import resolve

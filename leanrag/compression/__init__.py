@@ -3,3 +3,11 @@
 `extractive` chooses whole sentences, rows and blocks; `self_information` thins words by a GGUF model's own surprise; `lingua`
 drives the llmlingua package; `messages` applies any of them to chats and prompts. All of them return a `Compression`.
 """
+
+from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor
+from leanrag.compression.gate import CostGate as CostGate
+from leanrag.compression.gate import Rates as Rates
+from leanrag.compression.messages import MessageCompression as MessageCompression
+from leanrag.compression.messages import compress_messages as compress_messages
+from leanrag.compression.messages import compress_prompt as compress_prompt
+from leanrag.compression.self_information import SelfInformationCompressor as SelfInformationCompressor

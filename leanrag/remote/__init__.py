@@ -8,21 +8,13 @@ Modules in the order of data flow: `model` (the public class), `worker` (the thr
 prompt), `keys`, `waiting` (time limits, retries, the breaker), `protocol` (what servers say).
 """
 
-from leanrag.ledger import Prices
-from leanrag.remote.keys import EnvironmentKey, env
-from leanrag.remote.model import RemoteModel, RemoteOptions, RemoteStream, RemoteUsage
-from leanrag.remote.protocol import EventDecoder
-from leanrag.remote.waiting import Clock, retry_after_seconds
-
-__all__ = [
-    "Clock",
-    "EnvironmentKey",
-    "EventDecoder",
-    "Prices",
-    "RemoteModel",
-    "RemoteOptions",
-    "RemoteStream",
-    "RemoteUsage",
-    "env",
-    "retry_after_seconds",
-]
+from leanrag.ledger import Prices as Prices
+from leanrag.remote.keys import EnvironmentKey as EnvironmentKey
+from leanrag.remote.keys import env as env
+from leanrag.remote.model import RemoteModel as RemoteModel
+from leanrag.remote.model import RemoteOptions as RemoteOptions
+from leanrag.remote.model import RemoteStream as RemoteStream
+from leanrag.remote.model import RemoteUsage as RemoteUsage
+from leanrag.remote.protocol import EventDecoder as EventDecoder
+from leanrag.remote.waiting import Clock as Clock
+from leanrag.remote.waiting import retry_after_seconds as retry_after_seconds

@@ -1,1 +1,9 @@
 """Chunks to hits: store, embedders, indexes, retrievers."""
+
+from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
+from leanrag.retrieval.index import FaissIndex as FaissIndex
+from leanrag.retrieval.index import FlatIndex as FlatIndex
+from leanrag.retrieval.retrievers import BM25Retriever as BM25Retriever
+from leanrag.retrieval.retrievers import DenseRetriever as DenseRetriever
+from leanrag.retrieval.retrievers import HybridRetriever as HybridRetriever
+from leanrag.retrieval.store import Store as Store

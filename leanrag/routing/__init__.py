@@ -1,1 +1,8 @@
 """Which model answers, and how sure it is."""
+
+from leanrag.routing.calibration import Calibration as Calibration
+from leanrag.routing.calibration import DriftAudit as DriftAudit
+from leanrag.routing.cascade import Cascade as Cascade
+from leanrag.routing.query_router import QueryRouter as QueryRouter
+from leanrag.routing.signals import Confidence as Confidence
+from leanrag.routing.signals import Signals as Signals

@@ -8,36 +8,20 @@ model is right and the smaller wrong (or, when nothing is known of the larger on
 loss over **all** questions; one that goes on to the larger model loses nothing.
 """
 
-from __future__ import annotations
-
-from leanrag.routing.calibration.audit import DriftAudit
-from leanrag.routing.calibration.fitting import IsotonicModel, LogisticModel, cross_fit, fit_isotonic, fit_logistic
-from leanrag.routing.calibration.guarantee import (
-    GuaranteedThreshold,
-    clopper_pearson_upper,
-    guaranteed_threshold,
-    labels_needed,
-    least_escalation,
-)
-from leanrag.routing.calibration.quality import auroc, brier, expected_calibration_error
-from leanrag.routing.calibration.stored import CalibratedModel, Calibration, rows_needed
-
-__all__ = [
-    "CalibratedModel",
-    "Calibration",
-    "DriftAudit",
-    "GuaranteedThreshold",
-    "IsotonicModel",
-    "LogisticModel",
-    "auroc",
-    "brier",
-    "clopper_pearson_upper",
-    "cross_fit",
-    "expected_calibration_error",
-    "fit_isotonic",
-    "fit_logistic",
-    "guaranteed_threshold",
-    "labels_needed",
-    "least_escalation",
-    "rows_needed",
-]
+from leanrag.routing.calibration.audit import DriftAudit as DriftAudit
+from leanrag.routing.calibration.fitting import IsotonicModel as IsotonicModel
+from leanrag.routing.calibration.fitting import LogisticModel as LogisticModel
+from leanrag.routing.calibration.fitting import cross_fit as cross_fit
+from leanrag.routing.calibration.fitting import fit_isotonic as fit_isotonic
+from leanrag.routing.calibration.fitting import fit_logistic as fit_logistic
+from leanrag.routing.calibration.guarantee import GuaranteedThreshold as GuaranteedThreshold
+from leanrag.routing.calibration.guarantee import clopper_pearson_upper as clopper_pearson_upper
+from leanrag.routing.calibration.guarantee import guaranteed_threshold as guaranteed_threshold
+from leanrag.routing.calibration.guarantee import labels_needed as labels_needed
+from leanrag.routing.calibration.guarantee import least_escalation as least_escalation
+from leanrag.routing.calibration.quality import auroc as auroc
+from leanrag.routing.calibration.quality import brier as brier
+from leanrag.routing.calibration.quality import expected_calibration_error as expected_calibration_error
+from leanrag.routing.calibration.stored import CalibratedModel as CalibratedModel
+from leanrag.routing.calibration.stored import Calibration as Calibration
+from leanrag.routing.calibration.stored import rows_needed as rows_needed
