@@ -427,7 +427,7 @@ class Step:
         confidence: How sure its answer was, in [0, 1]; None when it gave none.
         usage: Tokens spent.
         seconds: Wall time, packing included.
-        cost: Price, None when it has none.
+        cost: What it cost; None when the model has no price, or when the cost is unknown.
         text: What it answered, marks included; "" when it gave none.
     """
 
@@ -454,7 +454,8 @@ class Answer:
         model: Name of the model that answered; None when no model was asked: nothing was found, or it was not worth it.
         finish_reason: As in `Generation`; None when no model was asked.
         usage: Tokens spent, by all models that were asked.
-        cost: What remote models charge for it, in the currency of their prices; None when no model has a price.
+        cost: What all models cost together, in the currency of their prices; None when no model has a price, or when a cost is
+            unknown.
         prompt: The prompt as the model read it, rendered.
         packing: Sources in the prompt and those left out.
         generation: The model's own record, None when no model was asked.
@@ -540,7 +541,7 @@ class Explanation:
         n_ctx: Its window, in tokens.
         prompt_tokens: Exact size of the prompt.
         max_tokens: Tokens reserved for the answer.
-        cost: Most it could cost, None when unknown.
+        cost: Most that the question can cost, if all models are asked; None when no model has a price, or when a cost is unknown.
         trace: Each stage with its seconds.
     """
 

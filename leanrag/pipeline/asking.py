@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.errors import BudgetError
 from leanrag.grounding import Grounding, ground
-from leanrag.ledger import Cost
+from leanrag.ledger import Cost, add_costs
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.keys import make_key
 from leanrag.pipeline.preparing import Prepared, Preparer
@@ -152,7 +153,7 @@ class Asking:
             n_ctx=model.n_ctx,
             prompt_tokens=prepared.prompt_tokens,
             max_tokens=query.max_tokens,
-            cost=None,
+            cost=self._highest_cost(query, prepared),
             trace=planned.trace,
         )
 
@@ -180,6 +181,24 @@ class Asking:
         )
 
     # The stages that are more than one call
+
+    def _highest_cost(self, query: Query, prepared: Prepared) -> Cost:
+        """Return the most that a question can cost: what all models from this one on cost together.
+
+        None when no model has a price, or when a cost is unknown.
+        """
+        first = self.readers.index(prepared.reader)
+        costs: list[Cost] = []
+        for i, reader in enumerate(self.readers[first:], first):
+            if not reader.has_price:
+                continue
+            with contextlib.suppress(BudgetError):  # a question that does not fit a later model costs nothing there
+                tokens = prepared.prompt_tokens
+                if i > first:
+                    most = self.cascade.most_tokens(i, query.context_tokens)
+                    tokens = reader.budget(query.question, query.max_tokens, most).prompt
+                costs.append(reader.cost(Usage(tokens, query.max_tokens) if prepared.prompt else Usage(0, 0)))
+        return add_costs(costs) if costs else None
 
     def _begin(self, prepared: Prepared, query: Query) -> GenerationStream:
         assert prepared.prompt is not None
@@ -279,7 +298,7 @@ def _answer_without_model(query: Query, prepared: Prepared) -> Answer:
         model=None,
         finish_reason=None,
         usage=Usage(0, 0),
-        cost=None,
+        cost=0.0,
         prompt="",
         packing=prepared.packing,
         generation=None,

@@ -12,23 +12,35 @@ T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """A component that is loaded at its first use; any thread may ask for it.
+    """A component that is loaded at its first use, and closed only if it was loaded here; any thread may ask for it.
 
     Args:
-        load: Returns the component, and whether `close` should close it: only what was loaded here is closed here.
+        load: Returns the component.
     """
 
-    def __init__(self, load: Callable[[], tuple[T, bool]]) -> None:
+    def __init__(self, load: Callable[[], T]) -> None:
         self._load, self._lock = load, threading.Lock()
         self._value: T | None = None
-        self._should_close = False
+        self._should_close = True
+
+    @classmethod
+    def of(cls, value: T) -> Lazy[T]:
+        """Return a component that is loaded already, and stays open: whoever loaded it closes it."""
+        lazy = cls(lambda: value)
+        lazy._value, lazy._should_close = value, False
+        return lazy
 
     def get(self) -> T:
-        """Return the component."""
+        """Return the component, loaded now if it was not."""
         with self._lock:
             if self._value is None:
-                self._value, self._should_close = self._load()
+                self._value = self._load()
             return self._value
+
+    @property
+    def loaded(self) -> T | None:
+        """The component, None before it is loaded."""
+        return self._value
 
     def close(self) -> None:
         """Close the component if it was loaded here."""

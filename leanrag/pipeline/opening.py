@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import os
 from pathlib import Path
 from typing import Literal
@@ -34,7 +32,7 @@ from leanrag.protocols import (
 )
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.retrieval.store import Store
-from leanrag.routing.cascade import Cascade
+from leanrag.routing.cascade import Cascade, Model
 
 __all__ = ["open"]
 
@@ -115,16 +113,17 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     stages = Stages(chunker, index, retriever, reranker, packer, compressor, template, cache, ledger)
     cascade = model if isinstance(model, Cascade) else Cascade([model])
     _check_loading(cascade, isolation, keep_alive)
+    prices = cascade.prices or [None] * len(cascade.models)
     return Rag(
         Store(path, create=create),
         stages,
         settings,
         cascade,
         readers=[
-            Reader(Lazy(functools.partial(_load_model, each, isolation, keep_alive)), template, prices)
-            for each, prices in itertools.zip_longest(cascade.models, cascade.prices)
+            Reader(_find_model(each, isolation, keep_alive), template, price)
+            for each, price in zip(cascade.models, prices, strict=True)
         ],
-        embedder=Lazy(functools.partial(_load_embedder, embedder)),
+        embedder=_find_embedder(embedder),
         can_calibrate=isinstance(model, Cascade),
     )
 
@@ -144,18 +143,24 @@ def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | N
         )
 
 
-def _load_model(
-    model: str | os.PathLike[str] | LanguageModel, isolation: Isolation, keep_alive: float | None
-) -> tuple[LanguageModel, bool]:
+def _find_model(model: Model, isolation: Isolation, keep_alive: float | None) -> Lazy[LanguageModel]:
     if not isinstance(model, (str, os.PathLike)):
-        return model, False
-    path = resolve(model)
-    name = model if isinstance(model, str) and not Path(model).exists() else None
-    return load_model(path, isolation=isolation, name=name, no_repeats=True, keep_alive=keep_alive), True
+        return Lazy.of(model)
+
+    def load() -> LanguageModel:
+        path = resolve(model)
+        name = model if isinstance(model, str) and not Path(model).exists() else None
+        return load_model(path, isolation=isolation, name=name, no_repeats=True, keep_alive=keep_alive)
+
+    return Lazy(load)
 
 
-def _load_embedder(embedder: str | os.PathLike[str] | Embedder) -> tuple[Embedder, bool]:
+def _find_embedder(embedder: str | os.PathLike[str] | Embedder) -> Lazy[Embedder]:
     if not isinstance(embedder, (str, os.PathLike)):
-        return QueryCache(embedder), False
-    path = find_embedder(os.fspath(embedder))
-    return QueryCache(LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path)), True
+        return Lazy.of(QueryCache(embedder))
+
+    def load() -> Embedder:
+        path = find_embedder(os.fspath(embedder))
+        return QueryCache(LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path))
+
+    return Lazy(load)

@@ -95,10 +95,15 @@ class Preparer:
             return self._stages.packer or self._evidence_packer
         tokens = sum(reader.count_tokens(hit.chunk.text) for hit in hits)
         decision = self._gate.decide(
-            reader.model.name, compressor.name, tokens_before=tokens, tokens_after=min(tokens, budget.sources)
+            reader.model.name,
+            compressor.name,
+            tokens_before=tokens,
+            tokens_after=min(tokens, budget.sources),
+            price_per_token=reader.price_per_prompt_token,
         )
         details |= {"gate": decision.reason, "compress": decision.compress, "saved_tokens": decision.saved_tokens}
         details |= {"saved_seconds": decision.saved_seconds, "cost_seconds": decision.cost_seconds}
+        details["saved_price"] = decision.saved_price
         return self._compressing_packer if decision.compress else self._evidence_packer
 
     @functools.cached_property

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from leanrag.errors import GenerationCancelled, GenerationError, ModelLoadError, StorageError
+from leanrag.errors import GenerationCancelled, GenerationError, StorageError
 from leanrag.evidence.packing import TokenBudget
 from leanrag.files import sha256_of
 from leanrag.ledger import Cost, Prices
@@ -24,6 +24,7 @@ __all__ = ["Reader"]
 SELF_CHECK = "Is this answer correct and stated in the text above? Reply Yes or No."
 """What a model is asked of its own answer; the probabilities of the two words are read off, and nothing is generated."""
 
+_MANY_TOKENS = 1000  # to compute the price of one: prices of single tokens are small beside rounding
 _log = logging.getLogger(__name__)
 
 
@@ -122,25 +123,28 @@ class Reader:
         """
         cascade.check_file(self.model.name, lambda: self.sha256)
 
-    @functools.cached_property
+    @property
     def is_remote(self) -> bool:
-        """Whether it works on another machine, for a price or without; one that cannot be loaded would have worked here."""
-        try:
-            return hasattr(self.model, "price")
-        except ModelLoadError:
-            return False
+        """Whether it works on another machine. A model that is loaded by its name or file works on this one."""
+        return hasattr(self._lazy.loaded, "price")
 
-    @functools.cached_property
+    @property
     def has_price(self) -> bool:
-        """Whether a question to it costs something that is known or could be: one that cannot be loaded costs nothing."""
+        """Whether asking it costs money, of a known amount or not."""
         return self._prices is not None or self.is_remote
 
-    def cost(self, usage: Usage, seconds: float | None) -> Cost:
+    def cost(self, usage: Usage, seconds: float | None = None) -> Cost:
         """Return what `usage` costs after `seconds` of work: 0 when the model has no price, None when the cost is unknown."""
         if self._prices is not None:
             return self._prices.cost(usage, seconds)
-        price = getattr(self.model, "price", None)
+        price = getattr(self._lazy.loaded, "price", None)
         return 0.0 if price is None else price(usage)
+
+    @property
+    def price_per_prompt_token(self) -> float | None:
+        """What one more token of a prompt costs; None when that is nothing or unknown."""
+        few, many = self.cost(Usage(0, 0)), self.cost(Usage(_MANY_TOKENS, 0))
+        return None if few is None or many is None else (many - few) / _MANY_TOKENS or None
 
     def close(self) -> None:
         """Close the model if it was loaded here."""

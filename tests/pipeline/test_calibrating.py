@@ -282,7 +282,7 @@ def test_questions_that_fail_are_left_out_with_a_warning(rag, caplog):
     (calibration,) = rag(small, big).calibrate(ROWS)
     assert calibration.rows_fitted + calibration.rows_certified == 115
     assert [message for message in caplog.messages if message.startswith("5 of 120 questions failed")]
-    assert "no power at 0" in caplog.text
+    assert re.search(r"no power at (0|1|50|51|52)\b", caplog.text)  # whichever of those at work failed first
     assert 0 not in map(number_in, big.prompts)
 
 
@@ -443,8 +443,8 @@ def test_a_calibration_survives_its_file_and_a_torn_one_is_refused(rag, tmp_path
 
 
 def test_the_hash_is_that_of_the_models_file(tiny, tiny_gguf):
-    assert Reader(Lazy(lambda: (tiny, False)), None).sha256 == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
-    assert Reader(Lazy(lambda: (FakeModel(), False)), None).sha256 is None
+    assert Reader(Lazy.of(tiny)).sha256 == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    assert Reader(Lazy.of(FakeModel())).sha256 is None
     assert model_name(tiny_gguf) == model_name(str(tiny_gguf)) == tiny.name == "tiny"
     assert model_name("smollm2-135m:q4_0") == "smollm2-135m:q4_0"
 
