@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from leanrag.types import (
@@ -17,7 +17,7 @@ from leanrag.types import (
     Hit,
     Packing,
     Prompt,
-    Scalar,
+    Where,
 )
 
 if TYPE_CHECKING:
@@ -174,21 +174,30 @@ class ChunkStore(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return BM25 `(scores, ids)`, both `(m,)`, best first; higher is better; only chunks that match a term."""
 
+    def match_identifiers(self, question: str, most: int, *, allowed: Ids | None = None) -> tuple[Ids, Ids]:
+        """Return `(counts, ids)` of the chunks that have an identifier of `question`, both `(m,)`, ids ascending.
+
+        Args:
+            question: Plain text.
+            most: An identifier that more chunks have decides nothing and is passed over.
+            allowed: Only these ids may be found.
+        """
+
     def get_chunks(self, ids: Sequence[int]) -> list[Chunk]:
         """Return the chunks of `ids`, in their order."""
 
     def get_vectors(self, ids: Sequence[int]) -> Vectors:
         """Return `(len(ids), dim)`, in their order."""
 
-    def filter_ids(self, where: Mapping[str, Scalar]) -> Ids:
-        """Return the ids of chunks whose document's metadata equals `where` in every key."""
+    def filter_ids(self, where: Where) -> Ids:
+        """Return the ids of the chunks whose document matches `where`, `(n,)`, ascending."""
 
 
 @runtime_checkable
 class Retriever(Protocol):
     """Finds chunks for a question."""
 
-    def retrieve(self, question: str, k: int, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
+    def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return at most `k` hits, best first."""
 
 

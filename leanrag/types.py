@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import date
+from typing import Any, Literal
 
 __all__ = [
     "AddReport",
@@ -31,6 +32,7 @@ __all__ = [
     "Generation",
     "Hit",
     "Message",
+    "MetadataValue",
     "PackedItem",
     "Packing",
     "Prompt",
@@ -40,9 +42,15 @@ __all__ = [
     "Stage",
     "Step",
     "Usage",
+    "Where",
+    "plain_metadata",
 ]
 
 Scalar = str | int | float | bool | None
+MetadataValue = Scalar | date | Sequence[Scalar | date] | Set[Scalar | date]
+"""A value to filter on, or several (tags). Dates become text in ISO form."""
+Where = Mapping[str, object]
+"""Conditions on documents; see `leanrag.retrieval.filters`."""
 DocumentKind = Literal["text", "markdown", "code"]
 FinishReason = Literal["stop", "length", "repetition"]
 PackAction = Literal["kept", "extracted", "trimmed", "pruned", "heading"]
@@ -58,7 +66,7 @@ class Document:
         title: What a person calls it; shown in prompts and citations.
         source: Absolute path of the file it came from, or None.
         kind: Chooses the chunker.
-        metadata: Values to filter on; must survive JSON.
+        metadata: Values to filter on, and lists of values (tags). Dates become text in ISO form, sets become sorted lists.
     """
 
     text: str
@@ -66,9 +74,10 @@ class Document:
     title: str = ""
     source: str | None = None
     kind: DocumentKind = "text"
-    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", plain_metadata(self.metadata))
         if not self.id:
             object.__setattr__(self, "id", "text:" + self.sha256[:16])
 
@@ -76,6 +85,28 @@ class Document:
     def sha256(self) -> str:
         """Hash of the text, hexadecimal."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plain_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, Scalar | list[Scalar]]:
+    """Return `metadata` as JSON has it: dates as text in ISO form, sets as sorted lists, sequences as lists.
+
+    Example:
+        >>> plain_metadata({"day": date(2024, 3, 5), "tags": {"b", "a"}})
+        {'day': '2024-03-05', 'tags': ['a', 'b']}
+    """
+    plain: dict[str, Scalar | list[Scalar]] = {}
+    for name, value in metadata.items():
+        if isinstance(value, Set):
+            plain[name] = sorted(map(_plain_scalar, value), key=lambda scalar: (type(scalar).__name__, scalar))
+        elif isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            plain[name] = _plain_scalar(value)
+        else:
+            plain[name] = [_plain_scalar(each) for each in value]
+    return plain
+
+
+def _plain_scalar(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +151,15 @@ class Hit:
         score: Higher is better; comparable within one search only.
         dense: Cosine similarity of question and chunk, None when the dense side was not asked.
         bm25: BM25 score (higher is better), None when no term matched or the lexical side was not asked.
+        copies: Other chunks of the same text (up to case, white space and punctuation) under the same heading, which were
+            found too and left out of the hits; best first.
     """
 
     chunk: Chunk
     score: float
     dense: float | None = None
     bm25: float | None = None
+    copies: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,25 @@
 """From a question to the chunks that may answer it: by meaning, by words, or by both.
 
-The hybrid turns each side's scores into the probability that a candidate is the one wanted, and averages the two. A side
-that is sure of one chunk then wins over a side that hesitates among many, question by question, where a fusion of ranks
-would treat both alike.
+The hybrid turns the scores of each side into the probability that a candidate is the right one, and averages the two. A
+side that is sure of one chunk then wins over a side that hesitates among many, question by question, where a fusion of ranks
+would treat both alike. An identifier that the question names and few chunks have (a version, a date, a part number)
+decides among the candidates: look-alikes mean the same to an embedder, and share most words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leanrag.errors import ConfigurationError
-from leanrag.types import Chunk, Hit, Scalar
+from leanrag.retrieval.reading import is_read, split_question
+from leanrag.retrieval.terms import normalize
+from leanrag.types import Chunk, Hit, Where
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,11 +28,21 @@ if TYPE_CHECKING:
 
     Scores = NDArray[np.float64]
 
-__all__ = ["BM25Retriever", "DenseRetriever", "HybridRetriever", "mix", "mmr", "reciprocal_rank_fusion", "softmax"]
+__all__ = ["BM25Retriever", "DenseRetriever", "HybridRetriever", "mix", "reciprocal_rank_fusion", "softmax"]
+
+logger = logging.getLogger(__name__)
+
+_MOST_SHARING = 50  # an identifier that more chunks have decides nothing
+_DECISION = 0.95  # share of the probability that goes to the chunks with the identifiers of the question
+_SAME_VECTOR = 0.9999  # cosine above which two texts have one vector
+_SAMPLE = 8  # chunks looked at to see whether different texts have different vectors
+_READ = 16  # chunks read at once
 
 
 class DenseRetriever:
     """Finds chunks by meaning: cosine similarity of question and chunk.
+
+    A question that is longer than the embedder reads is cut into parts; a chunk's score is that of the nearest part.
 
     Args:
         store: Where the chunks are.
@@ -39,12 +55,17 @@ class DenseRetriever:
         self._index = index
         self._embedder = embedder
 
-    def retrieve(self, question: str, k: int, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
-        """Return at most `k` hits, best first; their score is the cosine similarity, in [-1, 1]."""
+    def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
+        """Return at most `k` hits of different texts, best first; their score is the cosine similarity, in [-1, 1]."""
         _check_k(k)
-        query = self._embedder.embed_queries([question])
-        scores, ids = self._index.search(query, k, allowed=_allowed(self._store, where))
-        return _hits(self._store, ids[0], scores[0], k, dense=scores[0])
+        allowed = _allowed(self._store, where)
+        queries = self._embedder.embed_queries(split_question(question, self._embedder))
+
+        def search(count: int) -> tuple[Iterator[Hit], bool]:
+            scores, ids = _nearest(self._index, queries, count, allowed)
+            return _hits(self._store, ids, scores, dense=scores), len(ids) < count
+
+        return _distinct_hits(search, k, k)
 
 
 class BM25Retriever:
@@ -57,15 +78,23 @@ class BM25Retriever:
     def __init__(self, store: ChunkStore) -> None:
         self._store = store
 
-    def retrieve(self, question: str, k: int, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
-        """Return at most `k` hits, best first, none of them without a word of `question`; their score is BM25's."""
+    def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
+        """Return at most `k` hits of different texts, best first, each with a word of `question`; their score is BM25's."""
         _check_k(k)
-        scores, ids = self._store.search_terms(question, k, allowed=_allowed(self._store, where))
-        return _hits(self._store, ids, scores, k, bm25=scores)
+        allowed = _allowed(self._store, where)
+
+        def search(count: int) -> tuple[Iterator[Hit], bool]:
+            scores, ids = self._store.search_terms(question, count, allowed=allowed)
+            return _hits(self._store, ids, scores, bm25=scores), len(ids) < count
+
+        return _distinct_hits(search, k, k)
 
 
 class HybridRetriever:
-    """Finds chunks by meaning and by words; see `mix`.
+    """Finds chunks by meaning, by words and by identifiers; see `mix` and `decide`.
+
+    A question that is longer than the embedder reads is cut into parts; the nearest part counts. When the embedder cannot
+    read the question, or gives different texts one vector, a warning is logged and words decide alone.
 
     Args:
         store: Where the chunks and their terms are.
@@ -98,27 +127,69 @@ class HybridRetriever:
         self._dense_scale = dense_scale
         self._bm25_scale = bm25_scale
 
-    def retrieve(self, question: str, k: int, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
-        """Return at most `k` hits, best first; their score is the probability of `mix`, in (0, 1]."""
+    def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
+        """Return at most `k` hits of different texts, best first; their score is a probability, in (0, 1]."""
         _check_k(k)
         allowed = _allowed(self._store, where)
-        query = self._embedder.embed_queries([question])
-        count = max(self._candidates, k)
-        (near,), (near_ids,) = self._index.search(query, count, allowed=allowed)
-        matching, matching_ids = self._store.search_terms(question, count, allowed=allowed)
-        # Either side then scores what only the other found.
-        new_ids = np.setdiff1d(matching_ids, near_ids)
-        if len(new_ids):
-            (more,), (more_ids,) = self._index.search(query, len(new_ids), allowed=new_ids)
-            near, near_ids = np.concatenate([near, more]), np.concatenate([near_ids, more_ids])
-        new_ids = np.setdiff1d(near_ids, matching_ids)
-        if len(new_ids):
-            more, more_ids = self._store.search_terms(question, len(new_ids), allowed=new_ids)
-            matching, matching_ids = np.concatenate([matching, more]), np.concatenate([matching_ids, more_ids])
-        ids = np.union1d(near_ids, matching_ids)
-        dense, bm25 = _aligned(near, near_ids, ids), _aligned(matching, matching_ids, ids)
-        scores = mix(dense, bm25, dense_scale=self._dense_scale, bm25_scale=self._bm25_scale)
-        return _hits(self._store, ids, scores, k, dense=dense, bm25=bm25)
+        first_count = max(self._candidates, k)
+        queries, first_near = self._compare_meaning(question, first_count, allowed)
+        counts, holders = self._store.match_identifiers(question, _MOST_SHARING, allowed=allowed)
+
+        def search(count: int) -> tuple[Iterator[Hit], bool]:
+            near, near_ids = first_near if count == first_count else _nearest(self._index, queries, count, allowed)
+            matching, matching_ids = self._store.search_terms(question, count, allowed=allowed)
+            is_all = len(near_ids) < count and len(matching_ids) < count
+            ids = np.union1d(np.union1d(near_ids, matching_ids), holders)
+            # Each side then scores what only the others found.
+            new_ids = np.setdiff1d(ids, near_ids)
+            if len(new_ids):
+                more, more_ids = _nearest(self._index, queries, len(new_ids), new_ids)
+                near, near_ids = np.concatenate([near, more]), np.concatenate([near_ids, more_ids])
+            new_ids = np.setdiff1d(ids, matching_ids)
+            if len(new_ids):
+                more, more_ids = self._store.search_terms(question, len(new_ids), allowed=new_ids)
+                matching, matching_ids = np.concatenate([matching, more]), np.concatenate([matching_ids, more_ids])
+            dense, bm25 = _aligned(near, near_ids, ids), _aligned(matching, matching_ids, ids)
+            scores = mix(dense, bm25, dense_scale=self._dense_scale, bm25_scale=self._bm25_scale)
+            scores = decide(scores, np.nan_to_num(_aligned(counts, holders, ids)))
+            return _hits(self._store, ids, scores, dense=dense, bm25=bm25), is_all
+
+        return _distinct_hits(search, k, first_count)
+
+    def _compare_meaning(self, question: str, count: int, allowed: Ids | None) -> tuple[Vectors, tuple[Vectors, Ids]]:
+        """Return the vectors of the parts of the question, `(parts, dim)`, and scores and ids of the nearest chunks.
+
+        Neither has a row if the vectors say nothing.
+        """
+        parts = split_question(question, self._embedder)
+        queries = self._embedder.embed_queries(parts)
+        near = _nearest(self._index, queries, count, allowed)
+        if not is_read(parts[0], queries[0], self._embedder):
+            problem = "cannot read the question"
+        elif self._is_blind(*near):
+            problem = "has one vector for different texts near the question"
+        else:
+            return queries, near
+        logger.warning(
+            "The embedder %s %s %r; only words are compared. Use an embedder for this language or script.",
+            self._embedder.id,
+            problem,
+            question[:40],
+        )
+        return queries[:0], _nearest(self._index, queries[:0], count, allowed)
+
+    def _is_blind(self, scores: Vectors, ids: Ids) -> bool:
+        """Return whether the nearest chunks have (nearly) one vector, but different texts."""
+        tied = ids[:_SAMPLE][scores[:_SAMPLE] >= scores.max(initial=-1.0) - (1 - _SAME_VECTOR)]
+        enough = max(2, min(3, len(ids)))
+        if len(tied) < enough:
+            return False
+        try:
+            vectors, chunks = self._store.get_vectors(tied.tolist()), self._store.get_chunks(tied.tolist())
+        except LookupError:  # a chunk was removed just now
+            return False
+        same = [chunk for chunk, row in zip(chunks, vectors, strict=True) if row @ vectors[0] > _SAME_VECTOR]
+        return len({copy_key(chunk)[1] for chunk in same}) >= enough
 
 
 def softmax(scores: Scores) -> Scores:
@@ -178,38 +249,30 @@ def reciprocal_rank_fusion(rankings: Sequence[Ids], *, constant: float = 60.0) -
     return np.array([totals[number] for number in best], np.float64), np.array(best, np.int64)
 
 
-def mmr(relevance: Scores, vectors: Vectors, k: int, *, balance: float = 0.7) -> Ids:
-    """Return the places of `k` candidates that are relevant and unlike each other, in the order of their choice.
+def decide(scores: Scores, counts: Scores) -> Scores:
+    """Return `scores` with 0.95 of the probability on the candidates that have most identifiers of the question.
 
-    Maximal marginal relevance: each choice maximises `balance * relevance - (1 - balance) * similarity`, the latter to
-    the nearest of those chosen before (Carbonell and Goldstein, SIGIR 1998).
+    Among them, as among the others, the order stays.
 
     Args:
-        relevance: `(n,)`, on the scale of a cosine.
-        vectors: `(n, dim)`, rows of unit norm.
-        k: Candidates wanted.
-        balance: 1 for relevance alone, 0 for variety alone.
+        scores: Probabilities `(n,)`.
+        counts: How many identifiers of the question each candidate has, `(n,)`.
 
     Returns:
-        int64 `(min(k, n),)`.
+        float64 `(n,)`, summing to what `scores` sum to.
 
     Example:
-        >>> twins_and_another = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
-        >>> mmr(np.array([0.9, 0.8, 0.5]), twins_and_another, 2).tolist()
-        [0, 2]
+        >>> decide(np.array([0.7, 0.2, 0.1]), np.array([0, 1, 1])).round(3).tolist()
+        [0.035, 0.643, 0.322]
     """
-    if not 0 <= balance <= 1:
-        raise ConfigurationError(f"`balance` must be in [0, 1], got {balance!r}")
-    left = np.array(relevance, np.float64) * balance
-    nearest = np.full(len(left), -np.inf)
-    chosen: list[int] = []
-    while len(chosen) < min(k, len(left)):
-        penalty = (1 - balance) * nearest if chosen else 0.0
-        best = int(np.argmax(left - penalty))
-        chosen.append(best)
-        left[best] = -np.inf
-        nearest = np.maximum(nearest, vectors @ vectors[best])
-    return np.array(chosen, np.int64)
+    if not counts.any():
+        return scores
+    chosen = np.where(counts == counts.max(), scores, 0.0)
+    total = chosen.sum()
+    if total == 0:
+        return scores
+    result: Scores = (1 - _DECISION) * scores + _DECISION * scores.sum() * chosen / total
+    return result
 
 
 def _check_k(k: int) -> None:
@@ -217,41 +280,97 @@ def _check_k(k: int) -> None:
         raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
 
 
-def _allowed(store: ChunkStore, where: Mapping[str, Scalar] | None) -> Ids | None:
+def _allowed(store: ChunkStore, where: Where | None) -> Ids | None:
     return store.filter_ids(where) if where else None
 
 
-def _aligned(scores: Vectors, ids: Ids, wanted: Ids) -> Scores:
+def _nearest(index: VectorIndex, queries: Vectors, count: int, allowed: Ids | None) -> tuple[Vectors, Ids]:
+    """Return `(scores, ids)` of the `count` rows nearest to any of the queries, best first; none without a query."""
+    if not len(queries):
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    scores, ids = index.search(queries, count, allowed=allowed)
+    if len(queries) == 1:
+        return scores[0], ids[0]
+    distinct = np.unique(ids)
+    scores, ids = index.search(queries, len(distinct), allowed=distinct)
+    best = np.full(len(distinct), -1.0, np.float32)
+    np.maximum.at(best, np.searchsorted(distinct, ids.ravel()), scores.ravel())
+    order = np.lexsort((distinct, -best))[:count]
+    return best[order], distinct[order]
+
+
+def _aligned(scores: Vectors | Ids, ids: Ids, wanted: Ids) -> Scores:
     """Return the score of each of `wanted` (ascending, a superset of `ids`), NaN where there is none."""
     aligned = np.full(len(wanted), np.nan)
     aligned[np.searchsorted(wanted, ids)] = scores
     return aligned
 
 
+# Hits
+
+
+def _distinct_hits(search: Callable[[int], tuple[Iterator[Hit], bool]], k: int, count: int) -> list[Hit]:
+    """Return the `k` best hits of different texts.
+
+    Args:
+        search: From how many candidates to the hits among them, best first, and whether there are no more.
+        k: Hits wanted.
+        count: Candidates to begin with; more while copies leave fewer than `k` texts.
+    """
+    while True:
+        hits, is_all = search(count)
+        distinct = _collapse(hits, k)
+        if len(distinct) == k or is_all:
+            return distinct
+        count *= 4
+
+
+def _collapse(hits: Iterator[Hit], k: int) -> list[Hit]:
+    """Return the first `k` hits of different texts, with the copies among the hits before the next text."""
+    first: dict[tuple[str, ...], Hit] = {}
+    copies: dict[tuple[str, ...], list[Chunk]] = {}
+    for hit in hits:
+        key = copy_key(hit.chunk)
+        if key in first:
+            copies[key].append(hit.chunk)
+        elif len(first) == k:
+            break
+        else:
+            first[key], copies[key] = hit, []
+    return [replace(hit, copies=tuple(copies[key])) if copies[key] else hit for key, hit in first.items()]
+
+
+_MEANING = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*|\w+|[^\w\s.,;:!?'\"`*_#|>()\[\]-]")
+
+
+def copy_key(chunk: Chunk) -> tuple[str, ...]:
+    """Return what copies have in common: the words, numbers and symbols of heading, lead and text.
+
+    Case, white space, punctuation and marks of Markdown and of quoted mail do not count. One other word or digit does:
+    it may be the answer.
+    """
+    return tuple(" ".join(_MEANING.findall(normalize(text))) for text in (f"{chunk.heading} {chunk.lead}", chunk.text))
+
+
 def _hits(
     store: ChunkStore,
     ids: Ids,
     scores: Scores | Vectors,
-    k: int,
     *,
     dense: Scores | Vectors | None = None,
     bm25: Scores | Vectors | None = None,
-) -> list[Hit]:
-    """Return the `k` best as hits. A chunk that was replaced since it was found is passed over."""
+) -> Iterator[Hit]:
+    """Yield hits, best first, lower ids first among equals. A chunk that was replaced since it was found is passed over."""
     order = np.lexsort((ids, -scores))
-    hits: list[Hit] = []
-    for begin in range(0, len(order), k):
-        part = order[begin : begin + k]
-        for at, chunk in zip(part.tolist(), _chunks(store, ids[part].tolist()), strict=True):
-            if chunk is not None and len(hits) < k:
-                hits.append(Hit(chunk, float(scores[at]), dense=_known(dense, at), bm25=_known(bm25, at)))
-        if len(hits) == k:
-            break
-    return hits
+    for begin in range(0, len(order), _READ):
+        part = order[begin : begin + _READ]
+        for i, chunk in zip(part.tolist(), _chunks(store, ids[part].tolist()), strict=True):
+            if chunk is not None:
+                yield Hit(chunk, float(scores[i]), dense=_known(dense, i), bm25=_known(bm25, i))
 
 
 def _chunks(store: ChunkStore, ids: list[int]) -> Sequence[Chunk | None]:
-    """Return the chunks of `ids`, None for those that are gone."""
+    """Return the chunks of `ids`, None for those that no longer exist."""
     try:
         return store.get_chunks(ids)
     except LookupError:
@@ -265,5 +384,5 @@ def _chunk(store: ChunkStore, number: int) -> Chunk | None:
         return None
 
 
-def _known(scores: Scores | Vectors | None, at: int) -> float | None:
-    return None if scores is None or np.isnan(scores[at]) else float(scores[at])
+def _known(scores: Scores | Vectors | None, i: int) -> float | None:
+    return None if scores is None or np.isnan(scores[i]) else float(scores[i])

@@ -226,11 +226,17 @@ def test_each_change_is_one_generation(store):
     [
         (lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]), r"dim is 4, got vectors of shape \(1, 3\)"),
         (lambda e: Entry(e.document, [], e.vectors), "has 0 chunks"),
-        (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "NaN"),
+        (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "unit norm, got one of nan"),
+        (
+            lambda e: Entry(e.document, e.chunks, e.vectors * 2),
+            "the vectors of 'a' must have unit norm, got one of 2.0",
+        ),
+        (lambda e: Entry(e.document, e.chunks, e.vectors * 0), "unit norm, got one of 0.0"),
         (lambda e: Entry(e.document, [Chunk("b", 0, 3, "one")], e.vectors), "not a span"),
         (lambda e: Entry(e.document, [Chunk("a", 0, 3, "two")], e.vectors), "not a span"),
         (lambda e: Entry(e.document, [Chunk("a", 1, 3, "ne", lead="n")], e.vectors), "the lead of chunk .* not a span"),
-        (lambda e: Entry(Document("one", id="a", metadata={"x": [1]}), e.chunks, e.vectors), r"'x': \[1\]"),
+        (lambda e: Entry(Document("one", id="a", metadata={"x": [1, [2]]}), e.chunks, e.vectors), r"'x': \[2\]"),
+        (lambda e: Entry(Document("one", id="a", metadata={"x": {"y": 1}}), e.chunks, e.vectors), r"'x': \{'y': 1\}"),
         (lambda e: Entry(Document("one", id="a", metadata={"x": float("nan")}), e.chunks, e.vectors), "finite"),
         (lambda e: Entry(Document("one", id="a", metadata={"x": 2**63}), e.chunks, e.vectors), "64 bits"),
     ],
@@ -333,8 +339,9 @@ def test_filters(store):
     assert store.filter_ids({'q"$.x': "z"}).tolist() == [4]
     assert store.filter_ids({"a' OR 1 --": 1}).tolist() == []
     assert store.filter_ids({"a": 1}).dtype == np.int64
+    assert store.filter_ids({"a": [1, "2"], "b": "y"}).tolist() == [2]
     with pytest.raises(ConfigurationError, match="a filter"):
-        store.filter_ids({"a": [1]})
+        store.filter_ids({"a": [[1]]})
     with pytest.raises(ConfigurationError, match="64 bits"):
         store.filter_ids({"a": 2**64})
 
@@ -425,11 +432,53 @@ def test_foreign_new_and_broken_files(tmp_path):
         Store(tmp_path)
 
 
-def as_format_1(store: Store) -> None:
-    """Take away what formats 2 and 3 brought."""
-    store.close()
-    drops = [f"ALTER TABLE chunks DROP COLUMN {name}" for name in ("lead_start", "lead_stop")]
-    write_database(store.path, "DROP TABLE features", "DROP INDEX chunks_by_start", *drops, "PRAGMA user_version = 1")
+OLD_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value);
+CREATE TABLE documents (
+    key INTEGER PRIMARY KEY, id UNIQUE NOT NULL, title NOT NULL, source, root, kind TEXT NOT NULL,
+    sha256 TEXT NOT NULL, chunker_id TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, metadata TEXT NOT NULL,
+    text NOT NULL
+);
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents (key),
+    ordinal INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, heading NOT NULL, vector BLOB NOT NULL,
+    UNIQUE (document, ordinal)
+);
+CREATE INDEX chunks_by_start ON chunks (document, start);
+CREATE TABLE fields (document INTEGER NOT NULL REFERENCES documents (key), name NOT NULL, value);
+CREATE INDEX fields_by_value ON fields (name, value);
+CREATE INDEX fields_by_document ON fields (document);
+CREATE TABLE features (
+    chunk INTEGER NOT NULL REFERENCES chunks (id), name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (chunk, name)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE terms USING fts5 (title, heading, body, tokenize = 'porter unicode61 remove_diacritics 2');
+INSERT INTO meta VALUES ('generation', 7);
+INSERT INTO meta VALUES ('embedder', '{"id": "embedder", "dim": 4}');
+PRAGMA application_id = 1819435367;
+PRAGMA user_version = 2;
+"""
+
+
+def write_old_database(folder: Path, version: int, written: Entry) -> None:
+    """Write a document as format 1 or 2 has it."""
+    folder.mkdir(exist_ok=True)
+    write_database(folder / "leanrag.db", *OLD_SCHEMA.split(";\n"))
+    document = written.document
+    connection = sqlite3.connect(folder / "leanrag.db")
+    row = (document.id, document.title, document.kind, document.sha256, document.text.encode("utf-8", "surrogatepass"))
+    connection.execute("INSERT INTO documents VALUES (1, ?, ?, NULL, NULL, ?, ?, 'chunker', NULL, NULL, '{}', ?)", row)
+    for i, (chunk, row) in enumerate(zip(written.chunks, written.vectors, strict=True)):
+        values = (i + 5, i, chunk.start, chunk.end, chunk.heading, row.tobytes())
+        connection.execute("INSERT INTO chunks VALUES (?, 1, ?, ?, ?, ?, ?)", values)
+        connection.execute("INSERT INTO terms (rowid, title, heading, body) VALUES (?, '', '', 'other')", (i + 5,))
+        for name, data in written.features.items():
+            connection.execute("INSERT INTO features VALUES (?, ?, ?)", (i + 5, name, data[i]))
+    connection.commit()
+    connection.close()
+    if version == 1:
+        write_database(
+            folder / "leanrag.db", "DROP TABLE features", "DROP INDEX chunks_by_start", "PRAGMA user_version = 1"
+        )
 
 
 def schema(path: Path) -> set[str]:
@@ -440,32 +489,40 @@ def schema(path: Path) -> set[str]:
     return {name for (name,) in rows} | {f"format {version}"}
 
 
-def test_a_folder_of_format_1_is_brought_up_to_date(store):
-    written = entry(Document("old words", id="a"), cuts=(3,))
-    store.put_many([written])
-    made_now = schema(store.path)
-    as_format_1(store)
-    assert made_now - schema(store.path) == {"table features", "index chunks_by_start", "format 3"}
-    with Store(store.folder) as again:
-        again.bind("embedder", DIM, "chunker")
-        assert schema(store.path) == made_now
-        assert again.get_document("a") == written.document
-        assert found(again, "old") == ["old"]
-        assert again.get_feature("f", written.chunks[0]) is None
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_folder_is_brought_up_to_date(tmp_path, version):
+    with Store(tmp_path / "fresh"):
+        pass
+    written = entry(
+        Document("old \ud800 Wörter " * 900, id="a", title="T"), cuts=(3, 9000), features={"f": [b"1", b"2", b"3"]}
+    )
+    write_old_database(tmp_path / "old", version, written)
+    with Store(tmp_path / "old") as store:
+        store.bind("embedder", DIM, "chunker")
+        assert schema(store.path) == schema(tmp_path / "fresh" / "leanrag.db")
+        assert store.generation == 7
+        assert store.get_document("a") == written.document
+        assert store.chunk_ids().tolist() == [5, 6, 7]
+        assert store.get_chunks([5, 6, 7]) == list(written.chunks)
+        np.testing.assert_array_equal(store.get_vectors([5, 6, 7]), written.vectors)
+        assert found(store, "worter") == [chunk.text for chunk in written.chunks[1:]]
+        assert store.get_feature("f", written.chunks[1]) == (b"2" if version == 2 else None)
         fresh = entry(Document("new", id="b"), features={"f": [b"data"]})
-        again.put_many([fresh])
-        assert again.get_feature("f", fresh.chunks[0]) == b"data"
-        assert again.remove(["a"]) == 1
-        again.check()
+        store.put_many([fresh])
+        assert store.chunk_ids().tolist() == [5, 6, 7, 8]
+        assert store.get_feature("f", fresh.chunks[0]) == b"data"
+        store.check()
+        assert store.remove(["a"]) == 1
+        store.check()
 
 
-def test_an_upgrade_is_made_once_by_whoever_comes_first(store):
-    as_format_1(store)
+def test_an_upgrade_is_made_once_by_whoever_comes_first(tmp_path):
+    write_old_database(tmp_path, 1, entry(Document("old words", id="a")))
     errors = []
 
     def work():
         try:
-            Store(store.folder).close()
+            Store(tmp_path).close()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
             errors.append(error)
 
@@ -475,7 +532,21 @@ def test_an_upgrade_is_made_once_by_whoever_comes_first(store):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert "format 3" in schema(store.path)
+    assert "format 3" in schema(tmp_path / "leanrag.db")
+    with Store(tmp_path) as store:
+        assert found(store, "words") == ["old words"]
+
+
+def test_a_failed_upgrade_leaves_the_old_folder(tmp_path, monkeypatch):
+    write_old_database(tmp_path, 2, entry(Document("old words", id="a")))
+    before = schema(tmp_path / "leanrag.db")
+    with monkeypatch.context() as patch:
+        patch.setattr("leanrag.retrieval.schema.insert_terms", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Store(tmp_path)
+    assert schema(tmp_path / "leanrag.db") == before
+    with Store(tmp_path) as store:
+        assert found(store, "words") == ["old words"]
 
 
 def test_an_empty_file_is_an_empty_database(tmp_path):
@@ -535,28 +606,23 @@ def test_a_read_only_folder_opens_for_reading():
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="POSIX permissions")
-def test_a_read_only_folder_of_format_1_opens_for_reading():
+def test_a_read_only_folder_of_an_older_format_says_what_to_do():
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        written = entry(Document("one", id="a"))
-        with Store(folder) as store:
-            store.bind("embedder", DIM, "chunker")
-            store.put_many([written])
-        as_format_1(store)
-        mode, user = folder.stat().st_mode, os.geteuid()
+        write_old_database(folder, 2, entry(Document("one", id="a")))
+        path, mode, user = folder / "leanrag.db", folder.stat().st_mode, os.geteuid()
         try:
-            store.path.chmod(0o444)
+            path.chmod(0o444)
             folder.chmod(0o555)
             if user == 0:
                 os.seteuid(65534)
-            with Store(folder) as again:
-                assert again.read_only
-                assert found(again, "one") == ["one"]
-                assert again.get_feature("f", written.chunks[0]) is None
+            with pytest.raises(StorageError, match=r"has format 2 and is read-only.* reads format 3. Make") as caught:
+                Store(folder)
+            assert caught.value.path == path
         finally:
             os.seteuid(user)
             folder.chmod(mode)
-        assert "format 1" in schema(store.path)
+        assert "format 2" in schema(path)
 
 
 # Threads and processes
@@ -578,7 +644,7 @@ def test_a_killed_writer_loses_nothing_committed(tmp_path, statement):
         def die(sql):
             if sql.startswith(sys.argv[2]):
                 os._exit(9)
-        store._connection.set_trace_callback(die)
+        store._database._connection.set_trace_callback(die)
         store.put_many([entry(Document("second version " * 500, id="a")), entry(Document("third", id="c"))])
     """
     process = run_python(code, str(tmp_path), statement)
@@ -678,10 +744,10 @@ def test_many_threads(store):
 
 def test_a_failed_write_leaves_the_old_state(store):
     store.put_many([entry(Document("one", id="a"))])
-    store._connection.set_progress_handler(lambda: 1, 200)  # SQLite gives up in the middle
+    store._database._connection.set_progress_handler(lambda: 1, 200)  # SQLite gives up in the middle
     with pytest.raises(StorageError, match="interrupted"):
         store.put_many([entry(Document("two " * 300, id=str(n))) for n in range(20)])
-    store._connection.set_progress_handler(None, 0)
+    store._database._connection.set_progress_handler(None, 0)
     assert [record.id for record in store.documents()] == ["a"]
     store.check()
 

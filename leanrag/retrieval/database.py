@@ -1,0 +1,281 @@
+"""The SQLite file of a store: opening, formats, transactions, and the right to write."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from leanrag.errors import LeanRAGError, StorageError
+from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
+
+__all__ = ["DATABASE", "Database"]
+
+DATABASE = "leanrag.db"
+_WRITER_LOCK = "writer.lock"
+_BUSY_SECONDS = 30.0  # longest wait for another process's commit
+
+
+class Database:
+    """A connection that threads share in turns.
+
+    Args:
+        folder: Where `leanrag.db` is, or will be.
+        create: Make folder and database if they do not exist.
+
+    Attributes:
+        folder: The folder, absolute.
+        path: The file.
+        read_only: Whether nothing can be written.
+
+    Raises:
+        StorageError: There is nothing to open, or this version cannot read it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self.path = self.folder / DATABASE
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # guards the connection, held for one statement or one transaction
+        self._writer = threading.RLock()  # guards the right to write, held for a whole `writer` block
+        self._writer_depth = 0
+        self._connection: sqlite3.Connection | None = None
+        self._check_folder(create)
+        self._connection, self.read_only = self._open()
+
+    def _check_folder(self, create: bool) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StorageError(f"{str(self.folder)!r} is a file; name a folder", path=self.folder)
+        if self.path.is_dir():
+            raise StorageError(f"{str(self.path)!r} is a folder, not a database; name another folder", path=self.path)
+        if self.path.exists():
+            return
+        if not create:
+            raise StorageError(
+                f"there is no {DATABASE} in {str(self.folder)!r}; add documents to it first, or name another folder",
+                path=self.folder,
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the folder {str(self.folder)!r}: {error.strerror}", path=self.folder
+            ) from error
+
+    def _open(self) -> tuple[sqlite3.Connection, bool]:
+        if _is_writable(self.folder) and (not self.path.exists() or _is_writable(self.path)):
+            return self._connect(self.path, read_only=False), False
+        if not self.path.exists():
+            raise StorageError(
+                f"cannot make {str(self.path)!r}: the folder is read-only; make it writable or name another",
+                path=self.path,
+            )
+        address = self.path.as_uri()
+        try:
+            return self._connect(address + "?mode=ro", read_only=True), True
+        except StorageError:
+            # A reader of a write-ahead log needs a file of shared memory beside it. Where that cannot be made nobody
+            # writes either, so that the database may be read as it is, unless the log contains commits.
+            log = self.path.with_name(DATABASE + "-wal")
+            if log.exists() and log.stat().st_size:
+                raise
+            return self._connect(address + "?immutable=1", read_only=True), True
+
+    def _connect(self, address: str | Path, *, read_only: bool) -> sqlite3.Connection:
+        with self._mapped():
+            connection = sqlite3.connect(
+                address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=read_only
+            )
+            try:
+                self._check_format(connection, read_only)
+                if not read_only:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    _bring_up_to_date(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _check_format(self, connection: sqlite3.Connection, read_only: bool) -> None:
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and _pragma(connection, "application_id") != APPLICATION_ID:
+            raise StorageError(
+                f"{str(self.path)!r} is a database of another program; name another folder", path=self.path
+            )
+        version = _pragma(connection, "user_version")
+        if version > FORMAT:
+            raise StorageError(
+                f"{str(self.path)!r} has format {version}, this version of leanrag reads up to {FORMAT}; "
+                "upgrade leanrag, or add the documents to a new folder",
+                path=self.path,
+            )
+        if read_only and version == 0:
+            raise StorageError(f"{str(self.path)!r} is empty and read-only; make it writable", path=self.path)
+        if read_only and version < FORMAT:
+            raise StorageError(
+                f"{str(self.path)!r} has format {version} and is read-only; this version of leanrag reads format {FORMAT}."
+                " Make file and folder writable and open them once, which brings them to that format",
+                path=self.path,
+            )
+
+    def close(self) -> None:
+        """Close the database; idempotent."""
+        if self._process != os.getpid():  # a fork: another thread may have held the lock when it was made
+            self._connection = None
+            return
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    # Errors
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"{str(self.path)!r}: {error}{_advice(str(error))}", path=self.path) from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self.damage(error) from error
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Turn what fails while stored values are decoded into `StorageError`."""
+        try:
+            yield
+        except LeanRAGError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise self.damage(error) from error
+
+    def damage(self, problem: object) -> StorageError:
+        """Return the error for a file whose content is wrong."""
+        return StorageError(
+            f"{str(self.path)!r} is damaged or not a database ({problem}); restore it from a backup, "
+            "or delete it and add the documents again",
+            path=self.path,
+        )
+
+    # Access
+
+    @contextmanager
+    def reading(self, *, one_view: bool = False) -> Iterator[sqlite3.Connection]:
+        """Hold the connection.
+
+        Args:
+            one_view: All statements of the block see the same commits.
+        """
+        if self._process != os.getpid():
+            raise StorageError(
+                f"{str(self.folder)!r} was opened in process {self._process} and this is its fork {os.getpid()}; "
+                "open it again in this process",
+                path=self.folder,
+            )
+        with self._lock, self._mapped():
+            if self._connection is None:
+                raise StorageError(f"{str(self.folder)!r} is closed; open it again", path=self.folder)
+            if not one_view or self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection in a transaction: all of the block is committed, or nothing."""
+        self._check_writable()
+        with self.reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold the right to write, for many transactions; other threads wait, other processes get an error.
+
+        Raises:
+            StorageError: Another process is writing, or the folder is read-only.
+        """
+        with self._writer:
+            lock = self._take_file_lock() if self._writer_depth == 0 else None
+            self._writer_depth += 1
+            try:
+                yield
+            finally:
+                self._writer_depth -= 1
+                if lock is not None:
+                    lock.close()
+
+    def _take_file_lock(self) -> sqlite3.Connection:
+        # SQLite's own lock on an empty file: the same on every system, and freed by the kernel when a process dies.
+        self._check_writable()
+        with self.reading():
+            lock = sqlite3.connect(self.folder / _WRITER_LOCK, timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                lock.close()
+                if "locked" not in str(error):
+                    raise
+                raise StorageError(
+                    f"another process is writing to {str(self.folder)!r}; try again when it is done", path=self.folder
+                ) from error
+        return lock
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise StorageError(f"{str(self.path)!r} is read-only; make file and folder writable", path=self.path)
+
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
+        with self.reading() as connection:
+            return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an older format to this one."""
+    if _pragma(connection, "user_version") == FORMAT:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _pragma(connection, "user_version")  # another process may have been quicker
+        if version == 0:
+            create(connection)
+        elif version < FORMAT:
+            upgrade(connection, version)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _advice(problem: str) -> str:
+    if "locked" in problem:
+        return "; another process uses it, try again when it is done"
+    if "full" in problem:
+        return "; free some space and try again"
+    if "fts5" in problem:
+        return "; this Python's SQLite has no full-text search, use one from python.org or conda-forge"
+    if "readonly" in problem or "unable to open" in problem:
+        return "; check the permissions of file and folder"
+    return ""

@@ -1,0 +1,135 @@
+"""A document with everything derived from it, as rows of the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leanrag.errors import ConfigurationError
+from leanrag.retrieval.filters import check_scalar
+from leanrag.retrieval.schema import insert_terms, insert_text, to_sql
+from leanrag.types import Chunk, Document
+from leanrag.vectors import has_unit_norm
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Vectors
+
+__all__ = ["Entry", "check_entry", "delete_documents", "insert_entry"]
+
+_VECTOR = np.dtype("<f4")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A document as it is written.
+
+    Attributes:
+        document: The document.
+        chunks: Its chunks, in order.
+        vectors: Float32 `(len(chunks), dim)`, rows of unit norm.
+        root: The folder that it was found under, None when it was added alone.
+        file_stat: `os.stat` of its file; lets a later `add` skip it unread.
+        features: What stages computed ahead: by name, bytes for each chunk.
+    """
+
+    document: Document
+    chunks: Sequence[Chunk]
+    vectors: Vectors
+    root: str | None = None
+    file_stat: os.stat_result | None = None
+    features: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+
+def check_entry(entry: Entry, *, dim: int) -> None:
+    """Raise `ConfigurationError` if the parts of `entry` do not belong together, or a value cannot be stored."""
+    document, vectors = entry.document, entry.vectors
+    if vectors.shape != (len(entry.chunks), dim):
+        raise ConfigurationError(
+            f"{document.id!r} has {len(entry.chunks)} chunks and the store's dim is {dim}, "
+            f"got vectors of shape {vectors.shape!r}"
+        )
+    for name, data in entry.features.items():
+        if len(data) != len(entry.chunks):
+            raise ConfigurationError(
+                f"{document.id!r} has {len(entry.chunks)} chunks, got {len(data)} of feature {name!r}"
+            )
+    is_unit = has_unit_norm(vectors)
+    if not is_unit.all():
+        norm = float(np.linalg.norm(vectors[int(np.argmin(is_unit))]))
+        raise ConfigurationError(
+            f"the vectors of {document.id!r} must have unit norm, got one of {norm!r}; check the embedder"
+        )
+    for chunk in entry.chunks:
+        if chunk.document_id != document.id or chunk.text != document.text[chunk.start : chunk.end]:
+            raise ConfigurationError(f"chunk {chunk.id!r} is not a span of document {document.id!r}; chunk it anew")
+        if chunk.lead != document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]:
+            raise ConfigurationError(f"the lead of chunk {chunk.id!r} is not a span of document {document.id!r}")
+    for name, value in document.metadata.items():
+        for scalar in _scalars(value):
+            check_scalar(f"metadata of {document.id!r}", name, scalar)
+
+
+def _scalars(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def delete_documents(connection: sqlite3.Connection, document_ids: Iterable[str]) -> int:
+    """Remove documents with everything derived from them, and return how many there were."""
+    removed = 0
+    for document_id in document_ids:
+        row = connection.execute("SELECT key FROM documents WHERE id = ?", (to_sql(document_id),)).fetchone()
+        if row is None:
+            continue
+        for table, column in (("terms", "rowid"), ("features", "chunk"), ("vectors", "chunk")):
+            connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM chunks WHERE document = ?)", row)
+        for table in ("chunks", "fields", "texts"):
+            connection.execute(f"DELETE FROM {table} WHERE document = ?", row)
+        connection.execute("DELETE FROM documents WHERE key = ?", row)
+        removed += 1
+    return removed
+
+
+def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) -> None:
+    """Write a document and everything derived from it."""
+    document, stat = entry.document, entry.file_stat
+    values = (document.id, document.title, document.source, entry.root, document.kind, document.sha256, chunker_id)
+    key = connection.execute(
+        "INSERT INTO documents (id, title, source, root, kind, sha256, chunker_id, size, mtime_ns, metadata)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *map(to_sql, values),
+            stat.st_size if stat else None,
+            stat.st_mtime_ns if stat else None,
+            json.dumps(dict(document.metadata)),
+        ),
+    ).lastrowid
+    assert key is not None
+    insert_text(connection, key, document.text)
+    connection.executemany(
+        "INSERT INTO fields VALUES (?, ?, ?)",
+        [
+            (key, to_sql(name), to_sql(scalar))
+            for name, value in document.metadata.items()
+            for scalar in _scalars(value)
+        ],
+    )
+    rows = np.ascontiguousarray(entry.vectors, _VECTOR)
+    for ordinal, (chunk, vector) in enumerate(zip(entry.chunks, rows, strict=True)):
+        lead_end = chunk.lead_start + len(chunk.lead)
+        chunk_id = connection.execute(
+            "INSERT INTO chunks (document, ordinal, start, stop, heading, lead_start, lead_stop) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (key, ordinal, chunk.start, chunk.end, to_sql(chunk.heading), chunk.lead_start, lead_end),
+        ).lastrowid
+        assert chunk_id is not None
+        connection.execute("INSERT INTO vectors VALUES (?, ?)", (chunk_id, vector.tobytes()))
+        insert_terms(connection, chunk_id, document.title, chunk.heading, f"{chunk.lead}\n{chunk.text}")
+        connection.executemany(
+            "INSERT INTO features VALUES (?, ?, ?)",
+            [(chunk_id, name, data[ordinal]) for name, data in entry.features.items()],
+        )

@@ -1,0 +1,54 @@
+"""What an embedder can read of a question: how much at once, and whether at all."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Embedder, Vectors
+
+__all__ = ["is_read", "split_question"]
+
+_BREAKS = tuple(map(re.compile, (r"\n\s*\n", r"\n", r"(?<=[.!?])\s", r"\s", "")))  # from the best to any
+_SAME = 0.999  # cosine above which two texts have the same vector
+_LATIN_END = 0x250  # embedders read the letters below
+_READABLE = ("Lo", "Ll", "Lu", "Lm", "Mn", "Mc", "So")  # letters, marks of vowels and tones, emoji
+
+
+def split_question(question: str, embedder: Embedder) -> list[str]:
+    """Return the question in parts that the embedder reads whole, in order; one part if all of it fits.
+
+    It is cut between paragraphs, lines, sentences or words, near the middle.
+    """
+    if len(question) < 2 or embedder.count_tokens(question) <= embedder.max_tokens:
+        return [question]
+    middle = len(question) / 2
+    for pattern in _BREAKS:
+        cuts = [match.end() for match in pattern.finditer(question, len(question) // 4, 3 * len(question) // 4 + 1)]
+        cuts = [cut for cut in cuts if question[:cut].strip() and question[cut:].strip()]
+        if cuts:
+            cut = min(cuts, key=lambda cut: abs(cut - middle))
+            return [*split_question(question[:cut], embedder), *split_question(question[cut:], embedder)]
+    return [question]
+
+
+def is_read(question: str, vector: Vectors, embedder: Embedder) -> bool:
+    """Return whether the embedder tells the question from another text of the same shape in the same script.
+
+    An embedder whose vocabulary lacks a script sees unknown tokens in both texts. Only a question that is mostly of letters
+    and pictures beyond the Latin script is put to this test, which costs one more text to embed.
+
+    Args:
+        question: Plain text that the embedder reads whole.
+        vector: Its vector, `(dim,)`.
+        embedder: What made the vector.
+    """
+    foreign = {c for c in question if ord(c) >= _LATIN_END and unicodedata.category(c) in _READABLE}
+    if 2 * sum(c in foreign for c in question) < sum(map(str.isalnum, question)) or not foreign:
+        return True
+    other = "".join(chr(ord(c) ^ 1) if c in foreign else c for c in question)
+    if embedder.count_tokens(other) > embedder.max_tokens:
+        return True  # it has tokens for these letters
+    return bool(embedder.embed_queries([other])[0] @ vector < _SAME)

@@ -1,0 +1,272 @@
+r"""The words of full-text search: what is indexed of a chunk, and what a question asks for.
+
+Text is normalised first, so that a word has one form, whoever typed it. Words between spaces are left to the tokenizer of
+SQLite. Everything else becomes extra terms:
+
+- Identifiers (versions, dates, IP addresses, part numbers, error codes, names in code) are indexed whole and in parts.
+  The whole form keeps a mark between two runs of digits and no other separator: `1.2.3` is neither `1.3.2` nor `123`,
+  but `HX-20B` is `HX20B`.
+- Scripts without spaces become overlapping n-grams.
+- A Hangul word adds its pairs of syllables, because particles are written onto the noun. An Arabic or Hebrew word adds
+  its form without article, prepositions and endings.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = [
+    "COLUMNS",
+    "COLUMN_WEIGHTS",
+    "TOKENIZER",
+    "Query",
+    "indexed_columns",
+    "normalize",
+    "parse_query",
+    "quote_term",
+]
+
+COLUMNS = ("title", "heading", "body", "extra")
+# Weights of a term in each column: `bm25()` adds them up before saturation, as BM25F does.
+COLUMN_WEIGHTS = (2.0, 2.0, 1.0, 1.0)
+
+# A word is made of letters, digits, the marks that normalisation leaves, and the private mark inside identifiers.
+TOKENIZER = "porter unicode61 remove_diacritics 0 categories ''L* N* M* Co''"
+
+# Left out of a question that has other words: seven times quicker on 10,000 chunks, and one point better on SQuAD.
+_STOP_WORDS = frozenset(
+    """a an and are as at be but by did do does for from had has have he her his how i if in into is it its me my of on
+    or our s she so such t that the their then there these they this to was we were what when where which who whom whose
+    why will with would you your""".split()
+)
+
+
+_T = TypeVar("_T")
+
+
+# Normalisation
+
+# Soft hyphen, joiners, zero width, direction, variation selectors, the Arabic tatweel; and the marks of this module.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u0640\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ue000\ue001]+"
+)
+_HYPHEN = re.compile("[‐‑−﹣－]")
+_APOSTROPHE = re.compile("[’‘ʼʹ′＇]")
+_EXPONENT = re.compile("(?<=[0-9])[⁰¹²³⁴-⁹]")
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# Accents of alphabets, Hebrew points and Arabic vowels; not the vowels and tones of Indic and South-East Asian scripts.
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff]+"
+)
+_LETTERS = {"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "æ": "ae", "œ": "oe"}
+_LETTERS |= {"ٱ": "ا", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه"}  # spellings of one Arabic letter
+_LETTER = re.compile(f"[{''.join(_LETTERS)}]")
+_TIME_MARK = re.compile(r"(?<=\d)[Tt](?=\d\d:?\d\d)")  # between date and time
+
+
+def normalize(text: str) -> str:
+    """Return `text` in the form in which words are compared, without case, accents and invisible characters.
+
+    Example:
+        >>> normalize("ﬁnd İSTANBUL’da re\u0301su\u00adme\u0301")
+        "find istanbul'da resume"
+    """
+    return _fold(_unify(text))
+
+
+def _unify(text: str) -> str:
+    """Return `text` in compatibility form, its case and accents as they were."""
+    if not text.isascii():
+        text = _HYPHEN.sub("-", _APOSTROPHE.sub("'", _INVISIBLE.sub("", text)))
+        text = _EXPONENT.sub(r"^\g<0>", text)  # 10⁶ is not 106
+        text = unicodedata.normalize("NFKC", text).encode("utf-8", "replace").decode()
+        text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    return _TIME_MARK.sub(" ", _THOUSANDS.sub("", text))
+
+
+def _fold(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    text = _ACCENTS.sub("", unicodedata.normalize("NFD", text.casefold()))
+    return _LETTER.sub(lambda letter: _LETTERS[letter[0]], unicodedata.normalize("NFC", text))
+
+
+# Identifiers
+
+_DIGIT_MARK = "\ue000"  # stands between two runs of digits of an identifier
+_ALNUM = (
+    "[0-9A-Za-z\u00c0-\u024f\u0370-\u052f]"  # no script whose words have no spaces, or particles, around identifiers
+)
+_SEPARATOR = r"[-._:/\\+@#=&?%~]"
+_TOKEN = re.compile(rf"{_ALNUM}+(?:{_SEPARATOR}{{1,3}}{_ALNUM}+)*")
+_RUN = re.compile(r"\d+|[^\W\d_]+")
+_DIGIT_CHAIN = re.compile(rf"\d+(?:{_SEPARATOR}\d+)+")
+_STRUCTURE = re.compile(r"[0-9_]|[a-z][A-Z]")
+_CASE_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_NAME_BREAK = re.compile(r"[\\/:+@#=&?%~]+")  # parts the names of a path, a URL, a setting
+_MEASURE = re.compile(r"(\d+)([a-z]{1,3})")
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Identifier:
+    """An identifier of a text, in canonical forms.
+
+    Attributes:
+        whole: All of it.
+        parts: Pieces of it.
+        keys: What a question that names it looks for: the whole, or else any piece that says as much alone. Empty for
+            what may stand in any text: a year, a short number, an ordinal, a word with a capital inside.
+    """
+
+    whole: str
+    parts: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def _find_identifiers(unified: str) -> Iterator[_Identifier]:
+    candidates = [word for word in unified.split() if _STRUCTURE.search(word)]
+    for token in _TOKEN.findall(" ".join(candidates)):
+        if not _has_structure(token):
+            continue
+        lower = _fold(token)
+        names, chains = _NAME_BREAK.split(lower), _DIGIT_CHAIN.findall(lower)
+        pieces = [*names, *(piece for name in names if "-" in name for piece in name.split("-")), *chains]
+        forms = [_canonical(piece) for piece in pieces if _has_structure(piece)]
+        forms += _fold(_CASE_CHANGE.sub(" ", token)).split() if _CASE_CHANGE.search(token) else []
+        forms += [part for piece in names if (found := _MEASURE.fullmatch(piece)) for part in found.groups()]
+        whole = _canonical(lower)
+        keys = [whole, *map(_canonical, filter(_is_decisive, names)), *(_canonical(chain) for chain in chains)]
+        yield _Identifier(whole, _distinct(forms), _distinct(keys) if _is_decisive(lower) else ())
+
+
+def _has_structure(token: str) -> bool:
+    """Return whether `token` is more than words: a long number, digits beside something else, `_`, a capital inside."""
+    if token.isdecimal():
+        return len(token) > 3
+    return _STRUCTURE.search(token) is not None
+
+
+def _is_decisive(token: str) -> bool:
+    if token.isdecimal():
+        return len(token) > 4 or (len(token) == 4 and not "1500" <= token <= "2100")  # not a year
+    return any(map(str.isdecimal, token)) and not _ORDINAL.fullmatch(token)
+
+
+def _canonical(token: str) -> str:
+    """Return the runs of letters and of digits in `token`, with a mark between two runs of digits."""
+    runs = _RUN.findall(token)
+    if len(runs) > 2 and runs[0] == "v":  # v1.2.3 is 1.2.3
+        del runs[0]
+    whole = ""
+    for run in runs:
+        whole += _DIGIT_MARK + run if whole[-1:].isdecimal() and run.isdecimal() else run
+    return whole
+
+
+# Scripts
+
+_UNSPACED = re.compile(
+    "(?P<paired>[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+)"  # kana, Han
+    "|(?P<tripled>[\u0e00-\u0eff\u0f40-\u0fbc\u1000-\u109f\u1780-\u17dd\u1950-\u19df\u1a20-\u1aad\ua9e0-\ua9fe\uaa60-\uaadf]+)"
+)  # the second: Thai, Lao, Tibetan, Burmese, Khmer, Tai
+_HANGUL = re.compile("[\uac00-\ud7a3]+")
+_ARABIC = re.compile("[\u0621-\u064a]{3,}")
+_ARABIC_PREFIX = re.compile("(?:وال|بال|كال|فال|ال|لل|و)(?=.{3})")
+_ARABIC_SUFFIX = re.compile("(?<=.{3})(?:ها|ان|ات|ون|ين|يه|ه|ي)$")
+_HEBREW = re.compile("[\u05d0-\u05ea]{4,}")
+_HEBREW_PREFIX = re.compile("(?:[ושכ]?[הבלמכש]|ו)(?=.{3})")
+_PICTURE = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
+_PICTURE_MARK = "\ue001"  # begins the term of an emoji, which no tokenizer takes for a word
+
+
+def _n_grams(run: re.Match[str]) -> list[str]:
+    """Return what is indexed of a run of characters without spaces; its last n-grams are shorter."""
+    text, n = run[0], 2 if run["paired"] else 3
+    return [text[i : i + n] for i in range(len(text))]
+
+
+def _asked_n_grams(run: re.Match[str]) -> list[str]:
+    text, n = run[0], 2 if run["paired"] else 3
+    return [text[i : i + n] for i in range(len(text) - n + 1)] or [f"{text}*"]
+
+
+def _syllable_pairs(folded: str) -> list[str]:
+    return [word[i : i + 2] for word in _HANGUL.findall(folded) for i in range(len(word) - 1)]
+
+
+def _stems(folded: str) -> list[str]:
+    """Return the Arabic and Hebrew words of `folded` without what is written onto them; at least three letters remain."""
+    stems = [_ARABIC_SUFFIX.sub("", _ARABIC_PREFIX.sub("", word, count=1)) for word in _ARABIC.findall(folded)]
+    return [*stems, *(_HEBREW_PREFIX.sub("", word, count=1) for word in _HEBREW.findall(folded))]
+
+
+def _pictures(folded: str) -> list[str]:
+    return [f"{_PICTURE_MARK}{ord(picture):x}" for picture in _PICTURE.findall(folded)]
+
+
+# What is indexed, and what is asked for
+
+
+def indexed_columns(title: str, heading: str, body: str) -> tuple[str, ...]:
+    """Return the text to index in each of `COLUMNS`."""
+    columns: list[str] = []
+    extra: list[str] = []
+    for text in map(_unify, (title, heading, body)):
+        extra += [form for found in _find_identifiers(text) for form in (found.whole, *found.parts)]
+        folded = _fold(text)
+        if not folded.isascii():
+            extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
+            folded = _UNSPACED.sub(lambda run: f" {' '.join(_n_grams(run))} ", folded)
+        columns.append(folded)
+    return (*columns, " ".join(extra))
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as full-text search understands it.
+
+    Attributes:
+        terms: What to look for, each once; a term that ends in `*` stands for all that begin so.
+        identifiers: For each identifier of the question that decides which chunk answers it: its forms, best first.
+    """
+
+    terms: tuple[str, ...]
+    identifiers: tuple[tuple[str, ...], ...]
+
+
+def quote_term(term: str) -> str:
+    """Return a term as an expression of FTS5."""
+    return f'"{term[:-1]}" *' if term.endswith("*") else f'"{term}"'
+
+
+_WORD = re.compile("[\\w\u0700-\u0963\u0966-\u109f\u1700-\u1cff\ua800-\uabff]+")  # marks of Indic scripts are no `\w`
+
+
+def parse_query(question: str) -> Query:
+    """Return the terms of a question. English function words are among them only if there are no others.
+
+    Example:
+        >>> parse_query("What does ERR_4021 mean?").terms
+        ('err', '4021', 'mean', 'err4021')
+    """
+    unified = _unify(question)
+    folded = _fold(unified)
+    words = [word for token in _WORD.findall(_UNSPACED.sub(" ", folded)) for word in token.split("_")]
+    found = list(_find_identifiers(unified))
+    extra = [form for identifier in found for form in (identifier.whole, *identifier.parts)]
+    extra += [f"{word}*" for word in words if len(word) == 1 and _HANGUL.match(word)]
+    extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
+    extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
+    content = [word for word in words if word not in _STOP_WORDS]
+    terms = _distinct([*content, *extra]) or _distinct(words)
+    return Query(terms, _distinct(identifier.keys for identifier in found if identifier.keys))
+
+
+def _distinct(values: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))
