@@ -352,7 +352,9 @@ class Evidence:
         start: First character in the chunk's text.
         end: One past the last.
         value: At least 0, higher is better; comparable among the units of one question.
-        needs: Place, among the units, of one that this makes no sense without; None for none.
+        needs: Index, among the units, of the unit that this makes no sense without; None for none.
+        group: Number of the units that are read together with this one (the steps of a list, the fields of a record); None for
+            none.
     """
 
     hit: int
@@ -360,6 +362,7 @@ class Evidence:
     end: int
     value: float
     needs: int | None = None
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

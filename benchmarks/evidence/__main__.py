@@ -30,7 +30,7 @@ from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.errors import BudgetError
 from leanrag.evidence import scoring as evidence
-from leanrag.evidence.scoring import FEATURES, SentenceVectors, features_of, unpack_vectors
+from leanrag.evidence.scoring import UNIT_FEATURES, SentenceVectors, features_of, unpack_vectors
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.metrics import answer_in_context, bootstrap_interval, contains_answer
 from leanrag.models.registry import load_encoding, resolve
@@ -53,9 +53,9 @@ MEASURED, QUICK_QUESTIONS = 600, 40  # questions of each set that are compressed
 PENALTY = 2e-3  # times the squared weights, of features scaled to unit deviation
 STEPS = 100  # of Newton's method, at most
 
-ALL = tuple(range(len(FEATURES)))
+ALL = tuple(range(len(UNIT_FEATURES)))
 WORDS = tuple(
-    FEATURES.index(name)
+    UNIT_FEATURES.index(name)
     for name in (
         "prior",
         "best_overlap",
@@ -67,7 +67,7 @@ WORDS = tuple(
         "new_words",
     )
 )
-COSINE = (FEATURES.index("similarity"),)
+COSINE = (UNIT_FEATURES.index("similarity"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Units:
 
     Attributes:
         evidence: The units, their values not yet known.
-        features: `(n, len(FEATURES))`.
+        features: `(n, len(UNIT_FEATURES))`.
         is_right: `(n,)`: which hold a gold answer.
         repeats: As an `EvidenceScorer` tells them.
     """
@@ -222,7 +222,7 @@ class Known:
     """An `EvidenceScorer` whose values are known."""
 
     units: Units
-    weights: Matrix  # (len(FEATURES),)
+    weights: Matrix  # (len(UNIT_FEATURES),)
 
     def score(
         self,
@@ -253,7 +253,7 @@ def is_kept(case: Case, scorer: Known, budget: int, count_tokens: TokenCounter) 
 
 def spread(weights: Matrix, columns: Sequence[int]) -> Matrix:
     """Weights of some columns as weights of all."""
-    whole = np.zeros(len(FEATURES))
+    whole = np.zeros(len(UNIT_FEATURES))
     whole[list(columns)] = weights
     return whole
 
@@ -306,9 +306,9 @@ def main() -> None:
         ("words_weight", WORDS, evidence._LEXICAL_WEIGHTS),
     ):
         weights = spread(fit([case.clauses for case in cases], columns), columns)
-        figures |= {f"{label}_{FEATURES[column]}": float(weights[column]) for column in columns}
+        figures |= {f"{label}_{UNIT_FEATURES[column]}": float(weights[column]) for column in columns}
         print(
-            f"{label:12} " + "  ".join(f"{FEATURES[i]} {weights[i]:.2f} ({shipped[i]:.2f})" for i in columns),
+            f"{label:12} " + "  ".join(f"{UNIT_FEATURES[i]} {weights[i]:.2f} ({shipped[i]:.2f})" for i in columns),
             flush=True,
         )
     for method, columns in (("fitted", ALL), ("words", WORDS), ("cosine", COSINE), ("sentences", ALL), ("shipped", ())):

@@ -6,63 +6,25 @@ import collections
 import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args
 
 from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.evidence.budget import check_overlap, nothing_fits, without_repetitions
 from leanrag.evidence.selection import Candidate, Promising, Selection, fill, select
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.text import join_spans, split_sentences
+from leanrag.text import join_spans
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
-__all__ = ["CompressingPacker", "EvidencePacker", "GreedyPacker", "Ordering", "TokenBudget", "is_near_duplicate"]
+__all__ = ["CompressingPacker", "EvidencePacker", "Ordering"]
 
 Ordering = Literal["relevance", "reverse", "ends", "document"]
 """How sources follow each other: best first, best last, best at both ends, or by document (so that prompts over the same documents
 begin alike)."""
 
 _ENOUGH = 1 / 3  # of a budget, which is filled whatever the units are worth
+_TOGETHER = 0.7  # of a budget: groups that take more come apart
 _DropReason = Literal["budget", "duplicate", "irrelevant"]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBudget:
-    """How a model's window is shared out, in tokens of that model.
-
-    Attributes:
-        n_ctx: The window.
-        answer: Reserved for the answer.
-        fixed: Template, instruction and question: the prompt with no sources.
-        limit: Most that the sources may take; None for all that is left.
-    """
-
-    n_ctx: int
-    answer: int
-    fixed: int
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("answer", self.answer), ("limit", self.limit)):
-            if value is not None and value < 1:
-                raise ConfigurationError(f"the `{name}` share of the budget must be at least 1 token, got {value}")
-        if self.fixed + self.answer > self.n_ctx:
-            raise BudgetError(
-                f"question and template take {self.fixed:,} tokens and {self.answer:,} are reserved for the answer, which is "
-                f"more than the window of {self.n_ctx:,}. Shorten the question, lower `max_tokens`, or use a larger window",
-                needed=self.fixed + self.answer,
-                available=self.n_ctx,
-            )
-
-    @property
-    def prompt(self) -> int:
-        """Most tokens of the whole prompt."""
-        return self.fixed + self.sources
-
-    @property
-    def sources(self) -> int:
-        """Most tokens of the sources."""
-        left = self.n_ctx - self.answer - self.fixed
-        return left if self.limit is None else min(left, self.limit)
 
 
 class EvidencePacker:
@@ -93,7 +55,7 @@ class EvidencePacker:
         *,
         ordering: Ordering = "reverse",
         power: float = 1.0,
-        least: float = 0.1,
+        least: float = 0.0,
         duplicate_overlap: float = 0.8,
         pruner: Compressor | None = None,
         headings: bool = False,
@@ -103,7 +65,7 @@ class EvidencePacker:
         for name, value in (("power", power), ("least", least)):
             if not 0 <= value <= 1:
                 raise ConfigurationError(f"`{name}` must be in [0, 1], got {value!r}")
-        _check_overlap(duplicate_overlap)
+        check_overlap(duplicate_overlap)
         self._scorer, self._ordering, self._pruner, self._headings = scorer, ordering, pruner, headings
         self._power, self._least, self._duplicate_overlap = power, least, duplicate_overlap
 
@@ -119,7 +81,7 @@ class EvidencePacker:
         Raises:
             BudgetError: Not one unit of the hits that repeat no better one fits.
         """
-        kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
+        kept, repeated = without_repetitions(hits, self._duplicate_overlap, question)
         units, repeats = self._scorer.score(question, kept)
         sources = _Sources(kept, units, self._ordering, count_source)
         choose = functools.partial(self._choose, sources, budget)
@@ -135,7 +97,7 @@ class EvidencePacker:
 
     def _choose(self, sources: _Sources, budget: int, looked_at: Promising) -> list[PackedItem]:
         """The sources that show the best of the units within the budget; none when not one fits."""
-        candidates = [sources.candidate(unit) for unit in looked_at.units]
+        candidates = sources.candidates(looked_at.units, budget)
         room = budget
         while room >= 0:
             chosen = self._select(sources, looked_at, candidates, room).chosen
@@ -146,11 +108,12 @@ class EvidencePacker:
             if tokens <= budget:
                 return items
             room -= max(1, tokens - budget)  # tokens do not add up over parts
-        alone = [i for i, unit in enumerate(looked_at.units) if unit.needs is None]
-        for i in sorted(alone, key=lambda i: -looked_at.units[i].value):
-            items = sources.items([looked_at.places[i]])
-            if _tokens(items) <= budget:
-                return items
+        for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].value):
+            needs = candidates[i].needs
+            for indices in ([i], [needs, i]) if needs is None or candidates[i].value else ():
+                items = sources.items([looked_at.places[j] for j in indices if j is not None])
+                if _tokens(items) <= budget:
+                    return items
         return []
 
     def _select(self, sources: _Sources, looked_at: Promising, candidates: Sequence[Candidate], room: int) -> Selection:
@@ -177,7 +140,7 @@ class EvidencePacker:
             )
         if compression is None or not compression.text:
             cheapest = min(count_source(1, hits[unit.hit].chunk.title, _text(unit, hits)) for unit in units)
-            raise _nothing_fits(max(cheapest, budget + 1), budget)
+            raise nothing_fits(max(cheapest, budget + 1), budget)
         return PackedItem(1, hits[best.hit], compression.text, compression.segments, compression.tokens_after, "pruned")
 
 
@@ -190,7 +153,7 @@ class CompressingPacker:
     """
 
     def __init__(self, compressor: Compressor, *, duplicate_overlap: float = 0.8) -> None:
-        _check_overlap(duplicate_overlap)
+        check_overlap(duplicate_overlap)
         self._compressor, self._duplicate_overlap = compressor, duplicate_overlap
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
@@ -206,7 +169,7 @@ class CompressingPacker:
             BudgetError: What must stay does not fit, or nothing does.
             CompressionError: The compressor failed.
         """
-        kept, repeated = _without_repetitions(hits, self._duplicate_overlap)
+        kept, repeated = without_repetitions(hits, self._duplicate_overlap, question)
         compression, items = self._compressed(kept, budget, count_source, question) if kept else (None, [])
         reasons: dict[int, _DropReason] = {id(hit): "duplicate" for hit in repeated}
         for hit in kept:
@@ -247,7 +210,7 @@ class CompressingPacker:
             if not items:
                 break
             room = min(room, compression.tokens_after) - max(1, tokens - budget)  # tokens do not add up over parts
-        raise _nothing_fits(max(budget, min(openings)) + 1, budget)
+        raise nothing_fits(max(budget, min(openings)) + 1, budget)
 
 
 def _items_of(compression: Compression, count_source: SourceCounter) -> list[PackedItem]:
@@ -286,16 +249,35 @@ class _Sources:
         self._group_of = [groups.setdefault(hit.chunk.document_id, len(groups)) for hit in hits]
         firsts = [hits[self._group_of.index(group)] for group in groups.values()]
         self.openings = [count_source(1, hit.chunk.title, "") for hit in firsts]
+        leads = {(group, hit.chunk.lead) for group, hit in zip(self._group_of, hits, strict=True) if hit.chunk.lead}
+        for group, lead in sorted(leads):
+            self.openings[group] += count_source(1, "", lead)
         self._empty = count_source(1, "", "")
         self._costs: dict[tuple[int, int, int], int] = {}
 
-    def candidate(self, unit: Evidence) -> Candidate:
-        """The unit as the selection sees it."""
-        place = (unit.hit, unit.start, unit.end)
-        if place not in self._costs:
+    def candidates(self, units: Sequence[Evidence], budget: int) -> list[Candidate]:
+        """The units as the selection sees them; a group that takes most of the budget comes apart."""
+        costs = [self._cost(unit) for unit in units]
+        of_group: collections.Counter[int | None] = collections.Counter()
+        for unit, cost in zip(units, costs, strict=True):
+            of_group[unit.group] += cost
+        return [
+            Candidate(
+                unit.value,
+                cost,
+                self._group_of[unit.hit],
+                unit.needs,
+                together=unit.group if of_group[unit.group] <= _TOGETHER * budget else None,
+            )
+            for unit, cost in zip(units, costs, strict=True)
+        ]
+
+    def _cost(self, unit: Evidence) -> int:
+        span = (unit.hit, unit.start, unit.end)
+        if span not in self._costs:
             tokens = self._count_source(1, "", _text(unit, self._hits)) - self._empty
-            self._costs[place] = max(0, tokens)
-        return Candidate(unit.value, self._costs[place], self._group_of[unit.hit], unit.needs)
+            self._costs[span] = max(0, tokens)
+        return self._costs[span]
 
     def reasons(self, room: int) -> list[_DropReason]:
         """Why each hit would be dropped: it is irrelevant where a counted unit of it fits `room`, or where it holds none."""
@@ -347,6 +329,7 @@ class _Sources:
         text = ""
         segments: list[Segment] = []
         action: PackAction = "kept"
+        ends: list[tuple[int, int]] = []  # of the document's text, shown so far
         for hit in sorted(shown, key=lambda hit: hits[hit].chunk.start):
             chunk = hits[hit].chunk
             own = [unit for unit in units if unit.hit == hit]
@@ -355,14 +338,25 @@ class _Sources:
                 spans = [(0, len(chunk.text))]
             else:
                 spans, reason, action = _merged(chunk.text, spans), "relevant", "extracted"
+            worths = [
+                max(unit.value for unit in own if start <= unit.start and unit.end <= end) for start, end in spans
+            ]
             piece, starts = join_spans(chunk.text, spans)
-            text += "\n" if segments else ""
-            for (start, end), begin in zip(spans, starts, strict=True):
+            if ends:
+                text += "\n" if ends[-1][1] + 2 >= chunk.start + spans[0][0] else "\n\n"
+            lead_end = chunk.lead_start + len(chunk.lead)
+            if chunk.lead and not any(start <= chunk.lead_start and lead_end <= end for start, end in ends):
+                segments.append(
+                    Segment(len(text), len(text) + len(chunk.lead), hit, chunk.lead_start, lead_end, None, "context")
+                )
+                ends.append((chunk.lead_start, lead_end))
+                text += chunk.lead + ("" if chunk.lead.endswith("\n") else "\n")
+            for (start, end), begin, worth in zip(spans, starts, worths, strict=True):
                 at = len(text) + begin
-                worth = max(unit.value for unit in own if start <= unit.start and unit.end <= end)
                 segments.append(
                     Segment(at, at + end - start, hit, chunk.start + start, chunk.start + end, worth, reason)
                 )
+                ends.append((chunk.start + start, chunk.start + end))
             text += piece
         best, *more = sorted(shown)
         return PackedItem(0, hits[best], text, tuple(segments), 0, action, tuple(hits[i] for i in more))
@@ -397,137 +391,3 @@ def _merged(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]
         else:
             merged.append((start, end))
     return merged
-
-
-class GreedyPacker:
-    """Packs whole hits by relevance: what does not fit is skipped, what comes after it still may.
-
-    The best hit is always in, trimmed to its leading sentences when it does not fit. A hit that nearly repeats a packed one
-    is dropped. Room that is left at the end takes the leading sentences of the best hit that did not fit.
-
-    Args:
-        duplicate_overlap: Share of a hit's three-word sequences that a packed hit may hold before it counts as a repetition.
-        min_trim_tokens: Do not fill the rest with less than this.
-    """
-
-    def __init__(self, *, duplicate_overlap: float = 0.8, min_trim_tokens: int = 32) -> None:
-        _check_overlap(duplicate_overlap)
-        self._duplicate_overlap = duplicate_overlap
-        self._min_trim_tokens = min_trim_tokens
-
-    def pack(
-        self,
-        hits: Sequence[Hit],
-        budget: int,
-        count_source: SourceCounter,
-        *,
-        question: str = "",  # noqa: ARG002 - hits come in the order of their worth for it
-    ) -> Packing:
-        """Return a packing of at most `budget` tokens.
-
-        Args:
-            hits: Best first.
-            budget: Tokens for all sources together.
-            count_source: Tokens of one source as the prompt shows it.
-            question: Not looked at.
-
-        Raises:
-            BudgetError: Not even the first sentence of the best hit fits.
-        """
-        items: list[PackedItem] = []
-        dropped: list[DroppedItem] = []
-        left = budget
-        for hit in hits:
-            tokens = count_source(len(items) + 1, hit.chunk.title, hit.chunk.text)
-            if any(is_near_duplicate(hit.chunk.text, item.text, self._duplicate_overlap) for item in items):
-                dropped.append(DroppedItem(hit, "duplicate", tokens))
-            elif tokens <= left:
-                items.append(_item(len(items) + 1, hit, len(hit.chunk.text), tokens, "kept"))
-                left -= tokens
-            elif not items:
-                items.append(self._trim_best(hit, left, count_source))
-                left -= items[0].tokens
-            else:
-                dropped.append(DroppedItem(hit, "budget", tokens))
-        skipped = next((d for d in dropped if d.reason == "budget"), None)
-        if skipped is not None and left >= self._min_trim_tokens:
-            trimmed = trim(skipped.hit, len(items) + 1, left, count_source)
-            if trimmed is not None and trimmed.tokens >= self._min_trim_tokens:
-                items.append(trimmed)
-                dropped.remove(skipped)
-                left -= trimmed.tokens
-        return Packing(tuple(items), tuple(dropped), budget, budget - left)
-
-    def _trim_best(self, hit: Hit, budget: int, count_source: SourceCounter) -> PackedItem:
-        item = trim(hit, 1, budget, count_source)
-        if item is None:
-            _, end = split_sentences(hit.chunk.text)[0]
-            needed = count_source(1, hit.chunk.title, hit.chunk.text[:end])
-            raise _nothing_fits(needed, budget)
-        return item
-
-
-def trim(hit: Hit, number: int, budget: int, count_source: SourceCounter) -> PackedItem | None:
-    """Return the most leading sentences of `hit` that fit `budget` tokens, None when not even one does."""
-    ends = [end for _, end in split_sentences(hit.chunk.text)]
-    best, low, high = None, 0, len(ends) - 1
-    while low <= high:  # tokens grow with the text
-        middle = (low + high) // 2
-        tokens = count_source(number, hit.chunk.title, hit.chunk.text[: ends[middle]])
-        if tokens <= budget:
-            best, low = _item(number, hit, ends[middle], tokens, "trimmed"), middle + 1
-        else:
-            high = middle - 1
-    return best
-
-
-def _without_repetitions(hits: Sequence[Hit], overlap: float) -> tuple[list[Hit], list[Hit]]:
-    """The hits that do not nearly repeat a better one, and those that do."""
-    kept: list[Hit] = []
-    repeated: list[Hit] = []
-    known: list[tuple[str, set[tuple[str, ...]]]] = []
-    for hit in hits:
-        text = hit.chunk.text
-        shingles = _shingles(text)
-        if any(_repeats(text, shingles, other, others, overlap) for other, others in known):
-            repeated.append(hit)
-        else:
-            kept.append(hit)
-            known.append((text, shingles))
-    return kept, repeated
-
-
-def _nothing_fits(needed: int, budget: int) -> BudgetError:
-    return BudgetError(
-        f"the sources may take {budget:,} tokens, and the least that can be shown takes {needed:,}. Raise "
-        "`context_tokens`, lower `max_tokens`, or use a model with a larger window",
-        needed=needed,
-        available=budget,
-    )
-
-
-def _check_overlap(duplicate_overlap: float) -> None:
-    if not 0 < duplicate_overlap <= 1:
-        raise ConfigurationError(f"`duplicate_overlap` must be in (0, 1], got {duplicate_overlap!r}")
-
-
-def is_near_duplicate(text: str, other: str, overlap: float) -> bool:
-    """Return whether at least `overlap` of the three-word sequences of `text` stand in `other` too."""
-    return _repeats(text, _shingles(text), other, _shingles(other), overlap)
-
-
-def _repeats(
-    text: str, shingles: set[tuple[str, ...]], other: str, others: set[tuple[str, ...]], overlap: float
-) -> bool:
-    return len(shingles & others) >= overlap * len(shingles) if shingles else text.strip() in other
-
-
-def _shingles(text: str) -> set[tuple[str, ...]]:
-    sequence = text.casefold().split()
-    return set(zip(sequence, sequence[1:], sequence[2:], strict=False))
-
-
-def _item(number: int, hit: Hit, length: int, tokens: int, action: PackAction) -> PackedItem:
-    chunk = hit.chunk
-    segment = Segment(0, length, number - 1, chunk.start, chunk.start + length)
-    return PackedItem(number, hit, chunk.text[:length], (segment,), tokens, action)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import StoredFeature, Vectors
 
-__all__ = ["FEATURES", "SentenceScorer", "SentenceVectors", "features_of"]
+__all__ = ["UNIT_FEATURES", "SentenceScorer", "SentenceVectors", "features_of", "values_of"]
 
-FEATURES = (
+UNIT_FEATURES = (
     "prior",
     "source_similarity",
     "best_similarity",
@@ -37,6 +37,9 @@ FEATURES = (
     "answer_type",
     "first",
     "new_words",
+    "similarity_under_head",
+    "overlap_under_head",
+    "overlap_in_group",
 )
 """What is known of a unit, in the order of the columns of `features_of`.
 
@@ -47,15 +50,17 @@ FEATURES = (
 - best_similarity, best_overlap: the most of `similarity` and `overlap_with_title` in the chunk;
 - answer_type: 1 when the question asks for a date, number, person or place and the unit holds something that looks like one;
 - first: 1 in the first sentence of a chunk;
-- new_words: natural log of 1 + content words of the unit that are not the question's.
+- new_words: natural log of 1 + content words of the unit that are not the question's;
+- similarity_under_head, overlap_under_head: how much more alike the question the unit's sentence is, and how much more of it it
+  holds, when it is read with the heads above it (headings, a question, a key, a table's header);
+- overlap_in_group: how much more it holds when all of its group is read (see `Unit.group`).
 """
 
-# Conditional logit (McFadden 1974) of "holds an answer" over the units of ten hits, on SQuAD 2.0 and Natural Questions alike;
-# `python -m benchmarks.evidence` fits and measures them. The second are for words alone.
-_WEIGHTS = np.array([0.75, 4.0, 6.2, 2.8, 2.9, -2.7, 5.3, 2.0, 2.5, 0.5, 0.55])
-_LEXICAL_WEIGHTS = np.array([1.45, 0.0, 0.0, 0.55, 0.0, -0.5, 4.25, 2.05, 2.55, 0.55, 0.5])
+# Conditional logit of "holds an answer" over the units of ten hits; `python -m benchmarks.evidence` fits and measures them.
+_WEIGHTS = np.array([0.75, 4.0, 6.2, 2.8, 2.9, -2.7, 5.3, 2.0, 2.5, 0.5, 0.55, 4.0, 5.0, 4.0])
+_LEXICAL_WEIGHTS = np.array([1.45, 0.0, 0.0, 0.55, 0.0, -0.5, 4.25, 2.05, 2.55, 0.55, 0.5, 0.0, 4.0, 4.0])
 
-_MAGIC, _VERSION = b"lrsv", 1
+_MAGIC, _VERSION = b"lrsv", 2
 _ALIKE = 0.85  # cosine of sentences that may repeat each other
 _MOST_COMPARED = 4096  # clauses; comparing more with each other takes gigabytes
 _REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart
@@ -166,10 +171,9 @@ class SentenceScorer:
             scores = features_of(question, text, None, None) @ _LEXICAL_WEIGHTS
         else:
             scores = features_of(question, text, vectors, self._vectors.embed_query(question)) @ _WEIGHTS
-        values = np.exp(scores - scores.max())
-        values /= values.sum()
+        values = values_of(scores, text)
         evidence = [
-            Evidence(text.hit_of[i], start, end, value, text.needs[i])
+            Evidence(text.hit_of[i], start, end, value, text.needs[i], text.groups[i])
             for i, ((start, end), value) in enumerate(zip(text.clauses, values.tolist(), strict=True))
         ]
         return evidence, None if vectors is None else _repeats(text, vectors)
@@ -193,6 +197,8 @@ class _Parts(NamedTuple):
 
     units: tuple[Unit, ...]
     terms: tuple[frozenset[str], ...]
+    heads: tuple[int, ...]
+    under: tuple[frozenset[str], ...]
     clauses: tuple[tuple[int, int], ...]
     sentence_of: tuple[int, ...]
     needs: tuple[int | None, ...]
@@ -207,22 +213,40 @@ def _take_apart_again(text: str, clauses: bool) -> _Parts:
 def _take_apart(text: str, clauses: bool) -> _Parts:
     units = tuple(split_units(text))
     terms: list[frozenset[str]] = []
+    heads: list[int] = []
+    under: list[frozenset[str]] = []
     spans: list[tuple[int, int]] = []
     sentence_of: list[int] = []
     needs: list[int | None] = []
     clause_terms: list[frozenset[str]] = []
-    heads: list[int] = []
+    firsts: list[int] = []
     for unit in units:
-        parts = split_clauses(text, unit) if clauses else [(unit.start, unit.end)]
-        head = None if unit.needs is None else heads[unit.needs]
-        heads.append(len(spans))
+        parts = split_clauses(text, unit) if clauses and unit.group is None else [(unit.start, unit.end)]
+        head = unit.needs
+        needs += [None if head is None else firsts[head]] * len(parts)
+        while head is not None and units[head].kind == "sentence":  # what it leans back on is no head
+            head = units[head].needs
+        heads.append(-1 if head is None else head)
+        under.append(_NONE if head is None else under[head] | terms[head])
+        firsts.append(len(spans))
         words = [_terms(text[start:end]) for start, end in parts]
         sentence_of += [len(terms)] * len(parts)
-        terms.append(frozenset().union(*words))
+        terms.append(words[0] if len(words) == 1 else _NONE.union(*words))
         clause_terms += words
-        needs += [head] * len(parts)
         spans += parts
-    return _Parts(units, tuple(terms), tuple(spans), tuple(sentence_of), tuple(needs), tuple(clause_terms))
+    return _Parts(
+        units,
+        tuple(terms),
+        tuple(heads),
+        tuple(under),
+        tuple(spans),
+        tuple(sentence_of),
+        tuple(needs),
+        tuple(clause_terms),
+    )
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,73 +254,149 @@ class _Text:
     """The hits, taken apart. Sentences and clauses are numbered through all hits.
 
     Attributes:
-        hits: As given.
+        hits: The hits themselves.
         units: Sentences (or rows, blocks, ...) of each hit.
         terms: Terms of each sentence.
+        heads: The head that each sentence stands under (a sentence, too); -1 for none.
+        under: Terms of the heads of each sentence; of the headings and the lead of its chunk where it has none in the chunk.
         clauses: Spans of the clauses, in their hits' texts.
         sentence_of: The sentence of each clause.
         hit_of: The hit of each clause.
         needs: The clause that each makes no sense without, or None.
+        groups: The group of each clause, or None.
         clause_terms: Terms of each clause.
     """
 
     hits: Sequence[Hit]
     units: list[tuple[Unit, ...]]
     terms: list[frozenset[str]]
+    heads: NDArray[np.int64]
+    under: list[frozenset[str]]
     clauses: list[tuple[int, int]]
     sentence_of: NDArray[np.int64]
     hit_of: list[int]
     needs: list[int | None]
+    groups: list[int | None]
     clause_terms: list[frozenset[str]]
 
     @classmethod
     def of(cls, hits: Sequence[Hit], *, clauses: bool) -> _Text:
         units: list[tuple[Unit, ...]] = []
         terms: list[frozenset[str]] = []
+        heads: list[int] = []
+        under: list[frozenset[str]] = []
         spans: list[tuple[int, int]] = []
         sentence_of: list[int] = []
         hit_of: list[int] = []
         needs: list[int | None] = []
+        groups: list[int | None] = []
         clause_terms: list[frozenset[str]] = []
+        n_groups = 0
         for number, hit in enumerate(hits):
-            is_short = len(hit.chunk.text) <= _REMEMBERED_CHARS
-            parts = (_take_apart_again if is_short else _take_apart)(hit.chunk.text, clauses)
+            chunk = hit.chunk
+            is_short = len(chunk.text) <= _REMEMBERED_CHARS
+            parts = (_take_apart_again if is_short else _take_apart)(chunk.text, clauses)
             units.append(parts.units)
+            above = _terms(f"{chunk.heading}\n{chunk.lead}") if chunk.heading or chunk.lead else _NONE
+            under += [above if head < 0 else own for head, own in zip(parts.heads, parts.under, strict=True)]
+            heads += [-1 if head < 0 else len(terms) + head for head in parts.heads]
             sentence_of += [len(terms) + i for i in parts.sentence_of]
             needs += [None if need is None else len(spans) + need for need in parts.needs]
+            own_groups = [parts.units[i].group for i in parts.sentence_of]
+            groups += [None if group is None else n_groups + group for group in own_groups]
+            n_groups += 1 + max((group for group in own_groups if group is not None), default=-1)
             hit_of += [number] * len(parts.clauses)
             spans += parts.clauses
             terms += parts.terms
             clause_terms += parts.clause_terms
-        return cls(hits, units, terms, spans, np.array(sentence_of), hit_of, needs, clause_terms)
+        return cls(
+            hits,
+            units,
+            terms,
+            np.array(heads, np.int64),
+            under,
+            spans,
+            np.array(sentence_of, np.int64),
+            hit_of,
+            needs,
+            groups,
+            clause_terms,
+        )
+
+    def group_members(self) -> list[list[int]]:
+        """The sentences of each group."""
+        members: dict[int, dict[int, None]] = {}
+        for sentence, group in zip(self.sentence_of.tolist(), self.groups, strict=True):
+            if group is not None:
+                members.setdefault(group, {})[sentence] = None
+        return [list(sentences) for sentences in members.values()]
+
+
+def values_of(scores: NDArray[np.float64], text: _Text) -> NDArray[np.float64]:
+    """Return what the clauses are worth: a softmax of `scores`, where what heads are worth goes to what stands under them."""
+    values: NDArray[np.float64] = np.exp(scores - scores.max())
+    values /= values.sum()
+    kinds = [unit.kind for own in text.units for unit in own]
+    below: dict[int, list[int]] = {}
+    for clause, sentence in enumerate(text.sentence_of.tolist()):
+        if kinds[sentence] == "mark":
+            values[clause] = 0.0
+        elif (head := int(text.heads[sentence])) >= 0:
+            below.setdefault(head, []).append(clause)
+    for clause, sentence in enumerate(text.sentence_of.tolist()):  # heads come before what stands under them
+        own = below.get(sentence)
+        is_heading = kinds[sentence] == "heading"
+        if own is not None and (is_heading or kinds[sentence] == "row"):
+            shares = values[own] / values[own].sum()
+            values[own] += values[clause] * shares
+            values[clause] = 0.0
+        elif is_heading and any(unit.kind not in ("heading", "mark") for unit in text.units[text.hit_of[clause]]):
+            values[clause] = 0.0  # the end of a chunk: what stood under it is in the next one
+    total = values.sum()
+    return values / total if total else values
 
 
 def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vectors | None) -> NDArray[np.float64]:
-    """Return the features `(clauses, len(FEATURES))`; the vectors `(sentences, dim)` and `(dim,)` may be None."""
+    """Return the features `(clauses, len(UNIT_FEATURES))`; the vectors `(sentences, dim)` and `(dim,)` may be None."""
     sizes = [len(own) for own in text.units]
     starts = np.cumsum([0, *sizes])[:-1]
     full = [i for i, n in enumerate(sizes) if n]  # hits that hold anything
     n = len(text.terms)
-    similarity, overlap, with_title, first = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    similarity, under_similarity = np.zeros(n), np.zeros(n)
+    overlap, with_title, with_heads, first = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
     source_similarity = np.zeros(len(sizes))
     wanted = _terms(question)
     if vectors is not None and query is not None:
         similarity = (vectors @ query).astype(np.float64)
+        under_similarity = _similarity_under_heads(text, vectors, similarity)
         for i in full:
             dense = text.hits[i].dense
             source_similarity[i] = similarity[starts[i] : starts[i] + sizes[i]].max() if dense is None else dense
-    weights = {term: math.log(1 + n / (1 + sum(term in held for held in text.terms))) for term in wanted}
+    held_of = [wanted & (own | above) for own, above in zip(text.terms, text.under, strict=True)]
+    counts = collections.Counter(term for held in held_of for term in held)
+    weights = {term: math.log(1 + n / (1 + counts[term])) for term in wanted}
     total = math.fsum(weights.values()) or 1.0  # exact sums: sets have no order
     titles = [wanted & _terms(hit.chunk.title) for hit in text.hits]
-    sentence_hit = np.repeat(np.arange(len(sizes)), sizes)
-    for i, held in enumerate(text.terms):
-        shared = wanted & held
-        overlap[i] = math.fsum(map(weights.__getitem__, shared)) / total
-        with_title[i] = math.fsum(map(weights.__getitem__, shared | titles[sentence_hit[i]])) / total
+    sentence_hit = np.repeat(np.arange(len(sizes)), sizes).tolist()
+
+    def share(held: frozenset[str]) -> float:
+        return math.fsum(map(weights.__getitem__, held)) / total if held else 0.0
+
+    for i, own in enumerate(text.terms):
+        shared = wanted & own
+        overlap[i] = share(shared)
+        title = titles[sentence_hit[i]]
+        with_title[i] = share(shared | title) if title else overlap[i]
+        with_heads[i] = share(held_of[i] | title) if len(held_of[i]) > len(shared) else with_title[i]
+    in_group = with_heads.copy()
+    for members in text.group_members():
+        together = frozenset().union(*(held_of[i] for i in members), titles[sentence_hit[members[0]]])
+        in_group[members] = share(together)
     first[starts[full]] = 1.0
     best = np.zeros((2, len(sizes)))
     if full:
-        best[:, full] = np.maximum.reduceat(np.stack([similarity, with_title]), starts[full], axis=1)
+        both = np.stack([similarity + under_similarity, in_group])
+        best[:, full] = np.maximum.reduceat(both, starts[full], axis=1)
     by_sentence = np.column_stack(
         [
             np.repeat(np.stack([_priors(text.hits), source_similarity, *best]), sizes, axis=1).T,
@@ -305,17 +405,36 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
             with_title,
         ]
     )
-    own = [math.fsum(map(weights.__getitem__, wanted & held)) / total for held in text.clause_terms]
+    by_clause = [share(wanted & held) for held in text.clause_terms]
     texts = [text.hits[hit].chunk.text[start:end] for hit, (start, end) in zip(text.hit_of, text.clauses, strict=True)]
+    of = text.sentence_of
     return np.column_stack(
         [
-            by_sentence[text.sentence_of],
-            own,
+            by_sentence[of],
+            by_clause,
             _answer_types(question, wanted, texts),
-            first[text.sentence_of],
+            first[of],
             [math.log1p(len(held - wanted)) for held in text.clause_terms],
+            under_similarity[of],
+            (with_heads - with_title)[of],
+            (in_group - with_heads)[of],
         ]
     )
+
+
+def _similarity_under_heads(text: _Text, vectors: Vectors, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much more alike the question each sentence is `(sentences,)` with its head or its group: the sum of their vectors."""
+    gains = np.zeros(len(vectors))
+    under = np.flatnonzero(text.heads >= 0)
+    heads = text.heads[under]
+    together = np.sqrt(2 + 2 * np.einsum("ij,ij->i", vectors[under], vectors[heads])) + 1e-6
+    gains[under] = np.maximum(0.0, (similarity[under] + similarity[heads]) / together - similarity[under])
+    for members in text.group_members():
+        first_head = text.heads[members[0]]
+        read = members if first_head < 0 or first_head in members else [int(first_head), *members]
+        alike = similarity[read].sum() / (float(np.linalg.norm(vectors[read].sum(axis=0))) + 1e-6)
+        gains[members] = np.maximum(gains[members], alike - similarity[members])
+    return gains
 
 
 def _centrality(text: _Text, vectors: Vectors | None) -> NDArray[np.float64]:
@@ -385,7 +504,10 @@ def _repeats(text: _Text, vectors: Vectors) -> NDArray[np.float32] | None:
         return None
     shares = np.zeros((len(text.clauses), len(text.clauses)), np.float32)
     rows, columns = np.nonzero(np.triu(alike[np.ix_(text.sentence_of, text.sentence_of)]))
+    under = [text.under[sentence] for sentence in text.sentence_of.tolist()]
     for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+        if under[i] != under[j] and under[i] and under[j]:
+            continue  # the same words under another heading say something else
         one, other = text.clause_terms[i], text.clause_terms[j]
         shares[i, j] = shares[j, i] = len(one & other) / (min(len(one), len(other)) or 1)
     return shares

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -33,8 +33,9 @@ class Candidate:
         value: What it is worth alone, at least 0.
         cost: Tokens.
         group: What it belongs to; the first of a group costs the group's opening, too.
-        needs: Place of a candidate that must be kept with it; None for none.
+        needs: Index of a candidate that must be kept with it; None for none.
         required: Whether it must be kept.
+        together: Number of the candidates that are kept with it or not at all; None for none.
     """
 
     value: float
@@ -42,6 +43,7 @@ class Candidate:
     group: int = 0
     needs: int | None = None
     required: bool = False
+    together: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def promising(
         if length <= _FITTING * budget:
             chosen.add(place)
             left -= length
+    groups = {units[place].group for place in chosen}
+    chosen.update(place for place, unit in enumerate(units) if unit.group is not None and unit.group in groups)
     for place in list(chosen):
         needs = units[place].needs
         while needs is not None and needs not in chosen:
@@ -223,39 +227,31 @@ class _State:
         return other
 
     def extra(self) -> NDArray[np.float64]:
-        """What adding each would cost, with its group's opening and all that it needs; infinity for the chosen."""
+        """What adding each would cost, with all that it needs and what that opens; infinity for the chosen."""
         problem = self._problem
-        opening = np.where(self.opened, 0, problem.openings)[problem.groups]
-        extra = np.where(self.chosen, np.inf, problem.costs + opening)
-        extra[problem.paired] += np.where(self.chosen[problem.partners], 0, problem.costs[problem.partners])
-        for place in problem.entangled:
-            if not self.chosen[place]:
-                extra[place] = self.extra_of(problem.closure(place))
-        return extra
-
-    def extra_of(self, places: Sequence[int]) -> int:
-        problem = self._problem
-        new = [place for place in places if not self.chosen[place]]
-        groups = {int(problem.groups[place]) for place in new}
-        return int(problem.costs[new].sum()) + sum(int(problem.openings[g]) for g in groups if not self.opened[g])
+        costs = problem.over_closures(np.where(self.chosen, 0, problem.costs))
+        openings = problem.over_groups(np.where(self.opened, 0, problem.openings))
+        return np.where(self.chosen, np.inf, costs + openings)
 
     def gains(self) -> NDArray[np.float64]:
-        """What adding each alone would be worth."""
+        """What adding each, with all that it needs, would be worth."""
         problem = self._problem
-        gains = problem.values * (1.0 - self.repeated)
+        gains = np.where(self.chosen, 0.0, problem.values * (1.0 - self.repeated))
         chosen = np.flatnonzero(self.chosen)
         if problem.repeats is not None and len(chosen):
             more = np.maximum(problem.repeats[chosen] - self.repeated[chosen, None], 0.0)
-            gains -= problem.values[chosen] @ more
-        return gains
+            gains -= np.where(self.chosen, 0.0, problem.values[chosen] @ more)
+        return problem.over_closures(gains)
 
-    def add(self, places: Sequence[int]) -> None:
-        self.cost += self.extra_of(places)
-        new = list(places)
+    def add(self, indices: Sequence[int]) -> None:
+        problem = self._problem
+        new = [i for i in indices if not self.chosen[i]]
+        groups = np.unique(problem.groups[new])
+        self.cost += int(problem.costs[new].sum()) + int(problem.openings[groups[~self.opened[groups]]].sum())
         self.chosen[new] = True
-        self.opened[self._problem.groups[new]] = True
-        if self._problem.repeats is not None:
-            self.repeated = np.maximum(self.repeated, self._problem.repeats[:, new].max(axis=1, initial=0.0))
+        self.opened[groups] = True
+        if problem.repeats is not None:
+            self.repeated = np.maximum(self.repeated, problem.repeats[:, new].max(axis=1, initial=0.0))
 
 
 class _Problem:
@@ -267,15 +263,13 @@ class _Problem:
         self.costs = np.array([candidate.cost for candidate in candidates], np.int64)
         self.groups = np.array([candidate.group for candidate in candidates], np.int64)
         self.openings = np.array(openings or [0] * (int(self.groups.max(initial=0)) + 1), np.int64)
-        self.needs = [candidate.needs for candidate in candidates]
-        self.dependent = [place for place, needs in enumerate(self.needs) if needs is not None]
-        self._closures = [self._find_closure(place) for place in range(self.n)]
-        # Most that need another need one of their own group, which needs nothing.
-        pairs = [own for place in self.dependent if len(own := self._closures[place]) == 2]
-        pairs = [own for own in pairs if self.groups[own[0]] == self.groups[own[1]]]
-        self.paired = np.array([place for place, _ in pairs], np.int64)
-        self.partners = np.array([needs for _, needs in pairs], np.int64)
-        self.entangled = sorted(set(self.dependent).difference(self.paired.tolist()))
+        self._closures = _closures(candidates)
+        self._members = np.array([i for closure in self._closures for i in closure], np.int64)
+        self._starts = np.cumsum([0, *map(len, self._closures)])[:-1]
+        self._rows = np.repeat(np.arange(self.n), [len(closure) for closure in self._closures])
+        opened = [sorted({candidates[i].group for i in closure}) for closure in self._closures]
+        self._opened = np.array([group for groups in opened for group in groups], np.int64)
+        self._opened_starts = np.cumsum([0, *map(len, opened)])[:-1]
         self.repeats: NDArray[np.float64] | None = None
         if repeats is not None and repeats.any():
             rank = np.empty(self.n, np.int64)
@@ -287,16 +281,24 @@ class _Problem:
         """Nothing chosen."""
         return _State(self)
 
-    def closure(self, place: int) -> list[int]:
+    def closure(self, i: int) -> Sequence[int]:
         """A candidate and all that it needs."""
-        return self._closures[place]
+        return self._closures[i]
 
-    def _find_closure(self, place: int) -> list[int]:
-        found = {place: None}
-        while (needs := self.needs[place]) is not None and needs not in found:
-            found[needs] = None
-            place = needs
-        return list(found)
+    def over_closures(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sums `(n,)` of the values of each candidate and of all that it needs."""
+        sums: NDArray[Any] = np.add.reduceat(values[self._members], self._starts) if self.n else values
+        return sums
+
+    def over_groups(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sums `(n,)` of the values of the groups of each candidate and of all that it needs."""
+        sums: NDArray[Any] = np.add.reduceat(values[self._opened], self._opened_starts) if self.n else np.zeros(0)
+        return sums
+
+    def needing(self, i: int) -> NDArray[np.int64]:
+        """A candidate and all that need it."""
+        rows: NDArray[np.int64] = self._rows[self._members == i]
+        return rows
 
     def value(self, chosen: NDArray[np.bool_]) -> float:
         """What the chosen are worth together."""
@@ -327,8 +329,9 @@ class _Problem:
                 break
             state.add(self.closure(best))
         if alone.max() > self.value(state.chosen) - self.value(start.chosen):
-            state = start.copy()
-            state.add(self.closure(int(alone.argmax())))
+            single = start.copy()
+            single.add(self.closure(int(alone.argmax())))
+            state = max(state, single, key=lambda one: self.value(one.chosen))
         return state
 
     def exchange(self, state: _State, required: _State, budget: int, floor: float) -> _State:
@@ -337,12 +340,16 @@ class _Problem:
             worth = self.value(state.chosen)
             out = np.flatnonzero(state.chosen & ~required.chosen)
             best = None
-            for place in out[np.argsort(self.values[out])][:_EXCHANGES].tolist():
-                if any(place in self.closure(i)[1:] for i in self.dependent if state.chosen[i]):
-                    continue  # another needs it
-                other = self.state()
-                other.add([i for i in np.flatnonzero(state.chosen).tolist() if i != place])
-                self._fill(other, budget, floor, without=place)
+            for i in out[np.argsort(self.values[out])][:_EXCHANGES].tolist():
+                kept = state.chosen.copy()
+                kept[self.needing(i)] = False
+                if (required.chosen & ~kept).any():
+                    continue
+                other = required.copy()
+                for j in np.flatnonzero(kept & (self.values > 0)).tolist():
+                    if not other.chosen[j]:
+                        other.add(self.closure(j))
+                self._fill(other, budget, floor, without=i)
                 if self.value(other.chosen) > worth + 1e-12:
                     best, worth = other, self.value(other.chosen)
             if best is None:
@@ -352,10 +359,11 @@ class _Problem:
 
     def _fill(self, state: _State, budget: int, floor: float, *, without: int) -> None:
         """Add the most valuable that still fit."""
+        excluded = self.needing(without)
         while True:
             extra, gains = state.extra(), state.gains()
             gains[(state.cost + extra > budget) | (gains < floor)] = -1.0
-            gains[[without, *(i for i in self.dependent if without in self.closure(i))]] = -1.0
+            gains[excluded] = -1.0
             best = int(gains.argmax())
             if gains[best] <= 0:
                 return
@@ -371,7 +379,7 @@ class _Problem:
             places = [place for bit, place in enumerate(free) if mask >> bit & 1]
             state = required.copy()
             state.add(places)
-            if state.cost > budget or any(not state.chosen[self.closure(place)].all() for place in places):
+            if state.cost > budget or any(not state.chosen[list(self.closure(place))].all() for place in places):
                 continue
             needed = {other for place in places if place in reaching for other in self.closure(place)}
             if not needed.issuperset(places):
@@ -380,3 +388,31 @@ class _Problem:
             if key > best_key:
                 best, best_key = state, key
         return best
+
+
+def _closures(candidates: Sequence[Candidate]) -> list[tuple[int, ...]]:
+    """Of each candidate, itself and all that it needs, directly or not; what is read together needs each other."""
+    together: dict[int, list[int]] = {}
+    for i, candidate in enumerate(candidates):
+        if candidate.together is not None:
+            together.setdefault(candidate.together, []).append(i)
+    closures: list[tuple[int, ...]] = []
+    known: dict[int, tuple[int, ...]] = {}
+    for i, candidate in enumerate(candidates):
+        if candidate.together in known:
+            others = known[candidate.together]
+            closures.append((i, *(j for j in others if j != i)))
+            continue
+        found: dict[int, None] = {i: None}
+        ahead = [i]
+        while ahead:
+            at = candidates[ahead.pop()]
+            near = together[at.together] if at.together is not None else ()
+            for j in (*near, *(() if at.needs is None else (at.needs,))):
+                if j not in found:
+                    found[j] = None
+                    ahead.append(j)
+        closures.append(tuple(found))
+        if candidate.together is not None:
+            known[candidate.together] = closures[-1]
+    return closures

@@ -5,22 +5,20 @@ from __future__ import annotations
 import functools
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.evidence.protection import ProtectedKind, Protection, Span
+from leanrag.evidence.structure import LINE_LEVELS, Line, LineKind, paragraphs
 from leanrag.text import split_sentences, trim_span
 
 __all__ = ["Unit", "UnitKind", "split_clauses", "split_units"]
 
-UnitKind = Literal["sentence", "item", "row", "code", "heading"]
+UnitKind = Literal["sentence", "item", "row", "code", "heading", "lead", "line", "mark"]
 
 _FENCE = re.compile(r"^[ \t]{0,3}(?:(`{3,})[^`\n]*$|(~{3,}))", re.MULTILINE)  # CommonMark 0.31, 4.5
-_ROW = re.compile(r"\|.*\|\Z")
-_RULE = re.compile(r"(?=[^-]*-)[-:| \t]+\Z")
-_HEADING = re.compile(r"#{1,6}[ \t]")
-_ITEM = re.compile(r"(?:[-*+•‣◦]|\d{1,3}[.)])[ \t]")
+_RULE = re.compile(r"(?=[^-\n]*-)[-:| \t]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +28,25 @@ class Unit:
     Attributes:
         start: First character.
         end: One past the last.
-        kind: What it is.
-        needs: Place of the unit that this makes no sense without (a table's head, a sentence's antecedent); None for none.
+        kind: What it is. A "heading" (also a question over its answer) and a "lead" (a lead-in, a key, a turn that asks) stand
+            over other units; a "mark" (a time code) says nothing; a "line" is a line of a log, a chat or a configuration.
+        needs: Index of the unit that this makes no sense without (the heading above it, a table's header, a sentence's
+            antecedent); None for none.
+        group: Number of the small group that it belongs to (the steps of a list, the fields of a record, an answer, a section of
+            a few lines); None for none. The units of a group are read together.
     """
 
     start: int
     end: int
     kind: UnitKind
     needs: int | None = None
+    group: int | None = None
 
 
 _LONGEST = 600  # characters of a unit
+_GROUP = 400  # characters of a group
+_DEEPEST = 12  # heads over a unit
+_ANSWERING = 3  # turns of a chat that may answer a turn that asks
 _BREAKS = ("\n", "; ", ", ", " ")  # where longer ones are cut, best first
 
 
@@ -49,21 +55,22 @@ def split_units(text: str) -> list[Unit]:
 
     What is longer than a long sentence (minified code, a list written as one sentence, base64) is cut at lines, clauses or words.
 
-    A row of a table needs the row that names the columns; a sentence that begins with a pronoun ("It was built in 1889.") needs the
-    last one of its paragraph that does not.
+    What stands under a heading, a question, a lead-in or a key needs it; a row of a table needs the row that names the columns; a
+    sentence that begins with a pronoun ("It was built in 1889.") needs the last one of its paragraph that does not.
 
     Example:
-        >>> text = "The tower is tall. It was built in 1889.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+        >>> text = "# Tower\n\nThe tower is tall. It was built in 1889.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
         >>> [(unit.kind, unit.needs) for unit in split_units(text)]
-        [('sentence', None), ('sentence', 0), ('row', None), ('row', 2)]
+        [('heading', None), ('sentence', 0), ('sentence', 1), ('row', 0), ('row', 3)]
     """
-    units: list[Unit] = []
+    builder = _Builder(text)
     for start, end, is_code in _blocks(text):
         if is_code:
-            units += [Unit(low, high, "code") for low, high in _pieces(text, start, end)]
+            builder.add_code(start, end)
         else:
-            _split_prose(text, start, end, units)
-    return units
+            for lines in paragraphs(text, start, end):
+                builder.add_paragraph(lines)
+    return builder.finish()
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[Span]:
@@ -167,36 +174,228 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
         yield at, len(text), False
 
 
-def _split_prose(text: str, begin: int, stop: int, units: list[Unit]) -> None:
-    header: int | None = None  # place of the row that names the columns
-    header_end = -1
-    previous: int | None = None  # place of the last sentence that a pronoun may point back to
-    last_end = begin
-    for low, high in split_sentences(text[begin:stop]):
-        start, end = begin + low, begin + high
-        gap = text[last_end:start].replace("\r\n", "\n").replace("\r", "\n")
-        if gap.count("\n") > 1:
-            header = previous = None
-        span = text[start:end]
-        lines = [line.strip() for line in span.splitlines()]
-        is_under_header = header is not None and last_end == header_end and end - units[-1].start <= _LONGEST
-        last_end = end
-        if is_under_header and len(lines) == 1 and _RULE.match(lines[0]):  # this line belongs to it
-            units[-1] = Unit(units[-1].start, end, "row", units[-1].needs)
-        elif all(_ROW.match(line) or ("|" in line and _RULE.match(line)) for line in lines):
-            needs, previous = header, None
-            if header is None:
-                header, header_end = len(units), end
-            units += [Unit(low, high, "row", needs) for low, high in _pieces(text, start, end)]
+_KINDS: Mapping[LineKind, UnitKind] = {"item": "item", "log": "line", "record": "line"}
+
+
+class _Builder:
+    """Puts the units of a text together, line by line, and keeps the heads that the next unit stands under."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._units: list[Unit] = []
+        self._tags: list[Hashable | None] = []  # units with one tag, side by side, may be a group
+        self._heads: list[tuple[int, int]] = []  # level and unit, outermost first
+        self._over: set[int] = set()  # units that were heads
+        self._n_paragraphs = self._n_lists = self._n_cues = 0
+        self._header: int | None = None  # the row that names the columns of the table that is being read
+        self._turns_left = 0  # that may answer the turn that asked
+        self._previous_kind: LineKind | None = None
+
+    def finish(self) -> list[Unit]:
+        """Return the units with their groups."""
+        return _with_groups(self._units, self._tags, self._over)
+
+    def add_code(self, start: int, end: int) -> None:
+        """Add a fenced block."""
+        self._add_pieces(start, end, "code", self._head)
+        self._header = self._previous_kind = None
+
+    def add_paragraph(self, lines: Sequence[Line]) -> None:
+        """Add lines between which nothing is blank."""
+        self._n_paragraphs += 1
+        self._header = None
+        first = lines[0]
+        is_list = first.kind in ("item", "row", "csv", "record", "log")
+        if not is_list and not first.indent and self._head != len(self._units) - 1:
+            self._leave(LINE_LEVELS["lead"])
+        if not (is_list and first.kind == self._previous_kind):
+            self._n_lists += 1
+        i = 0
+        while i < len(lines):
+            line = lines[i]
+            end = i + 1
+            if line.kind in ("prose", "item", "log", "record"):  # what follows may go on with it
+                while end < len(lines) and lines[end].kind == "prose" and not self._begins(lines, i, end):
+                    end += 1
+            elif end < len(lines) and lines[end].kind == "underline":
+                end += 1
+            self._add_lines(line, lines[i:end], lines[end] if end < len(lines) else None)
+            self._previous_kind = line.kind
+            i = end
+
+    def _begins(self, lines: Sequence[Line], first: int, at: int) -> bool:
+        """Whether a prose line begins something of its own, and does not go on with what begins at the line `first`."""
+        line, begun, before = lines[at], lines[first], lines[at - 1]
+        if self._text[before.end - 1] in ":：" or line.indent < begun.indent:
+            return True
+        is_head = at + 1 < len(lines) and lines[at + 1].indent > line.indent + 1 and line.indent <= begun.indent
+        return is_head or (begun.kind == "prose" and line.indent > begun.indent + 1 and at == first + 1)
+
+    @property
+    def _head(self) -> int | None:
+        return self._heads[-1][1] if self._heads else None
+
+    def _leave(self, level: int) -> None:
+        """End the scope of heads that are as deep as `level`, or deeper."""
+        while self._heads and self._heads[-1][0] >= level:
+            self._heads.pop()
+
+    def _enter(self, level: int, unit: int) -> None:
+        self._over.add(unit)
+        if len(self._heads) < _DEEPEST:
+            self._heads.append((level, unit))
+
+    def _add_lines(self, line: Line, lines: Sequence[Line], after: Line | None) -> None:
+        start, end = line.start, lines[-1].end
+        if line.kind not in ("row", "csv"):
+            self._header = None
+        if line.kind in ("heading", "question"):
+            self._leave(line.level)
+            self._add_head(start, end, "heading", line.level)
+        elif line.kind == "lead":
+            self._leave(line.level)
+            self._add_head(start, end, "lead", line.level)
+        elif line.kind == "cue":
+            self._add_pieces(start, end, "mark", None)
+            if line.end - line.start < 8:  # the number: a new cue
+                self._n_cues += self._ends_sentence
+        elif line.kind == "row":
+            self._add_row(start, end)
+        elif line.kind == "csv":
+            self._add_row(start, end, rule=False)
         else:
-            kind: UnitKind = "heading" if _HEADING.match(span) else "item" if _ITEM.match(span) else "sentence"
-            needs = previous if kind == "sentence" and _leans_back(span) else None
-            units += [Unit(low, high, kind, needs) for low, high in _pieces(text, start, end)]
-            header = None
-            if kind == "heading":
-                previous = None
-            elif needs is None:
-                previous = len(units) - 1
+            self._leave_indented(line.indent)
+            self._add_text(line, lines, after)
+
+    @property
+    def _ends_sentence(self) -> bool:
+        """Whether the last text ends a sentence."""
+        said = next((unit for unit in reversed(self._units[-4:]) if unit.kind != "mark"), None)
+        return said is None or self._text[said.end - 1] in '.?!…。？！"”'
+
+    def _leave_indented(self, indent: int) -> None:
+        kept = [
+            (level, unit)
+            for level, unit in self._heads
+            if not LINE_LEVELS["indented"] <= level < LINE_LEVELS["turn"] or level - LINE_LEVELS["indented"] < indent
+        ]
+        self._heads[:] = kept
+
+    def _add_head(self, start: int, end: int, kind: UnitKind, level: int) -> None:
+        self._add_pieces(start, end, kind, self._head)
+        self._enter(level, len(self._units) - 1)
+
+    def _add_row(self, start: int, end: int, *, rule: bool = True) -> None:
+        content = self._text[start:end]
+        under = self._header
+        if under is not None and self._is_rule_of(under, start, end):
+            self._units[under] = replace(self._units[under], end=end)
+        elif under is None:
+            self._add_pieces(start, end, "row", self._head)
+            if rule or not any(map(str.isdigit, content)):  # a part of a table may begin with any row
+                self._header = len(self._units) - 1
+            elif not rule:
+                self._header = self._head
+        else:
+            self._add_pieces(start, end, "row", under)
+
+    def _is_rule_of(self, header: int, start: int, end: int) -> bool:
+        """Whether this is the line of dashes under a table's header, which belongs to it."""
+        unit = self._units[header]
+        is_first = header == len(self._units) - 1 and "\n" not in self._text[unit.start : unit.end].replace("\r", "\n")
+        return is_first and end - unit.start <= _LONGEST and _RULE.match(self._text, start, end) is not None
+
+    def _add_text(self, line: Line, lines: Sequence[Line], after: Line | None) -> None:
+        """Add lines that belong together: a paragraph, an item, a turn."""
+        content = self._text[line.start : lines[-1].end]
+        kind = _KINDS.get(line.kind, "sentence")
+        asks = kind == "line" and content.rstrip("\"'*”»").endswith(("?", "？", "؟"))
+        if kind == "line" and not (self._turns_left and not asks):
+            self._leave(LINE_LEVELS["turn"])
+        elif kind == "line":
+            self._turns_left -= 1
+        first = len(self._units)
+        self._add_sentences(line.start, content, kind, self._tag_of(line))
+        if asks:
+            self._enter(LINE_LEVELS["turn"], first)
+            self._turns_left = _ANSWERING
+        else:
+            self._enter_text(line, lines[-1].indent, first, content, after)
+
+    def _tag_of(self, line: Line) -> Hashable | None:
+        if line.kind == "item":
+            return ("list", self._n_lists)
+        if line.kind == "record":
+            return ("record", self._n_paragraphs, line.indent)
+        return ("cue", self._n_cues) if self._units and self._units[-1].kind == "mark" else None
+
+    def _add_sentences(self, start: int, content: str, kind: UnitKind, tag: Hashable | None) -> None:
+        """Add the sentences of a paragraph, item or turn, each with what it needs."""
+        head, first = self._head, len(self._units)
+        previous: int | None = None  # the last sentence that a pronoun may point back to
+        for number, (low, high) in enumerate(split_sentences(content)):
+            leans = kind == "sentence" and previous is not None and _leans_back(content[low:high])
+            needs = first if number and kind != "sentence" else previous if leans else head
+            self._add_pieces(start + low, start + high, "sentence" if number else kind, needs, tag)
+            if not leans:
+                previous = len(self._units) - 1
+
+    def _enter_text(self, line: Line, indent: int, first: int, content: str, after: Line | None) -> None:
+        """Let a text that ends with a colon, or that stands over lines set deeper, be the head of what follows."""
+        last = len(self._units) - 1
+        is_over = after is not None and after.indent > indent + 1
+        if content[-1] in ":：" or (is_over and line.kind != "item" and len(content) <= _LONGEST // 4):
+            if self._units[last].kind != "item":
+                self._units[last] = replace(self._units[last], kind="lead")
+            level = LINE_LEVELS["indented"] + line.indent if is_over else LINE_LEVELS["lead"]
+            self._leave(level)
+            self._enter(level, last)
+        elif is_over or (
+            line.kind == "item" and after is not None and after.kind == "item" and after.indent > line.indent
+        ):
+            self._enter(LINE_LEVELS["indented"] + line.indent, first)
+
+    def _add_pieces(self, start: int, end: int, kind: UnitKind, needs: int | None, tag: Hashable | None = None) -> None:
+        if (
+            kind in ("line", "sentence")
+            and not any(map(str.isalnum, self._text[start:end]))
+            and self._text[start] in "]}"
+        ):
+            kind, needs = "mark", None  # the end of a record
+        for low, high in _pieces(self._text, start, end):
+            self._units.append(Unit(low, high, kind, needs))
+            self._tags.append(tag)
+
+
+def _with_groups(units: list[Unit], tags: Sequence[Hashable | None], heads: set[int]) -> list[Unit]:
+    """The units with a group each where few lines stand under one head, or beside each other under one tag."""
+    groups: list[int | None] = [None] * len(units)
+    below: dict[int, list[int]] = {head: [] for head in sorted(heads)}
+    for i, unit in enumerate(units):
+        head = None if unit.kind == "heading" else unit.needs
+        while head is not None:
+            if head in heads:
+                below[head].append(i)
+            head = None if units[head].kind == "heading" else units[head].needs
+    together = [members if units[head].kind == "heading" else [head, *members] for head, members in below.items()]
+    runs: dict[tuple[Hashable, int | None], list[int]] = {}
+    for i, (unit, tag) in enumerate(zip(units, tags, strict=True)):
+        if tag is not None:
+            head = unit.needs
+            while head is not None and head not in heads:
+                head = units[head].needs
+            runs.setdefault((tag, head), []).append(i)
+    for number, members in enumerate([*together, *runs.values()]):
+        if any(units[i].kind == "row" for i in members):
+            continue
+        if all(groups[i] is None for i in members) and _is_small(units, members):
+            for i in members:
+                groups[i] = number
+    return [unit if group is None else replace(unit, group=group) for unit, group in zip(units, groups, strict=True)]
+
+
+def _is_small(units: Sequence[Unit], members: Sequence[int]) -> bool:
+    return len(members) > 1 and sum(units[i].end - units[i].start for i in members) <= _GROUP
 
 
 _LEANING = re.compile(

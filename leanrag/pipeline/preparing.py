@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leanrag.compression.gate import CostGate
-from leanrag.evidence.packing import CompressingPacker, EvidencePacker, TokenBudget
+from leanrag.evidence.budget import TokenBudget
+from leanrag.evidence.packing import CompressingPacker, EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.reader import Reader

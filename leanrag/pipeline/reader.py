@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leanrag.errors import GenerationCancelled, GenerationError, StorageError
-from leanrag.evidence.packing import TokenBudget
+from leanrag.evidence.budget import TokenBudget
 from leanrag.files import sha256_of
 from leanrag.ledger import Cost, Prices
 from leanrag.pipeline.lazy import Lazy

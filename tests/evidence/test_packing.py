@@ -17,7 +17,7 @@ from leanrag import (
     TokenBudget,
 )
 from leanrag.compression.task import Part, Task
-from leanrag.evidence.packing import _without_repetitions, is_near_duplicate
+from leanrag.evidence.budget import is_near_duplicate, without_repetitions
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
 from leanrag.grounding import ground
 from leanrag.prompting import CHAT_TEMPLATE
@@ -226,7 +226,7 @@ def test_sources_keep_to_the_budget_and_every_hit_is_accounted_for(case, packer,
     except BudgetError as error:
         assert error.needed > error.available
         if isinstance(packer, EvidencePacker):
-            kept, _ = _without_repetitions(hits, 0.8)
+            kept, _ = without_repetitions(hits, 0.8, question)
             for unit in packer._scorer.score(question, kept)[0]:
                 chunk = kept[unit.hit].chunk
                 assert unit.needs is not None or counter(1, chunk.title, chunk.text[unit.start : unit.end]) > budget
@@ -391,9 +391,10 @@ def test_only_promising_units_are_counted():
 def test_what_is_worth_little_beside_the_best_is_left_out_unless_the_budget_is_to_be_filled():
     hits = hits_of("aa bb cc", "dd ee ff")
     values = [0.04, 0.5, 0.05, 0.06, 0.04, 0.31]
-    assert [item.text for item in pack(values, hits, 20, ordering="relevance").items] == ["bb cc", "dd ff"]
-    assert pack(values, hits, 20, ordering="relevance").dropped == ()
-    for options in ({"budget": 20, "least": 0.0}, {"budget": 30}):  # a third of 30 holds everything
+    packing = pack(values, hits, 20, ordering="relevance", least=0.1)
+    assert [item.text for item in packing.items] == ["bb cc", "dd ff"]
+    assert packing.dropped == ()
+    for options in ({"budget": 20}, {"budget": 30, "least": 0.1}):  # a third of 30 holds everything
         filled = pack(values, hits, ordering="relevance", **options)
         assert [(item.text, item.action) for item in filled.items] == [("aa bb cc", "kept"), ("dd ee ff", "kept")]
     assert [item.text for item in pack(values, hits, 9, ordering="relevance", least=1.0).items] == ["bb"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from leanrag.errors import ConfigurationError
 from leanrag.evidence import scoring as evidence
 from leanrag.evidence.scoring import (
-    FEATURES,
+    UNIT_FEATURES,
     SentenceScorer,
     SentenceVectors,
     features_of,
@@ -67,7 +67,9 @@ ROWS = {"Paris": (1, 0), "1889": (0.6, 0.8), "Rome": (0, 1), "open": (0.8, 0.6)}
 def test_features_by_hand():
     text = evidence._Text.of(HITS, clauses=True)
     vectors = np.array([ROWS["Paris"], ROWS["1889"], ROWS["Rome"]], np.float32)
-    columns = dict(zip(FEATURES, features_of(QUESTION, text, vectors, np.float32([0.8, 0.6])).T.tolist(), strict=True))
+    columns = dict(
+        zip(UNIT_FEATURES, features_of(QUESTION, text, vectors, np.float32([0.8, 0.6])).T.tolist(), strict=True)
+    )
     approx = {
         "prior": [math.log(0.75 + 1e-4)] * 2 + [math.log(0.25 + 1e-4)],
         "source_similarity": [0.5, 0.5, 0.6],  # the second hit's own similarity is not known
@@ -80,6 +82,9 @@ def test_features_by_hand():
         "answer_type": [0.0, 1.0, 0.0],
         "first": [1.0, 0.0, 1.0],
         "new_words": [math.log(3), math.log(2), math.log(4)],
+        "similarity_under_head": [0.0, 0.0, 0.0],
+        "overlap_under_head": [0.0, 0.0, 0.0],
+        "overlap_in_group": [0.0, 0.0, 0.0],
     }
     assert columns.keys() == approx.keys()
     for name, column in approx.items():
@@ -88,7 +93,7 @@ def test_features_by_hand():
 
 def test_rare_words_of_the_question_weigh_more():
     text = evidence._Text.of([hit("The tower is red. The tower is old. The gate is shut.")], clauses=True)
-    overlap = features_of("tower gate", text, None, None)[:, FEATURES.index("overlap")]
+    overlap = features_of("tower gate", text, None, None)[:, UNIT_FEATURES.index("overlap")]
     tower, gate = math.log(1 + 3 / 3), math.log(1 + 3 / 2)
     assert overlap.tolist() == pytest.approx([tower / (tower + gate)] * 2 + [gate / (tower + gate)])
 
@@ -98,7 +103,7 @@ def test_clauses_share_what_their_sentence_has_and_have_their_own():
     parts = evidence._Text.of([hit(text)], clauses=True)
     features = features_of("Who painted the tower?", parts, None, None)
     assert [text[start:end] for start, end in parts.clauses] == [text[:46], text[47:]]
-    columns = dict(zip(FEATURES, features.T.tolist(), strict=True))
+    columns = dict(zip(UNIT_FEATURES, features.T.tolist(), strict=True))
     assert columns["overlap"] == [1.0, 1.0]
     assert columns["own_overlap"] == pytest.approx([0.5, 0.5])
     assert len(evidence._Text.of([hit(text)], clauses=False).clauses) == 1

@@ -10,7 +10,7 @@ import pytest
 import leanrag
 from leanrag import ConfigurationError, Document, DocumentError, StorageError
 from leanrag.documents.chunking import DocumentChunker
-from leanrag.evidence.packing import GreedyPacker
+from leanrag.evidence.greedy import GreedyPacker
 from leanrag.pipeline.adding import Ingestion
 from leanrag.retrieval.store import Store
 from leanrag.testing import FakeModel, HashEmbedder

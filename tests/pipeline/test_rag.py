@@ -24,7 +24,9 @@ from leanrag import (
     StorageError,
 )
 from leanrag.compression.extractive import ExtractiveCompressor
-from leanrag.evidence.packing import CompressingPacker, EvidencePacker, GreedyPacker, TokenBudget
+from leanrag.evidence.budget import TokenBudget
+from leanrag.evidence.greedy import GreedyPacker
+from leanrag.evidence.packing import CompressingPacker, EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
 from leanrag.pipeline.preparing import fit_prompt_to_budget
 from leanrag.pipeline.turn import NO_ANSWER

@@ -1,0 +1,291 @@
+"""What the lines of a text are: headings, questions, list items, table rows, records, log lines, turns, subtitles, prose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from leanrag.text import trim_span
+
+__all__ = ["LINE_LEVELS", "Line", "LineKind", "paragraphs"]
+
+LineKind = Literal["prose", "heading", "underline", "question", "item", "row", "record", "log", "cue", "lead", "csv"]
+
+LINE_LEVELS = {
+    "mail": 8,
+    "numbered": 10,
+    "title": 20,
+    "question": 30,
+    "stamp": 40,
+    "section": 45,
+    "indented": 50,
+    "turn": 900,
+    "lead": 1000,
+}
+"""How deep each kind of head stands; Markdown headings have the levels 1 to 6. A head ends the scope of all that are as deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a text without the white space around it.
+
+    Attributes:
+        start: First character.
+        end: One past the last.
+        indent: Columns before it.
+        kind: What it is.
+        level: How deep a heading stands, 0 for other lines; see `LINE_LEVELS`.
+    """
+
+    start: int
+    end: int
+    indent: int
+    kind: LineKind = "prose"
+    level: int = 0
+
+
+_LINE = re.compile(r"[^\r\n]+")
+_MARKDOWN = re.compile(r"(#{1,6})(?:[ \t]|$)")
+_EQUALS = re.compile(r"(={1,6})[ \t]*[^=\s].*?[ \t]*=*\Z")
+_UNDERLINE = re.compile(r"(?:={3,}|-{3,}|~{3,}|\^{3,}|\*{3,}|\"{3,})\Z")
+_NUMBERED = re.compile(
+    r"(?:(?:section|article|chapter|clause|part|art\.|abschnitt|artikel|kapitel|titre|artículo|capítulo)[ \t]+[\w.]{1,8}|"
+    r"§+[ \t]*\d+\w*|"
+    r"(?P<number>\d{1,3}(?:\.\d{1,3})*\.?))(?:[ \t:.–—-]+(?=\S)|\Z)",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(r"(?:\*\*|__)[^*_\n]+(?:\*\*|__):?\Z")
+_CJK_NUMBERED = re.compile(r"第[一二三四五六七八九十百\d]+[章节節条條編]")
+_RELEASE = re.compile(
+    r"(?:(?:version|release|v)?[ \t]*\[?v?\d+\.\d+[\w.-]*\]?(?:[ \t(,:–—-].*)?|"
+    r"[a-z][\w.+-]{1,40} (?:v?\d+\.\d|\([^()\s]*\d).{0,60})\Z",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"(?:\*\*|__)?(?:q|question|frage|pregunta|domanda|问|問|質問|질문|سؤال|प्रश्न|คำถาม)[ \t]*\d{0,3}[ \t]*[.:：)].{0,300}\Z",
+    re.IGNORECASE,
+)
+_ITEM = re.compile(
+    r"(?:[-*+•‣◦–][ \t]|(?:\d{1,3}|[a-zA-Z])[.)][ \t]|\(\w{1,3}\)[ \t]|(?:step|schritt)[ \t]+\d+[.:][ \t])",
+    re.IGNORECASE,
+)
+_ROW = re.compile(r"\|.*\|\Z")
+_RULE = re.compile(r"(?=[^-]*-)[-:| \t+=]+\Z")
+_CUE_TIME = re.compile(r"(?:\d{1,2}:)?\d{1,2}:\d{2}[.,]\d{1,3}[ \t]*-->")
+_LOG = re.compile(
+    r"[\[(<]?(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}[T \t]?[ \t]*(?:\d{1,2}:\d{2}|\S)|\d{1,2}[./]\d{1,2}[./]\d{2,4}[, \t]|"
+    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ \t]+\d{1,2}[, \t]+\d{1,2}:\d{2}|\d{1,2}:\d{2}(?::\d{2})?|"
+    r"(?:debug|info|notice|warn|warning|error|fatal|critical|trace)\b)",
+    re.IGNORECASE,
+)
+_RECORD = re.compile(
+    r"[\[{}\]][,;]?\Z|\[[^\]\n]+\]\Z|[{\[].*[}\]],?\Z|<[\w .-]{1,30}>[ \t]|(?:export[ \t]+)?"
+    r"[\"'*]{0,3}[^\W_](?:[\w.\-/ @#()+]|\[[^\]\n]*\]){0,40}[\"'*]{0,3}[ \t]*(?:[:：]|=>|=)"
+    r"(?:[\"'*]{0,3}(?:[ \t]|\Z)|[\"'\w/\[{$-]|(?<=：))"
+)
+_SECTION = re.compile(r"\[{1,2}[^\W\d][^\]\n]*\]{1,2}\Z")
+_MAIL = re.compile(r"(from|subject|von|betreff|de|objet|asunto)[ \t]*:[ \t]*\S", re.IGNORECASE)
+_STAMP = re.compile(r"\b\d{1,2}:\d{2}\b")
+_SENTENCE_END = ".,;!。！،؛۔।"
+_SHORT = 72  # characters of a line that may be a title
+_COLUMNS = ("\t", ";", ",", "|")
+
+
+def paragraphs(text: str, begin: int, stop: int) -> Iterator[list[Line]]:
+    """Yield the paragraphs of a part of a text, without fenced code: lines between which nothing is blank, and what each is."""
+    lines: list[Line] = []
+    found: list[list[Line]] = []
+    last_end = begin
+    for match in _LINE.finditer(text, begin, stop):
+        span = trim_span(text, match.start(), match.end())
+        if span is None:
+            continue
+        gap = text[last_end : match.start()].replace("\r\n", "\n").replace("\r", "\n")
+        if lines and gap.count("\n") > 1:
+            found.append(lines)
+            lines = []
+        indent = (
+            len(text[match.start() : span[0]].expandtabs(4)) if match.start() == begin or span[0] > match.start() else 0
+        )
+        lines.append(Line(*span, indent))
+        last_end = match.end()
+    if lines:
+        found.append(lines)
+    bare = [line for paragraph in found for line in paragraph]
+    mostly = _common_kind([text[line.start : line.end] for line in bare], least=3)
+    for at, paragraph in enumerate(found):
+        following = found[at + 1][0] if at + 1 < len(found) else None
+        yield _classified(text, paragraph, following, mostly)
+
+
+def _common_kind(lines: Sequence[str], least: int) -> LineKind | None:
+    """What most of the lines are: log lines or records (settings, turns of a chat, JSON); None where most are neither."""
+    if len(lines) < least:
+        return None
+    lines = [line for line in lines if not _MARKDOWN.match(line)] or lines
+    n_logs = sum(_LOG.match(line) is not None for line in lines)
+    if n_logs >= 0.6 * len(lines):
+        return "log"
+    n_records = sum(_RECORD.match(line) is not None for line in lines)
+    return "record" if n_records + n_logs >= 0.6 * len(lines) else None
+
+
+def _classified(text: str, lines: list[Line], following: Line | None, mostly: LineKind | None) -> list[Line]:
+    contents = [text[line.start : line.end] for line in lines]
+    if _is_csv(contents):
+        return [replace(line, kind="csv") for line in lines]
+    shared = _common_kind(contents, least=2) or mostly
+    result: list[Line] = []
+    for i, (line, content) in enumerate(zip(lines, contents, strict=True)):
+        before = result[-1] if result else None
+        is_last = i + 1 == len(lines)
+        next_line = following if is_last else lines[i + 1]
+        below = "" if next_line is None else text[next_line.start : next_line.end]
+        seen = _Seen(content, before, below, is_last, shared)
+        kind, level = next(filter(None, (rule(seen) for rule in _RULES)), ("prose", 0))
+        result.append(replace(line, kind=kind, level=level))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the rules look at.
+
+    Attributes:
+        content: The line.
+        before: The line before it in the paragraph, if any.
+        below: The text of the next line, of this paragraph or of the next; "" for none.
+        is_last: Whether it ends its paragraph.
+        shared: What most lines of the paragraph are, if they are log lines or records.
+    """
+
+    content: str
+    before: Line | None
+    below: str
+    is_last: bool
+    shared: LineKind | None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it begins a paragraph, or follows a heading."""
+        return self.before is None or self.before.kind in ("heading", "underline")
+
+    @property
+    def may_be_title(self) -> bool:
+        """Whether it is short and does not end as a sentence does."""
+        content = self.content
+        return len(content) <= _SHORT and content[-1] not in _SENTENCE_END and any(map(str.isalnum, content))
+
+
+_Found = tuple[LineKind, int] | None
+
+
+def _markup(seen: _Seen) -> _Found:
+    content, before = seen.content, seen.before
+    if found := _MARKDOWN.match(content):
+        return "heading", len(found[1])
+    if (
+        before is not None
+        and before.kind == "heading"
+        and before.level >= LINE_LEVELS["numbered"]
+        and _UNDERLINE.match(content)
+    ):
+        return "underline", 0
+    if _ROW.match(content) or ("|" in content and _RULE.match(content)):
+        return "row", 0
+    if _CUE_TIME.match(content) or (content.isdecimal() and _CUE_TIME.match(seen.below)):
+        return "cue", 0
+    return ("question", LINE_LEVELS["question"]) if _QUESTION.match(content) else None
+
+
+def _marked_title(seen: _Seen) -> _Found:
+    content = seen.content
+    if not seen.may_be_title:
+        return None
+    if seen.is_first and not seen.is_last and len(seen.below) >= 3 and _UNDERLINE.match(seen.below):
+        is_release = _RELEASE.match(content) is not None
+        return "heading", LINE_LEVELS["numbered"] if is_release else LINE_LEVELS["title"] + (seen.below[0] != "=")
+    if found := _EQUALS.match(content):
+        return "heading", len(found[1])
+    return ("heading", LINE_LEVELS["title"] + 2) if _BOLD.match(content) and "?" not in content[-4:] else None
+
+
+def _record(seen: _Seen) -> _Found:
+    content, before = seen.content, seen.before
+    if seen.shared is None:
+        return None
+    if _SECTION.match(content):
+        return "lead", LINE_LEVELS["section"]
+    if _MAIL.match(content) and (before is None or before.kind == "record" or before.level):
+        is_subject = content[0] not in "FfVvDd"
+        return "lead", LINE_LEVELS["mail"] + is_subject
+    if _LOG.match(content):
+        return "log", 0
+    return ("record", 0) if _RECORD.match(content) else None
+
+
+def _plain_title(seen: _Seen) -> _Found:
+    content = seen.content
+    if not (seen.may_be_title and seen.is_first):
+        return None
+    if _is_capitals(content) and (seen.is_last or not _is_capitals(seen.below)):
+        return "heading", LINE_LEVELS["title"] + 1
+    if not seen.below:
+        return None
+    if seen.is_last and (found := _NUMBERED.match(content)):
+        number = (found["number"] or "").rstrip(".")
+        if number.count(".") < 3 and not (number.isdecimal() and len(number) > 2):
+            return "heading", LINE_LEVELS["numbered"] + number.count(".")
+    if _RELEASE.match(content) or _CJK_NUMBERED.match(content):
+        return "heading", LINE_LEVELS["numbered"]
+    return None
+
+
+def _item(seen: _Seen) -> _Found:
+    return ("item", 0) if _ITEM.match(seen.content) else None
+
+
+def _standing_over(seen: _Seen) -> _Found:
+    content = seen.content
+    if not (seen.is_first and seen.below):
+        return None
+    if (
+        content.rstrip("*_")[-1:] in tuple("?？؟")
+        and (seen.is_last or _BOLD.match(content))
+        and len(content) <= 2 * _SHORT
+    ):
+        return "question", LINE_LEVELS["question"]
+    if seen.may_be_title and content[-1] not in ":：?？؟" and (_ITEM.match(seen.below) or _ROW.match(seen.below)):
+        return "heading", LINE_LEVELS["title"] + 3
+    if len(content) <= 48 and content[-1] not in ".,;:" and not seen.is_last and _STAMP.search(content):
+        return "lead", LINE_LEVELS["stamp"]
+    return None
+
+
+_RULES: tuple[Callable[[_Seen], _Found], ...] = (_markup, _marked_title, _record, _plain_title, _item, _standing_over)
+
+
+def _is_capitals(content: str) -> bool:
+    letters = [character for character in content if character.isalpha()]
+    return (
+        len(letters) >= 3
+        and content.isupper()
+        and len(content.split()) <= 8
+        and not any(mark in content for mark in "=|{}")
+    )
+
+
+def _is_csv(lines: Sequence[str]) -> bool:
+    """Whether the lines are a table with a mark between the columns: equally often in each, and no sentences."""
+    if len(lines) < 3 or lines[0].startswith("|") or any(line.endswith(".") and line.count(" ") > 8 for line in lines):
+        return False
+    for mark in _COLUMNS:
+        counts = [line.count(mark) for line in lines]
+        most = max(set(counts), key=counts.count)
+        if most and counts.count(most) >= 0.8 * len(lines) and (most > 1 or mark == "\t"):
+            spaced = sum(line.count(mark + " ") for line in lines)
+            if mark in "\t;|" or spaced < 0.5 * sum(counts):
+                return True
+    return False
