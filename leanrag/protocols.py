@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from leanrag.types import (
@@ -34,6 +35,7 @@ __all__ = [
     "CompressionSource",
     "Compressor",
     "ComputesAhead",
+    "DocumentReader",
     "Embedder",
     "EvidenceScorer",
     "GenerationStream",
@@ -61,6 +63,22 @@ CompressionSource: TypeAlias = str | Document | Chunk | Hit
 
 SourceCounter: TypeAlias = Callable[[int, str, str], int]
 """Tokens of one source as the prompt shows it, given its number, title and text."""
+
+
+class DocumentReader(Protocol):
+    """Reads files of one format."""
+
+    def __call__(self, data: bytes, path: Path, encoding: str | None, /) -> Document:
+        """Return the text of a file, with the title and the metadata that the file itself has.
+
+        Args:
+            data: All bytes of the file.
+            path: Its absolute path; the document's `id` in POSIX form.
+            encoding: Encoding that the caller named, or None.
+
+        Raises:
+            DocumentError: The file is not sound.
+        """
 
 
 class Chunker(Protocol):

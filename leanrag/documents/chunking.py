@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from leanrag.documents.formats.markdown import front_matter_end
 from leanrag.errors import ConfigurationError
 from leanrag.protocols import TokenCounter
 from leanrag.text import split_sentences, trim_span
@@ -216,7 +217,6 @@ _ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)(.*)")
 _SETEXT = re.compile(r" {0,3}(?:(=){3,}|-{3,})[ \t]*$")
 _FENCE = re.compile(r"\s*(`{3,}(?=[^`]*$)|~{3,})")
 _NOT_A_TITLE = re.compile(r"\s*(?:[-*+>|]|\d+[.)]\s|={3,}\s*$|<!--)|\s{4}")
-_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(?:.*\r?\n)*?---[ \t]*(?:\r?\n|\Z)")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _MARKS = re.compile(r"\{#[^}]*\}\s*$|[*`]|(?<!\w)_|_(?!\w)")
 _RST_UNDERLINE = re.compile(r"([=\-~^\"'`#*+.:_<>])\1{2,}\s*$")
@@ -233,8 +233,7 @@ def _closes(fence: str, line: str) -> bool:
 
 
 def _markdown_headings(text: str) -> Iterator[_Heading]:
-    front_matter = _FRONT_MATTER.match(text)
-    skip = front_matter.end() if front_matter else 0
+    skip = front_matter_end(text)
     fence = ""
     title, title_start = "", 0  # the line before, when it could be the words of an underlined heading
     after_blank = True

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanrag.documents.loading import can_load, find_files, html_to_text, load_file
+from leanrag.documents.loading import can_load, find_files, load_file
 from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.types import Document
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
 
@@ -63,6 +64,33 @@ def test_links_are_followed_once_and_loops_end(tmp_path):
     assert names(kb) == ["a.txt", "again/b.txt"]
 
 
+def test_files_that_git_ignores_are_left_out(tmp_path):
+    write(tmp_path, ".gitignore", "*.log\n/build/\n!keep.log\nnotes/*.tmp.md\n")
+    write(tmp_path, "deep/.gitignore", "!x.log\nsecret.md\n")
+    files = ["a.md", "x.log", "keep.log", "build/b.md", "deep/build/c.md", "deep/x.log", "deep/secret.md", "secret.md",
+             "notes/d.tmp.md", "notes/d.md"]  # fmt: skip
+    for name in files:
+        write(tmp_path, name)
+    assert names(tmp_path) == ["a.md", "deep/build/c.md", "deep/x.log", "keep.log", "notes/d.md", "secret.md"]
+    assert len(list(find_files(tmp_path, gitignore=False))) == len(files)
+
+
+def test_files_can_be_excluded(tmp_path):
+    for name in ("a.md", "b.md", "deep/b.md"):
+        write(tmp_path, name)
+    found = find_files(tmp_path, exclude=lambda path: path.name == "b.md")
+    assert [path.name for path in found] == ["a.md"]
+
+
+def test_deep_folders_are_listed_in_little_time(tmp_path):
+    folder = tmp_path
+    for _ in range(700):
+        folder = folder / "d"
+    folder.mkdir(parents=True)
+    (folder / "a.md").write_text("words", encoding="utf-8")
+    assert [path.name for path in find_files(tmp_path)] == ["a.md"]
+
+
 @needs_posix
 def test_pipes_are_neither_listed_nor_opened(tmp_path):
     write(tmp_path, "a.txt")
@@ -114,18 +142,57 @@ def test_identity_is_the_resolved_path(tmp_path):
     assert load_file(path, title="").title == ""
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), min_size=1))
 def test_text_is_exactly_what_was_decoded(tmp_path_factory, text):
     path = write(tmp_path_factory.mktemp("docs"), "a.txt", "x" + text)
     assert load_file(path).text == "x" + text
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_byte_order_marks_are_understood_and_dropped(tmp_path, encoding):
-    path = write(tmp_path, "a.txt", "Zürich\r\n二\n".encode(encoding))
-    assert load_file(path).text == "Zürich\r\n二\n"
+UNICODE = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "README"])
+@pytest.mark.parametrize("encoding", UNICODE)
+def test_unicode_is_read_with_and_without_a_byte_order_mark(tmp_path, encoding, name):
+    path = write(tmp_path, name, "Zürich is open\r\n二\n".encode(encoding))
+    assert load_file(path).text == "Zürich is open\r\n二\n"
     assert can_load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("a.html", '<meta charset="iso-8859-1"><p>Die Gebühr</p>', "latin-1"),
+        ("a.htm", "<META content='text/html; charset=windows-1252' http-equiv=content-type><p>“Gebühr”", "cp1252"),
+        ("a.html", '<meta charset="latin1"><p>5 €', "cp1252"),
+        ("b.html", '<meta http-equiv="Content-Type" content="text/html; charset=Shift_JIS"><p>料金</p>', "shift_jis"),
+        ("c.html", '<meta charset="iso-2022-jp"><p>料金</p>', "iso-2022-jp"),
+        ("c.html", '<meta charset="gb2312"><p>费用</p>', "gbk"),
+        ("d.xml", '<?xml version="1.0" encoding="ISO-8859-15"?><a>5 € Gebühr</a>', "iso-8859-15"),
+        ("e.py", "# -*- coding: latin-1 -*-\nname = 'Gebühr'\n", "latin-1"),
+        ("f.py", "#!/usr/bin/python\n# vim: set fileencoding=koi8-r :\nname = 'цена'\n", "koi8-r"),
+        ("g.css", '@charset "windows-1251"; /* цена */', "cp1251"),
+        ("README", "# coding: big5\n費用\n", "big5"),
+        ("h.html", '<meta charset="iso-8859-1"><p>Die Gebühr</p>', "utf-8"),  # a false declaration
+    ],
+)  # fmt: skip
+def test_declared_encodings_are_used(tmp_path, name, text, encoding):
+    path = write(tmp_path, name, text.encode(encoding))
+    words = "".join(character for character in text if ord(character) > 127)
+    assert can_load(path)
+    assert "".join(character for character in load_file(path).text if ord(character) > 127) == words
+
+
+def test_the_caller_can_name_the_encoding(tmp_path):
+    path = write(tmp_path, "a.txt", "Gebühr".encode("cp1252"))
+    with pytest.raises(DocumentError, match="encoding='cp1252'"):
+        load_file(path)
+    assert load_file(path, encoding="windows-1252").text == "Gebühr"
+    assert load_file(write(tmp_path, "b.txt", "Gebühr".encode("utf-8-sig")), encoding="cp1252").text == "Gebühr"
+    for wrong in ("klingon", "rot13", "a\0b"):
+        with pytest.raises(ConfigurationError, match="`encoding` must be the name of a text encoding"):
+            load_file(path, encoding=wrong)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +201,7 @@ def test_byte_order_marks_are_understood_and_dropped(tmp_path, encoding):
         (b"caf\xe9", "not UTF-8: byte 0xe9 at offset 3. Save it as UTF-8"),
         (b"\xef\xbb\xbfcaf\xe9", "not UTF-8: byte 0xe9 at offset 6"),
         (b"\xff\xfea\x00b", "not UTF-16: byte 0x62 at offset 4"),
+        (b"\xff\xfe\x00\x00a\x00", "not UTF-32: byte 0x61 at offset 4"),
         (b"abc\0def", "not a text file: it holds a NUL byte at offset 3"),
         (b"\xff\xfea\x00\x00\x00", "not a text file: it holds a NUL character"),
         (b"", "holds no text"),
@@ -203,82 +271,18 @@ def test_unknown_suffixes_are_sniffed(tmp_path):
     assert can_load(tmp_path / "gone.bin")  # load_file says why
 
 
-# ---------------------------------------------------------------------------------------------------------------- HTML
+def test_a_reader_of_the_caller_reads_its_suffix(tmp_path):
+    def read_backwards(data, path, encoding):
+        return Document(data.decode(encoding or "utf-8")[::-1], id="ignored", title="Backwards")
+
+    path = write(tmp_path, "a.back", "cba")
+    document = load_file(path, readers={".back": read_backwards})
+    assert (document.text, document.title, document.id) == ("abc", "Backwards", path.resolve().as_posix())
+    assert can_load(path, readers={".back": read_backwards})
 
 
-def test_html_becomes_markdown(tmp_path):
-    html = """<!DOCTYPE html><html><head><title>T</title><style>p{color:red}</style></head><body>
-    <nav>Menu <nav>deep</nav> more</nav><!-- <p>comment</p> -->
-    <h2 id=x>Caf&eacute;
-      &amp; <b>Bar</b><a class="headerlink" href="#x">\xb6</a></h2>
-    <p title="a > b">One&nbsp;two, 1 < 2,<br>next <em>it</em>al.</p>
-    <ol start="3"><li>first<ul><li>inner</li></ul></li><li><p>second</p></li></ol>
-    <pre><code>def <i>f</i>():
-    # no heading
-</code></pre>
-    <table><tr><th>A</th><th>B</th></tr><tr><td><p>1</p></td><td>two<br>lines</td></tr></table>
-    <script>document.write("<p>no</p>")</script>end</body></html>"""
-    document = load_file(write(tmp_path, "a.html", html))
-    assert document.kind == "markdown"
-    assert document.text == (
-        "## Café & Bar\n\n"
-        "One two, 1 < 2,\nnext ital.\n\n"
-        "3. first\n  - inner\n4. second\n\n"
-        "```\ndef f():\n    # no heading\n```\n\n"
-        "| A | B |\n| --- | --- |\n| 1 | two lines |\n\n"
-        "end\n"
-    )
-
-
-def test_a_table_that_lays_out_a_page_is_read_as_blocks():
-    html = "<table><tr><td><h1>Title</h1><p>Body</p></td><td>side</td></tr></table>"
-    assert html_to_text(html) == "# Title\n\nBody\n\nside\n"
-
-
-def test_a_fence_is_longer_than_those_it_holds():
-    assert html_to_text("<pre>```\nx\n```</pre>") == "````\n```\nx\n```\n````\n"
-
-
-def test_a_page_without_text_is_an_error(tmp_path):
-    with pytest.raises(DocumentError, match="holds no text"):
-        load_file(write(tmp_path, "a.html", "<p><script>var x = 1</script></p>"))
-
-
-@pytest.mark.parametrize(
-    ("html", "text"),
-    [
-        ("<ul><li>a<li>b", "- a\n- b\n"),
-        ("<p>a<p>b<h1>c", "a\n\nb\n\n# c\n"),
-        ("<table><tr><td>a<td>b<tr><td>c", "| a | b |\n| c |\n"),
-        ("x</div></table></td></ul></pre>y", "x\n\ny\n"),
-        ("<![if mso]>a<![endif]><?php x ?>b", "ab\n"),
-        ("a<p class='x", "a\n"),
-        ("<p class='x>a</p><p>b</p>", "a\n\nb\n"),
-        ("a <!-- b", "a\n"),
-        ("<pre>a", "```\na\n```\n"),
-        ("", ""),
-    ],
-)
-def test_broken_html_is_forgiven(html, text):
-    assert html_to_text(html) == text
-
-
-@pytest.mark.parametrize(
-    "part", ["<a ", "<", "<table>", "<table><tr><td>", "<ul><li>", "<!--", '<a ">"', "</script ", "<nav>", "&", "<a '>"]
-)
-def test_hostile_html_is_read_in_linear_time(part):
-    html_to_text("<script>" * (part == "</script ") + part * 20_000)  # were it quadratic, this would take minutes
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            "<p> <h1> <td> <tr> <table> </table> <pre> </pre> <li> <ul> </ul> <nav> </nav> a # ' \"".split()
-        )
-    )
-)
-def test_any_html_is_read(parts):
-    text = html_to_text(" ".join(parts))
-    assert "<p>" not in text
-    if "<nav>" not in parts and "<" in "".join(parts):
-        assert text.count("a") == parts.count("a")
+def test_the_title_of_the_file_comes_before_its_name(tmp_path):
+    page = write(tmp_path, "a.html", "<title>Refund policy</title><p>Thirty days.</p>")
+    assert load_file(page).title == load_file(page, default_title="deep/a.html").title == "Refund policy"
+    assert load_file(page, title="Mine").title == "Mine"
+    assert load_file(write(tmp_path, "b.html", "<p>x</p>"), default_title="deep/b.html").title == "deep/b.html"
