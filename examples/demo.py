@@ -12,7 +12,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import leanrag
-from leanrag.cli.main import answer_lines
+from leanrag.display import to_text
 
 HOME = Path(__file__).parent.parent
 FOLDER = HOME / ".demo"
@@ -53,7 +53,7 @@ def answer_questions() -> None:
         print(f"indexed {stats.documents} documents, {stats.chunks} chunks ({len(report.unchanged)} unchanged)")
         for question in QUESTIONS:
             print(f"\n=== {question}")
-            print("\n".join(answer_lines(rag.ask(question))))
+            print(to_text(rag.ask(question)))
 
 
 if __name__ == "__main__":

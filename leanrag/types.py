@@ -8,6 +8,7 @@ Unknown is `None`, zero is `0`.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -54,6 +55,15 @@ Where = Mapping[str, object]
 DocumentKind = Literal["text", "markdown", "code"]
 FinishReason = Literal["stop", "length", "repetition"]
 PackAction = Literal["kept", "extracted", "trimmed", "pruned", "heading"]
+
+
+class _ShownInNotebooks:
+    """A value that notebooks show as `leanrag.display` renders it; that is imported when a notebook asks."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(importlib.import_module("leanrag.display").to_html(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,7 +489,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(_ShownInNotebooks):
     """An answer with its receipt.
 
     Attributes:
@@ -566,7 +576,7 @@ class AskKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(_ShownInNotebooks):
     """What `ask` would do, with nothing generated.
 
     Attributes:
@@ -603,7 +613,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class AddReport:
+class AddReport(_ShownInNotebooks):
     """What `add` did, by document id.
 
     Attributes:

@@ -1,172 +1,32 @@
-"""What is installed, what it can do, and what would make it better; reads, changes nothing."""
+"""`leanrag doctor`: what is installed, and what would make it better."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import shutil
-import sqlite3
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import argparse
 
-from leanrag.errors import LeanRAGError
-from leanrag.llama.library import compiled_backends, describe_build, library, list_devices
-from leanrag.llama.process import check_in_process
-from leanrag.llama.threads import usable_cores
-from leanrag.models.registry import cache_dir, list_models
+from leanrag.cli.options import Commands
+from leanrag.cli.output import OK, show
 
-__all__ = ["Findings", "examine"]
-
-_PACKAGES = (
-    "leanrag",
-    "llama-cpp-python",
-    "faiss-cpu",
-    "numpy",
-    "pydantic",
-    "tiktoken",
-    "sentence-transformers",
-    "transformers",
-    "torch",
-)
-_CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "avx_vnni": "AVX_VNNI"}
-"""Flags of /proc/cpuinfo that llama.cpp uses when it was compiled with them, and its names for them."""
-
-_REBUILD = "pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
-_GPU_GUIDE = "docs/install-gpu.md"
-_TRIAL_SECONDS = 120.0  # a driver that compiles kernels for a GPU newer than the build takes a minute at its first load
+__all__ = ["register"]
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What `examine` found.
-
-    Attributes:
-        sections: Facts by title and name.
-        advice: What would make it better; empty when nothing would.
-    """
-
-    sections: Mapping[str, Mapping[str, str]]
-    advice: tuple[str, ...]
+def register(commands: Commands) -> None:
+    """Add the command."""
+    commands.add(
+        "doctor", _run, commands.common, "report versions, devices, models, and what would make answers faster"
+    )
 
 
-def examine() -> Findings:
-    """Look at this installation."""
-    advice: list[str] = []
-    sections = {
-        "Versions": _versions(),
-        "llama.cpp": _llama(advice),
-        "Threads": _threads(advice),
-        "Models": _models(advice),
-    }
-    return Findings(sections, tuple(advice))
+def _run(options: argparse.Namespace) -> int:
+    from leanrag.cli.installation import examine
 
-
-def _versions() -> dict[str, str]:
-    rows = {
-        "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
-        "sqlite": sqlite3.sqlite_version,
-    }
-    for package in _PACKAGES:
-        try:
-            rows[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            rows[package] = "not installed"
-    return rows
-
-
-def _llama(advice: list[str]) -> dict[str, str]:
-    try:
-        features, devices = describe_build(), list_devices()
-    except LeanRAGError as error:
-        advice.append(str(error))
-        return {"llama.cpp": "cannot be loaded"}
-    rows = {"features": " ".join(name for name, value in features.items() if value != "0")}
-    for device in devices:
-        memory = (
-            f", {device.free_bytes / 2**30:.1f} of {device.total_bytes / 2**30:.1f} GiB free"
-            if device.total_bytes
-            else ""
-        )
-        rows[device.name] = f"{device.description} ({device.kind}{memory})"
-    has_gpu = library().llama_supports_gpu_offload()
-    backends = compiled_backends()
-    rows["compiled for"] = " ".join(backends)
-    rows["GPU offload"] = "yes" if has_gpu else "no"
-    if has_gpu:
-        rows["GPU trial"] = _try_gpu(advice)
-    unused = [name for flag, name in _CPU_FEATURES.items() if flag in _cpu_flags() and features.get(name, "0") == "0"]
-    if unused:
-        advice.append(
-            f"llama.cpp was compiled without {', '.join(unused)}, which this CPU has. Compile it here: {_REBUILD}"
-        )
-    if not has_gpu and "cuda" in backends:
-        advice.append(
-            "llama.cpp was compiled for CUDA but sees no GPU: `nvidia-smi` must list one, its driver must be as new as the CUDA "
-            f"that llama.cpp was compiled with, and CUDA_VISIBLE_DEVICES{_visible()} must not hide it ({_GPU_GUIDE})"
-        )
-    elif not has_gpu and shutil.which("nvidia-smi"):
-        advice.append(
-            f'An NVIDIA driver is here, but llama.cpp computes on the CPU: CMAKE_ARGS="-DGGML_CUDA=on" {_REBUILD}'
-        )
-    if not has_gpu and (sys.platform, platform.machine()) == ("darwin", "arm64"):
-        advice.append(f'llama.cpp was compiled without Metal: CMAKE_ARGS="-DGGML_METAL=on" {_REBUILD}')
-    return rows
-
-
-def _visible() -> str:
-    value = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return "" if value is None else f" ({value!r} now)"
-
-
-def _try_gpu(advice: list[str]) -> str:
-    """Load the smallest model that is here with all layers on the GPU and generate a token, in a process of its own.
-
-    The child imports NumPy before llama.cpp, as programs do; a build that this ends cannot end the report.
-    """
-    files = [model.path for model in list_models() if model.spec.kind == "gguf" and model.path is not None]
-    if not files:
-        return "not tried: no model is pulled"
-    path = min(files, key=lambda file: file.stat().st_size)
-    try:
-        check = check_in_process(path, timeout_seconds=_TRIAL_SECONDS, gpu_layers=-1, n_ctx=256)
-    except LeanRAGError as error:
-        advice.append(f"A model on the GPU failed: {error}. What goes wrong and the mend: {_GPU_GUIDE}")
-        return f"failed with {path.name}"
-    return f"{path.name} loaded and answered in {check.seconds:.1f} s"
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.split()) for line in lines if line.startswith("flags")), frozenset())
-
-
-def _threads(advice: list[str]) -> dict[str, str]:
-    cores = usable_cores()
-    rows = {"logical CPUs": str(os.cpu_count()), "used to compute": str(cores)}
-    limit = os.environ.get("OMP_NUM_THREADS")
-    if limit is not None:
-        rows["OMP_NUM_THREADS"] = limit
-        if limit.isdigit() and int(limit) < cores:
-            advice.append(
-                f"OMP_NUM_THREADS={limit} keeps embedding and search to fewer than the {cores} cores that are free"
-            )
-    return rows
-
-
-def _models(advice: list[str]) -> dict[str, str]:
-    rows = {"cache": str(cache_dir())}
-    for model in list_models():
-        rows[model.spec.name] = str(model.path) if model.path else "not pulled"
-        if model.path and model.spec.copy_type:
-            copy = f"{model.spec.name}:{model.spec.copy_type}"
-            rows[copy] = str(model.copies.get(model.spec.copy_type, "made when it is first needed"))
-    missing = [name for name in ("smollm2-135m", "all-minilm-l6-v2") if rows.get(name) == "not pulled"]
-    if missing:
-        advice.append(f"The default models are not all here: leanrag pull {' '.join(missing)}")
-    return rows
+    findings = examine()
+    lines = []
+    for title, rows in findings.sections.items():
+        lines += [title, *(f"  {name:24} {value}" for name, value in rows.items()), ""]
+    lines += [
+        "What would make it better" if findings.advice else "There is nothing to repair.",
+        *(f"  - {advice}" for advice in findings.advice),
+    ]
+    show(options, findings, "\n".join(lines))
+    return OK

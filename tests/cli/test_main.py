@@ -14,6 +14,8 @@ import pytest
 
 import leanrag
 from leanrag.cli import main as cli
+from leanrag.cli import output, pull
+from leanrag.cli import quantize as quantizing
 from leanrag.llama.files.gguf import check_gguf
 from leanrag.llama.files.quantize import quantize
 from leanrag.models import registry as models
@@ -64,7 +66,7 @@ def filled(run, tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "releases.md").write_text(TEXT, encoding="utf-8")
     (tmp_path / "docs" / "nile.txt").write_text("The Nile is long — très long.\n", encoding="utf-8")
-    assert run("add", "docs", "--set", "team=core", "--set", "year=2026")[0] == cli.OK
+    assert run("add", "docs", "--set", "team=core", "--set", "year=2026")[0] == output.OK
     return run
 
 
@@ -93,7 +95,7 @@ def test_add_goes_on_after_a_bad_file(run, tmp_path):
     (tmp_path / "good.md").write_text(TEXT, encoding="utf-8")
     (tmp_path / "bad.txt").write_bytes(b"\x00\x01\x02binary")
     code, out, _ = run("add", "good.md", "bad.txt")
-    assert code == cli.PARTIAL == 4
+    assert code == output.PARTIAL == 4
     assert out.splitlines()[0].startswith("1 added, 1 failed;")
     assert "failed: " in out
     assert "bad.txt" in out
@@ -107,7 +109,7 @@ def test_add_goes_on_after_a_bad_file(run, tmp_path):
 def test_remove_takes_a_folder_away(filled):
     assert filled("remove", "docs")[:2] == (0, "removed 2 documents\n")
     code, _, err = filled("remove", "docs", "--json")
-    assert code == cli.FAILED == 1
+    assert code == output.FAILED == 1
     assert "there is no document 'docs'" in err
 
 
@@ -155,7 +157,7 @@ def test_ask_as_json_is_the_whole_answer(filled):
 
 def test_an_unsupported_answer_has_its_own_code(filled):
     code, out, _ = filled("ask", "Who signs off releases?", reply="Zebras graze in Mongolia.")
-    assert code == cli.UNSUPPORTED == 3
+    assert code == output.UNSUPPORTED == 3
     assert "(Not supported by the sources.)" in out
     assert filled("ask", "Who signs off releases?", "--where", "team=other")[0] == 3  # nothing found
 
@@ -175,7 +177,7 @@ def test_metadata_keeps_its_type(filled):
     assert filled("search", "releases", "--where", "year=2026")[0] == 0
     assert filled("search", "releases", "--where", 'year="2026"')[0] == 3  # a text is not a number
     code, _, err = filled("search", "releases", "--where", "year")
-    assert code == cli.USAGE == 2
+    assert code == output.USAGE == 2
     assert "KEY=VALUE, got 'year'" in err
 
 
@@ -248,10 +250,10 @@ def test_calibrate_asks_nobody_when_the_rows_are_too_few(filled, rows, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "small", "--out", "a.json", "--out", "b.json"], 2, "got 1 and 2"),
-        (["--out", "a.json"], 2, "give the models by `--model`"),
-        ([*TWO, "--out", "a.json", "--out", "b.json", "--out", "c.json"], 2, "got 2 and 3"),
-        ([*TWO, "--out", "nowhere/a.json"], 2, "the folder of 'nowhere/a.json' is not there"),
+        (["--model", "small", "--out", "a.json", "--out", "b.json"], 2, "got 1 models and 2 files"),
+        (["--out", "a.json"], 2, "name the models by `--model`"),
+        ([*TWO, "--out", "a.json", "--out", "b.json", "--out", "c.json"], 2, "got 2 models and 3 files"),
+        ([*TWO, "--out", "nowhere/a.json"], 2, "the folder of 'nowhere/a.json' does not exist"),
         ([*TWO, "--out", "a.json", "--alpha", "2"], 2, "`alpha` must be in (0, 1), got 2.0"),
         ([*TWO, "--out", "a.json", "--where", "team"], 2, "KEY=VALUE"),
     ],
@@ -384,11 +386,11 @@ def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkey
     slow = tmp_path / "slow.gguf"
     quantize(tiny_gguf, slow, type="q8_0")
     monkeypatch.setattr(leanrag.models.registry, "pull", lambda name, **options: slow)
-    monkeypatch.setattr(cli.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(pull.platform, "machine", lambda: "x86_64")
     advice = run("pull", "smollm2-135m")[1].splitlines()[2]
     assert advice.endswith("to make a faster, less exact copy: leanrag pull smollm2-135m --type iq4_nl")
     assert answer_of(run("pull", "smollm2-135m", "--json")[1]) == {"smollm2-135m": str(slow)}
-    monkeypatch.setattr(cli.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(pull.platform, "machine", lambda: "arm64")
     assert len(run("pull", "smollm2-135m")[1].splitlines()) == 2
 
 
@@ -427,11 +429,11 @@ def test_quantize_names_what_is_wrong(run, pulled, tmp_path):
     code, _, err = run("quantize", "smollm2-135m", "out.gguf", "--text", "nowhere.txt")
     assert (code, "cannot read 'nowhere.txt'" in err) == (1, True)
     assert not (tmp_path / "out.gguf").exists()
-    assert cli._layers("3, 5-7") == [3, 5, 6, 7]
+    assert quantizing._layers("3, 5-7") == [3, 5, 6, 7]
 
 
 def test_the_text_for_perplexity_is_named(monkeypatch):
-    text, origin = cli._text_to_measure(None)
+    text, origin = quantizing._text_to_measure(None)
     assert len(text) == 8_000
     assert f"8,000 characters of the help topics of Python {sys.version_info.major}." in origin
 
@@ -475,6 +477,20 @@ def test_wrong_settings_are_usage_errors(filled):
     with pytest.raises(SystemExit) as caught:
         filled("ask")
     assert caught.value.code == 2
+
+
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(run, tmp_path):
+    (tmp_path / "bad\u202e.md").write_text(
+        "Ada Park \x1b]0;owned\x07signs \x9b2J off \u202ereleases.\n", encoding="utf-8"
+    )
+    assert run("add", "bad\u202e.md")[0] == output.OK
+    for command in ("search", "ask", "explain"):
+        _, out, err = run(command, "Who signs off releases?")
+        assert "signs" in out
+        assert not set(out + err) & set("\x1b\x07\x9b\u202e\r")
+        _, out, _ = run(command, "Who signs off releases?", "--json")
+        assert out.isascii()
+        assert "\x1b]0;owned" in json.dumps(json.loads(out)).replace("\\u001b", "\x1b")
 
 
 def test_an_interrupt_has_its_code(filled, monkeypatch):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from leanrag import MissingDependencyError, ModelLoadError
-from leanrag.cli import doctor
+from leanrag.cli import installation
 from leanrag.llama.library import Device
 from leanrag.llama.threads import usable_cores
 
@@ -19,23 +19,23 @@ def machine(monkeypatch, tmp_path):
     """A plain machine with all models, which tests then make worse."""
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(doctor, "_cpu_flags", lambda: frozenset({"avx2"}))
-    monkeypatch.setattr(doctor, "describe_build", lambda: {"AVX2": "1", "AVX512": "0", "FMA": "1"})
-    monkeypatch.setattr(doctor, "list_devices", lambda: [Device("CPU", "A processor", "CPU", 2**30, 2**31)])
-    monkeypatch.setattr(doctor, "compiled_backends", lambda: ("cpu",))
-    monkeypatch.setattr(doctor, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: False))
+    monkeypatch.setattr(installation, "_cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(installation, "describe_build", lambda: {"AVX2": "1", "AVX512": "0", "FMA": "1"})
+    monkeypatch.setattr(installation, "list_devices", lambda: [Device("CPU", "A processor", "CPU", 2**30, 2**31)])
+    monkeypatch.setattr(installation, "compiled_backends", lambda: ("cpu",))
+    monkeypatch.setattr(installation, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: False))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    monkeypatch.setattr(installation.shutil, "which", lambda name: None)
+    monkeypatch.setattr(installation.sys, "platform", "linux")
     return monkeypatch
 
 
 def advice() -> str:
-    return "\n".join(doctor.examine().advice)
+    return "\n".join(installation.examine().advice)
 
 
 def test_it_reports_what_is_installed(machine):
-    sections = doctor.examine().sections
+    sections = installation.examine().sections
     assert list(sections) == ["Versions", "llama.cpp", "Threads", "Models"]
     assert sections["Versions"]["numpy"] == importlib.metadata.version("numpy")
     assert sections["Versions"]["llama-cpp-python"] == importlib.metadata.version("llama-cpp-python")
@@ -51,47 +51,47 @@ def test_models_that_are_not_here(machine):
 
 def test_a_build_that_leaves_the_processor_unused(machine):
     assert "compiled without" not in advice()
-    machine.setattr(doctor, "_cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
+    machine.setattr(installation, "_cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
     assert "compiled without AVX512, AVX512_VNNI, which this CPU has" in advice()
 
 
 def test_a_gpu_that_is_not_used(machine):
-    machine.setattr(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
+    machine.setattr(installation.shutil, "which", lambda name: "/usr/bin/" + name)
     assert "-DGGML_CUDA=on" in advice()
-    machine.setattr(doctor.sys, "platform", "darwin")
-    machine.setattr(doctor.platform, "machine", lambda: "arm64")
+    machine.setattr(installation.sys, "platform", "darwin")
+    machine.setattr(installation.platform, "machine", lambda: "arm64")
     assert "-DGGML_METAL=on" in advice()
 
 
 def test_a_build_for_a_gpu_that_it_does_not_see(machine):
-    machine.setattr(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
-    machine.setattr(doctor, "compiled_backends", lambda: ("cpu", "cuda"))
+    machine.setattr(installation.shutil, "which", lambda name: "/usr/bin/" + name)
+    machine.setattr(installation, "compiled_backends", lambda: ("cpu", "cuda"))
     machine.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "compiled for CUDA but sees no GPU" in advice()
     assert "CUDA_VISIBLE_DEVICES ('' now) must not hide it" in advice()
     assert "-DGGML_CUDA=on" not in advice()  # it has that
-    assert doctor.examine().sections["llama.cpp"]["compiled for"] == "cpu cuda"
+    assert installation.examine().sections["llama.cpp"]["compiled for"] == "cpu cuda"
 
 
 def test_a_build_for_the_cpu_starts_no_trial(machine):
     def never(*_, **__):
         raise AssertionError("a process was started")
 
-    machine.setattr(doctor, "check_in_process", never)
-    assert "GPU trial" not in doctor.examine().sections["llama.cpp"]
+    machine.setattr(installation, "check_in_process", never)
+    assert "GPU trial" not in installation.examine().sections["llama.cpp"]
 
 
 @pytest.fixture
 def gpu_machine(machine, tmp_path):
     """A machine whose llama.cpp sees a GPU, with two models pulled, the smaller one last."""
-    machine.setattr(doctor, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: True))
+    machine.setattr(installation, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: True))
     models = []
-    for model, size in zip((m for m in doctor.list_models() if m.spec.kind == "gguf"), (200, 100), strict=False):
+    for model, size in zip((m for m in installation.list_models() if m.spec.kind == "gguf"), (200, 100), strict=False):
         path = tmp_path / f"{model.spec.name}.gguf"
         path.write_bytes(bytes(size))
         models.append(dataclasses.replace(model, path=path))
     assert len(models) == 2
-    machine.setattr(doctor, "list_models", lambda: models)
+    machine.setattr(installation, "list_models", lambda: models)
     return machine
 
 
@@ -102,8 +102,8 @@ def test_a_gpu_is_tried_with_the_smallest_model(gpu_machine):
         asked.append((Path(path).stat().st_size, settings["gpu_layers"]))
         return SimpleNamespace(seconds=1.25)
 
-    gpu_machine.setattr(doctor, "check_in_process", check)
-    found = doctor.examine()
+    gpu_machine.setattr(installation, "check_in_process", check)
+    found = installation.examine()
     assert asked == [(100, -1)]
     assert found.sections["llama.cpp"]["GPU trial"].endswith(".gguf loaded and answered in 1.2 s")
     assert "GPU" not in "\n".join(found.advice)
@@ -113,20 +113,20 @@ def test_a_gpu_that_ends_the_process_is_reported(gpu_machine):
     def check(path, **_):
         raise ModelLoadError("the process of it ended (signal SIGSEGV)", path=path, model="it")
 
-    gpu_machine.setattr(doctor, "check_in_process", check)
-    found = doctor.examine()
+    gpu_machine.setattr(installation, "check_in_process", check)
+    found = installation.examine()
     assert found.sections["llama.cpp"]["GPU trial"].startswith("failed with ")
     assert "signal SIGSEGV" in "\n".join(found.advice)
     assert "docs/install-gpu.md" in "\n".join(found.advice)
 
 
 def test_a_gpu_without_a_model_to_try_it_with(machine):
-    machine.setattr(doctor, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: True))
-    assert doctor.examine().sections["llama.cpp"]["GPU trial"] == "not tried: no model is pulled"
+    machine.setattr(installation, "library", lambda: SimpleNamespace(llama_supports_gpu_offload=lambda: True))
+    assert installation.examine().sections["llama.cpp"]["GPU trial"] == "not tried: no model is pulled"
 
 
 def test_threads_that_are_held_back(machine):
-    machine.setattr(doctor, "usable_cores", lambda: 8)
+    machine.setattr(installation, "usable_cores", lambda: 8)
     machine.setenv("OMP_NUM_THREADS", "2")
     assert "OMP_NUM_THREADS=2 keeps embedding and search to fewer than the 8 cores" in advice()
     machine.setenv("OMP_NUM_THREADS", "8")
@@ -140,7 +140,7 @@ def test_a_missing_package(machine):
         return "1"
 
     machine.setattr(importlib.metadata, "version", version)
-    findings = doctor.examine()
+    findings = installation.examine()
     assert findings.sections["Versions"]["sentence-transformers"] == "not installed"
     assert "torch" not in "\n".join(findings.advice)  # nobody needs it to embed
 
@@ -149,7 +149,7 @@ def test_a_llama_cpp_that_does_not_load(machine):
     def broken():
         raise MissingDependencyError("libllama.so: cannot open shared object file", package="llama_cpp", extra="all")
 
-    machine.setattr(doctor, "describe_build", broken)
-    findings = doctor.examine()
+    machine.setattr(installation, "describe_build", broken)
+    findings = installation.examine()
     assert findings.sections["llama.cpp"] == {"llama.cpp": "cannot be loaded"}
     assert "libllama.so: cannot open shared object file" in findings.advice

@@ -1,0 +1,45 @@
+"""`leanrag ask`: an answer with its quotes and its receipt."""
+
+from __future__ import annotations
+
+import argparse
+
+from leanrag.cli.options import Commands, metadata_of, open_folder
+from leanrag.cli.output import OK, UNSUPPORTED, show
+from leanrag.display import to_text
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add("ask", _run, commands.asking, "answer a question from the documents")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 for the same answer each time (default)")
+    parser.add_argument("--seed", type=int, help="repeats a draw when the temperature is above 0")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="time limit of the generation")
+    parser.add_argument(
+        "--calibration",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="file that `calibrate` wrote, for each model but the last, or for each: says how sure its answers are",
+    )
+    parser.add_argument(
+        "--abstain-below",
+        type=float,
+        metavar="CONFIDENCE",
+        help="if the answer is less sure than this, say that the sources do not answer",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    with open_folder(options) as rag:
+        answer = rag.ask(
+            options.question,
+            where=metadata_of(options.where),
+            temperature=options.temperature,
+            seed=options.seed,
+            timeout_seconds=options.timeout,
+        )
+    show(options, answer, to_text(answer))
+    return OK if answer.is_supported else UNSUPPORTED

@@ -1,0 +1,125 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import leanrag
+from leanrag.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from leanrag.types import Scalar
+
+__all__ = ["Commands", "add_where", "metadata_of", "open_folder"]
+
+_DEFAULT_FOLDER = ".leanrag"
+_DEFAULT_MODEL = "smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What a command is added to.
+
+    Attributes:
+        parsers: The commands so far.
+        common: Options of each command.
+        folder: Those of a command that uses a database.
+        reading: Those of a command that asks models about it.
+        asking: Those of a command about one question.
+    """
+
+    parsers: Any
+    common: argparse.ArgumentParser
+    folder: argparse.ArgumentParser
+    reading: argparse.ArgumentParser
+    asking: argparse.ArgumentParser
+
+    @classmethod
+    def of(cls, parser: argparse.ArgumentParser) -> Commands:
+        """Return the commands of `parser`, none yet."""
+        common = argparse.ArgumentParser(add_help=False)
+        common.add_argument("--json", action="store_true", help="print one JSON value instead of text")
+        common.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+        folder = argparse.ArgumentParser(add_help=False, parents=[common])
+        folder.add_argument(
+            "--folder",
+            default=os.environ.get("LEANRAG_FOLDER", _DEFAULT_FOLDER),
+            help=f"the database: a folder (default: $LEANRAG_FOLDER or {_DEFAULT_FOLDER})",
+        )
+        folder.add_argument("--embedder", default="all-minilm-l6-v2", help="name or folder (default: %(default)s)")
+        reading = argparse.ArgumentParser(add_help=False, parents=[folder])
+        reading.add_argument(
+            "--model",
+            action="append",
+            help=f"name or GGUF file; several, the smallest first, are asked in turn (default: {_DEFAULT_MODEL})",
+        )
+        reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
+        reading.add_argument(
+            "--context-tokens", type=int, default=300, help="most tokens of sources (default: %(default)s)"
+        )
+        reading.add_argument(
+            "--max-tokens", type=int, default=64, help="most tokens of the answer (default: %(default)s)"
+        )
+        add_where(reading)
+        asking = argparse.ArgumentParser(add_help=False, parents=[reading])
+        asking.add_argument("question")
+        return cls(parser.add_subparsers(required=True, metavar="COMMAND"), common, folder, reading, asking)
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], int], parent: argparse.ArgumentParser, about: str
+    ) -> argparse.ArgumentParser:
+        """Add a command; `run(options)` returns its exit code."""
+        added: argparse.ArgumentParser = self.parsers.add_parser(name, parents=[parent], help=about, description=about)
+        added.set_defaults(run=run)
+        return added
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """Add the filter on metadata."""
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only documents with this metadata"
+    )
+
+
+def metadata_of(texts: Sequence[str]) -> dict[str, Scalar]:
+    """Parse KEY=VALUE; a value that is a JSON number, true, false or null is read as such."""
+    pairs: dict[str, Scalar] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigurationError(f"metadata is written as KEY=VALUE, got {text!r}")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        pairs[key] = parsed if isinstance(parsed, (str, int, float, type(None))) else value
+    return pairs
+
+
+@contextlib.contextmanager
+def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterator[leanrag.Rag]:
+    """Open the database with what the options say of models and budgets."""
+    settings = {
+        name: getattr(options, name)
+        for name in ("k", "context_tokens", "max_tokens", "abstain_below")
+        if hasattr(options, name)
+    }
+    if hasattr(options, "model"):
+        settings["model"] = _models(options)
+    with leanrag.open(options.folder, embedder=options.embedder, create=create, **settings) as rag:
+        yield rag
+
+
+def _models(options: argparse.Namespace) -> str | leanrag.Cascade:
+    """Return the model to ask, or a cascade: of several models, or of a model that is or will be calibrated."""
+    names = options.model or [_DEFAULT_MODEL]
+    files = getattr(options, "calibration", [])
+    if len(names) == 1 and not files and not hasattr(options, "out"):
+        return str(names[0])
+    return leanrag.Cascade(names, calibrations=[leanrag.Calibration.load(file) for file in files])

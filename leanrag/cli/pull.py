@@ -1,0 +1,77 @@
+"""`leanrag pull`: models by name into the cache."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leanrag.cli.options import Commands
+from leanrag.cli.output import OK, print_text, show
+
+if TYPE_CHECKING:
+    from leanrag.models.registry import ModelSpec
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add("pull", _run, commands.common, "get models by name into the cache")
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--accept-terms", action="store_true", help="accept the terms of use of models that have some")
+    parser.add_argument("--force", action="store_true", help="get the model again even if it is there")
+    parser.add_argument("--type", help="also make a copy with weights of this type, such as q4_0, named NAME:TYPE")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from leanrag.models.registry import REGISTRY
+    from leanrag.pipeline.copies import check_copy
+
+    if options.type:
+        for name in options.names:
+            check_copy(name, options.type)
+    pulled: dict[str, Path] = {}
+    for name in options.names:
+        pulled |= _pull(name, REGISTRY.get(name), options)
+    if options.json:
+        show(options, pulled, "")
+    return OK
+
+
+def _pull(name: str, spec: ModelSpec | None, options: argparse.Namespace) -> dict[str, Path]:
+    """Get a model, and make its copies: `{name: path}`. What happens is printed as it happens, but not beside JSON."""
+    from leanrag.models.registry import pull
+    from leanrag.pipeline.copies import make_copy
+
+    def say(text: str) -> None:
+        if not options.json:
+            print_text(text)
+
+    if spec is not None:
+        say(f"{name}: {spec.licence}, {spec.size_bytes / 1e6:.0f} MB")
+        if spec.terms:
+            say(spec.terms)
+    pulled = {name: pull(name, accept_terms=options.accept_terms, force=options.force)}
+    say(f"  {pulled[name]}")
+    for kind in dict.fromkeys([spec.copy_type if spec else "", options.type or ""]):
+        if kind:
+            pulled[f"{name}:{kind}"] = copy = make_copy(name, kind)
+            say(f"  {name}:{kind}  {copy}")
+    if spec is not None and spec.kind == "gguf" and not options.type:
+        _advise_type(name, pulled[name], say=say)
+    return pulled
+
+
+def _advise_type(name: str, path: Path, say: Callable[[str], None]) -> None:
+    from leanrag.llama.files.gguf import check_gguf
+    from leanrag.llama.files.quantize import fastest_int4, has_fast_kernels
+
+    machine = platform.machine()
+    if not has_fast_kernels(check_gguf(path), machine):
+        say(
+            "  this CPU has no fast kernels for most of its weights; to make a faster, less exact copy: "
+            f"leanrag pull {name} --type {fastest_int4(machine)}"
+        )

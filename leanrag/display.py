@@ -1,0 +1,190 @@
+"""How values are shown: as text for terminals, as HTML for notebooks, as JSON for programs.
+
+Text from documents and models is data: control characters and marks that turn the direction of writing are shown as escapes,
+and HTML is quoted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leanrag.types import AddReport, Answer, Explanation, Hit
+
+__all__ = ["hits_to_text", "printable", "table_to_text", "to_html", "to_json", "to_plain", "to_text"]
+
+# C0 controls but tab and newline, DEL, C1 controls, and the marks that embed, override or isolate a direction of writing
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with escapes in place of the characters that a terminal would obey.
+
+    Example:
+        >>> printable("a\x1b[2Jb\r\n")
+        'a\\x1b[2Jb\n'
+    """
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n"))
+
+
+# JSON
+
+
+def to_plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it; an exception becomes its message."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, (Path, Exception)):
+        return str(value)
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as one line of JSON, in ASCII."""
+    return json.dumps(to_plain(value))
+
+
+# Text
+
+
+@functools.singledispatch
+def to_text(value: object) -> str:
+    """Return `value` as a reader of a terminal wants it: an `Answer` with its quotes and receipt, an `Explanation`, a report."""
+    return printable(str(value))
+
+
+@to_text.register
+def _answer_to_text(answer: Answer) -> str:
+    lines = [str(answer), ""]
+    for citation in answer.citations:
+        lines += [
+            f'[{citation.number}] "{_one_line(citation.quote)}"',
+            f"    {citation.source or citation.title} [{citation.start}:{citation.end}]",
+        ]
+    if answer.citations:
+        lines.append("")
+    lines += [_receipt(answer), *(f"    {step}" for step in _steps(answer))]
+    return printable("\n".join(lines))
+
+
+@to_text.register
+def _explanation_to_text(explanation: Explanation) -> str:
+    packing = explanation.packing
+    lines = [
+        f"model   {explanation.model}, window {explanation.n_ctx:,} tokens",
+        f"prompt  {explanation.prompt_tokens:,} tokens, {explanation.max_tokens:,} reserved for the answer",
+        f"sources {packing.tokens:,} of {packing.budget:,} tokens",
+    ]
+    if explanation.cost:
+        lines.append(f"cost    at most {explanation.cost:.6g}")
+    lines += [
+        f"  [{item.number}] {item.action:9} {item.tokens:4} tokens  {item.hit.chunk.title} "
+        + " ".join(f"[{segment.source_start}:{segment.source_end}]" for segment in item.segments)
+        for item in packing.items
+    ]
+    lines += [f"   -  {item.reason:9} {item.tokens:4} tokens  {item.hit.chunk.title}" for item in packing.dropped]
+    prompt = explanation.prompt
+    lines += ["", prompt if prompt is not None else "nothing was found: no model would be asked"]
+    return printable("\n".join(lines))
+
+
+@to_text.register
+def _report_to_text(report: AddReport) -> str:
+    failures = [f"failed: {failure.error}" for failure in report.failed]
+    return printable("\n".join([_summary(report), *failures]))
+
+
+def hits_to_text(hits: Sequence[Hit]) -> str:
+    """Return hits as a numbered list, best first, with the place of each in its document."""
+    lines = []
+    for number, hit in enumerate(hits, 1):
+        chunk = hit.chunk
+        lines.append(f"{number}. {chunk.title or chunk.document_id} [{chunk.start}:{chunk.end}]  {hit.score:.3f}")
+        lines += ["   " + line for line in chunk.text.strip().splitlines()] + [""]
+    return printable("\n".join(lines)) if lines else "nothing was found"
+
+
+def table_to_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells in columns of equal width; the last column may be as long as it is."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)][:-1]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    return printable("\n".join(lines))
+
+
+# HTML
+
+
+@functools.singledispatch
+def to_html(value: object) -> str:
+    """Return `value` as HTML, as a notebook shows it."""
+    return f"<pre>{_quoted(to_text(value))}</pre>"
+
+
+@to_html.register
+def _answer_to_html(answer: Answer) -> str:
+    quotes = "".join(
+        f'<li value="{citation.number}"><q>{_quoted(_one_line(citation.quote))}</q><br>'
+        f"<small>{_quoted(citation.source or citation.title)} [{citation.start}:{citation.end}]</small></li>"
+        for citation in answer.citations
+    )
+    steps = "".join(f"<br>{_quoted(step)}" for step in _steps(answer))
+    return (
+        f"<p>{_paragraph(str(answer))}</p>"
+        + (f"<ol>{quotes}</ol>" if quotes else "")
+        + f"<p><small>{_quoted(_receipt(answer))}{steps}</small></p>"
+    )
+
+
+@to_html.register
+def _report_to_html(report: AddReport) -> str:
+    failures = "".join(f"<li>{_quoted(str(failure.error))}</li>" for failure in report.failed)
+    return f"<p>{_quoted(_summary(report))}</p>" + (f"<p>failed:</p><ul>{failures}</ul>" if failures else "")
+
+
+def _quoted(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _paragraph(text: str) -> str:
+    return _quoted(text).replace("\n", "<br>")
+
+
+# Parts
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _receipt(answer: Answer) -> str:
+    usage = answer.usage
+    cost = f", cost {answer.cost:.6g}" if answer.cost else ""
+    kind = " (calibrated)" if answer.calibrated else ""
+    confidence = "" if answer.confidence is None else f", confidence {answer.confidence:.2f}{kind}"
+    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
+    return f"{answer.model or 'no model asked'}: {tokens}, {answer.seconds:.2f} s{cost}{confidence}"
+
+
+def _steps(answer: Answer) -> Iterable[str]:
+    """The part of each model; nothing to say where one model answered."""
+    if len(answer.steps) < 2 and not answer.abstained:
+        return
+    for step in answer.steps:
+        confidence = "" if step.confidence is None else f", confidence {step.confidence:.2f}"
+        yield f"{step.model}: {step.outcome}, {step.reason}{confidence}"
+
+
+def _summary(report: AddReport) -> str:
+    names = ("added", "updated", "unchanged", "removed", "skipped", "failed")
+    counts = [f"{len(getattr(report, name))} {name}" for name in names if getattr(report, name)]
+    return f"{', '.join(counts) or 'nothing to do'}; {report.chunks} chunks in {report.seconds:.1f} s"
