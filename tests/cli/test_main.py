@@ -185,7 +185,7 @@ def test_explain_shows_the_prompt_and_sends_nothing(filled):
     code, out, _ = filled("explain", "Who signs off releases?", "--context-tokens", "100")
     assert code == 0
     assert "model   fake, window" in out
-    assert "[1] extracted" in out
+    assert "[1] kept" in out
     assert "question: Who signs off releases?" in out
     plan = answer_of(filled("explain", "Who signs off releases?", "--json")[1])
     assert plan["prompt_tokens"] + plan["max_tokens"] <= plan["n_ctx"]
