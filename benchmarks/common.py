@@ -30,12 +30,14 @@ class Arguments:
         json_path: File for the figures, or None.
         is_quick: Whether a minute must do; the figures then say how few questions they rest on.
         only: The section to measure; None for all.
+        flags: Options of this benchmark alone that were set.
     """
 
     data: Path
     json_path: Path | None
     is_quick: bool
     only: str | None = None
+    flags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,19 @@ class Questions:
 
 
 def parse_arguments(
-    description: str | None, arguments: Sequence[str] | None = None, *, sections: Sequence[str] = ()
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+    *,
+    sections: Sequence[str] = (),
+    flags: Mapping[str, str] | None = None,
 ) -> Arguments:
-    """Return the arguments that all benchmarks take; exits with a message when they are wrong.
+    """Return the arguments of a benchmark; exits with a message when they are wrong.
 
     Args:
         description: Of the benchmark.
-        arguments: Of the command line; None for this process's own.
+        arguments: Of the command line; None for those of this process.
         sections: Names for `--only`.
+        flags: Further options that are set or not, each with its help.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=os.environ.get("LEANRAG_DATA"), help="folder of the data sets")
@@ -78,10 +85,13 @@ def parse_arguments(
     parser.add_argument("--quick", action="store_true", help="fewer questions, under a minute")
     if sections:
         parser.add_argument("--only", choices=sections, help="measure one section anew; the other figures of FILE stay")
+    for name, text in (flags or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     values = parser.parse_args(arguments)
     if values.data is None or not Path(values.data).is_dir():
         parser.error(f"--data (or LEANRAG_DATA) must name the folder of the data sets, got {values.data!r}")
-    return Arguments(Path(values.data), values.json, values.quick, getattr(values, "only", None))
+    chosen = frozenset(name for name in flags or {} if getattr(values, name))
+    return Arguments(Path(values.data), values.json, values.quick, getattr(values, "only", None), chosen)
 
 
 def read_squad(data: Path, *, answerable: bool | None = True) -> Questions:

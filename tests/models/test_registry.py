@@ -447,7 +447,14 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
 
 
 def test_the_registry_is_whole():
-    assert list(REGISTRY) == ["smollm2-135m", "gemma3-270m", "all-minilm-l6-v2", "cl100k_base"]
+    assert list(REGISTRY) == [
+        "smollm2-135m",
+        "gemma3-270m",
+        "all-minilm-l6-v2",
+        "cl100k_base",
+        "qwen2.5-coder-0.5b",
+        "qwen2.5-coder-1.5b",
+    ]
     for spec in REGISTRY.values():
         assert all(len(file.sha256) == 64 and file.size_bytes > 0 and file.parts for file in spec.files)
     assert REGISTRY["smollm2-135m"].size_bytes == 98_362_432
