@@ -50,6 +50,8 @@ if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` re
     from leanrag.errors import RemoteError as RemoteError
     from leanrag.errors import StorageError as StorageError
     from leanrag.evidence.packing import EvidencePacker as EvidencePacker
+    from leanrag.generation import BaseLanguageModel as BaseLanguageModel
+    from leanrag.generation import PieceStream as PieceStream
     from leanrag.ledger import Limits as Limits
     from leanrag.ledger import Prices as Prices
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
@@ -59,6 +61,7 @@ if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` re
     from leanrag.pipeline.rag import Rag as Rag
     from leanrag.pipeline.turn import AnswerStream as AnswerStream
     from leanrag.prompting import PromptTemplate as PromptTemplate
+    from leanrag.protocols import GenerateOptions as GenerateOptions
     from leanrag.remote.model import RemoteModel as RemoteModel
     from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from leanrag.routing.calibration.stored import Calibration as Calibration

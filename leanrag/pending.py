@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import re
 import string
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar, cast
 
 from leanrag.errors import GenerationCancelled, GenerationError, GenerationTimeout
@@ -32,15 +33,13 @@ class Pending(Generic[T]):
 
     Args:
         timeout_seconds: Limit from now to the end.
-        loop: The event loop that will iterate with `async for`; None for a thread that iterates with `for`.
     """
 
-    def __init__(self, *, timeout_seconds: float | None = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, *, timeout_seconds: float | None = None) -> None:
         self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self.stop_error: type[GenerationError] | None = None  # set once: why the computation must stop
-        self._loop = loop
         self._events: queue.SimpleQueue[str | T | Exception] = queue.SimpleQueue()
-        self._arrived = asyncio.Event() if loop else None
+        self._wake: Callable[[], object] | None = None  # tells the event loop that waits, if one does
         self._outcome: T | Exception | None = None
         self._lock = threading.Lock()
         self._is_read = False  # whether somebody reads along; waking a thread for each token slows the computation
@@ -68,9 +67,10 @@ class Pending(Generic[T]):
                 self._unread.append(event)
                 return
             self._events.put(event)
-        if self._loop is not None and self._arrived is not None:
+            wake = self._wake
+        if wake is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._arrived.set)
+                wake()
 
     def __iter__(self) -> Iterator[str]:
         """Yield text; an interrupted or abandoned iteration stops the computation."""
@@ -85,13 +85,13 @@ class Pending(Generic[T]):
         return cast(T, self._outcome)
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        """As iterating, in the event loop that this was made for."""
+        """As iterating, in an event loop."""
         self._read_along()
         async for piece in self._until_outcome_async():
             yield piece
 
     async def wait(self) -> None:
-        """Wait for the outcome in the event loop that this was made for."""
+        """Wait for the outcome, in an event loop."""
         async for _ in self._until_outcome_async():
             pass
 
@@ -120,12 +120,14 @@ class Pending(Generic[T]):
             raise self._outcome
 
     async def _until_outcome_async(self) -> AsyncIterator[str]:
-        assert self._arrived is not None
+        arrived = asyncio.Event()
+        with self._lock:  # an event that came before is read below; each later one wakes the loop
+            self._wake = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, arrived.set)
         try:
             while self._outcome is None:
                 if self.is_late:
                     self.cancel(GenerationTimeout)
-                self._arrived.clear()
+                arrived.clear()
                 while not self._events.empty():
                     event = self._events.get()
                     if isinstance(event, str):
@@ -134,7 +136,7 @@ class Pending(Generic[T]):
                         self._outcome = event
                 if self._outcome is None:
                     with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._arrived.wait(), self._seconds_left())
+                        await asyncio.wait_for(arrived.wait(), self._seconds_left())
         finally:
             if self._outcome is None:
                 self.cancel()

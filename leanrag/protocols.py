@@ -1,11 +1,14 @@
-"""The seams between stages: small Protocols. Users inherit from nothing."""
+"""The seams between stages: small Protocols, and the options that cross them. Users inherit from nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from leanrag.checks import check_at_least, check_seconds, check_whole
+from leanrag.errors import ConfigurationError
 from leanrag.types import (
     Answer,
     AskKey,
@@ -18,6 +21,8 @@ from leanrag.types import (
     Hit,
     Packing,
     Prompt,
+    Scores,
+    Usage,
     Where,
 )
 
@@ -32,21 +37,27 @@ __all__ = [
     "ChunkFeature",
     "ChunkStore",
     "Chunker",
+    "Closable",
     "CompressionSource",
     "Compressor",
     "ComputesAhead",
     "DocumentReader",
     "Embedder",
     "EvidenceScorer",
+    "FromFile",
+    "GenerateOptions",
     "GenerationStream",
     "LanguageModel",
     "Ledger",
     "Packer",
+    "Priced",
     "Reranker",
     "ResponseCache",
     "Retriever",
+    "ScoresText",
     "SourceCounter",
     "StoredFeature",
+    "TextScorer",
     "TokenCounter",
     "VectorIndex",
     "VectorSource",
@@ -297,6 +308,41 @@ class EvidenceScorer(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """How to generate.
+
+    Two options are equal if they ask for the same text; how long it may take is not part of that.
+
+    Attributes:
+        max_tokens: Most tokens of the answer.
+        temperature: 0 takes the most probable token; higher is more varied.
+        seed: Repeats a draw; None takes a new one.
+        stop: Strings that end the text; they are not part of it.
+        timeout_seconds: Limit from the call to the end; None for the model's default.
+        cancel: Stops the generation from another thread.
+
+    Raises:
+        ConfigurationError: A value cannot work.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    timeout_seconds: float | None = field(default=None, compare=False)
+    cancel: CancelToken | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        check_whole(1, max_tokens=self.max_tokens)
+        check_at_least(0, temperature=self.temperature)
+        check_whole(0, 2**64 - 1, optional=True, seed=self.seed)
+        check_seconds(optional=True, timeout_seconds=self.timeout_seconds)
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ConfigurationError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
+        object.__setattr__(self, "stop", tuple(self.stop))
+
+
 class GenerationStream(Protocol):
     """An answer under way: iterate for text, then read `result`."""
 
@@ -312,7 +358,10 @@ class GenerationStream(Protocol):
 
 
 class LanguageModel(Protocol):
-    """Answers prompts. A `str` is a raw completion prompt; messages go through the model's chat template."""
+    """Answers prompts. A `str` is a raw completion prompt; messages go through the model's chat template.
+
+    `leanrag.BaseLanguageModel` has all of it but `stream`.
+    """
 
     @property
     def name(self) -> str:
@@ -338,18 +387,8 @@ class LanguageModel(Protocol):
     def render(self, prompt: Prompt) -> str:
         """Return the prompt as the model reads it."""
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        timeout_seconds: float | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Generation:
-        """Return the completion of `prompt`.
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> GenerationStream:
+        """Return the completion of `prompt`, piece by piece. Errors come here, or when the stream is read.
 
         Raises:
             ContextOverflowError: Prompt plus `max_tokens` exceed `n_ctx`.
@@ -358,18 +397,60 @@ class LanguageModel(Protocol):
             GenerationError: The model failed.
         """
 
-    def stream(
+
+# What a model, an embedder or a store may be able to do besides; ask with `isinstance`
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A model that costs money."""
+
+    def price(self, usage: Usage) -> float | None:
+        """Return what `usage` costs; None if that is unknown."""
+
+
+@runtime_checkable
+class ScoresText(Protocol):
+    """A model that tells how probable it finds a text."""
+
+    def score_many(
         self,
-        prompt: Prompt,
+        pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]],
         *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
         timeout_seconds: float | None = None,
         cancel: CancelToken | None = None,
-    ) -> GenerationStream:
-        """As `generate`, piece by piece."""
+    ) -> Sequence[Scores]:
+        """Return the scores of each `(condition, text)`."""
+
+
+@runtime_checkable
+class TextScorer(ScoresText, Protocol):
+    """A model that tells how probable it finds a text, and where its tokens are; `LlamaCppModel` is one."""
+
+    @property
+    def name(self) -> str:
+        """Distinguishes the scores of different models."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Window in tokens."""
+
+    def tokenize(self, text: str) -> Sequence[tuple[int, int]]:
+        """Return the tokens of `text`, each with the character that it begins in."""
+
+
+@runtime_checkable
+class FromFile(Protocol):
+    """A model that was loaded from a file."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or a folder of files."""
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """Anything that must be closed after use."""
 
     def close(self) -> None:
-        """Free what it holds; idempotent."""
+        """Free what it uses; idempotent."""

@@ -10,23 +10,20 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.errors import (
-    ConfigurationError,
-    ContextOverflowError,
-    GenerationCancelled,
-    GenerationError,
-    GenerationTimeout,
-)
-from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, Usage
+from leanrag.errors import ConfigurationError, GenerationError
+from leanrag.generation import BaseLanguageModel, PieceStream
+from leanrag.protocols import GenerateOptions
+from leanrag.types import Prompt
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
-__all__ = ["FakeModel", "FakeStream", "HashEmbedder"]
+__all__ = ["FakeModel", "HashEmbedder"]
 
 _TOKEN = re.compile(r"\w{1,6}|[^\w\s]|\s+")
 
@@ -68,7 +65,7 @@ class HashEmbedder:
     embed_queries = embed_documents
 
 
-class FakeModel:
+class FakeModel(BaseLanguageModel):
     """Answers with a fixed text, or with what a function makes of the rendered prompt.
 
     Args:
@@ -106,120 +103,27 @@ class FakeModel:
 
     def render(self, prompt: Prompt) -> str:
         """Return the prompt as this model reads it."""
+        prompt = self._readable(prompt)
         if isinstance(prompt, str):
             return prompt
-        if not self.is_chat:
-            raise ConfigurationError(
-                f"{self.name} has no chat template: it completes text. Pass a string as the prompt"
-            )
-        if not prompt or not all(isinstance(message, Message) for message in prompt):
-            raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {prompt!r}")
         return "".join(f"<{message.role}>{message.content}</{message.role}>" for message in prompt) + "<assistant>"
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        timeout_seconds: float | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Generation:
-        """Return the reply, cut at `max_tokens` or a stop string."""
-        return self.stream(
-            prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            stop=stop,
-            timeout_seconds=timeout_seconds,
-            cancel=cancel,
-        ).result
-
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        timeout_seconds: float | None = None,
-        cancel: CancelToken | None = None,
-    ) -> FakeStream:
-        """As `generate`, token by token."""
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> PieceStream:
+        """Return the reply, token by token, cut at `max_tokens` or a stop string."""
         if self._closed:
             raise GenerationError(f"{self.name} is closed. Load the model again to use it", model=self.name)
-        if max_tokens < 1 or temperature < 0:
-            raise ConfigurationError(
-                f"`max_tokens` must be at least 1 and `temperature` at least 0, got {max_tokens}, {temperature}"
-            )
-        rendered, prompt_tokens = self.render(prompt), self.count(prompt)
-        needed = prompt_tokens + max_tokens
-        if needed > self.n_ctx:
-            raise ContextOverflowError(
-                f"the prompt of {prompt_tokens} tokens and {max_tokens} for the answer exceed the window of {self.n_ctx}",
-                needed=needed,
-                available=self.n_ctx,
-                model=self.name,
-            )
+        rendered = self.render(prompt)
+        options = replace(options, seed=options.seed or 0)
+        stream = PieceStream(self._say(rendered), self, prompt, options, is_timed=False)
         self.prompts.append(rendered)
-        text = self._reply if isinstance(self._reply, str) else self._reply(rendered)
-        ends = [(at + len(mark), at) for mark in stop if (at := text.find(mark)) >= 0]
-        tokens = _TOKEN.findall(text[: min(ends)[1]] if ends else text)
-        reason: FinishReason = "length" if len(tokens) > max_tokens else "stop"
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        result = Generation(
-            text="".join(tokens[:max_tokens]),
-            model=self.name,
-            finish_reason=reason,
-            usage=Usage(prompt_tokens, min(len(tokens), max_tokens)),
-            seed=None if temperature == 0 else seed or 0,
-        )
-        return FakeStream(tokens[:max_tokens], result, cancel or CancelToken(), deadline, self._token_seconds)
+        return stream
+
+    def _say(self, rendered: str) -> Iterator[str]:
+        for token in _TOKEN.findall(self._reply if isinstance(self._reply, str) else self._reply(rendered)):
+            if self._token_seconds:
+                time.sleep(self._token_seconds)
+            yield token
 
     def close(self) -> None:
         """Refuse further requests; idempotent."""
         self._closed = True
-
-
-class FakeStream:
-    """A reply under way."""
-
-    def __init__(
-        self,
-        tokens: Sequence[str],
-        result: Generation,
-        cancel: CancelToken,
-        deadline: float | None,
-        token_seconds: float,
-    ) -> None:
-        self._tokens, self._result, self._cancel, self._deadline = iter(tokens), result, cancel, deadline
-        self._token_seconds = token_seconds
-
-    def __iter__(self) -> Iterator[str]:
-        for token in self._tokens:
-            if self._token_seconds:
-                time.sleep(self._token_seconds)
-            if self._deadline is not None and time.monotonic() >= self._deadline:
-                raise GenerationTimeout(
-                    f"{self._result.model} did not answer within the time limit", model=self._result.model
-                )
-            if self._cancel.cancelled:
-                raise GenerationCancelled(
-                    f"the request to {self._result.model} was cancelled", model=self._result.model
-                )
-            yield token
-
-    def close(self) -> None:
-        """Stop the reply."""
-        self._cancel.cancel()
-
-    @property
-    def result(self) -> Generation:
-        """The whole reply; waits for its end."""
-        for _ in self:
-            pass
-        return self._result

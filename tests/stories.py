@@ -1,5 +1,6 @@
 """Documents, answers and models that several tests share."""
 
+import dataclasses
 import datetime
 import re
 
@@ -45,10 +46,38 @@ class Failing(FakeModel):
         super().__init__("One two three four.", **options)
         self.error, self.after = error or GenerationError("the GPU is on fire", model=self.name), after
 
-    def stream(self, prompt, **options):
+    def stream(self, prompt, options):
         if self.after is None:
             raise self.error
-        return BrokenStream(super().stream(prompt, **options), self.error, self.after)
+        return BrokenStream(super().stream(prompt, options), self.error, self.after)
+
+
+class Reporting(FakeModel):
+    """A model whose generations say something else of themselves."""
+
+    def __init__(self, *arguments, says, **options):
+        super().__init__(*arguments, **options)
+        self.says = says
+
+    def stream(self, prompt, options):
+        return ReportingStream(super().stream(prompt, options), self.says)
+
+
+class ReportingStream:
+    """A stream with other fields in its result."""
+
+    def __init__(self, stream, says):
+        self.stream, self.says = stream, says
+
+    def __iter__(self):
+        return iter(self.stream)
+
+    @property
+    def result(self):
+        return dataclasses.replace(self.stream.result, **self.says)
+
+    def close(self):
+        self.stream.close()
 
 
 class BrokenStream:

@@ -14,9 +14,10 @@ ROOT = Path(leanrag.__file__).parent
 FLOORS = [
     {"types"},
     {"errors", "text"},
+    {"checks"},
     {"protocols"},
-    {"files", "checks", "vectors", "pending", "_optional"},
-    {"metrics", "ledger", "models"},
+    {"files", "vectors", "pending", "_optional"},
+    {"metrics", "ledger", "models", "generation"},
     {"documents", "retrieval", "evidence", "routing", "llama", "remote", "caching", "prompting", "grounding", "display", "testing"},
     {"compression"},
     {"pipeline"},

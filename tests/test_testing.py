@@ -14,6 +14,7 @@ from leanrag import (
     LlamaCppModel,
     Message,
 )
+from leanrag.protocols import GenerateOptions
 from leanrag.testing import FakeModel, HashEmbedder
 
 CHAT = [Message("system", "Be brief."), Message("user", "Hello there.")]
@@ -46,7 +47,7 @@ def test_the_window_holds(model):
 
 
 def test_a_stream_is_the_generation(model):
-    stream = model.stream(CHAT, max_tokens=12)
+    stream = model.stream(CHAT, GenerateOptions(12))
     assert "".join(stream) == stream.result.text == model.generate(CHAT, max_tokens=12).text
 
 

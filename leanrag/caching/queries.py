@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leanrag.errors import ConfigurationError
-from leanrag.protocols import Embedder
+from leanrag.protocols import Closable, Embedder
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
@@ -77,4 +77,5 @@ class QueryCache:
 
     def close(self) -> None:
         """Close the embedder, if it can be closed."""
-        getattr(self.embedder, "close", lambda: None)()
+        if isinstance(self.embedder, Closable):
+            self.embedder.close()

@@ -26,7 +26,6 @@ from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.evidence.likelihood import (
     BEFORE,
     LikelihoodScorer,
-    Scorer,
     head,
     question_likelihoods,
     room_of,
@@ -34,7 +33,7 @@ from leanrag.evidence.likelihood import (
     windows,
 )
 from leanrag.evidence.protection import Protection, Span
-from leanrag.protocols import CompressionSource, EvidenceScorer, StoredFeature, TokenCounter
+from leanrag.protocols import CompressionSource, EvidenceScorer, StoredFeature, TextScorer, TokenCounter
 from leanrag.types import Chunk, Compression, Scores
 
 __all__ = [
@@ -126,7 +125,7 @@ class SelfInformationCompressor:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: TextScorer,
         *,
         unit: CompressionUnit = "sentence",
         evidence: EvidenceScorer | None = None,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +13,16 @@ from numpy.typing import NDArray
 from leanrag.errors import CompressionError, ConfigurationError, GenerationError
 from leanrag.evidence.scoring import SentenceScorer
 from leanrag.evidence.units import split_units
-from leanrag.protocols import EvidenceScorer
-from leanrag.types import Evidence, Hit, Prompt, Scores
+from leanrag.protocols import EvidenceScorer, TextScorer
+from leanrag.types import Evidence, Hit, Scores
 
-__all__ = ["BEFORE", "LikelihoodScorer", "Scorer", "question_likelihoods", "room_of", "score_pairs", "windows"]
+__all__ = ["BEFORE", "LikelihoodScorer", "question_likelihoods", "room_of", "score_pairs", "windows"]
 
 BEFORE = "\n"
 """Precedes a text, so that its first token has a probability too."""
 
 _WINDOW = 1024  # tokens read at once, at most; longer texts are read in windows that overlap
 _LEAST_N_CTX = 64
-
-
-class Scorer(Protocol):
-    """What is needed of a model; `LlamaCppModel` has it."""
-
-    @property
-    def name(self) -> str:
-        """Tells scores of different models apart."""
-
-    @property
-    def n_ctx(self) -> int:
-        """Window in tokens."""
-
-    def tokenize(self, text: str) -> Sequence[tuple[int, int]]:
-        """Return the tokens of `text`, each with the character that it begins in."""
-
-    def score_many(self, pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]]) -> Sequence[Scores]:
-        """Return the scores of each `(condition, text)`."""
 
 
 class LikelihoodScorer:
@@ -66,7 +47,7 @@ class LikelihoodScorer:
     """
 
     def __init__(
-        self, scorer: Scorer, evidence: EvidenceScorer | None = None, *, sentences: int = 12, weight: float = 0.15
+        self, scorer: TextScorer, evidence: EvidenceScorer | None = None, *, sentences: int = 12, weight: float = 0.15
     ) -> None:
         if sentences < 1:
             raise ConfigurationError(f"`sentences` must be at least 1, got {sentences!r}")
@@ -114,7 +95,7 @@ def _sentences(units: Sequence[Evidence], hits: Sequence[Hit]) -> tuple[NDArray[
     return np.array(sentence_of), texts
 
 
-def question_likelihoods(scorer: Scorer, question: str, texts: Sequence[str]) -> NDArray[np.float64]:
+def question_likelihoods(scorer: TextScorer, question: str, texts: Sequence[str]) -> NDArray[np.float64]:
     """Return log p(question | text), in nats, of each text; of a long one where it is best. Cf. LongLLMLingua, equation 3.
 
     Raises:
@@ -134,13 +115,13 @@ def question_likelihoods(scorer: Scorer, question: str, texts: Sequence[str]) ->
     return best
 
 
-def head(scorer: Scorer, text: str, n_tokens: int) -> str:
+def head(scorer: TextScorer, text: str, n_tokens: int) -> str:
     """Return the beginning of `text`, at most `n_tokens`."""
     tokens = scorer.tokenize(text)
     return text if len(tokens) <= n_tokens else text[: tokens[n_tokens][1]]
 
 
-def room_of(scorer: Scorer) -> int:
+def room_of(scorer: TextScorer) -> int:
     """Return how many tokens are read at once.
 
     Raises:
@@ -151,7 +132,7 @@ def room_of(scorer: Scorer) -> int:
     return min(scorer.n_ctx - 8, _WINDOW)  # a BOS and the joint are counted by nobody
 
 
-def score_pairs(scorer: Scorer, pairs: Sequence[tuple[str, Sequence[int]]]) -> Sequence[Scores]:
+def score_pairs(scorer: TextScorer, pairs: Sequence[tuple[str, Sequence[int]]]) -> Sequence[Scores]:
     """Return the scores of each `(condition, tokens)`.
 
     Raises:

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-import collections
 import functools
 import logging
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanrag.errors import ConfigurationError, QueueFullError
+from leanrag.checks import check_seconds
+from leanrag.errors import ConfigurationError
+from leanrag.generation import PendingStream, check_messages, gather_results
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.counting import TokenCounts
 from leanrag.llama.engine import MAX_PARALLEL, Engine, EngineSettings
 from leanrag.llama.files.gguf import GGUFInfo, check_gguf
 from leanrag.llama.grammar.sampler import Grammar
 from leanrag.llama.grammar.schema import schema_to_gbnf
+from leanrag.llama.options import LlamaBase, LlamaOptions
 from leanrag.llama.placement.attention import KVType, choices_file
 from leanrag.llama.placement.layers import GpuOptions, Placement, Split, check_gpu_options, gpu_devices, renamed
 from leanrag.llama.placement.memory import MemoryEstimate, available_bytes, estimate_memory
-from leanrag.llama.requests import Request, StopMatcher
+from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.threads import usable_cores
-from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
+from leanrag.pending import StopMatcher
+from leanrag.protocols import GenerateOptions
+from leanrag.types import CancelToken, Generation, Prompt, Scores, Usage
 
 if TYPE_CHECKING:
     import pydantic
-    from typing_extensions import Unpack
 
-__all__ = ["GenerateOptions", "LlamaCppModel", "LlamaCppStream"]
-
-S = TypeVar("S")
-R = TypeVar("R", covariant=True)
+__all__ = ["LlamaCppModel"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,58 +48,7 @@ _DEFAULT_N_BATCH = 512
 _MEMORY_SHARE = 0.8  # of what is available, for cache and working space
 
 
-class GenerateOptions(TypedDict, total=False):
-    """How to generate; `SamplingOptions` says what the first five mean.
-
-    Attributes:
-        temperature: 0 takes the most probable token.
-        top_k: Sample among this many; 0 for all.
-        top_p: Sample among the fewest whose probabilities reach this.
-        min_p: Drop tokens less probable than this share of the most probable.
-        seed: Repeats a draw.
-        stop: Strings that end the text; they are not part of it.
-        schema: JSON Schema, or a pydantic model, that the text keeps to; only a text cut at `max_tokens` is incomplete.
-        grammar: The same as GBNF, llama.cpp's notation for grammars; not together with `schema`.
-        timeout_seconds: Limit from the call to the end.
-        cancel: Stops it from another thread.
-    """
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    seed: int | None
-    stop: Sequence[str]
-    schema: Mapping[str, object] | type[pydantic.BaseModel] | None
-    grammar: str | None
-    timeout_seconds: float | None
-    cancel: CancelToken | None
-
-
-_DEFAULTS = GenerateOptions(
-    temperature=0.0,
-    top_k=0,
-    top_p=1.0,
-    min_p=0.0,
-    seed=None,
-    stop=(),
-    schema=None,
-    grammar=None,
-    timeout_seconds=None,
-    cancel=None,
-)
-
-
-class _Stream(Protocol[R]):
-    """Something under way that has a result."""
-
-    def close(self) -> None: ...
-
-    @property
-    def result(self) -> R: ...
-
-
-class LlamaCppModel:
+class LlamaCppModel(LlamaBase):
     """A GGUF model run by llama.cpp inside this process. Any thread may call it; requests are computed together.
 
     Args:
@@ -228,6 +177,7 @@ class LlamaCppModel:
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)
+        self.n_ctx = self._engine.n_ctx
         vocabulary = self._engine.vocabulary
         source = chat_template or self.info.chat_template
         bos, eos = vocabulary.text(vocabulary.bos), vocabulary.text(vocabulary.eos)
@@ -236,25 +186,15 @@ class LlamaCppModel:
         except ConfigurationError:
             self.close()
             raise
+        self.is_chat = self._template is not None
 
     def __repr__(self) -> str:
         return f"LlamaCppModel({self.name!r}, n_ctx={self.n_ctx})"
-
-    def __enter__(self) -> LlamaCppModel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop every request and free the model; idempotent."""
         self._finalizer.detach()
         self._engine.close()
-
-    @property
-    def n_ctx(self) -> int:
-        """Window in tokens, as allocated."""
-        return self._engine.n_ctx
 
     @property
     def is_loaded(self) -> bool:
@@ -265,11 +205,6 @@ class LlamaCppModel:
     def placement(self) -> Placement:
         """Which layers are on which GPU, what they take there, and why."""
         return self._engine.placement
-
-    @property
-    def is_chat(self) -> bool:
-        """Whether the file carries a chat template."""
-        return self._template is not None
 
     @staticmethod
     def estimate(
@@ -319,62 +254,29 @@ class LlamaCppModel:
         """Return the prompt as the model reads it, without a BOS that the template does not write."""
         if isinstance(prompt, str):
             return prompt
-        return self._require_template().render(_checked(prompt))
+        return self._require_template().render(check_messages(prompt))
 
-    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
-        """Return the completion of `prompt`; see `leanrag.protocols.LanguageModel` and `GenerateOptions`.
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> PendingStream[Completion, Generation]:
+        """Return the completion of `prompt`, piece by piece: iterate, then read `result`.
 
-        Ctrl-C stops the computation, a prefill included.
+        Leaving the loop early stops the computation. `options` may be `LlamaOptions`.
         """
-        return self.stream(prompt, max_tokens=max_tokens, **options).result
-
-    def stream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> LlamaCppStream:
-        """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early stops the generation."""
-        return self._submit(prompt, max_tokens, None, options)
-
-    def generate_many(
-        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[GenerateOptions]
-    ) -> list[Generation]:
-        """Return the completion of each prompt, in order; they are computed together.
-
-        A prompt that fails stops the others and raises its error.
-        """
-        return _gather(lambda prompt: self.stream(prompt, max_tokens=max_tokens, **options), prompts)
-
-    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
-        """As `generate`, for asyncio; cancelling the task stops the generation."""
-        stream = self._submit(prompt, max_tokens, asyncio.get_running_loop(), options)
-        await stream.wait()
-        return stream.result
-
-    async def astream(
-        self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]
-    ) -> AsyncIterator[str]:
-        """As iterating over `stream`, for asyncio; leaving the loop stops the generation."""
-        stream = self._submit(prompt, max_tokens, asyncio.get_running_loop(), options)
-        async for piece in stream:
-            yield piece
-
-    def score(
-        self,
-        text: str | Sequence[int],
-        *,
-        condition: Prompt | None = None,
-        timeout_seconds: float | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Scores:
-        """Return the log-probability of each token of `text` after `condition`.
-
-        Args:
-            text: Plain text, or tokens.
-            condition: What precedes it, as for `generate`; None for nothing but the BOS of models that expect one.
-            timeout_seconds: Limit.
-            cancel: Stops it from another thread.
-
-        Raises:
-            ContextOverflowError: Both together exceed the window.
-        """
-        return self._submit_score(text, condition, timeout_seconds, cancel).result
+        options = LlamaOptions.of(options)
+        sampler = Sampler(
+            SamplingOptions(options.temperature, options.top_k, options.top_p, options.min_p, options.seed)
+        )
+        tokens = self._encode(prompt)
+        grammar = self._grammar(options.schema, options.grammar)
+        request = Request(
+            tokens,
+            max_tokens=options.max_tokens,
+            choose=sampler if grammar is None else functools.partial(_choose, grammar, sampler),
+            match_stop=StopMatcher(options.stop, no_repeats=self._no_repeats and grammar is None),
+            timeout_seconds=options.timeout_seconds,
+            on_end=None if grammar is None else grammar.close,
+        )
+        self._submit(request, options.cancel)
+        return PendingStream(request, functools.partial(self._generation, len(tokens), sampler.seed), self)
 
     def score_many(
         self,
@@ -384,38 +286,28 @@ class LlamaCppModel:
         cancel: CancelToken | None = None,
     ) -> list[Scores]:
         """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
-        return _gather(lambda pair: self._submit_score(pair[1], pair[0], timeout_seconds, cancel), pairs)
+        check_seconds(optional=True, timeout_seconds=timeout_seconds)
+        return gather_results(lambda pair: self._submit_score(*pair, timeout_seconds, cancel), pairs)
 
-    def _submit(
-        self, prompt: Prompt, max_tokens: int, loop: asyncio.AbstractEventLoop | None, options: GenerateOptions
-    ) -> LlamaCppStream:
-        settings = _DEFAULTS | options
-        stop, timeout_seconds, cancel = settings["stop"], settings["timeout_seconds"], settings["cancel"]
-        if max_tokens < 1:
-            raise ConfigurationError(f"`max_tokens` must be at least 1, got {max_tokens!r}")
-        if isinstance(stop, str) or not all(stop):
-            raise ConfigurationError(f"`stop` must be a sequence of non-empty strings, got {stop!r}")
-        _check_timeout(timeout_seconds)
-        sampler = Sampler(
-            SamplingOptions(
-                settings["temperature"], settings["top_k"], settings["top_p"], settings["min_p"], settings["seed"]
-            )
-        )
-        tokens = self._encode(prompt)
-        grammar = self._grammar(settings["schema"], settings["grammar"])
-        request = Request(
-            tokens,
-            max_tokens=max_tokens,
-            choose=sampler if grammar is None else functools.partial(_choose, grammar, sampler),
-            match_stop=StopMatcher(stop, no_repeats=self._no_repeats and grammar is None),
-            timeout_seconds=timeout_seconds,
-            loop=loop,
-            on_end=None if grammar is None else grammar.close,
-        )
+    def _submit(self, request: Request, cancel: CancelToken | None) -> None:
         self._engine.submit(request)
         if cancel is not None:
             cancel.on_cancel(request.cancel)
-        return LlamaCppStream(request, self, sampler.seed)
+
+    def _generation(self, prompt_tokens: int, seed: int | None, completion: Completion) -> Generation:
+        return Generation(
+            text=completion.text,
+            model=self.name,
+            finish_reason=completion.finish_reason,
+            usage=Usage(prompt_tokens, len(completion.token_ids), completion.cached_tokens),
+            token_ids=completion.token_ids,
+            logprobs=tuple(score.logprob for score in completion.scores),
+            margins=tuple(score.margin for score in completion.scores),
+            entropies=tuple(score.entropy for score in completion.scores),
+            seed=seed,
+            prefill_seconds=completion.prefill_seconds,
+            decode_seconds=completion.decode_seconds,
+        )
 
     def _grammar(
         self, schema: Mapping[str, object] | type[pydantic.BaseModel] | None, gbnf: str | None
@@ -428,19 +320,18 @@ class LlamaCppModel:
 
     def _submit_score(
         self,
-        text: str | Sequence[int],
         condition: Prompt | None,
+        text: str | Sequence[int],
         timeout_seconds: float | None,
         cancel: CancelToken | None,
-    ) -> _ScoreStream:
-        _check_timeout(timeout_seconds)
+    ) -> PendingStream[Completion, Scores] | _Known:
         vocabulary = self._engine.vocabulary
         before = self._with_bos([]) if condition is None else self._encode(condition)
         tokens = encode_text(text, vocabulary) if isinstance(text, str) else [int(token) for token in text]
         if not all(0 <= token < vocabulary.n_tokens for token in tokens):
             raise ConfigurationError(f"tokens must be in [0, {vocabulary.n_tokens:,}), the vocabulary of {self.name}")
         if len(before) + len(tokens) < 2:
-            return _ScoreStream(None, self, tuple(tokens), (None,) * len(tokens))
+            return _Known(Scores(tuple(tokens), (None,) * len(tokens)))
         unscored = () if before else (None,)
         request = Request(
             [*before, *tokens],
@@ -448,10 +339,10 @@ class LlamaCppModel:
             score_from=len(before) + len(unscored),
             timeout_seconds=timeout_seconds,
         )
-        self._engine.submit(request)
-        if cancel is not None:
-            cancel.on_cancel(request.cancel)
-        return _ScoreStream(request, self, tuple(tokens), unscored)
+        self._submit(request, cancel)
+        return PendingStream(
+            request, lambda done: Scores(tuple(tokens), (*unscored, *done.prompt_logprobs)), owner=self
+        )
 
     def _encode(self, prompt: Prompt) -> list[int]:
         self._engine.check_usable()
@@ -459,7 +350,7 @@ class LlamaCppModel:
         if isinstance(prompt, str):
             tokens = encode_text(prompt, vocabulary)
         else:
-            tokens = encode_chat(_checked(prompt), self._require_template(), vocabulary)
+            tokens = encode_chat(check_messages(prompt), self._require_template(), vocabulary)
         if not tokens:
             raise ConfigurationError("the prompt is empty; give at least one token")
         return self._with_bos(tokens)
@@ -478,84 +369,14 @@ class LlamaCppModel:
         return self._template
 
 
-class LlamaCppStream:
-    """A generation under way: iterate for text, then read `result`."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Scores that need no computation."""
 
-    def __init__(self, request: Request, model: LlamaCppModel, seed: int | None) -> None:
-        self._request, self._model = request, model  # the model must not be freed while the stream runs
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._request)
-
-    def __aiter__(self) -> AsyncIterator[str]:
-        return aiter(self._request)
-
-    async def wait(self) -> None:
-        """Wait for the end, in the event loop that it was made for."""
-        await self._request.wait()
+    result: Scores
 
     def close(self) -> None:
-        """Stop the generation if it still runs."""
-        self._request.cancel()
-
-    @property
-    def result(self) -> Generation:
-        """The whole generation; waits for its end."""
-        completion = self._request.result
-        return Generation(
-            text=completion.text,
-            model=self._model.name,
-            finish_reason=completion.finish_reason,
-            usage=Usage(len(self._request.tokens), len(completion.token_ids), completion.cached_tokens),
-            token_ids=completion.token_ids,
-            logprobs=tuple(score.logprob for score in completion.scores),
-            margins=tuple(score.margin for score in completion.scores),
-            entropies=tuple(score.entropy for score in completion.scores),
-            seed=self._seed,
-            prefill_seconds=completion.prefill_seconds,
-            decode_seconds=completion.decode_seconds,
-        )
-
-
-class _ScoreStream:
-    """A scoring under way; without a request there was nothing to compute."""
-
-    def __init__(
-        self, request: Request | None, model: LlamaCppModel, tokens: tuple[int, ...], unscored: tuple[None, ...]
-    ) -> None:
-        self._request, self._model, self._tokens, self._unscored = request, model, tokens, unscored
-
-    def close(self) -> None:
-        if self._request is not None:
-            self._request.cancel()
-
-    @property
-    def result(self) -> Scores:
-        logprobs = self._request.result.prompt_logprobs if self._request else ()
-        return Scores(self._tokens, (*self._unscored, *logprobs))
-
-
-def _gather(submit: Callable[[S], _Stream[R]], items: Iterable[S]) -> list[R]:
-    """Submit all items, as many at once as the queue takes, and return their results in order."""
-    waiting: collections.deque[_Stream[R]] = collections.deque()
-    results: list[R] = []
-    try:
-        for item in items:
-            while True:
-                try:
-                    waiting.append(submit(item))
-                    break
-                except QueueFullError:
-                    if not waiting:
-                        raise
-                    results.append(waiting.popleft().result)
-        while waiting:
-            results.append(waiting.popleft().result)
-    finally:
-        for stream in waiting:
-            stream.close()
-    return results
+        pass
 
 
 def _requested_n_ctx(info: GGUFInfo, n_ctx: int | Literal["auto"]) -> int:
@@ -586,14 +407,3 @@ def _choose(grammar: Grammar, sampler: Sampler, logits: NDArray[np.float32]) -> 
     token = grammar.pick(logits, sampler)
     grammar.accept(token)
     return token
-
-
-def _check_timeout(timeout_seconds: float | None) -> None:
-    if timeout_seconds is not None and timeout_seconds <= 0:
-        raise ConfigurationError(f"`timeout_seconds` must be greater than 0, got {timeout_seconds!r}")
-
-
-def _checked(messages: Sequence[Message]) -> Sequence[Message]:
-    if not messages or not all(isinstance(message, Message) for message in messages):
-        raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {messages!r:.200}")
-    return messages

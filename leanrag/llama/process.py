@@ -6,7 +6,6 @@ does. When it dies, what it was asked fails with a typed error, and the next req
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import itertools
@@ -19,10 +18,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, cast, overload
+from typing import IO, Any, Literal, overload
 
 from leanrag.errors import (
     ConfigurationError,
@@ -36,15 +35,15 @@ from leanrag.errors import (
     QueueFullError,
 )
 from leanrag.files import sha256_of
-from leanrag.llama.model import GenerateOptions, LlamaCppModel
+from leanrag.generation import PendingStream, check_messages
+from leanrag.llama.model import LlamaCppModel
+from leanrag.llama.options import LlamaBase, LlamaOptions
 from leanrag.llama.placement.layers import DevicePart, Placement
 from leanrag.pending import Pending
+from leanrag.protocols import GenerateOptions
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-__all__ = ["IsolatedModel", "IsolatedStream", "ModelCheck", "check_in_process", "load_model"]
+__all__ = ["IsolatedModel", "ModelCheck", "check_in_process", "load_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +161,7 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
     timer.start()
     try:
         child.load()
-        child.call("generate", {"prompt": "a", "max_tokens": 1, "options": {}}).value()
+        child.call("generate", {"prompt": "a", "options": {"max_tokens": 1}}).value()
         sha256 = sha256_of(path)
     except (GenerationError, OSError) as error:
         reason = f"it took more than {timeout_seconds:g} seconds" if is_late.is_set() else str(error)
@@ -186,7 +185,7 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
     )
 
 
-class IsolatedModel:
+class IsolatedModel(LlamaBase):
     """A `LlamaCppModel` in a child process: the same calls, options, answers and errors. Any thread may call.
 
     Args:
@@ -218,12 +217,6 @@ class IsolatedModel:
 
     def __repr__(self) -> str:
         return f"IsolatedModel({self.name!r}, n_ctx={self.n_ctx})"
-
-    def __enter__(self) -> IsolatedModel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the child; idempotent."""
@@ -259,53 +252,12 @@ class IsolatedModel:
         """Return the prompt as the model reads it."""
         return str(self._call("render", prompt=_plain_prompt(prompt)).value())
 
-    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
-        """Return the completion of `prompt`; options as those of `LlamaCppModel.generate`."""
-        return _generation(self._ask("generate", options, prompt=_plain_prompt(prompt), max_tokens=max_tokens).value())
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> PendingStream[dict[str, Any], Generation]:
+        """Return the completion of `prompt`, piece by piece: iterate, then read `result`.
 
-    def stream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> IsolatedStream:
-        """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early stops the generation."""
-        call = self._ask("stream", options, prompt=_plain_prompt(prompt), max_tokens=max_tokens)
-        return IsolatedStream(call, self)
-
-    def generate_many(
-        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[GenerateOptions]
-    ) -> list[Generation]:
-        """Return the completion of each prompt, in order; they are computed together.
-
-        A prompt that fails stops the others and raises its error.
+        Leaving the loop early stops the generation. `options` may be `LlamaOptions`.
         """
-        plain = [_plain_prompt(prompt) for prompt in prompts]
-        values = self._ask("generate_many", options, prompts=plain, max_tokens=max_tokens).value()
-        return [_generation(value) for value in values]
-
-    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]) -> Generation:
-        """As `generate`, for asyncio; cancelling the task stops the generation."""
-        loop, plain = asyncio.get_running_loop(), _plain_prompt(prompt)
-        call = self._ask("generate", options, loop=loop, prompt=plain, max_tokens=max_tokens)
-        await call.wait()
-        return _generation(call.value())
-
-    async def astream(
-        self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateOptions]
-    ) -> AsyncIterator[str]:
-        """As iterating over `stream`, for asyncio; leaving the loop stops the generation."""
-        loop, plain = asyncio.get_running_loop(), _plain_prompt(prompt)
-        call = self._ask("stream", options, loop=loop, prompt=plain, max_tokens=max_tokens)
-        async for piece in call:
-            yield piece
-
-    def score(
-        self,
-        text: str | Sequence[int],
-        *,
-        condition: Prompt | None = None,
-        timeout_seconds: float | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Scores:
-        """Return the log-probability of each token of `text` after `condition`, as `LlamaCppModel.score`."""
-        pair = _plain_pair(condition, text)
-        return self._score([pair], timeout_seconds, cancel)[0]
+        return PendingStream(self._ask("stream", prompt, options), _generation, owner=self)
 
     def score_many(
         self,
@@ -315,29 +267,29 @@ class IsolatedModel:
         cancel: CancelToken | None = None,
     ) -> list[Scores]:
         """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
-        return self._score([_plain_pair(*pair) for pair in pairs], timeout_seconds, cancel)
+        plain = [_plain_pair(*pair) for pair in pairs]
+        call = self._call("score_many", cancel, pairs=plain, timeout_seconds=timeout_seconds)
+        return [Scores(tuple(value["token_ids"]), tuple(value["logprobs"])) for value in call.value()]
 
-    def _score(self, pairs: list[Any], timeout_seconds: float | None, cancel: CancelToken | None) -> list[Scores]:
-        options = GenerateOptions(timeout_seconds=timeout_seconds, cancel=cancel)
-        values = self._ask("score_many", options, pairs=pairs).value()
-        return [Scores(tuple(value["token_ids"]), tuple(value["logprobs"])) for value in values]
+    def _generate(self, prompt: Prompt, options: GenerateOptions) -> Generation:
+        return _generation(self._ask("generate", prompt, options).result)  # one message, not one for each token
 
-    def _ask(
-        self, method: str, options: GenerateOptions, *, loop: asyncio.AbstractEventLoop | None = None, **arguments: Any
-    ) -> _Call:
-        """Call what can be cancelled."""
-        plain = cast(dict[str, Any], dict(options))
-        cancel = plain.pop("cancel", None)
+    async def _agenerate(self, prompt: Prompt, options: GenerateOptions) -> Generation:
+        call = self._ask("generate", prompt, options)
+        await call.wait()
+        return _generation(call.result)
+
+    def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
+        plain = [_plain_prompt(prompt) for prompt in prompts]
+        call = self._call("generate_many", options.cancel, prompts=plain, options=_plain_options(options))
+        return [_generation({"value": value}) for value in call.value()]
+
+    def _ask(self, method: str, prompt: Prompt, options: GenerateOptions) -> _Call:
+        return self._call(method, options.cancel, prompt=_plain_prompt(prompt), options=_plain_options(options))
+
+    def _call(self, method: str, cancel: CancelToken | None = None, **arguments: Any) -> _Call:
         if cancel is not None and cancel.cancelled:
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
-        if describe := getattr(plain.get("schema"), "model_json_schema", None):  # a pydantic model
-            plain["schema"] = describe()
-        call = self._call(method, loop, options=plain, **arguments)
-        if cancel is not None:
-            cancel.on_cancel(call.cancel)
-        return call
-
-    def _call(self, method: str, loop: asyncio.AbstractEventLoop | None = None, **arguments: Any) -> _Call:
         if os.getpid() != self._pid:
             raise GenerationError(
                 f"{self.name} belongs to the process that this one was forked from. Load the model here",
@@ -351,7 +303,10 @@ class IsolatedModel:
                 self._finalizer()
                 self._start()
             child = self._child
-        return child.call(method, arguments, loop)
+        call = child.call(method, arguments)
+        if cancel is not None:
+            cancel.on_cancel(call.cancel)
+        return call
 
     def _start(self) -> None:
         self._child = child = _Child(self.path, self._settings)
@@ -359,30 +314,11 @@ class IsolatedModel:
         child.load()
 
 
-class IsolatedStream:
-    """A generation under way in a child process: iterate for text, then read `result`."""
-
-    def __init__(self, call: _Call, model: IsolatedModel) -> None:
-        self._call, self._model = call, model  # the child must not be ended while the stream runs
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._call)
-
-    def close(self) -> None:
-        """Stop the generation if it still runs."""
-        self._call.cancel()
-
-    @property
-    def result(self) -> Generation:
-        """The whole generation; waits for its end."""
-        return _generation(self._call.value())
-
-
 class _Call(Pending[dict[str, Any]]):
     """One call under way: events arrive from the child's reader, the caller waits for them."""
 
-    def __init__(self, stop: Callable[[], None], loop: asyncio.AbstractEventLoop | None = None) -> None:
-        super().__init__(loop=loop)
+    def __init__(self, stop: Callable[[], None]) -> None:
+        super().__init__()
         self._stop = stop
 
     def stop(self) -> None:
@@ -439,10 +375,10 @@ class _Child:
             self.close()
             raise
 
-    def call(self, method: str, arguments: dict[str, Any], loop: asyncio.AbstractEventLoop | None = None) -> _Call:
+    def call(self, method: str, arguments: dict[str, Any]) -> _Call:
         """Send a call to the child."""
         number = next(self._numbers)
-        call = _Call(lambda: self._write(json.dumps({"id": number, "method": "cancel"})), loop)
+        call = _Call(lambda: self._write(json.dumps({"id": number, "method": "cancel"})))
         try:
             line = json.dumps({"id": number, "method": method, "arguments": arguments})
         except (TypeError, ValueError) as error:
@@ -505,9 +441,16 @@ class _Child:
 def _plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
     if isinstance(prompt, str):
         return prompt
-    if not prompt or not all(isinstance(message, Message) for message in prompt):
-        raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {prompt!r:.200}")
-    return [{"role": message.role, "content": message.content} for message in prompt]
+    return [{"role": message.role, "content": message.content} for message in check_messages(prompt)]
+
+
+def _plain_options(options: GenerateOptions) -> dict[str, Any]:
+    plain = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.name != "cancel"
+    }
+    if describe := getattr(plain.get("schema"), "model_json_schema", None):  # a pydantic model
+        plain["schema"] = describe()
+    return plain
 
 
 def _plain_pair(condition: Prompt | None, text: str | Sequence[int]) -> tuple[Any, str | list[int]]:
@@ -515,7 +458,8 @@ def _plain_pair(condition: Prompt | None, text: str | Sequence[int]) -> tuple[An
     return (None if condition is None else _plain_prompt(condition)), plain
 
 
-def _generation(value: dict[str, Any]) -> Generation:
+def _generation(event: dict[str, Any]) -> Generation:
+    value = event["value"]
     for name in ("token_ids", "logprobs", "margins", "entropies"):
         value[name] = None if value[name] is None else tuple(value[name])
     return Generation(**{**value, "usage": Usage(**value["usage"])})
@@ -590,27 +534,20 @@ class _Server:
     def _render(self, _: int, prompt: Any) -> str:
         return self._model.render(_prompt(prompt))
 
-    def _score_many(self, number: int, pairs: list[Any], options: dict[str, Any]) -> list[dict[str, Any]]:
+    def _score_many(self, number: int, pairs: list[Any], timeout_seconds: float | None) -> list[dict[str, Any]]:
         unpacked = [(None if condition is None else _prompt(condition), text) for condition, text in pairs]
-        scores = self._model.score_many(unpacked, cancel=self._tokens[number], **options)
+        scores = self._model.score_many(unpacked, timeout_seconds=timeout_seconds, cancel=self._tokens[number])
         return [dataclasses.asdict(score) for score in scores]
 
-    def _generate(self, number: int, prompt: Any, max_tokens: int, options: dict[str, Any]) -> dict[str, Any]:
-        token = self._tokens[number]
-        return dataclasses.asdict(
-            self._model.generate(_prompt(prompt), max_tokens=max_tokens, **{**options, "cancel": token})
-        )
+    def _generate(self, number: int, prompt: Any, options: dict[str, Any]) -> dict[str, Any]:
+        return dataclasses.asdict(self._model.generate(_prompt(prompt), cancel=self._tokens[number], **options))
 
-    def _generate_many(self, number: int, prompts: Any, max_tokens: int, options: Any) -> list[dict[str, Any]]:
-        token = self._tokens[number]
-        generations = self._model.generate_many(
-            map(_prompt, prompts), max_tokens=max_tokens, **{**options, "cancel": token}
-        )
+    def _generate_many(self, number: int, prompts: Any, options: Any) -> list[dict[str, Any]]:
+        generations = self._model.generate_many(map(_prompt, prompts), cancel=self._tokens[number], **options)
         return [dataclasses.asdict(generation) for generation in generations]
 
-    def _stream(self, number: int, prompt: Any, max_tokens: int, options: dict[str, Any]) -> dict[str, Any]:
-        token = self._tokens[number]
-        stream = self._model.stream(_prompt(prompt), max_tokens=max_tokens, **{**options, "cancel": token})
+    def _stream(self, number: int, prompt: Any, options: dict[str, Any]) -> dict[str, Any]:
+        stream = self._model.stream(_prompt(prompt), LlamaOptions(cancel=self._tokens[number], **options))
         for piece in stream:
             self._send({"id": number, "text": piece})
         return dataclasses.asdict(stream.result)

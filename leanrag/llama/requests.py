@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +50,6 @@ class Request(Pending[Completion]):
         match_stop: Ends the text.
         score_from: The first token of the prompt whose log-probability is wanted, at least 1; None for none.
         timeout_seconds: Limit from now to the end.
-        loop: The event loop that will iterate with `async for`; None for a thread that iterates with `for`.
         on_end: Called once before the outcome is handed over.
     """
 
@@ -64,10 +62,9 @@ class Request(Pending[Completion]):
         match_stop: StopMatcher | None = None,
         score_from: int | None = None,
         timeout_seconds: float | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(timeout_seconds=timeout_seconds, loop=loop)
+        super().__init__(timeout_seconds=timeout_seconds)
         self.tokens: NDArray[np.int32] = np.asarray(tokens, np.int32)
         self.max_tokens = max_tokens
         self.choose = choose

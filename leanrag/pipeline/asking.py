@@ -18,7 +18,7 @@ from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
-from leanrag.protocols import GenerationStream
+from leanrag.protocols import GenerateOptions, GenerationStream
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.signals import Confidence, Signals, signals_of
@@ -204,12 +204,14 @@ class Asking:
         assert prepared.prompt is not None
         return prepared.reader.model.stream(
             prepared.prompt,
-            max_tokens=query.max_tokens,
-            temperature=query.temperature,
-            seed=query.seed,
-            stop=prepared.reader.template.stop,
-            timeout_seconds=query.timeout_seconds,
-            cancel=query.cancel,
+            GenerateOptions(
+                max_tokens=query.max_tokens,
+                temperature=query.temperature,
+                seed=query.seed,
+                stop=prepared.reader.template.stop,
+                timeout_seconds=query.timeout_seconds,
+                cancel=query.cancel,
+            ),
         )
 
     def _signals(self, query: Query, prepared: Prepared, generation: Generation, grounding: Grounding) -> Signals:

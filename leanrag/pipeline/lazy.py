@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from leanrag.protocols import Closable
+
 __all__ = ["Lazy"]
 
 T = TypeVar("T")
@@ -45,5 +47,5 @@ class Lazy(Generic[T]):
     def close(self) -> None:
         """Close the component if it was loaded here."""
         with self._lock:
-            if self._should_close and self._value is not None:
-                getattr(self._value, "close", lambda: None)()
+            if self._should_close and isinstance(self._value, Closable):
+                self._value.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leanrag.errors import GenerationCancelled, GenerationError, StorageError
@@ -15,9 +13,9 @@ from leanrag.files import sha256_of
 from leanrag.ledger import Cost, Prices
 from leanrag.pipeline.lazy import Lazy
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import LanguageModel, TokenCounter
+from leanrag.protocols import FromFile, LanguageModel, Priced, ScoresText, TokenCounter
 from leanrag.routing.cascade import Cascade
-from leanrag.types import CancelToken, Message, Prompt, Scores, Usage
+from leanrag.types import CancelToken, Message, Prompt, Usage
 
 __all__ = ["Reader"]
 
@@ -83,8 +81,8 @@ class Reader:
         Returns:
             None for a model that does not tell how likely a text is, and where asking fails: its window may be too short.
         """
-        score_many: Callable[..., Sequence[Scores]] | None = getattr(self.model, "score_many", None)
-        if score_many is None:
+        model = self.model
+        if not isinstance(model, ScoresText):
             return None
         if isinstance(prompt, str):
             condition: Prompt = f"{prompt}{text}\n{SELF_CHECK}\n"
@@ -92,7 +90,8 @@ class Reader:
             condition = [*prompt, Message("assistant", text), Message("user", SELF_CHECK)]
         try:
             pairs = [(condition, "Yes"), (condition, "No")]
-            yes, no = (one.total for one in score_many(pairs, timeout_seconds=timeout_seconds, cancel=cancel))
+            scores = model.score_many(pairs, timeout_seconds=timeout_seconds, cancel=cancel)
+            yes, no = (score.total for score in scores)
         except GenerationCancelled:
             raise
         except GenerationError as error:
@@ -107,13 +106,13 @@ class Reader:
         Raises:
             StorageError: The file cannot be read.
         """
-        path = getattr(self.model, "path", None)
-        if not isinstance(path, (str, os.PathLike)) or not Path(path).is_file():
+        model = self.model
+        if not isinstance(model, FromFile) or not Path(model.path).is_file():
             return None
         try:
-            return sha256_of(Path(path))
+            return sha256_of(Path(model.path))
         except OSError as error:
-            raise StorageError(f"cannot read the model {os.fspath(path)!r}: {error}", path=Path(path)) from error
+            raise StorageError(f"cannot read the model {str(model.path)!r}: {error}", path=model.path) from error
 
     def check_file(self, cascade: Cascade) -> None:
         """Check that the model's file is the one that the calibrations of a cascade were made for.
@@ -126,7 +125,7 @@ class Reader:
     @property
     def is_remote(self) -> bool:
         """Whether it works on another machine. A model that is loaded by its name or file works on this one."""
-        return hasattr(self._lazy.loaded, "price")
+        return isinstance(self._lazy.loaded, Priced)
 
     @property
     def has_price(self) -> bool:
@@ -137,8 +136,8 @@ class Reader:
         """Return what `usage` costs after `seconds` of work: 0 when the model has no price, None when the cost is unknown."""
         if self._prices is not None:
             return self._prices.cost(usage, seconds)
-        price = getattr(self._lazy.loaded, "price", None)
-        return 0.0 if price is None else price(usage)
+        model = self._lazy.loaded
+        return model.price(usage) if model is not None and isinstance(model, Priced) else 0.0
 
     @property
     def price_per_prompt_token(self) -> float | None:

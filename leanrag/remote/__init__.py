@@ -12,8 +12,6 @@ from leanrag.ledger import Prices as Prices
 from leanrag.remote.keys import EnvironmentKey as EnvironmentKey
 from leanrag.remote.keys import env as env
 from leanrag.remote.model import RemoteModel as RemoteModel
-from leanrag.remote.model import RemoteOptions as RemoteOptions
-from leanrag.remote.model import RemoteStream as RemoteStream
 from leanrag.remote.model import RemoteUsage as RemoteUsage
 from leanrag.remote.protocol import EventDecoder as EventDecoder
 from leanrag.remote.waiting import Clock as Clock

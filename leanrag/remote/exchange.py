@@ -29,7 +29,7 @@ from leanrag.remote.protocol import (
 from leanrag.remote.waiting import Breaker, Clock, Limit, retry_after_seconds
 from leanrag.types import FinishReason
 
-__all__ = ["OWN_FIELDS", "Endpoint", "Exchange", "Reply", "Request"]
+__all__ = ["OWN_FIELDS", "Endpoint", "Exchange", "Query", "Reply"]
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Query:
     """One prompt, checked.
 
     Attributes:
@@ -198,7 +198,7 @@ class Exchange:
         self._limit_field = "max_tokens"
         self._slots = asyncio.Semaphore(endpoint.parallel)
 
-    async def complete(self, connections: httpx.AsyncClient, request: Request, emit: Callable[[str], None]) -> Reply:
+    async def complete(self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]) -> Reply:
         """Return the answer to `request`; `emit` gets its text as it comes.
 
         Raises:
@@ -220,7 +220,7 @@ class Exchange:
                 raise
         raise GenerationTimeout(late, model=self._name)  # outside `except`: what was interrupted may hold the key
 
-    async def _attempts(self, connections: httpx.AsyncClient, request: Request, emit: Callable[[str], None]) -> Reply:
+    async def _attempts(self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]) -> Reply:
         deadline = self._clock.monotonic() + request.seconds
         retries = 0
         while True:
@@ -254,7 +254,7 @@ class Exchange:
             logger.info("%s: attempt %d in %.1f seconds: %s", self._name, retries + 1, delay, failure)
             await self._clock.sleep(delay)
 
-    async def _attempt(self, connections: httpx.AsyncClient, request: Request, reply: Reply) -> GenerationError | None:
+    async def _attempt(self, connections: httpx.AsyncClient, request: Query, reply: Reply) -> GenerationError | None:
         """Send the request once; return what went wrong."""
         is_up: bool | None = None
         try:
@@ -271,7 +271,7 @@ class Exchange:
             self._breaker.record(is_up)
         return None
 
-    async def _send(self, connections: httpx.AsyncClient, request: Request, reply: Reply) -> None:
+    async def _send(self, connections: httpx.AsyncClient, request: Query, reply: Reply) -> None:
         key = await self._key()
         reply.secrets = [*self._endpoint.headers.values(), *([key] if key else [])]
         body = self._body(request)
@@ -321,7 +321,7 @@ class Exchange:
                 return True
         return False
 
-    def _body(self, request: Request) -> dict[str, object]:
+    def _body(self, request: Query) -> dict[str, object]:
         body = {"model": self._endpoint.model, **request.fields, self._limit_field: request.max_tokens, "stream": True}
         if "stream_options" in self._optional:
             body["stream_options"] = {"include_usage": True}

@@ -12,55 +12,33 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import httpx
 
-from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationCancelled, GenerationError
+from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError
+from leanrag.generation import BaseLanguageModel, PendingStream, check_window
 from leanrag.ledger import Cost, Prices
 from leanrag.models.registry import load_encoding
-from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Reply, Request
+from leanrag.protocols import GenerateOptions
+from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Query, Reply
 from leanrag.remote.keys import Secret
 from leanrag.remote.protocol import parse_usage
 from leanrag.remote.waiting import Breaker, Clock
 from leanrag.remote.worker import Call, Work, Worker
 from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-__all__ = ["RemoteModel", "RemoteOptions", "RemoteStream", "RemoteUsage"]
+__all__ = ["RemoteModel", "RemoteUsage"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# OpenAI's cookbook, "How to count tokens with tiktoken": three tokens and the role for a message, three for the reply's beginning.
-_MESSAGE_TOKENS = 4
-_REPLY_TOKENS = 3
 _MISMATCH_SLACK = 16  # tokens; a template may add as many to a short prompt
 
 _OWN_HEADERS = {"accept-encoding", "content-length", "content-type", "host", "transfer-encoding"}
-
-
-class RemoteOptions(TypedDict, total=False):
-    """How to generate.
-
-    Attributes:
-        temperature: 0 takes the most probable token.
-        seed: Repeats a draw, where the server keeps to it.
-        stop: Strings that end the text; they are not part of it.
-        timeout_seconds: Limit from the call to the end, in place of the model's `total_seconds`.
-        cancel: Stops it from another thread.
-    """
-
-    temperature: float
-    seed: int | None
-    stop: Sequence[str]
-    timeout_seconds: float | None
-    cancel: CancelToken | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +75,7 @@ class RemoteUsage(Usage):
     __radd__ = __add__
 
 
-class RemoteModel:
+class RemoteModel(BaseLanguageModel):
     """A model behind an OpenAI-compatible API. Any thread may call; nothing is sent on construction.
 
     Failures that may pass (no connection, 408, 409, 429, 5xx, a stream that breaks) are tried again with exponential backoff
@@ -242,12 +220,6 @@ class RemoteModel:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a RemoteModel is not pickled: it may hold a key. Make it where it is used")
 
-    def __enter__(self) -> RemoteModel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Stop every request and close the connections; idempotent, and a no-op in a forked child."""
         if os.getpid() != self._pid:
@@ -276,22 +248,16 @@ class RemoteModel:
 
     def count(self, prompt: Prompt) -> int:
         """Return about the tokens of the prompt: its texts, and for messages what chat templates usually add."""
-        return self._count(self._checked(prompt))
-
-    def _count(self, prompt: Prompt) -> int:
-        if isinstance(prompt, str):
-            return self.count_tokens(prompt)
-        return sum(self.count_tokens(message.content) + _MESSAGE_TOKENS for message in prompt) + _REPLY_TOKENS
+        return super().count(self._checked(prompt))
 
     def render(self, prompt: Prompt) -> str:
         """Return the texts that are sent, after `redact`; the template that joins messages is the server's."""
-        checked = self._checked(prompt)
-        if isinstance(checked, str):
-            return checked
-        return "\n\n".join(f"[{message.role}]\n{message.content}" for message in checked)
+        return super().render(self._checked(prompt))
 
-    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> Generation:
-        """Return the completion of `prompt`; see `leanrag.protocols.LanguageModel` and `RemoteOptions`.
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> PendingStream[Generation, Generation]:
+        """Return the completion of `prompt`, piece by piece: iterate, then read `result`.
+
+        Leaving the loop early closes the connection.
 
         Raises:
             ContextOverflowError: Prompt and `max_tokens` exceed `n_ctx` by our count, or the window by the server's.
@@ -299,20 +265,13 @@ class RemoteModel:
             GenerationTimeout: No text in `first_token_seconds`, or no end in time.
             RemoteError: The server cannot be reached, refuses, or does not speak the protocol.
         """
-        return self.stream(prompt, max_tokens=max_tokens, **options).result
+        request = self._request(prompt, options)
+        call = self._submit(lambda connections, emit: self._complete(connections, request, emit), options.cancel)
+        return PendingStream(call, lambda generation: generation, owner=self)
 
-    def stream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> RemoteStream:
-        """As `generate`, piece by piece: iterate, then read `result`. Leaving the loop early closes the connection."""
-        return RemoteStream(self._ask(prompt, max_tokens, options, None), self)
-
-    def generate_many(
-        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[RemoteOptions]
-    ) -> list[Generation]:
-        """Return the completion of each prompt, in order; `parallel` are under way at once, each with its own time limit.
-
-        A prompt that fails stops the others and raises its error. All are checked before the first is sent.
-        """
-        requests = [self._request(prompt, max_tokens, options) for prompt in prompts]
+    def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
+        """All are checked before the first is sent; `parallel` are under way at once, each with its own time limit."""
+        requests = [self._request(prompt, options) for prompt in prompts]
 
         async def work(connections: httpx.AsyncClient, _: Callable[[str], None]) -> list[Generation]:
             results: dict[int, Generation] = {}
@@ -331,29 +290,15 @@ class RemoteModel:
                 await asyncio.gather(*tasks, return_exceptions=True)
             return [results[number] for number in range(len(requests))]
 
-        return self._submit(work, options.get("cancel"), None).result
-
-    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> Generation:
-        """As `generate`, for asyncio; cancelling the task closes the connection."""
-        call = self._ask(prompt, max_tokens, options, asyncio.get_running_loop())
-        await call.wait()
-        return call.result
-
-    async def astream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[RemoteOptions]) -> AsyncIterator[str]:
-        """As iterating over `stream`, for asyncio; leaving the loop closes the connection."""
-        async for piece in self._ask(prompt, max_tokens, options, asyncio.get_running_loop()):
-            yield piece
+        return self._submit(work, options.cancel).result
 
     # What is asked
 
     def _checked(self, prompt: Prompt) -> Prompt:
         """The prompt as it is sent."""
+        prompt = self._readable(prompt)
         if isinstance(prompt, str):
             return self._redacted(prompt)
-        if not self.is_chat:
-            raise ConfigurationError(f"{self.name} completes text (`is_chat` is False). Pass a string as the prompt")
-        if not prompt or not all(isinstance(message, Message) for message in prompt):
-            raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {prompt!r:.200}")
         return [Message(message.role, self._redacted(message.content)) for message in prompt]
 
     def _redacted(self, text: str) -> str:
@@ -364,48 +309,30 @@ class RemoteModel:
             raise ConfigurationError(f"`redact` must return a string, got {type(redacted).__name__}")
         return redacted
 
-    def _request(self, prompt: Prompt, max_tokens: int, options: RemoteOptions) -> Request:
+    def _request(self, prompt: Prompt, options: GenerateOptions) -> Query:
         self._check_usable()
-        temperature, stop = options.get("temperature", 0.0), options.get("stop", ())
-        seconds, cancel = options.get("timeout_seconds"), options.get("cancel")
-        if max_tokens < 1:
-            raise ConfigurationError(f"`max_tokens` must be at least 1, got {max_tokens!r}")
-        if not 0 <= temperature < math.inf:
-            raise ConfigurationError(f"`temperature` must be at least 0, got {temperature!r}")
-        if isinstance(stop, str) or not all(stop):
-            raise ConfigurationError(f"`stop` must be a sequence of non-empty strings, got {stop!r}")
-        if seconds is not None:
-            _check_seconds("timeout_seconds", seconds)
-        if cancel is not None and cancel.cancelled:
+        if options.cancel is not None and options.cancel.cancelled:
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
         checked = self._checked(prompt)
         if not checked:
             raise ConfigurationError("the prompt is empty; give at least one token")
-        counted = self._count(checked)
-        if counted + max_tokens > self.n_ctx:
-            raise ContextOverflowError(
-                f"the prompt of about {counted:,} tokens and {max_tokens:,} for the answer exceed the window of {self.name}, "
-                f"{self.n_ctx:,}. Shorten the prompt or lower `max_tokens`",
-                needed=counted + max_tokens,
-                available=self.n_ctx,
-                model=self.name,
-            )
-        fields: dict[str, object] = {"temperature": temperature}
+        counted = check_window(self, super().count(checked), options)
+        fields: dict[str, object] = {"temperature": options.temperature}
         if isinstance(checked, str):
             fields["prompt"] = checked
         else:
             fields["messages"] = [{"role": message.role, "content": message.content} for message in checked]
-        if stop:
-            fields["stop"] = list(stop)
-        if options.get("seed") is not None:
-            fields["seed"] = options.get("seed")
-        return Request(
+        if options.stop:
+            fields["stop"] = list(options.stop)
+        if options.seed is not None:
+            fields["seed"] = options.seed
+        return Query(
             fields=fields,
             counted=counted,
-            max_tokens=max_tokens,
-            stop=tuple(stop),
-            seed=options.get("seed") if temperature > 0 else None,
-            seconds=self._total_seconds if seconds is None else seconds,
+            max_tokens=options.max_tokens,
+            stop=tuple(options.stop),
+            seed=options.seed if options.temperature > 0 else None,
+            seconds=self._total_seconds if options.timeout_seconds is None else options.timeout_seconds,
         )
 
     def _check_usable(self) -> None:
@@ -422,26 +349,13 @@ class RemoteModel:
 
     # How it is sent
 
-    def _ask(
-        self, prompt: Prompt, max_tokens: int, options: RemoteOptions, loop: asyncio.AbstractEventLoop | None
-    ) -> Call[Generation]:
-        request = self._request(prompt, max_tokens, options)
-        return self._submit(
-            lambda connections, emit: self._complete(connections, request, emit), options.get("cancel"), loop
-        )
-
-    def _submit(
-        self,
-        work: Work[T],
-        cancel: CancelToken | None,
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> Call[T]:
+    def _submit(self, work: Work[T], cancel: CancelToken | None) -> Call[T]:
         with self._lock:  # `close` takes it too: what was submitted has begun before the worker is told to stop
             self._check_usable()
             if self._worker is None:
                 self._worker = Worker(self._open_client(), self.name)
                 weakref.finalize(self, self._worker.stop)
-            call = Call(self._worker, work, self.name, loop)
+            call = Call(self._worker, work, self.name)
         if cancel is not None:
             cancel.on_cancel(call.cancel)
         return call
@@ -467,7 +381,7 @@ class RemoteModel:
         )
 
     async def _complete(
-        self, connections: httpx.AsyncClient, request: Request, emit: Callable[[str], None]
+        self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]
     ) -> Generation:
         reply = await self._exchange.complete(connections, request, emit)
         return Generation(
@@ -482,7 +396,7 @@ class RemoteModel:
             decode_seconds=reply.decode_seconds,
         )
 
-    def _usage(self, request: Request, reply: Reply) -> RemoteUsage:
+    def _usage(self, request: Query, reply: Reply) -> RemoteUsage:
         billed = parse_usage(reply.usage)
         if billed is None:
             if reply.usage is not None:
@@ -508,25 +422,6 @@ class RemoteModel:
             counted_prompt_tokens=counted,
             prompt_mismatch=mismatch,
         )
-
-
-class RemoteStream:
-    """A generation under way: iterate for text, then read `result`."""
-
-    def __init__(self, call: Call[Generation], model: RemoteModel) -> None:
-        self._call, self._model = call, model  # the model's worker must not be stopped while the stream runs
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._call)
-
-    def close(self) -> None:
-        """Close the connection if the generation still runs."""
-        self._call.cancel()
-
-    @property
-    def result(self) -> Generation:
-        """The whole generation; waits for its end."""
-        return self._call.result
 
 
 def _ignore(_: str) -> None:

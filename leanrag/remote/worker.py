@@ -85,14 +85,8 @@ class Worker:
 class Call(Pending[T], Generic[T]):
     """One call under way: a worker computes it, the caller waits for it."""
 
-    def __init__(
-        self,
-        worker: Worker,
-        work: Work[T],
-        name: str,
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> None:
-        super().__init__(loop=loop)
+    def __init__(self, worker: Worker, work: Work[T], name: str) -> None:
+        super().__init__()
         self._worker, self._work, self._name = worker, work, name
         self._task: asyncio.Task[T] | None = None
         worker.loop.call_soon_threadsafe(self._begin)

@@ -22,7 +22,9 @@ from leanrag import (
 )
 from leanrag.llama.library import library
 from leanrag.llama.lookup import PromptLookup
+from leanrag.llama.options import LlamaOptions
 from leanrag.models.registry import resolve
+from leanrag.protocols import GenerateOptions
 from tests.plain import Alike, plain_logits, within
 
 CONTEXT = "the quick brown fox jumps over the lazy dog and runs away "
@@ -71,8 +73,8 @@ def test_one_that_fails_stops_the_others(tiny):
 def test_a_cancelled_one_leaves_the_others_alone(tiny, tiny_gguf):
     expected = tiny.generate(CONTEXT, max_tokens=40).text
     with LlamaCppModel(tiny_gguf, threads=1) as model:
-        cancelled = model.stream(CONTEXT + "who?", max_tokens=60)
-        kept = model.stream(CONTEXT, max_tokens=40)
+        cancelled = model.stream(CONTEXT + "who?", GenerateOptions(60))
+        kept = model.stream(CONTEXT, GenerateOptions(40))
         next(iter(cancelled))  # leaving the loop is cancelling
         assert kept.result.text == expected
         with pytest.raises(GenerationCancelled):
@@ -87,9 +89,9 @@ def test_an_error_in_the_middle_of_a_batch_is_its_own(tiny, tiny_gguf):
             raise ZeroDivisionError
 
     with LlamaCppModel(tiny_gguf, threads=1) as model:
-        good = model.stream("abc", max_tokens=20)
-        bad = model.stream("abd", max_tokens=20)
-        bad._request.choose = Broken()
+        good = model.stream("abc", GenerateOptions(20))
+        bad = model.stream("abd", GenerateOptions(20))
+        bad._pending.choose = Broken()
         assert good.result.text == tiny.generate("abc", max_tokens=20).text
         with pytest.raises(ZeroDivisionError):
             _ = bad.result
@@ -182,7 +184,7 @@ def test_what_was_computed_survives_a_restart_when_asked(tiny_gguf, tiny, tmp_pa
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 120), st.integers(1, 30)), min_size=1, max_size=8))
 def test_any_mix_of_prompts_gives_what_each_gives_alone(tiny, crowded, requests):
     prompts = [(letter * n + "end", max_tokens) for letter, n, max_tokens in requests]
-    streams = [crowded.stream(prompt, max_tokens=max_tokens) for prompt, max_tokens in prompts]
+    streams = [crowded.stream(prompt, GenerateOptions(max_tokens)) for prompt, max_tokens in prompts]
     for (prompt, max_tokens), stream in zip(prompts, streams, strict=True):
         assert Alike(stream.result) == Alike(tiny.generate(prompt, max_tokens=max_tokens))
     assert consistent(crowded._engine)
@@ -200,7 +202,7 @@ def test_a_state_is_fetched_only_when_there_is_room_for_all_of_its_cells(tiny_gg
     with LlamaCppModel(tiny_gguf, threads=1, parallel=3, n_batch=32, cache_bytes=200_000) as model:
         for prompt, max_tokens in prompts[::-1]:  # each puts the state of the one before away
             model.generate(prompt, max_tokens=max_tokens)
-        streams = [model.stream(prompt, max_tokens=max_tokens) for prompt, max_tokens in prompts]
+        streams = [model.stream(prompt, GenerateOptions(max_tokens)) for prompt, max_tokens in prompts]
         together = [stream.result.token_ids for stream in streams]
         assert consistent(model._engine)
     assert together == [tiny.generate(prompt, max_tokens=max_tokens).token_ids for prompt, max_tokens in prompts]
@@ -307,7 +309,10 @@ def test_an_answer_keeps_to_a_schema(tiny):
 
 def test_structured_and_free_answers_go_together(tiny, tiny_gguf):
     with LlamaCppModel(tiny_gguf, threads=1) as model:
-        free, bound = model.stream("abc", max_tokens=20), model.stream("abd", max_tokens=20, grammar='root ::= "yes"')
+        free, bound = (
+            model.stream("abc", GenerateOptions(20)),
+            model.stream("abd", LlamaOptions(20, grammar='root ::= "yes"')),
+        )
         assert bound.result.text == "yes"
         assert Alike(free.result) == Alike(tiny.generate("abc", max_tokens=20))
 

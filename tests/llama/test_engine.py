@@ -28,6 +28,7 @@ from leanrag.llama.library import library
 from leanrag.llama.vocabulary import TextDecoder
 from leanrag.llama.weights import _lock as _weights_lock
 from leanrag.pending import StopMatcher
+from leanrag.protocols import GenerateOptions
 from tests.plain import Alike, plain_logits, within
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -189,14 +190,14 @@ def test_a_seed_repeats_a_draw(tiny):
 
 
 def test_a_stream_is_the_generation_in_pieces(tiny):
-    stream = tiny.stream("abc", max_tokens=20)
+    stream = tiny.stream("abc", GenerateOptions(20))
     pieces = list(stream)
     assert len(pieces) > 1
     assert "".join(pieces) == stream.result.text == tiny.generate("abc", max_tokens=20).text
 
 
 def test_a_stream_may_be_read_after_it_has_ended(tiny):
-    stream = tiny.stream("abc", max_tokens=5)
+    stream = tiny.stream("abc", GenerateOptions(5))
     whole = tiny.generate("abc", max_tokens=50).text  # ends later
     assert "".join(stream) == stream.result.text
     assert whole.startswith(stream.result.text)
@@ -266,7 +267,7 @@ def test_a_cancelled_token_stops_at_once_and_the_model_lives(tiny):
 
 
 def test_leaving_a_stream_stops_it(tiny):
-    stream = tiny.stream("abc", max_tokens=200)
+    stream = tiny.stream("abc", GenerateOptions(200))
     for _ in stream:
         break
     stream.close()
@@ -288,7 +289,7 @@ def test_cancelling_stops_a_prefill(caplog):
 
     with LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096) as model:
         cancel = CancelToken()
-        stream = model.stream("word " * 3000, max_tokens=1, cancel=cancel)
+        stream = model.stream("word " * 3000, GenerateOptions(1, cancel=cancel))
         while not model._engine._runs:
             pass
         cancel.cancel()
@@ -363,7 +364,7 @@ def test_many_threads_get_what_one_would(tiny):
 def test_a_full_queue_is_an_error(tiny_gguf):
     with LlamaCppModel(tiny_gguf, max_queue=2) as model:
         with model._engine._wake:  # the owner cannot take any
-            streams = [model.stream("abc", max_tokens=1) for _ in range(2)]
+            streams = [model.stream("abc", GenerateOptions(1)) for _ in range(2)]
             with pytest.raises(QueueFullError, match="2 requests already wait"):
                 model.generate("abc", max_tokens=1)
         assert [stream.result.usage.completion_tokens for stream in streams] == [1, 1]
@@ -372,7 +373,7 @@ def test_a_full_queue_is_an_error(tiny_gguf):
 def test_a_waiting_request_can_be_cancelled(tiny_gguf):
     with LlamaCppModel(tiny_gguf) as model:
         with model._engine._wake:
-            stream = model.stream("abc", max_tokens=1)
+            stream = model.stream("abc", GenerateOptions(1))
             stream.close()
         with pytest.raises(GenerationCancelled):
             _ = stream.result
@@ -402,8 +403,8 @@ def test_closing_ends_a_stream_that_is_being_read(tiny_gguf):
         return 70
 
     with engine._wake:
-        stream = model.stream("abc", max_tokens=50)
-        stream._request.choose = draw
+        stream = model.stream("abc", GenerateOptions(50))
+        stream._pending.choose = draw
     pieces = iter(stream)
     assert next(pieces)
     model.close()
@@ -415,7 +416,7 @@ def test_closing_ends_a_stream_that_is_being_read(tiny_gguf):
 def test_closing_ends_waiting_requests(tiny_gguf):
     model = LlamaCppModel(tiny_gguf)
     with model._engine._wake:
-        stream = model.stream("abc", max_tokens=1)
+        stream = model.stream("abc", GenerateOptions(1))
         model._engine._closed = True  # as `close` does, before the owner wakes
         model._engine._wake.notify()
     model.close()
@@ -462,9 +463,9 @@ def test_native_logs_reach_logging_with_their_levels(tiny_gguf, caplog):
 
 def test_a_process_may_end_while_a_model_works(tiny_gguf):
     result = run(f"""
-        from leanrag import LlamaCppModel
+        from leanrag import GenerateOptions, LlamaCppModel
         model = LlamaCppModel({str(tiny_gguf)!r})
-        streams = [model.stream("abc", max_tokens=200) for _ in range(5)]
+        streams = [model.stream("abc", GenerateOptions(200)) for _ in range(5)]
         next(iter(streams[0]))
     """)
     assert (result.stdout, result.stderr) == ("", "")

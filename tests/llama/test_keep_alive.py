@@ -12,6 +12,7 @@ from leanrag import ConfigurationError, GenerationCancelled, GenerationError, Ll
 from leanrag.llama.engine import Engine, EngineSettings
 from leanrag.llama.placement.layers import GpuOptions
 from leanrag.llama.requests import Request
+from leanrag.protocols import GenerateOptions
 from tests.plain import Alike
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -112,7 +113,7 @@ def test_a_request_while_it_is_about_to_be_freed_keeps_it(tiny_gguf, tiny):
 
         def keep_state(sequence):
             if not late:
-                late.append(model.stream("abc", max_tokens=5))
+                late.append(model.stream("abc", GenerateOptions(5)))
                 late.append(model._engine._weights)
             keep(sequence)
 
@@ -146,7 +147,7 @@ def test_a_file_that_is_gone_is_an_error_until_it_is_back(file, tiny):
         wait_until_freed(model)
         away = file.rename(file.with_name("elsewhere.gguf"))
         with model._engine._wake:  # both wait before the owner looks
-            streams = [model.stream("abc", max_tokens=3) for _ in range(2)]
+            streams = [model.stream("abc", GenerateOptions(3)) for _ in range(2)]
         for stream in streams:
             with pytest.raises(ModelLoadError, match="cannot be read") as caught:
                 _ = stream.result
@@ -200,7 +201,7 @@ def test_a_request_that_is_cancelled_while_the_model_loads_ends_at_once(tiny_ggu
             load(version)
 
         model._engine._load_weights = load_weights
-        stream = model.stream("abc", max_tokens=3)
+        stream = model.stream("abc", GenerateOptions(3))
         assert begun.wait(60)
         stream.close()
         with pytest.raises(GenerationCancelled):
@@ -240,7 +241,7 @@ def test_the_memory_of_a_real_model_is_given_back():
     code = """
 import os
 from pathlib import Path
-from leanrag import LlamaCppModel
+from leanrag import GenerateOptions, LlamaCppModel
 from leanrag.models.registry import resolve
 from tests.llama.test_keep_alive import wait_until_freed
 
@@ -252,7 +253,7 @@ with LlamaCppModel(resolve("smollm2-135m"), n_ctx=2048, threads=1, keep_alive=0,
     wait_until_freed(model)
     low = resident_bytes()
     high = 0
-    for number, _ in enumerate(model.stream("The capital of France is", max_tokens=4)):
+    for number, _ in enumerate(model.stream("The capital of France is", GenerateOptions(4))):
         high = resident_bytes() if number == 0 else high
     wait_until_freed(model)
     again = resident_bytes()

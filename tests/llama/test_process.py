@@ -22,6 +22,7 @@ from leanrag import (
     ModelLoadError,
 )
 from leanrag.llama.process import check_in_process, load_model
+from leanrag.protocols import GenerateOptions
 from tests.plain import Alike, within
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -56,7 +57,7 @@ def test_it_answers_as_the_model_in_this_process(isolated, tiny):
 def test_a_killed_child_is_an_error_and_the_next_request_starts_another(tiny_gguf, tiny, caplog):
     expected = tiny.generate("abc", max_tokens=5).text
     with IsolatedModel(tiny_gguf, threads=1) as model:
-        stream = model.stream("abc", max_tokens=200)
+        stream = model.stream("abc", GenerateOptions(200))
         pieces = iter(stream)
         next(pieces)
         os.kill(model._child._process.pid, signal.SIGKILL)
@@ -71,8 +72,8 @@ def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_
     expected = tiny.generate("abc", max_tokens=5).text
     path = write_tiny_gguf(tmp_path / "long.gguf", n_ctx=8192)
     with IsolatedModel(path, threads=1, n_ctx=8192) as model:
-        written = iter(model.stream("abc", max_tokens=4000))
-        waiting = model.stream("abd", max_tokens=4000)
+        written = iter(model.stream("abc", GenerateOptions(4000)))
+        waiting = model.stream("abd", GenerateOptions(4000))
         next(written)
         os.kill(model._child._process.pid, signal.SIGABRT)  # what CUDA does when its memory runs out
         for wait in (lambda: list(written), lambda: waiting.result):
@@ -103,7 +104,7 @@ def test_several_threads_share_it(isolated, tiny):
 
 def test_cancelling_reaches_the_child(isolated):
     cancel = CancelToken()
-    stream = isolated.stream("abc", max_tokens=200, cancel=cancel)
+    stream = isolated.stream("abc", GenerateOptions(200, cancel=cancel))
     next(iter(stream))  # leaving the loop is cancelling
     with pytest.raises(GenerationCancelled):
         _ = stream.result
@@ -201,7 +202,7 @@ def test_options_of_every_kind_cross_the_border(isolated, tiny):
 
 
 def test_a_stream_keeps_its_model(tiny_gguf, tiny):
-    stream = IsolatedModel(tiny_gguf, threads=1).stream("abc", max_tokens=20)
+    stream = IsolatedModel(tiny_gguf, threads=1).stream("abc", GenerateOptions(20))
     gc.collect()
     assert "".join(stream) == tiny.generate("abc", max_tokens=20).text
 

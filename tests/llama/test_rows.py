@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from leanrag import GenerationCancelled, LlamaCppModel, Message
 from leanrag.llama.engine import MAX_PARALLEL
 from leanrag.llama.library import library
+from leanrag.llama.options import LlamaOptions
 from leanrag.llama.rows import Rows
 from leanrag.llama.sampling import Sampler, SamplingOptions, score_token
+from leanrag.protocols import GenerateOptions
 from tests.plain import Alike, within
 
 PROMPTS = [f"{letter} number {i}" for i, letter in enumerate("abcdefghijkl")]
@@ -52,7 +54,7 @@ def later(tiny_gguf):
 def test_what_is_handed_out_later_is_the_same(later, tiny):
     options = [{}, {"stop": ["a"]}, {"temperature": 1.0, "seed": 3}, {"grammar": 'root ::= "yes" [a-z]+'}]
     streams = [
-        later.stream(prompt, max_tokens=1 + 3 * i, **options[i % len(options)]) for i, prompt in enumerate(PROMPTS)
+        later.stream(prompt, LlamaOptions(1 + 3 * i, **options[i % len(options)])) for i, prompt in enumerate(PROMPTS)
     ]
     for i, stream in enumerate(streams):
         generation = stream.result
@@ -67,14 +69,14 @@ def test_what_is_handed_out_later_is_the_same(later, tiny):
 
 def test_a_stream_gets_all_pieces_in_order(later, tiny):
     expected = tiny.generate([Message("user", "hello")], max_tokens=30)
-    stream = later.stream([Message("user", "hello")], max_tokens=30)
+    stream = later.stream([Message("user", "hello")], GenerateOptions(30))
     assert "".join(stream) == expected.text
     assert stream.result.token_ids == expected.token_ids
 
 
 def test_who_leaves_loses_nothing_of_the_others(later, tiny):
     expected = tiny.generate("kept", max_tokens=40)
-    left, kept = later.stream("left", max_tokens=200), later.stream("kept", max_tokens=40)
+    left, kept = later.stream("left", GenerateOptions(200)), later.stream("kept", GenerateOptions(40))
     next(iter(left))
     assert kept.result.token_ids == expected.token_ids
     assert len(kept.result.logprobs) == len(expected.logprobs)

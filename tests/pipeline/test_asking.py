@@ -15,6 +15,7 @@ from leanrag.retrieval.index import FlatIndex
 from leanrag.retrieval.retrievers import BM25Retriever, DenseRetriever
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
+from tests.stories import Reporting
 
 PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
 NILE = "The Nile is 6,650 km long. It flows through eleven countries."
@@ -46,7 +47,7 @@ class UnpricedModel(FakeModel):
 
 
 class Broken(FakeModel):
-    def stream(self, prompt, *arguments, **options):
+    def stream(self, prompt, options):
         raise GenerationError("the power is out", model=self.name)
 
 
@@ -141,13 +142,10 @@ def test_leaving_a_stream_stops_the_model(tmp_path):
 
 def test_a_stream_that_failed_fails_again(tmp_path):
     class Failing(FakeModel):
-        def stream(self, prompt, *arguments, **options):
-            stream = super().stream(prompt, *arguments, **options)
-            words = stream._tokens
-            stream._tokens = (next(words) if n < 2 else self.fail() for n in range(9))
-            return stream
-
-        def fail(self):
+        def _say(self, rendered):
+            words = super()._say(rendered)
+            yield next(words)
+            yield next(words)
             raise GenerationError("no power")
 
     with open_rag(tmp_path, Failing(SURE)) as rag:
@@ -384,14 +382,11 @@ def test_what_fails_before_it_works_costs_nothing(tmp_path):
 
 
 def test_a_local_model_may_have_a_price_and_stays_local(tmp_path):
-    class Timed(FakeModel):
-        def stream(self, prompt, *arguments, **options):
-            stream = super().stream(prompt, *arguments, **options)
-            stream._result = dataclasses.replace(stream._result, prefill_seconds=6.0, decode_seconds=4.0)
-            return stream
-
     prices = [Prices(watts=36, per_kwh=0.5), None]
-    small, large = Timed(UNSURE, name="small"), FakeModel(SURE, name="large")
+    small, large = (
+        Reporting(UNSURE, name="small", says={"prefill_seconds": 6.0, "decode_seconds": 4.0}),
+        FakeModel(SURE, name="large"),
+    )
     with open_rag(tmp_path, small, large, prices=prices) as rag:
         answer, plan = rag.ask(QUESTION), rag.explain(QUESTION)
     assert answer.steps[0].cost == answer.cost == pytest.approx(36 * 10 / 3.6e6 * 0.5)
@@ -417,14 +412,11 @@ def test_what_is_not_found_costs_nothing(tmp_path):
 
 
 def test_usage_of_a_remote_model_keeps_its_fields_in_the_sum(tmp_path):
-    class Remote(DearModel):
-        def stream(self, prompt, *arguments, **options):
-            stream = super().stream(prompt, *arguments, **options)
-            usage = RemoteUsage(50, 5, counted_prompt_tokens=48)
-            stream._result = dataclasses.replace(stream._result, usage=usage)
-            return stream
+    class Remote(Reporting, DearModel):
+        pass
 
-    with open_rag(tmp_path, FakeModel(UNSURE, name="small"), Remote(SURE, name="large")) as rag:
+    remote = Remote(SURE, name="large", says={"usage": RemoteUsage(50, 5, counted_prompt_tokens=48)})
+    with open_rag(tmp_path, FakeModel(UNSURE, name="small"), remote) as rag:
         answer = rag.ask(QUESTION)
     local = answer.steps[0].usage
     assert answer.usage == local + RemoteUsage(50, 5, counted_prompt_tokens=48)

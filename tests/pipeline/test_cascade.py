@@ -212,9 +212,9 @@ def test_a_limit_that_is_not_reached_changes_nothing(ask):
 
 def test_the_next_model_gets_the_time_that_is_left(ask):
     class Watching(FakeModel):
-        def stream(self, prompt, **options):
-            self.timeout = options["timeout_seconds"]
-            return super().stream(prompt, **options)
+        def stream(self, prompt, options):
+            self.timeout = options.timeout_seconds
+            return super().stream(prompt, options)
 
     small, large = Watching(UNSURE, name="small"), Watching(SURE, name="large")
     ask(small, large, limits=Limits(seconds=100))

@@ -33,7 +33,7 @@ from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
-from tests.stories import NILE, PARK, open_rag
+from tests.stories import NILE, PARK, Reporting, open_rag
 
 
 @pytest.fixture
@@ -347,18 +347,9 @@ def test_a_compressor_thins_the_hits_with_what_was_computed_when_they_were_added
     assert details["saved_tokens"] > 100
 
 
-class TimedModel(FakeModel):
-    """Says how long it read the prompt."""
-
-    def stream(self, prompt, **options):
-        stream = super().stream(prompt, **options)
-        stream._result = dataclasses.replace(stream._result, prefill_seconds=1.0)
-        return stream
-
-
 @pytest.mark.parametrize(("seconds", "gate", "method"), [(1000.0, "slower", None), (0.001, "faster", "ahead")])
 def test_the_gate_learns_whether_compressing_pays(tmp_path, seconds, gate, method):
-    model = TimedModel("Ada Park.")
+    model = Reporting("Ada Park.", says={"prefill_seconds": 1.0})
     with open_rag(tmp_path, model=model, compressor=AheadCompressor(seconds=seconds)) as rag:
         rag.add(Document(LONG, id="long"))
         first, second = (
@@ -576,10 +567,10 @@ def test_cancelling_a_task_stops_a_generation_that_has_its_callers_token(tmp_pat
     started = threading.Event()
 
     class Waiting(FakeModel):
-        def stream(self, prompt, **options):
-            self.cancel = options["cancel"]
+        def stream(self, prompt, options):
+            self.cancel = options.cancel
             started.set()
-            return super().stream(prompt, **options)
+            return super().stream(prompt, options)
 
     model, token = Waiting("word " * 5000, token_seconds=0.01), CancelToken()
 

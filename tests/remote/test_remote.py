@@ -39,6 +39,7 @@ from leanrag.errors import (
     RemoteError,
 )
 from leanrag.pending import StopMatcher
+from leanrag.protocols import GenerateOptions
 from leanrag.remote import (
     Clock,
     EventDecoder,
@@ -279,7 +280,7 @@ def test_text_is_streamed_as_it_comes(server, model):
         handler.wfile.write(event(delta(" second")) + event(delta(finish="stop")) + event("[DONE]"))
 
     server.usual = act
-    stream = model.stream(CHAT, max_tokens=5)
+    stream = model.stream(CHAT, GenerateOptions(5))
     pieces = iter(stream)
     assert next(pieces) == "first"
     gate.set()
@@ -303,7 +304,7 @@ def test_no_more_are_sent_at_once_than_allowed(server, make):
 
     server.usual = act
     model = make(parallel=2)
-    streams = [model.stream(CHAT, max_tokens=5) for _ in range(6)]
+    streams = [model.stream(CHAT, GenerateOptions(5)) for _ in range(6)]
     assert server.arrived.acquire(timeout=10)
     assert server.arrived.acquire(timeout=10)
     assert not server.arrived.acquire(timeout=0.1)
@@ -609,7 +610,7 @@ def test_a_connection_that_breaks_before_the_answer_is_tried_again(server, model
 @pytest.mark.parametrize("length", [None, 10_000], ids=["ends", "breaks"])
 def test_nothing_is_tried_again_once_text_was_seen(server, model, length):
     server.usual = raw(event(delta("Hel")), length=length)
-    stream = model.stream(CHAT, max_tokens=5)
+    stream = model.stream(CHAT, GenerateOptions(5))
     pieces = []
     with pytest.raises(RemoteError, match="Ask again") as caught:
         pieces.extend(stream)
@@ -811,7 +812,7 @@ def test_text_and_hidden_reasoning_lift_the_limit_of_the_first_token(choice, lif
 
 def test_hanging_mid_stream(server, make):
     server.usual = hang(event(delta("Hel")))
-    stream = make().stream(CHAT, max_tokens=5, timeout_seconds=0.2)
+    stream = make().stream(CHAT, GenerateOptions(5, timeout_seconds=0.2))
     pieces = []
     with pytest.raises(GenerationTimeout, match=r"did not answer within 0\.2 seconds"):
         pieces.extend(stream)
@@ -830,7 +831,7 @@ def test_the_time_limit_spans_attempts(server, make, time):
 def test_cancelling_from_another_thread_closes_the_connection(server, model, before):
     server.usual = hang(before)
     cancel = CancelToken()
-    stream = model.stream(CHAT, max_tokens=5, cancel=cancel)
+    stream = model.stream(CHAT, GenerateOptions(5, cancel=cancel))
     assert server.arrived.acquire(timeout=10)
     threading.Thread(target=cancel.cancel).start()
     with pytest.raises(GenerationCancelled, match="cancelled"):
@@ -851,7 +852,7 @@ def test_cancelling_stops_many(server, make):
 
 def test_leaving_the_loop_closes_the_connection(server, model):
     server.usual = hang(event(delta("Hel")))
-    for piece in model.stream(CHAT, max_tokens=5):
+    for piece in model.stream(CHAT, GenerateOptions(5)):
         assert piece == "Hel"
         break
     assert server.gone.wait(10)
@@ -874,7 +875,7 @@ def test_cancelling_a_task_closes_the_connection(server, model):
 def test_closing_ends_what_is_under_way(server, make):
     server.usual = hang()
     model = make()
-    stream = model.stream(CHAT, max_tokens=5)
+    stream = model.stream(CHAT, GenerateOptions(5))
     assert server.arrived.acquire(timeout=10)
     model.close()
     model.close()
@@ -969,7 +970,7 @@ def test_only_one_tries_a_server_that_was_down(server, make, time):
         model.generate(CHAT, max_tokens=5)
     server.arrived.acquire()
     time.seconds += 6
-    probe = model.stream(CHAT, max_tokens=5)
+    probe = model.stream(CHAT, GenerateOptions(5))
     assert server.arrived.acquire(timeout=10)
     with pytest.raises(RemoteError, match="in a row"):
         model.generate(CHAT, max_tokens=5)
@@ -1131,7 +1132,7 @@ async def gather(pieces):
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda model: list(model.stream(CHAT, max_tokens=5)),
+        lambda model: list(model.stream(CHAT, GenerateOptions(5))),
         lambda model: model.generate_many([CHAT] * 3, max_tokens=5),
         lambda model: asyncio.run(model.agenerate(CHAT, max_tokens=5)),
         lambda model: asyncio.run(gather(model.astream(CHAT, max_tokens=5))),
@@ -1157,7 +1158,7 @@ def test_no_frame_of_the_work_travels_with_its_error():
             raise RemoteError("refused") from None
 
     with pytest.raises(RemoteError, match="refused") as caught:
-        Call(worker, work, "x", None).result  # noqa: B018
+        Call(worker, work, "x").result  # noqa: B018
     worker.close()
     assert caught.value.__context__ is None
     assert not [text for text in texts_in(caught.value) if KEY in text]
@@ -1411,7 +1412,7 @@ def check_llama_cpp_python(model):
         if generation.logprobs is not None:
             assert len(generation.logprobs) == len(generation.text)
             assert all(logprob <= 0 for logprob in generation.logprobs)
-    assert "".join(model.stream(CHAT, max_tokens=8)) == model.generate(CHAT, max_tokens=8).text
+    assert "".join(model.stream(CHAT, GenerateOptions(8))) == model.generate(CHAT, max_tokens=8).text
     with pytest.raises((ContextOverflowError, RemoteError)):
         model.generate("x" * 300, max_tokens=8)
 
@@ -1495,7 +1496,7 @@ def test_a_cascade_goes_on_to_the_server_of_llama_cpp_python(serve, smollm, tmp_
             usage = answer.generation.usage
             assert usage.prompt_mismatch is None
             assert 0 < smollm.count_tokens(answer.generation.text) <= 13
-        stream = rag.stream("Who signs off the releases?", max_tokens=12)
+        stream = rag.stream("Who signs off the releases?", GenerateOptions(12))
         assert "".join(stream) == stream.answer.generation.text == answers[0].generation.text
         assert "signed off by Ada Park" in answers[0].prompt
 

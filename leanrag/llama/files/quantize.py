@@ -17,20 +17,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
 from leanrag.files import unwritable, whole_file
 from leanrag.llama.files.gguf import GGUFArray, GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
+from leanrag.llama.options import LlamaBase
 from leanrag.llama.threads import usable_cores
-from leanrag.types import Scores
 
 __all__ = [
     "QUANTIZED_TYPES",
     "Figures",
     "QuantizeReport",
-    "Scorer",
     "fastest_int4",
     "has_fast_kernels",
     "measure",
@@ -281,21 +279,7 @@ def has_fast_kernels(info: GGUFInfo, machine: str) -> bool:
 # What it did to the model
 
 
-class Scorer(Protocol):
-    """A model that says how probable it finds a text, such as `LlamaCppModel`."""
-
-    @property
-    def n_ctx(self) -> int:
-        """Window in tokens."""
-
-    def count_tokens(self, text: str) -> int:
-        """Return the tokens of plain text."""
-
-    def score(self, text: str) -> Scores:
-        """Return the log-probability of each token."""
-
-
-def perplexity(model: Scorer, text: str, *, n_ctx: int = 512) -> float:
+def perplexity(model: LlamaBase, text: str, *, n_ctx: int = 512) -> float:
     """Return how surprised a model is by a text: exp of the mean negative log-probability of its tokens.
 
     1 is certainty. The text is scored in windows that do not overlap and end between words where there are any, so that the
@@ -323,7 +307,7 @@ def perplexity(model: Scorer, text: str, *, n_ctx: int = 512) -> float:
     return math.exp(-math.fsum(logprobs) / len(logprobs))
 
 
-def _windows(text: str, model: Scorer, limit: int) -> Iterator[str]:
+def _windows(text: str, model: LlamaBase, limit: int) -> Iterator[str]:
     """Cut `text` into pieces of at most `limit` tokens (a character of more stands alone); joined they are the text."""
     while text:
         piece = _first_window(text, model, limit)
@@ -331,7 +315,7 @@ def _windows(text: str, model: Scorer, limit: int) -> Iterator[str]:
         text = text[len(piece) :]
 
 
-def _first_window(text: str, model: Scorer, limit: int) -> str:
+def _first_window(text: str, model: LlamaBase, limit: int) -> str:
     ends = range(1, min(len(text), 32 * limit) + 1)
     size = max(1, bisect.bisect_right(ends, limit, key=lambda end: model.count_tokens(text[:end])))
     space = re.search(r"\s\S*\Z", text[1 : size + 1]) if size < len(text) else None

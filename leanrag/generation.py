@@ -1,0 +1,411 @@
+"""What every language model shares: `BaseLanguageModel`, and streams of text.
+
+A model of your own inherits from `BaseLanguageModel` and writes one method, `stream`. `PieceStream` makes what that returns
+from any iterator of strings.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import contextlib
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Generic, Protocol, TypedDict, TypeVar
+
+from leanrag.errors import (
+    ConfigurationError,
+    ContextOverflowError,
+    GenerationCancelled,
+    GenerationError,
+    GenerationTimeout,
+    LeanRAGError,
+    QueueFullError,
+)
+from leanrag.pending import Pending, StopMatcher
+from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel
+from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = [
+    "BaseLanguageModel",
+    "GenerateKeywords",
+    "PendingStream",
+    "PieceStream",
+    "check_messages",
+    "check_window",
+    "gather_results",
+]
+
+S = TypeVar("S")
+T = TypeVar("T")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+# OpenAI's cookbook, "How to count tokens with tiktoken": three tokens and the role for a message, three for the reply's beginning.
+_MESSAGE_TOKENS = 4
+_REPLY_TOKENS = 3
+_TOKEN = re.compile(r"[A-Za-z]{1,4}|[0-9]{1,3}|[^\sA-Za-z0-9]")
+
+
+class GenerateKeywords(TypedDict, total=False):
+    """The fields of `GenerateOptions` after the first, as keywords of a call."""
+
+    temperature: float
+    seed: int | None
+    stop: Sequence[str]
+    timeout_seconds: float | None
+    cancel: CancelToken | None
+
+
+class BaseLanguageModel(abc.ABC):
+    r"""A `LanguageModel` that needs one method, `stream`; inherit from it to bring a model of your own.
+
+    The counts are estimates, rather too high than too low. Override `count_tokens` if you have the model's tokenizer, and `count`
+    and `render` if you know its chat template.
+
+    Attributes:
+        name: What `Answer.model` says; by default the name of the class.
+        n_ctx: Window in tokens.
+        is_chat: Whether it reads messages; otherwise it reads strings only.
+
+    Example:
+        >>> class Shouting(BaseLanguageModel):
+        ...     n_ctx = 8192
+        ...
+        ...     def stream(self, prompt, options):
+        ...         return PieceStream(self.render(prompt).upper().splitlines(keepends=True), self, prompt, options)
+        >>> Shouting().generate("first\nsecond", max_tokens=8, stop=["C"]).text
+        'FIRST\nSE'
+    """
+
+    name: str = ""
+    n_ctx: int = 4096
+    is_chat: bool = True
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        """Name the model after its class, unless the class says another name."""
+        model = super().__new__(cls)
+        if not cls.name:
+            model.name = cls.__name__
+        return model
+
+    @abc.abstractmethod
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> GenerationStream:
+        """Return a generation under way; see `LanguageModel.stream`."""
+
+    def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateKeywords]) -> Generation:
+        """Return the completion of `prompt`.
+
+        Args:
+            prompt: Text to complete, or messages.
+            max_tokens: Most tokens of the answer.
+            options: See `GenerateOptions`.
+
+        Raises:
+            ContextOverflowError: Prompt plus `max_tokens` exceed `n_ctx`.
+            GenerationCancelled: `cancel` was called.
+            GenerationTimeout: `timeout_seconds` passed.
+            GenerationError: The model failed.
+        """
+        return self._generate(prompt, GenerateOptions(max_tokens, **options))
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[GenerateKeywords]
+    ) -> list[Generation]:
+        """Return the completion of each prompt, in order.
+
+        A prompt that fails stops the others and raises its error.
+        """
+        return self._generate_many(prompts, GenerateOptions(max_tokens, **options))
+
+    async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateKeywords]) -> Generation:
+        """As `generate`, for asyncio; cancelling the task stops the generation."""
+        return await self._agenerate(prompt, GenerateOptions(max_tokens, **options))
+
+    def astream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateKeywords]) -> AsyncIterator[str]:
+        """Yield the text as it comes, for asyncio; leaving the loop stops the generation."""
+        return self._astream(prompt, GenerateOptions(max_tokens, **options))
+
+    def count_tokens(self, text: str) -> int:
+        """Return about the tokens of plain `text`, no template."""
+        return len(_TOKEN.findall(text))
+
+    def count(self, prompt: Prompt) -> int:
+        """Return about the tokens of the prompt: its texts, and for messages what chat templates usually add."""
+        if isinstance(prompt, str):
+            return self.count_tokens(prompt)
+        return sum(self.count_tokens(message.content) + _MESSAGE_TOKENS for message in prompt) + _REPLY_TOKENS
+
+    def render(self, prompt: Prompt) -> str:
+        """Return the prompt as text: a string as it is, messages under their roles."""
+        prompt = self._readable(prompt)
+        if isinstance(prompt, str):
+            return prompt
+        return "\n\n".join(f"[{message.role}]\n{message.content}" for message in prompt)
+
+    def close(self) -> None:  # noqa: B027 - most models have nothing to free
+        """Free what the model uses; idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _readable(self, prompt: Prompt) -> Prompt:
+        """Return `prompt` if this model can read it; raise a `ConfigurationError` if not."""
+        if isinstance(prompt, str):
+            return prompt
+        if not self.is_chat:
+            raise ConfigurationError(f"{self.name} completes text (`is_chat` is False). Pass a string as the prompt")
+        return check_messages(prompt)
+
+    # What the methods above do, for options of any kind
+
+    def _generate(self, prompt: Prompt, options: GenerateOptions) -> Generation:
+        return self.stream(prompt, options).result
+
+    def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
+        return gather_results(lambda prompt: self.stream(prompt, options), prompts)
+
+    async def _agenerate(self, prompt: Prompt, options: GenerateOptions) -> Generation:
+        stream = _for_event_loops(self.stream(prompt, options))
+        await stream.wait()
+        return stream.result
+
+    async def _astream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[str]:
+        async for piece in _for_event_loops(self.stream(prompt, options)):
+            yield piece
+
+
+class PieceStream:
+    """A `GenerationStream` of text that comes from an iterator, in the thread of who reads it.
+
+    It ends the text at a stop string, or before the first piece after `max_tokens`; between pieces it looks at the time limit and
+    whether the request was cancelled. An exception of the iterator becomes a `GenerationError`.
+
+    Args:
+        pieces: The text, in pieces of any length.
+        model: Who writes it; its counts become the usage.
+        prompt: What it answers.
+        options: How to generate.
+        is_timed: Whether the result says how long the model took.
+
+    Raises:
+        ContextOverflowError: Prompt plus `max_tokens` exceed the window of `model`.
+    """
+
+    def __init__(
+        self,
+        pieces: Iterable[str],
+        model: LanguageModel,
+        prompt: Prompt,
+        options: GenerateOptions,
+        *,
+        is_timed: bool = True,
+    ) -> None:
+        self._prompt_tokens = check_window(model, model.count(prompt), options)
+        self._pieces = iter(pieces)
+        self._model, self._options, self._is_timed = model, options, is_timed
+        self._match_stop = StopMatcher(options.stop)
+        self._is_closed = False
+        self._text: list[str] = []
+        self._n_tokens = 0
+        self._outcome: Generation | Exception | None = None
+        self._started = self._first = time.monotonic()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield text as it comes."""
+        while self._outcome is None:
+            try:
+                piece = self._read()
+            except LeanRAGError as error:
+                self._outcome = error
+            except Exception as error:  # noqa: BLE001 - of the user's code
+                name = self._model.name
+                self._outcome = GenerationError(f"{name} failed: {type(error).__name__}: {error}", model=name)
+                self._outcome.__cause__ = error
+            else:
+                if piece:
+                    yield piece
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+
+    def close(self) -> None:
+        """Stop the generation if it still runs."""
+        self._is_closed = True
+        if isinstance(self._pieces, Generator):
+            with contextlib.suppress(ValueError):  # it runs in another thread, which looks at `_is_closed` next
+                self._pieces.close()
+
+    @property
+    def result(self) -> Generation:
+        """The whole generation; reads the rest of the text."""
+        for _ in self:
+            pass
+        assert isinstance(self._outcome, Generation)
+        return self._outcome
+
+    def _read(self) -> str:
+        """Read a piece; return the text that is certain to be part of the answer."""
+        self._check_running()
+        piece = next(self._pieces, None)
+        if piece is None:
+            return self._finish("stop")
+        self._check_running()
+        if self._n_tokens >= self._options.max_tokens:
+            return self._finish("length")
+        if not self._n_tokens:
+            self._first = time.monotonic()
+        self._n_tokens += self._model.count_tokens(piece)
+        self._text.append(self._match_stop(piece))
+        return self._text[-1] if self._match_stop.reason is None else self._finish(self._match_stop.reason)
+
+    def _finish(self, reason: FinishReason) -> str:
+        """Set the outcome; return the text that was held back because a stop string may have begun in it."""
+        if self._match_stop.reason is None:
+            self._text.append(self._match_stop("", final=True))
+        text, ended = "".join(self._text), time.monotonic()
+        self._outcome = Generation(
+            text=text,
+            model=self._model.name,
+            finish_reason=reason,
+            usage=Usage(self._prompt_tokens, self._model.count_tokens(text)),
+            seed=self._options.seed if self._options.temperature > 0 else None,
+            prefill_seconds=self._first - self._started if self._is_timed else None,
+            decode_seconds=ended - self._first if self._is_timed else None,
+        )
+        self.close()
+        return self._text[-1]
+
+    def _check_running(self) -> None:
+        name, timeout, cancel = self._model.name, self._options.timeout_seconds, self._options.cancel
+        if timeout is not None and time.monotonic() >= self._started + timeout:
+            raise GenerationTimeout(f"{name} did not answer within {timeout:g} seconds", model=name)
+        if self._is_closed or (cancel is not None and cancel.cancelled):
+            raise GenerationCancelled(f"the request to {name} was cancelled", model=name)
+
+
+class PendingStream(Generic[T, R]):
+    """What another thread computes: iterate for text, then read `result`. Event loops can read it too.
+
+    Args:
+        pending: What is under way.
+        finish: Makes the result of its outcome.
+        owner: Must not be collected while this runs.
+    """
+
+    def __init__(self, pending: Pending[T], finish: Callable[[T], R], owner: object) -> None:
+        self._pending, self._finish, self._owner = pending, finish, owner
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield text as it comes; leaving the loop early stops the generation."""
+        return iter(self._pending)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """As iterating, in an event loop."""
+        return aiter(self._pending)
+
+    async def wait(self) -> None:
+        """Wait for the end, in an event loop."""
+        await self._pending.wait()
+
+    def close(self) -> None:
+        """Stop the generation if it still runs."""
+        self._pending.cancel()
+
+    @property
+    def result(self) -> R:
+        """The result; waits for it."""
+        return self._finish(self._pending.result)
+
+
+class _Pumped(Pending[Generation]):
+    """A stream that is read in a thread of its own."""
+
+    def __init__(self, stream: GenerationStream) -> None:
+        super().__init__()
+        self._stream = stream
+        threading.Thread(target=self._pump, name="leanrag stream", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stream.close()
+
+    def _pump(self) -> None:
+        try:
+            for piece in self._stream:
+                self.emit(piece)
+            self.emit(self._stream.result)
+        except Exception as error:  # noqa: BLE001 - handed to who waits
+            self.emit(error)
+
+
+def _for_event_loops(stream: GenerationStream) -> PendingStream[Generation, Generation]:
+    if isinstance(stream, PendingStream):
+        return stream
+    return PendingStream(_Pumped(stream), lambda generation: generation, stream)
+
+
+class _HasResult(Protocol[R_co]):
+    """Something under way that has a result."""
+
+    def close(self) -> None: ...
+
+    @property
+    def result(self) -> R_co: ...
+
+
+def gather_results(submit: Callable[[S], _HasResult[R]], items: Iterable[S]) -> list[R]:
+    """Submit all items, as many at once as the model's queue takes, and return their results in order."""
+    waiting: collections.deque[_HasResult[R]] = collections.deque()
+    results: list[R] = []
+    try:
+        for item in items:
+            while True:
+                try:
+                    waiting.append(submit(item))
+                    break
+                except QueueFullError:
+                    if not waiting:
+                        raise
+                    results.append(waiting.popleft().result)
+        while waiting:
+            results.append(waiting.popleft().result)
+    finally:
+        for stream in waiting:
+            stream.close()
+    return results
+
+
+def check_messages(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return `messages`.
+
+    Raises:
+        ConfigurationError: They are not a prompt.
+    """
+    if not messages or not all(isinstance(message, Message) for message in messages):
+        raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {messages!r:.200}")
+    return messages
+
+
+def check_window(model: LanguageModel, prompt_tokens: int, options: GenerateOptions) -> int:
+    """Return `prompt_tokens`.
+
+    Raises:
+        ContextOverflowError: Together with `options.max_tokens` they exceed the window of `model`.
+    """
+    needed = prompt_tokens + options.max_tokens
+    if needed > model.n_ctx:
+        raise ContextOverflowError(
+            f"the prompt of {prompt_tokens:,} tokens and {options.max_tokens:,} for the answer exceed the window of {model.name}, "
+            f"{model.n_ctx:,} tokens. Shorten the prompt or lower `max_tokens`",
+            needed=needed,
+            available=model.n_ctx,
+            model=model.name,
+        )
+    return prompt_tokens
