@@ -43,11 +43,15 @@ lint: $(VENV)/equipped
 type: $(VENV)/equipped
 	$(BIN)/mypy
 
+# Every folder with a program.
+BENCHMARKS := $(patsubst benchmarks/%/__main__.py,%,$(sort $(wildcard benchmarks/*/__main__.py)))
+
 bench: $(VENV)/equipped pull
 	@test -n "$(DATA)" || { echo "Name the data: make bench DATA=DIR (benchmarks/README.md says what it holds)"; exit 2; }
-	for name in overhead retrieval reading engine embedding evidence compression routing; do \
+	for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$name --data "$(DATA)" --json benchmarks/results/$$name.json || exit 1; \
 	done
+	$(BIN)/python -m benchmarks.tables
 
 docs: $(VENV)/equipped
 	$(BIN)/python -m benchmarks.tables --check

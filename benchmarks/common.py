@@ -150,7 +150,7 @@ def finish(
     only: str | None = None,
     gpu: str | None = None,
 ) -> None:
-    """Print the figures as one JSON line, the last one, and write the same to `json_path`; "about" says what was measured.
+    """Print the figures as one JSON line, the last one, and write them indented to `json_path`; "about" says what was measured.
 
     Args:
         figures: By name; `n`, the number of questions, must be among them.
@@ -187,11 +187,11 @@ def finish(
 
 def _write(figures: Mapping[str, float | int | None], about: Mapping[str, object], json_path: Path | None) -> None:
     rounded = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
-    line = json.dumps({**rounded, "about": about})
+    result = {**rounded, "about": about}
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(line + "\n", encoding="utf-8")
-    print(line, flush=True)
+        json_path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result), flush=True)
 
 
 def _version(package: str) -> str | None:

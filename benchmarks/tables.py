@@ -1,4 +1,6 @@
-"""Write the tables of the README from `benchmarks/results`; with `--check`, fail when they are stale.
+"""Write the measured figures into the documentation from `benchmarks/results`; with `--check`, fail when they are stale.
+
+All tables go into `docs/benchmarks.md`, and one table of ten figures into the README.
 
 python -m benchmarks.tables [--check]
 """
@@ -13,6 +15,7 @@ from typing import Any
 
 HOME = Path(__file__).parent
 README = HOME.parent / "README.md"
+PAGE = HOME.parent / "docs" / "benchmarks.md"
 MARKS = re.compile(r"(<!-- tables: [^\n]*-->\n).*?(<!-- end of tables -->)", re.DOTALL)
 
 
@@ -373,24 +376,98 @@ def _seconds(values: list[float | None]) -> str:
     return f"{sum(known) / len(known):.2g}" if known else "–"
 
 
+def highlights() -> str:
+    """Return ten figures, each with the program that measured it."""
+    retrieval, packed, engine = load("retrieval"), load("reading"), load("engine")
+    compression, routing, overhead = load("compression"), load("routing"), load("overhead")
+    rows = [
+        (
+            "the passage that a question was asked about is among ten hits (SQuAD, NQ)",
+            f"{_percent(retrieval['squad_hybrid_recall@10'])}, {_percent(retrieval['nq_hybrid_recall@10'])}",
+            "retrieval",
+        ),
+        (
+            f"the answer is still in a prompt of 300 tokens, packed from {compression['squad_full_tokens']:,.0f} (SQuAD)",
+            _percent(compression["squad_aic@300"]),
+            "compression",
+        ),
+        (
+            "tokens that a small model reads: packed, all ten hits (SQuAD)",
+            f"{packed['squad_tokens_packed']:,.0f}, {packed['squad_tokens_full']:,.0f}",
+            "reading",
+        ),
+        (
+            "time that it takes to answer from the packed prompt, against all ten hits (SQuAD)",
+            _percent(packed["squad_latency_ratio"]),
+            "reading",
+        ),
+        (
+            "right answers that this costs (-) or gains (+), in points [95 %]",
+            (
+                f"{100 * packed['squad_em_gain']:+.0f} [{100 * packed['squad_em_gain_low']:+.0f}, "
+                f"{100 * packed['squad_em_gain_high']:+.0f}]"
+            ),
+            "reading",
+        ),
+        (
+            f"compressing {compression['extractive_tokens']:,.0f} tokens by extraction (median)",
+            f"{compression['extractive_p50_ms']:.1f} ms",
+            "compression",
+        ),
+        (
+            "first token on a context seen before, against reading it again",
+            f"{engine['ttft_reuse_ratio']:.0f} times as soon",
+            "engine",
+        ),
+        (
+            "8 questions on one context, against `llama_cpp.Llama` without reuse",
+            f"{engine['shared8_vs_no_reuse']:.1f} times as fast",
+            "engine",
+        ),
+        (
+            f"CPU time that a cascade saves, for {_percent(routing['large_cascade_f1_part'])} of the larger model's F1",
+            _percent(routing["cpu_saved_share"]),
+            "routing",
+        ),
+        (
+            "time of an `ask` outside model, embedder and index (median)",
+            f"{overhead['ask_overhead_p50_ms']:.1f} ms",
+            "overhead",
+        ),
+    ]
+    lines = [f"| {what} | {value} | `{program}` |" for what, value, program in rows]
+    return "\n".join(["| | measured | program |", "|---|---|---|", *lines])
+
+
+def pages() -> dict[Path, str]:
+    """Return what stands between the marks of each page."""
+    tables = {
+        "Search": retrieval,
+        "Small models reading": reading,
+        "The engine": engine,
+        "The engine on a GPU": engine_on_gpu,
+        "Embedding": embedding,
+        "Overhead": overhead,
+        "Compression": compression,
+        "Routing and cascades": routing,
+    }
+    return {
+        README: highlights(),
+        PAGE: "\n\n".join(f"## {title}\n\n{table()}" for title, table in tables.items()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when the tables are stale")
     arguments = parser.parse_args()
-    parts = [retrieval(), reading(), engine(), embedding(), overhead()]
-    if (HOME / "results" / "engine_gpu.json").exists():
-        parts.insert(3, engine_on_gpu())
-    if (HOME / "results" / "compression.json").exists():
-        parts.append(compression())
-    if (HOME / "results" / "routing.json").exists():
-        parts.append(routing())
-    tables = "\n\n".join(["", *parts, ""]).lstrip("\n")
-    before = README.read_text(encoding="utf-8")
-    after = MARKS.sub(lambda found: f"{found[1]}\n{tables}\n{found[2]}".replace("\n\n\n", "\n\n"), before)
-    if arguments.check and before != after:
-        raise SystemExit("the tables of the README are stale: run `python -m benchmarks.tables`")
-    if not arguments.check:
-        README.write_text(after, encoding="utf-8")
+    for page, tables in pages().items():
+        before = page.read_text(encoding="utf-8")
+        after = MARKS.sub(lambda found, text=tables: f"{found[1]}\n{text}\n\n{found[2]}", before)  # type: ignore[misc]
+        if arguments.check and before != after:
+            raise SystemExit(f"the tables of {page.name} are stale: run `python -m benchmarks.tables`")
+        if not arguments.check:
+            page.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":
