@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	@$(BIN)/python -m examples.demo
 
 pull: $(VENV)/installed
-	@$(BIN)/leanrag pull smollm2-135m all-minilm-l6-v2 cl100k_base
+	@$(BIN)/leanrag pull smollm2-135m all-minilm-l6-v2 cl100k_base qwen2.5-coder-0.5b
 	@$(BIN)/leanrag pull gemma3-270m --accept-terms
 
 # In random order, so that no test comes to need another; the first lines of the output tell the seed, which SEED=... repeats.

@@ -56,7 +56,7 @@ if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` re
     from leanrag.ledger import Prices as Prices
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
-    from leanrag.models.registry import pull as pull
+    from leanrag.models import pull as pull
     from leanrag.pipeline.opening import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.pipeline.rag import Rag as Rag
     from leanrag.pipeline.turn import AnswerStream as AnswerStream

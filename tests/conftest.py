@@ -50,7 +50,7 @@ def tiny(tiny_gguf):
 def smollm():
     """The real INT4 model of the demo."""
     from leanrag import LlamaCppModel
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     with LlamaCppModel(resolve("smollm2-135m"), name="smollm2-135m", n_ctx=2048) as model:
         yield model
@@ -60,6 +60,6 @@ def smollm():
 def minilm():
     """The real embedder of the demo."""
     from leanrag import SentenceTransformerEmbedder
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     return SentenceTransformerEmbedder(resolve("all-minilm-l6-v2"))

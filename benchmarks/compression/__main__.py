@@ -50,7 +50,7 @@ from leanrag.llama.files.quantize import quantize
 from leanrag.llama.model import LlamaCppModel
 from leanrag.llama.threads import usable_cores
 from leanrag.metrics import answer_in_context, bootstrap_interval, contains_answer, exact_match, f1
-from leanrag.models.registry import load_encoding, resolve
+from leanrag.models import load_encoding, resolve
 from leanrag.pipeline.adding import Ingestion
 from leanrag.pipeline.copies import find_embedder
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate

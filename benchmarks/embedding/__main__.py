@@ -25,7 +25,7 @@ from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.files.convert import convert_bert
 from leanrag.llama.files.quantize import quantize
 from leanrag.llama.threads import usable_cores
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from leanrag.protocols import Embedder
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.text import split_sentences

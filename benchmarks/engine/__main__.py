@@ -23,7 +23,7 @@ from benchmarks.engine.gpu import Plan, measure
 from leanrag.llama import LlamaCppModel, quantize
 from leanrag.llama.library import list_devices
 from leanrag.llama.threads import usable_cores
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from leanrag.testing import HashEmbedder
 
 T = TypeVar("T")

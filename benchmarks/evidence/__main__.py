@@ -33,7 +33,7 @@ from leanrag.evidence import scoring as evidence
 from leanrag.evidence.scoring import UNIT_FEATURES, SentenceVectors, features_of, unpack_vectors
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.metrics import answer_in_context, bootstrap_interval, contains_answer
-from leanrag.models.registry import load_encoding, resolve
+from leanrag.models import load_encoding, resolve
 from leanrag.pipeline.adding import Ingestion
 from leanrag.pipeline.copies import find_embedder
 from leanrag.protocols import Embedder, TokenCounter

@@ -21,7 +21,7 @@ from benchmarks.kinds.measuring import BUDGETS, KS, KindResult, RememberedVector
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.model import LlamaCppModel
 from leanrag.metrics import bootstrap_interval
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from leanrag.pipeline.copies import find_embedder
 
 EMBEDDER, COUNTER = "all-minilm-l6-v2", "smollm2-135m"

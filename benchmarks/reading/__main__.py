@@ -20,7 +20,7 @@ import leanrag
 from benchmarks.common import Questions, finish, parse_arguments, read_nq, read_squad
 from leanrag.llama.model import LlamaCppModel
 from leanrag.metrics import bootstrap_interval, contains_answer, f1
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 
 MODEL, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
 QUESTIONS, QUICK_QUESTIONS = 50, 1  # of each set; the full top 10 takes a small machine ten seconds a question

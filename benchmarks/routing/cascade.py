@@ -24,7 +24,7 @@ from tqdm import tqdm
 import leanrag
 from benchmarks.common import read_squad
 from leanrag.metrics import bootstrap_interval, f1
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from leanrag.routing.calibration import CalibratedModel, auroc, expected_calibration_error, fit_logistic
 from leanrag.routing.labels import Plan, Sample, fit_steps, is_right_or_silent, sample_text
 from leanrag.routing.signals import FEATURES, Signals, is_refusal, uncalibrated

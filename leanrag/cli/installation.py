@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leanrag.errors import LeanRAGError
+from leanrag.files import cache_dir
 from leanrag.llama.library import compiled_backends, describe_build, library, list_devices
 from leanrag.llama.process import check_in_process
 from leanrag.llama.threads import usable_cores
-from leanrag.models.registry import cache_dir, list_models
+from leanrag.models import list_models
 
 __all__ = ["Findings", "examine"]
 

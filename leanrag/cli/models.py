@@ -17,7 +17,7 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from leanrag.models.registry import list_models
+    from leanrag.models import list_models
 
     models = list_models()
     rows = [("NAME", "KIND", "MB", "LICENCE", "PATH")]

@@ -12,7 +12,7 @@ from leanrag.cli.options import Commands
 from leanrag.cli.output import OK, print_text, show
 
 if TYPE_CHECKING:
-    from leanrag.models.registry import ModelSpec
+    from leanrag.models import ModelSpec
 
 __all__ = ["register"]
 
@@ -27,7 +27,7 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from leanrag.models.registry import REGISTRY
+    from leanrag.models import REGISTRY
     from leanrag.pipeline.copies import check_copy
 
     if options.type:
@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _pull(name: str, spec: ModelSpec | None, options: argparse.Namespace) -> dict[str, Path]:
     """Get a model, and make its copies: `{name: path}`. What happens is printed as it happens, but not beside JSON."""
-    from leanrag.models.registry import pull
+    from leanrag.models import pull
     from leanrag.pipeline.copies import make_copy
 
     def say(text: str) -> None:

@@ -35,7 +35,7 @@ def register(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from leanrag.llama.files.quantize import measure, quantize
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     text, origin = _text_to_measure(options.text)
     source, target = resolve(options.source), Path(options.target)

@@ -12,7 +12,7 @@ from pathlib import Path
 from leanrag.errors import ConfigurationError, ModelLoadError
 from leanrag.llama.files.convert import CONVERTED_TYPES, convert_bert
 from leanrag.llama.files.quantize import QUANTIZED_TYPES, quantize
-from leanrag.models.registry import REGISTRY, keep_copy, resolve
+from leanrag.models import REGISTRY, keep_copy, resolve
 
 __all__ = ["check_copy", "find_embedder", "make_copy"]
 

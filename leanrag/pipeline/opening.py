@@ -10,7 +10,7 @@ from leanrag.caching.queries import QueryCache
 from leanrag.errors import ConfigurationError
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from leanrag.pipeline.copies import find_embedder
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.query import Settings

@@ -21,7 +21,7 @@ import httpx
 from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError
 from leanrag.generation import BaseLanguageModel, PendingStream, check_window
 from leanrag.ledger import Cost, Prices
-from leanrag.models.registry import load_encoding
+from leanrag.models import load_encoding
 from leanrag.protocols import GenerateOptions
 from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Query, Reply
 from leanrag.remote.keys import Secret

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 import leanrag
+from leanrag import models
 from leanrag.cli import main as cli
 from leanrag.cli import output, pull
 from leanrag.cli import quantize as quantizing
 from leanrag.llama.files.gguf import check_gguf
 from leanrag.llama.files.quantize import quantize
-from leanrag.models import registry as models
+from leanrag.models import cache, fetching
 from leanrag.testing import FakeModel, HashEmbedder
 
 TEXT = "# Releases\n\nAda Park signs off releases. The next one is due in March.\n"
@@ -313,7 +314,7 @@ def test_an_answer_that_is_not_sure_enough_is_not_shown(filled, rows):
 
 def test_pull_and_list(run, tiny_gguf, tmp_path, monkeypatch):
     path = tiny_gguf
-    monkeypatch.setattr(leanrag.models.registry, "pull", lambda name, **options: path)
+    monkeypatch.setattr(models, "pull", lambda name, **options: path)
     code, out, _ = run("pull", "smollm2-135m")
     assert (code, out) == (0, f"smollm2-135m: Apache-2.0, 98 MB\n  {path}\n")
     assert answer_of(run("pull", "smollm2-135m", "--json")[1]) == {"smollm2-135m": str(path)}
@@ -340,11 +341,11 @@ def pulled(tiny_gguf, tmp_path, monkeypatch):
     data = tiny_gguf.read_bytes()
     file = models.ModelFile("tiny.gguf", len(data), hashlib.sha256(data).hexdigest(), ())
     spec = models.ModelSpec("smollm2-135m", "gguf", "MIT", (file,))
-    for module in ("models.registry", "pipeline.copies"):
+    for module in ("models", "models.registry", "pipeline.copies"):
         monkeypatch.setattr(f"leanrag.{module}.REGISTRY", {spec.name: spec})
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_open_source", lambda *_: iter([io.BytesIO(data)]))
-    return models._folder(spec)
+    monkeypatch.setattr(fetching, "_open_source", lambda *_: iter([io.BytesIO(data)]))
+    return cache.folder_of(spec)
 
 
 def test_pull_makes_a_copy_of_another_type(run, pulled):
@@ -385,7 +386,7 @@ def test_the_type_is_checked_before_anything_is_fetched(run, pulled, names, kind
 def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkeypatch):
     slow = tmp_path / "slow.gguf"
     quantize(tiny_gguf, slow, type="q8_0")
-    monkeypatch.setattr(leanrag.models.registry, "pull", lambda name, **options: slow)
+    monkeypatch.setattr(models, "pull", lambda name, **options: slow)
     monkeypatch.setattr(pull.platform, "machine", lambda: "x86_64")
     advice = run("pull", "smollm2-135m")[1].splitlines()[2]
     assert advice.endswith("to make a faster, less exact copy: leanrag pull smollm2-135m --type iq4_nl")

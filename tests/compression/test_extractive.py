@@ -11,7 +11,7 @@ from leanrag import BudgetError, Chunk, ConfigurationError, Document, Extractive
 from leanrag.evidence.protection import Protection
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
 from leanrag.evidence.units import split_units
-from leanrag.models.registry import load_encoding
+from leanrag.models import load_encoding
 from leanrag.testing import HashEmbedder
 from leanrag.types import Evidence
 

@@ -588,7 +588,7 @@ def test_dequantize_says_what_is_wrong(tmp_path):
 
 @pytest.mark.model
 def test_a_gguf_model_scores_alike_in_both_forms(smollm, tmp_path):
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     folder = dequantize(resolve("smollm2-135m"), tmp_path / "smollm2")
     assert [path.name for path in tmp_path.iterdir()] == ["smollm2"]

@@ -23,7 +23,7 @@ from leanrag import (
 from leanrag.llama.library import library
 from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.options import LlamaOptions
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
 from tests.plain import Alike, plain_logits, within
 

@@ -7,7 +7,7 @@ from leanrag.llama.chat import encode_text
 from leanrag.llama.counting import TokenCounts
 from leanrag.llama.library import library
 from leanrag.llama.vocabulary import Vocabulary
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 
 PIECES = st.sampled_from(
     ["word", " word", "Über", " naïve", "don't", " I'LL", ", ", ". ", "; ", ": ", " ", "  ", "\n", "\r\n", "\t", "1889", " 3.14",

@@ -665,7 +665,7 @@ def test_targets_are_checked(tmp_path, tiny_bert):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     path = convert_bert(resolve("all-minilm-l6-v2"), tmp_path_factory.mktemp("minilm") / "minilm.gguf")
     with LlamaCppEmbedder(path) as embedder:

@@ -285,7 +285,7 @@ def test_the_time_limit_is_an_error_of_its_own(tiny):
 @pytest.mark.model
 def test_cancelling_stops_a_prefill(caplog):
     """One batch holds the whole prompt and one token is asked for: only an aborted computation can raise."""
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     with LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096) as model:
         cancel = CancelToken()
@@ -327,7 +327,7 @@ def test_interrupting_stops_a_prefill(interruption):
     code = f"""
         import _thread, os, signal, threading
         from leanrag import LlamaCppModel
-        from leanrag.models.registry import resolve
+        from leanrag.models import resolve
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
         model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, n_batch=4096)
         def interrupt():

@@ -242,7 +242,7 @@ def test_the_memory_of_a_real_model_is_given_back():
 import os
 from pathlib import Path
 from leanrag import GenerateOptions, LlamaCppModel
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 from tests.llama.test_keep_alive import wait_until_freed
 
 def resident_bytes():

