@@ -80,8 +80,8 @@ def test_a_cache_that_cannot_be_written_is_a_typed_error(bert):
 @pytest.mark.parametrize(
     ("name", "kind", "reason"),
     [
-        ("bert", "q4_0", "`type` of a copy of bert must be one of f16, bf16, f32; got 'q4_0'"),
-        ("cl100k_base", "f16", "is for models; this is none"),
+        ("bert", "q4_0", "`type` of a copy of 'bert' must be one of f16, bf16, f32, got 'q4_0'"),
+        ("cl100k_base", "f16", "'cl100k_base' is not a model, so it has no copies of another type"),
         ("hf:a/b/c.gguf", "q4_0", "leanrag quantize hf:a/b/c.gguf OUT --type q4_0"),
     ],
 )
