@@ -362,7 +362,7 @@ def test_pull_makes_a_copy_of_another_type(run, pulled):
     assert rows[2] == ["smollm2-135m:q8_0", "gguf", "0", "MIT", str(copy)]
     code, _, err = run("pull", "smollm2-135m", "--type", "q9")
     assert code == 2
-    assert "`type` of a copy of smollm2-135m must be one of" in err
+    assert "`type` of a copy of 'smollm2-135m' must be one of" in err
 
 
 @pytest.mark.parametrize(
