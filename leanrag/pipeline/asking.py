@@ -67,9 +67,7 @@ class Asking:
         """
         timer = StageTimer()
         # 1. Cache: the same question was answered before, over the same documents.
-        key = (
-            None if self.stages.cache is None else make_key(query, self.settings, self.stages, self.cascade, self.store)
-        )
+        key = make_key(query, self.settings, self.stages, self.cascade, self.store)
         answer = self._look_up(key, timer)
         if answer is not None:
             self._record(answer)

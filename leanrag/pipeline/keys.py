@@ -19,8 +19,8 @@ _OPTIONS = ("k", "context_tokens", "max_tokens", "temperature", "seed")
 
 
 def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade, store: Store) -> AskKey | None:
-    """Return the key of an answer; None when the same question may get another answer, for it is then drawn at random."""
-    if not query.is_repeatable:
+    """Return the key of an answer; None when there is no cache, or when the answer is drawn at random and may be another."""
+    if stages.cache is None or not query.is_repeatable:
         return None
     options = {name: getattr(query, name) for name in _OPTIONS}
     options |= {"abstain_below": settings.abstain_below, "self_check": settings.self_check}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TypeAlias
 
 from leanrag.errors import ConfigurationError
@@ -101,5 +102,5 @@ class Stages:
 def _name(stage: object) -> str:
     if stage is None:
         return ""
-    named = stage if isinstance(stage, type) or hasattr(stage, "__qualname__") else type(stage)
+    named = stage if isinstance(stage, (type, FunctionType)) else type(stage)
     return f"{named.__module__}.{named.__qualname__}"

@@ -228,9 +228,9 @@ class Turn:
         except (GenerationError, BudgetError) as error:
             if self.best is None and i == self._last:
                 raise
-            may_pass = isinstance(error, (BudgetError, GenerationTimeout)) or getattr(error, "retryable", False)
-            logger.log(logging.INFO if may_pass else logging.WARNING, "%s failed: %s", self._cascade.names[i], error)
-            self._failed_model = getattr(error, "model", "") or self._cascade.names[i]
+            level = logging.INFO if _may_pass(error) else logging.WARNING
+            logger.log(level, "%s failed: %s", self._cascade.names[i], error)
+            self._failed_model = (isinstance(error, GenerationError) and error.model) or self._cascade.names[i]
             cost = None if self.has_begun and not _was_refused(error) else 0.0
             self._add_step(i, Step(self._cascade.names[i], "failed", str(error), cost=cost))
             self._stopped_by = self._reached_limit(i) or self._stopped_by or "outage"
@@ -344,6 +344,11 @@ class Turn:
         self._steps.append(replace(step, seconds=seconds, cost=step.cost if reader.has_price else None))
         if not reader.is_remote:
             self._joules += seconds * (self._cascade.limits.watts or 0.0)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether the same model may answer the next question; otherwise somebody must look at it."""
+    return error.retryable if isinstance(error, RemoteError) else isinstance(error, (BudgetError, GenerationTimeout))
 
 
 def _was_refused(error: Exception) -> bool:
