@@ -51,6 +51,7 @@ __all__ = [
     "Ledger",
     "Packer",
     "Priced",
+    "Remote",
     "Reranker",
     "ResponseCache",
     "Retriever",
@@ -407,6 +408,15 @@ class Priced(Protocol):
 
     def price(self, usage: Usage) -> float | None:
         """Return what `usage` costs; None if that is unknown."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A model that another machine computes, so that it draws no power here."""
+
+    @property
+    def base_url(self) -> str:
+        """Address of the server."""
 
 
 @runtime_checkable

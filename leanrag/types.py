@@ -552,7 +552,7 @@ class AskKey:
     Attributes:
         question: As asked.
         options: The options of the question and the settings of the folder, as JSON.
-        where: The filter on documents, as JSON.
+        where: The filter on documents, as text.
         folder: Absolute path of the database.
         generation: Counts the changes of its documents.
         models: The models that may be asked, in order.

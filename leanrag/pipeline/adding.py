@@ -18,7 +18,7 @@ from leanrag.documents.loading import can_load, find_files, load_file
 from leanrag.errors import DocumentError
 from leanrag.protocols import Chunker, ChunkFeature, Embedder
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
-from leanrag.types import AddReport, Chunk, Document, Failure, Scalar
+from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue
 
 __all__ = ["Ingestion", "Source", "embedded_text"]
 
@@ -82,7 +82,7 @@ class Ingestion:
         embedder: Embedder,
         *,
         features: Sequence[ChunkFeature] = (),
-        metadata: Mapping[str, Scalar] | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
         progress: bool | None = None,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder

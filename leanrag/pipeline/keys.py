@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from leanrag.pipeline.query import Query, Settings
@@ -27,12 +28,23 @@ def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade,
     return AskKey(
         question=query.question,
         options=json.dumps(options, sort_keys=True),
-        where=json.dumps(dict(query.where), sort_keys=True),
+        where=_canonical(query.where),
         folder=str(store.folder.resolve()),
         generation=store.generation,
         models=tuple(map(_identify, cascade.models)),
         stages=(*stages.names(), _policy(cascade)),
     )
+
+
+def _canonical(value: object) -> str:
+    """Return one text for equal filters: keys in order, and 1, 1.0 and True told apart."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{key!r}: {_canonical(each)}" for key, each in value.items())) + "}"
+    if isinstance(value, Set):
+        return "{" + ", ".join(sorted(map(_canonical, value))) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_canonical, value)) + "]"
+    return repr(value)
 
 
 def _identify(model: Model) -> str:

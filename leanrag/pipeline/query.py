@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from leanrag.errors import ConfigurationError
-from leanrag.types import CancelToken, Scalar
+from leanrag.types import CancelToken, Where
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,14 +21,14 @@ class PromptOptions(TypedDict, total=False):
         k: Chunks retrieved, at least 1.
         context_tokens: Most tokens of sources in the prompt.
         max_tokens: Most tokens of the answer.
-        where: Only documents whose metadata has these values.
+        where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
         timeout_seconds: Time limit of the generation.
     """
 
     k: int | None
     context_tokens: int | None
     max_tokens: int | None
-    where: Mapping[str, Scalar] | None
+    where: Where | None
     timeout_seconds: float | None
 
 
@@ -56,7 +55,7 @@ class Query:
         k: Chunks retrieved.
         context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
         max_tokens: Most tokens of the answer.
-        where: Only documents whose metadata has these values.
+        where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
         temperature: 0 for the same answer each time.
         seed: Repeats a draw when `temperature` is above 0.
         timeout_seconds: Time limit of the generation.
@@ -67,7 +66,7 @@ class Query:
     k: int
     context_tokens: int | None
     max_tokens: int
-    where: Mapping[str, Scalar] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)
     temperature: float = 0.0
     seed: int | None = None
     timeout_seconds: float | None = None

@@ -29,7 +29,7 @@ from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.labels import Question
-from leanrag.types import AddReport, Answer, Document, Explanation, Hit, Scalar
+from leanrag.types import AddReport, Answer, Document, Explanation, Hit, MetadataValue, Where
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,7 +80,7 @@ class Rag:
     # Documents
 
     def add(
-        self, *sources: Source, metadata: Mapping[str, Scalar] | None = None, progress: bool | None = None
+        self, *sources: Source, metadata: Mapping[str, MetadataValue] | None = None, progress: bool | None = None
     ) -> AddReport:
         """Add files, folders and documents; what is known and unchanged is skipped.
 
@@ -110,7 +110,7 @@ class Rag:
         *,
         title: str = "",
         id: str = "",  # noqa: A002 - as `Document.id`
-        metadata: Mapping[str, Scalar] | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
     ) -> AddReport:
         """Add one text; `id` defaults to a hash of it."""
         if not text.strip():
@@ -147,10 +147,10 @@ class Rag:
 
     # Questions
 
-    def search(self, question: str, k: int | None = None, *, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
+    def search(self, question: str, k: int | None = None, *, where: Where | None = None) -> list[Hit]:
         """Return at most `k` chunks that match a question, best first; `k` is as in `open` when None.
 
-        `where` keeps to the documents whose metadata has its values.
+        `where` keeps to the documents whose metadata fulfils its conditions; see `leanrag.retrieval.filters`.
         """
         return self._searcher.search(question, self._settings.k if k is None else k, where)
 

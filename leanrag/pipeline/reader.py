@@ -13,7 +13,7 @@ from leanrag.files import sha256_of
 from leanrag.ledger import Cost, Prices
 from leanrag.pipeline.lazy import Lazy
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import FromFile, LanguageModel, Priced, ScoresText, TokenCounter
+from leanrag.protocols import FromFile, LanguageModel, Priced, Remote, ScoresText, TokenCounter
 from leanrag.routing.cascade import Cascade
 from leanrag.types import CancelToken, Message, Prompt, Usage
 
@@ -125,12 +125,12 @@ class Reader:
     @property
     def is_remote(self) -> bool:
         """Whether it works on another machine. A model that is loaded by its name or file works on this one."""
-        return isinstance(self._lazy.loaded, Priced)
+        return isinstance(self._lazy.loaded, Remote)
 
     @property
     def has_price(self) -> bool:
         """Whether asking it costs money, of a known amount or not."""
-        return self._prices is not None or self.is_remote
+        return self._prices is not None or isinstance(self._lazy.loaded, Priced)
 
     def cost(self, usage: Usage, seconds: float | None = None) -> Cost:
         """Return what `usage` costs after `seconds` of work: 0 when the model has no price, None when the cost is unknown."""

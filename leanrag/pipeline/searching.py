@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.lazy import Lazy
@@ -11,7 +10,7 @@ from leanrag.pipeline.query import check_question
 from leanrag.pipeline.stages import Stages
 from leanrag.protocols import Embedder, Retriever, VectorIndex
 from leanrag.retrieval.store import Store
-from leanrag.types import Hit, Scalar
+from leanrag.types import Hit, Where
 
 __all__ = ["RERANKED_HITS", "Searcher"]
 
@@ -33,7 +32,7 @@ class Searcher:
         self._index: VectorIndex | None = None
         self._lock = threading.Lock()
 
-    def search(self, question: str, k: int, where: Mapping[str, Scalar] | None = None) -> list[Hit]:
+    def search(self, question: str, k: int, where: Where | None = None) -> list[Hit]:
         """Return at most `k` hits, best first.
 
         Raises:

@@ -214,6 +214,11 @@ class RemoteModel(BaseLanguageModel):
         self._closed = False
         self._worker: Worker | None = None
 
+    @property
+    def base_url(self) -> str:
+        """Where the API begins."""
+        return self._base_url
+
     def __repr__(self) -> str:
         return f"RemoteModel({self.model!r}, base_url={self._base_url!r}, n_ctx={self.n_ctx})"
 

@@ -1,6 +1,7 @@
 """The one way of a question: its stages in order, what each stage may be replaced by, and what it costs."""
 
 import dataclasses
+import datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -294,13 +295,16 @@ def test_a_change_of_the_folder_makes_old_answers_unknown(tmp_path):
     assert len(model.prompts) == 2
 
 
+DAY = datetime.date(2026, 1, 2)
 asked = st.fixed_dictionaries(
     {},
     optional={
         "k": st.integers(1, 3),
         "context_tokens": st.sampled_from([50, 300]),
         "max_tokens": st.sampled_from([20, 64]),
-        "where": st.sampled_from([{}, {"year": 2026}, {"year": 2026.0}, {"year": "2026"}, {"on": True}, {"on": 1}]),
+        "where": st.sampled_from(
+            [{}, {"year": 2026}, {"year": 2026.0}, {"year": "2026"}, {"on": True}, {"on": 1}, {"day": DAY}]
+        ),
         "temperature": st.sampled_from([0.0, 0.5]),
         "seed": st.sampled_from([1, 2]),
     },
