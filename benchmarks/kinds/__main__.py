@@ -5,55 +5,78 @@ takes is there: the steps of a how-to, a row and its header, a question with its
 get the same hits and the same budget, counted by the tokenizer of smollm2-135m. The library may be tuned on one half of the
 kinds; figures whose names begin with `kinds` are those of the other half, and those that end in `_all` are of all kinds.
 
-    python -m benchmarks.kinds --data DIR --json FILE [--quick] [--readers] [--failures]
+Readers answer a few questions of each kind. A quick run leaves them out, unless `--readers` asks for them.
+
+    python -m benchmarks.kinds --data DIR --json FILE [--quick] [--readers] [--failures] [--only SECTION]
 """
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.common import finish, parse_arguments
-from benchmarks.kinds import QUESTIONS, make_kinds
+from benchmarks.kinds import QUESTIONS, Kind, make_kinds
 from benchmarks.kinds.measuring import BUDGETS, KS, KindResult, RememberedVectors, measure_kind
-from leanrag.llama.embedder import LlamaCppEmbedder
-from leanrag.llama.model import LlamaCppModel
+from benchmarks.kinds.readers import READERS, Reading, measure_reader
+from leanrag.errors import ModelLoadError
+from leanrag.llama import LlamaCppEmbedder, LlamaCppModel
 from leanrag.metrics import bootstrap_interval
 from leanrag.models import resolve
 from leanrag.pipeline.copies import find_embedder
+from leanrag.protocols import Embedder
 
 EMBEDDER, COUNTER = "all-minilm-l6-v2", "smollm2-135m"
-QUICK_QUESTIONS = 4
+READ_QUESTIONS, QUICK_QUESTIONS, QUICK_READ_QUESTIONS = 5, 4, 1
+SECTIONS = ("packing", "readers")
 FLAGS = {
-    "readers": "let readers answer too, which takes many minutes",
+    "readers": "let the readers answer in a quick run too, which takes minutes",
     "failures": "print each question whose answer is not in the prompt, and why",
 }
 
 Figures = dict[str, float | int | None]
+T = TypeVar("T")
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, flags=FLAGS)
+    arguments = parse_arguments(__doc__, sections=SECTIONS, flags=FLAGS)
     kinds = make_kinds(arguments.data, n=QUICK_QUESTIONS if arguments.is_quick else QUESTIONS)
-    models = {EMBEDDER: find_embedder(EMBEDDER), COUNTER: resolve(COUNTER)}
-    results = []
-    with LlamaCppEmbedder(models[EMBEDDER]) as embedder, LlamaCppModel(models[COUNTER]) as counter:
+    figures: Figures = {"n": sum(len(kind.questions) for kind in kinds)}
+    with LlamaCppEmbedder(find_embedder(EMBEDDER)) as embedder:
         vectors = RememberedVectors(embedder, Path(tempfile.gettempdir()))
+        if arguments.only in (None, "packing"):
+            figures |= packing(kinds, vectors, print_failures="failures" in arguments.flags)
+        if arguments.only == "readers" or "readers" in arguments.flags or not (arguments.is_quick or arguments.only):
+            figures |= readers(kinds, vectors, QUICK_READ_QUESTIONS if arguments.is_quick else READ_QUESTIONS)
+    models = {EMBEDDER: find_embedder(EMBEDDER), COUNTER: resolve(COUNTER)}
+    finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
+
+
+# Search and packing
+
+
+def packing(kinds: Sequence[Kind], embedder: RememberedVectors, *, print_failures: bool) -> Figures:
+    """Return the figures of search and packing; a line a kind is printed."""
+    results = []
+    with LlamaCppModel(resolve(COUNTER)) as counter:
         print(_row("kind", "half", "n", *_COLUMNS), flush=True)
         for kind in kinds:
-            result = measure_kind(kind, counter, vectors)
-            vectors.save()
-            results.append(result)
+            results.append(result := measure_kind(kind, counter, embedder))
+            embedder.save()
             print(_row(kind.name, kind.half, str(len(kind.questions)), *_cells(result)), flush=True)
-            if "failures" in arguments.flags:
-                for question, reason in result.failures:
-                    print(f"    {question.text!r}: {reason}")
-    figures = {**summary([result for result in results if result.kind.half == "held-out"]), **details(results)}
-    figures |= {f"{name}_all": value for name, value in summary(results).items()}
-    print_spread(results)
-    finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick)
+            for question, reason in result.failures if print_failures else ():
+                print(f"    {question.text!r}: {reason}")
+    _print_spread(results)
+    figures = _halves(results, lambda result: result.kind, _summary)
+    for result in results:
+        name = result.kind.name
+        figures |= {f"{name}_found@{k}": value for k, value in result.found.items()}
+        figures |= {f"{name}_{packer}@{budget}": value for (packer, budget), value in result.in_prompt.items()}
+    return figures
 
 
 _COLUMNS = (
@@ -73,9 +96,9 @@ def _cells(result: KindResult) -> list[str]:
     return [f"{value:.3f}" for value in values] + [f"{result.gain:+.3f}"]
 
 
-def summary(results: Sequence[KindResult]) -> Figures:
+def _summary(results: Sequence[KindResult]) -> Figures:
     """Return the figures over kinds: mean, worst, and the least gain over the greedy packer."""
-    figures: Figures = {"n": sum(len(result.kind.questions) for result in results)}
+    figures: Figures = {}
     for budget in BUDGETS:
         ours = [result.in_prompt["default", budget] for result in results]
         greedy = [result.in_prompt["greedy", budget] for result in results]
@@ -91,22 +114,46 @@ def summary(results: Sequence[KindResult]) -> Figures:
     return figures
 
 
-def details(results: Sequence[KindResult]) -> Figures:
-    """Return the figures of each kind."""
-    figures: Figures = {}
-    for result in results:
-        name = result.kind.name
-        figures |= {f"{name}_found@{k}": value for k, value in result.found.items()}
-        figures |= {f"{name}_{packer}@{budget}": value for (packer, budget), value in result.in_prompt.items()}
-    return figures
-
-
-def print_spread(results: Sequence[KindResult]) -> None:
+def _print_spread(results: Sequence[KindResult]) -> None:
     """Print the interval of each mean over the questions of all kinds, which are equally many in each kind."""
     for key in results[0].outcomes:
         outcomes = [float(value) for result in results for value in result.outcomes[key]]
         low, high = bootstrap_interval(outcomes)
         print(f"{key[0]:8} {key[1]} tokens: {statistics.fmean(outcomes):.3f} [{low:.3f}, {high:.3f}] n={len(outcomes)}")
+
+
+# Readers
+
+
+def readers(kinds: Sequence[Kind], embedder: Embedder, questions: int) -> Figures:
+    """Return how often each reader is right, and how often the verdict is; None for a reader that was not pulled."""
+    figures: Figures = {}
+    for name in READERS:
+        try:
+            readings = measure_reader(name, kinds, embedder, questions=questions)
+        except ModelLoadError as error:
+            print(f"{name}: not measured: {error}", flush=True)
+            figures |= {f"kinds_right_{name}": None, f"kinds_verdict_right_{name}": None}
+            continue
+        right = [float(value) for reading in readings for value in reading.right]
+        low, high = bootstrap_interval(right)
+        print(f"{name:8} right: {statistics.fmean(right):.3f} [{low:.3f}, {high:.3f}] n={len(right)}", flush=True)
+        figures |= _halves(readings, lambda reading: reading.kind, functools.partial(_shares, name))
+        figures |= {f"{reading.kind.name}_right_{name}": statistics.fmean(reading.right) for reading in readings}
+    return figures
+
+
+def _shares(name: str, readings: Sequence[Reading]) -> Figures:
+    return {
+        f"kinds_right_{name}": statistics.fmean(statistics.fmean(reading.right) for reading in readings),
+        f"kinds_verdict_right_{name}": statistics.fmean(reading.verdict_right for reading in readings),
+    }
+
+
+def _halves(results: Sequence[T], kind_of: Callable[[T], Kind], summarize: Callable[[Sequence[T]], Figures]) -> Figures:
+    """Return the summary of the half that nothing is tuned on, and, with the ending `_all`, that of all kinds."""
+    held_out = [result for result in results if kind_of(result).half == "held-out"]
+    return {**summarize(held_out), **{f"{name}_all": value for name, value in summarize(results).items()}}
 
 
 if __name__ == "__main__":
