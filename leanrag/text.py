@@ -6,8 +6,9 @@ import functools
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import Literal
+
+from leanrag.lines import LineRules
 
 __all__ = [
     "STOP_WORDS",
@@ -300,7 +301,6 @@ _ORDINAL = re.compile(r"(?:\d{1,2}|[IVX]{1,5})\Z")
 _SPACED = re.compile(r"(?:(?<!\w)\w{1,2}\.\s?){1,3}\w{1,2}\Z")  # "z. B" before its last full stop
 _WORD_BEFORE = re.compile(r"[^\s(\[{\"'“‘]*\Z")
 _NEXT_WORD = re.compile(r"[\s\"'“‘«(\[*_]*([^\W\d_]+)")
-_BULLET = re.compile(r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\|")
 _LIST_NUMBER = re.compile(r"[ \t]*(?:\d{1,3}|[a-zA-Z])\Z")
 
 
@@ -319,7 +319,7 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     """
     spans = []
     start = 0
-    lines = _LineRules(text)
+    lines = LineRules(text)
     for pause in _PAUSE.finditer(text):
         if not _ends_sentence(text, start, pause, lines):
             continue
@@ -332,7 +332,7 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _ends_sentence(text: str, start: int, pause: re.Match[str], lines: _LineRules) -> bool:
+def _ends_sentence(text: str, start: int, pause: re.Match[str], lines: LineRules) -> bool:
     if pause["line"]:
         return pause.start() in lines.breaks or pause.end() == len(text)
     if lines.is_whole(pause.start()):
@@ -389,142 +389,6 @@ def _is_ordinal(head: str, word: str, follows: str) -> bool:
 def _next_is_lower(text: str, position: int) -> bool:
     following = _NEXT_WORD.match(text, position, position + 64)
     return following is not None and following[1][0].islower()
-
-
-# The beginning of a line that is a record: a log line, a message with its time, a cue of subtitles, an object of JSON.
-_RECORD = re.compile(
-    r"[\[(<]?\d{4}[-/.]\d{1,2}[-/.]\d{1,2}[T _,-]{1,2}\d{1,2}[:.]\d{2}"
-    r"|[\[(]?\d{1,2}[-/.](?:\d{1,2}|[A-Z][a-z]{2})[-/.]\d{2,4}[ :,-]{1,3}\d{1,2}[:.]\d{2}"
-    r"|(?:[A-Z][a-z]{2},? )?[A-Z][a-z]{2} {1,2}\d{1,2},? (?:\d{4},? )?\d{1,2}:\d{2}"
-    r"|\[?\d{1,3}(?::\d{2}){1,2}[.,]\d{3}|\[ *\d+\.\d{3,}\]|\[?1\d{9}(?:\d{3}|\.\d+)?[\] ]|[IWEF]\d{4} \d{2}:\d{2}"
-    r"|\S{1,64} \S{1,64} \S{1,64} \[\d{2}/[A-Z][a-z]{2}/\d{4}:"
-)
-_JSON_RECORD = re.compile(r"[{\[]\s*(?:[\"'{\[}\]]|-?\d+[,.\]])")
-# The same with less certainty: records only where another line of the paragraph begins like this.
-_MAYBE_RECORD = re.compile(
-    r"[\[(]?\d{1,3}(?::\d{2}){1,2}(?:[\])\s-]|$)|[\[(]?\d{4}-\d{2}-\d{2}\b|\d{1,3}(?:\.\d{1,3}){3}\b"
-    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|ERR|FATAL|CRITICAL|SEVERE)\b"
-)
-_KEY = re.compile(
-    r"[\"']?[\w$.@/-]{1,40}(?: [\w.&/'()-]{1,24}){0,3}[\"']? {0,16}(?:\[[\d:]{4,8}\])?(?:[:：](?=\s|$|[\"'\[{])|=(?!=))"
-    r"|<[\w@+ -]{1,32}> |[\w .'-]{1,40}[\[(]\d{1,2}:\d{2}"
-)
-_SECTION = re.compile(r"\[[^\]\[]{1,80}\]$")
-_CELL_BREAK = re.compile(r"(?<=\S)[,;](?!\d{3}(?!\d))(?=\S)|[,;]{2}|\t|\|")
-_FIRST_WORD = re.compile(r"\S+")
-_SHORT_LINE = 40  # characters; most prose that is wrapped by hand has longer lines
-_LINE = re.compile(r"[^\r\n]*\S[^\r\n]*")
-
-
-class _Line:
-    """A line that is not blank, and what it looks like."""
-
-    __slots__ = ("cells", "end", "has_key", "is_indented", "is_record", "maybe_record", "start", "words")
-
-    def __init__(self, found: re.Match[str]) -> None:
-        self.start, self.end = found.span()
-        self.words = found[0].strip()
-        head = self.words[:200]
-        self.is_indented = found[0][0].isspace()
-        self.is_record = _RECORD.match(head) is not None
-        self.maybe_record = _MAYBE_RECORD.match(head) is not None
-        self.has_key = _KEY.match(head) is not None
-        self.cells = len(_CELL_BREAK.findall(self.words))
-
-
-class _LineRules:
-    """Where the lines of a text end sentences, and which lines are never cut inside.
-
-    Attributes:
-        breaks: Ends of the lines after which a sentence ends.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.breaks: set[int] = set()
-        self._whole: list[tuple[int, int]] = []
-        self._next = 0  # of `_whole`; positions are asked for in order
-        paragraph: list[_Line] = []
-        for found in _LINE.finditer(text) if "\n" in text or "\r" in text else ():
-            line = _Line(found)
-            if paragraph and _is_blank_between(text, paragraph[-1].end, line.start):
-                self.breaks.add(paragraph[-1].end)
-                self._read(paragraph)
-                paragraph = []
-            paragraph.append(line)
-        self._read(paragraph)
-
-    def is_whole(self, position: int) -> bool:
-        """Return whether `position` lies inside a line that is one record; positions must not decrease."""
-        while self._next < len(self._whole) and self._whole[self._next][1] <= position:
-            self._next += 1
-        return self._next < len(self._whole) and self._whole[self._next][0] <= position
-
-    def _read(self, paragraph: list[_Line]) -> None:
-        """Note the breaks and the whole lines of consecutive lines."""
-        if len(paragraph) < 2:
-            return
-        certain = sum(line.is_record or line.maybe_record for line in paragraph) > 1
-        keys = sum(line.has_key for line in paragraph) > 1
-        wrap = _wrapping(paragraph)
-        for line, following in pairwise(paragraph):
-            is_row = line.cells > 0 and (line.cells == following.cells or min(line.cells, following.cells) > 1)
-            if is_row:
-                self._keep_whole(line)
-                self._keep_whole(following)
-            starts_record = following.is_record or (certain and following.maybe_record) or (keys and following.has_key)
-            if is_row or starts_record or _ends_line(line, following, wrap):
-                self.breaks.add(line.end)
-            if line.is_record or (certain and line.maybe_record):
-                self._keep_whole(line)
-        last = paragraph[-1]
-        if last.is_record or (certain and last.maybe_record):
-            self._keep_whole(last)
-
-    def _keep_whole(self, line: _Line) -> None:
-        if not self._whole or self._whole[-1][0] < line.start:
-            self._whole.append((line.start, line.end))
-
-
-def _is_blank_between(text: str, start: int, end: int) -> bool:
-    gap = text[start:end].replace("\r\n", "\n").replace("\r", "\n")
-    return gap.count("\n") > 1
-
-
-def _wrapping(paragraph: list[_Line]) -> tuple[int, Literal["wrapped", "lines", "unknown"]]:
-    """Return the longest line's characters and whether the paragraph was wrapped to that width.
-
-    A line of wrapped prose ends because the next word did not fit. Lines that end before are lines on purpose.
-    """
-    width = max(len(line.words) for line in paragraph)
-    starts_lower = any(line.words[0].islower() for line in paragraph[1:])
-    early = sum(not _is_full(line, following, width) for line, following in pairwise(paragraph))
-    if len(paragraph) > 3 and starts_lower and not early:
-        return width, "wrapped"
-    if len(paragraph) > 2 and not starts_lower and 3 * early > len(paragraph) - 1:
-        return width, "lines"
-    return width, "unknown"
-
-
-def _is_full(line: _Line, following: _Line, width: int) -> bool:
-    """Return whether the first word of `following` would not have fitted into `line`."""
-    word = _FIRST_WORD.match(following.words)
-    return len(line.words) + 1 + (len(word[0]) if word else 0) > width
-
-
-def _ends_line(line: _Line, following: _Line, wrap: tuple[int, str]) -> bool:
-    """Return whether a sentence ends between two lines that are not records."""
-    if _BULLET.match(following.words) or line.words.startswith("#"):
-        return True
-    if line.is_record or "-->" in (line.words + following.words):
-        return not following.is_indented
-    if _SECTION.match(line.words) or _SECTION.match(following.words) or _JSON_RECORD.match(following.words):
-        return True
-    if following.words[0].islower():
-        return False
-    width, kind = wrap
-    if kind != "unknown":
-        return kind == "lines"
-    return len(line.words) <= _SHORT_LINE or not _is_full(line, following, width - width // 8)
 
 
 def trim_span(text: str, start: int, end: int) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""May import: {types, text} < errors < ground floor < {metrics, models} < wings < compression < pipeline < the outside.
+"""May import: {types, lines} < text < errors < ground floor < {metrics, models} < wings < compression < pipeline < the outside.
 
 Rooms of one wing may use each other; wings of one floor never do.
 """
@@ -12,7 +12,7 @@ import leanrag
 
 ROOT = Path(leanrag.__file__).parent
 FLOORS = [
-    {"types"},
+    {"types", "lines"},
     {"errors", "text"},
     {"checks"},
     {"protocols"},

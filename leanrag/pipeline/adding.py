@@ -7,20 +7,21 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from tqdm.auto import tqdm
 
+from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.loading import can_load, find_files, load_file
 from leanrag.errors import DocumentError
 from leanrag.protocols import Chunker, ChunkFeature, Embedder
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
 from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue
 
-__all__ = ["Ingestion", "Source", "embedded_text"]
+__all__ = ["Ingestion", "Source"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +29,6 @@ Source: TypeAlias = str | os.PathLike[str] | Document
 """A file, a folder, or a document made from text."""
 
 _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep the embedder busy, little to lose
-
-
-def embedded_text(chunk: Chunk, count_tokens: Callable[[str], int], max_tokens: int) -> str:
-    """Return what the embedder reads of a chunk: its title and headings first, when all of it fits its window."""
-    names = " > ".join(name for name in (chunk.title, chunk.heading) if name)
-    text = f"{names}\n{chunk.text}" if names else chunk.text
-    return text if count_tokens(text) <= max_tokens else chunk.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +196,7 @@ class Ingestion:
         """Embed and commit what is queued, in one transaction."""
         embedder = self._embedder
         chunks = [chunk for change in self._pending for chunk in change.chunks]
-        texts = [embedded_text(chunk, embedder.count_tokens, embedder.max_tokens) for chunk in chunks]
+        texts = [embedding_text(chunk, embedder.count_tokens, embedder.max_tokens) for chunk in chunks]
         vectors = embedder.embed_documents(texts)
         features = {feature.name: feature.compute(chunks) for feature in self._features}
         entries, at = [], 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import random
 import re
 
 import pytest
@@ -11,8 +13,9 @@ from leanrag.documents.chunking import (
     DocumentChunker,
     MarkdownChunker,
     RecursiveChunker,
-    embedding_text,
 )
+from leanrag.documents.embedding_text import embedding_text
+from leanrag.documents.noise import find_noise
 from leanrag.errors import ConfigurationError
 from leanrag.types import Chunk, Document
 
@@ -43,7 +46,12 @@ def check(chunks, document, count, max_tokens):
         assert chunk.text == document.text[chunk.start : chunk.end]
         assert chunk.text.strip() == chunk.text != ""
         assert not document.text[position : chunk.start].strip()
-        assert count(embedding_text(chunk)) <= max_tokens
+        assert chunk.lead == document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]
+        embedded = embedding_text(chunk, count, max_tokens)
+        assert count(embedded) <= max_tokens
+        assert embedded.endswith(
+            "\n".join(filter(None, (chunk.heading, chunk.lead, chunk.text)))
+        )  # none of it vanishes
         assert len(chunk.text) <= 8 * max_tokens
         position = chunk.end
     assert not document.text[position:].strip()
@@ -114,7 +122,7 @@ def test_a_character_that_cannot_fit_is_an_error():
 def test_max_tokens_must_leave_room():
     with pytest.raises(ConfigurationError, match="at least 10 with this tokenizer, got 9"):
         DocumentChunker(count_pieces, max_tokens=9)
-    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-1:max_tokens=10"
+    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-2:max_tokens=10"
 
 
 def test_ids_tell_settings_apart():
@@ -137,9 +145,14 @@ def test_a_document_that_fits_is_one_chunk_and_an_empty_one_none(kind):
     assert chunker.chunk(Document(" \n\t", kind=kind)) == []
 
 
-def test_embedding_text_puts_headings_first():
-    assert embedding_text(Chunk("d", 0, 1, "x")) == "x"
-    assert embedding_text(Chunk("d", 0, 1, "x", heading="A > B")) == "A > B\nx"
+def test_what_an_embedder_does_not_read_is_the_title_first_and_the_heading_second():
+    chunk = Chunk("d", 9, 12, "x y z", title="the title", heading="A > B", lead="p q", lead_start=0)
+    texts = ["the title > A > B\np q\nx y z", "A > B\np q\nx y z", "p q\nx y z", "x y z"]
+    sizes = list(map(count_words, texts))
+    for max_tokens in range(sizes[0] + 2):
+        expected = next((text for text in texts if count_words(text) <= max_tokens), "x y z")
+        assert embedding_text(chunk, count_words, max_tokens) == expected
+    assert embedding_text(Chunk("d", 0, 1, "x"), count_words, 9) == "x"
 
 
 @pytest.mark.parametrize("kind", ["text", "markdown", "code"])
@@ -353,3 +366,212 @@ def test_a_long_function_is_cut_between_lines_at_blank_ones():
     chunks = CodeChunker(count_words, max_tokens=48).chunk(Document(text, kind="code"))
     assert headings(chunks) == ["def f", "def f"]
     assert chunks[1].text.startswith("name_2_0")
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+HEADER = "| Part | Shelf | Price EUR |"
+
+
+def table(rows):
+    return f"{HEADER}\n|---|---|---|\n" + "".join(f"| P-{i:03d} | {i} | {100 + i} |\n" for i in range(rows))
+
+
+@pytest.mark.parametrize(
+    "before", ["", "# Stock\n\n", "# Stock\n\nAll parts of Oslo:\n\n", "# A\n\n" + "Some words to read. " * 40 + "\n\n"]
+)
+@pytest.mark.parametrize("after", ["", "\nMore words come after it. " * 30])
+def test_each_chunk_of_a_table_has_the_names_of_the_columns(before, after):
+    document = Document(before + table(60) + after, kind="markdown")
+    chunks = MarkdownChunker(count_pieces, max_tokens=80).chunk(document)
+    check(chunks, document, count_pieces, 80)
+    with_rows = [chunk for chunk in chunks if "| P-" in chunk.text]
+    assert len(with_rows) > 5
+    for chunk in with_rows:
+        assert (chunk.lead == HEADER) != (HEADER in chunk.text)
+        assert not chunk.lead or chunk.text.startswith("| P-")
+    assert not any(chunk.lead for chunk in chunks if "| P-" not in chunk.text)
+
+
+def test_two_tables_keep_their_own_headers():
+    text = table(40) + "\nThen:\n\n" + table(40).replace("Part", "Tool").replace("P-", "T-")
+    for chunk in MarkdownChunker(count_pieces, max_tokens=80).chunk(Document(text, kind="markdown")):
+        if chunk.lead:
+            assert ("Tool" in chunk.lead) == ("T-" in chunk.text)
+
+
+def test_a_header_that_leaves_no_room_for_rows_is_no_lead():
+    text = f"| {' | '.join(f'c{i}' for i in range(60))} |\n|{'---|' * 60}\n" + "| a | b |\n" * 60
+    document = Document(text, kind="markdown")
+    check(MarkdownChunker(count_pieces, max_tokens=60).chunk(document), document, count_pieces, 60)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("title", ["stock.csv", "stock"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_each_chunk_of_separated_values_has_the_names_of_the_columns(separator, title, newline):
+    rows = [
+        separator.join(row)
+        for row in [("part", "shelf", "price"), *((f"P-{i}", f"{i}", "two words") for i in range(60))]
+    ]
+    document = Document(newline.join(rows), title=title)
+    chunks = DocumentChunker(count_pieces, max_tokens=60).chunk(document)
+    check(chunks, document, count_pieces, 60)
+    assert len(chunks) > 5
+    assert [line for chunk in chunks for line in chunk.text.splitlines()] == rows
+    assert [chunk.lead for chunk in chunks] == ["", *[rows[0]] * (len(chunks) - 1)]
+
+
+def test_a_row_with_line_breaks_in_quotes_is_not_cut():
+    rows = ["id,text", *(f'{i},"first line of {i}\nsecond line"' for i in range(40))]
+    chunks = DocumentChunker(count_pieces, max_tokens=40).chunk(Document("\n".join(rows), title="a.csv"))
+    assert len(chunks) > 5
+    assert all(re.match(r"id,text|\d+,", chunk.text) and chunk.text.endswith('second line"') for chunk in chunks)
+
+
+def test_values_without_names_of_columns_have_no_lead():
+    text = "\n".join(f"{i},{i + 1},{i + 2}" for i in range(100))
+    assert not any(
+        chunk.lead for chunk in DocumentChunker(count_pieces, max_tokens=40).chunk(Document(text, title="a.csv"))
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ records
+
+LONG = "the fan has stopped. It will not start again, for the key of the room is lost"
+RECORDS = {
+    "log": [f"2024-05-01T10:{i:02d}:00Z INFO svc[{i}]: {LONG}" for i in range(50)],
+    "traces": [
+        f"2024-05-01 10:{i:02d}:00 ERROR: no key. Retry later\n  at main.py line {i}\n  at rooms.py" for i in range(50)
+    ],
+    "chat": [f"{'Ann' if i % 2 else 'Bob'}: I think of {i} that {LONG}." for i in range(50)],
+    "messages": [f"12/05/2024, 10:{i:02d} - Ann: {LONG}." for i in range(50)],
+    "json": [f'{{"id": {i}, "text": "{LONG}. And so on."}}' for i in range(50)],
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@pytest.mark.parametrize("joint", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("count", [count_pieces, count_quarters])
+def test_records_are_not_cut(kind, joint, count):
+    records = RECORDS[kind]
+    document = Document(joint.join(records))
+    chunks = DocumentChunker(count, max_tokens=90).chunk(document)
+    check(chunks, document, count, 90)
+    assert len(chunks) > 5
+    assert [
+        record for chunk in chunks for record in chunk.text.split(joint if joint == "\n\n" else joint + records[0][0])
+    ]
+    starts = {document.text.index(record) for record in records}
+    assert all(chunk.start in starts for chunk in chunks)
+
+
+def test_a_record_that_is_too_long_is_cut_alone():
+    text = "\n".join(["10:01:01.000 one", f"10:01:02.000 {'word ' * 200}", "10:01:03.000 three"])
+    document = Document(text)
+    check(RecursiveChunker(count_pieces, max_tokens=60).chunk(document), document, count_pieces, 60)
+
+
+JSON = (
+    '{"servers": ['
+    + ", ".join(f'{{"name": "host{i}", "port": {8000 + i}, "tags": ["a", "b"]}}' for i in range(60))
+    + '], "mode": "on"}'
+)
+YAML = "".join(
+    f"# About service {i}\nservice{i}:\n  port: {8000 + i}\n  hosts:\n    - name: a{i}\n      zone: north\n"
+    for i in range(30)
+)
+INI = "".join(f"; About {i}\n[service{i}]\nport = {8000 + i}\nzone = north of the river\n\n" for i in range(30))
+
+
+def test_json_is_cut_between_members():
+    document = Document(JSON, kind="code", title="a.json")
+    chunks = CodeChunker(count_pieces, max_tokens=80).chunk(document)
+    check(chunks, document, count_pieces, 80)
+    for i in range(60):
+        (chunk,) = [chunk for chunk in chunks if f'"host{i}"' in chunk.text]
+        assert f'"port": {8000 + i}' in chunk.text
+        assert "servers" in chunk.heading + chunk.text
+
+
+@pytest.mark.parametrize(("text", "name"), [(YAML, "a.yaml"), (INI, "a.ini"), (INI, "a.toml")])
+def test_settings_keep_their_section(text, name):
+    document = Document(text, kind="code", title=name)
+    chunks = CodeChunker(count_pieces, max_tokens=60).chunk(document)
+    check(chunks, document, count_pieces, 60)
+    assert len(chunks) > 5
+    for i in range(30):
+        (chunk,) = [chunk for chunk in chunks if re.search(rf"\b{8000 + i}\b", chunk.text)]
+        assert re.search(rf"service{i}\b", chunk.heading + chunk.text)
+        assert f"About {'service ' * (name == 'a.yaml')}{i}\n" in chunk.text
+
+
+def test_a_value_in_a_long_yaml_section_has_its_path():
+    text = "database:\n  primary:\n" + "".join(f"    option_{i}: value of it\n" for i in range(60))
+    chunks = CodeChunker(count_pieces, max_tokens=60).chunk(Document(text, kind="code", title="a.yml"))
+    assert headings(chunks)[1:] == ["database > primary"] * (len(chunks) - 1)
+
+
+# -------------------------------------------------------------------------------------------------------------- noise
+
+BASE64 = base64.b64encode(random.Random(1).randbytes(30_000)).decode()
+
+
+def wrapped(text):
+    return "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
+
+
+@pytest.mark.parametrize(
+    ("kind", "noise"),
+    [
+        ("markdown", f"![shot](data:image/png;base64,{BASE64})"),
+        ("markdown", f"[image1]: <data:image/png;base64,{BASE64}>"),
+        ("markdown", f'<img src="data:image/svg+xml;utf8,{"%3Cpath%20d=1" * 200}">'),
+        ("text", BASE64),
+        ("text", wrapped(BASE64)),
+        ("code", f"@font-face {{ src: url(data:font/woff2;base64,{BASE64}) }}"),
+        ("code", "!function(e,t){" + "var a=e[0];t.push(a);return function(){b(a)};" * 200 + "}"),
+        ("code", "a{color:red}.b{margin:0}" * 200),
+    ],
+)
+def test_what_is_not_text_is_left_out(kind, noise):
+    text = f"# Guide\n\nPress the red key.\n\n{noise}\n\nThen wait ten minutes.\n"
+    document = Document(text, kind=kind)
+    chunks = DocumentChunker(lambda text: len(text) // 2 + 2, max_tokens=160).chunk(document)
+    assert 1 <= len(chunks) <= 3
+    together = " ".join(texts(chunks))
+    assert "Press the red key." in together
+    assert "Then wait ten minutes." in together
+    assert len(together) < 150
+    for chunk in chunks:
+        assert chunk.text == text[chunk.start : chunk.end]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 500, "ACGT" * 200, "https://example.com/" + "path/" * 80, '{"a": [1,2,3]},' * 200, "word " * 900, "data: " * 300,
+     "-" * 400, "a_long_name_of_a_thing" * 3, "INSERT INTO t VALUES " + "(1,'a b',2)," * 300],
+)  # fmt: skip
+def test_long_lines_of_text_are_kept(text):
+    document = Document(text, kind="code")
+    check(DocumentChunker(count_pieces).chunk(document), document, count_pieces, 160)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text("ab c\n.#|", max_size=40),
+            st.sampled_from([f"(data:a/b;base64,{BASE64[:150]})", BASE64[:220], wrapped(BASE64[:400]) + "\n"]),
+        ),
+        max_size=8,
+    )
+)
+def test_chunks_of_a_text_with_noise_are_spans_of_it(parts):
+    document = Document("".join(parts), kind="markdown")
+    position = 0
+    for chunk in DocumentChunker(count_quarters, max_tokens=24).chunk(document):
+        assert position <= chunk.start < chunk.end
+        assert chunk.text == document.text[chunk.start : chunk.end]
+        assert len(chunk.text) // 4 <= 24
+        assert not find_noise(chunk.text, is_code=False)
+        position = chunk.end
