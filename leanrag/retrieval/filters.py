@@ -44,7 +44,7 @@ _OPERATORS = {
     "gte": ">=",
     "nin": "not in",
 }
-_MOST_NESTED = 50
+_MOST_NESTED = 20  # the parser of SQLite has room for twice as many
 _MOST_VALUES = 30_000  # SQLite binds 32,766
 
 _Sql = tuple[str, list[Any]]

@@ -9,7 +9,7 @@ decides among the candidates: look-alikes mean the same to an embedder, and shar
 from __future__ import annotations
 
 import logging
-import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ import numpy as np
 
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.reading import is_read, split_question
-from leanrag.retrieval.terms import normalize
 from leanrag.types import Chunk, Hit, Where
 
 if TYPE_CHECKING:
@@ -327,8 +326,8 @@ def _distinct_hits(search: Callable[[int], tuple[Iterator[Hit], bool]], k: int, 
 
 def _collapse(hits: Iterator[Hit], k: int) -> list[Hit]:
     """Return the first `k` hits of different texts, with the copies among the hits before the next text."""
-    first: dict[tuple[str, ...], Hit] = {}
-    copies: dict[tuple[str, ...], list[Chunk]] = {}
+    first: dict[tuple[str, str], Hit] = {}
+    copies: dict[tuple[str, str], list[Chunk]] = {}
     for hit in hits:
         key = copy_key(hit.chunk)
         if key in first:
@@ -340,16 +339,22 @@ def _collapse(hits: Iterator[Hit], k: int) -> list[Hit]:
     return [replace(hit, copies=tuple(copies[key])) if copies[key] else hit for key, hit in first.items()]
 
 
-_MEANING = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*|\w+|[^\w\s.,;:!?'\"`*_#|>()\[\]-]")
+_MARKUP = str.maketrans(dict.fromkeys("*_#|>`\"'“”‘’\u00ad\u200b"))
 
 
-def copy_key(chunk: Chunk) -> tuple[str, ...]:
-    """Return what copies have in common: the words, numbers and symbols of heading, lead and text.
+def copy_key(chunk: Chunk) -> tuple[str, str]:
+    """Return what copies have in common: the words and marks of heading and lead, and those of the text.
 
-    Case, white space, punctuation and marks of Markdown and of quoted mail do not count. One other word or digit does:
-    it may be the answer.
+    Case, white space, quotation marks, marks of Markdown and of quoted mail, and the last full stop do not count. Any other
+    difference does: one digit may be the answer.
     """
-    return tuple(" ".join(_MEANING.findall(normalize(text))) for text in (f"{chunk.heading} {chunk.lead}", chunk.text))
+    return _key(f"{chunk.heading} {chunk.lead}"), _key(chunk.text)
+
+
+def _key(text: str) -> str:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().translate(_MARKUP).split()).rstrip(".!?,;:… ")
 
 
 def _hits(

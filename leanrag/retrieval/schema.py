@@ -142,6 +142,8 @@ def insert_text(connection: sqlite3.Connection, document: int, text: str) -> Non
 
 def read_span(connection: sqlite3.Connection, document: int, start: int, end: int | None = None) -> str:
     """Return characters `start` to `end` (None for the last) of the text of a document."""
+    if start == end:
+        return ""
     first, last = start // _PART, 2**62 if end is None else max(end - 1, 0) // _PART
     rows = connection.execute(
         "SELECT text FROM texts WHERE document = ? AND part BETWEEN ? AND ? ORDER BY part", (document, first, last)

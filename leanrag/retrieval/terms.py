@@ -50,9 +50,9 @@ _T = TypeVar("_T")
 
 # Normalisation
 
-# Soft hyphen, joiners, zero width, direction, variation selectors, the Arabic tatweel; and the marks of this module.
+# Soft hyphen, joiners, zero width, direction, variation selectors, the Arabic tatweel, private use (as in this module).
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u0640\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ue000\ue001]+"
+    "[\u00ad\u034f\u061c\u0640\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ue000-\uf8ff\U000e0000-\U0010ffff]+"
 )
 _HYPHEN = re.compile("[‐‑−﹣－]")
 _APOSTROPHE = re.compile("[’‘ʼʹ′＇]")
@@ -61,7 +61,7 @@ _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # Accents of alphabets, Hebrew points and Arabic vowels; not the vowels and tones of Indic and South-East Asian scripts.
 _ACCENTS = re.compile(
-    "[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff]+"
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u2de0-\u2dff\ufb1e\ufe20-\ufe2f]+"
 )
 _LETTERS = {"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "æ": "ae", "œ": "oe"}
 _LETTERS |= {"ٱ": "ا", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه"}  # spellings of one Arabic letter
@@ -142,7 +142,8 @@ def _find_identifiers(unified: str) -> Iterator[_Identifier]:
         forms += [part for piece in names if (found := _MEASURE.fullmatch(piece)) for part in found.groups()]
         whole = _canonical(lower)
         keys = [whole, *map(_canonical, filter(_is_decisive, names)), *(_canonical(chain) for chain in chains)]
-        yield _Identifier(whole, _distinct(forms), _distinct(keys) if _is_decisive(lower) else ())
+        parts = tuple(form for form in _distinct(forms) if form != whole)
+        yield _Identifier(whole, parts, _distinct(keys) if _is_decisive(lower) else ())
 
 
 def _has_structure(token: str) -> bool:
@@ -185,6 +186,11 @@ _PICTURE = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _PICTURE_MARK = "\ue001"  # begins the term of an emoji, which no tokenizer takes for a word
 
 
+_WORD = re.compile(  # `\w` lacks the marks of vowels
+    "[\\w\u0700-\u0963\u0966-\u109f\u1700-\u1cff\u2cef-\u2cf1\u2d7f\u302a-\u302f\ua66f-\ua6f1\ua800-\uabff\U00010000-\U000dffff]+"
+)
+
+
 def _n_grams(run: re.Match[str]) -> list[str]:
     """Return what is indexed of a run of characters without spaces; its last n-grams are shorter."""
     text, n = run[0], 2 if run["paired"] else 3
@@ -222,7 +228,7 @@ def indexed_columns(title: str, heading: str, body: str) -> tuple[str, ...]:
         folded = _fold(text)
         if not folded.isascii():
             extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
-            folded = _UNSPACED.sub(lambda run: f" {' '.join(_n_grams(run))} ", folded)
+            folded = " ".join(_WORD.findall(_UNSPACED.sub(lambda run: f" {' '.join(_n_grams(run))} ", folded)))
         columns.append(folded)
     return (*columns, " ".join(extra))
 
@@ -243,9 +249,6 @@ class Query:
 def quote_term(term: str) -> str:
     """Return a term as an expression of FTS5."""
     return f'"{term[:-1]}" *' if term.endswith("*") else f'"{term}"'
-
-
-_WORD = re.compile("[\\w\u0700-\u0963\u0966-\u109f\u1700-\u1cff\ua800-\uabff]+")  # marks of Indic scripts are no `\w`
 
 
 def parse_query(question: str) -> Query:

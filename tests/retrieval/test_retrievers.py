@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,15 +9,19 @@ from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.index import FaissIndex, FlatIndex
+from leanrag.retrieval.reading import split_question
 from leanrag.retrieval.retrievers import (
     BM25Retriever,
     DenseRetriever,
     HybridRetriever,
+    copy_key,
+    decide,
     mix,
     reciprocal_rank_fusion,
     softmax,
 )
 from leanrag.retrieval.store import Store
+from leanrag.testing import HashEmbedder
 from leanrag.types import Chunk, Document
 
 NAN = float("nan")
@@ -199,3 +205,177 @@ def test_reciprocal_ranks_by_hand():
     scores, ids = reciprocal_rank_fusion([np.array([5, 9, 7]), np.array([9, 5]), np.array([], np.int64)], constant=1)
     assert ids.tolist() == [5, 9, 7]
     np.testing.assert_allclose(scores, [1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 4])
+
+
+def test_decide_by_hand():
+    scores = np.array([0.7, 0.2, 0.1])
+    np.testing.assert_allclose(decide(scores, np.array([0, 1, 1])), [0.035, 0.01 + 0.95 * 2 / 3, 0.005 + 0.95 / 3])
+    np.testing.assert_allclose(decide(scores, np.array([1, 2, 1])), [0.035, 0.96, 0.005])
+    assert decide(scores, np.zeros(3)).tolist() == scores.tolist()
+    assert decide(np.array([1.0, 0.0]), np.array([0, 1])).tolist() == [1.0, 0.0]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(1e-6, 1), st.integers(0, 3)), min_size=1, max_size=12))
+def test_deciding_keeps_the_sum_and_the_order_among_equals(rows):
+    scores, counts = np.array(rows).T
+    decided = decide(scores, counts)
+    assert decided.sum() == pytest.approx(scores.sum())
+    assert counts[np.argmax(decided)] == counts.max()
+    for count in set(counts):
+        same = counts == count
+        assert np.argmax(decided[same]) == np.argmax(scores[same])
+
+
+# Whole searches
+
+
+def searchable(store, embedder, texts, *, heading="", dim=64):
+    """A hybrid retriever over one chunk a text."""
+    store.bind(embedder.id, dim, "whole")
+    for i, text in enumerate(texts):
+        chunk = Chunk(f"d{i}", 0, len(text), text, heading=heading)
+        store.put(Document(text, id=f"d{i}"), [chunk], embedder.embed_documents([text]))
+    index = FaissIndex(dim)
+    index.update(store)
+    return HybridRetriever(store, index, embedder)
+
+
+class SkewedEmbedder(HashEmbedder):
+    """Finds every question nearest to the texts that hold the word "lure"."""
+
+    def embed_queries(self, texts):
+        return self.embed_documents(["lure"] * len(texts))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "lures"),
+    [
+        ("Release 1.2.3 is out.", ["Release 1.3.2 lure.", "Release 3.2.1 lure.", "1.2 release lure lure"]),
+        ("Log of 2024-03-05: all well.", ["lure 2024-05-03", "lure lure on 2024-03"]),
+        ("ERR_4021: disk full.", ["ERR_4022 lure", "lure lure ERR"]),
+    ],
+)
+def test_an_identifier_decides_against_meaning_and_other_words(tmp_path, wanted, lures):
+    with Store(tmp_path) as store:
+        retriever = searchable(store, SkewedEmbedder(), [*lures, wanted, *(f"filler {i}" for i in range(9))])
+        for name in ("1.2.3", "2024-03-05", "err-4021"):
+            if name.casefold().replace("-", "") in wanted.casefold().replace("-", "").replace("_", ""):
+                hits = retriever.retrieve(f"What about the release or log of {name}?", 3)
+                assert texts(hits)[0] == wanted
+                assert hits[0].score > 0.9
+
+
+def test_copies_leave_room_for_other_texts(tmp_path):
+    copies = [
+        "The desk opens at nine.",
+        "The  desk\nopens at nine",
+        "> The desk opens at NINE.",
+        "**The** desk opens at nine.",
+    ]
+    others = ["The desk opens at ten.", "The desk opens at nine. Not on Sunday."]
+    with Store(tmp_path) as store:
+        retriever = searchable(store, HashEmbedder(), [*copies * 20, *others])
+        for each in (retriever, BM25Retriever(store), DenseRetriever(store, retriever._index, HashEmbedder())):
+            hits = each.retrieve("When does the desk open at nine?", 3)
+            assert len(hits) == 3
+            assert set(others) < set(texts(hits))
+            copied = next(hit for hit in hits if hit.chunk.text in copies)
+            assert len(copied.copies) == len(copies) * 20 - 1
+            assert {chunk.text for chunk in copied.copies} == set(copies)
+            assert all(hit.copies == () for hit in hits if hit is not copied)
+
+
+def test_the_same_words_under_another_heading_are_another_text():
+    chunks = [Chunk("d", 0, 5, "5 kg.", heading=heading) for heading in ("Model A", "Model B", "model a")]
+    assert copy_key(chunks[0]) == copy_key(chunks[2]) != copy_key(chunks[1])
+    for one, other in (("5 kg", "6 kg"), ("-5", "5"), ("1.2", "12"), ("a < b", "a = b"), ("is safe", "is not safe")):
+        assert copy_key(Chunk("d", 0, 1, one)) != copy_key(Chunk("d", 0, 1, other))
+
+
+class ConstantEmbedder(HashEmbedder):
+    """Gives every text one vector."""
+
+    def embed_documents(self, texts):
+        return super().embed_documents(["x"] * len(texts))
+
+    embed_queries = embed_documents
+
+
+class LatinEmbedder(HashEmbedder):
+    """Sees an unknown token in each word of another script."""
+
+    def embed_documents(self, texts):
+        return super().embed_documents([re.sub(r"[^\W\d_a-zA-Z]+", "unknown", text) for text in texts])
+
+    embed_queries = embed_documents
+
+
+def test_one_vector_for_all_texts_is_noticed_and_words_decide(tmp_path, caplog):
+    with Store(tmp_path) as store:
+        retriever = searchable(store, ConstantEmbedder(), ["apple pie", "cherry cake", "plum jam", "fig"])
+        hits = retriever.retrieve("Who bakes a cherry cake?", 3)
+        assert texts(hits)[0] == "cherry cake"
+        assert {hit.dense for hit in hits} == {None}
+    assert "hash-64 has one vector for different texts" in caplog.text
+
+
+def test_a_question_in_an_unknown_script_is_noticed_and_words_decide(tmp_path, caplog):
+    documents = ["เมืองหลวงของไทยคือกรุงเทพ", "อาหารไทยมีรสเผ็ด", "ช้างเป็นสัตว์ประจำชาติ", "The elephant is an animal."]
+    with Store(tmp_path) as store:
+        retriever = searchable(store, LatinEmbedder(), documents)
+        assert texts(retriever.retrieve("สัตว์ประจำชาติคืออะไร", 1)) == documents[2:3]
+        assert "cannot read the question 'สัตว์" in caplog.text
+        caplog.clear()
+        assert texts(retriever.retrieve("Which animal is the “elephant”?", 1)) == documents[3:]
+        assert caplog.text == ""
+
+
+def test_a_script_that_the_embedder_reads_is_left_to_it(tmp_path, caplog):
+    with Store(tmp_path) as store:
+        retriever = searchable(store, HashEmbedder(), ["собака лает", "кошка спит", "the dog"])
+        hits = retriever.retrieve("собака", 1)
+        assert hits[0].dense > 0.5
+    assert caplog.text == ""
+
+
+def test_copies_of_one_text_are_no_sign_of_a_blind_embedder(tmp_path, caplog):
+    with Store(tmp_path) as store:
+        retriever = searchable(store, HashEmbedder(), ["apple pie"] * 5 + ["plum jam"])
+        assert retriever.retrieve("apple pie", 2)[0].dense == pytest.approx(1, abs=1e-4)
+    assert caplog.text == ""
+
+
+def test_a_question_longer_than_the_embedder_reads_is_searched_in_parts(tmp_path):
+    embedder = HashEmbedder(max_tokens=12)
+    with Store(tmp_path) as store:
+        retriever = searchable(store, embedder, ["apple pie", "cherry cake", "plum jam", "fig"])
+        question = (
+            "It rained all day in the north of the country. " * 5
+            + "\n\nWho has plum jam?\n\n"
+            + "Best wishes to all! " * 9
+        )
+        for each in (retriever, DenseRetriever(store, retriever._index, embedder)):
+            hits = each.retrieve(question, 4)
+            assert texts(hits)[0] == "plum jam"
+            parts = split_question(question, embedder)
+            best = (embedder.embed_queries(parts) @ embedder.embed_documents(["plum jam"])[0]).max()
+            assert hits[0].dense == pytest.approx(best, abs=1e-5)
+
+
+@settings(max_examples=100)
+@given(st.text(st.sampled_from("ab .!\n\u3000"), max_size=120), st.integers(3, 9))
+def test_the_parts_of_a_question_are_the_question(question, max_tokens):
+    embedder = HashEmbedder(max_tokens=max_tokens)
+    parts = split_question(question, embedder)
+    assert "".join(parts) == question
+    assert all(embedder.count_tokens(part) <= max_tokens for part in parts)
+
+
+@pytest.mark.parametrize("question", ["same words here", "4021-77", "x"])
+def test_equals_come_in_the_order_of_their_ids(tmp_path, question):
+    with Store(tmp_path) as store:
+        documents = [*(f"same words here ({mark})" for mark in "áéí"), "4021-77 z", "4021-77 y"]
+        retriever = searchable(store, HashEmbedder(), documents)
+        once = [hit.chunk.document_id for hit in retriever.retrieve(question, 5)]
+        assert all([hit.chunk.document_id for hit in retriever.retrieve(question, 5)] == once for _ in range(3))
