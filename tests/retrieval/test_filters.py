@@ -3,7 +3,6 @@
 import datetime
 import fnmatch
 import math
-import tempfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -228,17 +227,24 @@ def path_matches(pattern, source):
     return any(fnmatch.fnmatchcase(path, pattern if pattern.startswith("/") else f"*/{pattern}") for path in paths)
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    with Store(tmp_path_factory.mktemp("kb")) as store:
+        yield store
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     documents=st.lists(st.tuples(METADATA, SOURCES), min_size=1, max_size=6),
     conditions=st.lists(CONDITIONS, max_size=8),
 )
-def test_sql_finds_what_plain_python_finds(documents, conditions):
-    with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
-        fill(
-            store,
-            [Document("x", id=str(i), metadata=values, source=source) for i, (values, source) in enumerate(documents)],
-        )
-        for where in conditions:
-            expected = [i + 1 for i, (values, source) in enumerate(documents) if matches(where, values, source)]
-            assert store.filter_ids(where).tolist() == expected, where
+def test_sql_finds_what_plain_python_finds(empty_store, documents, conditions):
+    empty_store.remove([str(i) for i in range(6)])
+    fill(
+        empty_store,
+        [Document("x", id=str(i), metadata=values, source=source) for i, (values, source) in enumerate(documents)],
+    )
+    ids = empty_store.chunk_ids().tolist()
+    for where in conditions:
+        expected = [i for i, (values, source) in zip(ids, documents, strict=True) if matches(where, values, source)]
+        assert empty_store.filter_ids(where).tolist() == expected, where

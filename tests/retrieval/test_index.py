@@ -163,7 +163,7 @@ OPERATIONS = st.lists(
 
 
 @pytest.mark.parametrize("kind", INDEXES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(operations=OPERATIONS, seed=st.integers(0, 2**32 - 1))
 def test_an_index_that_catches_up_finds_what_a_fresh_one_finds(kind, operations, seed):
     with tempfile.TemporaryDirectory() as folder, Store(folder) as one, Store(folder) as other:

@@ -4,7 +4,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leanrag.retrieval.store import Store
@@ -206,10 +206,8 @@ def test_canonical_equivalents_are_the_same(text):
     assert normalize(unicodedata.normalize("NFD", text)) == normalize(unicodedata.normalize("NFC", text))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_a_text_is_found_by_itself(tmp_path_factory, text):
-    with Store(tmp_path_factory.mktemp("kb")) as store:
-        store.bind("embedder", 1, "whole")
-        put(store, text or "x")
-        assert found(store, text) == ([text] if parse_query(text).terms else [])
+def test_a_text_is_found_by_itself(store, text):
+    store.put(Document(text, id="a"), [Chunk("a", 0, len(text), text)], np.ones((1, 1), np.float32))
+    assert found(store, text) == ([text] if parse_query(text).terms else [])
