@@ -40,8 +40,8 @@ __all__ = ["Rag"]
 class Rag:
     """A folder of documents that answers questions; made by `leanrag.open`. Any thread may call.
 
-    Use it in a `with` block, or call `close`. The options of a question are those of `leanrag.pipeline.query.AskOptions`: `k`,
-    `context_tokens`, `max_tokens`, `where`, `temperature`, `seed`, `timeout_seconds` and `cancel`.
+    Use it in a `with` block, or call `close`. `ask` says which options a question can have; `stream`, `explain`, `ask_many` and the
+    asyncio twins take the same ones.
     """
 
     def __init__(
@@ -160,6 +160,14 @@ class Rag:
 
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer a question from the documents.
+
+        Args:
+            question: Plain text.
+            options: What the question needs other than `open` was told, by name:
+                `k`, chunks retrieved; `context_tokens`, most tokens of sources in the prompt; `max_tokens`, most tokens of the
+                answer; `where`, conditions on the documents (see `leanrag.retrieval.filters`); `temperature`, 0 for the same answer
+                each time; `seed`, which repeats a draw; `timeout_seconds`, the time limit of the generation; `cancel`, a
+                `CancelToken` that stops it from another thread.
 
         Raises:
             ConfigurationError: The folder holds no documents, or an option cannot work.

@@ -20,19 +20,19 @@ from leanrag.types import CancelToken, Message, Prompt, Usage
 __all__ = ["Reader"]
 
 SELF_CHECK = "Is this answer correct and stated in the text above? Reply Yes or No."
-"""What a model is asked of its own answer; the probabilities of the two words are read off, and nothing is generated."""
+"""What a model is asked about its answer. Nothing is generated: the probabilities of the two words are compared."""
 
 _MANY_TOKENS = 1000  # to compute the price of one: prices of single tokens are small beside rounding
 _log = logging.getLogger(__name__)
 
 
 class Reader:
-    """A model that is given sources, loaded when it is first needed.
+    """A model that answers from sources; it is loaded when it is first needed.
 
     Args:
-        model: Loads it.
-        template: How sources and question become a prompt; None for the library's, by what the model reads.
-        prices: What it costs; None for what the model says itself.
+        model: The model.
+        template: Makes the prompt; None for a template of the library, which depends on whether the model reads messages.
+        prices: What the model costs; None for what the model says itself.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class Reader:
 
     @property
     def model(self) -> LanguageModel:
-        """The model, loaded now if it was not."""
+        """The model, which is loaded now if it was not."""
         return self._lazy.get()
 
     @property
     def template(self) -> PromptTemplate:
-        """Its prompts."""
+        """What makes the prompts of this model."""
         return self._template or (CHAT_TEMPLATE if self.model.is_chat else COMPLETION_TEMPLATE)
 
     @functools.cached_property
     def count_tokens(self) -> TokenCounter:
-        """The model's counter; it remembers, for the same sentences are counted question after question."""
+        """The model's counter, with a memory: the same sentences are counted question after question."""
         return functools.lru_cache(maxsize=8192)(self.model.count_tokens)
 
     def budget(self, question: str, max_tokens: int, context_tokens: int | None) -> TokenBudget:
@@ -67,19 +67,19 @@ class Reader:
     def self_check(
         self, prompt: Prompt, text: str, *, timeout_seconds: float | None = None, cancel: CancelToken | None = None
     ) -> float | None:
-        """Return the probability that the model gives to its answer being right: that of "Yes" beside that of "No", in (0, 1).
+        """Return how likely the model finds it that its answer is right: the probability of "Yes" against "No", in (0, 1).
 
-        What `prompt` has in common with what was just read is not read again. ("P(True)" of Kadavath et al., 2022; of little worth
-        from the smallest models.)
+        The model does not read again what it has just read. This is "P(True)" of Kadavath et al., 2022; from the smallest models it
+        is worth little.
 
         Args:
-            prompt: The answer's.
+            prompt: The prompt that was answered.
             text: The answer, as generated.
-            timeout_seconds: Limit.
+            timeout_seconds: Time limit.
             cancel: Stops it from another thread.
 
         Returns:
-            None for a model that does not tell how likely a text is, and where asking fails: its window may be too short.
+            None when the model does not tell how likely a text is, or when it fails, for example because its window is too short.
         """
         model = self.model
         if not isinstance(model, ScoresText):
@@ -101,7 +101,7 @@ class Reader:
 
     @functools.cached_property
     def sha256(self) -> str | None:
-        """Hash of the model's file, hexadecimal, read whole the first time; None for a model without one.
+        """Hash of the model's file, hexadecimal; None for a model without a file. The whole file is read the first time.
 
         Raises:
             StorageError: The file cannot be read.
@@ -124,12 +124,12 @@ class Reader:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it works on another machine. A model that is loaded by its name or file works on this one."""
+        """Whether another machine computes the model. A model that is loaded by its name or file is computed on this one."""
         return isinstance(self._lazy.loaded, Remote)
 
     @property
     def has_price(self) -> bool:
-        """Whether asking it costs money, of a known amount or not."""
+        """Whether the model costs money, whether or not the amount is known."""
         return self._prices is not None or isinstance(self._lazy.loaded, Priced)
 
     def cost(self, usage: Usage, seconds: float | None = None) -> Cost:
