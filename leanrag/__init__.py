@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` re
     from leanrag.ledger import Prices as Prices
     from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
     from leanrag.llama.model import LlamaCppModel as LlamaCppModel
+    from leanrag.llama.placement.layers import GpuOptions as GpuOptions
     from leanrag.models import pull as pull
     from leanrag.pipeline.opening import open as open  # noqa: A004 - leanrag.open, as gzip.open
     from leanrag.pipeline.rag import Rag as Rag
@@ -63,6 +64,8 @@ if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` re
     from leanrag.prompting import PromptTemplate as PromptTemplate
     from leanrag.protocols import GenerateOptions as GenerateOptions
     from leanrag.remote.model import RemoteModel as RemoteModel
+    from leanrag.remote.waiting import Retry as Retry
+    from leanrag.remote.waiting import Timeouts as Timeouts
     from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from leanrag.routing.calibration.stored import Calibration as Calibration
     from leanrag.routing.cascade import Cascade as Cascade

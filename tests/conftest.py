@@ -20,12 +20,12 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     layers = config.getoption("--gpu-layers")
     if layers is not None:
-        from leanrag import LlamaCppEmbedder, LlamaCppModel
+        from leanrag import GpuOptions, LlamaCppEmbedder, LlamaCppModel
         from leanrag.llama import engine
         from tests import plain
 
         for kind in (LlamaCppModel, LlamaCppEmbedder):
-            kind.__init__.__kwdefaults__["gpu_layers"] = layers
+            kind.__init__.__kwdefaults__["gpu"] = GpuOptions(layers)
         plain.rounds_coarsely = layers != 0
         engine._MOST_WORTH_KEEPING = 64  # the window of the tiny model is short
 

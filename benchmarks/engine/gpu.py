@@ -17,7 +17,7 @@ import numpy as np
 
 import leanrag
 from benchmarks.common import Questions
-from leanrag import LlamaCppModel
+from leanrag import GpuOptions, LlamaCppModel
 from leanrag.llama.batch import Batch
 from leanrag.llama.library import library, list_devices
 from leanrag.llama.process import IsolatedModel
@@ -172,7 +172,7 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
     llama = PlainModel(path, plan)
     figures: dict[str, float | int | None] = {}
     with LlamaCppModel(
-        path, n_ctx=_WINDOW, threads=plan.threads, gpu_layers=plan.layers, parallel=max(_SEQUENCES), max_queue=1000
+        path, n_ctx=_WINDOW, threads=plan.threads, gpu=GpuOptions(plan.layers), parallel=max(_SEQUENCES), max_queue=1000
     ) as ours:
         texts = _Texts(data, ours)
         warm_up = texts.of(plan.prefill)
@@ -301,7 +301,7 @@ def _asks(
     questions = [question.text for question in random.Random(4).sample(data.questions, 2 * _CALLERS * plan.asks)]
     warm_up, questions = questions[: _CALLERS * plan.asks], questions[_CALLERS * plan.asks :]
     isolated = IsolatedModel(
-        path, n_ctx=_WINDOW, threads=plan.threads, gpu_layers=plan.layers, parallel=max(_SEQUENCES), max_queue=1000
+        path, n_ctx=_WINDOW, threads=plan.threads, gpu=GpuOptions(plan.layers), parallel=max(_SEQUENCES), max_queue=1000
     )
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, isolated, ThreadPoolExecutor(_CALLERS) as callers:

@@ -15,6 +15,7 @@ from pathlib import Path
 from leanrag.errors import LeanRAGError
 from leanrag.files import cache_dir
 from leanrag.llama.library import compiled_backends, describe_build, library, list_devices
+from leanrag.llama.placement import GpuOptions
 from leanrag.llama.process import check_in_process
 from leanrag.llama.threads import usable_cores
 from leanrag.models import list_models
@@ -132,7 +133,7 @@ def _try_gpu(advice: list[str]) -> str:
         return "not tried: no model is pulled"
     path = min(files, key=lambda file: file.stat().st_size)
     try:
-        check = check_in_process(path, timeout_seconds=_TRIAL_SECONDS, gpu_layers=-1, n_ctx=256)
+        check = check_in_process(path, timeout_seconds=_TRIAL_SECONDS, gpu=GpuOptions(-1), n_ctx=256)
     except LeanRAGError as error:
         advice.append(f"A model on the GPU failed: {error}. What goes wrong and the mend: {_GPU_GUIDE}")
         return f"failed with {path.name}"

@@ -10,6 +10,9 @@ tokens), `chat` (messages to tokens), `sampling` (logits to a token), `schema`, 
 from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder
 from leanrag.llama.files.quantize import quantize as quantize
 from leanrag.llama.model import LlamaCppModel as LlamaCppModel
+from leanrag.llama.options import LlamaOptions as LlamaOptions
+from leanrag.llama.placement.layers import GpuOptions as GpuOptions
 from leanrag.llama.process import IsolatedModel as IsolatedModel
 from leanrag.llama.process import check_in_process as check_in_process
 from leanrag.llama.process import load_model as load_model
+from leanrag.llama.settings import ComputeOptions as ComputeOptions

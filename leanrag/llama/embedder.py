@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -10,25 +11,18 @@ import unicodedata
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from leanrag.checks import ProcessGuard, check_whole
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
 from leanrag.llama.chat import encode_text
-from leanrag.llama.files.gguf import GGUFInfo, check_gguf
+from leanrag.llama.files import GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
-from leanrag.llama.placement.layers import (
-    GpuOptions,
-    Placement,
-    check_gpu_options,
-    gpu_devices,
-    measure_sizes,
-    place,
-    renamed,
-)
+from leanrag.llama.placement import GpuOptions, Placement, check_gpu_options, gpu_devices, measure_sizes, place
 from leanrag.llama.threads import usable_cores
 from leanrag.llama.weights import Weights
 from leanrag.vectors import check_length, check_texts, embedder_id, room_for_text, unit_rows
@@ -69,9 +63,8 @@ class LlamaCppEmbedder:
         document_prefix: str | None = None,
         n_ctx: int | None = None,
         threads: int | None = None,
-        gpu_layers: int | Literal["auto"] = "auto",
+        gpu: GpuOptions | None = None,
         batch_tokens: int | None = None,
-        n_gpu_layers: int | None = None,
     ) -> None:
         """Load the model.
 
@@ -83,26 +76,19 @@ class LlamaCppEmbedder:
             document_prefix: Set before every document; by default what `convert_bert` found in the model.
             n_ctx: Window in tokens; by default the model's own, at most 2,048.
             threads: Threads to compute with; by default the physical cores that this process may use.
-            gpu_layers: Layers to put on GPUs, the output layer counted as one; -1 for all, 0 for none, "auto" for as many as
-                fit into what is free there, none where there is no GPU.
+            gpu: Which part of the model goes on GPUs.
             batch_tokens: Most tokens computed at once, a longer text excepted; by default 256, and 1,024 where there is a GPU.
-            n_gpu_layers: The old name of `gpu_layers`, until the next minor release.
 
         Raises:
             ConfigurationError: An argument cannot work, or a prefix leaves no room for text.
             ModelLoadError: The file is missing, damaged, no embedding model, or refused by llama.cpp.
         """
-        for argument, value, most in (
-            ("n_ctx", n_ctx, _MAX_N_CTX),
-            ("threads", threads, _MAX_THREADS),
-            ("batch_tokens", batch_tokens, _MAX_N_CTX),
-        ):
-            if value is not None and not 1 <= value <= most:
-                raise ConfigurationError(f"`{argument}` must be from 1 to {most:,}, got {value!r}")
+        check_whole(1, _MAX_N_CTX, optional=True, n_ctx=n_ctx, batch_tokens=batch_tokens)
+        check_whole(1, _MAX_THREADS, optional=True, threads=threads)
         path = Path(path)
         info = check_gguf(path)
         _check_embeds(info)
-        gpu = GpuOptions(gpu_layers if n_gpu_layers is None else renamed(n_gpu_layers))
+        gpu = gpu or GpuOptions()
         devices = gpu_devices()
         check_gpu_options(gpu, devices)
         trained = info.n_ctx_train or _DEFAULT_N_CTX
@@ -221,7 +207,7 @@ class _Encoder:
         self._path, self._batch_tokens, self._threads = info.path, batch_tokens, threads
         self._strips_accents = _strips_accents(info)
         self._lib = library()
-        self._pid = os.getpid()
+        self._guard = ProcessGuard()
         self._turn = threading.Lock()  # held by who computes
         self._state = threading.Lock()  # guards what follows
         self._is_closed, self._users = False, 0
@@ -254,7 +240,7 @@ class _Encoder:
 
     def close(self) -> None:
         """Free the model as soon as nobody uses it; idempotent, and a no-op in a forked child."""
-        if os.getpid() != self._pid:
+        if not self._guard.is_here:
             return
         with self._state:
             is_first, self._is_closed = not self._is_closed, True
@@ -264,11 +250,7 @@ class _Encoder:
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
         """Keep the model in memory; complain when it is closed or a parent's."""
-        if os.getpid() != self._pid:
-            self._fail(
-                "was loaded before this process was forked. Load the model in the child, or start children with the"
-                " multiprocessing method 'spawn'"
-            )
+        self._guard.check(self._path.name, functools.partial(GenerationError, model=self._path.name))
         with self._state:
             if self._is_closed:
                 self._fail("is closed. Load the model again to use it")

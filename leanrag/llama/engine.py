@@ -14,10 +14,10 @@ from __future__ import annotations
 import atexit
 import collections
 import ctypes
+import functools
 import hashlib
 import itertools
 import logging
-import os
 import queue
 import threading
 import time
@@ -25,11 +25,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leanrag.checks import ProcessGuard
 from leanrag.errors import (
     ContextOverflowError,
     GenerationCancelled,
@@ -40,20 +41,32 @@ from leanrag.errors import (
 )
 from leanrag.files import file_ends
 from leanrag.llama.batch import Batch
-from leanrag.llama.files.gguf import check_gguf
+from leanrag.llama.files import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library, native_errors
 from leanrag.llama.lookup import MAX_DRAFT, PromptLookup
-from leanrag.llama.placement.attention import CANDIDATES, EXACT, Attention, KVType, choose
-from leanrag.llama.placement.layers import CPU_ONLY, GpuOptions, Placement, gpu_devices, measure_sizes, place, share
+from leanrag.llama.placement import (
+    CANDIDATES,
+    CPU_ONLY,
+    EXACT,
+    Attention,
+    KVType,
+    Placement,
+    choose,
+    gpu_devices,
+    measure_sizes,
+    place,
+    share,
+)
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
 from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
+from leanrag.llama.settings import EngineSettings
 from leanrag.llama.vocabulary import TextDecoder, Vocabulary
 from leanrag.llama.weights import Weights
 from leanrag.types import FinishReason
 
-__all__ = ["MAX_PARALLEL", "Engine", "EngineSettings"]
+__all__ = ["MAX_PARALLEL", "Engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,42 +88,6 @@ _MEASURED_STEPS = 16  # tokens written to measure an attention
 # 0.3.36 on an H200), and in none of 32; with flash attention, or without CUDA graphs, in none.
 _MAX_PLAIN_RUNS = 32
 _MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How a model is run.
-
-    Attributes:
-        n_ctx: Window in tokens, shared by the requests at work; llama.cpp rounds it up to a multiple of 256.
-        n_batch: Most rows in one computation; None for 512, and 2,048 where a GPU computes.
-        threads: Threads to compute with.
-        gpu: What goes on GPUs, checked.
-        max_queue: Requests that may wait.
-        parallel: Requests at work at once.
-        cache_bytes: Most bytes of states kept in memory; 0 for none.
-        cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
-        flash_attn: Attention that skips the cells of other requests. On CPUs it sums in 16 bits, so that what a token gets
-            depends a little on who is computed with it. None for with it on a GPU, and without on a CPU.
-        kv_type: What a number of the key-value cache is; "auto" for 16 bits, or what is clearly faster on a GPU.
-        choices: Where is remembered what was faster on a GPU; None for nowhere.
-        speculate: Draft tokens by looking them up in the prompt.
-        keep_alive: Seconds without a request after which weights and context are freed; None for never.
-    """
-
-    n_ctx: int
-    n_batch: int | None
-    threads: int
-    gpu: GpuOptions
-    max_queue: int
-    parallel: int
-    cache_bytes: int
-    cache_dir: Path | None
-    flash_attn: bool | None
-    speculate: bool
-    keep_alive: float | None = None
-    kv_type: KVType | Literal["auto"] = "auto"
-    choices: Path | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -303,7 +280,7 @@ class Engine:
         self._devices, self.placement, self.attention = devices, CPU_ONLY, EXACT
         self._attention_of: tuple[object, ...] | None = None  # the placement that `attention` was chosen for
         self._lib = library()
-        self._pid = os.getpid()
+        self._guard = ProcessGuard()
         self._abort = AbortFlag()
         self._wake = threading.Condition()
         self._waiting: collections.deque[Request] = collections.deque()
@@ -368,12 +345,7 @@ class Engine:
 
     def check_usable(self) -> None:
         """Raise `GenerationError` when the engine is closed or belongs to a parent process."""
-        if os.getpid() != self._pid:
-            raise GenerationError(
-                f"{self._name} was loaded before this process was forked; its threads did not come along. Load the model "
-                "in the child, or start children with the multiprocessing method 'spawn'",
-                model=self._name,
-            )
+        self._guard.check(self._name, functools.partial(GenerationError, model=self._name))
         if self._closed:
             raise self._closed_error()
 
@@ -382,7 +354,7 @@ class Engine:
 
         The garbage collector may call this from any thread at any place: waiting there for another thread could be for ever.
         """
-        if os.getpid() == self._pid:
+        if self._guard.is_here:
             with self._wake:
                 self._closed = True
                 self._abort.set()
@@ -391,7 +363,7 @@ class Engine:
     def close(self) -> None:
         """Stop every request and free the model; idempotent, and a no-op in a forked child."""
         self.stop()
-        if os.getpid() == self._pid and threading.current_thread() is not self._thread:
+        if self._guard.is_here and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _closed_error(self) -> GenerationError:
@@ -479,8 +451,8 @@ class Engine:
         devices = self._devices() if settings.gpu.layers != 0 else ()
         if not devices:
             return CPU_ONLY
-        n_batch = max(min(settings.n_batch or _GPU_BATCH, settings.n_ctx), settings.parallel + _RESIDENT)
-        kv_bytes = 34 / 32 if settings.kv_type == "q8_0" else 2.0
+        n_batch = max(min(settings.compute.n_batch or _GPU_BATCH, settings.n_ctx), settings.parallel + _RESIDENT)
+        kv_bytes = 34 / 32 if settings.compute.kv_type == "q8_0" else 2.0
         sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
         loaded = Weights.find_placement(self._path) if at_most is None else None
         shared = share(sizes, devices, settings.gpu, loaded) if loaded else None
@@ -499,8 +471,8 @@ class Engine:
         candidates = tuple(
             way
             for way in CANDIDATES
-            if way.flash_attn in (flash if settings.flash_attn is None else (settings.flash_attn,))
-            and way.kv_type in (("f16", "q8_0") if settings.kv_type == "auto" else (settings.kv_type,))
+            if way.flash_attn in (flash if settings.compute.flash_attn is None else (settings.compute.flash_attn,))
+            and way.kv_type in (("f16", "q8_0") if settings.compute.kv_type == "auto" else (settings.compute.kv_type,))
         )
         if not is_on_gpu:
             candidates = candidates[:1]  # the exact way, where it is left open
@@ -544,7 +516,7 @@ class Engine:
         lib, settings = self._lib, self._settings
         assert self._weights is not None
         is_on_gpu = self.placement.layers > 0
-        n_batch = min(settings.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
+        n_batch = min(settings.compute.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
         parameters.n_seq_max = settings.parallel + _RESIDENT
@@ -762,7 +734,7 @@ class Engine:
             if source.run is None and not self._runs and self._settings.cache_bytes and not self.placement.layers:
                 self._evict(source)  # or else the rest of the prompt would lie behind it, and be rounded in another way
         self._restore(request, sequence)
-        lookup = PromptLookup(request.tokens) if self._settings.speculate and request.max_tokens > 1 else None
+        lookup = PromptLookup(request.tokens) if self._settings.compute.speculate and request.max_tokens > 1 else None
         sequence.run = run = _Run(request, sequence, sequence.computed, lookup)
         self._tree.add(sequence.tokens, sequence)
         return run

@@ -7,36 +7,40 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from leanrag.checks import check_seconds
+from leanrag.checks import check_seconds, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.generation import PendingStream, check_messages, gather_results
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.counting import TokenCounts
-from leanrag.llama.engine import MAX_PARALLEL, Engine, EngineSettings
-from leanrag.llama.files.gguf import GGUFInfo, check_gguf
-from leanrag.llama.grammar.sampler import Grammar
-from leanrag.llama.grammar.schema import schema_to_gbnf
+from leanrag.llama.engine import MAX_PARALLEL, Engine
+from leanrag.llama.files import GGUFInfo, check_gguf
+from leanrag.llama.grammar import make_grammar
 from leanrag.llama.options import LlamaBase, LlamaOptions
-from leanrag.llama.placement.attention import KVType, choices_file
-from leanrag.llama.placement.layers import GpuOptions, Placement, Split, check_gpu_options, gpu_devices, renamed
-from leanrag.llama.placement.memory import MemoryEstimate, available_bytes, estimate_memory
+from leanrag.llama.placement import (
+    GpuOptions,
+    MemoryEstimate,
+    Placement,
+    available_bytes,
+    check_gpu_options,
+    choices_file,
+    estimate_memory,
+    gpu_devices,
+)
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from leanrag.llama.settings import ComputeOptions, EngineSettings
 from leanrag.llama.threads import usable_cores
 from leanrag.pending import StopMatcher
 from leanrag.protocols import GenerateOptions
 from leanrag.types import CancelToken, Generation, Prompt, Scores, Usage
 
 if TYPE_CHECKING:
-    import pydantic
+    pass
 
 __all__ = ["LlamaCppModel"]
 
@@ -58,14 +62,8 @@ class LlamaCppModel(LlamaBase):
             and less where memory is short. llama.cpp rounds it up to a multiple of 256; the attribute of this name tells
             what was allocated.
         threads: Threads to compute with; by default the physical cores that this process may use.
-        gpu_layers: Layers to put on GPUs, the output layer counted as one; -1 for all, 0 for none. "auto" takes as many as fit
-            into what is free there, with window and working space, and none where there is no GPU; `placement` says what it chose.
-        split: How several GPUs share the layers: "layer" gives each a run of them, "row" a part of every matrix, "none" uses
-            one GPU. By default "layer", or "none" with `main_gpu`. "row" is an error where a backend cannot; in llama-cpp-python
-            0.3.36 those are all but SYCL.
-        tensor_split: A proportion for each GPU; by default one is filled after another, and as few used as do.
-        main_gpu: The GPU of a split "none", from 0.
-        n_batch: Most prompt tokens computed at once; by default 512, and 2,048 where a GPU computes.
+        gpu: Which part of the model goes on GPUs.
+        compute: How the model computes.
         chat_template: Jinja source in place of the file's own.
         max_queue: Requests that may wait before `QueueFullError`.
         parallel: Requests computed at once, at most 240; they share the window.
@@ -73,23 +71,15 @@ class LlamaCppModel(LlamaBase):
             again; 0 for none.
         cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
             change answers.
-        flash_attn: Attention that is faster where different long prompts are computed together. On CPUs it sums in 16 bits:
-            an answer may then depend on what else is computed. None for never there, and always on a GPU; False on a GPU computes
-            at most 32 requests at once.
-        kv_type: What a number of the window is: "f16", or "q8_0" for half of the memory and some rounding; it needs `flash_attn`.
-            "auto" is "f16", and on a GPU what is faster by a tenth: that is measured when a model is loaded there first, and
-            remembered in the user's cache folder.
-        speculate: Draft tokens by looking them up in the prompt; the text stays the same.
         no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
             wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering go on without them, and prompts that were computed are kept within `cache_bytes`.
             0 frees as soon as nothing is at work; None never does.
-        n_gpu_layers: The old name of `gpu_layers`, until the next minor release.
 
     Raises:
         ModelLoadError: The file is missing, truncated, malformed, or refused by llama.cpp.
-        ConfigurationError: An argument cannot work, or `gpu_layers` do not fit; the message then holds the estimate.
+        ConfigurationError: An argument cannot work, or the layers do not fit; the message then holds the estimate.
 
     Note:
         CUDA ends the process when the memory of a GPU runs out in the middle of a computation; llama.cpp makes no error of it.
@@ -107,72 +97,44 @@ class LlamaCppModel(LlamaBase):
         name: str | None = None,
         n_ctx: int | Literal["auto"] = "auto",
         threads: int | None = None,
-        gpu_layers: int | Literal["auto"] = "auto",
-        split: Split | None = None,
-        tensor_split: Sequence[float] | None = None,
-        main_gpu: int | None = None,
-        n_batch: int | None = None,
+        gpu: GpuOptions | None = None,
+        compute: ComputeOptions | None = None,
         chat_template: str | None = None,
         max_queue: int = 64,
         parallel: int = 8,
         cache_bytes: int = 256 * 2**20,
         cache_dir: str | os.PathLike[str] | None = None,
-        flash_attn: bool | None = None,
-        kv_type: KVType | Literal["auto"] = "auto",
-        speculate: bool = False,
         no_repeats: bool = False,
         keep_alive: float | None = None,
-        n_gpu_layers: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
         self.name = name or self.path.stem
         allocated = _requested_n_ctx(self.info, n_ctx)
-        for argument, value in (
-            ("threads", threads),
-            ("n_batch", n_batch),
-            ("max_queue", max_queue),
-            ("parallel", parallel),
-        ):
-            if value is not None and value < 1:
-                raise ConfigurationError(f"`{argument}` must be at least 1, got {value!r}")
-        if parallel > MAX_PARALLEL:
-            raise ConfigurationError(
-                f"`parallel` must be at most {MAX_PARALLEL}, what llama.cpp can tell apart, got {parallel!r}"
-            )
-        if kv_type not in ("auto", "f16", "q8_0"):
-            raise ConfigurationError(f"`kv_type` must be 'auto', 'f16' or 'q8_0', got {kv_type!r}")
-        if kv_type == "q8_0" and flash_attn is False:
-            raise ConfigurationError("`kv_type` 'q8_0' needs `flash_attn`: leave that out, or set it to True")
+        check_whole(1, optional=True, threads=threads)
+        check_whole(1, max_queue=max_queue)
+        check_whole(1, MAX_PARALLEL, parallel=parallel)
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
             raise ConfigurationError(
                 f"`keep_alive` must be at least 0 seconds, or None to keep the model loaded, got {keep_alive!r}"
             )
-        gpu = GpuOptions(
-            gpu_layers if n_gpu_layers is None else renamed(n_gpu_layers),
-            split,
-            None if tensor_split is None else tuple(tensor_split),
-            main_gpu,
-        )
+        gpu, compute = gpu or GpuOptions(), compute or ComputeOptions()
         check_gpu_options(gpu, gpu_devices())
         self._no_repeats = no_repeats
         self._engine = Engine(
             self.path,
             EngineSettings(
-                n_ctx=_fitting_n_ctx(self.info, allocated, n_batch or _DEFAULT_N_BATCH)
+                n_ctx=_fitting_n_ctx(self.info, allocated, compute.n_batch or _DEFAULT_N_BATCH)
                 if n_ctx == "auto"
                 else allocated,
-                n_batch=n_batch,
                 threads=threads or usable_cores(),
                 gpu=gpu,
+                compute=compute,
                 max_queue=max_queue,
                 parallel=parallel,
                 cache_bytes=cache_bytes,
                 cache_dir=None if cache_dir is None else Path(cache_dir),
-                flash_attn=flash_attn,
-                speculate=speculate,
                 keep_alive=keep_alive,
-                kv_type=kv_type,
                 choices=choices_file(),
             ),
         )
@@ -266,11 +228,11 @@ class LlamaCppModel(LlamaBase):
             SamplingOptions(options.temperature, options.top_k, options.top_p, options.min_p, options.seed)
         )
         tokens = self._encode(prompt)
-        grammar = self._grammar(options.schema, options.grammar)
+        grammar = make_grammar(self._engine.vocabulary, schema=options.schema, gbnf=options.grammar)
         request = Request(
             tokens,
             max_tokens=options.max_tokens,
-            choose=sampler if grammar is None else functools.partial(_choose, grammar, sampler),
+            choose=sampler if grammar is None else grammar.chooser(sampler),
             match_stop=StopMatcher(options.stop, no_repeats=self._no_repeats and grammar is None),
             timeout_seconds=options.timeout_seconds,
             on_end=None if grammar is None else grammar.close,
@@ -308,15 +270,6 @@ class LlamaCppModel(LlamaBase):
             prefill_seconds=completion.prefill_seconds,
             decode_seconds=completion.decode_seconds,
         )
-
-    def _grammar(
-        self, schema: Mapping[str, object] | type[pydantic.BaseModel] | None, gbnf: str | None
-    ) -> Grammar | None:
-        if schema is not None and gbnf is not None:
-            raise ConfigurationError("give either `schema` or `grammar`, not both")
-        if schema is not None:
-            gbnf = schema_to_gbnf(schema if isinstance(schema, Mapping) else schema.model_json_schema())
-        return None if gbnf is None else Grammar(self._engine.vocabulary, gbnf, limits_work=schema is None)
 
     def _submit_score(
         self,
@@ -401,9 +354,3 @@ def _fitting_n_ctx(info: GGUFInfo, n_ctx: int, n_batch: int) -> int:
         n_ctx = max(_LEAST_N_CTX, n_ctx // 2)
         logger.warning("%s gets a window of %d tokens: memory is short", info.path.name, n_ctx)
     return n_ctx
-
-
-def _choose(grammar: Grammar, sampler: Sampler, logits: NDArray[np.float32]) -> int:
-    token = grammar.pick(logits, sampler)
-    grammar.accept(token)
-    return token

@@ -11,7 +11,7 @@ from typing import Any
 
 from leanrag.errors import ModelLoadError
 from leanrag.llama.library import library, native_errors
-from leanrag.llama.placement.layers import CPU_ONLY, Placement, Split
+from leanrag.llama.placement import CPU_ONLY, Placement, Split
 from leanrag.llama.vocabulary import Vocabulary
 
 __all__ = ["Weights"]

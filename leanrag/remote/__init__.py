@@ -14,5 +14,8 @@ from leanrag.remote.keys import env as env
 from leanrag.remote.model import RemoteModel as RemoteModel
 from leanrag.remote.model import RemoteUsage as RemoteUsage
 from leanrag.remote.protocol import EventDecoder as EventDecoder
+from leanrag.remote.safety import Safety as Safety
 from leanrag.remote.waiting import Clock as Clock
+from leanrag.remote.waiting import Retry as Retry
+from leanrag.remote.waiting import Timeouts as Timeouts
 from leanrag.remote.waiting import retry_after_seconds as retry_after_seconds

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
 import json
 import logging
-import math
-import os
-import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +14,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import httpx
 
+from leanrag.checks import ProcessGuard, check_whole
 from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError
 from leanrag.generation import BaseLanguageModel, PendingStream, check_window
 from leanrag.ledger import Cost, Prices
@@ -26,7 +23,8 @@ from leanrag.protocols import GenerateOptions
 from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Query, Reply
 from leanrag.remote.keys import Secret
 from leanrag.remote.protocol import parse_usage
-from leanrag.remote.waiting import Breaker, Clock
+from leanrag.remote.safety import Safety, check_secrets, check_url
+from leanrag.remote.waiting import Breaker, Clock, Retry, Timeouts
 from leanrag.remote.worker import Call, Work, Worker
 from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
 
@@ -37,8 +35,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _MISMATCH_SLACK = 16  # tokens; a template may add as many to a short prompt
-
-_OWN_HEADERS = {"accept-encoding", "content-length", "content-type", "host", "transfer-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +74,6 @@ class RemoteUsage(Usage):
 class RemoteModel(BaseLanguageModel):
     """A model behind an OpenAI-compatible API. Any thread may call; nothing is sent on construction.
 
-    Failures that may pass (no connection, 408, 409, 429, 5xx, a stream that breaks) are tried again with exponential backoff
-    and full jitter (Brooker, AWS Architecture Blog, 2015), never after the first text arrived; a Retry-After is waited out if
-    the time limit allows. After `breaker_failures` outages in a row, requests fail at once for `breaker_seconds`; then one may try.
-
     The server's tokenizer is not here: `count` and `count_tokens` are estimates (`is_exact` is False) unless `count_tokens` is the
     model's own. What was spent is what `Generation.usage` says, a `RemoteUsage`. Log-probabilities are asked for and reported where
     the server gives them; whether temperature is applied before is the server's secret.
@@ -95,18 +87,11 @@ class RemoteModel(BaseLanguageModel):
         is_chat: Whether it reads messages; strings always go to the completions endpoint, as they are.
         name: What `Answer.model` says; `model` by default.
         prices: What it costs.
-        connect_seconds: Limit for a connection.
-        first_token_seconds: Limit from sending to the first text.
-        total_seconds: Limit from the call to the end, retries included; `timeout_seconds` of a call replaces it.
-        max_retries: Further attempts after one that failed.
+        timeouts: How long a request may take.
+        retry: How often to try again.
+        safety: What may be sent where, and what is believed of the server.
         parallel: Requests sent at once; others wait.
-        breaker_failures: Outages in a row after which the server is left alone.
-        breaker_seconds: For how long.
         logprobs: Ask for log-probabilities; a server that refuses is asked without.
-        count_tolerance: By which share a bill may differ from the count before that is reported.
-        max_body_bytes: Longest response.
-        allowed_hosts: Hosts that may be sent to; None for that of `base_url`.
-        allow_insecure: Send a key or headers over plain http to another machine.
         redact: Applied to every message before it is counted, shown or sent.
         headers: Further headers, kept as secret as the key.
         extra_body: Further fields of the request's JSON.
@@ -136,18 +121,11 @@ class RemoteModel(BaseLanguageModel):
         is_chat: bool = True,
         name: str | None = None,
         prices: Prices | None = None,
-        connect_seconds: float = 10.0,
-        first_token_seconds: float = 60.0,
-        total_seconds: float = 300.0,
-        max_retries: int = 3,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        safety: Safety | None = None,
         parallel: int = 8,
-        breaker_failures: int = 5,
-        breaker_seconds: float = 30.0,
         logprobs: bool = True,
-        count_tolerance: float = 0.25,
-        max_body_bytes: int = 10_000_000,
-        allowed_hosts: Iterable[str] | None = None,
-        allow_insecure: bool = False,
         redact: Callable[[str], str] | None = None,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
@@ -157,21 +135,13 @@ class RemoteModel(BaseLanguageModel):
         key: Secret | Callable[[], str] | None = Secret(api_key) if isinstance(api_key, str) else api_key
         secrets = {field: Secret(value) for field, value in (headers or {}).items()}
         del api_key, headers  # no frame of a traceback shall hold them
-        _check_at_least(
-            1, n_ctx=n_ctx, parallel=parallel, breaker_failures=breaker_failures, max_body_bytes=max_body_bytes
-        )
-        _check_at_least(0, max_retries=max_retries, count_tolerance=count_tolerance, breaker_seconds=breaker_seconds)
-        for argument, seconds in (
-            ("connect_seconds", connect_seconds),
-            ("first_token_seconds", first_token_seconds),
-            ("total_seconds", total_seconds),
-        ):
-            _check_seconds(argument, seconds)
+        timeouts, retry, safety = timeouts or Timeouts(), retry or Retry(), safety or Safety()
+        check_whole(1, n_ctx=n_ctx, parallel=parallel)
         if not model:
             raise ConfigurationError("`model` must be what the server calls the model, got ''")
-        self._is_local = _check_url(base_url, allowed_hosts)
+        self._is_local = check_url(base_url, safety.allowed_hosts)
         self._base_url = base_url.rstrip("/")
-        _check_secrets(key, secrets, self._base_url, is_safe=allow_insecure or self._is_local)
+        check_secrets(key, secrets, self._base_url, is_safe=safety.allow_insecure or self._is_local)
         if taken := OWN_FIELDS & set(extra_body or ()):
             raise ConfigurationError(f"`extra_body` cannot set {', '.join(sorted(taken))}: generation does")
         try:
@@ -186,8 +156,7 @@ class RemoteModel(BaseLanguageModel):
         self.prices = prices
         self._count_text = count_tokens
         self._redact = redact
-        self._count_tolerance = count_tolerance
-        self._connect_seconds, self._total_seconds = connect_seconds, total_seconds
+        self._timeouts, self._safety = timeouts, safety
         self._parallel = parallel
         self._transport = transport
         clock = clock or Clock()
@@ -200,17 +169,17 @@ class RemoteModel(BaseLanguageModel):
                 api_key=key,
                 headers=secrets,
                 extra_body=more,
-                first_token_seconds=first_token_seconds,
-                max_retries=max_retries,
+                first_token_seconds=timeouts.first_token_seconds,
+                max_retries=retry.max_retries,
                 parallel=parallel,
                 logprobs=logprobs,
-                max_body_bytes=max_body_bytes,
+                max_body_bytes=safety.max_body_bytes,
             ),
-            Breaker(breaker_failures, breaker_seconds, clock.monotonic),
+            Breaker(retry.breaker_failures, retry.breaker_seconds, clock.monotonic),
             clock,
         )
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._guard = ProcessGuard()
         self._closed = False
         self._worker: Worker | None = None
 
@@ -227,7 +196,7 @@ class RemoteModel(BaseLanguageModel):
 
     def close(self) -> None:
         """Stop every request and close the connections; idempotent, and a no-op in a forked child."""
-        if os.getpid() != self._pid:
+        if not self._guard.is_here:
             return
         with self._lock:
             self._closed = True
@@ -337,15 +306,12 @@ class RemoteModel(BaseLanguageModel):
             max_tokens=options.max_tokens,
             stop=tuple(options.stop),
             seed=options.seed if options.temperature > 0 else None,
-            seconds=self._total_seconds if options.timeout_seconds is None else options.timeout_seconds,
+            seconds=self._timeouts.total_seconds if options.timeout_seconds is None else options.timeout_seconds,
         )
 
     def _check_usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise GenerationError(
-                f"{self.name} belongs to the process that this one was forked from. Make a RemoteModel here",
-                model=self.name,
-            )
+        advice = "Make a RemoteModel in this process"
+        self._guard.check(self.name, functools.partial(GenerationError, model=self.name), advice=advice)
         if self._closed:
             raise self._closed_error()
 
@@ -368,7 +334,7 @@ class RemoteModel(BaseLanguageModel):
     def _open_client(self) -> httpx.AsyncClient:
         try:
             return httpx.AsyncClient(
-                timeout=httpx.Timeout(None, connect=self._connect_seconds),
+                timeout=httpx.Timeout(None, connect=self._timeouts.connect_seconds),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._parallel),
                 headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
                 follow_redirects=False,
@@ -409,7 +375,7 @@ class RemoteModel(BaseLanguageModel):
             return RemoteUsage(
                 request.counted, self.count_tokens(reply.text), counted_prompt_tokens=request.counted, is_billed=False
             )
-        counted, slack = request.counted, _MISMATCH_SLACK + self._count_tolerance * request.counted
+        counted, slack = request.counted, _MISMATCH_SLACK + self._safety.count_tolerance * request.counted
         mismatch: Literal["fewer", "more"] | None = None
         if abs(billed.prompt_tokens - counted) > slack:
             mismatch = "fewer" if billed.prompt_tokens < counted else "more"
@@ -431,53 +397,3 @@ class RemoteModel(BaseLanguageModel):
 
 def _ignore(_: str) -> None:
     pass
-
-
-def _check_at_least(least: int, **values: float) -> None:
-    for argument, value in values.items():
-        if not least <= value < math.inf:
-            raise ConfigurationError(f"`{argument}` must be at least {least}, got {value!r}")
-
-
-def _check_seconds(argument: str, seconds: float) -> None:
-    if not 0 < seconds <= threading.TIMEOUT_MAX:
-        raise ConfigurationError(f"`{argument}` must be greater than 0 seconds, got {seconds!r}")
-
-
-def _check_secrets(
-    key: Secret | Callable[[], str] | None, headers: Mapping[str, Secret], base_url: str, *, is_safe: bool
-) -> None:
-    for field, secret in [*headers.items(), *([("api_key", key)] if isinstance(key, Secret) else [])]:
-        if not secret.is_sendable:
-            raise ConfigurationError(f"`{field}` must be printable ASCII without spaces around it, and not empty")
-    for field in headers:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", field) or field.lower() in _OWN_HEADERS:
-            raise ConfigurationError(
-                f"{field!r} cannot be set in `headers`: it is no header's name, or set by the request"
-            )
-    if (key is not None or headers) and not (is_safe or base_url.lower().startswith("https:")):
-        raise ConfigurationError(
-            f"a key or headers would go unencrypted to {base_url}. Use https, or pass `allow_insecure=True`"
-        )
-
-
-def _check_url(base_url: str, allowed_hosts: Iterable[str] | None) -> bool:
-    """Whether the URL names this machine."""
-    try:
-        url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError, ValueError):
-        url = httpx.URL("")
-    if url.userinfo or url.query or url.fragment or "@" in str(base_url):
-        raise ConfigurationError("`base_url` must hold no user, password, query or fragment. Pass a key as `api_key`")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigurationError(f"`base_url` must be http://HOST... or https://HOST..., got {base_url!r}")
-    if allowed_hosts is not None:
-        allowed = [allowed_hosts] if isinstance(allowed_hosts, str) else list(allowed_hosts)
-        if url.host.lower() not in {host.lower() for host in allowed}:
-            raise ConfigurationError(
-                f"{url.host} is not among `allowed_hosts`: {', '.join(allowed) or 'there are none'}"
-            )
-    try:
-        return ipaddress.ip_address(url.host).is_loopback
-    except ValueError:
-        return url.host.lower() == "localhost" or url.host.lower().endswith(".localhost")

@@ -11,7 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-__all__ = ["Breaker", "Clock", "Limit", "retry_after_seconds"]
+from leanrag.checks import check_at_least, check_seconds, check_whole
+
+__all__ = ["Breaker", "Clock", "Limit", "Retry", "Timeouts", "retry_after_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,58 @@ class Clock:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     random: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a request may take, in seconds.
+
+    Attributes:
+        connect_seconds: Limit for a connection.
+        first_token_seconds: Limit from sending to the first text.
+        total_seconds: Limit from the call to the end, retries included; `timeout_seconds` of a call replaces it.
+
+    Raises:
+        ConfigurationError: A limit is not greater than 0.
+    """
+
+    connect_seconds: float = 10.0
+    first_token_seconds: float = 60.0
+    total_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        check_seconds(
+            connect_seconds=self.connect_seconds,
+            first_token_seconds=self.first_token_seconds,
+            total_seconds=self.total_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often to try again, and when to stop asking a server that is down.
+
+    Failures that may pass (no connection, 408, 409, 429, 5xx, a stream that breaks) are tried again with exponential backoff
+    and full jitter (Brooker, AWS Architecture Blog, 2015), never after the first text arrived. A Retry-After is waited out if
+    the time limit allows.
+
+    Attributes:
+        max_retries: Further attempts after one that failed.
+        breaker_failures: After this many outages in a row, requests fail at once.
+        breaker_seconds: For so long; then one request may try.
+
+    Raises:
+        ConfigurationError: A value cannot work.
+    """
+
+    max_retries: int = 3
+    breaker_failures: int = 5
+    breaker_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_whole(0, max_retries=self.max_retries)
+        check_whole(1, breaker_failures=self.breaker_failures)
+        check_at_least(0, breaker_seconds=self.breaker_seconds)
 
 
 class Limit:

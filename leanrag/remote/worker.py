@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import httpx
 
+from leanrag.checks import ProcessGuard
 from leanrag.errors import GenerationError
 from leanrag.pending import Pending
 
@@ -37,7 +37,7 @@ class Worker:
         self.loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
-        self._pid = os.getpid()
+        self._guard = ProcessGuard()
         self._thread = threading.Thread(target=self._run, name=f"leanrag {name}", daemon=True)
         self._thread.start()
 
@@ -52,7 +52,7 @@ class Worker:
 
     def stop(self) -> None:
         """Cancel everything, without waiting: the garbage collector may call this from any thread at any place."""
-        if os.getpid() == self._pid:
+        if self._guard.is_here:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
                 self.loop.call_soon_threadsafe(self._stopping.set)
 

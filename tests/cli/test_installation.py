@@ -99,7 +99,7 @@ def test_a_gpu_is_tried_with_the_smallest_model(gpu_machine):
     asked = []
 
     def check(path, **settings):
-        asked.append((Path(path).stat().st_size, settings["gpu_layers"]))
+        asked.append((Path(path).stat().st_size, settings["gpu"].layers))
         return SimpleNamespace(seconds=1.25)
 
     gpu_machine.setattr(installation, "check_in_process", check)

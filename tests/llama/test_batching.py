@@ -20,6 +20,7 @@ from leanrag import (
     LlamaCppModel,
     Message,
 )
+from leanrag.llama import ComputeOptions
 from leanrag.llama.library import library
 from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.options import LlamaOptions
@@ -192,14 +193,18 @@ def test_any_mix_of_prompts_gives_what_each_gives_alone(tiny, crowded, requests)
 
 @pytest.fixture(scope="module")
 def crowded(tiny_gguf):
-    with LlamaCppModel(tiny_gguf, threads=1, parallel=3, n_batch=32, cache_bytes=200_000) as model:
+    with LlamaCppModel(
+        tiny_gguf, threads=1, parallel=3, compute=ComputeOptions(n_batch=32), cache_bytes=200_000
+    ) as model:
         yield model
 
 
 def test_a_state_is_fetched_only_when_there_is_room_for_all_of_its_cells(tiny_gguf, tiny):
     requests = [("a" * 86, 6), ("b" * 25, 7), ("b" * 120, 5)]  # the last fits beside the others by sharing cells
     prompts = [(text + "end", max_tokens) for text, max_tokens in requests]
-    with LlamaCppModel(tiny_gguf, threads=1, parallel=3, n_batch=32, cache_bytes=200_000) as model:
+    with LlamaCppModel(
+        tiny_gguf, threads=1, parallel=3, compute=ComputeOptions(n_batch=32), cache_bytes=200_000
+    ) as model:
         for prompt, max_tokens in prompts[::-1]:  # each puts the state of the one before away
             model.generate(prompt, max_tokens=max_tokens)
         streams = [model.stream(prompt, GenerateOptions(max_tokens)) for prompt, max_tokens in prompts]
@@ -323,7 +328,7 @@ def test_structured_and_free_answers_go_together(tiny, tiny_gguf):
         ({"grammar": "root ::= ("}, "grammar"),
         ({"grammar": "root ::= root"}, "grammar"),
         ({"schema": {"type": "string", "pattern": "a*"}}, "`?pattern`?"),
-        ({"schema": {"type": "string"}, "grammar": 'root ::= "a"'}, "not both"),
+        ({"schema": {"type": "string"}, "grammar": 'root ::= "a"'}, "exclude each other"),
     ],
 )
 def test_impossible_grammars_are_refused(tiny, options, reason):
@@ -335,7 +340,7 @@ def test_impossible_grammars_are_refused(tiny, options, reason):
 
 
 def test_a_draft_changes_no_answer(tiny_gguf, tiny):
-    with LlamaCppModel(tiny_gguf, threads=1, speculate=True) as model:
+    with LlamaCppModel(tiny_gguf, threads=1, compute=ComputeOptions(speculate=True)) as model:
         for prompt in (CONTEXT * 3, "abcabcabcabc", "x" * 100):
             for options in ({}, {"temperature": 1.0, "seed": 3}):
                 expected = tiny.generate(prompt, max_tokens=40, **options)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from leanrag import ConfigurationError, GenerationCancelled, GenerationError, LlamaCppModel, Message, ModelLoadError
-from leanrag.llama.engine import Engine, EngineSettings
+from leanrag.llama import ComputeOptions
+from leanrag.llama.engine import Engine
 from leanrag.llama.placement.layers import GpuOptions
 from leanrag.llama.requests import Request
+from leanrag.llama.settings import EngineSettings
 from leanrag.protocols import GenerateOptions
 from tests.plain import Alike
 from tests.tiny_gguf import write_tiny_gguf
@@ -79,7 +81,9 @@ def test_nothing_is_kept_where_nothing_may_be(tiny_gguf):
 
 def test_the_time_counts_from_the_last_request(tiny_gguf):
     now = [0.0]
-    settings = EngineSettings(256, 64, 1, GpuOptions(), 8, 2, 0, None, False, False, keep_alive=600)
+    settings = EngineSettings(
+        256, 1, GpuOptions(0), ComputeOptions(64, False), max_queue=8, parallel=2, cache_bytes=0, keep_alive=600
+    )
     engine = Engine(tiny_gguf, settings, clock=lambda: now[0])
     looked = threading.Event()
     engine._now = lambda: looked.set() or now[0]

@@ -97,5 +97,5 @@ def test_no_more_at_once_than_llama_cpp_tells_apart(tiny_gguf):
     assert library().llama_max_parallel_sequences() - 16 == MAX_PARALLEL
     with LlamaCppModel(tiny_gguf, threads=1, parallel=MAX_PARALLEL, max_queue=300) as model:
         assert len(model.generate_many(["abc"] * 250, max_tokens=1)) == 250
-    with pytest.raises(ValueError, match="`parallel` must be at most 240"):
+    with pytest.raises(ValueError, match="`parallel` must be from 1 to 240"):
         LlamaCppModel(tiny_gguf, parallel=MAX_PARALLEL + 1)

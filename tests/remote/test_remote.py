@@ -46,6 +46,9 @@ from leanrag.remote import (
     Prices,
     RemoteModel,
     RemoteUsage,
+    Retry,
+    Safety,
+    Timeouts,
     env,
     retry_after_seconds,
 )
@@ -205,11 +208,20 @@ def time():
     return FakeTime()
 
 
+def grouped(**settings):
+    """Put the settings that have a value of their own together: a test names only what it is about."""
+    for name, kind in {"timeouts": Timeouts, "retry": Retry, "safety": Safety}.items():
+        fields = {field.name for field in dataclasses.fields(kind)} & settings.keys()
+        settings[name] = kind(**{field: settings.pop(field) for field in fields})
+    return settings
+
+
 @pytest.fixture
 def make(server, time):
     models = []
 
     def make(**settings):
+        settings = grouped(**settings)
         defaults = {"base_url": server.url, "n_ctx": 1000, "count_tokens": lambda text: len(text.split())}
         models.append(RemoteModel("m", **(defaults | {"clock": time.clock} | settings)))
         return models[-1]
@@ -1292,7 +1304,7 @@ def test_keys_that_cannot_be_sent(server, make, key):
 
 def test_hosts():
     def make(url, **settings):
-        return RemoteModel("m", base_url=url, n_ctx=10, **settings)
+        return RemoteModel("m", base_url=url, n_ctx=10, **grouped(**settings))
 
     make("https://api.example.com/v1", api_key=KEY, allowed_hosts=["API.example.com"])
     make("http://localhost:1/v1", api_key=KEY)
@@ -1459,8 +1471,9 @@ def serve(tmp_path):
         with (tmp_path / "log").open("wb") as log:
             processes.append(subprocess.Popen(command, stdout=log, stderr=log))
         url = f"http://127.0.0.1:{port}/v1"
-        settings = {"base_url": url, "n_ctx": n_ctx, "count_tokens": len, "total_seconds": 120}
-        with RemoteModel("probe", max_retries=99, breaker_failures=99, **settings) as model:
+        settings = {"base_url": url, "n_ctx": n_ctx, "count_tokens": len}
+        settings |= {"timeouts": Timeouts(total_seconds=120), "retry": Retry(max_retries=99, breaker_failures=99)}
+        with RemoteModel("probe", **settings) as model:
             try:
                 assert model.generate("a", max_tokens=1).text  # tries until it has started
             except GenerationError as problem:
@@ -1476,7 +1489,7 @@ def serve(tmp_path):
 @pytest.mark.slow
 def test_the_server_of_llama_cpp_python(serve, tiny_gguf):
     url = serve(tiny_gguf, 256, logits_all="true")
-    with RemoteModel("tiny", base_url=url, n_ctx=400, count_tokens=len, max_retries=0) as model:
+    with RemoteModel("tiny", base_url=url, n_ctx=400, count_tokens=len, retry=Retry(max_retries=0)) as model:
         check_llama_cpp_python(model)
 
 
@@ -1516,7 +1529,7 @@ def test_a_forked_child_gets_an_error_and_the_parent_goes_on(server, model):
             model.generate(CHAT, max_tokens=5)
         except GenerationError as problem:
             model.close()
-            os._exit(42 if "forked" in str(problem) else 1)
+            os._exit(42 if "is a fork of it" in str(problem) else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42

@@ -1,6 +1,6 @@
 """Structured answers: the grammar that a generation keeps to.
 
-    schema -> schema_to_gbnf -> text -> read_gbnf -> Grammar: pick, accept, pick, accept, ...
+    schema -> schema_to_gbnf -> GBNF -> read_gbnf -> Grammar: pick, accept, pick, accept, ...
 
 llama.cpp runs the grammar. A token that the grammar does not allow throws through ctypes and ends the process, so it is given no
 token that it did not allow.
@@ -11,18 +11,23 @@ from __future__ import annotations
 import codecs
 import ctypes
 import weakref
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import ConfigurationError, GenerationError
 from leanrag.llama.grammar.gbnf import Readings, read_gbnf
+from leanrag.llama.grammar.schema import schema_to_gbnf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.sampling import Chooser
 from leanrag.llama.vocabulary import Vocabulary
 
-__all__ = ["Grammar"]
+if TYPE_CHECKING:
+    import pydantic
+
+__all__ = ["Grammar", "make_grammar"]
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama.h, llama_token_data
 
@@ -99,6 +104,16 @@ class Grammar:
             "model's vocabulary can spell what it asks for"
         )
 
+    def chooser(self, sampler: Chooser) -> Chooser:
+        """Return what draws with `sampler` one token after another, each allowed and accepted."""
+
+        def choose(logits: NDArray[np.float32]) -> int:
+            token = self.pick(logits, sampler)
+            self.accept(token)
+            return token
+
+        return choose
+
     def accept(self, token: int) -> None:
         """Take `token`, allowed now, as written.
 
@@ -159,3 +174,26 @@ class Grammar:
         allowed: NDArray[np.bool_] = self._all["logit"] == 0
         allowed[self._control] = False
         return allowed
+
+
+def make_grammar(
+    vocabulary: Vocabulary,
+    *,
+    schema: Mapping[str, object] | type[pydantic.BaseModel] | None = None,
+    gbnf: str | None = None,
+) -> Grammar | None:
+    """Return the grammar that a generation keeps to, None when it is free.
+
+    Args:
+        vocabulary: What the tokens spell.
+        schema: JSON Schema, or a pydantic model.
+        gbnf: A grammar in GBNF, in place of a schema.
+
+    Raises:
+        ConfigurationError: Both are given, or one of them cannot work.
+    """
+    if schema is not None and gbnf is not None:
+        raise ConfigurationError("`schema` and `grammar` exclude each other: pass one of them")
+    if schema is not None:
+        gbnf = schema_to_gbnf(schema if isinstance(schema, Mapping) else schema.model_json_schema())
+    return None if gbnf is None else Grammar(vocabulary, gbnf, limits_work=schema is None)

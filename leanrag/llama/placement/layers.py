@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -33,7 +32,6 @@ __all__ = [
     "gpu_devices",
     "measure_sizes",
     "place",
-    "renamed",
     "share",
 ]
 
@@ -46,20 +44,27 @@ _BACKENDS = ("cuda", "hip", "metal", "musa", "sycl", "vulkan")
 
 @dataclass(frozen=True, slots=True)
 class GpuOptions:
-    """What was asked for.
+    """Which part of a model goes on GPUs.
 
     Attributes:
-        layers: Layers on GPUs, the output layer counted: "auto" for as many as fit, -1 for all.
-        split: "layer" gives each GPU a run of layers, "row" a part of every matrix, "none" uses one GPU; None for "layer", or
-            "none" where `main_gpu` is given.
-        tensor_split: A proportion for each GPU; None to fill one after another.
+        layers: Layers to put on GPUs, the output layer included; -1 for all, 0 for none. "auto" takes as many as fit into the
+            free memory of the GPUs, with window and working space, and none where there is no GPU; the model's `placement`
+            says what it chose.
+        split: How several GPUs share the layers: "layer" gives each a run of them, "row" a part of every matrix, "none" uses
+            one GPU. None for "layer", or "none" with `main_gpu`. "row" is an error where a backend cannot; in
+            llama-cpp-python 0.3.36 those are all but SYCL.
+        tensor_split: A proportion for each GPU; None to fill one after another, and as few as possible.
         main_gpu: The GPU of a split "none", from 0.
     """
 
-    layers: int | Literal["auto"] = 0
+    layers: int | Literal["auto"] = "auto"
     split: Split | None = None
-    tensor_split: tuple[float, ...] | None = None
+    tensor_split: Sequence[float] | None = None
     main_gpu: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tensor_split is not None:
+            object.__setattr__(self, "tensor_split", tuple(self.tensor_split))
 
     @property
     def wants_gpu(self) -> bool:
@@ -168,12 +173,6 @@ def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
     ]
 
 
-def renamed(n_gpu_layers: int) -> int:
-    """Return the value given under the old name of `gpu_layers`, and warn of it."""
-    warnings.warn("`n_gpu_layers` is now called `gpu_layers`", DeprecationWarning, stacklevel=3)
-    return n_gpu_layers
-
-
 def check_gpu_options(
     options: GpuOptions, devices: Sequence[Device], backends: Callable[[], Sequence[str]] = gpu_backends
 ) -> None:
@@ -190,32 +189,35 @@ def check_gpu_options(
     layers, split, proportions = options.layers, options.split, options.tensor_split
     is_count = isinstance(layers, int) and not isinstance(layers, bool) and layers >= -1
     if not is_count and layers != "auto":
-        raise ConfigurationError(f"`gpu_layers` must be 'auto', -1 (all), 0 (none) or a count, got {layers!r}")
+        raise ConfigurationError(f"`gpu.layers` must be 'auto', -1 (all), 0 (none) or a count, got {layers!r}")
     if split not in (None, "layer", "row", "none"):
-        raise ConfigurationError(f"`split` must be 'layer', 'row' or 'none', got {split!r}")
+        raise ConfigurationError(f"`gpu.split` must be 'layer', 'row' or 'none', got {split!r}")
     if proportions is not None and (
         not proportions
         or not all(_is_number(value) and 0 <= value <= 1e30 for value in proportions)  # llama.cpp sums them in 32 bits
         or not sum(proportions) >= 1e-30
     ):
         raise ConfigurationError(
-            f"`tensor_split` must be proportions of at least 0, not all of them 0, got {list(proportions)!r}"
+            f"`gpu.tensor_split` must be proportions of at least 0, not all of them 0, got {list(proportions)!r}"
         )
     if options.wants_gpu and not devices:
         raise ConfigurationError(_no_gpu(options, backends()))
     if proportions is not None and options.effective_split == "none":
-        raise ConfigurationError("`tensor_split` divides a model; with `split` 'none', or `main_gpu`, it is on one GPU")
+        raise ConfigurationError(
+            "`gpu.tensor_split` divides a model between GPUs, but with `split` 'none', or `main_gpu`, all of it is on one GPU. "
+            "Leave one of them out"
+        )
     if proportions is not None and len(proportions) != len(devices):
         raise ConfigurationError(
-            f"`tensor_split` must give a proportion for each of the {len(devices)} GPUs "
+            f"`gpu.tensor_split` must give a proportion for each of the {len(devices)} GPUs "
             f"({', '.join(device.name for device in devices)}), got {len(proportions)}: {list(proportions)!r}"
         )
     if options.main_gpu is not None:
         if options.effective_split != "none":
-            raise ConfigurationError(f"`main_gpu` goes with `split` 'none'; got {split!r}")
+            raise ConfigurationError(f"`gpu.main_gpu` goes with `split` 'none', got `split` {split!r}")
         if not _is_number(options.main_gpu) or options.main_gpu not in range(len(devices)):
             raise ConfigurationError(
-                f"`main_gpu` must be from 0 to {len(devices) - 1}, one of the {len(devices)} GPUs, got {options.main_gpu!r}"
+                f"`gpu.main_gpu` must be from 0 to {len(devices) - 1}, one of the {len(devices)} GPUs, got {options.main_gpu!r}"
             )
 
 
@@ -225,16 +227,17 @@ def _is_number(value: object) -> bool:
 
 def _no_gpu(options: GpuOptions, backends: Sequence[str]) -> str:
     asked = {
-        "gpu_layers": options.layers if options.layers not in (0, "auto") else None,
+        "layers": options.layers if options.layers not in (0, "auto") else None,
         "split": options.split,
         "tensor_split": options.tensor_split and list(options.tensor_split),
         "main_gpu": options.main_gpu,
     }
-    what = " and ".join(f"`{name}` is {value!r}" for name, value in asked.items() if value is not None)
+    what = " and ".join(f"`gpu.{name}` is {value!r}" for name, value in asked.items() if value is not None)
     if backends:
         return (
             f"{what}, and this build of llama.cpp ({', '.join(backends)}) sees no GPU: there is none, its driver is missing or "
-            'too old, or it is hidden (CUDA_VISIBLE_DEVICES=""). Look with `leanrag doctor`, or compute on the CPU: gpu_layers=0'
+            'too old, or it is hidden (CUDA_VISIBLE_DEVICES=""). Look with `leanrag doctor`, or compute on the CPU: '
+            "GpuOptions(layers=0)"
         )
     return (
         f"{what}, but this build of llama.cpp computes on the CPU only. Leave it out, or rebuild: "
@@ -324,7 +327,7 @@ def place(
             DevicePart(device.name, device.description, count, share, device.free_bytes)
             for device, count, share in zip(used, counts, shares, strict=True)
         )
-        proportions = options.tensor_split or tuple(map(float, counts))
+        proportions = tuple(options.tensor_split or map(float, counts))
         return Placement(n, n_layers, parts, reason, split, proportions if n and split != "none" else (), main_gpu)
 
     if options.layers != "auto":
@@ -403,6 +406,6 @@ def _does_not_fit(sizes: ModelSizes, placement: Placement, devices: Sequence[Dev
     )
     fitting = place(sizes, devices, replace(options, layers="auto")).layers
     return (
-        f"`gpu_layers` is {options.layers}, {placement.layers} of {placement.n_layers} layers, and they do not fit: {estimates}. "
-        f"Use gpu_layers={fitting}, or 'auto', a smaller `n_ctx`, or a smaller model"
+        f"`gpu.layers` is {options.layers}, {placement.layers} of {placement.n_layers} layers, and they do not fit: {estimates}. "
+        f"Use GpuOptions(layers={fitting}), or 'auto', a smaller `n_ctx`, or a smaller model"
     )

@@ -7,12 +7,13 @@ import shutil
 import pytest
 
 from leanrag import ConfigurationError, GenerationError, LlamaCppModel, ModelLoadError
-from leanrag.llama.engine import Engine, EngineSettings
+from leanrag.llama import ComputeOptions
+from leanrag.llama.engine import Engine
 from leanrag.llama.library import Device
 from leanrag.llama.placement.attention import CANDIDATES, EXACT, Attention, choices_file, choose
-from leanrag.llama.placement.layers import GpuOptions
 from leanrag.llama.requests import Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from leanrag.llama.settings import EngineSettings
 from tests.records import rewrite_record
 
 FLASH, ROUNDED = CANDIDATES[1:]
@@ -122,7 +123,7 @@ def file(tiny_gguf, tmp_path):
 
 
 def settings(**more) -> EngineSettings:
-    return EngineSettings(256, 64, 1, GpuOptions("auto"), 8, 2, 0, None, None, False, **more)
+    return EngineSettings(256, 1, max_queue=8, parallel=2, cache_bytes=0, compute=ComputeOptions(64), **more)
 
 
 def test_an_engine_measures_on_a_gpu_once(file, tmp_path, caplog):
@@ -150,7 +151,7 @@ def test_nothing_is_measured_on_a_cpu(file, tmp_path):
 @pytest.mark.model
 def test_a_cache_in_eight_bits_answers_nearly_the_same(smollm):
     prompt = "The capital of France is"
-    with LlamaCppModel(smollm.path, n_ctx=256, kv_type="q8_0") as model:
+    with LlamaCppModel(smollm.path, n_ctx=256, compute=ComputeOptions(kv_type="q8_0")) as model:
         assert model._engine.attention == ROUNDED
         rounded, exact = model.score(" Paris.", condition=prompt), smollm.score(" Paris.", condition=prompt)
     assert rounded.logprobs == pytest.approx(exact.logprobs, abs=0.2)
@@ -159,7 +160,7 @@ def test_a_cache_in_eight_bits_answers_nearly_the_same(smollm):
 
 def test_a_cache_that_a_model_cannot_have_is_an_error(tiny_gguf):
     with pytest.raises(ModelLoadError, match="q8_0 with block size 32 does not divide"):
-        LlamaCppModel(tiny_gguf, threads=1, kv_type="q8_0")
+        LlamaCppModel(tiny_gguf, threads=1, compute=ComputeOptions(kv_type="q8_0"))
 
 
 @pytest.mark.parametrize(
@@ -168,4 +169,4 @@ def test_a_cache_that_a_model_cannot_have_is_an_error(tiny_gguf):
 )
 def test_what_cannot_be_is_refused(tiny_gguf, options, message):
     with pytest.raises(ConfigurationError, match=message):
-        LlamaCppModel(tiny_gguf, **options)
+        LlamaCppModel(tiny_gguf, compute=ComputeOptions(**options))

@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, GenerationError, LlamaCppModel, ModelLoadError
+from leanrag.llama import ComputeOptions
 from leanrag.llama import engine as engine_module
-from leanrag.llama.engine import Engine, EngineSettings
+from leanrag.llama.engine import Engine
 from leanrag.llama.files.gguf import check_gguf
 from leanrag.llama.library import Device, compiled_backends, library
 from leanrag.llama.placement.layers import (
@@ -27,6 +28,7 @@ from leanrag.llama.placement.layers import (
 )
 from leanrag.llama.requests import Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from leanrag.llama.settings import EngineSettings
 from leanrag.llama.weights import Weights
 
 MIB = 2**20
@@ -157,9 +159,9 @@ def test_one_gpu_of_several():
 def test_a_number_that_does_not_fit_says_what_it_takes_and_what_fits():
     with pytest.raises(ConfigurationError) as caught:
         place(equal(10), [gpu(700 * MIB)], GpuOptions(-1))
-    assert "`gpu_layers` is -1, 11 of 11 layers" in str(caught.value)
+    assert "`gpu.layers` is -1, 11 of 11 layers" in str(caught.value)
     assert "CUDA0 needs about 1,250 MiB and has 700 free" in str(caught.value)
-    assert "gpu_layers=3" in str(caught.value)  # 256 + 50 + 100 + 2 * 110
+    assert "layers=3" in str(caught.value)  # 256 + 50 + 100 + 2 * 110
     assert place(equal(10), [gpu(700 * MIB)], GpuOptions(5)).layers == 5  # without the margin
     assert place(equal(10), [gpu(9000 * MIB)], GpuOptions(99)).layers == 11
 
@@ -206,25 +208,25 @@ def test_a_gpu_of_its_own_that_does_not_tell_has_nothing_to_give():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (GpuOptions(-2), "`gpu_layers` must be 'auto', -1"),
-        (GpuOptions("all"), "`gpu_layers` must be 'auto'"),
-        (GpuOptions(True), "`gpu_layers` must be 'auto'"),
-        (GpuOptions(2.5), "`gpu_layers` must be 'auto'"),
-        (GpuOptions("auto", "column"), "`split` must be"),
-        (GpuOptions("auto", None, ()), "`tensor_split` must be proportions"),
+        (GpuOptions(-2), "`gpu.layers` must be 'auto', -1"),
+        (GpuOptions("all"), "`gpu.layers` must be 'auto'"),
+        (GpuOptions(True), "`gpu.layers` must be 'auto'"),
+        (GpuOptions(2.5), "`gpu.layers` must be 'auto'"),
+        (GpuOptions("auto", "column"), "`gpu.split` must be"),
+        (GpuOptions("auto", None, ()), "`gpu.tensor_split` must be proportions"),
         (GpuOptions("auto", None, (0.0, 0.0)), "not all of them 0"),
         (GpuOptions("auto", None, (1.0, -1.0)), "at least 0"),
-        (GpuOptions("auto", None, (1.0, math.inf)), "`tensor_split` must be proportions"),
-        (GpuOptions("auto", None, (1.0, 1e39)), "`tensor_split` must be proportions"),
+        (GpuOptions("auto", None, (1.0, math.inf)), "`gpu.tensor_split` must be proportions"),
+        (GpuOptions("auto", None, (1.0, 1e39)), "`gpu.tensor_split` must be proportions"),
         (GpuOptions("auto", None, (0.0, 1e-60)), "not all of them 0"),
-        (GpuOptions("auto", None, ("a", 1.0)), "`tensor_split` must be proportions"),
+        (GpuOptions("auto", None, ("a", 1.0)), "`gpu.tensor_split` must be proportions"),
         (GpuOptions("auto", None, (1.0,)), r"each of the 2 GPUs \(CUDA0, CUDA1\), got 1"),
         (GpuOptions("auto", "row", (1.0, 1.0, 1.0)), "each of the 2 GPUs"),
         (GpuOptions("auto", "none", (1.0, 1.0)), "on one GPU"),
         (GpuOptions("auto", None, (1.0, 1.0), 0), "on one GPU"),
-        (GpuOptions("auto", "row", None, 0), "`main_gpu` goes with `split` 'none'"),
-        (GpuOptions("auto", None, None, 2), "`main_gpu` must be from 0 to 1"),
-        (GpuOptions("auto", None, None, -1), "`main_gpu` must be from 0 to 1"),
+        (GpuOptions("auto", "row", None, 0), "`gpu.main_gpu` goes with `split` 'none'"),
+        (GpuOptions("auto", None, None, 2), "`gpu.main_gpu` must be from 0 to 1"),
+        (GpuOptions("auto", None, None, -1), "`gpu.main_gpu` must be from 0 to 1"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
@@ -250,10 +252,10 @@ def test_what_can_be_is_not(options):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (GpuOptions(-1), "`gpu_layers` is -1"),
-        (GpuOptions("auto", "row"), "`split` is 'row'"),
-        (GpuOptions("auto", None, (1.0,)), r"`tensor_split` is \[1.0\]"),
-        (GpuOptions("auto", None, None, 0), "`main_gpu` is 0"),
+        (GpuOptions(-1), "`gpu.layers` is -1"),
+        (GpuOptions("auto", "row"), "`gpu.split` is 'row'"),
+        (GpuOptions("auto", None, (1.0,)), r"`gpu.tensor_split` is \[1.0\]"),
+        (GpuOptions("auto", None, None, 0), "`gpu.main_gpu` is 0"),
     ],
 )
 def test_without_a_gpu_it_says_whether_build_or_machine_has_none(options, named):
@@ -265,17 +267,12 @@ def test_without_a_gpu_it_says_whether_build_or_machine_has_none(options, named)
     check_gpu_options(GpuOptions(0), [], lambda: ("cuda",))
 
 
-@pytest.mark.parametrize("options", [{"split": "row"}, {"tensor_split": [1, 1]}, {"main_gpu": 0}, {"gpu_layers": -1}])
+@pytest.mark.parametrize("options", [{"split": "row"}, {"tensor_split": [1, 1]}, {"main_gpu": 0}, {"layers": -1}])
 def test_this_build_refuses_before_it_loads(tiny_gguf, options):
     if set(compiled_backends()) != {"cpu"}:
         pytest.skip("this build has a GPU")
     with pytest.raises(ConfigurationError, match="computes on the CPU only"):
-        LlamaCppModel(tiny_gguf, **options)
-
-
-def test_the_old_name_still_works(tiny_gguf):
-    with pytest.warns(DeprecationWarning, match="gpu_layers"), LlamaCppModel(tiny_gguf, n_gpu_layers=0) as model:
-        assert model.placement.layers == 0
+        LlamaCppModel(tiny_gguf, gpu=GpuOptions(**options))
 
 
 # Sizes of a file
@@ -306,7 +303,8 @@ def file(tiny_gguf, tmp_path):
 
 
 def settings(gpu_options: GpuOptions, **more) -> EngineSettings:
-    return EngineSettings(256, 64, 1, gpu_options, 8, 2, 0, None, True, False, kv_type="f16", **more)
+    compute = ComputeOptions(64, flash_attn=True, kv_type="f16")
+    return EngineSettings(256, 1, gpu_options, compute, max_queue=8, parallel=2, cache_bytes=0, **more)
 
 
 def ask(engine: Engine) -> tuple[int, ...]:
@@ -328,7 +326,7 @@ def test_an_engine_says_what_it_chose(file, caplog):
 
 def test_plain_attention_on_a_gpu_computes_few_requests_at_once(file):
     at_work = []
-    with_many = replace(settings(AUTO), parallel=40, max_queue=100, flash_attn=False)
+    with_many = replace(settings(AUTO), parallel=40, max_queue=100, compute=ComputeOptions(64, False, "f16"))
     engine = Engine(file, with_many, devices=lambda: [gpu(9000 * MIB)])
     try:
         step = engine._step
