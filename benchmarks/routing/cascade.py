@@ -26,8 +26,12 @@ from benchmarks.common import read_squad
 from leanrag.metrics import bootstrap_interval, f1
 from leanrag.models import resolve
 from leanrag.routing.calibration import CalibratedModel, auroc, expected_calibration_error, fit_logistic
-from leanrag.routing.labels import Plan, Sample, fit_steps, is_right_or_silent, sample_text
-from leanrag.routing.signals import FEATURES, Signals, is_refusal, uncalibrated
+from leanrag.routing.confidence import uncalibrated_confidence
+from leanrag.routing.labels import answer_text, is_right_or_silent
+from leanrag.routing.questions import CalibrationPlan
+from leanrag.routing.refusals import is_refusal
+from leanrag.routing.samples import Sample, fit_calibrations
+from leanrag.routing.signals import SIGNAL_NAMES, Signals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +64,7 @@ class Replies:
 
     @property
     def features(self) -> Floats:
-        """`(n, len(FEATURES))`."""
+        """`(n, len(SIGNAL_NAMES))`."""
         return np.array([sample.signals.vector() for sample in self.samples])
 
 
@@ -131,7 +135,7 @@ def _ask(rag: leanrag.Rag, question: str) -> tuple[Sample, float]:
     assert answer.generation is not None
     details = next(stage.details for stage in answer.trace if stage.name == "confidence")
     known = {name: details.get(name) for name in Signals.__dataclass_fields__}
-    return Sample(sample_text(answer.generation.text), Signals(**known)), seconds  # type: ignore[arg-type]
+    return Sample(answer_text(answer.generation.text), Signals(**known)), seconds  # type: ignore[arg-type]
 
 
 def _replies(found: Sequence[tuple[Sample, float]], answers: Sequence[tuple[str, ...]]) -> Replies:
@@ -161,7 +165,7 @@ def best_single(features: Floats, score: Callable[[Floats], float]) -> tuple[str
     """Return the signal whose column, turned to its better side, has the highest score, with the score."""
     scores = {
         name: max(score(column), score(-column))
-        for name, column in zip(FEATURES, features.T, strict=True)
+        for name, column in zip(SIGNAL_NAMES, features.T, strict=True)
         if np.ptp(column)
     }
     return max(scores.items(), key=lambda item: item[1])
@@ -172,9 +176,9 @@ def report_confidence(name: str, replies: Replies, folds: NDArray[np.int64]) -> 
     features, right = replies.features, replies.right
     fused = cross_predict(features, right, folds)
     signal, single = best_single(features, lambda column: auroc(column, right))
-    column = features[:, FEATURES.index(signal)]
+    column = features[:, SIGNAL_NAMES.index(signal)]
     column = column if auroc(column, right) == single else -column
-    rule = np.array([uncalibrated(sample.signals).value for sample in replies.samples])
+    rule = np.array([uncalibrated_confidence(sample.signals).value for sample in replies.samples])
     gain = auroc(fused, right) - single
 
     def of_rows(rows: Floats) -> float:
@@ -322,8 +326,8 @@ def _outcome(asked: Asked, known: NDArray[np.bool_], is_perfect: bool) -> Outcom
         for i, own in enumerate(asked.answers)
     ]
     of_large = perfect if is_perfect else asked.large.samples
-    first, *rest = fit_steps(
-        Plan(tuple(asked.questions[i] for i in places), answers, ALPHA, DELTA),
+    first, *rest = fit_calibrations(
+        CalibrationPlan(tuple(asked.questions[i] for i in places), answers, ALPHA, DELTA),
         [[asked.small.samples[i] for i in places], [of_large[i] for i in places]],
         [CalibratedModel(name="small"), CalibratedModel(name="large")],
         created=datetime.date(2026, 1, 1),

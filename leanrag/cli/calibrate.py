@@ -39,7 +39,7 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from leanrag.routing.labels import read_questions
+    from leanrag.routing.questions import read_questions
 
     paths = [Path(name) for name in options.out]
     models = options.model or []

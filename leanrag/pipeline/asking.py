@@ -21,7 +21,8 @@ from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planne
 from leanrag.protocols import GenerateOptions, GenerationStream
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
-from leanrag.routing.signals import Confidence, Signals, signals_of
+from leanrag.routing.confidence import Confidence
+from leanrag.routing.signals import Signals, signals_of
 from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, Usage
 
 __all__ = ["Asking"]

@@ -18,7 +18,9 @@ from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import Judged
 from leanrag.routing.calibration import CalibratedModel, Calibration
 from leanrag.routing.cascade import model_name
-from leanrag.routing.labels import Failures, Plan, Question, Sample, fit_steps, plan, sample_text
+from leanrag.routing.labels import answer_text
+from leanrag.routing.questions import Question, plan_calibration
+from leanrag.routing.samples import Failures, Sample, fit_calibrations
 from leanrag.types import Hit
 
 __all__ = ["calibrate"]
@@ -44,12 +46,12 @@ def calibrate(
     names = [model_name(model) for model in cascade.models]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"models to calibrate need different names, got {', '.join(names)}; rename a file")
-    planned: Plan = plan(questions, models=len(names), alpha=alpha, delta=delta, is_right=is_right)
-    queries = [make_query(question) for question in planned.questions]
+    plan = plan_calibration(questions, models=len(names), alpha=alpha, delta=delta, is_right=is_right)
+    queries = [make_query(question) for question in plan.questions]
     hits = in_parallel(lambda query: asking.retrieve(query, StageTimer()), queries, parallel)
     models = [CalibratedModel(name=reader.model.name, sha256=reader.sha256) for reader in asking.readers]
     samples = _take_samples(asking, list(zip(queries, hits, strict=True)), parallel, progress)
-    return fit_steps(planned, samples, models, is_right=is_right, created=created, seed=seed)
+    return fit_calibrations(plan, samples, models, is_right=is_right, created=created, seed=seed)
 
 
 def _take_samples(
@@ -83,7 +85,7 @@ def _take_sample(
         for event in asking.answer(query, hits):
             if isinstance(event, Judged):
                 assert event.answer.generation is not None
-                return Sample(sample_text(event.answer.generation.text), event.confidence.signals)
+                return Sample(answer_text(event.answer.generation.text), event.confidence.signals)
     except GenerationCancelled:
         raise
     except (GenerationError, BudgetError) as error:

@@ -28,7 +28,7 @@ from leanrag.protocols import Embedder
 from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.cascade import Cascade
-from leanrag.routing.labels import Question
+from leanrag.routing.questions import Question
 from leanrag.types import AddReport, Answer, Document, Explanation, Hit, MetadataValue, Where
 
 if TYPE_CHECKING:

@@ -18,8 +18,10 @@ from leanrag.pipeline.query import Query
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.timing import StageTimer
 from leanrag.routing.cascade import Cascade
-from leanrag.routing.labels import agree
-from leanrag.routing.signals import Confidence, is_refusal, signals_before
+from leanrag.routing.confidence import Confidence
+from leanrag.routing.labels import texts_agree
+from leanrag.routing.refusals import is_refusal
+from leanrag.routing.signals import signals_before
 from leanrag.types import Answer, CancelToken, Stage, Step, Usage
 
 __all__ = ["NO_ANSWER", "AnswerStream", "Event", "Judged", "Planned", "Turn"]
@@ -360,4 +362,4 @@ def answers_agree(kept: Answer, other: Answer) -> bool:
     """Return whether two answers say the same; not to answer is the same as to say that there is no answer."""
     if kept.abstained or other.abstained:
         return all(answer.abstained or is_refusal(answer.text) for answer in (kept, other))
-    return agree(kept.text, other.text)
+    return texts_agree(kept.text, other.text)

@@ -5,7 +5,7 @@ That is what escalating gains; a question that both get wrong is hard and still 
 of RouteLLM, a router taught the gap separates better than one taught the smaller model's failures: Ong et al., ICLR 2025,
 for the task; "delegation value" in work on deferral.)
 
-`QueryRouter.fit` learns a linear rule from the user's own questions: hashed words and word pairs, and what `FEATURES`
+`QueryRouter.fit` learns a linear rule from the user's own questions: hashed words and word pairs, and what `QUESTION_FEATURES`
 counts. `QueryRouter.zero_label()` is the rule for those who have none. Both take well under a millisecond a question, on
 NumPy alone.
 """
@@ -13,7 +13,6 @@ NumPy alone.
 from __future__ import annotations
 
 import base64
-import math
 import os
 import re
 import zlib
@@ -27,58 +26,13 @@ import pydantic
 
 from leanrag.errors import ConfigurationError
 from leanrag.files import RecordFormat, read_record, write_record
+from leanrag.routing.question_features import QUESTION_FEATURES, excerpt_of, question_features
 from leanrag.text import words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FEATURES", "ZERO_LABEL_WEIGHTS", "QueryRouter", "question_features"]
-
-FEATURES = (
-    "characters",
-    "words",
-    "sentences",
-    "stem_characters",
-    "last_words",
-    "last_numbers",
-    "last_totals",
-    "largest_number",
-    "choices",
-    "choice_characters",
-    "choice_spread",
-    "choices_with_number",
-    "choices_without_letter",
-    "choice_likeness",
-    "choice_echoes",
-    "stem_asks",
-    "stem_opens",
-    "word_length",
-    "distinct_words",
-    "capitals",
-    "punctuation",
-    "numbers",
-    "fractions",
-    "amounts",
-    "maths",
-    "code",
-    "asks_quantity",
-    "relations",
-    "negations",
-    "asks_fact",
-    "asks_reason",
-    "sums",
-    "differences",
-    "products",
-    "parts",
-    "conditions",
-    "comparisons",
-    "times",
-    "order",
-    "pronouns",
-    "money",
-    "number_words",
-)
-"""What `question_features` counts, in its order."""
+__all__ = ["ZERO_LABEL_WEIGHTS", "QueryRouter"]
 
 ZERO_LABEL_WEIGHTS = {"characters": 1.0, "relations": 1.0, "negations": 1.0}
 """The rule without labels, on the raw features: three signs of work that a small model gets wrong, one unit each.
@@ -97,131 +51,10 @@ _FORMAT = RecordFormat(
 )
 _BUCKETS = 1 << 17
 _HASH_SEED = 0x6C72
-_MAX_CHARS = 2000  # read of a question; of a longer one the first and the last half of that
 _TOLERANCE = 1e-3
 _MAX_ITERATIONS = 200
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _DIGIT = re.compile(r"\d")
-_LETTER = re.compile(r"[^\W\d_]")
-_SENTENCE_END = re.compile(r"[.!?。！？]+(?=\s|$)")
-_CHOICE = re.compile(r"^[ \t]*\(?[A-J1-9][.)](?=\s)[ \t]*(.*)$", re.MULTILINE)
-_PUNCTUATION = re.compile(r"[^\w\s]")
-_PATTERNS = {
-    "numbers": _NUMBER,
-    "fractions": re.compile(r"\d/\d"),
-    "amounts": re.compile(r"[%$€£¥]"),
-    "maths": re.compile(r"[+*/=^<>√∑∏∫≤≥×÷±∞≈≠]"),
-    "code": re.compile(r"[{}\[\];`_\\|#]|\(\)"),
-    "asks_quantity": re.compile(
-        r"\bhow (?:many|much|long|far|old|often|fast|tall|big|high|deep|heavy)\b", re.IGNORECASE
-    ),
-}
-
-_WORDS = {
-    "relations": """if than each every per twice thrice half third quarter double triple remaining rest left more less fewer times
-        after before then when while until both only another together total altogether between instead unless whereas""",
-    "negations": "not except never no none neither nor false incorrect least cannot without wrong",
-    "asks_fact": "who whom whose which what where",
-    "asks_reason": "why how explain prove show derive compare describe because therefore evaluate determine assume suppose",
-    "sums": "add added all altogether both combine combined more plus sum together total",
-    "differences": "ate away difference fewer gave give gives left less lost minus remain remaining sold spend spent used",
-    "products": "apiece double doubled each every multiply per product times triple twice",
-    "parts": "average divide divided equally fifth fourth half percent quarter ratio share shared split third",
-    "conditions": "assuming given if suppose unless until when whereas while",
-    "comparisons": "as bigger faster longer older same taller than younger",
-    "times": """daily day days hour hours minute minutes month monthly months second seconds week weekly weeks year yearly
-        years""",
-    "order": "after before begin begins end ends finally first last later next second start starts then",
-    "pronouns": "he her him his it its she their them they",
-    "money": "cent cents cost costs dollar dollars earn earns paid pay pays price profit save saves",
-    "number_words": """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-        seventeen eighteen nineteen twenty hundred thousand""",
-}
-
-_LISTS_OF = {
-    word: tuple(name for name, listed in _WORDS.items() if word in listed.split())
-    for word in " ".join(_WORDS.values()).split()
-}  # by word: the features it counts for
-_TOTALS = frozenset("total altogether all".split())
-_LARGE = 1e12  # larger numbers count as this one
-
-
-def question_features(question: str) -> NDArray[np.float64]:
-    """Return what a question looks like: `(len(FEATURES),)`, all finite, all 0 for an empty question.
-
-    Counts are `log(1 + count)`, so that a question of twice the length is one step further, wherever it begins, and so are the
-    `largest_number` and, in characters, the mean length of choices and its deviation (`choice_spread`). `word_length` is the
-    mean in characters. Shares in [0, 1] are `distinct_words`, `capitals`, `punctuation`, and of the choices those that hold a
-    number, those without a letter, and of their words those that repeat (`choice_likeness`) or stand in the stem
-    (`choice_echoes`). The stem stops at the first choice ("A. ..."); `stem_asks` is 1 where it ends in a question mark,
-    `stem_opens` where it is left to be completed; `last_words`, `last_numbers` and `last_totals`
-    ("total", "altogether", "all") are of its last sentence, mostly what is asked. Of a question above
-    2,000 characters the first and the last 1,000 are read; `characters` alone is of the whole.
-    """
-    text = _part_read(question)
-    return _features(question, text, words(text))
-
-
-def _part_read(question: str) -> str:
-    if len(question) <= _MAX_CHARS:
-        return question
-    half = _MAX_CHARS // 2
-    return f"{question[:half]}\n{question[-half:]}"
-
-
-def _features(question: str, text: str, found: Sequence[str]) -> NDArray[np.float64]:
-    choices = list(_CHOICE.finditer(text))
-    stem = text[: choices[0].start()].strip() if choices and choices[0].start() else text.strip()
-    sentences = [part for part in _SENTENCE_END.split(stem) if part.strip()]
-    last = words(sentences[-1]) if sentences else []
-    numbers = _NUMBER.findall(text)
-    letters = max(1, len(text))
-    counts = [
-        len(question.strip()),
-        len(found),
-        len(_SENTENCE_END.findall(text)),
-        len(stem),
-        len(last),
-        sum(word[0].isdigit() for word in last),
-        sum(word in _TOTALS for word in last),
-        max((min(float(number.partition(".")[0].replace(",", "")), _LARGE) for number in numbers), default=0.0),
-        len(choices),
-    ]
-    shares = [
-        *_shape_of_choices([choice[1].strip() for choice in choices], stem),
-        stem.endswith("?"),
-        stem.endswith((":", "_")),
-        sum(map(len, found)) / max(1, len(found)),
-        len(set(found)) / max(1, len(found)),
-        sum(map(str.isupper, text)) / letters,
-        len(_PUNCTUATION.findall(text)) / letters,
-    ]
-    patterns = [len(pattern.findall(text)) for pattern in _PATTERNS.values()]
-    listed = dict.fromkeys(_WORDS, 0)
-    for word in found:
-        for name in _LISTS_OF.get(word, ("negations",) if word.endswith("n't") else ()):
-            listed[name] += 1
-    return np.concatenate([np.log1p(counts), shares, np.log1p([*patterns, *listed.values()])])
-
-
-def _shape_of_choices(choices: Sequence[str], stem: str) -> tuple[float, ...]:
-    """Return the mean length of choices and its deviation (logarithms), and what share of them or their words is how."""
-    if not choices:
-        return (0.0,) * 6
-    mean = sum(map(len, choices)) / len(choices)
-    variance = sum((len(choice) - mean) ** 2 for choice in choices) / len(choices)
-    kinds = [set(words(choice)) for choice in choices]
-    size = max(1, sum(map(len, kinds)))
-    asked = set(words(stem))
-    return (
-        math.log1p(mean),
-        math.log1p(math.sqrt(variance)),
-        sum(_DIGIT.search(choice) is not None for choice in choices) / len(choices),
-        sum(_LETTER.search(choice) is None for choice in choices) / len(choices),
-        1 - len(set().union(*kinds)) / size,
-        sum(len(kind & asked) for kind in kinds) / size,
-    )
 
 
 def _sums(places: NDArray[np.int64], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -272,7 +105,7 @@ def _hashed(found: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64
 
 
 def _hash_all(questions: Sequence[str]) -> _Grams:
-    hashed = [_hashed(words(_part_read(question))) for question in questions]
+    hashed = [_hashed(words(excerpt_of(question))) for question in questions]
     rows = np.repeat(np.arange(len(hashed)), [len(buckets) for buckets, _ in hashed])
     buckets = np.concatenate([buckets for buckets, _ in hashed] or [np.empty(0, np.int64)])
     values = np.concatenate([values for _, values in hashed] or [np.empty(0)])
@@ -287,7 +120,7 @@ class QueryRouter:
     clipped); that of `zero_label` only puts questions in order. Any thread may score.
 
     Attributes:
-        dense_weights: One for each of `FEATURES`.
+        dense_weights: One for each of `QUESTION_FEATURES`.
         gram_weights: One for each bucket of hashed words and word pairs; None when words do not count.
         extra_weights: One for each column of the features that the caller computes (an embedding, say); None for none.
         bias: Score of a question that has nothing.
@@ -331,11 +164,11 @@ class QueryRouter:
     ) -> QueryRouter:
         """Learn from questions that both models answered; seconds for 12,000.
 
-        Ridge regression of the gap, solved in the dual by conjugate gradients. Four blocks count alike, each of a mean squared
-        norm of 1: hashed words and word pairs, `FEATURES`, the score of `zero_label` (so that few labels still rank about as
-        well as none), and `extra`. The columns of `extra` are standardised; `FEATURES`, which have comparable units, are divided
-        by the square root of their deviation (Pareto scaling: van den Berg et al., BMC Genomics, 2006), for what few questions
-        have would count too much for these.
+        Ridge regression of the gap, solved in the dual by conjugate gradients. Four blocks have equal weight, each with a mean
+        squared norm of 1: hashed words and word pairs, `QUESTION_FEATURES`, the score of `zero_label` (so that a router with few
+        labels still ranks about as well as that rule), and `extra`. The columns of `extra` are standardised.
+        `QUESTION_FEATURES` have comparable units; they are divided by the square root of their deviation (Pareto scaling: van
+        den Berg et al., BMC Genomics, 2006), because standardising would give too much weight to features that few questions have.
 
         Args:
             questions: At least `MIN_ROWS`; as they will be asked, instructions left out.
@@ -391,9 +224,8 @@ class QueryRouter:
         """
         rows = None if extra is None else np.asarray(extra, np.float64)[None]
         extras = self._check_extra(rows, 1)
-        text = _part_read(question)
-        found = words(text)
-        score = self.bias + float(_features(question, text, found) @ self.dense_weights)
+        found = words(excerpt_of(question))
+        score = self.bias + float(question_features(question, found) @ self.dense_weights)
         if self.gram_weights is not None:
             buckets, values = _hashed(found)
             score += float(values @ self.gram_weights[buckets])
@@ -429,7 +261,7 @@ class QueryRouter:
         if self.gram_weights is not None:
             grams = base64.b64encode(zlib.compress(self.gram_weights.astype("<f4").tobytes())).decode("ascii")
         record = _Record(
-            features=FEATURES,
+            features=QUESTION_FEATURES,
             rows=self.rows,
             models=self.models,
             bias=self.bias,
@@ -479,10 +311,10 @@ class _Record(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _check_weights(self) -> _Record:
-        if self.features != FEATURES:
+        if self.features != QUESTION_FEATURES:
             raise ValueError("the router has other features than this leanrag counts")
-        if len(self.dense_weights) != len(FEATURES):
-            raise ValueError(f"the router has {len(self.dense_weights)} weights for {len(FEATURES)} features")
+        if len(self.dense_weights) != len(QUESTION_FEATURES):
+            raise ValueError(f"the router has {len(self.dense_weights)} weights for {len(QUESTION_FEATURES)} features")
         try:
             if self.gram_weights is not None and not np.isfinite(_unpack(self.gram_weights)).all():
                 raise ValueError("a weight of a word is not finite")
@@ -527,7 +359,7 @@ def _check_rows(
 
 
 def _zero_label_weights() -> NDArray[np.float64]:
-    return np.array([ZERO_LABEL_WEIGHTS.get(name, 0.0) for name in FEATURES])
+    return np.array([ZERO_LABEL_WEIGHTS.get(name, 0.0) for name in QUESTION_FEATURES])
 
 
 def _factors(block: NDArray[np.float64], power: float) -> NDArray[np.float64]:

@@ -268,7 +268,7 @@ def test_calibrate_names_what_is_wrong(filled, rows, tmp_path, arguments, code, 
 def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"question": "Who?"}\n{"question": }\n', encoding="utf-8")
     code, _, err = filled("calibrate", "bad.jsonl", *TWO, "--out", "a.json")
-    assert (code, "line 2 of 'bad.jsonl' is no question" in err) == (1, True)
+    assert (code, "line 2 of 'bad.jsonl' is not a question" in err) == (1, True)
     code, _, err = filled("calibrate", "none.jsonl", *TWO, "--out", "a.json")
     assert (code, "cannot read the questions 'none.jsonl'" in err) == (1, True)
     assert filled("calibrate", rows, *TWO, "--out", "a.json")[0] == 0

@@ -26,8 +26,9 @@ from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.routing.cascade import model_name
-from leanrag.routing.labels import agree, is_right_or_silent, read_questions, sample_text
-from leanrag.routing.signals import FEATURES
+from leanrag.routing.labels import answer_text, is_right_or_silent, texts_agree
+from leanrag.routing.questions import read_questions
+from leanrag.routing.signals import SIGNAL_NAMES
 from leanrag.testing import FakeModel, HashEmbedder
 from tests.stories import DAY, PARK, RIGHT, WRONG, model, number_in
 
@@ -64,7 +65,7 @@ def test_what_gold_answers_teach_decides_which_answers_are_kept(rag):
     (calibration,) = rag(model(), large()).calibrate(ROWS, created=DAY)
     assert calibration.label_source == "labelled"
     assert [(one.name, one.sha256) for one in calibration.models] == [("small", None), ("large", None)]
-    assert (calibration.features, calibration.created) == (FEATURES, DAY)
+    assert (calibration.features, calibration.created) == (SIGNAL_NAMES, DAY)
     assert (calibration.alpha, calibration.delta) == (0.05, 0.1)
     assert (calibration.rows_fitted, calibration.rows_certified) == (60, 60)
     assert calibration.gap is not None
@@ -170,13 +171,14 @@ def test_what_was_learnt_beside_a_model_that_abstains_needs_its_calibration(rag)
     assert big.larger_abstain_below is None
     for calibrations in ([small], [small, None]):
         with pytest.raises(
-            ConfigurationError, match=r"calibration 1 was made beside a 'large' that abstains .* last model too"
+            ConfigurationError,
+            match=r"calibration 1 was made beside a 'large' that abstains .* including that of the last model",
         ):
             Cascade([model(), model("large")], calibrations=calibrations)
     plain, _ = rag(model(), model("large")).calibrate(ROWS, created=DAY)
     assert Cascade([model(), model("large")], calibrations=[plain]).calibration(1) is None
     with pytest.raises(
-        ConfigurationError, match=r"abstains below a confidence of 0\.000; in the cascade it does below 0\.\d"
+        ConfigurationError, match=r"abstains below a confidence of 0\.000; in this cascade it abstains below 0\.\d"
     ):
         Cascade([model(), model("large")], calibrations=[plain, big])
 
@@ -201,7 +203,7 @@ def test_a_model_alone_can_be_calibrated_with_right_answers(rag):
     answer = rag(model(), calibrations=[calibration]).ask(QUESTIONS[4])
     assert (answer.calibrated, answer.model) == (True, "small")
     assert answer.confidence < 0.2
-    with pytest.raises(ConfigurationError, match="no larger model to compare one with"):
+    with pytest.raises(ConfigurationError, match="no larger model to compare with"):
         rag(model()).calibrate(QUESTIONS)
     with pytest.raises(ConfigurationError, match="large cannot be calibrated"):
         rag(large()).calibrate(ROWS)
@@ -336,18 +338,18 @@ def test_a_model_that_is_always_right_cannot_be_calibrated(rag):
             "89 questions cannot certify a risk of at most 0.05 with probability 0.9: at least 90 are needed",
         ),
         ([], {}, "0 questions cannot certify"),
-        ([*ROWS, (" ", ["x"])], {}, "number 121 is ' '"),
+        ([*ROWS, (" ", ["x"])], {}, "question 121 is ' '"),
         (
             [*ROWS, {"question": "Who?"}],
             {},
-            "a list of answers, empty where there is none; number 121 is {'question': 'Who\\?'}",
+            "a list of right answers .*; question 121 is {'question': 'Who\\?'}",
         ),
-        ([*ROWS, ("Who?",)], {}, "number 121 is"),
-        ([*ROWS, ("Who?", [None])], {}, "number 121 is"),
-        ([*ROWS, ("Who?", [""])], {}, "number 121 is"),
-        ([*ROWS, ("Who?", " ")], {}, "number 121 is"),
-        ([*ROWS[:3], "Who?", *ROWS], {}, "question 4 has no answers, and others have"),
-        (QUESTIONS, {"is_right": lambda answer, answers: True}, "give the questions with theirs"),
+        ([*ROWS, ("Who?",)], {}, "question 121 is"),
+        ([*ROWS, ("Who?", [None])], {}, "question 121 is"),
+        ([*ROWS, ("Who?", [""])], {}, "question 121 is"),
+        ([*ROWS, ("Who?", " ")], {}, "question 121 is"),
+        ([*ROWS[:3], "Who?", *ROWS], {}, "question 4 has no answers, and other questions have"),
+        (QUESTIONS, {"is_right": lambda answer, answers: True}, "Give the questions with their answers"),
         (ROWS, {"delta": 0.7}, r"`delta` must be in \(0, 0.5\], got 0.7"),
         (ROWS, {"alpha": 0}, r"`alpha` must be in \(0, 1\), got 0"),
         (ROWS, {"alpha": float("nan")}, "got nan"),
@@ -399,7 +401,7 @@ def test_a_calibration_for_other_models_is_refused_by_name(rag):
 
 def test_a_calibration_from_other_signals_is_refused(rag):
     (calibration,) = rag(model(), large()).calibrate(ROWS)
-    older = calibration.model_copy(update={"features": (*FEATURES[:-1], "mood")})
+    older = calibration.model_copy(update={"features": (*SIGNAL_NAMES[:-1], "mood")})
     with pytest.raises(
         ConfigurationError, match=r"from other signals \(\['mood', 'no_self_check'\]\). Calibrate again"
     ):
@@ -425,7 +427,7 @@ def test_a_calibration_for_another_file_is_refused_when_the_model_is_asked(rag, 
     (tmp_path / changed).write_text("another")
     used = rag(*models(), calibrations=[calibration])
     with pytest.raises(
-        ConfigurationError, match=f"made for the file of '{changed}' with sha256 .* Calibrate again for it"
+        ConfigurationError, match=f"made for the file of '{changed}' with sha256 .* Calibrate again for this file"
     ):
         used.ask(QUESTIONS[4])
     (tmp_path / changed).unlink()  # without a file it goes by its name
@@ -436,7 +438,7 @@ def test_a_calibration_survives_its_file_and_a_torn_one_is_refused(rag, tmp_path
     (calibration,) = rag(model(), large()).calibrate(ROWS)
     path = tmp_path / "small.json"
     calibration.save(path)
-    assert Calibration.load(path, features=FEATURES) == calibration
+    assert Calibration.load(path, features=SIGNAL_NAMES) == calibration
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(StorageError, match="cut short"):
         Calibration.load(path)
@@ -527,19 +529,19 @@ def test_a_stream_is_audited_too(rag):
 
 @given(st.text(), st.text())
 def test_agreement_is_mutual_and_an_answer_agrees_with_itself(one, other):
-    assert agree(one, one)
-    assert agree(one, other) == agree(other, one)
+    assert texts_agree(one, one)
+    assert texts_agree(one, other) == texts_agree(other, one)
 
 
 def test_where_agreement_begins():
-    assert agree("one two three", "one two three four five six seven")  # 2 * 3 / 10
-    assert not agree("one two three", "one two three four five six seven eight")  # 2 * 3 / 11
-    assert not agree("Oslo [1]", "Rome [1]")
+    assert texts_agree("one two three", "one two three four five six seven")  # 2 * 3 / 10
+    assert not texts_agree("one two three", "one two three four five six seven eight")  # 2 * 3 / 11
+    assert not texts_agree("Oslo [1]", "Rome [1]")
 
 
 def test_marks_are_no_words():
-    assert sample_text(" In Oslo [1]. By train [2, 3]. ") == "In Oslo. By train."
-    assert sample_text("see [a] and [ ]") == "see [a] and [ ]"
+    assert answer_text(" In Oslo [1]. By train [2, 3]. ") == "In Oslo. By train."
+    assert answer_text("see [a] and [ ]") == "see [a] and [ ]"
 
 
 # Files of questions
@@ -569,7 +571,9 @@ def test_questions_are_read_from_lines(tmp_path):
 def test_a_bad_line_is_named(tmp_path, line, reason):
     path = tmp_path / "questions.jsonl"
     path.write_bytes(b'{"question": "Who?"}\n\n' + line + b"\n")
-    with pytest.raises(DocumentError, match=re.escape(f"line 3 of {str(path)!r} is no question ({reason}")) as caught:
+    with pytest.raises(
+        DocumentError, match=re.escape(f"line 3 of {str(path)!r} is not a question ({reason}")
+    ) as caught:
         read_questions(path)
     assert caught.value.path == path
 

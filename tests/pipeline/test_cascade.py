@@ -244,14 +244,14 @@ def test_a_router_may_skip_the_first_model(ask, score, expected):
 class FixedCalibration:
     keep: bool
     models: tuple = (CalibratedModel(name="small"), CalibratedModel(name="large"))
-    features: tuple = leanrag.routing.signals.FEATURES
+    features: tuple = leanrag.routing.signals.SIGNAL_NAMES
     abstain_below: float | None = None
     ask_from: float | None = None
     larger_abstain_below: float | None = None
     label_source: str = "labelled"
 
     def confidence(self, rows):
-        assert rows.shape == (1, len(leanrag.routing.signals.FEATURES))
+        assert rows.shape == (1, len(leanrag.routing.signals.SIGNAL_NAMES))
         return np.array([0.25])
 
     def keeps(self, rows):
@@ -317,7 +317,7 @@ def test_one_question_of_many_that_fails_is_the_error(tmp_path):
 @pytest.mark.parametrize(
     ("models", "policy", "message"),
     [
-        ([], {}, "needs a model at least"),
+        ([], {}, "needs at least one model"),
         (["a", "a"], {}, "different names, got a, a"),
         ([FakeModel(name="x"), FakeModel(name="x")], {}, "different names, got x, x"),
         (["a", "b"], {"threshold": 1.5}, r"in \[0, 1\], got 1.5"),
@@ -325,7 +325,7 @@ def test_one_question_of_many_that_fails_is_the_error(tmp_path):
         (["a", "b"], {"calibrations": [None] * 3}, "for each of the 2 models, or for each but the last, got 3"),
         (["a", "b", "c"], {"calibrations": [None]}, "for each of the 3 models, or for each but the last, got 1"),
         (["a", "b"], {"context_tokens": [100]}, "for each of the 2 models, got 1"),
-        (["a", "b"], {"context_tokens": [0, None]}, "at least 1 for each model, got 0"),
+        (["a", "b"], {"context_tokens": [0, None]}, "`context_tokens` must be at least 1, got 0"),
         (["a", "b"], {"skip_above": 0.5}, "belong together"),
         (["a", "b"], {"router": Router(1)}, "belong together"),
     ],

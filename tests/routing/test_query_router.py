@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError, StorageError
 from leanrag.routing import query_router as routing
-from leanrag.routing.query_router import FEATURES, ZERO_LABEL_WEIGHTS, QueryRouter, question_features
+from leanrag.routing.query_router import ZERO_LABEL_WEIGHTS, QueryRouter
+from leanrag.routing.question_features import QUESTION_FEATURES, question_features
 from leanrag.text import words
 from tests.records import rewrite_record
 
@@ -32,7 +33,7 @@ def fitted():
 
 
 def feature(question, name):
-    return question_features(question)[FEATURES.index(name)]
+    return question_features(question)[QUESTION_FEATURES.index(name)]
 
 
 @pytest.mark.parametrize(
@@ -100,12 +101,12 @@ def test_an_empty_question_has_nothing():
 
 
 def test_a_question_without_choices_has_nothing_of_them():
-    assert not any(feature("Who was it?", name) for name in FEATURES if name.startswith("choice"))
+    assert not any(feature("Who was it?", name) for name in QUESTION_FEATURES if name.startswith("choice"))
 
 
 def test_every_feature_has_one_place():
-    assert question_features("Who?").shape == (len(FEATURES),)
-    assert len(set(FEATURES)) == len(FEATURES)
+    assert question_features("Who?").shape == (len(QUESTION_FEATURES),)
+    assert len(set(QUESTION_FEATURES)) == len(QUESTION_FEATURES)
 
 
 def test_of_a_long_question_both_ends_are_read():
@@ -136,7 +137,7 @@ def test_the_rule_without_labels_is_its_written_weights():
     question = "If each box is not full, how many remain?"
     expected = sum(weight * feature(question, name) for name, weight in ZERO_LABEL_WEIGHTS.items())
     assert QueryRouter.zero_label().score(question) == pytest.approx(expected)
-    assert set(ZERO_LABEL_WEIGHTS) <= set(FEATURES)
+    assert set(ZERO_LABEL_WEIGHTS) <= set(QUESTION_FEATURES)
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import leanrag.routing.signals
+import leanrag.routing.refusals
 from leanrag.errors import ConfigurationError
-from leanrag.routing.signals import FEATURES, Signals, is_refusal, signals_of, uncalibrated
+from leanrag.routing.confidence import uncalibrated_confidence
+from leanrag.routing.refusals import is_refusal
+from leanrag.routing.signals import SIGNAL_NAMES, Signals, signals_of
 from leanrag.text import words
 from leanrag.types import Chunk, DroppedItem, Generation, Hit, PackedItem, Packing, Segment, Usage
 
@@ -39,7 +41,7 @@ def signals(answer, *sources, question="Who signs off releases?", **numbers):
 
 
 def test_the_examples_in_the_docs_run():
-    assert doctest.testmod(leanrag.routing.signals) == (0, 1)
+    assert doctest.testmod(leanrag.routing.refusals) == (0, 1)
 
 
 # Tokens
@@ -66,10 +68,10 @@ def test_token_signals_have_known_values():
 @pytest.mark.parametrize("none", [None, (), (math.nan,)])
 def test_what_a_model_does_not_tell_is_unknown(none):
     found = signals("Ada Park", PARK, logprobs=none, margins=none, entropies=none)
-    names = [name for name in FEATURES if name.startswith(("logprob", "margin", "entropy"))]
+    names = [name for name in SIGNAL_NAMES if name.startswith(("logprob", "margin", "entropy"))]
     assert len(names) == 9
     assert all(getattr(found, name) is None for name in names)
-    vector = dict(zip(FEATURES, found.vector(), strict=True))
+    vector = dict(zip(SIGNAL_NAMES, found.vector(), strict=True))
     assert [vector[name] for name in names] == [0.0] * 9
     assert (vector["no_logprobs"], vector["no_margins"], vector["no_entropies"]) == (1.0, 1.0, 1.0)
 
@@ -167,8 +169,8 @@ def test_one_hit_has_no_second_and_none_has_nothing():
     assert (none.dense_best, none.bm25_best, none.score_gap, none.agreement) == (None, None, None, None)
     assert (none.question_in_best, none.question_in_sources) == (None, None)  # only stop words
     assert (none.words_in_sources, none.span_share, none.kept_share, none.log_hits) == (0.0, 0.0, 0.0, 0.0)
-    vector = dict(zip(FEATURES, none.vector(), strict=True))
-    assert [name for name in FEATURES[-12:] if vector[name] == 0.0] == []
+    vector = dict(zip(SIGNAL_NAMES, none.vector(), strict=True))
+    assert [name for name in SIGNAL_NAMES[-12:] if vector[name] == 0.0] == []
 
 
 # Groundedness
@@ -249,7 +251,7 @@ def test_words_of_the_question_are_not_beyond_it():
 def test_an_answer_without_words():
     found = signals(" [1] ...", PARK)
     assert (found.empty, found.span_share, found.contained, found.words_in_sources) == (1.0, 0.0, 0.0, 0.0)
-    assert uncalibrated(found).value == 0.0
+    assert uncalibrated_confidence(found).value == 0.0
 
 
 def test_a_title_is_a_source_too():
@@ -305,24 +307,24 @@ def test_every_answer_has_a_finite_vector_and_a_confidence(question, answer, fou
     generation = generation_of(answer, finish, logprobs=logprobs, margins=logprobs)
     result = signals_of(question, hits, packing_of(*hits), generation, support=support)
     vector = result.vector()
-    assert vector.shape == (len(FEATURES),)
+    assert vector.shape == (len(SIGNAL_NAMES),)
     assert vector.dtype == np.float64
     assert np.isfinite(vector).all()
     shares = [
         name
-        for name in FEATURES
+        for name in SIGNAL_NAMES
         if "_in_" in name or "share" in name or name in ("agreement", "bm25_gap", "score_gap", "question_by_answer")
     ]
     assert all(0 <= value <= 1 for name in shares if (value := getattr(result, name)) is not None)
-    assert 0 <= uncalibrated(result).value <= 1
+    assert 0 <= uncalibrated_confidence(result).value <= 1
 
 
 def test_columns_are_the_signals_and_then_the_indicators():
     found = signals("Ada Park", PARK, logprobs=(-1.0,))
-    assert FEATURES[: len(found.as_dict())] == tuple(found.as_dict())
-    assert len(set(FEATURES)) == len(FEATURES) == 50
-    vector = dict(zip(FEATURES, found.vector(), strict=True))
-    assert {name: vector[name] for name in FEATURES[-12:]} == {
+    assert SIGNAL_NAMES[: len(found.as_dict())] == tuple(found.as_dict())
+    assert len(set(SIGNAL_NAMES)) == len(SIGNAL_NAMES) == 50
+    vector = dict(zip(SIGNAL_NAMES, found.vector(), strict=True))
+    assert {name: vector[name] for name in SIGNAL_NAMES[-12:]} == {
         "no_logprobs": 0.0,
         "no_margins": 1.0,
         "no_entropies": 1.0,
@@ -351,14 +353,14 @@ def test_a_signal_that_is_not_finite_is_refused():
 def test_the_rule_by_hand():
     found = replace(signals("Ada Park", PARK, logprobs=(math.log(0.25),)), support=0.5)
     assert found.question_in_sources == 1.0
-    confidence = uncalibrated(found)
+    confidence = uncalibrated_confidence(found)
     assert confidence.value == pytest.approx(math.sqrt(0.25 * 0.9))  # the mean of 1, 1, 1, 1 and .5
     assert float(confidence) == confidence.value
     assert (confidence.calibrated, confidence.signals) == (False, found)
-    assert uncalibrated(replace(found, logprob_p10=None)).value == pytest.approx(0.9)
-    assert uncalibrated(replace(found, truncated=1.0)).value == pytest.approx(confidence.value / 2)
-    assert uncalibrated(replace(found, refusal=1.0)).value == 0.0
-    assert uncalibrated(replace(found, repetition=1.0)).value == 0.0
+    assert uncalibrated_confidence(replace(found, logprob_p10=None)).value == pytest.approx(0.9)
+    assert uncalibrated_confidence(replace(found, truncated=1.0)).value == pytest.approx(confidence.value / 2)
+    assert uncalibrated_confidence(replace(found, refusal=1.0)).value == 0.0
+    assert uncalibrated_confidence(replace(found, repetition=1.0)).value == 0.0
 
 
 GOOD = ("words_in_sources", "numbers_in_sources", "names_in_sources", "question_in_sources", "support", "self_check")
@@ -374,14 +376,14 @@ def test_more_of_what_is_good_is_never_less_confident(grounds, logprob, name, mo
     found = replace(signals("Ada Park", PARK), logprob_p10=logprob, **grounds)
     value = getattr(found, name)
     better = replace(found, **{name: value + more * ((0.0 if name == "logprob_p10" else 1.0) - value)})
-    assert uncalibrated(better).value >= uncalibrated(found).value - 1e-12
+    assert uncalibrated_confidence(better).value >= uncalibrated_confidence(found).value - 1e-12
     for flag in ("empty", "refusal", "repetition", "truncated"):
-        assert uncalibrated(replace(found, **{flag: 1.0})).value <= uncalibrated(found).value
+        assert uncalibrated_confidence(replace(found, **{flag: 1.0})).value <= uncalibrated_confidence(found).value
 
 
 def test_better_answers_are_more_confident():
     right = signals("Ada Park", PARK, logprobs=(-0.1, -0.2))
     unsure = signals("Ada Park", PARK, logprobs=(-2.0, -0.2))
     made_up = signals("Bo Lind, in 1876", PARK, logprobs=(-0.1, -0.2))
-    assert uncalibrated(right).value > uncalibrated(unsure).value > 0
-    assert uncalibrated(right).value > uncalibrated(made_up).value
+    assert uncalibrated_confidence(right).value > uncalibrated_confidence(unsure).value > 0
+    assert uncalibrated_confidence(right).value > uncalibrated_confidence(made_up).value
