@@ -43,6 +43,7 @@ __all__ = [
     "ComputesAhead",
     "DocumentReader",
     "Embedder",
+    "EntailmentChecker",
     "EvidenceScorer",
     "FromFile",
     "GenerateOptions",
@@ -297,6 +298,13 @@ class Compressor(Protocol):
             ConfigurationError: An argument cannot work.
             CompressionError: The method failed.
         """
+
+
+class EntailmentChecker(Protocol):
+    """Says whether a text carries what an answer says; the last word on what the rules of the verdict let pass."""
+
+    def check(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
+        """Return for each `(text, claim)` the probability, in [0, 1], that the text says so."""
 
 
 class EvidenceScorer(Protocol):

@@ -1,0 +1,5 @@
+"""Where the sources say what an answer says, and whether they do."""
+
+from leanrag.grounding.verdict import Grounding, ground
+
+__all__ = ["Grounding", "ground"]

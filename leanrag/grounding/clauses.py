@@ -1,0 +1,283 @@
+"""A sentence as clauses: what each says, whether it denies it, and who does what to whom."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from leanrag.grounding.lexicon import (
+    ANAPHORS,
+    ARTICLES,
+    AUXILIARIES,
+    BY,
+    COMPLEMENTS,
+    CONTRASTS,
+    CONVERSES,
+    HEDGES,
+    IRREGULAR,
+    NEGATIONS,
+    ONLY,
+    PREPOSITIONS,
+    UNTRUTHS,
+)
+from leanrag.grounding.reading import Token
+from leanrag.text import stem
+
+__all__ = [
+    "CONJUNCTIONS",
+    "Clause",
+    "clauses_of",
+    "complement_of",
+    "converse_of",
+    "fine_segments",
+    "is_opposed",
+    "stem_of",
+]
+
+CONJUNCTIONS = frozenset("and or und oder et ou y o e but nor en och i".split())
+_REPLIES = frozenset("yes no ja nein oui non sí si não sim nej nee".split())
+_PASSIVES = frozenset(
+    """is are was were be been being get gets got wurde wurden wird werden worden est sont fut furent été es son fue fueron sido
+    è fu viene stato foi foram werd werden""".split()
+)
+_RELATIONS = frozenset(
+    "before after above below over under than vor nach über unter als avant après que antes después".split()
+)
+_OBJECT_ARTICLES = frozenset({"den", "einen"})
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A part of a sentence that says one thing.
+
+    Attributes:
+        tokens: In order.
+        is_negated: Whether it holds a word that denies it.
+        is_hedged: Whether it says that something may not be so.
+        carried: Content of the clause before it, which may be its subject.
+    """
+
+    tokens: tuple[Token, ...]
+    is_negated: bool = False
+    is_hedged: bool = False
+    carried: frozenset[str] = field(default=frozenset())
+
+    @functools.cached_property
+    def bases(self) -> frozenset[str]:
+        """What stands for its content words."""
+        return frozenset(token.base for token in self.tokens if token.is_content)
+
+    @functools.cached_property
+    def stems(self) -> frozenset[str]:
+        """The stems of all its words; opposites are looked up by them."""
+        return frozenset(stem_of(token.word) for token in self.tokens if token.kind == "word")
+
+    @functools.cached_property
+    def words(self) -> frozenset[str]:
+        """All its words."""
+        return frozenset(token.word for token in self.tokens)
+
+    @functools.cached_property
+    def roles(self) -> dict[str, str]:
+        """The part that each content word plays: "subject", "object", or the preposition before it.
+
+        Passive clauses are read as active ones.
+        """
+        return dict(_roles(self.tokens))
+
+
+def clauses_of(tokens: Sequence[Token]) -> tuple[Clause, ...]:
+    """Return the clauses of a sentence.
+
+    A stretch between pauses and conjunctions is a clause if it holds a verb that is known, a negation, or one of two opposites.
+    Other stretches belong to the clause before them, or to the first one.
+    """
+    return _clauses_of(tuple(tokens))
+
+
+@functools.lru_cache(maxsize=8192)
+def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
+    merged: list[list[Token]] = []
+    is_open = False  # whether the last clause still waits for its verb
+    for segment in _segments(tokens):
+        begins_contrast = any(token.word in CONTRASTS for token in segment[:2])
+        is_finite = any(map(_is_finite, segment))
+        if merged and is_open and is_finite and _begins_with_subject(segment):
+            is_open = sum(token.is_content for token in merged[-1]) < 2
+        if merged and not begins_contrast and (is_open or not is_finite):
+            merged[-1] += segment
+            is_open = is_open and not is_finite
+        else:
+            merged.append(list(segment))
+            is_open = not is_finite and not begins_contrast
+    clauses: list[Clause] = []
+    carried: frozenset[str] = frozenset()
+    for part in merged:
+        negations = [i for i, token in enumerate(part) if _is_negation(part, i)]
+        clause = Clause(tuple(part), bool(negations), any(token.word in HEDGES for token in part), carried)
+        clauses.append(clause)
+        carried |= clause.bases
+    return _spread_untruths(clauses)
+
+
+def _spread_untruths(clauses: list[Clause]) -> tuple[Clause, ...]:
+    """A clause that calls something false denies the clauses of its sentence, too."""
+    for i, clause in enumerate(clauses):
+        untrue = [token for token in clause.tokens if token.word in UNTRUTHS]
+        if untrue:
+            clauses[i] = Clause(clause.tokens, not clause.is_negated, clause.is_hedged, clause.carried)
+        if clause.is_hedged:
+            clauses[i + 1 :] = [Clause(c.tokens, c.is_negated, True, c.carried) for c in clauses[i + 1 :]]
+    return tuple(clauses)
+
+
+def _begins_with_subject(segment: Sequence[Token]) -> bool:
+    first = next((token for token in segment if token.word not in CONJUNCTIONS and token.word not in ONLY), None)
+    return first is not None and (
+        first.word in ARTICLES
+        or first.word in ANAPHORS
+        or first.is_name
+        or first.text[:1].isupper()
+        or first.is_content
+    )
+
+
+def _is_finite(token: Token) -> bool:
+    word = token.word
+    return (
+        word in AUXILIARIES
+        or word in NEGATIONS
+        or word in UNTRUTHS
+        or (stem_of(word) in _OPPOSED and word not in PREPOSITIONS)
+    )
+
+
+def _is_negation(tokens: Sequence[Token], i: int) -> bool:
+    word = tokens[i].word
+    if word not in NEGATIONS or tokens[i].kind != "word":
+        return False
+    following = tokens[i + 1] if i + 1 < len(tokens) else None
+    if word in _REPLIES and i == 0 and (following is None or following.kind == "pause"):
+        return False  # "No, ..." is looked at with the question
+    is_number_sign = word == "no" and following is not None and following.kind in {"quantity", "identifier"}
+    return not is_number_sign  # "No 5"
+
+
+def _segments(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    segment: list[Token] = []
+    for token in tokens:
+        is_break = token.kind == "pause" and token.text not in {"-", "/", "=", "+"}
+        if (is_break or token.word in CONJUNCTIONS or token.word in CONTRASTS) and segment:
+            yield segment
+            segment = []
+        if not is_break:
+            segment.append(token)
+    if segment:
+        yield segment
+
+
+def fine_segments(tokens: Sequence[Token]) -> list[list[Token]]:
+    """Return the stretches of a sentence between pauses and conjunctions, those with content."""
+    return [segment for segment in _segments(tokens) if any(token.is_content for token in segment)]
+
+
+# ------------------------------------------------------------------------------------------------ who does what to whom
+
+
+def _roles(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+    runs = list(_noun_phrases(tokens))
+    words = {token.word for token in tokens}
+    is_passive = bool(words & _PASSIVES) and any(role in BY for role, _ in runs)
+    is_passive = is_passive or any(role == "by" for role, _ in runs)
+    has_subject = False
+    for role, phrase in runs:
+        if not role:
+            name = "object" if has_subject or phrase[0].word in _OBJECT_ARTICLES else "subject"
+            has_subject = True
+            if is_passive:
+                name = "object" if name == "subject" else "subject"
+        elif is_passive and role in BY:
+            name = "subject"
+        else:
+            name = "relation" if role in _RELATIONS else role
+        content = [token for token in phrase if token.is_content and token.kind == "word"]
+        for token in content:
+            if token.is_name or token is content[0]:
+                yield token.base, name
+
+
+def _noun_phrases(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
+    """The preposition before each noun phrase, "" without one, and its words."""
+    preposition, phrase, last = "", list[Token](), None
+    begins = True
+    for token in tokens:
+        word = token.word
+        if (
+            word in PREPOSITIONS
+            and token.kind == "word"
+            and not (token.is_name and word not in {"in", "by", "from", "to"})
+        ):
+            if phrase:
+                yield preposition, phrase
+            preposition, phrase, begins = word, [], True
+        elif word in ARTICLES or word in AUXILIARIES or token.kind == "pause" or word in NEGATIONS:
+            if any(t.is_content for t in phrase):
+                yield preposition, phrase
+                preposition = ""
+                phrase = []
+            if word in ARTICLES:
+                phrase.append(token)
+            begins = True
+        elif token.is_content:
+            is_new_name = token.is_name and last is not None and not last.is_name and not begins
+            if is_new_name and any(t.is_content for t in phrase):
+                yield preposition, phrase
+                preposition, phrase = "", []
+            phrase.append(token)
+            begins = False
+        if token.is_content or word not in CONJUNCTIONS:
+            last = token
+    if any(t.is_content for t in phrase):
+        yield preposition, phrase
+
+
+# ------------------------------------------------------------------------------------------------ opposites
+
+
+def stem_of(word: str) -> str:
+    """Return the stem of a word, irregular forms included; unlike `base_of` it does not merge synonyms."""
+    return stem(IRREGULAR.get(word, word))
+
+
+def _opposites(pairs: Sequence[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    table: dict[str, set[str]] = {}
+    for left, right in pairs:
+        for word, other in ((left, right), (right, left)):
+            table.setdefault(stem_of(word), set()).add(stem_of(other))
+    return {word: frozenset(others) for word, others in table.items()}
+
+
+_COMPLEMENTS = _opposites(COMPLEMENTS)
+_CONVERSES = _opposites(CONVERSES)
+_OPPOSED = frozenset(_COMPLEMENTS) | frozenset(_CONVERSES)
+_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
+
+
+def complement_of(word_stem: str, others: frozenset[str]) -> bool:
+    """Whether one of `others` is the negation of `word_stem` ("open" and "closed", "safe" and "unsafe")."""
+    if not others.isdisjoint(_COMPLEMENTS.get(word_stem, ())):
+        return True
+    return len(word_stem) > 3 and any(prefix + word_stem in others for prefix in _PREFIXES)
+
+
+def converse_of(word_stem: str, others: frozenset[str]) -> bool:
+    """Whether one of `others` turns the relation of `word_stem` around ("larger" and "smaller", "before" and "after")."""
+    return not others.isdisjoint(_CONVERSES.get(word_stem, ()))
+
+
+def is_opposed(word_stem: str, others: frozenset[str]) -> bool:
+    """Whether one of `others` is an opposite of `word_stem` in either way, with or without a negating prefix."""
+    if complement_of(word_stem, others) or converse_of(word_stem, others):
+        return True
+    return any(word_stem == prefix + other for prefix in _PREFIXES for other in others if len(other) > 3)

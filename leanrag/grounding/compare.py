@@ -1,0 +1,519 @@
+"""What in a claim contradicts the place that it is compared with: one small check for each way in which they may differ."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, fine_segments, stem_of
+from leanrag.grounding.lexicon import (
+    ALL,
+    CLASSES,
+    OBLIGATIONS,
+    ONLY,
+    PERMISSIONS,
+    SCRIPT_BOUNDS,
+    SCRIPT_HARMLESS,
+    SCRIPT_NEGATIONS,
+    SCRIPT_OPPOSITES,
+    SOME,
+    SYMMETRIC,
+)
+from leanrag.grounding.reading import Day, Token
+
+__all__ = ["CHECKS", "Claim", "Passage", "contradiction", "holds"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an answer says, with the question that it answers.
+
+    Attributes:
+        tokens: Of the answer's clause.
+        question: Of the question.
+        is_fragment: Whether the answer is no whole sentence, so that it says something only with the question.
+        statement: The question as a statement with the answer in it, of a fragment; else the same as `tokens`.
+    """
+
+    tokens: tuple[Token, ...]
+    question: tuple[Token, ...] = ()
+    is_fragment: bool = False
+    statement: tuple[Token, ...] = ()
+
+    @functools.cached_property
+    def whole(self) -> tuple[Token, ...]:
+        """What is said, in one sentence."""
+        return self.statement or self.tokens
+
+    @functools.cached_property
+    def asked(self) -> frozenset[str]:
+        """Content of the question."""
+        return frozenset(token.base for token in self.question if token.is_content)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Text of a source that may carry a claim.
+
+    Attributes:
+        tokens: Of the sentence, and of the sentence before it if this one speaks of it.
+        context: Of what stands above it: headings, title, the question that it answers, the header of its table.
+        elsewhere: Bases of content words of the other sentences of the sources.
+        reply: -1 if it begins with "No", 1 if with "Yes", 0 otherwise.
+    """
+
+    tokens: tuple[Token, ...]
+    context: tuple[Token, ...] = ()
+    elsewhere: frozenset[str] = frozenset()
+    reply: int = 0
+
+    @functools.cached_property
+    def everything(self) -> tuple[Token, ...]:
+        """The tokens and those of the context."""
+        return (*self.tokens, *self.context)
+
+    @functools.cached_property
+    def all_bases(self) -> frozenset[str]:
+        """What stands for all its words and those of the context."""
+        return frozenset(token.base for token in self.everything if token.kind != "pause")
+
+    @functools.cached_property
+    def words(self) -> frozenset[str]:
+        """All its words."""
+        return frozenset(token.word for token in self.tokens)
+
+
+def holds(bases: frozenset[str], token: Token) -> bool:
+    """Whether a word, or another form of it, is among `bases`."""
+    base = token.base
+    if base in bases:
+        return True
+    if token.kind == "script" or token.is_name or len(base) < 4:
+        return False
+    return any(_is_form(base, other) for other in bases)
+
+
+def _is_form(left: str, right: str) -> bool:
+    """Whether two stems are forms of one word: "approv" and "approval"."""
+    shared = min(len(left), len(right))
+    if shared < 4 or left[:4] != right[:4] or left[-1:].isdigit() or right[-1:].isdigit():
+        return False
+    while left[:shared] != right[:shared]:
+        shared -= 1
+    return len(left) - shared <= 3 and len(right) - shared <= 3 and shared >= 0.6 * max(len(left), len(right))
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def _misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A number, date, time or identifier of the claim is not there."""
+    return any(token.kind in _VALUES and not _has_value(token, passage.everything) for token in claim.tokens)
+
+
+_VALUES = frozenset({"quantity", "day", "time", "identifier"})
+
+
+def _has_value(wanted: Token, tokens: Sequence[Token]) -> bool:
+    return any(_same_value(wanted, token, tokens) for token in tokens)
+
+
+def _same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
+    if wanted.kind == "day" and wanted.day is not None:
+        if token.day is not None:
+            return wanted.day.agrees_with(token.day) and _year_is_there(wanted.day, token.day, tokens)
+        return wanted.day.month is None and token.quantity is not None and token.quantity.number == wanted.day.year
+    if wanted.quantity is not None:
+        if token.quantity is not None:
+            return wanted.quantity.agrees_with(token.quantity)
+        if token.day is not None:
+            return not wanted.quantity.dimension and wanted.quantity.number == token.day.year
+        if token.kind == "time":
+            return not wanted.quantity.dimension and token.base in _hours(wanted.quantity.number)
+        return token.kind == "identifier" and token.base == wanted.base
+    if wanted.kind == "time":
+        return token.base == wanted.base or (
+            token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)
+        )
+    return token.base == wanted.base
+
+
+def _hours(number: float) -> tuple[str, ...]:
+    return (f"time:{number:g}:00", f"time:{number + 12:g}:00")
+
+
+def _year_is_there(wanted: Day, found: Day, tokens: Sequence[Token]) -> bool:
+    if wanted.year is None or found.year is not None:
+        return True
+    years = {token.day.year for token in tokens if token.day} | {t.quantity.number for t in tokens if t.quantity}
+    return wanted.year in years
+
+
+_LOWER_BOUNDS = frozenset({"atleast", "morethan", "ormore"})
+_UPPER_BOUNDS = frozenset({"atmost", "lessthan", "orless"})
+
+
+def _bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A number is bounded from the other side, or is bounded only in the claim."""
+    for i, token in enumerate(claim.tokens):
+        if token.quantity is None:
+            continue
+        bound = _bound_of(claim.tokens, i)
+        found = [
+            _bound_of(passage.tokens, j)
+            for j, other in enumerate(passage.tokens)
+            if other.quantity is not None and token.quantity.agrees_with(other.quantity)
+        ]
+        if bound and found and bound not in found and not (bound == 1 and _says_minimum(passage, 1)):
+            if bound == -1 and _says_minimum(passage, -1):
+                continue
+            return True
+    return False
+
+
+def _says_minimum(passage: Passage, side: int) -> bool:
+    words = "minim min least lowest mindest" if side == 1 else "maxim max most highest limit cap höchst"
+    return any(token.word.startswith(tuple(words.split())) for token in passage.everything)
+
+
+def _bound_of(tokens: Sequence[Token], i: int) -> int:
+    """1 if the number is a lower bound, -1 if an upper one, 0 if it is neither."""
+    words = [token.word for token in [*tokens[max(0, i - 2) : i], *tokens[i + 1 : i + 4]]]
+    before, after = words[: min(2, i)], words[min(2, i) :]
+    if _LOWER_BOUNDS & set(before) or "ormore" in after:
+        return 1
+    return -1 if _UPPER_BOUNDS & set(before) or "orless" in after else 0
+
+
+def _counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A number counts in the claim what another number counts there ("500 cars and 20 trucks" turned around)."""
+    for i, token in enumerate(claim.tokens):
+        if token.quantity is None or token.quantity.dimension not in ("", "percent"):
+            continue
+        counted = _counted(claim.tokens, i)
+        same, others = set[str](), set[str]()
+        for j, other in enumerate(passage.tokens):
+            if other.quantity is None:
+                continue
+            (same if token.quantity.agrees_with(other.quantity) else others).update(_counted(passage.tokens, j))
+        if counted and same and not counted & same and counted & (others - same):
+            return True
+    return False
+
+
+def _counted(tokens: Sequence[Token], i: int) -> set[str]:
+    found: set[str] = set()
+    for token in tokens[i + 1 : i + 4]:
+        if token.kind == "pause" or token.quantity is not None or token.word in {"and", "or", "und", "et", "y"}:
+            break
+        if token.is_content:
+            found.add(token.base)
+    return found
+
+
+def _pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A value and what it belongs to stand in different parts of the place, each with a companion of its own."""
+    segments = fine_segments(passage.tokens)
+    if len(segments) < 2:
+        return False
+    mine = frozenset(token.base for token in claim.whole if token.is_content)
+    for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
+        values = [token for token in part if token.kind in _VALUES and (not claim.is_fragment or token in claim.tokens)]
+        heads = [token for token in part if token.is_content and token.kind == "word"]
+        for value in values:
+            with_value = [s for s in segments if _has_value(value, s)]
+            for head in heads:
+                with_head = [s for s in segments if any(t.base == head.base for t in s)]
+                if (
+                    with_value
+                    and with_head
+                    and all(_is_rival(value, head, mine, v, h) for v in with_value for h in with_head)
+                ):
+                    return True
+    return False
+
+
+def _is_rival(value: Token, head: Token, mine: frozenset[str], with_value: list[Token], with_head: list[Token]) -> bool:
+    if with_value is with_head:
+        return False
+    first, other = _head(with_head), _head(with_value)
+    if first is None or other is None or first.base != head.base or other.base in mine or other.kind != "word":
+        return False
+    return any(token.kind == value.kind and _dimension(token) == _dimension(value) for token in with_head)
+
+
+def _head(segment: list[Token]) -> Token | None:
+    return next((token for token in segment if token.is_content), None)
+
+
+def _dimension(token: Token) -> str:
+    return token.quantity.dimension if token.quantity else ""
+
+
+# ------------------------------------------------------------------------------------------------ words
+
+
+def _misses_name(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A name of the claim, that the question does not hold, is not there."""
+    return any(
+        token.is_name and token.is_content and token.kind == "word" and token.base not in claim.asked
+        and not _is_there(token, passage.all_bases)
+        for token in claim.tokens
+    )  # fmt: skip
+
+
+def _is_there(token: Token, bases: frozenset[str]) -> bool:
+    return (
+        token.base in bases
+        or stem_of(token.word) in bases
+        or (len(token.base) > 4 and any(_is_form(token.base, b) for b in bases))
+    )
+
+
+def _takes_from_elsewhere(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A word of the claim is not there, stands elsewhere in the sources, and another word stands there instead of it."""
+    content = [token for token in claim.tokens if token.is_content]
+    positions = {token.base: i for i, token in reversed(list(enumerate(passage.tokens)))}
+    mine = frozenset(token.base for token in content)
+    for i, token in enumerate(content):
+        if token.kind != "word" or token.base not in passage.elsewhere or holds(passage.all_bases, token):
+            continue
+        before = positions.get(content[i - 1].base) if i else -1
+        after = positions.get(content[i + 1].base) if i + 1 < len(content) else len(passage.tokens)
+        if before is None or after is None or not after - before > 0:
+            continue
+        between = [t for t in passage.tokens[before + 1 : after] if t.is_content and t.base not in mine]
+        if 1 <= len(between) <= 2:
+            return True
+    return False
+
+
+def _is_of_another_class(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim names a weekday, colour or the like, and the place names only others."""
+    mine = {token.word for token in claim.tokens}
+    there = {token.word for token in passage.everything}
+    for members in CLASSES:
+        named = [set(member) for member in members if not mine.isdisjoint(member)]
+        is_missing = any(there.isdisjoint(member) for member in named)
+        if is_missing and any(not there.isdisjoint(member) for member in members):
+            return True
+    return False
+
+
+def _quantifies_otherwise(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """The claim speaks of all, or of nothing else, and the place does not."""
+    there = clauses_of(passage.tokens)
+    for clause in clauses_of(claim.tokens):
+        best = _best_clause(clause, there, weights)
+        if best is None:
+            continue
+        if clause.words & _ALONE and not best.words & ONLY:
+            return True
+        if clause.words & _WHOLE and not best.words & ALL and not clause.is_negated:
+            return True
+        if best.words & SOME & _PARTS_OF_ALL and clause.words & ALL:
+            return True
+    return False
+
+
+_ALONE = ONLY - frozenset("just alone sole allein".split())
+_PARTS_OF_ALL = frozenset("some sometimes most few half partly einige manche quelques algunos".split())
+_WHOLE = ALL - frozenset("any both daily whole entire whenever anyone throughout cada chaque".split())
+
+
+def _obliges_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """One says that something must be, the other that it may be."""
+    mine = frozenset(token.word for token in claim.tokens)
+    must, may = bool(mine & OBLIGATIONS), bool(mine & PERMISSIONS)
+    must_there, may_there = bool(passage.words & OBLIGATIONS), bool(passage.words & PERMISSIONS)
+    negated = any(clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens)))
+    if negated or must == may or must_there == may_there:
+        return False
+    return must != must_there
+
+
+def _is_surer(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """The place only says that something may be so, or that somebody says so."""
+    if claim.is_fragment or not any(token.is_content for token in claim.tokens):
+        return False
+    mine = clauses_of(claim.tokens)
+    if any(clause.is_hedged for clause in (*mine, *clauses_of(claim.question))):
+        return False
+    best = _best_clause(mine[0], clauses_of(passage.tokens), weights)
+    return best is not None and best.is_hedged
+
+
+# ------------------------------------------------------------------------------------------------ polarity and order
+
+
+def _best_clause(claim: Clause, clauses: Sequence[Clause], weights: Mapping[str, float]) -> Clause | None:
+    """The clause that shares most with `claim`; what a clause carries on from the one before it counts less."""
+    best, most = None, 0.0
+    for clause in clauses:
+        shared = sum(weights.get(base, 1.0) for base in claim.bases & clause.bases)
+        shared += 0.3 * sum(weights.get(base, 1.0) for base in claim.bases & (clause.carried - clause.bases))
+        shared += 0.2 * len(claim.stems & _opposed_stems(clause, claim))
+        if shared > most + 1e-9:
+            best, most = clause, shared
+    return best
+
+
+def _opposed_stems(clause: Clause, claim: Clause) -> frozenset[str]:
+    """Stems of the claim whose opposites the clause holds: they speak of the same."""
+    return frozenset(
+        word for word in claim.stems if complement_of(word, clause.stems) or converse_of(word, clause.stems)
+    )
+
+
+def _compared(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> Iterator[tuple[Clause, Clause]]:
+    """The clauses of what is said, each with the clause there that it is compared with.
+
+    A fragment is compared with the question, where a clause speaks of what was asked; and alone, unless it is in the place's own
+    words.
+    """
+    there = clauses_of(passage.tokens)
+    if passage.reply:
+        there = (*there, Clause(passage.context, is_negated=passage.reply < 0))
+    alone = () if claim.is_fragment and _is_verbatim(claim.tokens, passage.tokens) else clauses_of(claim.tokens)
+    for clause in alone:
+        if (best := _best_clause(clause, there, weights)) is not None:
+            yield clause, best
+    for clause in clauses_of(claim.whole) if claim.is_fragment else ():
+        best = _best_clause(clause, there, weights)
+        if best is not None and _speaks_of_question(claim, best):
+            yield clause, best
+
+
+def _is_verbatim(tokens: Sequence[Token], there: Sequence[Token]) -> bool:
+    """Whether the words follow each other there as they do here."""
+    words = " ".join(token.word for token in tokens if token.kind != "pause")
+    return f" {words} " in f" {' '.join(token.word for token in there if token.kind != 'pause')} "
+
+
+def _speaks_of_question(claim: Claim, clause: Clause) -> bool:
+    """Whether a clause holds most of what was asked, so that it can be compared with the question."""
+    return 3 * len(claim.asked & (clause.bases | clause.carried)) >= 2 * len(claim.asked)
+
+
+def _denies(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """One clause says that something is so, the other that it is not."""
+    for clause, best in _compared(claim, passage, weights):
+        flips = _count_flips(clause, best, complement_of)
+        if (clause.is_negated ^ best.is_negated ^ bool(flips % 2)) and (clause.bases & best.bases or flips):
+            return True
+    return False
+
+
+def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, frozenset[str]], bool]) -> int:
+    """Words of the clause whose opposite the place holds instead of them."""
+    return sum(
+        is_opposite(word, place.stems) or any(is_opposite(other, frozenset({word})) for other in place.stems)
+        for word in clause.stems - place.stems
+        if not is_opposite(word, clause.stems)
+    )
+
+
+def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """Who does it and whom it is done to are exchanged, or the comparison goes the other way, but not both."""
+    said = frozenset(token.base for token in claim.tokens)
+    for clause, best in _compared(claim, passage, weights):
+        swapped = not SYMMETRIC & (clause.words | best.words) and _are_exchanged(clause.roles, best.roles, said)
+        if _count_flips(clause, best, converse_of) % 2:
+            if not swapped and not _have_other_subjects(clause, best):
+                return True
+        elif swapped:
+            return True
+    return False
+
+
+def _are_exchanged(claim: Mapping[str, str], place: Mapping[str, str], said: frozenset[str]) -> bool:
+    """Whether two words, one of them from the answer, play each other's part."""
+    shared = [base for base in claim if base in place and claim[base] in _PARTS]
+    return any(
+        claim[a] != claim[b] and claim[a] == place[b] and claim[b] == place[a] and (a in said or b in said)
+        for i, a in enumerate(shared)
+        for b in shared[i + 1 :]
+    )
+
+
+_PARTS = frozenset({"subject", "object", "relation", "from", "to", "von", "nach", "de", "à", "a"})
+
+
+def _have_other_subjects(clause: Clause, place: Clause) -> bool:
+    mine = {base for base, role in clause.roles.items() if role == "subject"}
+    theirs = {base for base, role in place.roles.items() if role == "subject"}
+    return bool(mine and theirs) and mine.isdisjoint(theirs) and bool(mine & set(place.roles))
+
+
+# ------------------------------------------------------------------------------------------------ scripts without spaces
+
+
+def _script_text(tokens: Sequence[Token]) -> str:
+    return "，".join(token.text for token in tokens if token.kind in {"script", "day"})
+
+
+def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """In a script without spaces: another polarity, an opposite, or another bound."""
+    mine = _script_text(claim.tokens)
+    there = _script_text(passage.tokens)
+    if not mine or not there:
+        return False
+    if claim.is_fragment and len(mine) <= 4 and not _script_negations(mine):
+        return False
+    part = max(re.split("，", there), key=lambda piece: len(_pairs(piece) & _pairs(mine)), default=there)
+    if bool(_script_negations(mine)) != bool(_script_negations(part)):
+        return True
+    for left, right in SCRIPT_OPPOSITES:
+        for a, b in ((left, right), (right, left)):
+            if a in mine and b not in mine and b in part and a not in part and mine.replace(a, b) in there:
+                return True
+            if len(a) > 1 and a in mine and b not in mine and b in there and a not in there:
+                return True
+    bounds = {kind for word, kind in SCRIPT_BOUNDS if word in mine}
+    found = {kind for word, kind in SCRIPT_BOUNDS if word in there}
+    return bool(
+        (bounds & _LOWER_BOUNDS and found & _UPPER_BOUNDS) or (bounds & _UPPER_BOUNDS and found & _LOWER_BOUNDS)
+    )
+
+
+def _script_negations(text: str) -> int:
+    for harmless in SCRIPT_HARMLESS:
+        text = text.replace(harmless, "")
+    return sum(text.count(negation) for negation in SCRIPT_NEGATIONS)
+
+
+def _pairs(text: str) -> set[str]:
+    return {text[i : i + 2] for i in range(len(text) - 1)}
+
+
+# ------------------------------------------------------------------------------------------------ all together
+
+CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
+    "value": _misses_value,
+    "bound": _bounds_differ,
+    "count": _counts_something_else,
+    "pairing": _pairs_differently,
+    "name": _misses_name,
+    "elsewhere": _takes_from_elsewhere,
+    "class": _is_of_another_class,
+    "quantifier": _quantifies_otherwise,
+    "obligation": _obliges_otherwise,
+    "hedge": _is_surer,
+    "polarity": _denies,
+    "order": _turns_around,
+    "script": _differs_in_script,
+}
+"""The ways in which a claim may contradict a place, and the check for each."""
+
+
+def contradiction(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> str | None:
+    """Return the name of the first check that finds a contradiction, None if none does.
+
+    Args:
+        claim: What the answer says.
+        passage: The place.
+        weights: How much each word tells, by its base; a word that is not there tells 1.
+    """
+    return next((name for name, check in CHECKS.items() if check(claim, passage, weights)), None)

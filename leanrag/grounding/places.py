@@ -1,0 +1,262 @@
+"""The places of the sources: each sentence, row or line with what stands above it, and where in its document it is."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from leanrag.grounding.clauses import stem_of
+from leanrag.grounding.lexicon import ANAPHORS, CLASSES
+from leanrag.grounding.reading import Token, is_german, read_tokens, uses_decimal_comma
+from leanrag.text import split_sentences
+from leanrag.types import Citation, PackedItem, Segment
+
+__all__ = ["Place", "Style", "find_places", "style_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a text writes numbers and names."""
+
+    decimal_comma: bool = False
+    german: bool = False
+
+    def read(self, text: str) -> tuple[Token, ...]:
+        """Return the tokens of a sentence in this style."""
+        return read_tokens(_LEAD.sub("", text), decimal_comma=self.decimal_comma, german=self.german)
+
+
+def style_of(text: str) -> Style:
+    """Return the style of `text`, by its function words."""
+    return Style(uses_decimal_comma(text), is_german(text))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A span of a source, one sentence or two that belong together, and what is needed to understand it.
+
+    Attributes:
+        item: The source.
+        segment: The span of the source that it lies in.
+        start: First character in `item.text`.
+        end: One past the last.
+        tokens: Of its words.
+        context: Of headings, title, question, lead-in and table header above it, and of the sentences that it speaks of.
+        heading: Content of the headings above it alone.
+        shape: What its line is made of, for rows and list items; "" for prose.
+    """
+
+    item: PackedItem
+    segment: Segment
+    start: int
+    end: int
+    tokens: tuple[Token, ...]
+    context: tuple[Token, ...]
+    heading: frozenset[str]
+    shape: str
+
+    @functools.cached_property
+    def bases(self) -> frozenset[str]:
+        """Content of its words."""
+        return frozenset(token.base for token in self.tokens if token.is_content)
+
+    @functools.cached_property
+    def stems(self) -> frozenset[str]:
+        """The stems of all its words."""
+        return frozenset(stem_of(token.word) for token in self.tokens if token.kind == "word")
+
+    @functools.cached_property
+    def kinds(self) -> frozenset[str]:
+        """Its words, and of its values what kind they are."""
+        found: set[str] = set()
+        for token in self.tokens:
+            if token.kind == "script":
+                found.update(token.text[i : i + 2] for i in range(len(token.text) - 1))
+            elif token.is_content:
+                dimension = token.quantity.dimension if token.quantity else ""
+                found.add(token.base if token.kind == "word" else f"{token.kind} {dimension}")
+        return frozenset(found)
+
+    @functools.cached_property
+    def context_bases(self) -> frozenset[str]:
+        """Content of its context."""
+        return frozenset(token.base for token in self.context if token.is_content)
+
+    @property
+    def text(self) -> str:
+        """Its words."""
+        return self.item.text[self.start : self.end]
+
+    def cite(self, support: float) -> Citation:
+        """Return the place as a citation."""
+        chunk = self.item.hit.chunk
+        return Citation(
+            number=self.item.number,
+            document_id=chunk.document_id,
+            title=chunk.title,
+            source=chunk.source,
+            start=self.segment.source_start + self.start - self.segment.start,
+            end=self.segment.source_start + self.end - self.segment.start,
+            quote=self.text,
+            support=support,
+        )
+
+
+_LEAD = re.compile(
+    r"\A\s*(?:>\s*)*(?:#{1,6}\s+|[-*+•‣◦]\s+(?:\[[ xX]\]\s+)?|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s+|(?:Q|A|F|P|R)\s?[:.]\s+)?"
+)
+_HEADING = re.compile(r"\s*(#{1,6})\s|\s*(\*\*)[^*]+\*\*:?\s*\Z")
+_QUESTION = re.compile(r"\s*(?:Q|F|P|Question|Frage)\s?[:.]\s")
+_RULE = re.compile(r"[\s|:=-]+\Z")
+_SEPARATORS = re.compile(r"\||\t|;|,|:|=")
+_LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
+_CLASS_WORDS = frozenset(word for members in CLASSES for member in members for word in member)
+_MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
+
+
+class _Above:
+    """What stands above the sentence that is being read."""
+
+    def __init__(self) -> None:
+        self.headings: list[tuple[int, str]] = []
+        self.question = self.lead_in = self.table = ""
+
+    def read(self, text: str) -> None:
+        """Take note of a sentence that later ones stand under."""
+        heading = _HEADING.match(text)
+        if heading:
+            level = len(heading[1]) if heading[1] else 7
+            self.headings = [(above, words) for above, words in self.headings if above < level] + [(level, text)]
+            self.question = self.lead_in = self.table = ""
+        elif _is_question(text):
+            self.question, self.lead_in = text, ""
+        elif text.rstrip().endswith((":", "：")):
+            self.lead_in = text
+        elif text.lstrip().startswith("|"):
+            self.table = self.table or text
+        elif not _LIST_ITEM.match(text):
+            self.table = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """Everything that is above."""
+        texts = [*(words for _, words in self.headings), self.question, self.lead_in, self.table]
+        return [text for text in texts if text]
+
+
+def _is_question(text: str) -> bool:
+    return text.rstrip().endswith(("?", "？", "؟")) or _QUESTION.match(text) is not None
+
+
+def find_places(items: Sequence[PackedItem]) -> list[Place]:
+    """Return the places of all sources, in order; a pair of sentences follows its two."""
+    return [place for item in items for place in _places_of(item)]
+
+
+def _places_of(item: PackedItem) -> Iterator[Place]:
+    style = style_of(item.text)
+    above = _Above()
+    for passage in _passages(item):
+        chunk = (item.hit, *item.more)[passage.source if passage.source <= len(item.more) else 0].chunk
+        outer = [text for text in (chunk.title, chunk.heading, chunk.lead) if text]
+        headings = frozenset(_content(style, [chunk.heading]))
+        previous: list[Place] = []
+        text = item.text[passage.start : passage.end]
+        for low, high in split_sentences(text):
+            sentence = text[low:high]
+            if not _RULE.match(sentence) and not _is_question(sentence):
+                texts = [*outer, *above.texts]
+                if sentence in texts:
+                    texts.remove(sentence)
+                heading = headings | _content(style, [words for _, words in above.headings] + [above.question])
+                context = tuple(token for words in texts for token in style.read(words))
+                tokens = style.read(sentence)
+                antecedents = _antecedents(tokens, previous)
+                context += tuple(token for place in antecedents for token in _things_named(place.tokens))
+                place = Place(
+                    item, passage, passage.start + low, passage.start + high, tokens, context, heading, _shape(sentence)
+                )
+                yield place
+                if previous and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
+                    last = previous[-1]
+                    yield replace(
+                        place, start=last.start, tokens=(*last.tokens, _PAUSE, *tokens), context=last.context, shape=""
+                    )
+                previous.append(place)
+            above.read(sentence)
+
+
+_PAUSE = Token("pause", ".", ".")
+
+
+def _content(style: Style, texts: Sequence[str]) -> frozenset[str]:
+    return frozenset(token.base for text in texts for token in style.read(text) if token.is_content)
+
+
+def _antecedents(tokens: Sequence[Token], previous: Sequence[Place]) -> list[Place]:
+    """The sentences before, back to the one that a pronoun may speak of; none without a pronoun near the beginning."""
+    found: list[Place] = []
+    for place in reversed(previous[-_MAX_ANTECEDENTS:]):
+        if not _speaks_of_before(tokens):
+            break
+        found.insert(0, place)
+        tokens = place.tokens
+    return found
+
+
+def _things_named(tokens: Sequence[Token]) -> Iterator[Token]:
+    """What a later sentence may call "it" or "she": the names, and the words that the sentence begins with."""
+    is_first = True
+    for token in tokens:
+        if (token.is_name and token.word not in _CLASS_WORDS) or (
+            token.is_content and token.kind == "word" and is_first
+        ):
+            yield token
+        is_first = is_first and not token.is_content
+
+
+def _speaks_of_before(tokens: Sequence[Token]) -> bool:
+    first = itertools.takewhile(lambda token: not (token.is_content and token.kind in {"word", "identifier"}), tokens)
+    return any(token.word in ANAPHORS for token in first)
+
+
+def _lacks_own_subject(place: Place) -> bool:
+    """Whether a clause begins with a verb, as where a packer left out its beginning."""
+    return bool(place.tokens) and place.tokens[0].kind == "word" and place.tokens[0].text[:1].islower()
+
+
+def _shape(sentence: str) -> str:
+    """The separators of a row or a short line; "" for prose."""
+    stripped = sentence.strip()
+    separators = "".join(_SEPARATORS.findall(stripped))
+    if stripped.startswith("|") or _LIST_ITEM.match(sentence):
+        return "row" + separators.replace(",", "")
+    if stripped.endswith((".", "!", "?", "。")) or len(stripped) > 120:
+        return ""
+    return separators
+
+
+def _passages(item: PackedItem) -> Iterator[Segment]:
+    """The segments of a source; those with only white space between them in the document, too, as one."""
+    passage: Segment | None = None
+    for segment in item.segments:
+        if passage is not None and _follows(item, passage, segment):
+            passage = replace(passage, end=segment.end, source_end=segment.source_end)
+        else:
+            if passage is not None:
+                yield passage
+            passage = segment
+    if passage is not None:
+        yield passage
+
+
+def _follows(item: PackedItem, passage: Segment, segment: Segment) -> bool:
+    """Whether what the source shows between the two is what stands between them in a chunk."""
+    for chunk in (hit.chunk for hit in (item.hit, *item.more)):
+        if chunk.start <= passage.source_start and segment.source_end <= chunk.end:
+            between = chunk.text[passage.source_end - chunk.start : segment.source_start - chunk.start]
+            return between == item.text[passage.end : segment.start]
+    return False

@@ -1,0 +1,518 @@
+"""A sentence as a row of tokens: words, names, and quantities, dates, times and identifiers with their values."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from leanrag.grounding.lexicon import (
+    ARTICLES,
+    AUXILIARIES,
+    CONTRACTIONS,
+    DECIMAL_COMMA_WORDS,
+    FRAME_WORDS,
+    GERMAN_WORDS,
+    IRREGULAR,
+    NEGATIONS,
+    PREPOSITIONS,
+    SYNONYMS,
+)
+from leanrag.grounding.measures import (
+    BOUND_SIGNS,
+    BOUNDS,
+    MONTHS,
+    MULTIPLIERS,
+    NUMBER_WORDS,
+    ORDINALS,
+    SCRIPT_NUMERALS,
+    UNITS,
+)
+from leanrag.text import STOP_WORDS, stem
+
+__all__ = ["Day", "Quantity", "Token", "base_of", "is_german", "normalise", "read_tokens", "uses_decimal_comma"]
+
+TokenKind = Literal["word", "quantity", "day", "time", "identifier", "script", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number with what it counts in.
+
+    Attributes:
+        value: The number; of an amount with a unit, in the first unit of its dimension.
+        number: The number as it was written.
+        dimension: Of its unit; "" without one, "ordinal" of a rank.
+    """
+
+    value: float
+    number: float
+    dimension: str = ""
+
+    def agrees_with(self, other: Quantity) -> bool:
+        """Whether both may be the same amount; a number without a unit agrees with any unit."""
+        if self.dimension and other.dimension:
+            return self.dimension == other.dimension and _is_close(self.value, other.value)
+        if "ordinal" in (self.dimension, other.dimension):
+            return False
+        return _is_close(self.number, other.number)
+
+
+def _is_close(left: float, right: float) -> bool:
+    return abs(left - right) <= 1e-6 * max(abs(left), abs(right))
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A date, as far as it was named: year, month and day of the month; `is_ambiguous` if day and month may be exchanged."""
+
+    year: int | None
+    month: int | None
+    day: int | None
+    is_ambiguous: bool = False
+
+    def agrees_with(self, other: Day) -> bool:
+        """Whether all parts that both name are equal, and this one names no part that the other leaves out but the year."""
+        mine = [self, Day(self.year, self.day, self.month)] if self.is_ambiguous else [self]
+        theirs = [other, Day(other.year, other.day, other.month)] if other.is_ambiguous else [other]
+        return any(_fits(left, right) for left in mine for right in theirs)
+
+
+def _fits(claim: Day, place: Day) -> bool:
+    if claim.year is not None and place.year is not None and claim.year != place.year:
+        return False
+    return (claim.month is None or claim.month == place.month) and (claim.day is None or claim.day == place.day)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of a sentence.
+
+    Attributes:
+        kind: What it is; a "script" token is a run of a script without spaces, a "pause" is punctuation.
+        text: As written, normalised.
+        word: In lower case.
+        base: What stands for it in comparisons: the stem of the word, or of its synonyms.
+        is_name: Whether it is written as a name.
+        is_content: Whether it carries content.
+        quantity: Its value, of a quantity.
+        day: Its value, of a day.
+    """
+
+    kind: TokenKind
+    text: str
+    word: str
+    base: str = ""
+    is_name: bool = False
+    is_content: bool = False
+    quantity: Quantity | None = None
+    day: Day | None = None
+
+
+# ------------------------------------------------------------------------------------------------ spelling
+
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u0640\u064b-\u0652]")
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´′", "'") | dict.fromkeys("‐‑‒–—―", "-") | {"−": "-"})
+_SUPERSCRIPT = re.compile(r"(?<=[\d)])[⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_GROUP_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_DASH = re.compile(r"\s[–—]\s|(?<=[^\W\d])—(?=[^\W\d])")
+_CONTRACTIONS = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in CONTRACTIONS]
+_NUMBER_WORD = "|".join([*NUMBER_WORDS, *MULTIPLIERS, "one", "half"])
+_BEFORE_NUMBER = rf"(?=\s+(?:about |a |ein |une? )?(?:[$€£¥]\s?)?(?:[-+]?\d|(?:{_NUMBER_WORD})\b))"
+
+
+def _bound_pattern(phrases: str) -> re.Pattern[str]:
+    alternatives = "|".join(line.strip() for line in phrases.strip().splitlines())
+    return re.compile(rf"\b(?:{alternatives})\b".replace("NUMBER", _BEFORE_NUMBER), re.IGNORECASE)
+
+
+_BOUNDS = [(_bound_pattern(phrases), word) for word, phrases in BOUNDS.items()]
+_PHRASES = [
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"\bnot only\b", ""),
+        (r"\bnot until\b", "from"),
+        (r"\bno doubt\b", ""),
+        (r"\bn[e'] ?([\w' ]{1,30}?) que\b", r"\1 only"),
+        (r"\bplus (?=de \d)", "plus "),
+        (r"\bne ([\w]+ )plus\b", r"\1 jamais"),
+        (r"\bpercentage points?\b|\bpercent points?\b|\bprozentpunkte?n?\b", "points_percent"),
+        (r"\bper ?cent\b", "percent"),
+        (r"\bdegrees? celsius\b|\bgrad celsius\b|\bdegrés celsius\b", "°C"),
+        (r"\bdegrees? fahrenheit\b", "°F"),
+        (r"\bkilomet(?:er|re)s? per hour\b|\bstundenkilometer\b", "km/h"),
+        (r"\bmiles per hour\b", "mph"),
+        (r"\bsquare met(?:er|re)s?\b", "m2"),
+        (r"\bcubic met(?:er|re)s?\b", "m3"),
+        (r"\bsquare kilomet(?:er|re)s?\b", "km2"),
+        (r"\b(?:minus|negative) (?=\d)", "-"),
+        (r"(?<=\d) below zero\b", " _below_zero"),
+        (r"\btook over\b|\btakes over\b|\btake over\b", "acquired"),
+        (r"\bsign(s|ed|ing)? off on\b|\bsign(s|ed|ing)? off\b", "sign"),
+        (r"\b(turn|switch|power)(s|ed|es|ing)?((?: \w+){0,3}?) on\b", r"\3 enable"),
+        (r"\b(turn|switch|power)(s|ed|es|ing)?((?: \w+){0,3}?) off\b", r"\3 disable"),
+        (r"\bis (?:made|composed) up of\b", "contains"),
+    )
+]
+
+
+@functools.lru_cache(maxsize=4096)
+def normalise(text: str) -> str:
+    """Return `text` in one spelling: NFKC, plain apostrophes and dashes, no invisible characters, contractions written out."""
+    text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
+    text = _SUPERSCRIPT.sub(lambda found: "^" + found[0].translate(_FROM_SUPERSCRIPT), text)
+    text = _DASH.sub(" ; ", unicodedata.normalize("NFKC", text)).translate(_APOSTROPHES)
+    for pattern, replacement in (*_CONTRACTIONS, *_PHRASES):
+        text = pattern.sub(replacement, text)
+    for sign, word in BOUND_SIGNS.items():
+        text = text.replace(sign, f" {word} ")
+    for pattern, word in _BOUNDS:
+        text = pattern.sub(f" {word} ", text)
+    return text
+
+
+@functools.lru_cache(maxsize=1024)
+def uses_decimal_comma(text: str) -> bool:
+    """Whether the function words of `text` are of a language that writes a decimal comma."""
+    words = re.findall(r"[^\W\d_]+", text.casefold())
+    english = sum(word in STOP_WORDS for word in words)
+    return sum(word in DECIMAL_COMMA_WORDS for word in words) > english
+
+
+@functools.lru_cache(maxsize=1024)
+def is_german(text: str) -> bool:
+    """Whether `text` is German, where all nouns are written as names are elsewhere."""
+    words = re.findall(r"[^\W\d_]+", text.casefold())
+    english = sum(word in STOP_WORDS for word in words)
+    return sum(word in GERMAN_WORDS for word in words) > english
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def base_of(word: str) -> str:
+    """Return what stands for a word in lower case: the first of its synonyms, or its stem."""
+    word = IRREGULAR.get(word, word)
+    found = SYNONYMS.get(word) or SYNONYMS.get(stem(word))
+    return stem(found or word)
+
+
+# ------------------------------------------------------------------------------------------------ tokens
+
+_MONTH = "|".join(sorted((re.escape(month) for month in MONTHS), key=len, reverse=True))
+_SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# Signs that belong to letters
+_MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u0670\u06d6-\u06ed\u0900-\u0963\u0971-\u0de5"
+_HAN_NUMERAL = "〇零一二三四五六七八九十百千两兩"
+_NUMBER = r"\d{1,3}(?:'\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d+)*"
+_TOKEN = re.compile(
+    rf"""
+    (?P<address>https?://[^\s<>"]*[\w/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
+    |(?P<iso>(?<![\d.-])(?P<iy>\d{{4}})[-/.](?P<im>\d{{1,2}})[-/.](?P<id>\d{{1,2}})(?![\d-]))
+    |(?P<han>(?P<hy>\d{{4}})年(?:(?P<hm>\d{{1,2}})月(?:(?P<hd>\d{{1,2}})日)?)?)
+    |(?P<han_day>(?P<am>\d{{1,2}})月(?P<ad>\d{{1,2}})日)
+    |(?P<dmy>(?<![\d.])(?P<d1>\d{{1,2}})(?P<sep>[./])(?P<d2>\d{{1,2}})(?P=sep)(?P<d3>\d{{4}}|\d{{2}}(?![\d.])))(?![\d]|\.\d)
+    |(?P<time>(?<![\d:])(?P<th>\d{{1,2}})(?::(?P<tm>\d{{2}})(?::\d{{2}}(?:[.,]\d+)?)?)(?:\s?(?P<tp>[ap]\.?m\b\.?|uhr\b))?)
+    |(?P<hour>(?<![\d.,])(?P<hh>\d{{1,2}})\s?(?P<hp>[ap]\.?m\b\.?|uhr\b|o'clock\b))
+    |(?P<date>(?P<td>\d{{1,2}})(?:st|nd|rd|th|er|\.|º|ª)?\s+(?:of\s+|de\s+)?(?P<tmon>{_MONTH})\b\.?(?:,?\s+(?:de\s+|of\s+)?(?P<ty>\d{{4}}))?)
+    |(?P<monthyear>\b(?P<my_m>{_MONTH})\b\.?,?\s+(?:de\s+|of\s+)?(?P<my_y>\d{{4}})(?!\d))
+    |(?P<monthday>\b(?P<md_m>{_MONTH})\b\.?\s+(?:the\s+)?(?P<md_d>\d{{1,2}})(?:st|nd|rd|th)?(?!\d|[.,]\d)(?:,?\s+(?P<md_y>\d{{4}}))?)
+    |(?P<dotted>(?<![\w.])v?\d+(?:[.]\d+){{2,}}(?:[-+._]?[a-z]+\.?\d*)?|\d+(?:[-_/:]\d+){{2,}})
+    |(?P<letters>(?<!\w)(?=[a-z_.#:/-]*\d)[a-z]+\w*(?:[-_./:\#]\w+)*|(?<!\w)\w*_\w+(?:\.\w+)*)
+    |(?P<figure>(?P<sign>(?<![\w)'.])[-+])?(?:(?P<currency>us\$|[$€£¥₹])\s?)?(?P<number>{_NUMBER})(?P<power>\^-?\d+)?)
+    |(?P<currency_word>\b(?:usd|eur|gbp|chf|inr)(?=\s?\d))
+    |(?P<script>[{_SPACELESS}]+)
+    |(?P<word>(?:°[cf]?)|[^\W\d_](?:[^\W\d_]|[{_MARKS}])*)
+    |(?P<symbol>%|<=|>=)
+    |(?P<pause>[.,;:!?()\[\]|"“”«»，、；：。！？।؟،؛/+=-])
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_RANK = re.compile(r"(?:st|nd|rd|th|º|ª|ème|e)\b", re.IGNORECASE)
+_UNIT = re.compile(
+    rf"[\s-]?(?P<unit>%|°[cf]?|points_percent|(?:km|m)/[hs]\b|[$€£¥₹]|[{_SPACELESS}]{{1,4}}|(?:c|k)?m[23]\b|µ?[^\W\d_]+)",
+    re.IGNORECASE,
+)
+_MULTIPLIER = re.compile(r"[\s-]?(?P<multiplier>[万萬億亿억만]|[^\W\d_]+)\.?", re.IGNORECASE)
+_TELLING_NEGATIONS = frozenset("lack lacks lacking lacked fail fails failed refuse refuses refused unable".split())
+_SHORT_UNITS = frozenset("m g t s h d l w v b k in ps pa an min sec mi ft oz ha hp".split())
+_MONTH_WORDS = frozenset(month for month in MONTHS if len(month) > 3) - {
+    "march",
+    "may",
+    "mars",
+    "august",
+    "mayo",
+    "marzo",
+}
+
+
+def read_tokens(text: str, *, decimal_comma: bool = False, german: bool = False) -> tuple[Token, ...]:
+    """Return the tokens of a sentence.
+
+    Args:
+        text: As written.
+        decimal_comma: Whether "1,234" is a number between one and two.
+        german: Whether capital letters show nouns rather than names.
+    """
+    return _read_tokens(text, decimal_comma, german)
+
+
+@functools.lru_cache(maxsize=8192)
+def _read_tokens(text: str, decimal_comma: bool, german: bool) -> tuple[Token, ...]:
+    text = normalise(text)
+    tokens: list[Token] = []
+    start = 0
+    is_first = True
+    while found := _TOKEN.search(text, start):
+        start = found.end()
+        token: Token | None
+        if found["figure"]:
+            token, start = _read_figure(text, found, decimal_comma)
+        elif found["word"] or found["symbol"] or found["currency_word"]:
+            token, start = _read_word(text, found, is_first, german)
+        elif found["script"]:
+            tokens += _read_script(found["script"])
+            continue
+        else:
+            token = _read_other(found)
+        if token is not None:
+            tokens.append(token)
+            is_first = token.kind == "pause" and token.text in '.!?:;"“([|-'
+    return tuple(tokens)
+
+
+def _read_other(found: re.Match[str]) -> Token:
+    """A date, time, identifier or pause."""
+    text, word = found[0], found[0].casefold()
+    day: Day | None = None
+    if found["iso"]:
+        day = Day(int(found["iy"]), int(found["im"]), int(found["id"]))
+    elif found["han"]:
+        day = Day(int(found["hy"]), _whole(found["hm"]), _whole(found["hd"]))
+    elif found["han_day"]:
+        day = Day(None, int(found["am"]), int(found["ad"]))
+    elif found["dmy"]:
+        day = _read_numeric_day(found)
+    elif found["date"]:
+        day = Day(_whole(found["ty"]), MONTHS[found["tmon"].casefold()], int(found["td"]))
+    elif found["monthyear"]:
+        day = Day(int(found["my_y"]), MONTHS[found["my_m"].casefold()], None)
+    elif found["monthday"]:
+        day = Day(_whole(found["md_y"]), MONTHS[found["md_m"].casefold()], int(found["md_d"]))
+    if day is not None:
+        return Token("day", text, word, f"day:{day.year}-{day.month}-{day.day}", is_content=True, day=day)
+    if found["time"] or found["hour"]:
+        base = _read_time(found["th"] or found["hh"], found["tm"], found["tp"] or found["hp"])
+        return Token("time", text, word, base, is_content=True)
+    if found["pause"]:
+        return Token("pause", text, word)
+    base = re.sub(r"(?<=[a-z])[-_ ](?=\d)|(?<=\d)[-_ ](?=[a-z])", "", word)
+    if re.fullmatch(r"v\d+(?:\.\d+)*", base):
+        base = base[1:]
+    return Token("identifier", text, word, base.strip("._-/"), is_content=True)
+
+
+def _whole(digits: str | None) -> int | None:
+    return int(digits) if digits else None
+
+
+def _read_numeric_day(found: re.Match[str]) -> Day:
+    first, second, year = int(found["d1"]), int(found["d2"]), int(found["d3"])
+    year += 2000 if year < 50 else 1900 if year < 100 else 0
+    if found["sep"] == "." or first > 12:
+        return Day(year, second, first)
+    if second > 12:
+        return Day(year, first, second)
+    return Day(year, second, first, is_ambiguous=first != second)
+
+
+def _read_time(hour: str, minute: str | None, period: str | None) -> str:
+    hours = int(hour) % 24
+    letter = (period or "")[:1].casefold()
+    if letter == "p" and hours < 12:
+        hours += 12
+    elif letter == "a" and hours == 12:
+        hours = 0
+    return f"time:{hours}:{int(minute or 0):02d}"
+
+
+def _read_number(digits: str, decimal_comma: bool) -> float:
+    """The value of digits with points, commas and apostrophes between them."""
+    digits = digits.replace("'", "")
+    points, commas = digits.count("."), digits.count(",")
+    if points and commas:
+        decimal = "," if digits.rfind(",") > digits.rfind(".") else "."
+    elif points + commas > 1:
+        decimal = ""
+    elif commas:
+        decimal = "," if decimal_comma or not re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits) else ""
+    else:
+        decimal = "" if decimal_comma and re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", digits) else "."
+    whole, _, fraction = digits.rpartition(decimal) if decimal and decimal in digits else (digits, "", "")
+    return float(re.sub(r"[.,]", "", whole or "0") + "." + (fraction or "0"))
+
+
+def _read_figure(text: str, found: re.Match[str], decimal_comma: bool) -> tuple[Token | None, int]:
+    """A number in figures, and where its unit ends."""
+    end = found.end()
+    try:
+        number = _read_number(found["number"], decimal_comma)
+        if found["power"]:
+            number = number ** int(found["power"][1:]) if abs(int(found["power"][1:])) < 50 else number
+    except (OverflowError, ValueError, ZeroDivisionError):
+        number = float("inf")
+    if found["sign"] == "-":
+        number = -number
+    written = found[0].strip()
+    if rank := _RANK.match(text, end):
+        quantity = Quantity(number, number, "ordinal")
+        return _quantity_token(written + rank[0], quantity), rank.end()
+    glued = re.compile(r"[a-z]+[\w-]*", re.IGNORECASE).match(text, end)
+    if glued and not _is_unit(glued[0]) and glued[0].casefold() not in {"k", "m", "bn", "x", "s"}:
+        whole = written + glued[0]
+        return Token(
+            "identifier", whole, whole.casefold(), whole.casefold().replace("-", ""), is_content=True
+        ), glued.end()
+    return _with_unit(text, written, number, found["currency"] or "", end)
+
+
+def _with_unit(text: str, written: str, number: float, currency: str, end: int) -> tuple[Token, int]:
+    """A quantity of the number and of the multiplier and unit behind it."""
+    while multiplier := _MULTIPLIER.match(text, end):
+        word = multiplier["multiplier"].casefold()
+        short = {"k": 1e3, "m": 1e6} if currency or (word == "k" and multiplier[0][0] not in " -") else {}
+        factor = MULTIPLIERS.get(word) or short.get(word)
+        if factor is None:
+            break
+        number *= factor
+        end = multiplier.end() if not multiplier[0].endswith(".") or word in {"mio", "mrd"} else multiplier.end() - 1
+    name = currency.casefold()
+    if not name and (unit := _UNIT.match(text, end)):
+        name = _unit_name(unit["unit"])
+        end = unit.start("unit") + len(name) if name else end
+    if text.startswith(" _below_zero", end):
+        number, end = -abs(number), end + len(" _below_zero")
+    dimension, factor = UNITS.get(name, ("", 1.0))
+    if dimension == "angle" and (scale := re.compile(r"\s?(c|f|celsius|fahrenheit)\b", re.IGNORECASE).match(text, end)):
+        dimension, end = ("celsius" if scale[1][0] in "cC" else "fahrenheit"), scale.end()
+    return _quantity_token(written, Quantity(number * factor, number, dimension)), end
+
+
+def _quantity_token(written: str, quantity: Quantity) -> Token:
+    base = f"{quantity.number:g}" + (f" {quantity.dimension}" if quantity.dimension == "ordinal" else "")
+    return Token("quantity", written, written.casefold(), base, is_content=True, quantity=quantity)
+
+
+def _is_unit(name: str) -> bool:
+    return bool(_unit_name(name))
+
+
+def _unit_name(name: str) -> str:
+    """The unit that `name` is, or that a run of a script without spaces begins with; "" if it is none."""
+    folded = name.casefold()
+    if folded in _SHORT_UNITS and name != folded and folded not in {"l", "w", "v", "h"}:
+        return ""  # "5 M", "5 In"
+    if folded in UNITS:
+        return folded
+    if re.match(f"[{_SPACELESS}]", name):
+        return next((folded[:n] for n in range(len(folded), 0, -1) if folded[:n] in UNITS), "")
+    return ""
+
+
+_EMPTY = STOP_WORDS | FRAME_WORDS | ARTICLES | AUXILIARIES | PREPOSITIONS | NEGATIONS - _TELLING_NEGATIONS
+_IS_SECOND = re.compile(r"\b(?:the|a|an|her|his|its|their|every|each|my|our)\s+$", re.IGNORECASE)
+
+
+def _read_word(text: str, found: re.Match[str], is_first: bool, german: bool) -> tuple[Token | None, int]:
+    """A word, or a quantity that begins with one ("twenty-one metres")."""
+    written, word = found[0], found[0].casefold()
+    if found["currency_word"]:
+        amount = re.compile(rf"\s?(?P<number>{_NUMBER})").match(text, found.end())
+        if amount:
+            return _with_unit(text, found[0] + amount[0], _read_number(amount["number"], False), word, amount.end())
+    if word in NUMBER_WORDS or (word == "one" and _has_unit(text, found.end())):
+        number, end = _read_number_words(text, float(NUMBER_WORDS.get(word, 1)), found.end())
+        return _with_unit(text, text[found.start() : end], number, "", end)
+    if word in {"dozen", "hundred", "thousand", "million"} and re.search(
+        r"\ba\s$", text[max(0, found.start() - 2) : found.start()]
+    ):
+        return _with_unit(text, written, MULTIPLIERS[word], "", found.end())
+    if word in ORDINALS and (word != "second" or _IS_SECOND.search(text, max(0, found.start() - 8), found.start())):
+        rank = ORDINALS[word]
+        return _quantity_token(written, Quantity(rank, rank, "ordinal")), found.end()
+    is_name = written[0].isupper() and not german and (len(written) > 1 or not is_first)
+    if is_name and is_first:
+        is_name = written[1:] != written[1:].lower() or word not in STOP_WORDS
+    if word in _MONTH_WORDS and is_name:
+        day = Day(None, MONTHS[word], None)
+        return Token("day", written, word, f"day:None-{day.month}-None", is_content=True, day=day), found.end()
+    is_content = word not in _EMPTY
+    is_shouted = len(written) > 1 and written.isupper()
+    if not is_content and is_name and (is_shouted or not is_first) and word not in ARTICLES | {"i"} and len(word) > 2:
+        is_content = word not in STOP_WORDS
+    base = word if is_name and word not in SYNONYMS else base_of(word)
+    return Token("word", written, word, base_of(word) if base == word else base, is_name, is_content), found.end()
+
+
+def _has_unit(text: str, end: int) -> bool:
+    unit = _UNIT.match(text, end)
+    multiplier = _MULTIPLIER.match(text, end)
+    return bool(unit and _is_unit(unit["unit"])) or bool(
+        multiplier and multiplier["multiplier"].casefold() in MULTIPLIERS
+    )
+
+
+_NEXT_WORD = re.compile(r"(?:\sand\s|[\s-])([^\W\d_]+)", re.IGNORECASE)
+
+
+def _read_number_words(text: str, number: float, end: int) -> tuple[float, int]:
+    """The value of a number in words, whose first word was worth `number`, and where it ends."""
+    total = 0.0
+    while following := _NEXT_WORD.match(text, end):
+        word = following[1].casefold()
+        value = NUMBER_WORDS.get(word, 1.0 if word == "one" else None)
+        if word in {"hundred", "thousand", "million", "hundert", "tausend"}:
+            number *= MULTIPLIERS[word]
+            if word != "hundred":
+                total, number = total + number, 0.0
+        elif (
+            value is not None and value < 10 and number and number % 10 == 0 and " and " not in following[0].casefold()
+        ) or (value is not None and (number == 0 or number % 100 == 0) and (number or total) and value < 100):
+            number += value
+        else:
+            break
+        end = following.end()
+    return total + number, end
+
+
+_SCRIPT_PIECE = re.compile(rf"第?[{_HAN_NUMERAL}]+|[^{_HAN_NUMERAL}第]+|第")
+_SCRIPT_COUNTED = re.compile(
+    "[个名人年月日天小点分岁次元块米公里斤吨台家条件位层楼本页间百千万億亿円歳回階時分番つ%％]"
+)
+
+
+def _read_script(run: str) -> list[Token]:
+    """A run of a script without spaces; numbers in Han numerals before a counted noun are quantities as well."""
+    tokens = [Token("script", run, run, run, is_content=True)]
+    for found in re.finditer(rf"(第?)([{_HAN_NUMERAL}]+)(万|億|亿)?", run):
+        following = run[found.end() : found.end() + 1]
+        if (following and _SCRIPT_COUNTED.match(following)) or len(found[2]) > 1 or found[3]:
+            value = _read_han(found[2]) * MULTIPLIERS.get(found[3] or "", 1.0)
+            name = _unit_name(run[found.end() : found.end() + 4]) if not found[1] else ""
+            dimension, factor = ("ordinal", 1.0) if found[1] else UNITS.get(name, ("", 1.0))
+            tokens.append(_quantity_token(found[0], Quantity(value * factor, value, dimension)))
+    return tokens
+
+
+def _read_han(numerals: str) -> float:
+    if not any(character in "十百千" for character in numerals):
+        return float("".join(str(SCRIPT_NUMERALS[character]) for character in numerals))
+    total = number = 0
+    for character in numerals:
+        value = SCRIPT_NUMERALS[character]
+        if value >= 10:
+            total, number = total + (number or 1) * value, 0
+        else:
+            number = value
+    return float(total + number)

@@ -1,0 +1,483 @@
+"""Does the answer stand in the sources, and where: verbatim citations, [n] marks, and a verdict.
+
+By rules alone: it costs milliseconds, needs no model, and whatever it quotes is in the document, character for character. An
+entailment check may look at what the rules let pass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, is_opposed, stem_of
+from leanrag.grounding.compare import Claim, Passage, contradiction, holds
+from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
+from leanrag.grounding.places import Place, Style, find_places, style_of
+from leanrag.grounding.reading import Token
+from leanrag.protocols import EntailmentChecker
+from leanrag.text import code_spans, split_sentences, without_marks
+from leanrag.types import Citation, PackedItem
+
+__all__ = ["Grounding", "ground"]
+
+SUPPORT_THRESHOLD = 0.6
+"""Least share of a sentence's information that a place must hold to be cited for it."""
+
+SUBJECT_THRESHOLD = 0.25
+"""Least share of the question's information that the cited sources must speak of."""
+
+RELEVANCE_THRESHOLD = 0.3
+"""Least that the place of a short answer must speak of the question, beside the place that speaks of it most."""
+
+ENTAILMENT_THRESHOLD = 0.5
+"""Least probability that an entailment check must give to a sentence that a place is cited for."""
+
+_QUESTION_WORD_WEIGHT = 0.25  # words that the question already held say little about where an answer came from
+_CONTEXT_SHARE = 0.95  # of a word's weight, where it stands above a place and not in it: the place itself goes first
+_SCRIPT_WEIGHT = 0.7  # of a character of a script without spaces
+_MOST_COMPARED = 24  # places that are looked at closely for one claim
+_ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold to answer it
+
+_YES = frozenset("yes ja oui sí si sim yep".split())
+_NO = frozenset("no nein non não nej nee nope".split())
+_QUESTION_WORDS = frozenset(
+    """what who whom whose which when where why how wer wen wem was wann wo wie welche welcher welches warum wieviel
+    qui que quoi quand où comment combien quel quelle quels quelles pourquoi qué quién cuándo dónde cómo cuánto cuántos cuál
+    chi cosa quando dove come quanto wie wat waar wanneer quem onde""".split()
+)
+_SCRIPT_QUESTION_WORDS = re.compile(
+    "什么时候|什麼時候|为什么|為什麼|怎么样|什么|什麼|怎么|怎麼|哪里|哪裡|哪儿|哪个|哪年|哪|谁|誰|多少|几|幾|どこ|なに|何|いつ|いくら|いくつ|どの|どう|なぜ"
+    "|ที่ไหน|อะไร|ใคร|เมื่อไหร่|เมื่อไร|เท่าไหร่|เท่าไร|กี่|ทำไม|อย่างไร"
+)
+_FUNCTION_CHARACTERS = frozenset(
+    "的了是在和吗嗎呢吧也都就有为為与與及于於之这這那一个個をはがにのでとですまもからへやか这是"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """What `ground` found.
+
+    Attributes:
+        text: The answer, its supported sentences ending with [n] marks.
+        citations: The quotes that carry the supported sentences, in order of the text, none twice.
+        support: Share of the answer's information found in the sources, in [0, 1].
+        subject: Share of the question's information that the sources speak of, in [0, 1].
+        is_supported: Both are large enough, and no sentence contradicts the place that comes nearest to it.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    support: float
+    subject: float
+    is_supported: bool
+
+
+def ground(
+    question: str, answer: str, items: Sequence[PackedItem], *, check: EntailmentChecker | None = None
+) -> Grounding:
+    """Look for the quotes that carry each sentence of `answer`.
+
+    Marks that the model wrote itself are removed: a mark means that a quote was found. A sentence's support is the share of its
+    content words, weighted by how rare they are in the sources, that stand at one place: in a sentence, a row or a line, with the
+    headings above it. Words of the question count little. A place that contradicts the sentence does not support it: see
+    `leanrag.grounding.compare.CHECKS` for what is compared. If no place carries a sentence, its clauses are looked up one by one.
+
+    Args:
+        question: As asked.
+        answer: The model's words.
+        items: The sources that it read.
+        check: Looks at each sentence and quote that the rules let pass; None for the rules alone.
+    """
+    answer = without_marks(answer).strip()
+    sources = _Sources(question, answer, items)
+    pieces: list[str] = []
+    citations: dict[tuple[int, int, int], Citation] = {}
+    supported = total = 0.0
+    is_contradicted = False
+    end_of_last = 0
+    for start, end, is_code in _sentences(answer):
+        sentence = answer[start:end]
+        finding = sources.look_up(sentence)
+        if finding.places and check is not None and not sources.passes(finding, sentence, check):
+            finding = _Finding((), 0.0, finding.information, True)
+        supported += finding.support * finding.information
+        total += finding.information
+        is_contradicted |= finding.is_contradicted
+        pieces.append(answer[end_of_last:start])
+        end_of_last = end
+        found = [place.cite(finding.support) for place in finding.places]
+        for citation in found:
+            citations.setdefault((citation.number, citation.start, citation.end), citation)
+        numbers = list(dict.fromkeys(citation.number for citation in found))
+        pieces.append(_mark(sentence, numbers, is_code) if numbers else sentence)
+    pieces.append(answer[end_of_last:])
+    support = supported / total if total else 0.0
+    subject = sources.subject({citation.number for citation in citations.values()})
+    return Grounding(
+        text="".join(pieces),
+        citations=tuple(citations.values()),
+        support=min(support, 1.0),
+        subject=subject,
+        is_supported=(
+            bool(citations) and not is_contradicted and support >= SUPPORT_THRESHOLD and subject >= SUBJECT_THRESHOLD
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What carries a sentence: the places, one for each of its clauses; none if it is not supported."""
+
+    places: tuple[Place, ...]
+    support: float
+    information: float
+    is_contradicted: bool = False
+
+
+class _Sources:
+    """The places of the sources, and the question about them."""
+
+    def __init__(self, question: str, answer: str, items: Sequence[PackedItem]) -> None:
+        self._items = items
+        self._question_text = question
+        self._places = find_places(items)
+        style = style_of(f"{question}\n{answer}")
+        sources = style_of("\n".join(item.text for item in items))
+        self._style = Style(style.decimal_comma or sources.decimal_comma, style.german or sources.german)
+        self._question = self._style.read(_SCRIPT_QUESTION_WORDS.sub(" ", question))
+        self._asked = frozenset(token.base for token in self._question if token.is_content)
+        self._frequency: dict[str, int] = {}
+        for place in self._places:
+            for base in place.bases:
+                self._frequency[base] = self._frequency.get(base, 0) + 1
+        self._all_bases = frozenset(self._frequency)
+        self._weights = {base: self._weight(base) for base in self._all_bases | self._asked}
+        self._relevance = {id(place): self._share(self._question, place) for place in self._places}
+        self._most_relevant = max(self._relevance.values(), default=0.0)
+        words = [token.word for token in self._question if token.kind == "word"]
+        self._is_polar = (bool(words) and _QUESTION_WORDS.isdisjoint(words) and "?" in question) or words[:1] in [
+            [w] for w in AUXILIARIES
+        ]
+
+    # What a claim is worth
+
+    def _weight(self, base: str) -> float:
+        weight = math.log1p((len(self._places) + 1) / (self._frequency.get(base, 0) + 0.5))
+        return weight * _QUESTION_WORD_WEIGHT if base in self._asked else weight
+
+    def _information(self, tokens: Sequence[Token]) -> float:
+        words = {token.base: token for token in tokens if token.is_content}
+        return math.fsum(self._worth(token) for token in words.values())  # exact: sets have no order
+
+    def _worth(self, token: Token) -> float:
+        if token.quantity is not None and token.quantity.dimension:
+            return 2 * self._weight(token.base)  # a number and a unit
+        if token.kind != "script":
+            return self._weight(token.base)
+        held = _SCRIPT_WEIGHT * len(token.text)
+        return held * _QUESTION_WORD_WEIGHT if token.base in self._asked else held
+
+    def _share(self, tokens: Sequence[Token], place: Place) -> float:
+        """Share of the tokens' information that the place and its context hold."""
+        total = found = 0.0
+        for token in {token.base: token for token in tokens if token.is_content}.values():
+            worth = self._worth(token)
+            total += worth
+            if token.kind == "script":
+                found += worth * _script_share(token.text, place)
+            elif holds(place.bases, token) or (token.kind != "word" and _has_value_word(token, place)):
+                found += worth
+            elif is_opposed(stem_of(token.word), place.stems):
+                found += worth  # whether it then says the same is for `contradiction` to find
+            elif holds(place.context_bases, token):
+                found += worth * _CONTEXT_SHARE
+        return found / total if total else 0.0
+
+    # Looking up
+
+    def look_up(self, sentence: str) -> _Finding:
+        """Return the places that carry a sentence of the answer."""
+        tokens, reply = _without_reply(self._style.read(sentence))
+        content = [token for token in tokens if token.is_content]
+        information = self._information(tokens)
+        if not content:
+            return self._look_up_reply(reply) if reply else _Finding((), 0.0, 0.0)
+        says_nothing_new = not self._is_polar and all(token.base in self._asked for token in content)
+        if says_nothing_new and not any(token.word in NEGATIONS for token in tokens):
+            return _Finding((), 0.0, information)
+        place, support, is_contradicted = self._best(self._claim(tokens))
+        if place is not None and support >= SUPPORT_THRESHOLD:
+            return _Finding((place,), support, information)
+        parts = _parts(tokens)
+        if len(parts) > 1:
+            found = [self._best(self._claim(part, is_part=True)) for part in parts]
+            if all(best is not None and share >= SUPPORT_THRESHOLD for best, share, _ in found):
+                places = dict.fromkeys(best for best, _, _ in found if best is not None)
+                return _Finding(tuple(places), min(share for _, share, _ in found), information)
+        return _Finding((), support, information, is_contradicted)
+
+    def _look_up_reply(self, reply: int) -> _Finding:
+        """The place that answers a question with yes or no as the answer does."""
+        if not self._is_polar or not self._asked:
+            return _Finding((), 0.0, 0.0)
+        denial = (Token("word", "not", "not"),) if reply < 0 else ()
+        tokens = (*self._question[:1], *denial, *self._question[1:])
+        for share, place in self._ranked(tokens):
+            if share < _ANSWERED:
+                break
+            if contradiction(Claim(tokens), self._passage(place), self._weights) is None:
+                return _Finding((place,), share, 1.0)
+        return _Finding((), 0.0, 1.0, True)
+
+    def _claim(self, tokens: tuple[Token, ...], *, is_part: bool = False) -> Claim:
+        bases = {token.base for token in tokens if token.is_content}
+        asked = self._asked
+        begins_with_pronoun = bool(tokens) and tokens[0].word in ANAPHORS
+        says_little = len(bases & asked) < len(asked) / 2 and not any(token.word in AUXILIARIES for token in tokens)
+        is_fragment = bool(asked) and not is_part and (begins_with_pronoun or (says_little and len(bases - asked) <= 6))
+        return Claim(
+            tokens,
+            self._question if asked else (),
+            is_fragment,
+            whole_of(self._question, tokens) if is_fragment else tokens,
+        )
+
+    def _ranked(self, tokens: Sequence[Token]) -> list[tuple[float, Place]]:
+        shares = [(self._share(tokens, place), place) for place in self._places]
+        shares.sort(key=lambda pair: (-round(pair[0], 6), pair[1].end - pair[1].start))
+        return shares
+
+    def _best(self, claim: Claim) -> tuple[Place | None, float, bool]:
+        """The place that carries a claim, how far it does, and whether there is none because all places near it contradict it."""
+        ranked = self._ranked(claim.tokens)[:_MOST_COMPARED]
+        if claim.is_fragment:  # of equals, where the question is spoken of
+            ranked.sort(key=lambda pair: (-round(pair[0], 6), -round(self._relevance[id(pair[1])], 6)))
+        is_contradicted = False
+        for share, place in ranked:
+            if share <= 0:
+                break
+            fault = contradiction(claim, self._passage(place), self._weights)
+            if fault is None and self._is_of_another(claim, place):
+                fault = "section"
+            if claim.is_fragment and self._relevance[id(place)] < RELEVANCE_THRESHOLD * self._most_relevant:
+                fault = "relevance"
+            if fault is None:
+                return place, share, is_contradicted
+            is_contradicted |= share >= SUPPORT_THRESHOLD / 2
+        return None, 0.0, is_contradicted
+
+    def _passage(self, place: Place) -> Passage:
+        words = [token.word for token in place.tokens[:2]]
+        reply = -1 if words[:1] and words[0] in _NO else 1 if words[:1] and words[0] in _YES else 0
+        return Passage(place.tokens, place.context, self._all_bases, reply)
+
+    def _is_of_another(self, claim: Claim, place: Place) -> bool:
+        """Whether a place like this one speaks of more of what was asked: the claim then takes from another section or row."""
+        here = place.bases | place.context_bases
+        wanted = {
+            token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"
+        }
+        wanted -= {token.base for token in claim.tokens if token.base in here} - self._asked
+        missing = {base for base in wanted - here if base in self._weights}
+        missing -= {base for base in missing if any(_shares_stem(base, other) for other in here)}
+        if not missing:
+            return False
+        found = wanted & here
+        for other in self._places:
+            there = other.bases | other.context_bases
+            if missing & there and found <= there and other is not place and _are_parallel(place, other):
+                return True
+        return False
+
+    # The whole answer
+
+    def subject(self, cited: set[int]) -> float:
+        """Share of the question's content words in the cited sources and their titles; 1 when it has none."""
+        words = [token for token in self._question if token.is_content]
+        if not words:
+            return 1.0
+        places = [place for place in self._places if place.item.number in cited]
+        there = frozenset(base for place in places for base in (*place.bases, *place.context_bases))
+        stems = frozenset(word for place in places for word in place.stems)
+        found = total = 0.0
+        for token in {token.base: token for token in words}.values():
+            total += 1
+            if token.kind == "script":
+                found += max((_covered(token.text, place) for place in places), default=0.0)
+            else:
+                found += holds(there, token) or is_opposed(stem_of(token.word), stems)
+        return found / total
+
+    def passes(self, finding: _Finding, sentence: str, check: EntailmentChecker) -> bool:
+        """Whether an entailment check agrees that the places carry the sentence."""
+        premise = "\n".join(
+            " ".join(filter(None, (place.item.hit.chunk.title, place.item.hit.chunk.heading, place.text)))
+            for place in finding.places
+        )
+        probabilities = check.check([(premise, f"{self._question_text} {sentence}".strip())])
+        return min(probabilities, default=0.0) >= ENTAILMENT_THRESHOLD
+
+
+def whole_of(question: tuple[Token, ...], answer: tuple[Token, ...]) -> tuple[Token, ...]:
+    """The question as a statement, with the answer where it asks: "Who bought it?", "Acme" becomes "Acme bought it"."""
+    words = [token for token in question if token.kind != "pause"]
+    if not words or words[0].word not in {
+        "who",
+        "what",
+        "which",
+        "whose",
+        "wer",
+        "welche",
+        "welcher",
+        "qui",
+        "quién",
+        "chi",
+    }:
+        return (*words, *answer)
+    if any(token.word in {"did", "does", "do"} for token in words[1:4]):
+        return (*words[1:], *answer)
+    return (*answer, *words[1:])
+
+
+def _without_reply(tokens: tuple[Token, ...]) -> tuple[tuple[Token, ...], int]:
+    """The tokens without "Yes" or "No" before a pause, and which of them it was."""
+    if not tokens or tokens[0].word not in _YES | _NO or (len(tokens) > 1 and tokens[1].kind != "pause"):
+        return tokens, 0
+    return tokens[2:], 1 if tokens[0].word in _YES else -1
+
+
+def _parts(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
+    """The clauses of a sentence that can be looked up one by one; each begins with the subject of the first."""
+    parts: list[list[Token]] = []
+    for segment in fine_segments(tokens):
+        says_something = any(t.is_content and not t.is_name and t.kind != "day" for t in segment)
+        if (parts and not _says(parts[-1])) or (parts and not says_something):
+            parts[-1] += segment
+        else:
+            parts.append(list(segment))
+    if len(parts) > 1 and not _says(parts[-1]):
+        last = parts.pop()
+        parts[-1] += last
+    if len(parts) < 2:
+        return []
+    subject = list(_subject_of(parts[0]))
+    return [tuple(parts[0]), *(tuple(part if _has_subject(part) else [*subject, *part]) for part in parts[1:])]
+
+
+def _says(part: Sequence[Token]) -> bool:
+    """Whether a clause says something that can be looked up: two content words, one of them no name."""
+    content = [token for token in part if token.is_content]
+    return len(content) > 1 and any(not token.is_name for token in content)
+
+
+def _subject_of(part: Sequence[Token]) -> Iterator[Token]:
+    """The noun phrase that a clause begins with."""
+    has_noun = False
+    for token in part:
+        if token.word in ARTICLES or token.is_name or (token.is_content and not has_noun):
+            has_noun = has_noun or token.is_content
+            yield token
+        else:
+            return
+
+
+def _has_subject(part: Sequence[Token]) -> bool:
+    first = next((token for token in part if token.word not in CONJUNCTIONS), None)
+    return first is not None and (first.word in ARTICLES - {"no"} or first.is_name or first.word in ALL)
+
+
+def _has_value_word(token: Token, place: Place) -> bool:
+    """Whether the place holds the value of a number or a date in another form."""
+    if token.quantity is not None:
+        return any(other.quantity is not None and token.quantity.agrees_with(other.quantity) for other in place.tokens)
+    if token.day is not None:
+        return any(other.day is not None and token.day.agrees_with(other.day) for other in place.tokens)
+    return any(other.base == token.base for other in place.tokens)
+
+
+def _shares_stem(left: str, right: str) -> bool:
+    return len(left) > 3 and left[:4] == right[:4]
+
+
+def _are_parallel(place: Place, other: Place) -> bool:
+    """Whether two places say things of the same kind: rows of a table, sections of a manual, questions of a list."""
+    if place.shape and place.shape == other.shape and place.item is other.item:
+        return True
+    if _jaccard(place.heading, other.heading) >= 0.4 and place.heading != other.heading:
+        return True
+    return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= 0.5
+
+
+def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+    return len(left & right) / len(left | right) if left or right else 0.0
+
+
+def _script_share(text: str, place: Place) -> float:
+    """As `_covered`, but too little for support where a word is missing."""
+    share = _covered(text, place)
+    return share if share >= 0.8 else share * SUPPORT_THRESHOLD
+
+
+def _covered(text: str, place: Place) -> float:
+    """Share of the characters of a text without spaces that stand at a place in the same company."""
+    there = "，".join(
+        token.text for token in (*place.tokens, *place.context) if token.kind in {"script", "day", "quantity"}
+    )
+    if text in there:
+        return 1.0
+    covered = [character in _FUNCTION_CHARACTERS for character in text]
+    for i in range(len(text) - 1):
+        if text[i : i + 2] in there:
+            covered[i] = covered[i + 1] = True
+    return sum(covered) / len(covered)
+
+
+# ------------------------------------------------------------------------------------------------ marks
+
+
+def _sentences(answer: str) -> Iterator[tuple[int, int, bool]]:
+    """The sentences of an answer; a block of code, or a sentence with code that holds a full stop, is one."""
+    code = list(code_spans(answer))
+    fenced = [
+        span
+        for span in code
+        if answer[span[0] : span[1]].lstrip().startswith(("```", "~~~")) and "\n" in answer[span[0] : span[1]]
+    ]
+    pending: tuple[int, int] | None = None
+    for start, end in _split_around(answer, fenced):
+        if (start, end) in fenced:
+            if pending:
+                yield (*pending, False)
+                pending = None
+            yield start, end, True
+            continue
+        start = pending[0] if pending else start
+        pending = (start, end) if any(low < end < high for low, high in code) else None
+        if pending is None:
+            yield start, end, False
+    if pending:
+        yield (*pending, False)
+
+
+def _split_around(answer: str, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for low, high in [*blocks, (len(answer), len(answer))]:
+        yield from ((start + a, start + b) for a, b in split_sentences(answer[start:low]))
+        if low < high:
+            yield low, high
+        start = high
+
+
+_SENTENCE_ENDS = ".!?。！？।؟۔"
+
+
+def _mark(sentence: str, numbers: Sequence[int], is_code: bool) -> str:
+    """Put [n] before the punctuation that ends the sentence, or under a block of code."""
+    marks = " ".join(f"[{number}]" for number in numbers)
+    if is_code:
+        return f"{sentence}\n{marks}"
+    body = sentence.removesuffix("|").rstrip() if sentence.endswith("|") else sentence.rstrip(_SENTENCE_ENDS)
+    return f"{body} {marks}{sentence[len(body) :]}"
