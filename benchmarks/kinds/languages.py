@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ def xquad(data: Path, language: str, source: random.Random) -> Draft:
             for row in source.sample(paragraph["qas"], min(2, len(paragraph["qas"]))):
                 answer = row["answers"][0]
                 span = _only(paragraph["context"], answer["answer_start"], len(answer["text"]), everything)
-                questions.append(KindQuestion(row["question"], answer["text"], (span,), (name,)))
+                least = _sentences_around(paragraph["context"], span)
+                questions.append(KindQuestion(row["question"], answer["text"], (span,), (name,), least=least))
     return files, questions
 
 
@@ -47,6 +49,18 @@ def _only(text: str, start: int, length: int, everything: str) -> str:
         following = text.find(" ", end - 1)
         end = len(text) if following < 0 else following
     return text[start:end].strip()
+
+
+_SENTENCE_END = re.compile(r"[.!?؟।](?=\s)|[。！？]")
+
+
+def _sentences_around(text: str, span: str) -> str:
+    """Return the sentences of `text` that hold `span`."""
+    start = text.index(span)
+    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    first = max((end for end in ends if end <= start), default=0)
+    last = min((end for end in ends if end >= start + len(span)), default=len(text))
+    return text[first:last].strip()
 
 
 # Museums

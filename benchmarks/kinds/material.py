@@ -28,6 +28,8 @@ class KindQuestion:
         spans: Verbatim pieces of the files. A prompt can answer the question if it holds all of them.
         files: Names of the files that the spans are from.
         key: The span that no other section has; search has found the answer when a hit holds it. Defaults to the last span.
+        least: The least text that is understood and holds the spans: whole sentences. Defaults to the spans. A budget that is
+            too small for it is not measured.
     """
 
     text: str
@@ -35,10 +37,11 @@ class KindQuestion:
     spans: tuple[str, ...]
     files: tuple[str, ...]
     key: str = ""
+    least: str = ""
 
     def __post_init__(self) -> None:
-        if not self.key:
-            object.__setattr__(self, "key", self.spans[-1])
+        object.__setattr__(self, "key", self.key or self.spans[-1])
+        object.__setattr__(self, "least", self.least or "\n".join(self.spans))
 
 
 Draft: TypeAlias = tuple[Mapping[str, str], Sequence[KindQuestion]]

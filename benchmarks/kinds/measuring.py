@@ -17,17 +17,19 @@ import leanrag
 from benchmarks.kinds.material import Kind, KindQuestion, contains_span
 from leanrag.errors import BudgetError
 from leanrag.evidence.greedy import GreedyPacker
+from leanrag.prompting import CHAT_TEMPLATE
 from leanrag.protocols import Embedder, LanguageModel
-from leanrag.types import Explanation, Hit
+from leanrag.types import Hit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BUDGETS", "KS", "KindResult", "RememberedVectors", "measure_kind", "opened"]
+__all__ = ["BUDGETS", "KS", "PACKERS", "KindResult", "RememberedVectors", "measure_kind", "opened"]
 
 BUDGETS = (100, 200, 300)
 KS = (1, 5, 10)
 PACKERS = ("default", "greedy")
+FEWEST = 5  # questions that a budget is measured on
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,9 @@ class KindResult:
 
     Attributes:
         found: Share of the questions whose key span is in the first k hits, by k.
-        in_prompt: Share of the questions whose spans are all in the prompt, by packer and budget.
-        outcomes: The same by question, in the order of the kind's questions.
+        in_prompt: Share of the questions whose spans are all in the prompt, by packer and budget. Questions whose least text
+            does not fit the budget are not counted, and a budget that fewer than `FEWEST` questions fit has no share.
+        outcomes: The same by question that is counted.
         failures: Questions that the default packer misses at the largest budget, each with what went wrong.
     """
 
@@ -50,7 +53,11 @@ class KindResult:
     @property
     def gain(self) -> float:
         """Default packer less greedy packer at the budget where that is least."""
-        return min(self.in_prompt["default", budget] - self.in_prompt["greedy", budget] for budget in BUDGETS)
+        return min(
+            share - self.in_prompt["greedy", budget]
+            for (packer, budget), share in self.in_prompt.items()
+            if packer == "default"
+        )
 
 
 class RememberedVectors:
@@ -116,40 +123,34 @@ def measure_kind(kind: Kind, model: LanguageModel, embedder: Embedder) -> KindRe
     failures = []
     with opened(kind, model, embedder) as databases:
         for question in kind.questions:
-            hits: Sequence[Hit] = ()
-            missing: Sequence[str] = ()
-            for packer, budget in outcomes:
-                explanation = _explain(databases[packer], question.text, budget)
-                absent = _missing(explanation, question)
-                outcomes[packer, budget].append(not absent)
-                if packer == "default":
-                    hits, missing = explanation.hits if explanation else hits, absent
+            hits = databases["default"].search(question.text, max(KS))
             for k in KS:
                 found[k].append(any(_shows(hit, question.key) for hit in hits[:k]))
+            least = model.count_tokens(CHAT_TEMPLATE.render_source(1, question.files[0], question.least))
+            missing: Sequence[str] = ()
+            for packer, budget in outcomes:
+                if least <= budget:
+                    absent = _missing(databases[packer], question, budget)
+                    outcomes[packer, budget].append(not absent)
+                    missing = absent if (packer, budget) == ("default", max(BUDGETS)) else missing
             if missing:
                 failures.append((question, _reason(hits, question, missing)))
     return KindResult(
         kind,
         {k: statistics.fmean(values) for k, values in found.items()},
-        {key: statistics.fmean(values) for key, values in outcomes.items()},
+        {key: statistics.fmean(values) for key, values in outcomes.items() if len(values) >= FEWEST},
         outcomes,
         failures,
     )
 
 
-def _explain(database: leanrag.Rag, question: str, budget: int) -> Explanation | None:
-    """Return what would be asked; None when nothing fits the budget."""
+def _missing(database: leanrag.Rag, question: KindQuestion, budget: int) -> list[str]:
+    """Return the spans that the sources of the prompt do not hold."""
     try:
-        return database.explain(question, context_tokens=budget)
-    except BudgetError:
-        return None
-
-
-def _missing(explanation: Explanation | None, question: KindQuestion) -> list[str]:
-    """Return the spans that the sources of a prompt do not hold."""
-    if explanation is None or explanation.prompt is None:
-        return list(question.spans)
-    sources, _, _ = explanation.prompt.rpartition(question.text)
+        prompt = database.explain(question.text, context_tokens=budget).prompt
+    except BudgetError:  # the packer finds no unit that fits
+        prompt = None
+    sources, _, _ = (prompt or "").rpartition(question.text)
     return [span for span in question.spans if not contains_span(sources, span)]
 
 
