@@ -101,7 +101,10 @@ def _explanation_to_text(explanation: Explanation) -> str:
 @to_text.register
 def _report_to_text(report: AddReport) -> str:
     failures = [f"failed: {failure.error}" for failure in report.failed]
-    return printable("\n".join([_summary(report), *failures]))
+    left_out = [
+        f"left out: {count:,} characters of {name}, which are not text" for name, count in report.left_out.items()
+    ]
+    return printable("\n".join([_summary(report), *failures, *left_out]))
 
 
 def hits_to_text(hits: Sequence[Hit]) -> str:

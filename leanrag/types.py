@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -72,7 +73,8 @@ class Document:
 
     Attributes:
         text: The whole text; every offset elsewhere points into it.
-        id: Stable identity; adding another text under the same id replaces the old one. Defaults to a hash of the text.
+        id: Stable identity; adding another text under the same id replaces the old one. Defaults to a hash of the text, and
+            of title and metadata if there are any: equal texts under two titles are two documents.
         title: What a person calls it; shown in prompts and citations.
         source: Absolute path of the file it came from, or None.
         kind: Chooses the chunker.
@@ -89,7 +91,13 @@ class Document:
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", plain_metadata(self.metadata))
         if not self.id:
-            object.__setattr__(self, "id", "text:" + self.sha256[:16])
+            object.__setattr__(self, "id", "text:" + self._identity()[:16])
+
+    def _identity(self) -> str:
+        if not self.title and not self.metadata:
+            return self.sha256
+        named = json.dumps([self.sha256, self.title, self.metadata], sort_keys=True, default=repr)
+        return hashlib.sha256(named.encode()).hexdigest()
 
     @property
     def sha256(self) -> str:
@@ -620,9 +628,10 @@ class AddReport(_ShownInNotebooks):
         added: New documents.
         updated: Documents whose text or metadata changed.
         unchanged: Known documents, skipped by content hash.
-        removed: Documents of a folder whose files are gone.
+        removed: Documents that are no longer answered from: their files are gone, or cannot be read any more.
         skipped: Files in folders that no loader reads.
         failed: Files that could not be read; all others were indexed.
+        left_out: By document id, how many characters no chunk has: pictures written as letters, minified code.
         chunks: Chunks written.
         seconds: Wall time.
     """
@@ -633,6 +642,7 @@ class AddReport(_ShownInNotebooks):
     removed: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[Failure, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
     seconds: float = 0.0
 

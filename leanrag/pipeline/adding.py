@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 from tqdm.auto import tqdm
 
+from leanrag.documents.decoding import check_encoding
 from leanrag.documents.embedding_text import embedding_text
+from leanrag.documents.formats.markdown import front_matter
 from leanrag.documents.loading import can_load, find_files, load_file
-from leanrag.errors import DocumentError
+from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.protocols import Chunker, ChunkFeature, Embedder
+from leanrag.retrieval.database import is_database_file
+from leanrag.retrieval.entries import changed_ns
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
-from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue
+from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue, plain_metadata
 
 __all__ = ["Ingestion", "Source"]
 
@@ -29,6 +34,7 @@ Source: TypeAlias = str | os.PathLike[str] | Document
 """A file, a folder, or a document made from text."""
 
 _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep the embedder busy, little to lose
+_SETTLED_NS = 2_000_000_000  # a file that changed later than this may change again within one tick of its clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,11 @@ class _File:
     folder: Path | None
 
     @property
-    def title(self) -> str:
+    def id(self) -> str:
+        return self.path.resolve().as_posix()
+
+    @property
+    def default_title(self) -> str:
         return self.path.name if self.folder is None else self.path.relative_to(self.folder).as_posix()
 
     @property
@@ -65,8 +75,12 @@ class Ingestion:
         chunker: How documents are split.
         embedder: How chunks become vectors.
         features: What else is computed of chunks and stored with them.
-        metadata: Set on every document, over its own.
+        metadata: Set on every document, over its own. None leaves the metadata of known documents as they are.
+        encoding: Encoding of files without a byte order mark; None for UTF-8, or what a file declares.
         progress: Show a bar on standard error; None for only when that is a terminal.
+
+    Raises:
+        ConfigurationError: `encoding` names no text encoding.
     """
 
     def __init__(
@@ -77,11 +91,13 @@ class Ingestion:
         *,
         features: Sequence[ChunkFeature] = (),
         metadata: Mapping[str, MetadataValue] | None = None,
+        encoding: str | None = None,
         progress: bool | None = None,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
         self._features = features
-        self._metadata = dict(metadata or {})
+        self._metadata = None if metadata is None else plain_metadata(metadata)
+        self._encoding = check_encoding(encoding)
         self._show_progress = sys.stderr.isatty() if progress is None else progress
         self._known: dict[str, DocumentRecord] = {}
         self._pending: list[_Change] = []
@@ -93,20 +109,24 @@ class Ingestion:
             "skipped": [],
         }
         self._failed: list[Failure] = []
-        self._roots: set[str] = set()
-        self._queued: dict[str, str] = {}
+        self._lost: dict[str, None] = {}  # ids of known documents whose files cannot be read any more
+        self._roots: set[Path] = set()
+        self._seen: set[str] = set()  # ids of documents that were read
+        self._left_out: dict[str, int] = {}
         self._chunks = 0
 
     def run(self, sources: Iterable[Source]) -> AddReport:
         """Add `sources`.
 
         Raises:
+            ConfigurationError: Two different documents of `sources` have one id; nothing was added.
             DocumentError: A source that was named could not be read. Everything else was added, and the error carries the
                 report; a file inside a folder that cannot be read is reported only.
             StorageError: Another process is writing, or the folder cannot be written.
         """
         started = time.perf_counter()
         sources = list(sources)
+        _check_ids(sources)
         with self._store.writer():
             self._known = {record.id: record for record in self._store.documents()}
             found = [item for source in sources for item in self._find(source)]
@@ -117,10 +137,11 @@ class Ingestion:
                         self._flush()
                     bar.update()
                 self._flush()
-            self._remove_vanished()
+            self._remove_lost()
         report = AddReport(
             **{name: tuple(ids) for name, ids in self._outcome.items()},
             failed=tuple(self._failed),
+            left_out=self._left_out,
             chunks=self._chunks,
             seconds=time.perf_counter() - started,
         )
@@ -137,13 +158,16 @@ class Ingestion:
             return [source]
         path = Path(source)
         try:
-            files = list(find_files(path, on_error=lambda error: self._fail(str(error.path), error)))
+            files = list(
+                find_files(path, exclude=is_database_file, on_error=lambda error: self._fail(str(error.path), error))
+            )
         except DocumentError as error:
             self._fail(str(path), error)
+            self._lose(_File(path, None))
             return []
         if not path.is_dir():
             return [_File(file, None) for file in files]
-        self._roots.add(str(path.resolve()))
+        self._roots.add(path.resolve())
         return [_File(file, path) for file in files]
 
     def _take(self, item: _File | Document) -> None:
@@ -152,76 +176,134 @@ class Ingestion:
             self._queue(item)
         elif item.folder is not None and not can_load(item.path):
             self._outcome["skipped"].append(str(item.path))
+            self._lose(item)
         else:
             try:
                 self._take_file(item)
             except DocumentError as error:
                 self._fail(str(item.path), error)
+                self._lose(item)
 
     def _take_file(self, file: _File) -> None:
         try:
             stat = file.path.stat()
         except OSError as error:
             raise DocumentError(f"cannot read {str(file.path)!r}: {error}", path=file.path) from error
-        record = self._known.get(file.path.resolve().as_posix())
-        if (
-            record is not None
-            and (record.size, record.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-            and (record.title, record.metadata, record.chunker_id) == (file.title, self._metadata, self._chunker.id)
-        ):
+        record = self._known.get(file.id)
+        if record is not None and self._is_unchanged(record, file, stat):
+            self._seen.add(record.id)
             self._outcome["unchanged"].append(record.id)
-        else:
-            self._queue(load_file(file.path, title=file.title), root=file.root, stat=stat)
+            return
+        document = load_file(file.path, default_title=file.default_title, encoding=self._encoding)
+        is_settled = time.time_ns() - changed_ns(stat) > _SETTLED_NS
+        self._queue(document, root=file.root, stat=stat if is_settled else None)
+
+    def _is_unchanged(self, record: DocumentRecord, file: _File, stat: os.stat_result) -> bool:
+        """Return whether a file need not be read, because nothing changed since it was read in the same way."""
+        return (
+            (record.size, record.mtime_ns) == (stat.st_size, changed_ns(stat))
+            and (record.root, record.chunker_id) == (file.root, self._chunker.id)
+            and self._metadata in (None, record.metadata)
+            and self._encoding is None
+        )
 
     def _queue(self, document: Document, *, root: str | None = None, stat: os.stat_result | None = None) -> None:
-        if self._queued.get(document.id) == document.sha256:  # named twice
+        if document.id in self._seen:  # named twice
             return
-        self._queued[document.id] = document.sha256
-        metadata = {**document.metadata, **self._metadata}
+        self._seen.add(document.id)
         record = self._known.get(document.id)
+        document = dataclasses.replace(document, metadata=self._metadata_of(document, record))
         if (
             record is not None
             and (record.sha256, record.title) == (document.sha256, document.title)
-            and (record.metadata, record.chunker_id) == (metadata, self._chunker.id)
+            and (record.metadata, record.chunker_id) == (document.metadata, self._chunker.id)
         ):
             self._outcome["unchanged"].append(document.id)
-            if stat is not None:
-                self._store.touch(document.id, stat)
+            if document.source is not None:
+                self._store.touch(document.id, stat, root)
             return
         self._outcome["added" if record is None else "updated"].append(document.id)
-        document = dataclasses.replace(document, metadata=metadata)
-        self._pending.append(_Change(document, self._chunker.chunk(document), root, stat))
+        change = _Change(document, self._chunker.chunk(document), root, stat)
+        if left_out := _left_out(document, change.chunks):
+            self._left_out[document.id] = left_out
+        self._pending.append(change)
+
+    def _metadata_of(self, document: Document, record: DocumentRecord | None) -> Mapping[str, MetadataValue]:
+        """Return the metadata of a document: its own under those of this call, or of an earlier one."""
+        if self._metadata is not None:
+            return {**document.metadata, **self._metadata}
+        if record is None:
+            return document.metadata
+        own: Mapping[str, MetadataValue] = {}
+        if record.source is not None and record.sha256 != document.sha256:
+            own = plain_metadata(front_matter(self._store.get_document(record.id).text))
+        kept = {name: value for name, value in record.metadata.items() if name not in own or own[name] != value}
+        overriding = {name: value for name, value in kept.items() if name in own}
+        return {**kept, **document.metadata, **overriding}
 
     def _flush(self) -> None:
         """Embed and commit what is queued, in one transaction."""
         embedder = self._embedder
         chunks = [chunk for change in self._pending for chunk in change.chunks]
         texts = [embedding_text(chunk, embedder.count_tokens, embedder.max_tokens) for chunk in chunks]
-        vectors = embedder.embed_documents(texts)
-        features = {feature.name: feature.compute(chunks) for feature in self._features}
-        entries, at = [], 0
+        vectors = embedder.embed_documents(texts) if texts else np.zeros((0, embedder.dim), np.float32)
+        features = {feature.name: feature.compute(chunks) for feature in self._features} if chunks else {}
+        entries: list[Entry] = []
+        start = 0
         for change in self._pending:
-            rows = slice(at, at + len(change.chunks))
+            rows = slice(start, start + len(change.chunks))
             own = {name: data[rows] for name, data in features.items()}
             entries.append(Entry(change.document, change.chunks, vectors[rows], change.root, change.file_stat, own))
-            at += len(change.chunks)
+            start += len(change.chunks)
         self._store.put_many(entries)
         self._chunks += len(chunks)
         self._pending.clear()
 
-    def _remove_vanished(self) -> None:
-        """Remove documents that came from a folder named now and whose files are gone."""
-        gone = [
-            record.id
-            for record in self._known.values()
-            if record.root in self._roots and record.source is not None and _is_gone(record.source)
-        ]
-        self._store.remove(gone)
-        self._outcome["removed"].extend(gone)
+    def _lose(self, file: _File) -> None:
+        """Note that the file of a known document cannot be read: its old text must not be answered from."""
+        try:
+            document_id = file.id
+        except (OSError, RuntimeError, ValueError):  # a path that cannot be: no document has it
+            return
+        if document_id in self._known:
+            self._lost[document_id] = None
+
+    def _remove_lost(self) -> None:
+        """Remove the documents whose files cannot be read, and those below a folder of this call whose files are gone."""
+        for record in self._known.values():
+            if record.id not in self._seen and self._is_below_root(record) and _is_gone(str(record.source)):
+                self._lost[record.id] = None
+        lost = [document_id for document_id in self._lost if document_id not in self._seen]
+        self._store.remove(lost)
+        self._outcome["removed"].extend(lost)
+
+    def _is_below_root(self, record: DocumentRecord) -> bool:
+        if record.source is None or not self._roots:
+            return False
+        return not self._roots.isdisjoint((Path(record.root or "."), *Path(record.source).parents))
 
     def _fail(self, source: str, error: DocumentError) -> None:
         logger.warning("Not added: %s", error)
         self._failed.append(Failure(source, error))
+
+
+def _check_ids(sources: Iterable[Source]) -> None:
+    """Raise an error if two different documents have one id."""
+    documents: dict[str, Document] = {}
+    for source in sources:
+        if isinstance(source, Document) and documents.setdefault(source.id, source) != source:
+            raise ConfigurationError(
+                f"two different documents of one call have the id {source.id!r}; give each document an id of its own"
+            )
+
+
+def _left_out(document: Document, chunks: Iterable[Chunk]) -> int:
+    """Return how many characters of a document no chunk has, white space between chunks not counted."""
+    left_out = position = 0
+    for start, end in [*((chunk.start, chunk.end) for chunk in chunks), (len(document.text), 0)]:
+        left_out += len(document.text[position:start].strip())
+        position = max(position, end)
+    return left_out
 
 
 def _is_gone(path: str) -> bool:

@@ -80,16 +80,22 @@ class Rag:
     # Documents
 
     def add(
-        self, *sources: Source, metadata: Mapping[str, MetadataValue] | None = None, progress: bool | None = None
+        self,
+        *sources: Source,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        encoding: str | None = None,
+        progress: bool | None = None,
     ) -> AddReport:
         """Add files, folders and documents; what is known and unchanged is skipped.
 
-        A folder is read with everything below it. Files that vanished since it was last added are removed from the database.
+        A folder is read with everything below it, but for what its `.gitignore` files name. Documents whose files vanished
+        from the folder, became empty or cannot be read any more are removed from the database; the report names them.
         Documents are committed in small groups: an interrupted call keeps what it did.
 
         Args:
             sources: Paths, or `Document`s made from text.
-            metadata: Set on each document, to filter on with `where`.
+            metadata: Set on each document, to filter on with `where`. By default documents keep what they have; `{}` empties it.
+            encoding: Encoding of files without a byte order mark. By default UTF-8, or what a file declares.
             progress: Show a bar on standard error; by default only when that is a terminal.
 
         Raises:
@@ -101,7 +107,9 @@ class Rag:
         chunker = self._stages.chunker or DocumentChunker(embedder.count_tokens, max_tokens=most)
         self._store.bind(embedder.id, embedder.dim, chunker.id)
         features = self._preparer.features()
-        ingestion = Ingestion(self._store, chunker, embedder, features=features, metadata=metadata, progress=progress)
+        ingestion = Ingestion(
+            self._store, chunker, embedder, features=features, metadata=metadata, encoding=encoding, progress=progress
+        )
         return ingestion.run(sources)
 
     def add_text(
@@ -112,7 +120,7 @@ class Rag:
         id: str = "",  # noqa: A002 - as `Document.id`
         metadata: Mapping[str, MetadataValue] | None = None,
     ) -> AddReport:
-        """Add one text; `id` defaults to a hash of it."""
+        """Add one text; `id` defaults to a hash of it, its title and its metadata."""
         if not text.strip():
             raise DocumentError(f"a text to add must not be empty, got {text!r}; pass some text")
         return self.add(Document(text, id=id, title=title, metadata=metadata or {}))

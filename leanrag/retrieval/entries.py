@@ -20,7 +20,7 @@ from leanrag.vectors import has_unit_norm
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
-__all__ = ["Entry", "check_entry", "delete_documents", "insert_entry"]
+__all__ = ["changed_ns", "Entry", "check_entry", "delete_documents", "insert_entry"]
 
 _VECTOR = np.dtype("<f4")
 
@@ -95,6 +95,11 @@ def delete_documents(connection: sqlite3.Connection, document_ids: Iterable[str]
     return removed
 
 
+def changed_ns(stat: os.stat_result) -> int:
+    """Return when a file changed last: its content, or its name and times, which a copy or an archive may set back."""
+    return max(stat.st_mtime_ns, stat.st_ctime_ns)
+
+
 def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) -> None:
     """Write a document and everything derived from it."""
     document, stat = entry.document, entry.file_stat
@@ -105,7 +110,7 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) 
         (
             *map(to_sql, values),
             stat.st_size if stat else None,
-            stat.st_mtime_ns if stat else None,
+            changed_ns(stat) if stat else None,
             json.dumps(dict(document.metadata)),
         ),
     ).lastrowid

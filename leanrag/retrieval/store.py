@@ -20,7 +20,7 @@ import numpy as np
 
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
-from leanrag.retrieval.entries import Entry, check_entry, delete_documents, insert_entry
+from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
 from leanrag.retrieval.filters import condition_sql
 from leanrag.retrieval.schema import from_sql, read_span, to_sql
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
@@ -56,7 +56,7 @@ class DocumentRecord:
         chunker_id: The chunker that split it; documents of another chunker must be split anew.
         metadata: Values to filter on.
         size: Bytes of the file when it was read, None without a file.
-        mtime_ns: Modification time of the file when it was read, None without a file.
+        mtime_ns: When the file had changed last as it was read; None without a file, or if it had changed just then.
         chunks: How many chunks it has.
     """
 
@@ -253,12 +253,13 @@ class Store:
                 insert_entry(connection, entry, self._chunker_id)
             connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
-    def touch(self, document_id: str, file_stat: os.stat_result) -> None:
-        """Record that a file was looked at and still has the stored text."""
+    def touch(self, document_id: str, file_stat: os.stat_result | None, root: str | None = None) -> None:
+        """Record that a file was looked at, alone or under the folder `root`, and still has the stored text."""
+        size, mtime_ns = (file_stat.st_size, changed_ns(file_stat)) if file_stat else (None, None)
         with self.writer(), self._database.writing() as connection:
             connection.execute(
-                "UPDATE documents SET size = ?, mtime_ns = ? WHERE id = ?",
-                (file_stat.st_size, file_stat.st_mtime_ns, to_sql(document_id)),
+                "UPDATE documents SET size = ?, mtime_ns = ?, root = ? WHERE id = ?",
+                (size, mtime_ns, to_sql(root), to_sql(document_id)),
             )
 
     def remove(self, document_ids: Iterable[str]) -> int:

@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
 import leanrag
 from leanrag import ConfigurationError, Document, DocumentError, StorageError
+from leanrag.display import to_text
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.evidence.greedy import GreedyPacker
+from leanrag.pipeline import adding
 from leanrag.pipeline.adding import Ingestion
 from leanrag.retrieval.store import Store
 from leanrag.testing import FakeModel, HashEmbedder
@@ -111,6 +114,176 @@ def test_new_metadata_updates(rag, docs):
 def test_the_same_source_twice_is_added_once(rag, docs):
     report = rag.add(docs / "a.txt", docs / "a.txt", Document("x", id="x"), Document("x", id="x"))
     assert names(report.added) == ["a.txt", "x"]
+
+
+def known(rag):
+    return names(record.id for record in rag.documents())
+
+
+def test_a_file_that_was_added_alone_vanishes_with_its_folder(rag, docs):
+    rag.add(docs / "a.txt")
+    rag.add(docs / "deep" / "c.py")
+    rag.add(docs)
+    (docs / "a.txt").unlink()
+    (docs / "deep" / "c.py").unlink()
+    assert names(rag.add(docs).removed) == ["a.txt", "c.py"]
+    assert known(rag) == ["b.md", "d.html"]
+
+
+def test_a_file_that_was_added_alone_and_never_with_its_folder_vanishes_too(rag, docs):
+    rag.add(docs / "a.txt")
+    (docs / "a.txt").unlink()
+    assert names(rag.add(docs).removed) == ["a.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"abc\0def", "caf\xe9".encode("latin-1")])
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_cannot_be_read_any_more_is_not_answered_from(rag, docs, content, alone):
+    rag.add(docs)
+    (docs / "a.txt").write_bytes(content)
+    if alone:
+        with pytest.raises(DocumentError) as caught:
+            rag.add(docs / "a.txt")
+        report = caught.value.report
+    else:
+        report = rag.add(docs)
+    assert (names(report.removed), names(failure.source for failure in report.failed)) == (["a.txt"], ["a.txt"])
+    assert known(rag) == ["b.md", "c.py", "d.html"]
+    assert not any("Apples" in hit.chunk.text for hit in rag.search("apples"))
+    (docs / "a.txt").write_text("Apples are back.", encoding="utf-8")
+    assert names(rag.add(docs).added) == ["a.txt"]
+
+
+def test_a_file_that_became_binary_is_removed(rag, docs):
+    (docs / "NOTES").write_text("Nuts are hard.", encoding="utf-8")
+    rag.add(docs)
+    (docs / "NOTES").write_bytes(b"\x89PNG\0\0")
+    report = rag.add(docs)
+    assert (names(report.removed), names(report.skipped)) == (["NOTES"], ["NOTES"])
+
+
+def test_a_named_file_that_vanished_is_removed(rag, docs):
+    rag.add(docs / "a.txt", docs / "b.md")
+    (docs / "a.txt").unlink()
+    with pytest.raises(DocumentError) as caught:
+        rag.add(docs / "a.txt")
+    assert names(caught.value.report.removed) == ["a.txt"]
+    assert known(rag) == ["b.md"]
+
+
+def test_metadata_stays_when_nothing_is_said_of_it(rag, docs, embedder):
+    rag.add(docs, metadata={"team": "red"})
+    embedder.texts.clear()
+    assert len(rag.add(docs).unchanged) == 4
+    assert embedder.texts == []
+    (docs / "a.txt").write_text("Apricots grow on trees.", encoding="utf-8")
+    assert names(rag.add(docs).updated) == ["a.txt"]
+    assert len(rag.search("trees", where={"team": "red"})) == rag.stats().chunks
+    assert len(rag.add(docs, metadata={}).updated) == 4
+    assert rag.search("trees", where={"team": "red"}) == []
+
+
+def test_front_matter_is_read_again_and_what_the_caller_set_stays(rag, tmp_path):
+    path = tmp_path / "page.md"
+
+    def metadata():
+        (record,) = rag.documents()
+        return record.title, dict(record.metadata)
+
+    path.write_text("---\ntitle: Old\nyear: 2024\ndraft: true\n---\nText.", encoding="utf-8")
+    rag.add(path, metadata={"team": "red"})
+    assert metadata() == ("Old", {"year": 2024, "draft": True, "team": "red"})
+    path.write_text("---\ntitle: New\nyear: 2025\n---\nText.", encoding="utf-8")
+    assert len(rag.add(path).updated) == 1
+    assert metadata() == ("New", {"year": 2025, "team": "red"})
+    assert len(rag.add(path).unchanged) == 1
+
+
+def test_equal_texts_with_other_titles_or_metadata_are_documents_of_their_own(rag):
+    rag.add_text("Closed on holidays.", title="Oslo", metadata={"city": "Oslo"})
+    rag.add_text("Closed on holidays.", title="Rome", metadata={"city": "Rome"})
+    rag.add_text("Closed on holidays.", metadata={"city": "Bonn"})
+    rag.add_text("Closed on holidays.")
+    assert [record.title for record in rag.documents()] == ["Oslo", "Rome", "", ""]
+    assert len(rag.search("Closed", where={"city": "Oslo"})) == 1
+    assert len(rag.add_text("Closed on holidays.", title="Oslo", metadata={"city": "Oslo"}).unchanged) == 1
+
+
+def test_two_documents_of_one_id_in_one_call_are_refused_before_anything_is_added(rag, docs):
+    with pytest.raises(ConfigurationError, match="two different documents of one call have the id 'x'"):
+        rag.add(docs, Document("one", id="x"), Document("two", id="x"))
+    assert known(rag) == []
+    assert rag.add(Document("one", id="x"), Document("one", id="x")).added == ("x",)
+
+
+@pytest.mark.parametrize("folder", ["kb", "."])
+def test_the_files_of_a_database_are_not_documents(docs, folder):
+    with leanrag.open(docs / folder, model=FakeModel(), embedder=HashEmbedder()) as rag:
+        for _ in range(2):
+            report = rag.add(docs)
+            assert (report.failed, report.skipped) == ((), ())
+        assert known(rag) == ["a.txt", "b.md", "c.py", "d.html"]
+
+
+def test_a_file_of_the_same_size_and_time_is_read_again_when_its_content_changed(rag, docs):
+    path = docs / "a.txt"
+    status = path.stat()
+    rag.add(docs)
+    for text in ("Apples grow on grass.", "Apples grow on roofs."):
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert names(rag.add(docs).updated) == ["a.txt"]
+        assert rag.search("apples grow", 1)[0].chunk.text == text
+
+
+def test_a_file_that_did_not_change_for_a_while_is_not_read_again(rag, docs, monkeypatch):
+    later = time.time_ns() + 10**10
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    rag.add(docs)
+    (record, *_) = rag.documents()
+    assert record.mtime_ns is not None
+    monkeypatch.setattr(adding, "load_file", None)
+    assert len(rag.add(docs).unchanged) == 4
+
+
+def test_what_is_left_out_of_the_chunks_is_reported(rag, tmp_path):
+    picture = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * 90
+    path = tmp_path / "a.md"
+    path.write_text(f"# Guide\n\nPress the red key.\n\n![shot]({picture})\n\nThen wait.\n", encoding="utf-8")
+    report = rag.add(path)
+    assert report.left_out == {path.resolve().as_posix(): len(f"]({picture})")}
+    assert "left out: " in to_text(report)
+    assert rag.add(Document(picture, id="only a picture")).left_out == {"only a picture": len(picture)}
+    assert rag.add_text("Words alone.").left_out == {}
+
+
+def test_files_in_another_encoding_are_read_when_it_is_named(rag, docs):
+    (docs / "e.txt").write_bytes("Gebühr: fünf Euro".encode("cp1252"))
+    assert names(failure.source for failure in rag.add(docs).failed) == ["e.txt"]
+    assert names(rag.add(docs, encoding="cp1252").added) == ["e.txt"]
+    with pytest.raises(ConfigurationError, match="`encoding` must be the name of a text encoding"):
+        rag.add(docs, encoding="klingon")
+
+
+def test_notebooks_mails_and_ignored_files(rag, tmp_path):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "n.ipynb").write_text('{"cells":[{"cell_type":"markdown","source":["# Ada signs"]}],"nbformat":4}')
+    (folder / "m.eml").write_text("From: a@example.com\nSubject: Hi\n\nAda signs.\n")
+    (folder / ".gitignore").write_text("*.log\n")
+    (folder / "x.log").write_text("noise")
+    report = rag.add(folder)
+    assert (names(report.added), report.skipped) == (["m.eml", "n.ipynb"], ())
+
+
+def test_a_heading_is_embedded_although_the_title_does_not_fit(tmp_path):
+    embedder = CountingEmbedder()
+    embedder.max_tokens = 40
+    text = "# Guide\n\n## Deep\n\n" + "Some words to read here. " * 20
+    with leanrag.open(tmp_path / "kb", model=FakeModel(), embedder=embedder, packer=GreedyPacker()) as rag:
+        rag.add(Document(text, title="a title of many words " * 20, kind="markdown"))
+    assert len(embedder.texts) > 2
+    assert all(text.startswith("Guide > Deep\n") for text in embedder.texts[1:])
 
 
 def bad_files(docs):

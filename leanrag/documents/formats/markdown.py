@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from leanrag.documents.decoding import decode
-from leanrag.types import Document, Scalar
+from leanrag.types import Document, MetadataValue
 
 __all__ = ["front_matter", "front_matter_end", "read_markdown"]
 
@@ -39,8 +39,8 @@ def front_matter_end(text: str) -> int:
     return 0
 
 
-def front_matter(text: str) -> dict[str, Scalar]:
-    """Return the values at the top of the front matter that are text, numbers, dates (as text), booleans or null.
+def front_matter(text: str) -> dict[str, MetadataValue]:
+    """Return the values at the top of the front matter: text, numbers, dates, booleans, null and lists of these.
 
     Front matter that is not YAML has no values: a page may begin with a rule.
     """
@@ -55,15 +55,13 @@ def front_matter(text: str) -> dict[str, Scalar]:
         return {}
     if not isinstance(values, dict):
         return {}
-    return {str(name): _plain(value) for name, value in values.items() if _is_plain(value)}
+    return {str(name): value for name, value in values.items() if _is_storable(value)}
 
 
-def _plain(value: Scalar | datetime.date) -> Scalar:
-    return value.isoformat() if isinstance(value, datetime.date) else value
-
-
-def _is_plain(value: object) -> bool:
+def _is_storable(value: object) -> bool:
     """Return whether a store can filter on a value."""
+    if isinstance(value, list):
+        return all(_is_storable(item) and not isinstance(item, list) for item in value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):

@@ -159,7 +159,7 @@ def test_front_matter_gives_title_and_metadata(tmp_path, newline, end):
     ]
     document = load(tmp_path, "a.md", newline.join(lines))
     assert document.title == "Refund policy"
-    assert document.metadata == {"year": 2024, "draft": False, "date": "2024-05-06", "by": None}
+    assert document.metadata == {"year": 2024, "draft": False, "date": "2024-05-06", "tags": ["a", "b"], "by": None}
     assert document.text == newline.join(lines)
 
 
