@@ -11,25 +11,6 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
-def pytest_addoption(parser):
-    parser.addoption(
-        "--gpu-layers", type=int, help="layers that models of this process put on GPUs; 0 for none, -1 for all"
-    )
-
-
-def pytest_configure(config):
-    layers = config.getoption("--gpu-layers")
-    if layers is not None:
-        from leanrag import GpuOptions, LlamaCppEmbedder, LlamaCppModel
-        from leanrag.llama import engine
-        from tests import plain
-
-        for kind in (LlamaCppModel, LlamaCppEmbedder):
-            kind.__init__.__kwdefaults__["gpu"] = GpuOptions(layers)
-        plain.rounds_coarsely = layers != 0
-        engine._MOST_WORTH_KEEPING = 64  # the window of the tiny model is short
-
-
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory):
     """A 23 kB random-weight INT4 model: real file, real tokenizer, real limits, meaningless words."""

@@ -1,14 +1,20 @@
 """A plain loop over the C functions, to compare the engine with, and what it is to be the same."""
 
+import functools
+
 import numpy as np
 
 from leanrag import Generation
 from leanrag.llama.library import library
+from leanrag.llama.placement.layers import gpu_devices
 
 _TIE = 0.05  # natural logarithm: on a GPU tokens so near in probability may change places
-rounds_coarsely = (
-    False  # set by `--gpu-layers`: the kernels of a GPU round by what else is computed, 8-bit activations among it
-)
+
+
+@functools.cache
+def rounds_coarsely() -> bool:
+    """Whether models compute on a GPU here: its kernels round by what else is computed, 8-bit activations among it."""
+    return bool(gpu_devices())
 
 
 class Alike:
@@ -36,12 +42,12 @@ class Alike:
                 theirs.token_ids,
                 theirs.finish_reason,
             )
-        return rounds_coarsely and (ours.seed is not None or min(ours.margins[at], theirs.margins[at]) < _TIE)
+        return rounds_coarsely() and (ours.seed is not None or min(ours.margins[at], theirs.margins[at]) < _TIE)
 
 
 def within(tolerance: float) -> float:
     """Return how far log-probabilities may be apart: `tolerance` on a CPU."""
-    return max(tolerance, _TIE) if rounds_coarsely else tolerance
+    return max(tolerance, _TIE) if rounds_coarsely() else tolerance
 
 
 def plain_logits(model, tokens):

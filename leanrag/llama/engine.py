@@ -548,9 +548,8 @@ class Engine:
         self._computes_meanwhile = is_on_gpu  # a call returns before its logits are there
         skips_others = attention.flash_attn or is_on_gpu  # or looks at them at little cost
         self._mixed_cells = self.n_ctx if skips_others else self._count_mixed_cells()
-        worth = min(
-            _MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS // max(1, lib.llama_model_n_params(self._weights.model))
-        )
+        n_params = max(1, lib.llama_model_n_params(self._weights.model))
+        worth = min(_MOST_WORTH_KEEPING, self.n_ctx // 4, _WORTH_KEEPING_WEIGHTS // n_params)
         self._worth_keeping = max(_WORTH_KEEPING, worth) if is_on_gpu else _WORTH_KEEPING
         self._resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
 
