@@ -110,7 +110,13 @@ class _Option:
     about: str
 
     @property
+    def flag(self) -> str:
+        """The last of its names, without a value."""
+        return re.findall(r"(?<![\w-])--?[\w-]+", self.names)[-1]
+
+    @property
     def sentence(self) -> str:
+        """The first sentence about it; "" if that is too short, or no sentence."""
         found = _SENTENCE.match(self.about)
         return found[0] if found else ""
 
@@ -132,7 +138,7 @@ def manual(source: random.Random) -> Draft:
                 continue
             if sum(option.names in other.names for other in listed) > 1:
                 continue
-            spoken, flag = command.replace("-", " "), option.names.split(",")[-1].split("=")[0].split("[")[0].strip()
+            spoken, flag = command.replace("-", " "), option.flag
             wish = option.sentence[0].lower() + option.sentence[1:-1]
             if i % 2:
                 text_of, answer = (
