@@ -132,6 +132,20 @@ _FAMILIES: dict[str, _Family] = {
     "order": _Family(
         lambda random: _digits(random, 6), "Order {id} came after the {fact}.", "What came before order {id}?"
     ),
+    "section": _Family(
+        lambda random: f"{random.randint(1, 9)}.{random.randint(1, 20)}.{random.randint(1, 9)}",
+        "{id} The {fact}.",
+        "What does section {id} say?",
+    ),
+    "code": _Family(
+        lambda random: str(random.randint(400, 599)), "Error {id} means that the {fact}.", "What does error {id} mean?"
+    ),
+    "gate": _Family(
+        lambda random: f"{_letters(random, 1)}-{random.randint(1, 99)}",
+        "Gate {id}: the {fact}.",
+        "What about gate {id}?",
+        (str, str.lower),
+    ),
     "row": _Family(
         lambda random: f"P-{_digits(random, 3)}",
         "| {id} | {fact} | in stock |",

@@ -85,7 +85,7 @@ def measure(questions: Questions, embedder: Embedder, chunker: Chunker) -> dict[
 
 
 def _documents(hits: Sequence[Hit]) -> list[str]:
-    return list(dict.fromkeys(hit.chunk.document_id for hit in hits))
+    return list(dict.fromkeys(chunk.document_id for hit in hits for chunk in (hit.chunk, *hit.copies)))
 
 
 def _fused(*rankings: Sequence[str]) -> list[str]:

@@ -489,7 +489,7 @@ class Store:
         with self._database.reading() as connection:
             for forms in parse_query(question).identifiers:
                 for form in forms:
-                    expression = f"extra : {quote_term(form)}"
+                    expression = quote_term(form) if " " in form else f"extra : {quote_term(form)}"
                     ids = _ids(
                         connection.execute(
                             "SELECT rowid FROM terms WHERE terms MATCH ? LIMIT ?", (expression, most + 1)

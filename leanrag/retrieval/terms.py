@@ -110,6 +110,11 @@ _STRUCTURE = re.compile(r"[0-9_]|[a-z][A-Z]")
 _CASE_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAME_BREAK = re.compile(r"[\\/:+@#=&?%~]+")  # parts the names of a path, a URL, a setting
 _MEASURE = re.compile(r"(\d+)([a-z]{1,3})")
+_NAMED_NUMBER = re.compile(  # what a short number identifies together with the word before it
+    r"\b(?P<name>article|bay|build|case|chapter|clause|code|error|exit|figure|gate|invoice|issue|item|level|line|lot|model"
+    r"|order|page|paragraph|part|patch|port|release|revision|room|row|rule|section|slot|status|step|table|ticket|track"
+    r"|unit|version)s?\.? #?(?P<number>\d{1,4})(?![-\d.:/]*\d)"
+)
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)")
 
 
@@ -156,7 +161,8 @@ def _has_structure(token: str) -> bool:
 def _is_decisive(token: str) -> bool:
     if token.isdecimal():
         return len(token) > 4 or (len(token) == 4 and not "1500" <= token <= "2100")  # not a year
-    return any(map(str.isdecimal, token)) and not _ORDINAL.fullmatch(token)
+    digits = sum(map(str.isdecimal, token))
+    return digits > (1 if token.isalnum() else 0) and not _ORDINAL.fullmatch(token)  # A-7 decides; WW1, CO2, 3D do not
 
 
 def _canonical(token: str) -> str:
@@ -239,7 +245,8 @@ class Query:
 
     Attributes:
         terms: What to look for, each once; a term that ends in `*` stands for all that begin so.
-        identifiers: For each identifier of the question that decides which chunk answers it: its forms, best first.
+        identifiers: For each identifier of the question that decides which chunk answers it: its forms, best first. A form is an
+            extra term, or a word and a number, which stand side by side in the text.
     """
 
     terms: tuple[str, ...]
@@ -268,7 +275,9 @@ def parse_query(question: str) -> Query:
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
     content = [word for word in words if word not in _STOP_WORDS]
     terms = _distinct([*content, *extra]) or _distinct(words)
-    return Query(terms, _distinct(identifier.keys for identifier in found if identifier.keys))
+    keys = [identifier.keys for identifier in found if identifier.keys]
+    keys += [(f"{named['name']} {named['number']}",) for named in _NAMED_NUMBER.finditer(folded)]
+    return Query(terms, _distinct(keys))
 
 
 def _distinct(values: Iterable[_T]) -> tuple[_T, ...]:
