@@ -124,21 +124,24 @@ class _Above:
         self.headings: list[tuple[int, str]] = []
         self.question = self.lead_in = self.table = ""
 
-    def read(self, text: str) -> None:
-        """Take note of a sentence that later ones stand under."""
+    def read(self, text: str) -> bool:
+        """Take note of a sentence that later ones stand under; return whether something new begins with it."""
         heading = _HEADING.match(text)
         if heading:
             level = len(heading[1]) if heading[1] else 7
             self.headings = [(above, words) for above, words in self.headings if above < level] + [(level, text)]
             self.question = self.lead_in = self.table = ""
-        elif _is_question(text):
+            return True
+        if _is_question(text):
             self.question, self.lead_in = text, ""
-        elif text.rstrip().endswith((":", "：")):
+            return True
+        if text.rstrip().endswith((":", "：")):
             self.lead_in = text
         elif text.lstrip().startswith("|"):
             self.table = self.table or text
         elif not _LIST_ITEM.match(text):
             self.table = ""
+        return False
 
     @property
     def texts(self) -> list[str]:
@@ -186,7 +189,8 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                         place, start=last.start, tokens=(*last.tokens, _PAUSE, *tokens), context=last.context, shape=""
                     )
                 previous.append(place)
-            above.read(sentence)
+            if above.read(sentence):
+                previous = []
 
 
 _PAUSE = Token("pause", ".", ".")

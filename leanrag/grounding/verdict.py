@@ -6,6 +6,7 @@ entailment check may look at what the rules let pass.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ _QUESTION_WORD_WEIGHT = 0.25  # words that the question already held say little 
 _CONTEXT_SHARE = 0.95  # of a word's weight, where it stands above a place and not in it: the place itself goes first
 _SCRIPT_WEIGHT = 0.7  # of a character of a script without spaces
 _MOST_COMPARED = 24  # places that are looked at closely for one claim
+_PARALLEL_HEADINGS = 0.33  # least share of their words that the headings of sections of one kind have in common
 _ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold to answer it
 
 _YES = frozenset("yes ja oui sí si sim yep".split())
@@ -237,6 +239,7 @@ class _Sources:
         asked = self._asked
         begins_with_pronoun = bool(tokens) and tokens[0].word in ANAPHORS
         says_little = len(bases & asked) < len(asked) / 2 and not any(token.word in AUXILIARIES for token in tokens)
+        says_little = says_little and not _has_name_and_verb(tokens)
         is_fragment = bool(asked) and not is_part and (begins_with_pronoun or (says_little and len(bases - asked) <= 6))
         return Claim(
             tokens,
@@ -367,6 +370,12 @@ def _parts(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
     return [tuple(parts[0]), *(tuple(part if _has_subject(part) else [*subject, *part]) for part in parts[1:])]
 
 
+def _has_name_and_verb(tokens: Sequence[Token]) -> bool:
+    """Whether a name is followed at once by a word that may be a verb."""
+    pairs = itertools.pairwise(tokens)
+    return any(name.is_name and word.kind == "word" and word.is_content and not word.is_name for name, word in pairs)
+
+
 def _says(part: Sequence[Token]) -> bool:
     """Whether a clause says something that can be looked up: two content words, one of them no name."""
     content = [token for token in part if token.is_content]
@@ -374,13 +383,14 @@ def _says(part: Sequence[Token]) -> bool:
 
 
 def _subject_of(part: Sequence[Token]) -> Iterator[Token]:
-    """The noun phrase that a clause begins with."""
-    has_noun = False
-    for token in part:
-        if token.word in ARTICLES or token.is_name or (token.is_content and not has_noun):
-            has_noun = has_noun or token.is_content
-            yield token
-        else:
+    """The noun phrase that a clause begins with: names, or an article and the words behind it up to the first content word."""
+    begins = bool(part) and (part[0].word in ARTICLES or part[0].is_name)
+    for token in part if begins else ():
+        yield token
+        if token.is_content and not token.is_name:
+            return
+        following = part[part.index(token) + 1 : part.index(token) + 2]
+        if token.is_name and not (following and following[0].is_name):
             return
 
 
@@ -406,7 +416,7 @@ def _are_parallel(place: Place, other: Place) -> bool:
     """Whether two places say things of the same kind: rows of a table, sections of a manual, questions of a list."""
     if place.shape and place.shape == other.shape and place.item is other.item:
         return True
-    if _jaccard(place.heading, other.heading) >= 0.4 and place.heading != other.heading:
+    if _jaccard(place.heading, other.heading) >= _PARALLEL_HEADINGS and place.heading != other.heading:
         return True
     return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= 0.5
 
@@ -417,22 +427,30 @@ def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
 
 def _script_share(text: str, place: Place) -> float:
     """As `_covered`, but too little for support where a word is missing."""
-    share = _covered(text, place)
-    return share if share >= 0.8 else share * SUPPORT_THRESHOLD
+    covered = _covered_characters(text, place)
+    is_missing = any(not covered[i] and not covered[i + 1] for i in range(len(covered) - 1))
+    share = sum(covered) / len(covered)
+    return share * SUPPORT_THRESHOLD if share < 0.8 or (is_missing and share < 0.9) else share
 
 
 def _covered(text: str, place: Place) -> float:
     """Share of the characters of a text without spaces that stand at a place in the same company."""
+    covered = _covered_characters(text, place)
+    return sum(covered) / len(covered)
+
+
+def _covered_characters(text: str, place: Place) -> list[bool]:
+    """For each character whether it stands at the place beside the same neighbour, or is a function word."""
     there = "，".join(
         token.text for token in (*place.tokens, *place.context) if token.kind in {"script", "day", "quantity"}
     )
     if text in there:
-        return 1.0
+        return [True] * len(text)
     covered = [character in _FUNCTION_CHARACTERS for character in text]
     for i in range(len(text) - 1):
         if text[i : i + 2] in there:
             covered[i] = covered[i + 1] = True
-    return sum(covered) / len(covered)
+    return covered
 
 
 # ------------------------------------------------------------------------------------------------ marks
