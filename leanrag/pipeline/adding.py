@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from leanrag.documents.decoding import check_encoding
 from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.formats.markdown import front_matter
-from leanrag.documents.loading import can_load, find_files, load_file
+from leanrag.documents.loading import READERS, can_load, find_files, load_file
 from leanrag.errors import ConfigurationError, DocumentError
-from leanrag.protocols import Chunker, ChunkFeature, Embedder
+from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
 from leanrag.retrieval.entries import changed_ns
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
@@ -77,6 +77,7 @@ class Ingestion:
         features: What else is computed of chunks and stored with them.
         metadata: Set on every document, over its own. None leaves the metadata of known documents as they are.
         encoding: Encoding of files without a byte order mark; None for UTF-8, or what a file declares.
+        readers: Reads files: by suffix, besides and over `READERS`.
         progress: Show a bar on standard error; None for only when that is a terminal.
 
     Raises:
@@ -92,12 +93,14 @@ class Ingestion:
         features: Sequence[ChunkFeature] = (),
         metadata: Mapping[str, MetadataValue] | None = None,
         encoding: str | None = None,
+        readers: Mapping[str, DocumentReader] | None = None,
         progress: bool | None = None,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
         self._features = features
         self._metadata = None if metadata is None else plain_metadata(metadata)
         self._encoding = check_encoding(encoding)
+        self._readers = {**READERS, **(readers or {})}
         self._show_progress = sys.stderr.isatty() if progress is None else progress
         self._known: dict[str, DocumentRecord] = {}
         self._pending: list[_Change] = []
@@ -174,7 +177,7 @@ class Ingestion:
         """Read one document and queue it when it is new or changed."""
         if isinstance(item, Document):
             self._queue(item)
-        elif item.folder is not None and not can_load(item.path):
+        elif item.folder is not None and not can_load(item.path, readers=self._readers):
             self._outcome["skipped"].append(str(item.path))
             self._lose(item)
         else:
@@ -194,7 +197,9 @@ class Ingestion:
             self._seen.add(record.id)
             self._outcome["unchanged"].append(record.id)
             return
-        document = load_file(file.path, default_title=file.default_title, encoding=self._encoding)
+        document = load_file(
+            file.path, default_title=file.default_title, encoding=self._encoding, readers=self._readers
+        )
         is_settled = time.time_ns() - changed_ns(stat) > _SETTLED_NS
         self._queue(document, root=file.root, stat=stat if is_settled else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from leanrag.prompting import PromptTemplate
 from leanrag.protocols import (
     Chunker,
     Compressor,
+    DocumentReader,
     Embedder,
     LanguageModel,
     Ledger,
@@ -46,6 +48,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
     isolation: Isolation = "none",
     keep_alive: float | None = None,
+    readers: Mapping[str, DocumentReader] | None = None,
     chunker: Chunker | None = None,
     index: VectorIndex | MakeIndex | None = None,
     retriever: Retriever | MakeRetriever | None = None,
@@ -75,6 +78,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             this one.
         keep_alive: Seconds without a question after which a model that is loaded by name or file leaves the memory; the next
             question loads it again. None keeps it, 0 frees it at once.
+        readers: Reads files, by suffix: `{".pdf": read_pdf}`. Other suffixes have the library's own readers.
         chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By
             default `FaissIndex`.
@@ -110,7 +114,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     print(rag.ask("What does the global statement do?"))
     """
     settings = Settings(k, context_tokens, max_tokens, abstain_below, self_check)
-    stages = Stages(chunker, index, retriever, reranker, packer, compressor, template, cache, ledger)
+    stages = Stages(chunker, index, retriever, reranker, packer, compressor, template, cache, ledger, readers or {})
     cascade = model if isinstance(model, Cascade) else Cascade([model])
     _check_loading(cascade, isolation, keep_alive)
     prices = cascade.prices or [None] * len(cascade.models)

@@ -108,7 +108,14 @@ class Rag:
         self._store.bind(embedder.id, embedder.dim, chunker.id)
         features = self._preparer.features()
         ingestion = Ingestion(
-            self._store, chunker, embedder, features=features, metadata=metadata, encoding=encoding, progress=progress
+            self._store,
+            chunker,
+            embedder,
+            features=features,
+            metadata=metadata,
+            encoding=encoding,
+            readers=self._stages.readers,
+            progress=progress,
         )
         return ingestion.run(sources)
 

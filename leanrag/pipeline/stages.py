@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ from leanrag.prompting import PromptTemplate
 from leanrag.protocols import (
     Chunker,
     Compressor,
+    DocumentReader,
     Embedder,
     Ledger,
     Packer,
@@ -49,9 +50,10 @@ class Stages:
         template: Makes the prompt.
         cache: Remembers answers.
         ledger: Is told each finished answer.
+        readers: Reads files: by suffix in lower case, as ".pdf", besides and over the library's own readers.
 
     Raises:
-        ConfigurationError: Both a packer and a compressor are given.
+        ConfigurationError: Both a packer and a compressor are given, or a key of `readers` is not a suffix.
     """
 
     chunker: Chunker | None = None
@@ -63,8 +65,14 @@ class Stages:
     template: PromptTemplate | None = None
     cache: ResponseCache | None = None
     ledger: Ledger | None = None
+    readers: Mapping[str, DocumentReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for suffix in self.readers:
+            if not suffix.startswith(".") or suffix != suffix.lower():
+                raise ConfigurationError(
+                    f"a key of `readers` must be a suffix in lower case, such as '.pdf', got {suffix!r}"
+                )
         if self.packer is not None and self.compressor is not None:
             raise ConfigurationError(
                 "give either `packer` or `compressor`, not both; `CompressingPacker(compressor)` is a packer that compresses"

@@ -265,6 +265,17 @@ def test_files_in_another_encoding_are_read_when_it_is_named(rag, docs):
         rag.add(docs, encoding="klingon")
 
 
+def test_a_reader_of_the_caller_reads_its_suffix(tmp_path, docs):
+    (docs / "e.pdf").write_bytes(b"%PDF Ada signs.")
+    readers = {".pdf": lambda data, path, encoding: Document(data[5:].decode(), id=path.as_posix(), title="Paper")}
+    with leanrag.open(tmp_path / "kb", model=FakeModel(), embedder=HashEmbedder(), readers=readers) as rag:
+        assert "e.pdf" in names(rag.add(docs).added)
+        assert rag.search("Ada signs", 1)[0].chunk.title == "Paper"
+    for wrong in ("pdf", ".PDF"):
+        with pytest.raises(ConfigurationError, match="must be a suffix in lower case"):
+            leanrag.open(tmp_path / "kb", model=FakeModel(), embedder=HashEmbedder(), readers={wrong: readers[".pdf"]})
+
+
 def test_notebooks_mails_and_ignored_files(rag, tmp_path):
     folder = tmp_path / "more"
     folder.mkdir()
