@@ -1,4 +1,4 @@
-"""The one place that reports a missing optional package."""
+"""Imports of optional packages; the only place that reports a missing one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ __all__ = ["require"]
 
 
 def require(package: str, *, extra: str, why: str) -> ModuleType:
-    """Import and return `package`, or say which extra brings it.
+    """Import and return `package`, or say which extra installs it.
 
-    A package that is installed but broken raises its own error.
+    A package that is installed but broken raises the error of its own import.
+
+    Args:
+        package: Name to import.
+        extra: The extra of leanrag that installs it.
+        why: What it is needed for, such as "to embed with torch".
 
     Raises:
         MissingDependencyError: `package` is not installed.

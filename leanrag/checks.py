@@ -52,18 +52,20 @@ def check_seconds(*, optional: bool = False, **values: float | None) -> None:
     _check("greater than 0 seconds", lambda value: 0 < value <= threading.TIMEOUT_MAX, values, optional)
 
 
-def check_share(*, open_ends: str = "", optional: bool = False, **values: float | None) -> None:
+def check_share(*, open_ends: str = "", highest: float = 1, optional: bool = False, **values: float | None) -> None:
     """Raise unless each value is between 0 and 1.
 
     Args:
-        open_ends: The ends that are not allowed: "", "0", "1" or "01".
+        open_ends: The ends that are not allowed: "", "0", "1" or "01"; "1" is the upper end.
+        highest: The upper end, when it is less than 1.
         optional: Whether None is allowed.
         values: The arguments, by name.
     """
-    allowed = f"in {'(' if '0' in open_ends else '['}0, 1{')' if '1' in open_ends else ']'}"
+    allowed = f"in {'(' if '0' in open_ends else '['}0, {highest:g}{')' if '1' in open_ends else ']'}"
 
     def is_share(value: float) -> bool:
-        return 0 <= value <= 1 and not (value == 0 and "0" in open_ends) and not (value == 1 and "1" in open_ends)
+        is_open_end = (value == 0 and "0" in open_ends) or (value == highest and "1" in open_ends)
+        return 0 <= value <= highest and not is_open_end
 
     _check(allowed, is_share, values, optional)
 

@@ -1,4 +1,4 @@
-"""Every deliberate exception.
+"""Every exception that leanrag raises on purpose.
 
     LeanRAGError
       ConfigurationError     (ValueError)   an argument or a combination cannot work
@@ -68,8 +68,8 @@ class MissingDependencyError(LeanRAGError, ImportError):
     """An optional package is needed and not installed.
 
     Attributes:
-        package: The package to import.
-        extra: The extra of leanrag that brings it.
+        package: The package to install.
+        extra: The extra of leanrag that installs it.
     """
 
     def __init__(self, message: str, *, package: str, extra: str) -> None:
@@ -82,8 +82,8 @@ class DocumentError(LeanRAGError):
     """A document cannot be read.
 
     Attributes:
-        path: The file, None for text that came from elsewhere.
-        report: From `add`: what was done with all the other sources; None elsewhere.
+        path: The file, None for a text without one.
+        report: What `add` did with the other sources; None if the error is not from `add`.
     """
 
     def __init__(self, message: str, *, path: str | Path | None = None, report: AddReport | None = None) -> None:
@@ -109,11 +109,11 @@ class StorageError(LeanRAGError):
 
 
 class BudgetError(LeanRAGError):
-    """What must be kept does not fit.
+    """What must be kept does not fit into the budget.
 
     Attributes:
-        needed: Tokens that it takes.
-        available: Tokens that there are.
+        needed: Tokens that it needs.
+        available: Tokens of the budget.
     """
 
     def __init__(self, message: str, *, needed: int, available: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanrag.checks import check_share, check_whole
 from leanrag.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def recall_at_k(ranked: Iterable[Hashable], relevant: Hashable, k: int) -> bool:
         >>> recall_at_k(["a", "a", "b"], "b", 2)
         True
     """
-    if k < 1:
-        raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
+    check_whole(1, k=k)
     return relevant in list(dict.fromkeys(ranked))[:k]
 
 
@@ -124,7 +124,7 @@ def mean(values: Iterable[float]) -> float:
     """
     array = np.fromiter(values, np.float64)
     if not len(array):
-        raise ConfigurationError("there is no mean of no values; give at least one")
+        raise ConfigurationError("the mean of an empty list is not defined. Give at least one value")
     return float(array.mean())
 
 
@@ -154,9 +154,8 @@ def bootstrap_interval(
     """
     rows = np.asarray(values, np.float64)
     if not len(rows):
-        raise ConfigurationError("there is no interval of no values; give at least one")
-    if not 0 < level < 1:
-        raise ConfigurationError(f"`level` must be between 0 and 1, got {level!r}")
+        raise ConfigurationError("the interval of an empty list is not defined. Give at least one value")
+    check_share(open_ends="01", level=level)
     random = np.random.default_rng(seed)
     draws = (rows[random.integers(0, len(rows), len(rows))] for _ in range(resamples))
     results = [float(statistic(draw) if statistic else draw.mean()) for draw in draws]

@@ -33,6 +33,7 @@ NAN, INF = float("nan"), float("inf")
         (lambda **x: check_share(open_ends="0", **x), [1, 1e-9], [0, 1.1], r"in \(0, 1\]"),
         (lambda **x: check_share(open_ends="1", **x), [0, 0.9], [1, -1], r"in \[0, 1\)"),
         (lambda **x: check_share(open_ends="01", **x), [0.5], [0, 1], r"in \(0, 1\)"),
+        (lambda **x: check_share(highest=0.5, open_ends="0", **x), [0.5, 0.1], [0, 0.51], r"in \(0, 0.5\]"),
         (lambda **x: check_choice(("a", "b"), **x), ["a", "b"], ["c", None, 1], "one of 'a', 'b'"),
     ],
 )

@@ -79,7 +79,7 @@ def test_answer_in_context():
 
 def test_mean():
     assert mean([1, 2, 6]) == 3.0
-    with pytest.raises(ConfigurationError, match="no mean"):
+    with pytest.raises(ConfigurationError, match="mean of an empty list"):
         mean([])
 
 
@@ -102,7 +102,7 @@ def test_bootstrap_keeps_rows_paired():
 
 
 def test_bootstrap_refuses_nonsense():
-    with pytest.raises(ConfigurationError, match="no interval"):
+    with pytest.raises(ConfigurationError, match="interval of an empty list"):
         bootstrap_interval([])
     with pytest.raises(ConfigurationError, match="`level`"):
         bootstrap_interval([1.0], level=95)

@@ -1,12 +1,12 @@
-"""Which model a question should start with, from its words alone and before anything is generated.
+"""Which model a question should begin with, from its words alone and before anything is generated.
 
 A router predicts the *gap*: how much more often the larger model is right than the smaller one on questions like this.
-That is what escalating gains; a question that both get wrong is hard and still not worth the larger model. (On the data
-of RouteLLM, a router taught the gap separates better than one taught the smaller model's failures: Ong et al., ICLR 2025,
+That is the gain of asking the larger model: on a hard question that both get wrong it gains nothing. (On the data of RouteLLM,
+a router taught the gap separates better than one taught the smaller model's failures: Ong et al., ICLR 2025,
 for the task; "delegation value" in work on deferral.)
 
-`QueryRouter.fit` learns a linear rule from the user's own questions: hashed words and word pairs, and what `QUESTION_FEATURES`
-counts. `QueryRouter.zero_label()` is the rule for those who have none. Both take well under a millisecond a question, on
+`QueryRouter.fit` learns a linear rule from the user's own questions: hashed words and word pairs, and `QUESTION_FEATURES`.
+`QueryRouter.zero_label()` is the rule for those who have no labelled questions. Both take well under a millisecond a question, on
 NumPy alone.
 """
 

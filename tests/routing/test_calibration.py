@@ -558,7 +558,7 @@ def test_a_missing_signal_is_refused():
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "high"])
 @pytest.mark.parametrize("method", ["confidence", "keep_score", "keeps"])
 def test_no_answer_is_judged_by_a_signal_that_is_no_number(method, value):
-    with pytest.raises(ConfigurationError, match=r"`features` must (be finite|hold numbers).*impute what is missing"):
+    with pytest.raises(ConfigurationError, match=r"`features` must be (finite|numbers).*Replace missing values"):
         getattr(fitted(200), method)([[0.0, 1.0, 0.5], [0.0, value, 0.5]])
 
 

@@ -6,8 +6,8 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
+from leanrag.checks import check_share
 from leanrag.errors import ConfigurationError
-from leanrag.routing.calibration.checks import open_unit
 from leanrag.routing.calibration.guarantee import binomial_cdf, clopper_pearson_upper
 
 __all__ = ["DriftAudit"]
@@ -17,21 +17,22 @@ __all__ = ["DriftAudit"]
 class DriftAudit:
     """Whether a guarantee still holds, from a random share of questions that the larger model answers too.
 
-    A value: `record` returns the next one. Every chosen question counts, one that was passed on as no loss.
+    This is a value: `record` returns the next audit. Every chosen question counts; a question that was passed on counts as no loss.
 
-    What a calibration certified stands until `has_drifted`, which may be looked at after every question. `bound` and
-    `is_certified` speak of the audited questions alone; they need `labels_needed(alpha, delta)` of them to say anything, and
-    mean what they say at a number of questions that was fixed beforehand.
+    What a calibration certified holds until `has_drifted`, which you may read after every question. `bound` and `is_certified`
+    are about the audited questions alone. They need at least `labels_needed(alpha, delta)` questions, and they are valid only
+    at a number of questions that was fixed beforehand.
 
     Attributes:
-        alpha: What the risk may be.
+        alpha: Highest risk.
         delta: Probability of a wrong statement.
-        share: Of the questions to audit, in [0, 1].
-        seed: Of the choice.
+        share: Share of the questions to audit, in [0, 1].
+        seed: Seed of the choice.
         n: Audited questions.
-        losses: Those that lost something.
-        has_drifted: Whether the risk is above `alpha`, and the guarantee no longer holds: `evidence` has reached `1 / delta`, now
-            or after an earlier question. Wrong with probability `delta` at most, ever, so what follows does not take it back.
+        losses: Audited questions with a loss.
+        has_drifted: Whether the risk is above `alpha`, so that the guarantee no longer holds: `evidence` has reached `1 / delta`,
+            now or after an earlier question. The probability that this is ever wrong is at most `delta`, so later questions do not
+            take it back.
     """
 
     alpha: float
@@ -43,15 +44,13 @@ class DriftAudit:
     has_drifted: bool = False
 
     def __post_init__(self) -> None:
-        open_unit("alpha", self.alpha)
-        open_unit("delta", self.delta)
-        if not 0 <= self.share <= 1:
-            raise ConfigurationError(f"`share` must be in [0, 1], got {self.share!r}")
+        check_share(open_ends="01", alpha=self.alpha, delta=self.delta)
+        check_share(share=self.share)
         if not 0 <= self.losses <= self.n:
             raise ConfigurationError(f"`losses` must be in [0, n], got {self.losses!r} of {self.n!r}")
         if self.has_drifted and not self.losses:
             raise ConfigurationError(
-                "`has_drifted` needs a loss; after a new calibration begin with another `DriftAudit`"
+                "`has_drifted` needs a loss. Begin with another `DriftAudit` after a new calibration"
             )
         if self.evidence >= 1 / self.delta:
             object.__setattr__(self, "has_drifted", True)
@@ -62,7 +61,7 @@ class DriftAudit:
         return int.from_bytes(digest[:8], "big") < self.share * 2**64
 
     def record(self, loss: bool) -> DriftAudit:
-        """Return the audit after one more question, `loss` telling whether keeping what was kept lost something."""
+        """Return the audit after another question; `loss` says whether the kept answer was a loss."""
         return replace(self, n=self.n + 1, losses=self.losses + bool(loss))
 
     @property
@@ -77,12 +76,12 @@ class DriftAudit:
 
     @property
     def evidence(self) -> float:
-        """How many times likelier the audited questions are under a risk above `alpha`, any alike, than under `alpha`.
+        """How many times likelier the audited questions are under a risk above `alpha`, all equally likely, than under `alpha`.
 
         `integral over p in (alpha, 1) of p^k (1 - p)^(n - k) dp / ((1 - alpha) alpha^k (1 - alpha)^(n - k))`: a martingale that
         starts at 1 when the risk is `alpha`, and tends to fall when it is less (Ville, 1939; mixtures: Robbins, Annals of
-        Mathematical Statistics 1970). It thus ever reaches `1 / delta` with probability `delta` at most; `has_drifted`
-        remembers that it did.
+        Mathematical Statistics 1970). So the probability that it ever reaches `1 / delta` is at most
+        `delta`; `has_drifted` remembers that it did.
         """
         n, k = self.n, self.losses
         tail = binomial_cdf(k, n + 1, self.alpha)  # of Beta(k + 1, n - k + 1), above alpha

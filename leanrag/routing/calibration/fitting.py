@@ -10,8 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from leanrag.checks import check_positive
 from leanrag.errors import ConfigurationError
-from leanrag.routing.calibration.checks import Floats, both_classes, matrix, positive, rows_of, scored, vector
+from leanrag.routing.calibration.arrays import Floats, as_matrix, as_rows, as_scored, as_vector, check_both_classes
 
 __all__ = ["IsotonicModel", "LogisticModel", "Predictor", "cross_fit", "fit_isotonic", "fit_logistic"]
 
@@ -41,7 +42,7 @@ class LogisticModel:
         Raises:
             ConfigurationError: `features` has another shape or holds a number that is not finite.
         """
-        rows = matrix(features)
+        rows = as_matrix(features)
         if rows.shape[1] != len(self.weights):
             raise ConfigurationError(
                 f"`features` must have {len(self.weights)} columns, as fitted, got {rows.shape[1]}"
@@ -65,9 +66,9 @@ def fit_logistic(features: ArrayLike, labels: ArrayLike, l2: float = 1.0) -> Log
     Raises:
         ConfigurationError: An argument cannot work.
     """
-    rows, y = rows_of(features, labels)
-    positive("l2", l2)
-    both_classes(y)
+    rows, y = as_rows(features, labels)
+    check_positive(l2=l2)
+    check_both_classes(y)
     means, scales = rows.mean(axis=0), rows.std(axis=0)
     constant = (rows == rows[0]).all(axis=0)
     means[constant] = rows[0, constant]  # a mean that is rounded would leave something to weigh
@@ -111,7 +112,7 @@ class IsotonicModel:
 
     def predict(self, scores: ArrayLike) -> Floats:
         """Return the probabilities `(n,)` for scores `(n,)`."""
-        return np.interp(vector("scores", scores), self.scores, self.values)
+        return np.interp(as_vector("scores", scores), self.scores, self.values)
 
 
 def fit_isotonic(scores: ArrayLike, labels: ArrayLike) -> IsotonicModel:
@@ -130,7 +131,7 @@ def fit_isotonic(scores: ArrayLike, labels: ArrayLike) -> IsotonicModel:
     Raises:
         ConfigurationError: An argument cannot work.
     """
-    x, y = scored(scores, labels)
+    x, y = as_scored(scores, labels)
     distinct, group = np.unique(x, return_inverse=True)
     counts = np.bincount(group)
     sums = np.bincount(group, weights=y)
@@ -175,10 +176,10 @@ def cross_fit(
         >>> bool(auroc(p, x[:, 0] > 9.5) > 0.9)
         True
     """
-    rows, y = rows_of(features, labels)
+    rows, y = as_rows(features, labels)
     if not 2 <= folds <= len(y):
         raise ConfigurationError(f"`folds` must be in [2, {len(y)}] for {len(y)} rows, got {folds!r}")
-    both_classes(y, each=2)
+    check_both_classes(y, each=2)
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(np.flatnonzero(y == label)) for label in (0.0, 1.0)])
     fold = np.empty(len(y), np.int64)

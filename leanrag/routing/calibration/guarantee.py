@@ -1,4 +1,4 @@
-"""What a count of losses says about a risk, and from which confidence on answers may be kept."""
+"""What a count of losses says about a risk, and the confidence from which answers may be kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from leanrag.checks import check_share
 from leanrag.errors import ConfigurationError
-from leanrag.routing.calibration.checks import open_unit, scored, vector
+from leanrag.routing.calibration.arrays import as_scored, as_vector
 
 __all__ = [
     "GuaranteedThreshold",
@@ -27,8 +28,9 @@ __all__ = [
 def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
     """Return the exact upper bound of an error rate of which `errors` in `n` were seen.
 
-    The largest `p` with `P(Binomial(n, p) <= errors) >= delta` (Clopper and Pearson, Biometrika 1934): whatever the true rate, the
-    bound falls short of it with probability `delta` at most. Found by bisection, and rounded up; 1 when all are errors.
+    The largest `p` with `P(Binomial(n, p) <= errors) >= delta` (Clopper and Pearson, Biometrika 1934): whatever the true rate is,
+    the probability that the bound is below it is at most `delta`. It is found by bisection and rounded up; it is 1 if all are
+    errors.
 
     Args:
         errors: In [0, n].
@@ -44,7 +46,7 @@ def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
     """
     if not 0 <= errors <= n:
         raise ConfigurationError(f"`errors` must be in [0, n], got {errors!r} of {n!r}")
-    open_unit("delta", delta)
+    check_share(open_ends="01", delta=delta)
     if errors == n:
         return 1.0
     below, above = 0.0, 1.0
@@ -59,51 +61,50 @@ def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
 def labels_needed(alpha: float, delta: float) -> int:
     """Return how many rows without any loss certify a risk of at most `alpha`: the least `n` with `(1 - alpha)^n <= delta`.
 
-    With fewer no threshold can be certified, whatever they say.
+    With fewer rows no threshold can be certified.
 
     Example:
         >>> labels_needed(0.05, 0.1)
         45
     """
-    open_unit("alpha", alpha)
-    open_unit("delta", delta)
+    check_share(open_ends="01", alpha=alpha)
+    check_share(open_ends="01", delta=delta)
     return math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-12)
 
 
 def least_escalation(risk: float, alpha: float, *, of: Literal["all", "kept"] = "all") -> float:
     """Return the share of questions that any method, even one that knows the right answers, must pass on.
 
-    `risk` is what keeping every answer of the smaller model would lose. A method that passes on the share `e` is rid of at most
-    `e` of it, so that `risk - e <= alpha` is needed over all questions, and `(risk - e) / (1 - e) <= alpha` among those kept.
+    `risk` is the loss of keeping every answer of the smaller model. A method that passes on the share `e` avoids at most `e` of
+    that loss. So it needs `risk - e <= alpha` over all questions, or `(risk - e) / (1 - e) <= alpha` among the kept ones.
 
     Args:
         risk: In [0, 1].
-        alpha: What may be lost, in (0, 1).
-        of: What `alpha` is a share of: "all" questions, as in `guaranteed_threshold`, or those "kept".
+        alpha: Highest risk, in (0, 1).
+        of: What `alpha` is a share of: "all" questions, as in `guaranteed_threshold`, or the "kept" ones.
 
     Example:
         >>> round(least_escalation(0.25, 0.05), 9), round(least_escalation(0.24, 0.05, of="kept"), 9)
         (0.2, 0.2)
     """
-    if not 0 <= risk <= 1:
-        raise ConfigurationError(f"`risk` must be in [0, 1], got {risk!r}")
-    open_unit("alpha", alpha)
+    check_share(risk=risk)
+    check_share(open_ends="01", alpha=alpha)
     return max(0.0, risk - alpha) / (1.0 if of == "all" else 1 - alpha)
 
 
 @dataclass(frozen=True, slots=True)
 class GuaranteedThreshold:
-    """From which confidence on answers may be kept.
+    """The confidence from which answers may be kept.
 
     Attributes:
-        threshold: Keep what is at least this confident; None when nothing may be kept.
-        kept: Share of the rows that this keeps.
-        losses: Rows among them that lose something.
+        threshold: Keep answers of at least this confidence; None when no answer may be kept.
+        kept: Share of the rows that are kept.
+        losses: Kept rows with a loss.
         n: All rows.
         bound: Upper bound of the risk, at most `alpha`; 0 when nothing is kept.
-        alpha: What the risk may be.
-        delta: Probability with which the rows misled and the risk is above `alpha` all the same.
-        least_escalated: What any method would pass on; see `least_escalation`.
+        alpha: Highest risk.
+        delta: Probability that the risk is above `alpha` after all, because the rows were misleading.
+        least_escalated: Share that any method must pass on; see `least_escalation`.
     """
 
     threshold: float | None
@@ -126,28 +127,27 @@ def guaranteed_threshold(
     """Return the lowest threshold whose risk is at most `alpha`, with probability `1 - delta` over the draw of the rows.
 
     Fixed-sequence testing (Angelopoulos et al., Learn then Test, 2021, section 2.2): beginning from "pass on everything", one
-    threshold after the other is tried, and the first whose `clopper_pearson_upper` bound exceeds `alpha` ends it. It holds for
-    rows that are exchangeable with the questions to come and were not used to fit the confidences.
+    threshold after the other is tried, until the `clopper_pearson_upper` bound of a threshold exceeds `alpha`. The guarantee holds
+    if the rows are exchangeable with the questions to come and were not used to fit the confidences.
 
     Args:
         confidences: `(n,)`, higher is better.
-        losses: `(n,)`, each 0 or 1: what keeping the answer would lose.
-        alpha: What the risk may be, in (0, 1).
+        losses: `(n,)`, each 0 or 1: the loss of keeping the answer.
+        alpha: Highest risk, in (0, 1).
         delta: Probability of a wrong guarantee, in (0, 0.5].
-        grid: Thresholds to try. Left out, all the confidences: the risk and the count of losses both only grow as a threshold
-            falls, so that no grid need be chosen beforehand (Bates et al., Journal of the ACM 2021, theorem 1).
+        grid: Thresholds to try; None for all the confidences. As a threshold falls, the risk and the count of losses only
+            grow, so no grid needs to be chosen beforehand (Bates et al., Journal of the ACM 2021, theorem 1).
 
     Raises:
         ConfigurationError: An argument cannot work.
     """
-    x, y = scored(confidences, losses, ("confidences", "losses"))
-    open_unit("alpha", alpha)
-    if not 0 < delta <= 0.5:
-        raise ConfigurationError(f"`delta` must be in (0, 0.5], got {delta!r}")
+    x, y = as_scored(confidences, losses, ("confidences", "losses"))
+    check_share(open_ends="01", alpha=alpha)
+    check_share(highest=0.5, open_ends="0", delta=delta)
     n = len(x)
     order = np.argsort(-x, kind="stable")
     lost = np.concatenate([[0], np.cumsum(y[order])]).astype(np.int64)  # among the m most confident
-    tried = np.unique(x if grid is None else vector("grid", grid))[::-1]
+    tried = np.unique(x if grid is None else as_vector("grid", grid))[::-1]
     kept = np.searchsorted(-x[order], -tried, side="right")
     best: int | None = None
     bounds: dict[int, float] = {}

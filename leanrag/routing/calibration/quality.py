@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from leanrag.errors import ConfigurationError
-from leanrag.routing.calibration.checks import both_classes, forecast, scored
+from leanrag.checks import check_whole
+from leanrag.routing.calibration.arrays import as_forecast, as_scored, check_both_classes
 
 __all__ = ["auroc", "brier", "expected_calibration_error"]
 
@@ -23,8 +23,8 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
         >>> auroc([0.1, 0.4, 0.4, 0.9], [0, 0, 1, 1])
         0.875
     """
-    x, y = scored(scores, labels)
-    both_classes(y)
+    x, y = as_scored(scores, labels)
+    check_both_classes(y)
     _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]  # from 1, ties share their mean
     ones = float(y.sum())
@@ -35,8 +35,8 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     """Return the mean distance of probability and frequency over bins that hold equally many rows.
 
     `sum_b n_b / n * |mean label - mean probability|` (Naeini et al., AAAI 2015; bins of equal mass: Nguyen and O'Connor, EMNLP
-    2015). Rows of equal probability share a bin, so that their order is of no consequence. Of a perfect forecast it is not 0 but
-    of the order of `sqrt(bins / n)`: give the number of rows with it.
+    2015). Rows of equal probability share a bin, so that their order does not matter. For a perfect forecast it is not 0 but
+    of the order of `sqrt(bins / n)`, so report the number of rows with it.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -45,9 +45,8 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
         >>> round(expected_calibration_error([0.2, 0.2, 0.8, 0.8], [0, 0, 1, 1], bins=2), 9)
         0.2
     """
-    p, y = forecast(probabilities, labels)
-    if bins < 1:
-        raise ConfigurationError(f"`bins` must be at least 1, got {bins!r}")
+    p, y = as_forecast(probabilities, labels)
+    check_whole(1, bins=bins)
     order = np.argsort(p, kind="stable")
     p, y = p[order], y[order]
     ends = np.ceil(np.arange(1, bins + 1) * len(p) / bins).astype(np.int64)
@@ -66,5 +65,5 @@ def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
         >>> brier([0.5, 1.0], [0, 1])
         0.125
     """
-    p, y = forecast(probabilities, labels)
+    p, y = as_forecast(probabilities, labels)
     return float(np.mean((p - y) ** 2))

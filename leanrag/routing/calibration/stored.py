@@ -1,4 +1,4 @@
-"""What was learnt from labelled questions, and the file that keeps it."""
+"""What labelled questions taught about a model, and the file that keeps it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 import pydantic
 from numpy.typing import ArrayLike, NDArray
 
+from leanrag.checks import check_share
 from leanrag.errors import ConfigurationError
 from leanrag.files import RecordFormat, read_record, write_record
-from leanrag.routing.calibration.checks import Floats, both_classes, labels_of, matrix, open_unit, rows_of
+from leanrag.routing.calibration.arrays import Floats, as_labels, as_matrix, as_rows, check_both_classes
 from leanrag.routing.calibration.fitting import (
     IsotonicModel,
     LogisticModel,
@@ -34,24 +35,24 @@ from leanrag.routing.calibration.quality import auroc, brier, expected_calibrati
 __all__ = ["CalibratedModel", "Calibration", "rows_needed"]
 
 MIN_FIT_ROWS = 20
-"""Fewest rows to fit a logistic model on."""
+"""Fewest rows for a logistic model."""
 
 MIN_CLASS_ROWS = 5
-"""Fewest rows of each class to fit a logistic model on."""
+"""Fewest rows of each class for a logistic model."""
 
 ISOTONIC_ROWS = 300
-"""Fitted rows from which on an isotonic fit follows the logistic one; with fewer it follows the noise."""
+"""Fewest fitted rows for an isotonic fit after the logistic one; with fewer rows it follows the noise."""
 
 _FORMAT = RecordFormat("leanrag calibration", version=1, noun="calibration", mend="Calibrate again")
 _log = logging.getLogger(__name__)
 
 
 class CalibratedModel(pydantic.BaseModel):
-    """A model that a calibration holds for.
+    """A model that a calibration is valid for.
 
     Attributes:
         name: Its name.
-        sha256: Hash of its file; None for a model elsewhere, of which only the name is known.
+        sha256: Hash of its file; None for a remote model, of which only the name is known.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -61,31 +62,31 @@ class CalibratedModel(pydantic.BaseModel):
 
 
 class Calibration(pydantic.BaseModel):
-    """What labelled questions taught about the answers of a smaller model beside a larger one.
+    """What labelled questions taught about the answers of a smaller model, compared with a larger one.
 
     Attributes:
         features: Names of the columns, in order.
         right: Probability that the smaller model is right.
         isotonic: Corrects `right`; None when there were too few rows for it.
-        gap: Probability that the larger model is right and the smaller wrong; None when nothing, or too little, is known of it.
-        abstain_below: Confidence below which it was better to say that the sources do not answer; None when nobody asked.
-        before: Probability that the model will be right, from what is known before it is asked; None when nobody asked.
-        ask_from: Least of that at which it was worth asking; None to ask in any case.
-        larger_abstain_below: Confidence below which the larger model abstained; None where each of its answers was given.
-        threshold: Least `keep_score` of an answer to keep; None when nothing may be kept.
-        alpha: What the risk may be.
-        delta: Probability with which it is more all the same.
+        gap: Probability that the larger model is right and the smaller one wrong; None when too little is known of it.
+        abstain_below: Confidence below which it was better to say that the sources do not answer; None when that was not learnt.
+        before: Probability that the model will be right, from what is known before it is asked; None when that was not learnt.
+        ask_from: Lowest value of that at which it was worth asking; None to ask in any case.
+        larger_abstain_below: Confidence below which the larger model abstained; None if it never abstained.
+        threshold: Lowest `keep_score` of an answer that is kept; None when no answer may be kept.
+        alpha: Highest risk.
+        delta: Probability that the risk is higher after all.
         rows_fitted: Rows that the probabilities were fitted on.
-        rows_certified: Other rows, that the threshold and the figures below were taken from.
-        kept: Share of those that the threshold keeps.
-        losses: Those among the kept that lose something.
+        rows_certified: Other rows, from which the threshold and the figures below come.
+        kept: Share of those rows that the threshold keeps.
+        losses: Kept rows with a loss.
         bound: Upper bound of the risk.
         least_escalated: Share that any method must pass on; see `least_escalation`.
-        auroc: Of `confidence` for a right answer; None when only one class occurred.
+        auroc: AUROC of `confidence` for a right answer; None when only one class occurred.
         ece: Expected calibration error of `confidence`.
         brier: Mean squared error of `confidence`.
         label_source: "labelled", or "agreement with <model>": then "right" means that the two models agree.
-        models: For which it holds: smaller, then larger.
+        models: The models that it is valid for: smaller, then larger.
         created: Day on which it was made.
     """
 
@@ -158,17 +159,17 @@ class Calibration(pydantic.BaseModel):
     ) -> Calibration:
         """Learn from questions that the smaller model answered.
 
-        A random part of the rows fits the probabilities; the rest, which they have not seen, sets the threshold and tells how
-        good they are, so that the guarantee is that of `guaranteed_threshold`, exactly. An isotonic correction is fitted on
-        probabilities that are themselves cross-fitted. Answers are kept by the probability of a gap; by that of being right
-        when `larger_right` is not given, or holds fewer than `MIN_CLASS_ROWS` gaps in the fitted part. Either way the guarantee
-        is about the loss: `larger_right and not right`, or `not right`.
+        The probabilities are fitted on a random part of the rows. The other rows, which the fit has not seen, set the threshold
+        and show how good the probabilities are, so that the guarantee is exactly that of `guaranteed_threshold`. An isotonic
+        correction is fitted on probabilities that are themselves cross-fitted. Answers are kept by the probability of a gap, or
+        by that of being right if `larger_right` is None or has fewer than `MIN_CLASS_ROWS` gaps in the fitted part. Either way
+        the guarantee is about the loss: `larger_right and not right`, or `not right`.
 
         With `unanswerable`, `abstain_below` is the confidence below which, among the fitted rows, it was more often right to say
-        that the sources do not answer than to answer. An answer below it then counts as right where they do not, and as wrong
-        elsewhere, whatever it was. With `before`, too, `ask_from` is the largest value of what is known beforehand below which,
-        among the fitted rows, to abstain without asking was right as often as to ask; such a question is not passed on.
-        It is not used where these rows would not certify it, for then the others hardly would.
+        that the sources do not answer than to answer. An answer below it then counts as right if the sources do not answer, and
+        as wrong otherwise. With `before` too, `ask_from` is the largest value of what is known beforehand below which, among the
+        fitted rows, abstaining without asking was right as often as asking; such a question is not passed on. `ask_from` is not
+        used if the fitted rows do not certify it, because then the other rows hardly would.
 
         Args:
             features: `(n, d)`, finite: the signals of each answer.
@@ -177,22 +178,22 @@ class Calibration(pydantic.BaseModel):
             unanswerable: `(n,)`: whether the sources do not answer; None to answer whatever the confidence.
             larger_abstain_below: Confidence below which the larger model abstained in `larger_right`; None where it did not.
             names: Of the columns of `features`.
-            before: Those of them that are known before the model is asked.
-            models: Names and sha256 of the files of smaller and larger model, in this order; None for one without a file.
+            before: The names of signals that are known before the model is asked.
+            models: Names, and sha256 of the files, of the smaller and the larger model, in this order; None if there is no file.
             created: The day.
             label_source: "labelled", or "agreement with <model>".
-            alpha: What the risk may be, in (0, 1).
+            alpha: Highest risk, in (0, 1).
             delta: Probability of a wrong guarantee, in (0, 0.5].
-            l2: See `fit_logistic`; None for half the columns, under which the logits of rows are expected to vary by about 1.4,
-                however many signals there are.
+            l2: See `fit_logistic`; None for half the number of columns, under which the logits of rows are expected to vary by
+                about 1.4, however many signals there are.
             fit_share: Share of the rows to fit on, in (0, 1).
             isotonic: Whether to correct by an isotonic fit; None does from `ISOTONIC_ROWS` fitted rows on.
-            seed: Of the parts and folds.
+            seed: Seed of the parts and folds.
 
         Raises:
             ConfigurationError: An argument cannot work, or there are too few rows, or of one class only.
         """
-        rows, y = rows_of(features, right, "right")
+        rows, y = as_rows(features, right, "right")
         names = tuple(names)
         if len(names) != rows.shape[1] or len(set(names)) != len(names):
             raise ConfigurationError(
@@ -200,19 +201,19 @@ class Calibration(pydantic.BaseModel):
             )
         _check_source(label_source, larger_right)
         identities = _identities(models)
-        larger = np.ones(len(y)) if larger_right is None else labels_of("larger_right", larger_right, len(y))
-        silent = None if unanswerable is None else labels_of("unanswerable", unanswerable, len(y))
+        larger = np.ones(len(y)) if larger_right is None else as_labels("larger_right", larger_right, len(y))
+        is_unanswerable = None if unanswerable is None else as_labels("unanswerable", unanswerable, len(y))
         needed = rows_needed(alpha, delta, fit_share)
         if len(y) < needed:
             raise ConfigurationError(
                 f"{len(y)} rows cannot certify a risk of at most {alpha} with probability {1 - delta:g}: at least {needed} are "
-                f"needed, many more to keep much. Label more questions, or raise `alpha` or `delta`"
+                f"needed, and many more to keep a large share. Label more questions, or raise `alpha` or `delta`"
             )
         penalty = rows.shape[1] / 2 if l2 is None else l2
         order = np.random.default_rng(seed).permutation(len(y))
         n_fit = int(len(y) * fit_share)
-        fitted, held = order[:n_fit], order[n_fit:]
-        both_classes(y[fitted], each=MIN_CLASS_ROWS, of=f"fitted rows, {fit_share:.0%} of {len(y)}")
+        fitted, certified = order[:n_fit], order[n_fit:]
+        check_both_classes(y[fitted], each=MIN_CLASS_ROWS, of=f"fitted rows, {fit_share:.0%} of {len(y)}")
 
         def fit_rows(some: Floats, labels: Floats) -> Predictor:
             return fit_logistic(some, labels, penalty).predict
@@ -223,23 +224,23 @@ class Calibration(pydantic.BaseModel):
         correction = fit_isotonic(unseen, y[fitted]) if is_corrected else None
         p = np.empty(len(y))
         p[fitted] = unseen if correction is None else correction.predict(unseen)
-        p[held] = _confidence(head, correction, rows[held])
+        p[certified] = _confidence(head, correction, rows[certified])
         abstain_below, good = None, y
-        if silent is not None:
-            abstain_below = _cut(p[fitted], y[fitted], silent[fitted])
-            good = np.where(p < abstain_below, silent, y)
+        if is_unanswerable is not None:
+            abstain_below = _cut(p[fitted], y[fitted], is_unanswerable[fitted])
+            good = np.where(p < abstain_below, is_unanswerable, y)
         foresight, ask_from, is_asked = None, None, np.ones(len(y), np.bool_)
-        if silent is not None and before:
+        if is_unanswerable is not None and before:
             early = rows * np.isin(names, before)  # the others weigh nothing
             foresight = fit_logistic(early[fitted], y[fitted], penalty)
             chances = foresight.predict(early)
             chances[fitted] = cross_fit(early[fitted], y[fitted], fit_rows, seed=seed)
-            ask_from = _cut(chances[fitted], good[fitted], silent[fitted], is_last=True)
+            ask_from = _cut(chances[fitted], good[fitted], is_unanswerable[fitted], is_last=True)
             is_asked = chances >= ask_from
-            lost = int((larger * (1 - silent) * ~is_asked)[fitted].sum())
+            lost = int((larger * (1 - is_unanswerable) * ~is_asked)[fitted].sum())
             if clopper_pearson_upper(lost, n_fit, delta) > alpha:
                 ask_from, is_asked = None, np.ones(len(y), np.bool_)
-            good = np.where(is_asked, good, silent)
+            good = np.where(is_asked, good, is_unanswerable)
         loss = (1 - good) * larger
         _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
         gap = None
@@ -247,7 +248,7 @@ class Calibration(pydantic.BaseModel):
         if larger_right is not None and MIN_CLASS_ROWS <= gaps <= n_fit - MIN_CLASS_ROWS:
             gap = fit_logistic(rows[fitted], loss[fitted], penalty)
         scores = np.where(is_asked, _keep_score(head, gap, rows), 2.0)  # what is not asked is not passed on
-        found = guaranteed_threshold(scores[held], loss[held], alpha, delta)
+        found = guaranteed_threshold(scores[certified], loss[certified], alpha, delta)
         return cls(
             features=names,
             right=head,
@@ -261,14 +262,14 @@ class Calibration(pydantic.BaseModel):
             alpha=alpha,
             delta=delta,
             rows_fitted=n_fit,
-            rows_certified=len(held),
+            rows_certified=len(certified),
             kept=found.kept,
             losses=found.losses,
             bound=found.bound,
             least_escalated=found.least_escalated,
-            auroc=auroc(p[held], y[held]) if 0 < y[held].sum() < len(held) else None,
-            ece=expected_calibration_error(p[held], y[held]),
-            brier=brier(p[held], y[held]),
+            auroc=auroc(p[certified], y[certified]) if 0 < y[certified].sum() < len(certified) else None,
+            ece=expected_calibration_error(p[certified], y[certified]),
+            brier=brier(p[certified], y[certified]),
             label_source=label_source,
             models=identities,
             created=created,
@@ -276,11 +277,11 @@ class Calibration(pydantic.BaseModel):
 
     def confidence(self, features: ArrayLike) -> Floats:
         """Return for rows `(n, d)` the probabilities `(n,)` that the smaller model's answers are right."""
-        return _confidence(self.right, self.isotonic, matrix(features))
+        return _confidence(self.right, self.isotonic, as_matrix(features))
 
     def asks(self, features: ArrayLike) -> NDArray[np.bool_]:
-        """Return for rows `(n, d)`, of which only what is known beforehand counts, whether it is worth asking the model, `(n,)`."""
-        rows = matrix(features)
+        """Return for rows `(n, d)` whether the model is worth asking, `(n,)`; only what is known beforehand counts."""
+        rows = as_matrix(features)
         if self.before is None or self.ask_from is None:
             return np.ones(len(rows), np.bool_)
         return self.before.predict(rows) >= self.ask_from
@@ -293,10 +294,10 @@ class Calibration(pydantic.BaseModel):
     def keep_score(self, features: ArrayLike) -> Floats:
         """Return for rows `(n, d)` what the threshold is compared with, `(n,)` in [0, 1].
 
-        One less the probability of a gap or, where that was not learnt, the probability of being right before the isotonic
-        correction, which would make equals of answers that are not.
+        It is 1 minus the probability of a gap. If that was not learnt, it is the probability of being right before the isotonic
+        correction, which would give the same value to answers that differ.
         """
-        return _keep_score(self.right, self.gap, matrix(features))
+        return _keep_score(self.right, self.gap, as_matrix(features))
 
     def keeps(self, features: ArrayLike) -> NDArray[np.bool_]:
         """Return for rows `(n, d)` whether to keep the smaller model's answers, `(n,)`."""
@@ -304,10 +305,10 @@ class Calibration(pydantic.BaseModel):
         return np.zeros(len(scores), np.bool_) if self.threshold is None else scores >= self.threshold
 
     def save(self, path: str | Path) -> None:
-        """Write it to `path` as JSON; the file holds the old text or the new one, never a part.
+        """Write it to `path` as a record; the file has the old calibration or the new one, never a part.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The file cannot be written.
         """
         write_record(Path(path), self, _FORMAT)
 
@@ -319,15 +320,16 @@ class Calibration(pydantic.BaseModel):
         models: Mapping[str, str | None] | None = None,
         features: Sequence[str] | None = None,
     ) -> Calibration:
-        """Read one that `save` wrote.
+        """Return the calibration that `save` wrote.
 
         Args:
             path: The file.
-            models: The models in use, as for `fit`; None does not ask. One without a hash on either side goes by its name.
-            features: Names of the columns that will be given; None does not ask.
+            models: The models in use, as for `fit`; None does not check them. A model without a hash on either side is checked by
+                its name.
+            features: Names of the columns that will be used; None does not check them.
 
         Raises:
-            StorageError: The file cannot be read, is torn or edited, or was written by a later version.
+            StorageError: The file cannot be read, is incomplete or edited, or was written by another version.
             ConfigurationError: It was made for other models or features.
         """
         path = Path(path)
@@ -335,7 +337,7 @@ class Calibration(pydantic.BaseModel):
         if models is not None and not _same_models(calibration.models, _identities(models)):
             raise ConfigurationError(
                 f"the calibration {str(path)!r} was made for {_describe(calibration.models)}; in use are "
-                f"{_describe(_identities(models))}. Calibrate again for these, or use the models that it was made for"
+                f"{_describe(_identities(models))}. Calibrate again for these models, or use the models that it was made for"
             )
         if features is not None and calibration.features != tuple(features):
             other = sorted(set(calibration.features) ^ set(features)) or "the same in another order"
@@ -352,7 +354,7 @@ def rows_needed(alpha: float, delta: float, fit_share: float = 0.5) -> int:
         >>> rows_needed(0.05, 0.1)
         90
     """
-    open_unit("fit_share", fit_share)
+    check_share(open_ends="01", fit_share=fit_share)
     return max(math.ceil(MIN_FIT_ROWS / fit_share), math.ceil(labels_needed(alpha, delta) / (1 - fit_share)))
 
 
@@ -361,11 +363,11 @@ def _confidence(right: LogisticModel, isotonic: IsotonicModel | None, rows: Floa
     return p if isotonic is None else isotonic.predict(p)
 
 
-def _cut(scores: Floats, right: Floats, silent: Floats, *, is_last: bool = False) -> float:
-    """The value below which to abstain for the most right outcomes; of several the least, or the last. 0 to abstain nowhere."""
+def _cut(scores: Floats, right: Floats, is_unanswerable: Floats, *, is_last: bool = False) -> float:
+    """Return the value below which abstaining gives the most right outcomes: the first such value, or the last. 0 for never."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    gains = np.concatenate([[0.0], np.cumsum((silent - right)[order])])  # of abstaining on the first n
+    gains = np.concatenate([[0.0], np.cumsum((is_unanswerable - right)[order])])  # of abstaining on the first n
     is_cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equals go together
     best = np.flatnonzero(is_cut & (gains == gains[is_cut].max()))[-1 if is_last else 0]
     if best == 0:
@@ -388,13 +390,13 @@ def _check_source(label_source: str, larger_right: ArrayLike | None) -> None:
         raise ConfigurationError(f"`label_source` must be 'labelled' or 'agreement with <model>', got {label_source!r}")
     if larger_right is not None:
         raise ConfigurationError(
-            "with labels from agreement the larger model is right by definition: leave `larger_right` out"
+            "with labels from agreement, the larger model is right by definition. Leave `larger_right` out"
         )
 
 
 def _identities(models: Mapping[str, str | None]) -> tuple[CalibratedModel, ...]:
     if not models:
-        raise ConfigurationError("`models` is empty; name the models that the answers came from")
+        raise ConfigurationError("`models` is empty. Name the models that gave the answers")
     try:
         return tuple(
             CalibratedModel(name=name, sha256=None if sha256 is None else sha256.lower())
@@ -407,7 +409,7 @@ def _identities(models: Mapping[str, str | None]) -> tuple[CalibratedModel, ...]
 
 
 def _same_models(made_for: Sequence[CalibratedModel], in_use: Sequence[CalibratedModel]) -> bool:
-    """Whether they are the same, in the same order."""
+    """Return whether they are the same models, in the same order."""
     return len(made_for) == len(in_use) and all(
         a.name == b.name and (a.sha256 == b.sha256 or a.sha256 is None or b.sha256 is None)
         for a, b in zip(made_for, in_use, strict=True)

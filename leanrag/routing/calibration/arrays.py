@@ -1,8 +1,7 @@
-"""What arrays must be: finite, of the right shape, labels 0 or 1; and complaints in the same words."""
+"""Arrays of finite numbers: features, labels, scores and probabilities, checked."""
 
 from __future__ import annotations
 
-import math
 from typing import TypeAlias
 
 import numpy as np
@@ -12,38 +11,24 @@ from leanrag.errors import ConfigurationError
 
 __all__ = [
     "Floats",
-    "both_classes",
-    "forecast",
-    "labels_of",
-    "matrix",
-    "open_unit",
-    "positive",
-    "rows_of",
-    "scored",
-    "vector",
+    "as_forecast",
+    "as_labels",
+    "as_matrix",
+    "as_rows",
+    "as_scored",
+    "as_vector",
+    "check_both_classes",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
 
 
-def open_unit(name: str, value: float) -> None:
-    """Raise unless `value` is in (0, 1)."""
-    if not 0 < value < 1:
-        raise ConfigurationError(f"`{name}` must be in (0, 1), got {value!r}")
-
-
-def positive(name: str, value: float) -> None:
-    """Raise unless `value` is more than 0 and finite."""
-    if not 0 < value < math.inf:
-        raise ConfigurationError(f"`{name}` must be more than 0 and finite, got {value!r}")
-
-
-def matrix(features: ArrayLike) -> Floats:
+def as_matrix(features: ArrayLike) -> Floats:
     """Return `features` as float64 `(n, d)`, finite."""
     return _array("features", features, 2)
 
 
-def vector(name: str, values: ArrayLike) -> Floats:
+def as_vector(name: str, values: ArrayLike) -> Floats:
     """Return `values` as float64 `(n,)`, finite."""
     return _array(name, values, 1)
 
@@ -52,18 +37,18 @@ def _array(name: str, values: ArrayLike, ndim: int) -> Floats:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"`{name}` must hold numbers ({error}); impute what is missing first") from error
+        raise ConfigurationError(f"`{name}` must be numbers ({error}). Replace missing values first") from error
     if array.ndim != ndim:
         raise ConfigurationError(f"`{name}` must have {ndim} dimensions, got shape {array.shape}")
     if not np.isfinite(array).all():
         at = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-        raise ConfigurationError(f"`{name}` must be finite, got {array[at]} at {at}; impute what is missing first")
+        raise ConfigurationError(f"`{name}` must be finite, got {array[at]} at {at}. Replace missing values first")
     return array
 
 
-def labels_of(name: str, labels: ArrayLike, n: int) -> Floats:
+def as_labels(name: str, labels: ArrayLike, n: int) -> Floats:
     """Return `labels` as float64 `(n,)` of 0 and 1, `n` at least 1."""
-    y = vector(name, labels)
+    y = as_vector(name, labels)
     if len(y) != n:
         raise ConfigurationError(f"`{name}` must have one entry for each of {n} rows, got {len(y)}")
     if not n:
@@ -73,34 +58,34 @@ def labels_of(name: str, labels: ArrayLike, n: int) -> Floats:
     return y
 
 
-def rows_of(features: ArrayLike, labels: ArrayLike, name: str = "labels") -> tuple[Floats, Floats]:
+def as_rows(features: ArrayLike, labels: ArrayLike, name: str = "labels") -> tuple[Floats, Floats]:
     """Return features `(n, d)` and labels `(n,)`."""
-    rows = matrix(features)
-    return rows, labels_of(name, labels, len(rows))
+    rows = as_matrix(features)
+    return rows, as_labels(name, labels, len(rows))
 
 
-def scored(
+def as_scored(
     scores: ArrayLike, labels: ArrayLike, names: tuple[str, str] = ("scores", "labels")
 ) -> tuple[Floats, Floats]:
     """Return scores and labels, both `(n,)`; errors call them by `names`."""
-    x = vector(names[0], scores)
-    return x, labels_of(names[1], labels, len(x))
+    x = as_vector(names[0], scores)
+    return x, as_labels(names[1], labels, len(x))
 
 
-def forecast(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
+def as_forecast(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats]:
     """Return probabilities in [0, 1] and labels, both `(n,)`."""
-    p, y = scored(probabilities, labels, ("probabilities", "labels"))
+    p, y = as_scored(probabilities, labels, ("probabilities", "labels"))
     if p.min() < 0 or p.max() > 1:
         raise ConfigurationError(f"probabilities must be in [0, 1], got {p.min():g} to {p.max():g}")
     return p, y
 
 
-def both_classes(y: Floats, *, each: int = 1, of: str = "rows") -> None:
-    """Raise unless each label occurs `each` times at least among `y`, the `of`."""
+def check_both_classes(y: Floats, *, each: int = 1, of: str = "rows") -> None:
+    """Raise unless each label occurs at least `each` times among `y`; an error calls the rows `of`."""
     ones = int(y.sum())
     zeros = len(y) - ones
     if min(ones, zeros) < each:
         raise ConfigurationError(
             f"at least {each} rows of each class are needed, got {ones} of label 1 and {zeros} of label 0 among {len(y)} {of}; "
-            "add questions that fall into the rarer one"
+            "add questions of the rarer class"
         )
