@@ -56,7 +56,7 @@ def plain_logits(model, tokens):
     parameters = lib.llama_context_default_params()
     parameters.n_ctx = 256
     parameters.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    context = lib.llama_init_from_model(model._engine._weights.model, parameters)
+    context = lib.llama_init_from_model(model._engine._model.weights.model, parameters)
     batch = lib.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
     for i, token in enumerate(tokens):

@@ -1,10 +1,14 @@
 """The border with llama.cpp.
 
 Built on the C binding (`llama_cpp.llama_cpp`), not on the binding's `Llama` class: that class has one sequence, no
-cancellation, no thread safety, and ways to end the process that Python cannot catch. Modules in the order of data flow:
-`gguf` (what a file is, before llama.cpp sees it), `library` (loading, logs, features), `threads`, `vocabulary` (text to
-tokens), `chat` (messages to tokens), `sampling` (logits to a token), `schema`, `gbnf` and `grammar` (what the tokens must spell),
-`requests` (what is asked), `engine` (the owner thread), `model` (the public class), `process` (the same in a process of its own).
+cancellation, no thread safety, and ways to end the process that Python cannot catch.
+
+The way of a prompt, in order: `model` (the public class), `chat` and `vocabulary` (messages to tokens), `requests` (what is
+asked), `engine` (the owner thread), `sequences` (what is computed already), `context` and `batch` (llama.cpp computes), `rows` and
+`sampling` (logits to a token), `run` (tokens to text). Below: `loading`, `weights`, `library`. Beside: `embedder`, and `process`,
+`child`, `wire` and `child_main` for a model in a process of its own.
+
+Three wings stand apart: `files` (GGUF files), `grammar` (structured answers), `placement` (GPUs).
 """
 
 from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder

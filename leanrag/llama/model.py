@@ -16,8 +16,9 @@ from leanrag.checks import check_seconds, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.generation import PendingStream, check_messages, gather_results
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
+from leanrag.llama.context import MAX_PARALLEL
 from leanrag.llama.counting import TokenCounts
-from leanrag.llama.engine import MAX_PARALLEL, Engine
+from leanrag.llama.engine import Engine
 from leanrag.llama.files import GGUFInfo, check_gguf
 from leanrag.llama.grammar import make_grammar
 from leanrag.llama.options import LlamaBase, LlamaOptions

@@ -34,13 +34,13 @@ TAILS = ["who?", "what is it?", "when was that, please?", "why"]
 
 def consistent(engine):
     """Whether cells and sequences add up while nothing runs."""
-    residents = engine._residents()
+    residents = engine._sequences.residents()
     used = {int(cell) for sequence in residents for cell in sequence.cells}
-    assert engine._cells.free == engine.n_ctx - len(used)
-    assert len(engine._free_ids) + len(residents) == engine._settings.parallel + 16
+    assert engine._sequences.cells.free == engine.n_ctx - len(used)
+    assert len(engine._sequences.free_ids) + len(residents) == engine._settings.parallel + 16
     for sequence in residents:
         assert len(sequence.tokens) == sequence.computed == len(sequence.cells)
-        assert library().llama_memory_seq_pos_max(engine._memory, sequence.id) == sequence.computed - 1
+        assert library().llama_memory_seq_pos_max(engine._context.memory, sequence.id) == sequence.computed - 1
     return True
 
 
@@ -219,7 +219,7 @@ def test_more_requests_than_cells_wait_for_each_other(tiny_gguf, tiny):
     with LlamaCppModel(tiny_gguf, threads=1, parallel=8) as model:
         least = []
         step = model._engine._step
-        model._engine._step = lambda: step() or least.append(model._engine._cells.free)
+        model._engine._step = lambda: step() or least.append(model._engine._sequences.cells.free)
         together = model.generate_many(prompts, max_tokens=30)
         assert consistent(model._engine)
     assert list(map(Alike, together)) == expected
@@ -266,11 +266,12 @@ def test_many_long_texts_are_scored_in_bounded_memory(tiny, tiny_gguf):
     expected = [tiny.score(text).logprobs for text in texts]
     with LlamaCppModel(tiny_gguf, threads=1, parallel=8) as model:
         rows = []
-        logits = model._engine._logits
-        model._engine._logits = lambda: rows.append(model._engine._batch.n_outputs) or logits()
+        context = model._engine._context
+        logits = context.logits
+        context.logits = lambda: rows.append(context.batch.n_outputs) or logits()
         for scores, logprobs in zip(model.score_many([(None, text) for text in texts]), expected, strict=True):
             assert scores.logprobs == pytest.approx(logprobs, abs=within(2e-3))
-        assert max(rows) <= model._engine._max_outputs
+        assert max(rows) <= context.max_outputs
         assert consistent(model._engine)
 
 
@@ -417,7 +418,7 @@ def test_sixty_four_threads_at_once(tiny_gguf, tiny):
 
 def test_two_models_on_one_file_share_its_weights(tiny_gguf):
     first, second = LlamaCppModel(tiny_gguf, threads=1), LlamaCppModel(tiny_gguf, threads=1, n_ctx=256)
-    assert first._engine._weights is second._engine._weights
+    assert first._engine._model.weights is second._engine._model.weights
     first.close()
     assert second.generate("abc", max_tokens=2).usage.completion_tokens == 2
     second.close()

@@ -84,6 +84,6 @@ class OneJoined(Vocabulary):
     ],
 )
 def test_no_text_is_parted_where_a_token_may_reach_across(tiny, joined, parts):
-    counts = TokenCounts(OneJoined(tiny._engine._weights.model, joined))
+    counts = TokenCounts(OneJoined(tiny._engine._model.weights.model, joined))
     assert counts._parting is not None
     assert counts._parting.split("Up to. Date") == parts

@@ -11,8 +11,10 @@ import pytest
 from leanrag import ConfigurationError, GenerationCancelled, GenerationError, LlamaCppModel, Message, ModelLoadError
 from leanrag.llama import ComputeOptions
 from leanrag.llama.engine import Engine
+from leanrag.llama.library import library
 from leanrag.llama.placement.layers import GpuOptions
 from leanrag.llama.requests import Request
+from leanrag.llama.sequences import Sequences
 from leanrag.llama.settings import EngineSettings
 from leanrag.protocols import GenerateOptions
 from tests.plain import Alike
@@ -44,7 +46,7 @@ def test_it_is_freed_when_idle_and_answers_as_before(tiny_gguf, tiny):
             for prompt in ("abc", chat):
                 assert model.generate(prompt, max_tokens=10).token_ids == tiny.generate(prompt, max_tokens=10).token_ids
             wait_until_freed(model)
-            assert model._engine._weights is None
+            assert model._engine._model.weights is None
             assert model.n_ctx == tiny.n_ctx
             assert model.count(chat) == tiny.count(chat)
             assert model.render(chat) == tiny.render(chat)
@@ -109,19 +111,19 @@ def test_the_time_counts_from_the_last_request(tiny_gguf):
         engine.close()
 
 
-def test_a_request_while_it_is_about_to_be_freed_keeps_it(tiny_gguf, tiny):
+def test_a_request_while_it_is_about_to_be_freed_keeps_it(tiny_gguf, tiny, monkeypatch):
     expected = tiny.generate("abc", max_tokens=5).token_ids
     with LlamaCppModel(tiny_gguf, threads=1, keep_alive=0) as model:
         late: list[object] = []
-        keep = model._engine._keep_state
+        keep = Sequences.keep_state
 
-        def keep_state(sequence):
+        def keep_state(sequences, sequence):
             if not late:
                 late.append(model.stream("abc", GenerateOptions(5)))
-                late.append(model._engine._weights)
-            keep(sequence)
+                late.append(model._engine._model.weights)
+            keep(sequences, sequence)
 
-        model._engine._keep_state = keep_state
+        monkeypatch.setattr(Sequences, "keep_state", keep_state)
         model.generate(LONG, max_tokens=2)
         wait_until_freed(model)
         stream, weights = late
@@ -129,15 +131,15 @@ def test_a_request_while_it_is_about_to_be_freed_keeps_it(tiny_gguf, tiny):
         assert weights is not None
 
 
-def test_closing_while_it_is_freed(tiny_gguf):
+def test_closing_while_it_is_freed(tiny_gguf, monkeypatch):
     model = LlamaCppModel(tiny_gguf, threads=1, keep_alive=0)
     engine, begun = model._engine, threading.Event()
 
-    def keep_state(_):
+    def keep_state(*_):
         begun.set()
         wait_until(engine, lambda: engine._closed)
 
-    engine._keep_state = keep_state
+    monkeypatch.setattr(Sequences, "keep_state", keep_state)
     model.generate(LONG, max_tokens=2)
     assert begun.wait(60)
     model.close()
@@ -182,7 +184,7 @@ def test_a_file_that_was_changed_is_not_run(file, damage):
 def test_a_load_that_fails_for_want_of_memory_fails_alone(tiny_gguf, monkeypatch):
     with LlamaCppModel(tiny_gguf, threads=1, keep_alive=0) as model:
         wait_until_freed(model)
-        lib = model._engine._lib
+        lib = library()
         init = lib.llama_init_from_model
         with monkeypatch.context() as patch:
             patch.setattr(lib, "llama_init_from_model", lambda *_: None)
@@ -190,21 +192,21 @@ def test_a_load_that_fails_for_want_of_memory_fails_alone(tiny_gguf, monkeypatch
                 model.generate("abc", max_tokens=3)
         assert lib.llama_init_from_model is init
         assert not model.is_loaded
-        assert model._engine._weights is None
+        assert model._engine._model.weights is None
         assert model.generate("abc", max_tokens=3).usage.completion_tokens == 3
 
 
 def test_a_request_that_is_cancelled_while_the_model_loads_ends_at_once(tiny_gguf):
     with LlamaCppModel(tiny_gguf, threads=1, keep_alive=0) as model:
         wait_until_freed(model)
-        load, begun, go_on = model._engine._load_weights, threading.Event(), threading.Event()
+        load, begun, go_on = model._engine._model.load, threading.Event(), threading.Event()
 
-        def load_weights(version):
+        def load_again():
             begun.set()
             assert go_on.wait(60)
-            load(version)
+            return load()
 
-        model._engine._load_weights = load_weights
+        model._engine._model.load = load_again
         stream = model.stream("abc", GenerateOptions(3))
         assert begun.wait(60)
         stream.close()

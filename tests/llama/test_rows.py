@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import GenerationCancelled, LlamaCppModel, Message
-from leanrag.llama.engine import MAX_PARALLEL
+from leanrag.llama.context import MAX_PARALLEL
 from leanrag.llama.library import library
 from leanrag.llama.options import LlamaOptions
 from leanrag.llama.rows import Rows
@@ -47,7 +47,7 @@ def test_a_few_rows_and_none():
 def later(tiny_gguf):
     """A model that hands out what it drew while the next batch is computed, as on a GPU."""
     with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
-        model._engine._computes_meanwhile = True
+        model._engine._context.computes_meanwhile = True
         yield model
 
 
@@ -89,7 +89,7 @@ def test_a_computation_that_fails_leaves_nothing_behind(later, tiny, monkeypatch
     monkeypatch.setattr(lib, "llama_decode", lambda *args: -3 if next(n) == 4 else decode(*args))
     with pytest.raises(Exception, match="failed with code -3"):
         later.generate("abc", max_tokens=20)
-    later._engine._computes_meanwhile = True
+    later._engine._context.computes_meanwhile = True
     assert later.generate("abc", max_tokens=20).token_ids == tiny.generate("abc", max_tokens=20).token_ids
 
 

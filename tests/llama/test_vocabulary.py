@@ -38,7 +38,7 @@ def test_texts_that_begin_alike_have_their_own_tokens(weights, texts, parse_spec
 @pytest.mark.model
 @given(st.lists(st.tuples(st.integers(900, len(BEGINNING)), WORDS), max_size=4), st.booleans())
 def test_so_they_have_in_a_real_vocabulary(smollm, texts, parse_special):
-    model = smollm._engine._weights.model
+    model = smollm._engine._model.weights.model
     check(model, [BEGINNING[:length] + end for length, end in texts], parse_special)
 
 

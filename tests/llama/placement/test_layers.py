@@ -312,12 +312,12 @@ def ask(engine: Engine) -> tuple[int, ...]:
 
 
 def test_an_engine_says_what_it_chose(file, caplog):
-    with caplog.at_level(logging.INFO, "leanrag.llama.engine"):
+    with caplog.at_level(logging.INFO, "leanrag.llama.loading"):
         engine = Engine(file, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
     try:
         assert (engine.placement.layers, engine.placement.n_layers) == (2, 2)
         assert caplog.text.count("2 of 2 layers on GPUs (CUDA0: 2 layers") == 1
-        assert engine._worth_keeping == 256 // 4  # a quarter of the window, for so small a model
+        assert engine._context.worth_keeping == 256 // 4  # a quarter of the window, for so small a model
         assert len(ask(engine)) == 4
     finally:
         engine.close()
@@ -381,7 +381,7 @@ def test_two_engines_on_one_file_share_its_weights(file):
     first = Engine(file, settings(AUTO), devices=lambda: [gpu(next(free))])
     second = Engine(file, settings(AUTO), devices=lambda: [gpu(next(free))])
     try:
-        assert first._weights is second._weights
+        assert first._model.weights is second._model.weights
         assert second.placement.reason == "the weights were there already"
     finally:
         first.close()

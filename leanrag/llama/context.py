@@ -1,0 +1,282 @@
+"""A context of llama.cpp: the window, the batch that it computes, and the limits that follow from where it computes.
+
+Only the thread that owns the model touches it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanrag.errors import GenerationError, ModelLoadError
+from leanrag.files import fingerprint_of
+from leanrag.llama.batch import Batch
+from leanrag.llama.library import AbortFlag, library, native_errors
+from leanrag.llama.lookup import MAX_DRAFT
+from leanrag.llama.placement import CANDIDATES, Attention, KVType, Placement, choose
+from leanrag.llama.settings import EngineSettings
+from leanrag.llama.weights import Weights
+
+__all__ = ["MAX_PARALLEL", "MAX_SCORED", "RESIDENT", "Context", "batch_rows", "build", "open_context"]
+
+RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
+MAX_PARALLEL = 256 - RESIDENT  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
+MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
+
+_RESIDENT_CELLS = 1024  # cells that resident sequences may use; on a GPU a quarter of the window, if that is more
+_WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
+# On a GPU the more, the smaller the model: 200 tokens of one of 135M take 5 ms from it and 9 ms back, in which it computes 512.
+# Most of that is the number of copies.
+_MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS = 512, 512 * 135_000_000
+_CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
+_KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
+_MEASURED_STEPS = 16  # tokens written to measure an attention
+# CUDA ended the process in 6 of 6 runs of 64 or 128 sequences with plain attention ("an illegal instruction was encountered",
+# 0.3.36 on an H200), and in none of 32; with flash attention, or without CUDA graphs, in none.
+_MAX_PLAIN_RUNS = 32
+
+
+class Context:
+    """A context on loaded weights. Free it before the weights.
+
+    Args:
+        path: The model's file, for messages.
+        weights: What it computes with.
+        placement: Which layers are on which GPU.
+        attention: How attention is computed.
+        settings: How the model is run.
+        abort: Ends a computation from another thread.
+
+    Attributes:
+        memory: llama.cpp's handle of the key-value cache.
+        n_ctx: Window in tokens, as allocated: llama.cpp rounds the request up.
+        batch: The rows to compute next.
+        attention: How attention is computed.
+        max_outputs: Most rows of logits in a batch.
+        max_runs: Most requests at work at once.
+        computes_meanwhile: Whether a computation returns before its logits are there.
+        mixed_cells: Cells in use up to which different requests are computed together.
+        resident_cells: Cells that sequences may use that are only kept.
+        worth_keeping: Tokens from which on a state is worth putting away.
+
+    Raises:
+        ModelLoadError: llama.cpp cannot make it; the message carries its own words.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        weights: Weights,
+        placement: Placement,
+        attention: Attention,
+        settings: EngineSettings,
+        abort: AbortFlag,
+    ) -> None:
+        lib = self._lib = library()
+        self._weights, self._name, self.attention = weights, path.name, attention
+        is_on_gpu = placement.layers > 0
+        n_batch = batch_rows(settings, is_on_gpu)
+        self.max_outputs = MAX_SCORED + settings.parallel + MAX_DRAFT
+        parameters = lib.llama_context_default_params()
+        parameters.n_ctx = settings.n_ctx
+        parameters.n_seq_max = settings.parallel + RESIDENT
+        parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
+        # Memory is reserved for as many rows of logits; one more would end the process. The engine asks for no more.
+        parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self.max_outputs))
+        parameters.kv_unified = True  # sequences share cells, and any may use the whole window
+        parameters.n_threads = parameters.n_threads_batch = settings.threads
+        flash = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if attention.flash_attn else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = flash
+        parameters.type_k = parameters.type_v = _KV_TYPES[attention.kv_type]
+        parameters.no_perf = True
+        parameters.op_offload = False  # see `Weights`: a GPU computes the layers that are there, and no others
+        with native_errors() as native:
+            self._handle: Any = lib.llama_init_from_model(weights.model, parameters)
+            if not self._handle:
+                raise ModelLoadError(
+                    f"llama.cpp cannot make a context of {settings.n_ctx:,} tokens for {path}: {native}",
+                    path=path,
+                    model=path.name,
+                )
+        self.memory: Any = lib.llama_get_memory(self._handle)
+        abort.install(lib, self._handle)
+        self.n_ctx: int = lib.llama_n_ctx(self._handle)
+        self.batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
+        self._logits_key = (0, 0)  # address and rows of `_logits_view`
+        self._logits_view = np.empty((0, 0), np.float32)
+        plain_on_gpu = is_on_gpu and not attention.flash_attn
+        self.max_runs = min(settings.parallel, _MAX_PLAIN_RUNS) if plain_on_gpu else settings.parallel
+        self.computes_meanwhile = is_on_gpu
+        skips_others = attention.flash_attn or is_on_gpu  # or looks at them at little cost
+        self.mixed_cells = self.n_ctx if skips_others else self._count_mixed_cells()
+        n_params = max(1, lib.llama_model_n_params(weights.model))
+        worth = min(_MOST_WORTH_KEEPING, self.n_ctx // 4, _WORTH_KEEPING_WEIGHTS // n_params)
+        self.worth_keeping = max(_WORTH_KEEPING, worth) if is_on_gpu else _WORTH_KEEPING
+        self.resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
+
+    def free(self) -> None:
+        """Give its memory back; once."""
+        self._lib.llama_free(self._handle)
+
+    # Computing
+
+    def decode(self) -> tuple[int, str]:
+        """Compute the batch; return llama.cpp's code (0 for success, 1 for no cells, 2 for aborted) and what it complained of."""
+        with native_errors() as native:
+            code = self._lib.llama_decode(self._handle, self.batch.native())
+            native.expected = code in (1, 2)
+            return code, str(native)
+
+    def logits(self) -> NDArray[np.float32]:
+        """Return the logits of the batch's outputs `(n_outputs, n_vocab)`, in order: a view, valid until the next computation.
+
+        Raises:
+            GenerationError: llama.cpp has none.
+        """
+        n_outputs, n_vocab = self.batch.n_outputs, self._weights.vocabulary.n_tokens
+        if not n_outputs:
+            return np.empty((0, n_vocab), np.float32)
+        pointer = self._lib.llama_get_logits_ith(self._handle, -n_outputs)
+        if not pointer:
+            raise GenerationError("llama.cpp returned no logits", model=self._name)
+        key = ctypes.addressof(pointer.contents), n_outputs
+        if key != self._logits_key:  # a view takes longer to make than all else here
+            self._logits_key, self._logits_view = key, np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
+        return self._logits_view
+
+    def measure(self) -> float:
+        """Return the seconds of reading a prompt and writing some tokens, the better of two times.
+
+        Raises:
+            GenerationError: The computation failed.
+        """
+        n = min(self.batch.capacity, self.n_ctx - _MEASURED_STEPS - 1)
+        tokens = np.arange(n, dtype=np.int32) % self._weights.vocabulary.n_tokens
+        seconds = []
+        for _ in range(2):
+            started = time.perf_counter()
+            for start, end in ((0, n), *((n + i, n + i + 1) for i in range(_MEASURED_STEPS))):
+                self.batch.clear()
+                self.batch.add(tokens[: end - start], start, 0, end - start - 1)
+                code, complaint = self.decode()
+                if code or not self._lib.llama_get_logits_ith(self._handle, -1):  # waits for them
+                    raise GenerationError(f"llama.cpp failed with code {code}: {complaint}", model=self._name)
+            seconds.append(time.perf_counter() - started)
+            self._lib.llama_memory_clear(self.memory, False)
+        return min(seconds)
+
+    # The tokens of a sequence
+
+    def copy(self, source_id: int, target_id: int) -> None:
+        """Let a sequence share all cells of another."""
+        self._lib.llama_memory_seq_cp(self.memory, source_id, target_id, 0, -1)
+
+    def remove(self, sequence_id: int, start: int = -1) -> bool:
+        """Remove the tokens of a sequence from `start` on, -1 for all; False where the model cannot remove a part."""
+        return bool(self._lib.llama_memory_seq_rm(self.memory, sequence_id, start, -1))
+
+    def keep(self, sequence_id: int, length: int) -> bool:
+        """Remove all but the first `length` tokens; recurrent models cannot, and then nothing stays and this is False."""
+        if length and self.remove(sequence_id, length):
+            return True
+        self.remove(sequence_id)
+        return False
+
+    def read_state(self, sequence_id: int) -> NDArray[np.uint8]:
+        """Return what was computed for a sequence, as bytes; empty when llama.cpp does not give it."""
+        size = self._lib.llama_state_seq_get_size(self._handle, sequence_id)
+        data = np.empty(size, np.uint8)
+        written = self._lib.llama_state_seq_get_data(self._handle, _bytes_pointer(data), size, sequence_id)
+        return data[:written]
+
+    def write_state(self, sequence_id: int, state: bytes | memoryview) -> bool:
+        """Set what was computed for a sequence; False when llama.cpp does not take it."""
+        data = np.frombuffer(state, np.uint8)
+        return bool(self._lib.llama_state_seq_set_data(self._handle, _bytes_pointer(data), data.size, sequence_id))
+
+    def _count_mixed_cells(self) -> int:
+        """Cells up to which computing different requests together pays, although each row attends to the cells of all.
+
+        A row alone reads all weights, which a row beside others need not; that is worth the attention to as many cells as
+        make a quarter of the multiplications of the weights.
+        """
+        model = self._weights.model
+        per_cell: int = 2 * self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_embd(model)
+        n_params: int = self._lib.llama_model_n_params(model)
+        return max(256, n_params // (4 * per_cell))
+
+
+def open_context(
+    path: Path,
+    weights: Weights,
+    placement: Placement,
+    settings: EngineSettings,
+    abort: AbortFlag,
+    *,
+    known: Attention | None = None,
+) -> Context:
+    """Make a context; on a GPU, with the attention that is faster there.
+
+    Args:
+        path: The model's file.
+        weights: What it computes with.
+        placement: Which layers are on which GPU.
+        settings: How the model is run.
+        abort: Ends a computation from another thread.
+        known: What was chosen for this placement before; None to choose.
+
+    Raises:
+        ModelLoadError: llama.cpp cannot make it.
+    """
+    compute, is_on_gpu = settings.compute, placement.layers > 0
+    # Plain attention is slower on CUDA, and fails: see `_MAX_PLAIN_RUNS`.
+    flash = (True,) if is_on_gpu else (True, False)
+    candidates = tuple(
+        attention
+        for attention in CANDIDATES
+        if attention.flash_attn in (flash if compute.flash_attn is None else (compute.flash_attn,))
+        and attention.kv_type in (("f16", "q8_0") if compute.kv_type == "auto" else (compute.kv_type,))
+    )
+    if not is_on_gpu:
+        candidates = candidates[:1]  # the exact one, where it is left open
+    elif known is not None:
+        candidates = (known,)
+
+    def measure(attention: Attention) -> float:
+        context = Context(path, weights, placement, attention, settings, abort)
+        try:
+            return context.measure()
+        finally:
+            context.free()
+
+    key = _attention_key(path, placement) if len(candidates) > 1 else ""
+    attention = choose(key, candidates, measure, settings.choices)
+    return Context(path, weights, placement, attention, settings, abort)
+
+
+def batch_rows(settings: EngineSettings, is_on_gpu: bool) -> int:
+    """Return the most rows of a prompt in one computation."""
+    return min(settings.compute.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
+
+
+def build() -> str:
+    """Return the version and the features of llama.cpp."""
+    import llama_cpp
+
+    return f"{llama_cpp.__version__} {library().llama_print_system_info().decode()}"
+
+
+def _attention_key(path: Path, placement: Placement) -> str:
+    """What decides which attention is faster: the model, the build, and where it runs."""
+    names = ", ".join(f"{part.name} {part.description}" for part in placement.devices if part.layers)
+    return f"{fingerprint_of(path)}; {build()}; {names}, {placement.layers} layers"
+
+
+def _bytes_pointer(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -1,0 +1,159 @@
+"""A model that is loaded, freed and loaded again: its weights, where they go, and the context on them.
+
+Only the thread that owns the model touches it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from leanrag.errors import ModelLoadError
+from leanrag.files import sha256_of
+from leanrag.llama.context import RESIDENT, Context, batch_rows, build, open_context
+from leanrag.llama.files import check_gguf
+from leanrag.llama.library import AbortFlag, Device, library
+from leanrag.llama.placement import CPU_ONLY, EXACT, Attention, Placement, measure_sizes, place, share
+from leanrag.llama.prefix import StateCache
+from leanrag.llama.settings import EngineSettings
+from leanrag.llama.weights import Weights
+
+__all__ = ["LoadedModel"]
+
+logger = logging.getLogger(__name__)
+
+
+class LoadedModel:
+    """The weights of a model and a context on them.
+
+    Args:
+        path: A checked GGUF file.
+        settings: How to run it.
+        devices: Says which GPUs there are, and what is free there; asked at each load.
+        abort: Ends a computation from another thread.
+
+    Attributes:
+        weights: What it computes with; None while they are freed.
+        context: The context; None while it is freed.
+        placement: Which layers are on which GPU.
+        attention: How attention is computed.
+        vocabulary: The model's vocabulary; it stays when the weights are freed.
+        n_ctx: Window in tokens, as allocated; it stays when the context is freed.
+        states: What was computed of prompts and left the context.
+
+    Raises:
+        ModelLoadError: llama.cpp refuses the file; the message carries its own words.
+        ConfigurationError: The layers that were asked for do not fit on the GPUs.
+    """
+
+    def __init__(
+        self, path: Path, settings: EngineSettings, devices: Callable[[], Sequence[Device]], abort: AbortFlag
+    ) -> None:
+        self._path, self._settings, self._devices, self._abort = path, settings, devices, abort
+        self._attention_of: tuple[object, ...] | None = None  # the placement that `attention` was chosen for
+        self.placement, self.attention = CPU_ONLY, EXACT
+        self.weights: Weights | None = None
+        self.context: Context | None = None
+        can_be_freed = settings.keep_alive is not None
+        self._vocabulary_only = Weights.acquire(path, vocab_only=True) if can_be_freed else None
+        try:
+            version = None if self._vocabulary_only is None else self._vocabulary_only.version
+            weights, context = self._load_weights(version)
+            self._version = weights.version
+            self.vocabulary = (self._vocabulary_only or weights).vocabulary
+            self.n_ctx = context.n_ctx
+            key = "" if settings.cache_dir is None else f"{sha256_of(path)} {build()} {self.attention}"
+            self.states = StateCache(settings.cache_bytes, settings.cache_dir, key)
+        except BaseException:
+            self.free()
+            raise
+
+    def load(self) -> Context:
+        """Load again what was freed, and return the context.
+
+        Raises:
+            ModelLoadError: The file was changed, or there is no room for it now.
+        """
+        if self.weights is None:
+            return self._load_weights(self._version)[1]
+        return self._open_context(self.weights)
+
+    def free_context(self) -> None:
+        """Free the context; with it the weights if they can be loaded again, perhaps with fewer layers on a GPU."""
+        if self._vocabulary_only:
+            self.free_weights()
+        elif self.context is not None:
+            self.context.free()
+            self.context = None
+
+    def free_weights(self) -> None:
+        """Free the weights and the context."""
+        context, weights, self.context, self.weights = self.context, self.weights, None, None
+        if context is not None:
+            context.free()
+        if weights is not None:
+            weights.release()
+
+    def free(self) -> None:
+        """Free everything; the model cannot be loaded again."""
+        self.free_weights()
+        vocabulary_only, self._vocabulary_only = self._vocabulary_only, None
+        if vocabulary_only is not None:
+            vocabulary_only.release()
+
+    def _load_weights(self, version: tuple[int, int] | None) -> tuple[Weights, Context]:
+        """Load the weights, of this version of the file, and open a context on them; all or nothing.
+
+        Others may take the memory of a GPU between looking and loading: "auto" then tries half the layers there, and then none.
+        """
+        Weights.check_version(self._path, version)
+        placement = self._place()
+        limits = iter((placement.layers // 2, 0))
+        while True:
+            try:
+                return self._load_placed(placement, version)
+            except ModelLoadError as error:
+                if self._settings.gpu.layers != "auto" or not placement.layers:
+                    raise self._with_estimate(error, placement) from error
+                fewer = self._place(at_most=next(limits))
+                logger.warning("%s; trying %s instead of %s", error, fewer, placement)
+                placement = fewer
+
+    def _load_placed(self, placement: Placement, version: tuple[int, int] | None) -> tuple[Weights, Context]:
+        self.weights = weights = Weights.acquire(self._path, placement, version=version)
+        try:
+            if not library().llama_model_has_decoder(weights.model):
+                raise ModelLoadError(f"{self._path} is an encoder; it cannot generate text", path=self._path)
+            before, self.placement = self.placement, placement
+            context = self._open_context(weights)
+            if placement.devices and placement != before:
+                logger.info("%s: %s", self._path.name, placement)
+        except BaseException:
+            self.free_weights()
+            raise
+        return weights, context
+
+    def _open_context(self, weights: Weights) -> Context:
+        known: Attention | None = self.attention if self._attention_of == self.placement.key else None
+        context = open_context(self._path, weights, self.placement, self._settings, self._abort, known=known)
+        self.context, self.attention, self._attention_of = context, context.attention, self.placement.key
+        return context
+
+    def _place(self, at_most: int | None = None) -> Placement:
+        """Choose the layers that go on GPUs, by what is free there now."""
+        settings = self._settings
+        devices = self._devices() if settings.gpu.layers != 0 else ()
+        if not devices:
+            return CPU_ONLY
+        n_batch = max(batch_rows(settings, is_on_gpu=True), settings.parallel + RESIDENT)
+        kv_bytes = 34 / 32 if settings.compute.kv_type == "q8_0" else 2.0
+        sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
+        loaded = Weights.find_placement(self._path) if at_most is None else None
+        shared = share(sizes, devices, settings.gpu, loaded) if loaded else None
+        return shared or place(sizes, devices, settings.gpu, at_most=at_most)
+
+    def _with_estimate(self, error: ModelLoadError, placement: Placement) -> ModelLoadError:
+        if not placement.layers:
+            return error
+        return ModelLoadError(f"{error}; it was to have {placement}", path=self._path, model=self._path.name)

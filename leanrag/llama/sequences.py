@@ -1,0 +1,180 @@
+"""The sequences of a context: which prompts share computed cells, which stay after their end, and which states are put away.
+
+Only the thread that owns the model touches them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+import numpy as np
+
+from leanrag.llama.context import RESIDENT, Context
+from leanrag.llama.lookup import PromptLookup
+from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
+from leanrag.llama.requests import Request
+from leanrag.llama.run import Run, Sequence
+from leanrag.llama.settings import EngineSettings
+
+__all__ = ["WORTH_WAITING", "Sequences"]
+
+logger = logging.getLogger(__name__)
+
+WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
+_WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
+
+
+class Sequences:
+    """The sequences of one context. Those of runs are at work; the others are resident: kept for prompts that begin alike.
+
+    Args:
+        context: What computes them.
+        states: Where the states of sequences that leave the context are kept.
+        settings: How the model is run.
+        leaves_early: Whether resident sequences go to the states even if there is room: attention on CPUs looks at every cell in
+            use. On a GPU they stay: that is cheap there, and fetching them from it is not.
+        name: The model's, for messages.
+
+    Attributes:
+        cells: Which cells of the context are in use.
+        free_ids: Sequence ids that are not in use.
+    """
+
+    def __init__(
+        self, context: Context, states: StateCache, settings: EngineSettings, *, leaves_early: bool, name: str
+    ) -> None:
+        self._context, self._states, self._settings, self._name = context, states, settings, name
+        self._leaves_early = leaves_early and bool(settings.cache_bytes)
+        self._clock = itertools.count()
+        self._tree: PrefixTree[Sequence] = PrefixTree()
+        self._runs: list[Run] = []
+        self.cells = CellTable(context.n_ctx)
+        self.free_ids = list(range(settings.parallel + RESIDENT))
+
+    # A request comes
+
+    def find_source(self, request: Request) -> tuple[Sequence | None, int]:
+        """Return the sequence to share cells with, and the number of tokens that are, or will be, the same."""
+        shared, sequences = self._tree.match(request.tokens)
+        shared = min(shared, request.n_reusable)
+        if shared < _WORTH_SHARING:
+            return None, 0
+        source = max(sequences, key=lambda sequence: min(sequence.computed, shared))
+        return source, shared if source.is_reading else min(shared, source.computed)
+
+    def make_room(self, request: Request, source: Sequence | None, shared: int) -> bool:
+        """Free a sequence and enough cells for the request, besides what the others may still need; False if that fails."""
+        needed = request.n_cells - (min(shared, source.computed) if source else 0)
+        for sequence in self.oldest_residents():
+            has_room = bool(self.free_ids) and self._n_unreserved() >= needed
+            if sequence is not source and (not has_room or self._leaves_early):
+                self.evict(sequence)
+        return bool(self.free_ids) and self._n_unreserved() >= needed
+
+    def start(self, request: Request, source: Sequence | None, shared: int) -> Run:
+        """Return a run on a new sequence that has as much of its prompt as is known."""
+        sequence = Sequence(self.free_ids.pop(), request.tokens, 0, np.empty(0, np.int64), None, next(self._clock))
+        if source is not None:
+            source.last_used = next(self._clock)
+            shared = min(shared, source.computed)
+            self._context.copy(source.id, sequence.id)
+            if self._context.keep(sequence.id, shared):
+                source.join_cells()
+                sequence.cells, sequence.computed = source.cells[:shared], shared
+                self.cells.share(sequence.cells)
+            if source.run is None and not self._runs and self._leaves_early:
+                self.evict(source)  # or else the rest of the prompt would lie behind it, and be rounded in another way
+        self._restore(request, sequence)
+        lookup = PromptLookup(request.tokens) if self._settings.compute.speculate and request.max_tokens > 1 else None
+        sequence.run = run = Run(request, sequence, sequence.computed, lookup)
+        self._tree.add(sequence.tokens, sequence)
+        self._runs.append(run)
+        return run
+
+    def _restore(self, request: Request, sequence: Sequence) -> None:
+        """Fetch a kept state if it has clearly more of the prompt than the sequence."""
+        shared, name = self._states.match(request.tokens)
+        shared = min(shared, request.n_reusable)
+        if name is None or shared < sequence.computed + self._context.worth_keeping:
+            return
+        state = self._states.get(name)
+        # What is fetched shares no cells with others, as what is there may.
+        if state is None or len(state[0]) > self.cells.free or request.n_cells > self._n_unreserved():
+            return
+        self._context.remove(sequence.id)
+        self.cells.release(sequence.cells)
+        sequence.cells, sequence.computed = np.empty(0, np.int64), 0
+        if not self._context.write_state(sequence.id, state[1]):
+            logger.warning("llama.cpp did not take a kept state of %s", self._name)
+        elif self._context.keep(sequence.id, shared):
+            sequence.cells, sequence.computed = self.cells.take(shared), shared
+            return
+        self._context.remove(sequence.id)
+
+    def _n_unreserved(self) -> int:
+        """Free cells that no request at work may still need."""
+        return self.cells.free - sum(run.request.n_cells - run.sequence.computed for run in self._runs)
+
+    # A request goes on
+
+    def shorten(self, sequence: Sequence, n: int) -> None:
+        """Take back the last `n` tokens of a sequence at work."""
+        sequence.computed -= n
+        self._context.remove(sequence.id, sequence.computed)
+        self.cells.release(sequence.cells[sequence.computed :])
+        sequence.cells = sequence.cells[: sequence.computed]
+
+    # A request ends
+
+    def end(self, run: Run) -> None:
+        """Keep the cells of a prompt if another prompt may begin like it."""
+        self._runs.remove(run)
+        sequence = run.sequence
+        sequence.join_cells()
+        sequence.run, sequence.last_used = None, next(self._clock)
+        length = min(sequence.computed, len(run.request.tokens))
+        self._tree.remove(sequence.tokens, sequence)
+        others, _ = self._tree.match(sequence.tokens[:length])
+        if length - others < WORTH_WAITING or not self._context.keep(sequence.id, length):
+            self._drop(sequence)
+            return
+        self.cells.release(sequence.cells[length:])
+        sequence.tokens, sequence.cells, sequence.computed = sequence.tokens[:length], sequence.cells[:length], length
+        self._tree.add(sequence.tokens, sequence)
+        self._trim_residents()
+
+    def residents(self) -> list[Sequence]:
+        """Return the sequences that are only kept."""
+        _, sequences = self._tree.match(np.empty(0, np.int32))
+        return [sequence for sequence in sequences if sequence.run is None]
+
+    def oldest_residents(self) -> list[Sequence]:
+        """Return the sequences that are only kept, the longest unused first."""
+        return sorted(self.residents(), key=lambda sequence: sequence.last_used)
+
+    def evict(self, sequence: Sequence) -> None:
+        """Put the state of a resident sequence away and free its cells."""
+        self.keep_state(sequence)
+        self._tree.remove(sequence.tokens, sequence)
+        self._drop(sequence)
+
+    def keep_state(self, sequence: Sequence) -> None:
+        """Put a sequence's state away, unless it is known or too short to be worth it."""
+        known, _ = self._states.match(sequence.tokens)
+        if not self._settings.cache_bytes or len(sequence.tokens) - known < self._context.worth_keeping:
+            return
+        state = self._context.read_state(sequence.id)
+        if state.size:
+            self._states.put(sequence.tokens, state.data)
+
+    def _trim_residents(self) -> None:
+        residents = self.oldest_residents()[::-1]
+        limit = self._context.resident_cells
+        while len(residents) > 1 and np.unique(np.concatenate([r.cells for r in residents])).size > limit:
+            self.evict(residents.pop())
+
+    def _drop(self, sequence: Sequence) -> None:
+        self._context.remove(sequence.id)
+        self.cells.release(sequence.cells)
+        self.free_ids.append(sequence.id)
