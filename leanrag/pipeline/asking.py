@@ -98,7 +98,7 @@ class Asking:
                 with timer("prompt"):
                     rendered, stream = reader.model.render(prepared.prompt), self._begin(prepared, query)
                 turn.has_begun = True
-                with timer("generate") as details, _closing_when_abandoned(stream):
+                with timer("generate") as details, _stopping_early(stream):
                     if turn.is_final(i):
                         yield ""
                     if turn.can_show(i):
@@ -244,11 +244,11 @@ class Asking:
 
 
 @contextlib.contextmanager
-def _closing_when_abandoned(stream: GenerationStream) -> Generator[None, None, None]:
-    """Stop a generation whose words nobody waits for."""
+def _stopping_early(stream: GenerationStream) -> Generator[None, None, None]:
+    """Stop a generation whose end nobody waits for: the stream was left, interrupted, or failed."""
     try:
         yield
-    except GeneratorExit:
+    except BaseException:
         stream.close()
         raise
 

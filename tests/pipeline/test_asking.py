@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import gc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -139,6 +140,36 @@ def test_leaving_a_stream_stops_the_model(tmp_path):
             break
         with pytest.raises(GenerationCancelled):
             stream.answer  # noqa: B018
+
+
+class Watched(FakeModel):
+    """Knows whether its last generation was stopped."""
+
+    def stream(self, prompt, options):
+        self.last = super().stream(prompt, options)
+        return self.last
+
+
+def test_a_stream_that_is_dropped_stops_the_model(tmp_path):
+    model = Watched("word " * 1000)
+    with open_rag(tmp_path, model) as rag:
+        stream = rag.stream(QUESTION, max_tokens=900)
+        del stream
+        gc.collect()
+        assert model.last._is_closed
+
+
+def test_an_interrupt_stops_the_model(tmp_path):
+    class Interrupted(Watched):
+        def _say(self, rendered):
+            yield "word "
+            raise KeyboardInterrupt
+
+    model = Interrupted()
+    with open_rag(tmp_path, model) as rag:
+        with pytest.raises(KeyboardInterrupt):
+            rag.ask(QUESTION)
+        assert model.last._is_closed
 
 
 def test_a_stream_that_failed_fails_again(tmp_path):
