@@ -112,7 +112,8 @@ class _Option:
     @property
     def flag(self) -> str:
         """The last of its names, without a value."""
-        return re.findall(r"(?<![\w-])--?[\w-]+", self.names)[-1]
+        *_, last = re.finditer(r"(?<![\w-])--?[\w-]+", self.names)
+        return last[0]
 
     @property
     def sentence(self) -> str:

@@ -29,7 +29,7 @@ __all__ = ["BUDGETS", "KS", "PACKERS", "KindResult", "RememberedVectors", "measu
 BUDGETS = (100, 200, 300)
 KS = (1, 5, 10)
 PACKERS = ("default", "greedy")
-FEWEST = 5  # questions that a budget is measured on
+LEAST_SHARE = 0.1  # of the questions of a kind that a budget must be large enough for to be measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class KindResult:
     Attributes:
         found: Share of the questions whose key span is in the first k hits, by k.
         in_prompt: Share of the questions whose spans are all in the prompt, by packer and budget. Questions whose least text
-            does not fit the budget are not counted, and a budget that fewer than `FEWEST` questions fit has no share.
+            does not fit the budget are not counted; a budget that fewer than `LEAST_SHARE` of them fit has no share.
         outcomes: The same by question that is counted.
         failures: Questions that the default packer misses at the largest budget, each with what went wrong.
     """
@@ -53,10 +53,9 @@ class KindResult:
     @property
     def gain(self) -> float:
         """Default packer less greedy packer at the budget where that is least."""
+        budgets = [budget for packer, budget in self.in_prompt if packer == "default"]
         return min(
-            share - self.in_prompt["greedy", budget]
-            for (packer, budget), share in self.in_prompt.items()
-            if packer == "default"
+            (self.in_prompt["default", budget] - self.in_prompt["greedy", budget] for budget in budgets), default=0.0
         )
 
 
@@ -138,7 +137,11 @@ def measure_kind(kind: Kind, model: LanguageModel, embedder: Embedder) -> KindRe
     return KindResult(
         kind,
         {k: statistics.fmean(values) for k, values in found.items()},
-        {key: statistics.fmean(values) for key, values in outcomes.items() if len(values) >= FEWEST},
+        {
+            key: statistics.fmean(values)
+            for key, values in outcomes.items()
+            if len(values) >= LEAST_SHARE * len(kind.questions)
+        },
         outcomes,
         failures,
     )
