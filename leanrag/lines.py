@@ -28,6 +28,8 @@ _KEY = re.compile(
     r"[\"']?[\w$.@/-]{1,40}(?: [\w.&/'()-]{1,24}){0,3}[\"']? {0,16}(?:\[[\d:]{4,8}\])?(?:[:：](?=\s|$|[\"'\[{])|=(?!=))"
     r"|<[\w@+ -]{1,32}> |[\w .'-]{1,40}[\[(]\d{1,2}:\d{2}"
 )
+_KEY_MARK = re.compile(r"[:：=<\[(]")
+_DIGIT = re.compile(r"\d")
 _SECTION = re.compile(r"\[[^\]\[]{1,80}\]$")
 _CELL_BREAK = re.compile(r"(?<=\S)[,;](?!\d{3}(?!\d))(?=\S)|[,;]{2}|\t|\|")
 _FIRST_WORD = re.compile(r"\S+")
@@ -39,18 +41,23 @@ _LINE = re.compile(r"[^\r\n]*\S[^\r\n]*")
 class _Line:
     """A line that is not blank, and what it looks like."""
 
-    __slots__ = ("cells", "end", "has_key", "is_indented", "is_record", "maybe_record", "start", "words")
+    __slots__ = ("end", "has_key", "is_indented", "is_record", "maybe_record", "start", "words")
 
     def __init__(self, found: re.Match[str]) -> None:
         self.start, self.end = found.span()
         self.words = found[0].strip()
         head = self.words[:200]
         self.is_indented = found[0][0].isspace()
-        is_json = self.words[-1] in "]}," and _JSON_RECORD.match(head) is not None
-        self.is_record = is_json or _RECORD.match(head) is not None
+        has_digit = _DIGIT.search(head) is not None
+        self.is_record = (has_digit and _RECORD.match(head) is not None) or (
+            head[0] in "{[" and self.words[-1] in "]}," and _JSON_RECORD.match(head) is not None
+        )
         self.maybe_record = _MAYBE_RECORD.match(head) is not None
-        self.has_key = _KEY.match(head) is not None
-        self.cells = len(_CELL_BREAK.findall(self.words))
+        self.has_key = _KEY_MARK.search(head) is not None and _KEY.match(head) is not None
+
+    def cells(self) -> int:
+        """Return how many times the line is parted as rows of separated values are."""
+        return len(_CELL_BREAK.findall(self.words))
 
 
 class LineRules:
@@ -88,6 +95,14 @@ class LineRules:
 
     def _read(self, paragraph: list[_Line]) -> None:
         """Note the breaks and the whole lines of consecutive lines."""
+        first = paragraph[0]
+        if len(paragraph) == 1:
+            if first.is_record:
+                self._whole.append((first.start, first.end))
+                self.records.append((first.start, first.end))
+            elif first.has_key:
+                self.turns.append((first.start, first.end))
+            return
         certain = sum(line.is_record or line.maybe_record for line in paragraph) > 1
         keys = sum(line.has_key for line in paragraph) > 1
         wrap = _wrapping(paragraph)
@@ -98,18 +113,18 @@ class LineRules:
                 self._whole.append((line.start, line.end))
             if is_entry or (keys and line.has_key):
                 starts.add(line.start)
-        for line, following in pairwise(paragraph):
-            if line.cells > 0 and (line.cells == following.cells or min(line.cells, following.cells) > 1):
+        cells = [line.cells() for line in paragraph]
+        for (line, following), (parts, next_parts) in zip(pairwise(paragraph), pairwise(cells), strict=True):
+            if parts > 0 and (parts == next_parts or min(parts, next_parts) > 1):
                 self._whole += [(line.start, line.end), (following.start, following.end)]
                 self.breaks.add(line.end)
                 starts |= {line.start, following.start}
             elif following.start in starts or _ends_line(line, following, wrap):
                 self.breaks.add(line.end)
         end = paragraph[-1].end
-        bounds = [*sorted(starts), end]
-        self.records += pairwise(bounds)
-        if not starts and paragraph[0].has_key:
-            self.turns.append((paragraph[0].start, end))
+        self.records += pairwise([*sorted(starts), end])
+        if not starts and first.has_key:
+            self.turns.append((first.start, end))
 
 
 def _is_blank_between(text: str, start: int, end: int) -> bool:

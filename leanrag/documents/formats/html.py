@@ -35,15 +35,21 @@ _SITE_CLASS = re.compile(
 _ORDINALS = frozenset("st nd rd th er re e è ème eme o a º ª".split())
 _MARKS = {"tm": "™", "sm": "℠", "r": "®", "(r)": "®", "(c)": "©"}
 _BASE = re.compile(r"(?<!\d)\d{1,3}$|(?:^|[^\w])[^\W\d_]{1,2}$|[)\]]$")  # what a power may stand at
+_PRICE = re.compile(r"[$€£¥]\d{1,3}(?:,?\d{3})*$")
+_CENTS = re.compile(r"\d{2}")
 
 
 def read_html(data: bytes, path: Path, encoding: str | None = None) -> Document:
     """Read a page. Its `<title>` is the document's title; its description stands first if the text does not repeat it."""
     page = _Page(decode(data, path, encoding))
     text = page.text(boilerplate=False)
-    if page.description and page.description.casefold() not in " ".join(text.split()).casefold():
+    if page.description and _letters(page.description) not in _letters(text):
         text = f"{page.description}\n\n{text}"
     return Document(text, id=path.as_posix(), title=page.title, kind="markdown")
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()
 
 
 def html_to_text(html: str, *, boilerplate: bool = False) -> str:
@@ -258,6 +264,8 @@ class _Reader:
         is_note = tag == "sup" and (node.css_first("a") is not None or (text.isdecimal() and not _BASE.search(before)))
         if text.casefold() in _MARKS:
             self._out.write(_MARKS[text.casefold()])
+        elif _PRICE.search(before) and _CENTS.fullmatch(text):
+            self._out.write(f".{text}")
         elif is_note:
             self._out.write(text if text.startswith("[") else f"[{text}]" if text.isalnum() else text)
         elif tag == "sub":

@@ -125,6 +125,7 @@ def test_unclosed_code_ends_at_the_next_block(tag):
         ("the law<sup><a href='#n'>[3]</a></sup> of 1980<sup class=r><a>4</a></sup>", "the law[3] of 1980[4]"),
         ("the 1<sup>st</sup> and the 2<sup>e</sup>", "the 1st and the 2e"),
         ("Acme<sup>TM</sup> and so on<sup>*</sup>", "Acme™ and so on*"),
+        ("now $19<sup>99</sup>, before €1,249<sup>50</sup>", "now $19.99, before €1,249.50"),
         ("H<sub>2</sub>O, x<sub>1</sub>, 101<sub>2</sub>", "H2O, x1, 101_2"),
         ("<math><msup><mn>10</mn><mn>6</mn></msup></math>", "10^6"),
         ("<math><mn>3</mn><mfrac><mn>1</mn><mn>2</mn></mfrac></math>", "3 1/2"),
