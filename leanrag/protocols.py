@@ -53,6 +53,7 @@ __all__ = [
     "Packer",
     "Priced",
     "Remote",
+    "ReadsLittle",
     "Reranker",
     "ResponseCache",
     "Retriever",
@@ -425,6 +426,15 @@ class Remote(Protocol):
     @property
     def base_url(self) -> str:
         """Address of the server."""
+
+
+@runtime_checkable
+class ReadsLittle(Protocol):
+    """A model that answers better from less text: once a third of the budget is full, only strong evidence is added."""
+
+    @property
+    def evidence_floor(self) -> float:
+        """Share of the value of the best evidence, in [0, 1], below which a sentence is left out; 0 to fill the budget."""
 
 
 @runtime_checkable

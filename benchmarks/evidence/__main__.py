@@ -1,36 +1,45 @@
 """How much should each feature of a unit count? Fits the weights of `leanrag.evidence.scoring`, and measures what they find.
 
-Every question gets the ten best hits of the hybrid retriever. A unit (a clause, a row, a block) is right when it holds a gold
-answer. The weights are those of a conditional logit (McFadden, Conditional logit analysis of qualitative choice behavior, 1974) of
-"right" over the units of a question; several may be. Questions without a right unit, or with right ones only, say nothing.
+The questions are those of SQuAD, of Natural Questions, and of the kinds of document that the library may be tuned on (the half
+`tuned` of `benchmarks.kinds`). Every question gets the ten best hits of the hybrid retriever. A unit (a clause, a row, a block) is
+right when it, or its group, holds a gold answer; headings cannot be chosen. The weights are those of a conditional logit (McFadden,
+Conditional logit analysis of qualitative choice behavior, 1974) of "right" over the units of a question; several may be. Questions
+without a right unit, or with right ones only, say nothing.
 
-The weights that are printed are fitted to all questions, with the library's own in brackets. Then each half of the questions (of
-SQuAD: of its articles) is measured with weights fitted to the other half: the mean log-likelihood of a right unit, and how often a
-gold answer stands in what the extractive compressor keeps. "words" has no embedder, "cosine" the question's similarity with the
-sentence and nothing else, "sentences" all features and no clauses (so that likelihoods do not compare);
-"shipped" is what the library has now, which saw both halves.
+The weights that are printed are fitted to all questions, with the library's in brackets; `--write` writes them to
+`leanrag/evidence/weights.json`. Then each half of the questions (of SQuAD: of its articles; of the kinds: every other kind) is
+measured with weights fitted to the other half: the mean log-likelihood of a right unit, and how often a gold answer stands in what
+the extractive compressor keeps. "words" has no embedder, "cosine" the question's similarity with the sentence and nothing else,
+"sentences" all features and no clauses (so that likelihoods do not compare); "shipped" is what the library has now, which saw both
+halves.
 
-    python -m benchmarks.evidence --data DIR --json FILE [--quick]
+    python -m benchmarks.evidence --data DIR --json FILE [--quick] [--write]
 """
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common import Question, Questions, finish, parse_arguments, read_nq, read_squad
+from benchmarks.kinds import QUESTIONS as KIND_QUESTIONS
+from benchmarks.kinds import KindQuestion, contains_span, make_kinds
+from benchmarks.kinds.measuring import RememberedVectors, opened
 from benchmarks.retrieval.__main__ import RememberingEmbedder
 from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.errors import BudgetError
-from leanrag.evidence import scoring as evidence
-from leanrag.evidence.scoring import UNIT_FEATURES, SentenceVectors, features_of, unpack_vectors
+from leanrag.evidence import scoring
+from leanrag.evidence.scoring import UNIT_FEATURES, SentenceVectors, answering_clauses, features_of, values_of
+from leanrag.evidence.units import split_units
+from leanrag.evidence.weights import Weights, read_weights, write_weights
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.metrics import answer_in_context, bootstrap_interval, contains_answer
 from leanrag.models import load_encoding, resolve
@@ -40,6 +49,7 @@ from leanrag.protocols import Embedder, TokenCounter
 from leanrag.retrieval.index import FaissIndex
 from leanrag.retrieval.retrievers import HybridRetriever
 from leanrag.retrieval.store import Store
+from leanrag.testing import FakeModel
 from leanrag.types import Evidence, Hit
 
 if TYPE_CHECKING:
@@ -48,7 +58,7 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 EMBEDDER, ENCODING, K = "all-minilm-l6-v2", "cl100k_base", 10
-BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150)}
+BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150), "kinds": (100, 200, 300)}
 MEASURED, QUICK_QUESTIONS = 600, 40  # questions of each set that are compressed; of each set in all
 PENALTY = 2e-3  # times the squared weights, of features scaled to unit deviation
 STEPS = 100  # of Newton's method, at most
@@ -65,6 +75,7 @@ WORDS = tuple(
         "answer_type",
         "first",
         "new_words",
+        "overlap_under_head",
     )
 )
 COSINE = (UNIT_FEATURES.index("similarity"),)
@@ -78,50 +89,108 @@ class Units:
         evidence: The units, their values not yet known.
         features: `(n, len(UNIT_FEATURES))`.
         is_right: `(n,)`: which hold a gold answer.
+        is_answering: `(n,)`: which can be chosen.
+        text: The hits, taken apart.
         repeats: As an `EvidenceScorer` tells them.
     """
 
     evidence: tuple[Evidence, ...]
     features: Matrix
     is_right: NDArray[np.bool_]
+    is_answering: NDArray[np.bool_]
+    text: scoring._Text
     repeats: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question, what was found for it, and the units of that, with clauses and without."""
+    """A question, what was found for it, and the units of that, with clauses and without.
+
+    Attributes:
+        collection: The data set.
+        question: What is asked.
+        half: Which half of the set it belongs to.
+        hits: Best first.
+        is_answered: Whether a text holds the answer.
+        clauses: The units, sentences by their clauses.
+        sentences: The units, sentences whole.
+    """
 
     collection: str
-    question: Question
+    question: str
     half: int
     hits: tuple[Hit, ...]
+    is_answered: Callable[[str], bool]
     clauses: Units
     sentences: Units
 
 
 def units_of(
-    question: Question,
+    question: str,
     hits: Sequence[Hit],
-    stored: Sequence[bytes | None],
+    rows: Sequence[NDArray[np.float32]],
     query: NDArray[np.float32],
+    is_right: Callable[[str], bool],
     *,
     clauses: bool,
 ) -> Units:
     """Take the hits apart as `SentenceScorer` does."""
-    text = evidence._Text.of(hits, clauses=clauses)
-    rows = [unpack_vectors(data, len(own), len(query)) for data, own in zip(stored, text.units, strict=True)]
-    vectors = np.concatenate([row for row in rows if row is not None])
+    text = scoring._Text.of(hits, clauses=clauses)
+    vectors = np.concatenate(rows)
     units = [
-        Evidence(hit, start, end, 0.0, needs)
-        for hit, (start, end), needs in zip(text.hit_of, text.clauses, text.needs, strict=True)
+        Evidence(hit, start, end, 0.0, needs, group)
+        for hit, (start, end), needs, group in zip(text.hit_of, text.clauses, text.needs, text.groups, strict=True)
     ]
-    is_right = [contains_answer(hits[u.hit].chunk.text[u.start : u.end], question.answers) for u in units]
+    right = np.array([is_right(hits[u.hit].chunk.text[u.start : u.end]) for u in units], bool)
+    right_groups = {unit.group for unit, own in zip(units, right, strict=True) if own and unit.group is not None}
+    right |= np.array([unit.group in right_groups for unit in units], bool)
     return Units(
         tuple(units),
-        features_of(question.text, text, vectors, query),
-        np.array(is_right, bool),
-        evidence._repeats(text, vectors),
+        features_of(question, text, vectors, query),
+        right,
+        answering_clauses(text),
+        text,
+        scoring._repeats(text, vectors),
     )
+
+
+def taken_apart(
+    question: str, hits: Sequence[Hit], vectors: SentenceVectors, is_right: Callable[[str], bool]
+) -> tuple[Units, Units]:
+    """Return the units of the hits by clauses, and by sentences."""
+    rows = vectors.embed([(hit.chunk.text, split_units(hit.chunk.text)) for hit in hits])
+    query = vectors.embed_query(question)
+    with_clauses, without = (
+        units_of(question, hits, rows, query, is_right, clauses=clauses) for clauses in (True, False)
+    )
+    return with_clauses, without
+
+
+def collect_kinds(embedder: Embedder, data: Path, *, is_quick: bool) -> list[Case]:
+    """Return the questions about the kinds of document that the library may be tuned on."""
+    cases = []
+    remembering = RememberedVectors(embedder, Path(tempfile.gettempdir()))
+    vectors = SentenceVectors(remembering)
+    for number, kind in enumerate(make_kinds(data, n=4 if is_quick else KIND_QUESTIONS, half="tuned")):
+        with opened(kind, FakeModel(), remembering) as databases:
+            for question in kind.questions:
+                hits = tuple(databases["default"].search(question.text, K))
+                is_right = functools.partial(_holds_key, question)
+                taken = taken_apart(question.text, hits, vectors, is_right)
+                is_answered = functools.partial(_holds_spans, question)
+                cases.append(Case("kinds", question.text, number % 2, hits, is_answered, *taken))
+        remembering.save()
+    return cases
+
+
+def _holds_key(question: KindQuestion, text: str) -> bool:
+    """Whether a unit holds the answer, or a span of it that is not the first (a title, a question), or is a part of it."""
+    spans = [question.key, *question.spans[1:]]
+    return any(contains_span(text, span) for span in spans) or (len(text) > 8 and text in question.key)
+
+
+def _holds_spans(question: KindQuestion, text: str) -> bool:
+    return all(contains_span(text, span) for span in question.spans)
 
 
 def collect(questions: Questions, embedder: Embedder, *, is_quick: bool) -> list[Case]:
@@ -134,21 +203,22 @@ def collect(questions: Questions, embedder: Embedder, *, is_quick: bool) -> list
         documents = tuple(d for i, d in enumerate(documents) if d.id in wanted or not i % 60)
     groups = sorted({_group(question) for question in asked})
     half_of = {group: place % 2 for place, group in enumerate(groups)}
-    chunker, vectors = DocumentChunker(embedder.count_tokens), SentenceVectors(embedder)
+    chunker = DocumentChunker(embedder.count_tokens)
+    vectors = SentenceVectors(RememberedVectors(embedder, Path(tempfile.gettempdir())))
     cases = []
     with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
         store.bind(embedder.id, embedder.dim, chunker.id)
-        Ingestion(store, chunker, embedder, features=[vectors]).run(documents)
+        Ingestion(store, chunker, embedder, features=[]).run(documents)
         index = FaissIndex(embedder.dim)
         index.add(*store.all_vectors())
         remembering = RememberingEmbedder(embedder, [question.text for question in asked])
         retriever = HybridRetriever(store, index, remembering)
         for question in tqdm(asked, desc=questions.name, disable=None, leave=False):
             hits = tuple(retriever.retrieve(question.text, K))
-            stored = [store.get_feature(vectors.name, hit.chunk) for hit in hits]
-            (query,) = remembering.embed_queries([question.text])
-            taken = [units_of(question, hits, stored, query, clauses=clauses) for clauses in (True, False)]
-            cases.append(Case(questions.name, question, half_of[_group(question)], hits, *taken))
+            is_right = functools.partial(contains_answer, answers=question.answers)
+            taken = taken_apart(question.text, hits, vectors, is_right)
+            is_answered = functools.partial(answer_in_context, answers=question.answers)
+            cases.append(Case(questions.name, question.text, half_of[_group(question)], hits, is_answered, *taken))
     return cases
 
 
@@ -164,11 +234,12 @@ class Choices:
     """What the questions with a right unit and a wrong one tell, in the features of some columns."""
 
     def __init__(self, units: Sequence[Units], columns: Sequence[int]) -> None:
-        telling = [own for own in units if own.is_right.any() and not own.is_right.all()]
-        self.n = len(telling)
-        self.features = np.concatenate([own.features[:, list(columns)] for own in telling])  # (units, columns)
-        self._is_right = np.concatenate([own.is_right for own in telling])
-        sizes = [len(own.is_right) for own in telling]
+        choices = [(own.features[own.is_answering][:, list(columns)], own.is_right[own.is_answering]) for own in units]
+        choices = [(features, is_right) for features, is_right in choices if is_right.any() and not is_right.all()]
+        self.n = len(choices)
+        self.features = np.concatenate([features for features, _ in choices])  # (units, columns)
+        self._is_right = np.concatenate([is_right for _, is_right in choices])
+        sizes = [len(is_right) for _, is_right in choices]
         self.starts = np.cumsum([0, *sizes])[:-1]
         self._question = np.repeat(np.arange(self.n), sizes)
 
@@ -230,13 +301,8 @@ class Known:
         hits: Sequence[Hit],  # noqa: ARG002
     ) -> tuple[list[Evidence], NDArray[np.float32] | None]:
         """Return the units with their values."""
-        scores = self.units.features @ self.weights
-        values = np.exp(scores - scores.max())
-        values /= values.sum()
-        units = [
-            Evidence(unit.hit, unit.start, unit.end, value, unit.needs)
-            for unit, value in zip(self.units.evidence, values.tolist(), strict=True)
-        ]
+        values = values_of(self.units.features @ self.weights, self.units.text)
+        units = [replace(unit, value=value) for unit, value in zip(self.units.evidence, values.tolist(), strict=True)]
         return units, self.units.repeats
 
 
@@ -244,11 +310,11 @@ def is_kept(case: Case, scorer: Known, budget: int, count_tokens: TokenCounter) 
     """Whether a gold answer is left within the budget."""
     try:
         result = ExtractiveCompressor(scorer).compress(
-            case.hits, budget=budget, count_tokens=count_tokens, question=case.question.text
+            case.hits, budget=budget, count_tokens=count_tokens, question=case.question
         )
     except BudgetError:
         return False
-    return answer_in_context(result.text, case.question.answers)
+    return case.is_answered(result.text)
 
 
 def spread(weights: Matrix, columns: Sequence[int]) -> Matrix:
@@ -286,7 +352,7 @@ def measure(
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
+    arguments = parse_arguments(__doc__, flags={"write": "write the weights to the library"})
     encoding = load_encoding(ENCODING)
     path = find_embedder(EMBEDDER)
     embedder = LlamaCppEmbedder(path)
@@ -299,20 +365,24 @@ def main() -> None:
         collect(questions, embedder, is_quick=arguments.is_quick)
         for questions in (read_squad(arguments.data), read_nq(arguments.data))
     ]
+    collections.append(collect_kinds(embedder, arguments.data, is_quick=arguments.is_quick))
     cases = [case for own in collections for case in own]
     figures: dict[str, float] = {"n": len(cases)}
-    for label, columns, shipped in (
-        ("weight", ALL, evidence._WEIGHTS),
-        ("words_weight", WORDS, evidence._LEXICAL_WEIGHTS),
+    shipped = read_weights()
+    fitted: dict[str, dict[str, float]] = {}
+    for label, columns, current in (
+        ("weight", ALL, shipped.with_vectors),
+        ("words_weight", WORDS, shipped.words_alone),
     ):
-        weights = spread(fit([case.clauses for case in cases], columns), columns)
-        figures |= {f"{label}_{UNIT_FEATURES[column]}": float(weights[column]) for column in columns}
-        print(
-            f"{label:12} " + "  ".join(f"{UNIT_FEATURES[i]} {weights[i]:.2f} ({shipped[i]:.2f})" for i in columns),
-            flush=True,
-        )
+        weights = fit([case.clauses for case in cases], columns)
+        fitted[label] = {UNIT_FEATURES[i]: round(float(weight), 3) for i, weight in zip(columns, weights, strict=True)}
+        figures |= {f"{label}_{name}": weight for name, weight in fitted[label].items()}
+        shown = (f"{name} {weight:.2f} ({current.get(name, 0.0):.2f})" for name, weight in fitted[label].items())
+        print(f"{label:12} " + "  ".join(shown), flush=True)
+    if "write" in arguments.flags:
+        write_weights(Weights(with_vectors=fitted["weight"], words_alone=fitted["words_weight"]))
     for method, columns in (("fitted", ALL), ("words", WORDS), ("cosine", COSINE), ("sentences", ALL), ("shipped", ())):
-        weights_of = dict.fromkeys((0, 1), evidence._WEIGHTS)
+        weights_of = dict.fromkeys((0, 1), scoring._column(shipped.with_vectors))
         if columns:
             for half in weights_of:
                 others = [seen_by(method, case) for case in cases if case.half != half]

@@ -1,4 +1,4 @@
-"""Which text the prompt holds: a token budget, packers that keep to it, and a report of what was left out."""
+"""Which text the prompt holds: packers that keep to a token budget, and a report of what was left out."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class EvidencePacker:
         scorer: What says how much a unit is worth.
         ordering: How the sources follow each other; small readers find best what stands next to the question.
         power: 1 for worth per token, 0 for worth alone.
-        least: Once a third of the budget is filled, leave out units below this share of the best one's worth; 0 fills all of it.
-            Small readers answer better from less: half the tokens, more right answers (`benchmarks/LOG.md`).
+        least: Once a third of the budget is filled, leave out units that are worth less than this share of the best unit; 0
+            fills the budget. Small models answer better from less text; see `leanrag.protocols.ReadsLittle`.
         duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
         pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
         headings: Whether room that is left names hits that did not fit.

@@ -7,14 +7,16 @@ import functools
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from leanrag.evidence.terms import is_latin, terms_of
 from leanrag.evidence.units import Unit, split_clauses, split_units
+from leanrag.evidence.weights import read_weights
 from leanrag.text import answer_kind, content_words
 from leanrag.types import Chunk, Evidence, Hit
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import StoredFeature, Vectors
 
-__all__ = ["UNIT_FEATURES", "SentenceScorer", "SentenceVectors", "features_of", "values_of"]
+__all__ = ["UNIT_FEATURES", "SentenceScorer", "SentenceVectors", "answering_clauses", "features_of", "values_of"]
 
 UNIT_FEATURES = (
     "prior",
@@ -37,9 +39,7 @@ UNIT_FEATURES = (
     "answer_type",
     "first",
     "new_words",
-    "similarity_under_head",
     "overlap_under_head",
-    "overlap_in_group",
 )
 """What is known of a unit, in the order of the columns of `features_of`.
 
@@ -51,14 +51,13 @@ UNIT_FEATURES = (
 - answer_type: 1 when the question asks for a date, number, person or place and the unit holds something that looks like one;
 - first: 1 in the first sentence of a chunk;
 - new_words: natural log of 1 + content words of the unit that are not the question's;
-- similarity_under_head, overlap_under_head: how much more alike the question the unit's sentence is, and how much more of it it
-  holds, when it is read with the heads above it (headings, a question, a key, a table's header);
-- overlap_in_group: how much more it holds when all of its group is read (see `Unit.group`).
+- overlap_under_head: how much more of the question the unit's sentence holds when it is read with the heads above it (headings, a
+  question, a key, a table's header, the lead of the chunk).
 """
 
-# Conditional logit of "holds an answer" over the units of ten hits; `python -m benchmarks.evidence` fits and measures them.
-_WEIGHTS = np.array([0.75, 4.0, 6.2, 2.8, 2.9, -2.7, 5.3, 2.0, 2.5, 0.5, 0.55, 4.0, 5.0, 4.0])
-_LEXICAL_WEIGHTS = np.array([1.45, 0.0, 0.0, 0.55, 0.0, -0.5, 4.25, 2.05, 2.55, 0.55, 0.5, 0.0, 4.0, 4.0])
+_CHUNK_SHARE = (
+    0.15  # of all value, given to chunks whole, in the order of the hits: what fills the room beside sure units
+)
 
 _MAGIC, _VERSION = b"lrsv", 2
 _ALIKE = 0.85  # cosine of sentences that may repeat each other
@@ -167,10 +166,13 @@ class SentenceScorer:
         vectors = None if self._vectors is None else self._sentence_vectors(hits, text)
         if not question.strip():
             scores = _centrality(text, vectors)
-        elif self._vectors is None or vectors is None:
-            scores = features_of(question, text, None, None) @ _LEXICAL_WEIGHTS
+        elif (
+            self._vectors is None or vectors is None or not is_latin(question)
+        ):  # embedders for English say little of others
+            scores = features_of(question, text, None, None) @ _column(read_weights().words_alone)
         else:
-            scores = features_of(question, text, vectors, self._vectors.embed_query(question)) @ _WEIGHTS
+            features = features_of(question, text, vectors, self._vectors.embed_query(question))
+            scores = features @ _column(read_weights().with_vectors)
         values = values_of(scores, text)
         evidence = [
             Evidence(text.hit_of[i], start, end, value, text.needs[i], text.groups[i])
@@ -229,7 +231,7 @@ def _take_apart(text: str, clauses: bool) -> _Parts:
         heads.append(-1 if head is None else head)
         under.append(_NONE if head is None else under[head] | terms[head])
         firsts.append(len(spans))
-        words = [_terms(text[start:end]) for start, end in parts]
+        words = [terms_of(text[start:end]) for start, end in parts]
         sentence_of += [len(terms)] * len(parts)
         terms.append(words[0] if len(words) == 1 else _NONE.union(*words))
         clause_terms += words
@@ -297,7 +299,7 @@ class _Text:
             is_short = len(chunk.text) <= _REMEMBERED_CHARS
             parts = (_take_apart_again if is_short else _take_apart)(chunk.text, clauses)
             units.append(parts.units)
-            above = _terms(f"{chunk.heading}\n{chunk.lead}") if chunk.heading or chunk.lead else _NONE
+            above = terms_of(f"{chunk.heading}\n{chunk.lead}") if chunk.heading or chunk.lead else _NONE
             under += [above if head < 0 else own for head, own in zip(parts.heads, parts.under, strict=True)]
             heads += [-1 if head < 0 else len(terms) + head for head in parts.heads]
             sentence_of += [len(terms) + i for i in parts.sentence_of]
@@ -323,37 +325,46 @@ class _Text:
             clause_terms,
         )
 
-    def group_members(self) -> list[list[int]]:
-        """The sentences of each group."""
-        members: dict[int, dict[int, None]] = {}
-        for sentence, group in zip(self.sentence_of.tolist(), self.groups, strict=True):
-            if group is not None:
-                members.setdefault(group, {})[sentence] = None
-        return [list(sentences) for sentences in members.values()]
+
+def _column(weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Weights `(len(UNIT_FEATURES),)` in the order of the features."""
+    return np.array([weights.get(name, 0.0) for name in UNIT_FEATURES])
 
 
 def values_of(scores: NDArray[np.float64], text: _Text) -> NDArray[np.float64]:
-    """Return what the clauses are worth: a softmax of `scores`, where what heads are worth goes to what stands under them."""
-    values: NDArray[np.float64] = np.exp(scores - scores.max())
-    values /= values.sum()
+    """Return what the clauses are worth `(clauses,)`; together 1.
+
+    Those that cannot answer are worth 0. Most is a softmax of `scores` over the others. A small share goes to the chunks, half as
+    much to each as to the one before, and within a chunk by length: where scores say little, the best chunks are packed whole.
+    """
+    answering = answering_clauses(text)
+    odds = np.zeros(len(scores))
+    odds[answering] = np.exp(scores[answering] - scores[answering].max())
+    lengths = np.array([end - start for start, end in text.clauses]) * answering
+    hits = np.array(text.hit_of)
+    of_chunk = np.bincount(hits, lengths, minlength=len(text.hits))
+    shares = lengths / np.maximum(of_chunk, 1)[hits] * 0.5**hits
+    values: NDArray[np.float64] = (1 - _CHUNK_SHARE) * odds / odds.sum() + _CHUNK_SHARE * shares / shares.sum()
+    return values
+
+
+def answering_clauses(text: _Text) -> NDArray[np.bool_]:
+    """Return which clauses `(clauses,)` can answer: all but headings, table headers and time codes.
+
+    A heading is read with what stands under it, so it is worth nothing alone. If a hit has nothing else, its headings count.
+    """
     kinds = [unit.kind for own in text.units for unit in own]
-    below: dict[int, list[int]] = {}
-    for clause, sentence in enumerate(text.sentence_of.tolist()):
-        if kinds[sentence] == "mark":
-            values[clause] = 0.0
-        elif (head := int(text.heads[sentence])) >= 0:
-            below.setdefault(head, []).append(clause)
-    for clause, sentence in enumerate(text.sentence_of.tolist()):  # heads come before what stands under them
-        own = below.get(sentence)
-        is_heading = kinds[sentence] == "heading"
-        if own is not None and (is_heading or kinds[sentence] == "row"):
-            shares = values[own] / values[own].sum()
-            values[own] += values[clause] * shares
-            values[clause] = 0.0
-        elif is_heading and any(unit.kind not in ("heading", "mark") for unit in text.units[text.hit_of[clause]]):
-            values[clause] = 0.0  # the end of a chunk: what stood under it is in the next one
-    total = values.sum()
-    return values / total if total else values
+    under = set(text.heads.tolist())
+    silent = np.array(
+        [kind in ("heading", "mark") or (kind == "row" and i in under) for i, kind in enumerate(kinds)], bool
+    )
+    starts = 0
+    for own in text.units:
+        if own and silent[starts : starts + len(own)].all():
+            silent[starts : starts + len(own)] = False
+        starts += len(own)
+    answering: NDArray[np.bool_] = ~silent[text.sentence_of]
+    return answering
 
 
 def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vectors | None) -> NDArray[np.float64]:
@@ -362,13 +373,11 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
     starts = np.cumsum([0, *sizes])[:-1]
     full = [i for i, n in enumerate(sizes) if n]  # hits that hold anything
     n = len(text.terms)
-    similarity, under_similarity = np.zeros(n), np.zeros(n)
-    overlap, with_title, with_heads, first = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    similarity, overlap, with_title, with_heads, first = (np.zeros(n) for _ in range(5))
     source_similarity = np.zeros(len(sizes))
-    wanted = _terms(question)
+    wanted = terms_of(question)
     if vectors is not None and query is not None:
         similarity = (vectors @ query).astype(np.float64)
-        under_similarity = _similarity_under_heads(text, vectors, similarity)
         for i in full:
             dense = text.hits[i].dense
             source_similarity[i] = similarity[starts[i] : starts[i] + sizes[i]].max() if dense is None else dense
@@ -376,7 +385,7 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
     counts = collections.Counter(term for held in held_of for term in held)
     weights = {term: math.log(1 + n / (1 + counts[term])) for term in wanted}
     total = math.fsum(weights.values()) or 1.0  # exact sums: sets have no order
-    titles = [wanted & _terms(hit.chunk.title) for hit in text.hits]
+    titles = [wanted & terms_of(hit.chunk.title) for hit in text.hits]
     sentence_hit = np.repeat(np.arange(len(sizes)), sizes).tolist()
 
     def share(held: frozenset[str]) -> float:
@@ -388,15 +397,10 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
         title = titles[sentence_hit[i]]
         with_title[i] = share(shared | title) if title else overlap[i]
         with_heads[i] = share(held_of[i] | title) if len(held_of[i]) > len(shared) else with_title[i]
-    in_group = with_heads.copy()
-    for members in text.group_members():
-        together = frozenset().union(*(held_of[i] for i in members), titles[sentence_hit[members[0]]])
-        in_group[members] = share(together)
     first[starts[full]] = 1.0
     best = np.zeros((2, len(sizes)))
     if full:
-        both = np.stack([similarity + under_similarity, in_group])
-        best[:, full] = np.maximum.reduceat(both, starts[full], axis=1)
+        best[:, full] = np.maximum.reduceat(np.stack([similarity, with_heads]), starts[full], axis=1)
     by_sentence = np.column_stack(
         [
             np.repeat(np.stack([_priors(text.hits), source_similarity, *best]), sizes, axis=1).T,
@@ -415,26 +419,9 @@ def features_of(question: str, text: _Text, vectors: Vectors | None, query: Vect
             _answer_types(question, wanted, texts),
             first[of],
             [math.log1p(len(held - wanted)) for held in text.clause_terms],
-            under_similarity[of],
             (with_heads - with_title)[of],
-            (in_group - with_heads)[of],
         ]
     )
-
-
-def _similarity_under_heads(text: _Text, vectors: Vectors, similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much more alike the question each sentence is `(sentences,)` with its head or its group: the sum of their vectors."""
-    gains = np.zeros(len(vectors))
-    under = np.flatnonzero(text.heads >= 0)
-    heads = text.heads[under]
-    together = np.sqrt(2 + 2 * np.einsum("ij,ij->i", vectors[under], vectors[heads])) + 1e-6
-    gains[under] = np.maximum(0.0, (similarity[under] + similarity[heads]) / together - similarity[under])
-    for members in text.group_members():
-        first_head = text.heads[members[0]]
-        read = members if first_head < 0 or first_head in members else [int(first_head), *members]
-        alike = similarity[read].sum() / (float(np.linalg.norm(vectors[read].sum(axis=0))) + 1e-6)
-        gains[members] = np.maximum(gains[members], alike - similarity[members])
-    return gains
 
 
 def _centrality(text: _Text, vectors: Vectors | None) -> NDArray[np.float64]:
@@ -456,18 +443,6 @@ def _priors(hits: Sequence[Hit]) -> NDArray[np.float64]:
         scores = 1.0 / np.arange(1, len(hits) + 1)  # scores of an unknown kind: their order counts
     priors: NDArray[np.float64] = np.log(scores / scores.sum() + 1e-4)
     return priors
-
-
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{2,}")
-
-
-def _terms(text: str) -> frozenset[str]:
-    """Stems of content words; of scripts without spaces, pairs of characters."""
-    terms = set(content_words(text))
-    if not text.isascii():
-        for run in _UNSPACED.findall(text):
-            terms.update(run[i : i + 2] for i in range(len(run) - 1))
-    return frozenset(terms)
 
 
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"

@@ -154,7 +154,8 @@ def fill(
                 raise
         else:
             floor = least * max(unit.value for unit in units)
-            if tokens_of(chosen) >= _FULL * budget or any(unit.value < floor for unit in found.units):
+            tokens = tokens_of(chosen)
+            if tokens >= _FULL * budget or (tokens and any(unit.value < floor for unit in found.units)):
                 return chosen
         found = promising(units, None, repeats=repeats)
     return choose(found)

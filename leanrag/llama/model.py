@@ -141,6 +141,7 @@ class LlamaCppModel(LlamaBase):
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)
         self.n_ctx = self._engine.n_ctx
+        self.n_params = self.info.n_params
         vocabulary = self._engine.vocabulary
         source = chat_template or self.info.chat_template
         bos, eos = vocabulary.text(vocabulary.bos), vocabulary.text(vocabulary.eos)

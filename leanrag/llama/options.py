@@ -55,8 +55,19 @@ class LlamaKeywords(GenerateKeywords, total=False):
     grammar: str | None
 
 
+_SMALL_PARAMS = 400_000_000  # SmolLM2-135M and Gemma 3 270M answer better from less text; see `benchmarks/LOG.md`
+_SMALL_FLOOR = 0.1
+
+
 class LlamaBase(BaseLanguageModel):
     """What `LlamaCppModel` and `IsolatedModel` share."""
+
+    n_params: int
+
+    @property
+    def evidence_floor(self) -> float:
+        """As in `ReadsLittle`: a tenth for models with fewer than 400 million weights, 0 for larger ones."""
+        return _SMALL_FLOOR if self.n_params < _SMALL_PARAMS else 0.0
 
     def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[LlamaKeywords]) -> Generation:
         """Return the completion of `prompt`; Ctrl-C stops the computation, the reading of the prompt included.

@@ -180,6 +180,7 @@ class IsolatedModel(LlamaBase):
         facts = self._child.facts
         self.name: str = facts["name"]
         self.n_ctx: int = facts["n_ctx"]
+        self.n_params: int = facts["n_params"]
         self.is_chat: bool = facts["is_chat"]
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.prompting import PromptTemplate
-from leanrag.protocols import ChunkFeature, ComputesAhead, Embedder, LanguageModel, Packer, TokenCounter
+from leanrag.protocols import ChunkFeature, ComputesAhead, Embedder, LanguageModel, Packer, ReadsLittle, TokenCounter
 from leanrag.retrieval.store import Store
 from leanrag.types import Generation, Hit, Packing, Prompt, Scalar
 
@@ -93,7 +93,7 @@ class Preparer:
         """Return the user's packer, or the compressor where compressing pays, or the library's own packer."""
         compressor = self._stages.compressor
         if self._stages.packer is not None or compressor is None:
-            return self._stages.packer or self._evidence_packer
+            return self._stages.packer or self._evidence_packer(reader)
         tokens = sum(reader.count_tokens(hit.chunk.text) for hit in hits)
         decision = self._gate.decide(
             reader.model.name,
@@ -105,12 +105,16 @@ class Preparer:
         details |= {"gate": decision.reason, "compress": decision.compress, "saved_tokens": decision.saved_tokens}
         details |= {"saved_seconds": decision.saved_seconds, "cost_seconds": decision.cost_seconds}
         details["saved_price"] = decision.saved_price
-        return self._compressing_packer if decision.compress else self._evidence_packer
+        return self._compressing_packer if decision.compress else self._evidence_packer(reader)
 
     @functools.cached_property
-    def _evidence_packer(self) -> EvidencePacker:
+    def _scorer(self) -> SentenceScorer:
         vectors = SentenceVectors(self._embedder.get())
-        return EvidencePacker(SentenceScorer(vectors, functools.partial(self._store.get_feature, vectors.name)))
+        return SentenceScorer(vectors, functools.partial(self._store.get_feature, vectors.name))
+
+    def _evidence_packer(self, reader: Reader) -> EvidencePacker:
+        floor = reader.model.evidence_floor if isinstance(reader.model, ReadsLittle) else 0.0
+        return EvidencePacker(self._scorer, least=floor)
 
     @functools.cached_property
     def _compressing_packer(self) -> CompressingPacker:

@@ -17,6 +17,7 @@ from leanrag.evidence.scoring import (
     pack_vectors,
     unpack_vectors,
 )
+from leanrag.evidence.terms import terms_of
 from leanrag.evidence.units import split_clauses, split_units
 from leanrag.testing import HashEmbedder
 from leanrag.types import Chunk, Hit
@@ -82,9 +83,7 @@ def test_features_by_hand():
         "answer_type": [0.0, 1.0, 0.0],
         "first": [1.0, 0.0, 1.0],
         "new_words": [math.log(3), math.log(2), math.log(4)],
-        "similarity_under_head": [0.0, 0.0, 0.0],
         "overlap_under_head": [0.0, 0.0, 0.0],
-        "overlap_in_group": [0.0, 0.0, 0.0],
     }
     assert columns.keys() == approx.keys()
     for name, column in approx.items():
@@ -121,7 +120,7 @@ def test_clauses_share_what_their_sentence_has_and_have_their_own():
     ],
 )
 def test_kinds_of_answers(question, texts, expected):
-    wanted = evidence._terms(question)
+    wanted = evidence.terms_of(question)
     assert evidence._answer_types(question, wanted, texts).tolist() == expected
 
 
@@ -344,3 +343,28 @@ def test_long_texts_are_not_remembered():
     scorer.score(QUESTION, [hit("Word. " * 20), hit("Word. " * 3000), hit("Word. " * 20)])
     assert evidence._take_apart_again.cache_info()[:2] == (1, 1)
     assert evidence._take_apart_again.cache_info().currsize == 1
+
+
+def test_identifiers_are_compared_whole():
+    assert "=p017" in terms_of("part P-017") & terms_of("| P-017 | 3 |")
+    assert not {term for term in terms_of("ERR_4022, 1.2.3") & terms_of("ERR_4021, 1.3.2") if term.startswith("=")}
+    assert "=1.2.3" in terms_of("release 1.2.3")
+
+
+def test_scripts_without_spaces_and_words_with_particles_share_pairs():
+    assert {"미술", "술관"} <= terms_of("미술관을") & terms_of("미술관의")
+    assert "東京" in terms_of("東京は首都") & terms_of("東京の人口")
+
+
+def test_a_heading_is_worth_nothing_and_what_stands_under_it_is_read_with_it():
+    text = "## Windows\n\nPress F2 to start.\n\n## Linux\n\nPress F9 to start."
+    units, _ = SentenceScorer().score("Which key starts it on Linux?", [hit(text)])
+    values = {text[unit.start : unit.end]: unit.value for unit in units}
+    assert values["## Linux"] == values["## Windows"] == 0
+    assert values["Press F9 to start."] > 5 * values["Press F2 to start."]
+    assert sum(values.values()) == pytest.approx(1)
+
+
+def test_headings_count_where_there_is_nothing_else():
+    units, _ = SentenceScorer().score("Linux?", [hit("## Windows\n\n## Linux")])
+    assert units[1].value > units[0].value > 0
