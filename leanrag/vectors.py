@@ -13,7 +13,7 @@ from leanrag.errors import ConfigurationError
 
 Rows: TypeAlias = NDArray[np.float32]
 
-__all__ = ["check_length", "check_texts", "embedder_id", "has_unit_norm", "room_for_text", "unit_rows"]
+__all__ = ["check_length", "check_rows", "check_texts", "embedder_id", "has_unit_norm", "room_for_text", "unit_rows"]
 
 _NORM_TOLERANCE = 1e-3  # what half precision leaves of a unit norm
 
@@ -79,3 +79,31 @@ def unit_rows(rows: Rows, texts: Sequence[str], *, name: str, role: str) -> Rows
             " use another embedder."
         )
     return np.ascontiguousarray(rows / norms, np.float32)
+
+
+def check_rows(rows: object, texts: Sequence[str], *, dim: int, name: str, role: str) -> Rows:
+    """Return what an embedder returned for `texts`, float32 `(len(texts), dim)`, if it keeps the promise of an embedder.
+
+    Raises:
+        ConfigurationError: It is not an array of that shape, or a row is not of unit norm.
+    """
+    shape = (len(texts), dim)
+    if not isinstance(rows, np.ndarray) or rows.shape != shape or rows.dtype.kind != "f":
+        problem = (
+            f"an array of shape {rows.shape} and type {rows.dtype}"
+            if isinstance(rows, np.ndarray)
+            else f"{type(rows).__name__}"
+        )
+        raise ConfigurationError(
+            f"The embedder {name!r} must return a float array of shape {shape} for {len(texts)} texts, but returned {problem}."
+            " Correct the embedder."
+        )
+    rows = np.ascontiguousarray(rows, np.float32)
+    is_unit = has_unit_norm(rows)
+    if not is_unit.all():
+        i = int(np.argmin(is_unit))
+        raise ConfigurationError(
+            f"The embedder {name!r} returned a vector of norm {float(np.linalg.norm(rows[i])):.4g} for the {role}"
+            f" {texts[i][:40]!r}. Each vector must have norm 1: divide it by its norm, or use another embedder."
+        )
+    return rows

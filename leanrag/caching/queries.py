@@ -1,4 +1,4 @@
-"""What was computed before need not be computed again: wrappers that satisfy the Protocol of what they wrap."""
+"""An embedder that remembers the vectors of its last queries."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from leanrag.errors import ConfigurationError
 from leanrag.protocols import Closable, Embedder
+from leanrag.vectors import check_rows
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
@@ -19,10 +20,10 @@ __all__ = ["QueryCache"]
 
 
 class QueryCache:
-    """An embedder that remembers the vectors of the last queries; any thread may call.
+    """An embedder that remembers the vectors of the last queries, and checks all vectors; any thread may call.
 
     Args:
-        embedder: What is asked about others.
+        embedder: The embedder that computes them.
         size: Queries remembered.
     """
 
@@ -36,39 +37,47 @@ class QueryCache:
 
     @property
     def id(self) -> str:
-        """As the embedder's."""
+        """The embedder's."""
         return self.embedder.id
 
     @property
     def dim(self) -> int:
-        """As the embedder's."""
+        """The embedder's."""
         return self.embedder.dim
 
     @property
     def max_tokens(self) -> int:
-        """As the embedder's."""
+        """The embedder's."""
         return self.embedder.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """As the embedder's."""
+        """The embedder's."""
         return self.embedder.count_tokens(text)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """As the embedder's; nothing is remembered."""
-        return self.embedder.embed_documents(texts)
+        """Return `(len(texts), dim)`, rows of unit L2 norm; nothing is remembered.
+
+        Raises:
+            ConfigurationError: The embedder returned something else.
+        """
+        return check_rows(self.embedder.embed_documents(texts), texts, dim=self.dim, name=self.id, role="document")
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return `(len(texts), dim)`, rows of unit L2 norm; those of texts seen before come from memory."""
+        """Return `(len(texts), dim)`, rows of unit L2 norm; those of texts seen before come from memory.
+
+        Raises:
+            ConfigurationError: The embedder returned something else.
+        """
         if not texts:
-            return self.embedder.embed_queries(texts)
+            return np.empty((0, self.dim), np.float32)
         with self._lock:
             known = {text: self._rows[text] for text in texts if text in self._rows}
             for text in known:
                 self._rows.move_to_end(text)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            made = self.embedder.embed_queries(missing)
-            known |= {text: row.copy() for text, row in zip(missing, made, strict=True)}
+            rows = check_rows(self.embedder.embed_queries(missing), missing, dim=self.dim, name=self.id, role="query")
+            known |= {text: row.copy() for text, row in zip(missing, rows, strict=True)}
             with self._lock:
                 self._rows |= {text: known[text] for text in missing}
                 while len(self._rows) > self._size:

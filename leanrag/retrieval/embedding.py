@@ -55,15 +55,15 @@ class SentenceTransformerEmbedder:
         Args:
             path: Folder of the model, with its `modules.json`; its weights as safetensors.
             device: A torch device, for example "cpu", "cuda" or "mps".
-            threads: Threads of torch. A setting of the whole process, left alone by default.
+            threads: Threads of torch, a setting of the whole process; None does not change it.
             batch_size: Texts that run through the model at once.
-            query_prefix: Set before every query; by default the model's own prompt named "query", if it has one.
-            document_prefix: Set before every document; by default the model's own prompt named "document".
+            query_prefix: Put before every query; by default the model's prompt named "query", if it has that.
+            document_prefix: Put before every document; by default the model's prompt named "document".
 
         Raises:
             ConfigurationError: `threads` or `batch_size` is not positive, or a prefix leaves no room for text.
             MissingDependencyError: sentence-transformers is not installed.
-            ModelLoadError: The folder holds no such model.
+            ModelLoadError: The folder has no such model.
         """
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -71,8 +71,8 @@ class SentenceTransformerEmbedder:
         folder = Path(path).expanduser().resolve()
         if not (folder / "modules.json").is_file():
             raise ModelLoadError(
-                f"{str(folder)!r} holds no sentence-transformers model (no modules.json); give the folder of a model that"
-                " was saved with SentenceTransformer.save",
+                f"{str(folder)!r} has no sentence-transformers model (no modules.json). Name the folder of a model that was saved"
+                " with SentenceTransformer.save",
                 path=folder,
             )
         package = require("sentence_transformers", extra="torch", why="to embed with torch")
@@ -130,7 +130,7 @@ class SentenceTransformerEmbedder:
         return self._embed(texts, self._query_prefix, "query")
 
     def _prompt(self, name: str) -> str:
-        return str(getattr(self._model, "prompts", {}).get(name) or "")
+        return str(self._model.prompts.get(name) or "")
 
     def _embed(self, texts: Sequence[str], prefix: str, role: str) -> Vectors:
         check_texts(texts)
@@ -192,8 +192,13 @@ def _quiet_transformers() -> Iterator[None]:
 
 def _private_tokenizer(tokenizer: Any, folder: Path) -> Any:
     """Return a copy that cuts and pads nothing; it is only read, so any thread may use it."""
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    if not hasattr(backend, "to_str"):
+    from tokenizers import Tokenizer
+
+    if isinstance(tokenizer, Tokenizer):  # of a static model
+        backend = tokenizer
+    elif tokenizer.is_fast:
+        backend = tokenizer.backend_tokenizer
+    else:
         raise ModelLoadError(
             f"the model in {str(folder)!r} has no fast tokenizer (tokenizer.json); save it again with one", path=folder
         )

@@ -105,3 +105,43 @@ def test_many_threads():
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+class BrokenEmbedder(HashEmbedder):
+    """Returns what a function makes of the right rows."""
+
+    def __init__(self, change):
+        super().__init__(dim=8)
+        self.change = change
+
+    def embed_documents(self, texts):
+        return self.change(super().embed_documents(texts))
+
+    embed_queries = embed_documents
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda rows: rows[:-1], r"must return a float array of shape \(2, 8\).* returned an array of shape \(1, 8\)"),
+        (lambda rows: rows[:, :4], r"shape \(2, 4\)"),
+        (lambda rows: rows.tolist(), "returned list"),
+        (lambda rows: None, "returned NoneType"),
+        (lambda rows: rows.astype(int), "type int64"),
+        (lambda rows: rows * 0, "a vector of norm 0 for the .* 'one'"),
+        (lambda rows: rows * 2, "a vector of norm 2 "),
+        (lambda rows: rows * np.nan, "a vector of norm nan "),
+    ],
+)
+def test_an_embedder_that_breaks_its_promise_is_named(change, complaint):
+    cache = QueryCache(BrokenEmbedder(change))
+    for embed in (cache.embed_queries, cache.embed_documents):
+        with pytest.raises(ConfigurationError, match=complaint):
+            embed(["one", "two"])
+    with pytest.raises(ConfigurationError, match="'hash-8'"):
+        cache.embed_queries(["one", "two"])
+
+
+def test_double_precision_is_converted():
+    rows = QueryCache(BrokenEmbedder(lambda rows: rows.astype(np.float64))).embed_queries(["one"])
+    assert rows.dtype == np.float32
