@@ -118,6 +118,40 @@ _NAMED_NUMBER = re.compile(  # what a short number identifies together with the 
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)")
 
 
+_MONTHS = {
+    name: i % 12 + 1
+    for i, name in enumerate(
+        "january february march april may june july august september october november december"
+        " jan feb mar apr may jun jul aug sep oct nov dec"
+        " januar februar marz april mai juni juli august september oktober november dezember"
+        " janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre"
+        " enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()
+    )
+}
+_WRITTEN_DATES = (
+    re.compile(
+        r"\b(?P<day>\d{1,2})(?:st|nd|rd|th|er|\.)? (?:de |of )?(?P<month>[a-z]{3,10})\.?,? (?:de )?(?P<year>\d{4})\b"
+    ),
+    re.compile(r"\b(?P<month>[a-z]{3,10})\.? (?P<day>\d{1,2})(?:st|nd|rd|th)?,? (?P<year>\d{4})\b"),
+    re.compile(r"(?<![\d.])(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?![\d.]*\d)"),  # 5.3.2024
+    re.compile(r"(?<![-\d/])(?P<year>\d{4})[-/](?P<month>\d{1,2})[-/](?P<day>\d{1,2})(?![-\d/])"),
+)
+_YEAR = re.compile(r"\d{4}")
+
+
+def _written_dates(folded: str) -> list[str]:
+    """Return the dates of a text in the form that `2024-03-05` has."""
+    if not _YEAR.search(folded):
+        return []
+    line = " ".join(folded.split())
+    dates = []
+    for date in (match for pattern in _WRITTEN_DATES for match in pattern.finditer(line)):
+        month = int(date["month"]) if date["month"].isdecimal() else _MONTHS.get(date["month"])
+        if month is not None:
+            dates.append(_DIGIT_MARK.join((date["year"], f"{month:02}", f"{int(date['day']):02}")))
+    return dates
+
+
 @dataclass(frozen=True, slots=True)
 class _Identifier:
     """An identifier of a text, in canonical forms.
@@ -188,6 +222,8 @@ _ARABIC_PREFIX = re.compile("(?:وال|بال|كال|فال|ال|لل|و)(?=.{3}
 _ARABIC_SUFFIX = re.compile("(?<=.{3})(?:ها|ان|ات|ون|ين|يه|ه|ي)$")
 _HEBREW = re.compile("[\u05d0-\u05ea]{4,}")
 _HEBREW_PREFIX = re.compile("(?:[ושכ]?[הבלמכש]|ו)(?=.{3})")
+_GERMANIC = re.compile(r"\b(?:der|die|das|und|ist|nicht|eine?|den|dem|mit|von|auf|het|een|van|og|och|att|det)\b")
+_COMPOUND = re.compile(r"[^\W\d_]{10,}")
 _PICTURE = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _PICTURE_MARK = "\ue001"  # begins the term of an emoji, which no tokenizer takes for a word
 
@@ -218,6 +254,14 @@ def _stems(folded: str) -> list[str]:
     return [*stems, *(_HEBREW_PREFIX.sub("", word, count=1) for word in _HEBREW.findall(folded))]
 
 
+def _compound_parts(folded: str) -> list[str]:
+    """Return beginnings and ends of the long words of a text in a language that writes compounds as one word."""
+    if not _GERMANIC.search(folded):
+        return []
+    words = dict.fromkeys(_COMPOUND.findall(folded))
+    return [part for word in words for i in range(5, len(word) - 4) for part in (word[:i], word[-i:])]
+
+
 def _pictures(folded: str) -> list[str]:
     return [f"{_PICTURE_MARK}{ord(picture):x}" for picture in _PICTURE.findall(folded)]
 
@@ -232,6 +276,7 @@ def indexed_columns(title: str, heading: str, body: str) -> tuple[str, ...]:
     for text in map(_unify, (title, heading, body)):
         extra += [form for found in _find_identifiers(text) for form in (found.whole, *found.parts)]
         folded = _fold(text)
+        extra += [*_written_dates(folded), *_compound_parts(folded)]
         if not folded.isascii():
             extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
             folded = " ".join(_WORD.findall(_UNSPACED.sub(lambda run: f" {' '.join(_n_grams(run))} ", folded)))
@@ -270,12 +315,14 @@ def parse_query(question: str) -> Query:
     words = [word for token in _WORD.findall(_UNSPACED.sub(" ", folded)) for word in token.split("_")]
     found = list(_find_identifiers(unified))
     extra = [form for identifier in found for form in (identifier.whole, *identifier.parts)]
+    extra += _written_dates(folded)
     extra += [f"{word}*" for word in words if len(word) == 1 and _HANGUL.match(word)]
     extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
     content = [word for word in words if word not in _STOP_WORDS]
     terms = _distinct([*content, *extra]) or _distinct(words)
     keys = [identifier.keys for identifier in found if identifier.keys]
+    keys += [(date,) for date in _written_dates(folded)]
     keys += [(f"{named['name']} {named['number']}",) for named in _NAMED_NUMBER.finditer(folded)]
     return Query(terms, _distinct(keys))
 
