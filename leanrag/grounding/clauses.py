@@ -20,6 +20,7 @@ from leanrag.grounding.lexicon import (
     ONLY,
     PREPOSITIONS,
     UNTRUTHS,
+    WITHOUT,
 )
 from leanrag.grounding.reading import Token
 from leanrag.text import stem
@@ -47,6 +48,10 @@ _RELATIONS = frozenset(
 _OBJECT_ARTICLES = frozenset({"den", "einen"})
 
 
+_CARRIED_ROLES = frozenset("subject object of de von du des del di da".split())
+"""Parts of a clause that the next one may leave out and mean."""
+
+
 @dataclass(frozen=True)
 class Clause:
     """A part of a sentence that says one thing.
@@ -64,6 +69,15 @@ class Clause:
     carried: frozenset[str] = field(default=frozenset())
 
     @functools.cached_property
+    def absences(self) -> frozenset[str]:
+        """What is not there: the content words behind words such as "without"."""
+        found = set[str]()
+        for i, token in enumerate(self.tokens):
+            if token.word in WITHOUT:
+                found.update([after.base for after in self.tokens[i + 1 :] if after.is_content][:1])
+        return frozenset(found)
+
+    @functools.cached_property
     def bases(self) -> frozenset[str]:
         """What stands for its content words."""
         return frozenset(token.base for token in self.tokens if token.is_content)
@@ -77,6 +91,16 @@ class Clause:
     def words(self) -> frozenset[str]:
         """All its words."""
         return frozenset(token.word for token in self.tokens)
+
+    @functools.cached_property
+    def prepositions(self) -> dict[str, str]:
+        """The stem of the preposition before each content word that has one."""
+        return {
+            token.base: stem_of(preposition)
+            for preposition, phrase in _noun_phrases(self.tokens)
+            for token in phrase
+            if preposition and token.is_content
+        }
 
     @functools.cached_property
     def roles(self) -> dict[str, str]:
@@ -100,12 +124,12 @@ def clauses_of(tokens: Sequence[Token]) -> tuple[Clause, ...]:
 def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
     merged: list[list[Token]] = []
     is_open = False  # whether the last clause still waits for its verb
-    for segment in _segments(tokens):
+    for segment, is_new_sentence in _segments(tokens):
         begins_contrast = any(token.word in CONTRASTS for token in segment[:2])
         is_finite = any(map(_is_finite, segment))
         if merged and is_open and is_finite and _begins_with_subject(segment):
             is_open = sum(token.is_content for token in merged[-1]) < 2
-        if merged and not begins_contrast and (is_open or not is_finite):
+        if merged and not begins_contrast and not is_new_sentence and (is_open or not is_finite):
             merged[-1] += segment
             is_open = is_open and not is_finite
         else:
@@ -117,7 +141,7 @@ def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
         negations = [i for i, token in enumerate(part) if _is_negation(part, i)]
         clause = Clause(tuple(part), bool(negations), any(token.word in HEDGES for token in part), carried)
         clauses.append(clause)
-        carried |= clause.bases
+        carried |= clause.bases - {base for base, role in clause.roles.items() if role not in _CARRIED_ROLES}
     return _spread_untruths(clauses)
 
 
@@ -133,20 +157,18 @@ def _spread_untruths(clauses: list[Clause]) -> tuple[Clause, ...]:
 
 
 def _begins_with_subject(segment: Sequence[Token]) -> bool:
-    first = next((token for token in segment if token.word not in CONJUNCTIONS and token.word not in ONLY), None)
-    return first is not None and (
-        first.word in ARTICLES
-        or first.word in ANAPHORS
-        or first.is_name
-        or first.text[:1].isupper()
-        or first.is_content
-    )
+    words = [token for token in segment if token.word not in CONJUNCTIONS and token.word not in ONLY]
+    if not words:
+        return False
+    first = words[0]
+    is_noun = first.is_content and len(words) > 1 and words[1].word in AUXILIARIES
+    return first.word in ARTICLES or first.word in ANAPHORS or first.is_name or is_noun
 
 
 def _is_finite(token: Token) -> bool:
     word = token.word
     return (
-        word in AUXILIARIES
+        (word in AUXILIARIES and not token.is_content)
         or word in NEGATIONS
         or word in UNTRUTHS
         or (stem_of(word) in _OPPOSED and word not in PREPOSITIONS)
@@ -155,7 +177,7 @@ def _is_finite(token: Token) -> bool:
 
 def _is_negation(tokens: Sequence[Token], i: int) -> bool:
     word = tokens[i].word
-    if word not in NEGATIONS or tokens[i].kind != "word":
+    if word not in NEGATIONS or word in WITHOUT or tokens[i].kind != "word":
         return False
     following = tokens[i + 1] if i + 1 < len(tokens) else None
     if word in _REPLIES and i == 0 and (following is None or following.kind == "pause"):
@@ -164,22 +186,26 @@ def _is_negation(tokens: Sequence[Token], i: int) -> bool:
     return not is_number_sign  # "No 5"
 
 
-def _segments(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+def _segments(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
+    """The stretches between pauses and conjunctions; with each, whether a full stop or a semicolon stands before it."""
     segment: list[Token] = []
+    begins = False
     for token in tokens:
         is_break = token.kind == "pause" and token.text not in {"-", "/", "=", "+"}
         if (is_break or token.word in CONJUNCTIONS or token.word in CONTRASTS) and segment:
-            yield segment
-            segment = []
-        if not is_break:
+            yield segment, begins
+            segment, begins = [], False
+        if is_break:
+            begins = begins or token.text in {".", ";", "!", "。", "；", "！"}
+        else:
             segment.append(token)
     if segment:
-        yield segment
+        yield segment, begins
 
 
 def fine_segments(tokens: Sequence[Token]) -> list[list[Token]]:
     """Return the stretches of a sentence between pauses and conjunctions, those with content."""
-    return [segment for segment in _segments(tokens) if any(token.is_content for token in segment)]
+    return [segment for segment, _ in _segments(tokens) if any(token.is_content for token in segment)]
 
 
 # ------------------------------------------------------------------------------------------------ who does what to whom
@@ -207,6 +233,9 @@ def _roles(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
                 yield token.base, name
 
 
+_BREAKS = ARTICLES | AUXILIARIES | NEGATIONS
+
+
 def _noun_phrases(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
     """The preposition before each noun phrase, "" without one, and its words."""
     preposition, phrase, last = "", list[Token](), None
@@ -221,7 +250,7 @@ def _noun_phrases(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
             if phrase:
                 yield preposition, phrase
             preposition, phrase, begins = word, [], True
-        elif word in ARTICLES or word in AUXILIARIES or token.kind == "pause" or word in NEGATIONS:
+        elif token.kind == "pause" or (not token.is_content and word in _BREAKS):
             if any(t.is_content for t in phrase):
                 yield preposition, phrase
                 preposition = ""
@@ -230,7 +259,7 @@ def _noun_phrases(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
                 phrase.append(token)
             begins = True
         elif token.is_content:
-            is_new_name = token.is_name and last is not None and not last.is_name and not begins
+            is_new_name = _is_capital(token) and last is not None and not _is_capital(last) and not begins
             if is_new_name and any(t.is_content for t in phrase):
                 yield preposition, phrase
                 preposition, phrase = "", []
@@ -240,6 +269,10 @@ def _noun_phrases(tokens: Sequence[Token]) -> Iterator[tuple[str, list[Token]]]:
             last = token
     if any(t.is_content for t in phrase):
         yield preposition, phrase
+
+
+def _is_capital(token: Token) -> bool:
+    return token.text[:1].isupper()
 
 
 # ------------------------------------------------------------------------------------------------ opposites

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, fine_segments, stem_of
 from leanrag.grounding.lexicon import (
     ALL,
+    CLASS_WORDS,
     CLASSES,
     OBLIGATIONS,
     ONLY,
@@ -21,7 +22,18 @@ from leanrag.grounding.lexicon import (
     SOME,
     SYMMETRIC,
 )
-from leanrag.grounding.reading import Day, Token
+from leanrag.grounding.measures import SCRIPT_NUMERALS
+from leanrag.grounding.reading import Token
+from leanrag.grounding.values import (
+    LOWER_BOUNDS,
+    UPPER_BOUNDS,
+    VALUE_KINDS,
+    bound_of,
+    dimension_of,
+    has_value,
+    kind_of,
+    same_value,
+)
 
 __all__ = ["CHECKS", "Claim", "Passage", "contradiction", "holds"]
 
@@ -110,49 +122,7 @@ def _is_form(left: str, right: str) -> bool:
 
 def _misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """A number, date, time or identifier of the claim is not there."""
-    return any(token.kind in _VALUES and not _has_value(token, passage.everything) for token in claim.tokens)
-
-
-_VALUES = frozenset({"quantity", "day", "time", "identifier"})
-
-
-def _has_value(wanted: Token, tokens: Sequence[Token]) -> bool:
-    return any(_same_value(wanted, token, tokens) for token in tokens)
-
-
-def _same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
-    if wanted.kind == "day" and wanted.day is not None:
-        if token.day is not None:
-            return wanted.day.agrees_with(token.day) and _year_is_there(wanted.day, token.day, tokens)
-        return wanted.day.month is None and token.quantity is not None and token.quantity.number == wanted.day.year
-    if wanted.quantity is not None:
-        if token.quantity is not None:
-            return wanted.quantity.agrees_with(token.quantity)
-        if token.day is not None:
-            return not wanted.quantity.dimension and wanted.quantity.number == token.day.year
-        if token.kind == "time":
-            return not wanted.quantity.dimension and token.base in _hours(wanted.quantity.number)
-        return token.kind == "identifier" and token.base == wanted.base
-    if wanted.kind == "time":
-        return token.base == wanted.base or (
-            token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)
-        )
-    return token.base == wanted.base
-
-
-def _hours(number: float) -> tuple[str, ...]:
-    return (f"time:{number:g}:00", f"time:{number + 12:g}:00")
-
-
-def _year_is_there(wanted: Day, found: Day, tokens: Sequence[Token]) -> bool:
-    if wanted.year is None or found.year is not None:
-        return True
-    years = {token.day.year for token in tokens if token.day} | {t.quantity.number for t in tokens if t.quantity}
-    return wanted.year in years
-
-
-_LOWER_BOUNDS = frozenset({"atleast", "morethan", "ormore"})
-_UPPER_BOUNDS = frozenset({"atmost", "lessthan", "orless"})
+    return any(token.kind in VALUE_KINDS and not has_value(token, passage.everything) for token in claim.tokens)
 
 
 def _bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -160,9 +130,9 @@ def _bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bo
     for i, token in enumerate(claim.tokens):
         if token.quantity is None:
             continue
-        bound = _bound_of(claim.tokens, i)
+        bound = bound_of(claim.tokens, i)
         found = [
-            _bound_of(passage.tokens, j)
+            bound_of(passage.tokens, j)
             for j, other in enumerate(passage.tokens)
             if other.quantity is not None and token.quantity.agrees_with(other.quantity)
         ]
@@ -176,15 +146,6 @@ def _bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bo
 def _says_minimum(passage: Passage, side: int) -> bool:
     words = "minim min least lowest mindest" if side == 1 else "maxim max most highest limit cap höchst"
     return any(token.word.startswith(tuple(words.split())) for token in passage.everything)
-
-
-def _bound_of(tokens: Sequence[Token], i: int) -> int:
-    """1 if the number is a lower bound, -1 if an upper one, 0 if it is neither."""
-    words = [token.word for token in [*tokens[max(0, i - 2) : i], *tokens[i + 1 : i + 4]]]
-    before, after = words[: min(2, i)], words[min(2, i) :]
-    if _LOWER_BOUNDS & set(before) or "ormore" in after:
-        return 1
-    return -1 if _UPPER_BOUNDS & set(before) or "orless" in after else 0
 
 
 def _counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -216,14 +177,19 @@ def _counted(tokens: Sequence[Token], i: int) -> set[str]:
 def _pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """A value and what it belongs to stand in different parts of the place, each with a companion of its own."""
     segments = fine_segments(passage.tokens)
+    clauses = [list(clause.tokens) for clause in clauses_of(passage.tokens)]
     if len(segments) < 2:
         return False
-    mine = frozenset(token.base for token in claim.whole if token.is_content)
+    mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
+    if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
+        return True
     for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
-        values = [token for token in part if token.kind in _VALUES and (not claim.is_fragment or token in claim.tokens)]
+        values = [
+            token for token in part if token.kind in VALUE_KINDS and (not claim.is_fragment or token in claim.tokens)
+        ]
         heads = [token for token in part if token.is_content and token.kind == "word"]
         for value in values:
-            with_value = [s for s in segments if _has_value(value, s)]
+            with_value = [s for s in segments if has_value(value, s)]
             for head in heads:
                 with_head = [s for s in segments if any(t.base == head.base for t in s)]
                 if (
@@ -235,21 +201,77 @@ def _pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     return False
 
 
+def _values_part(segments: list[list[Token]], claim: Claim) -> bool:
+    """Whether a value of the answer stands with another year or amount than the one that was asked about."""
+    wanted = [token for token in (*claim.tokens, *claim.question) if token.kind in VALUE_KINDS]
+    said = [token for token in claim.tokens if token.kind in VALUE_KINDS]
+    for value in said:
+        for other in wanted:
+            if kind_of(value) == kind_of(other):
+                continue
+            with_value = [s for s in segments if has_value(value, s)]
+            with_other = [s for s in segments if has_value(other, s)]
+            if (
+                with_value
+                and with_other
+                and all(
+                    a is not b and _has_like(value, b, wanted) and _has_like(other, a, wanted)
+                    for a in with_value
+                    for b in with_other
+                )
+            ):
+                return True
+    return False
+
+
+def _has_like(value: Token, segment: list[Token], wanted: Sequence[Token]) -> bool:
+    """Whether a segment holds a value of the same kind that is not wanted."""
+    return any(
+        kind_of(token) == kind_of(value) and not any(same_value(other, token, segment) for other in wanted)
+        for token in segment
+    )
+
+
+def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) -> bool:
+    """Whether a name of the answer stands in another part than its verb, while each part has a companion of its own."""
+    if claim.is_fragment:
+        return False
+    content = [token for token in claim.tokens if token.is_content and token.kind == "word"]
+    verb = next((token for token in content if not token.is_name), None)
+    for name in content if verb else ():
+        if not name.is_name or name.word in CLASS_WORDS or verb is None:
+            continue
+        with_name = [part for part in parts if any(token.base == name.base for token in part)]
+        with_verb = [part for part in parts if any(token.base == verb.base for token in part)]
+        if (
+            with_name
+            and with_verb
+            and all(
+                a is not b
+                and any(token.is_name and token.is_content and token.base not in mine for token in b)
+                and any(
+                    not token.is_name and token.kind == "word" and token.is_content and token.base not in mine
+                    for token in a
+                )
+                for a in with_name
+                for b in with_verb
+            )
+        ):
+            return True
+    return False
+
+
 def _is_rival(value: Token, head: Token, mine: frozenset[str], with_value: list[Token], with_head: list[Token]) -> bool:
     if with_value is with_head:
         return False
     first, other = _head(with_head), _head(with_value)
     if first is None or other is None or first.base != head.base or other.base in mine or other.kind != "word":
         return False
-    return any(token.kind == value.kind and _dimension(token) == _dimension(value) for token in with_head)
+    return any(token.kind == value.kind and dimension_of(token) == dimension_of(value) for token in with_head)
 
 
 def _head(segment: list[Token]) -> Token | None:
-    return next((token for token in segment if token.is_content), None)
-
-
-def _dimension(token: Token) -> str:
-    return token.quantity.dimension if token.quantity else ""
+    return next((token for token in segment if token.is_content and token.kind == "word"), None)
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -353,7 +375,7 @@ def _best_clause(claim: Clause, clauses: Sequence[Clause], weights: Mapping[str,
     best, most = None, 0.0
     for clause in clauses:
         shared = sum(weights.get(base, 1.0) for base in claim.bases & clause.bases)
-        shared += 0.3 * sum(weights.get(base, 1.0) for base in claim.bases & (clause.carried - clause.bases))
+        shared += 0.6 * sum(weights.get(base, 1.0) for base in claim.bases & (clause.carried - clause.bases))
         shared += 0.2 * len(claim.stems & _opposed_stems(clause, claim))
         if shared > most + 1e-9:
             best, most = clause, shared
@@ -401,6 +423,8 @@ def _denies(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> boo
     """One clause says that something is so, the other that it is not."""
     for clause, best in _compared(claim, passage, weights):
         flips = _count_flips(clause, best, complement_of)
+        if clause.absences & (best.bases - best.absences) or best.absences & (clause.bases - clause.absences):
+            return True
         if (clause.is_negated ^ best.is_negated ^ bool(flips % 2)) and (clause.bases & best.bases or flips):
             return True
     return False
@@ -415,12 +439,21 @@ def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, froz
     )
 
 
+def _count_turned(clause: Clause, place: Clause) -> int:
+    """Words that stand behind the opposite preposition there ("before the war", "after the war")."""
+    return sum(
+        converse_of(preposition, frozenset({place.prepositions[base]}))
+        for base, preposition in clause.prepositions.items()
+        if base in place.prepositions
+    )
+
+
 def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
     """Who does it and whom it is done to are exchanged, or the comparison goes the other way, but not both."""
     said = frozenset(token.base for token in claim.tokens)
     for clause, best in _compared(claim, passage, weights):
         swapped = not SYMMETRIC & (clause.words | best.words) and _are_exchanged(clause.roles, best.roles, said)
-        if _count_flips(clause, best, converse_of) % 2:
+        if (_count_flips(clause, best, converse_of) or _count_turned(clause, best)) % 2:
             if not swapped and not _have_other_subjects(clause, best):
                 return True
         elif swapped:
@@ -451,7 +484,16 @@ def _have_other_subjects(clause: Clause, place: Clause) -> bool:
 
 
 def _script_text(tokens: Sequence[Token]) -> str:
-    return "，".join(token.text for token in tokens if token.kind in {"script", "day"})
+    """The tokens as one text; numbers in Han numerals are in its words already."""
+    pieces = ["，" if token.kind == "pause" else token.text for token in tokens if not _is_han_number(token)]
+    return "".join(pieces) if any(token.kind == "script" for token in tokens) else ""
+
+
+def _is_han_number(token: Token) -> bool:
+    return token.kind == "quantity" and not any(character.isascii() for character in token.text)
+
+
+_COUNTED = re.compile(rf"([{''.join(SCRIPT_NUMERALS)}]+|\d+)(\D)")
 
 
 def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -465,6 +507,10 @@ def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     part = max(re.split("，", there), key=lambda piece: len(_pairs(piece) & _pairs(mine)), default=there)
     if bool(_script_negations(mine)) != bool(_script_negations(part)):
         return True
+    counts = _COUNTED.findall(part)
+    for number, counted in _COUNTED.findall(mine):
+        if (number, counted) not in counts and any(other == counted for _, other in counts):
+            return True
     for left, right in SCRIPT_OPPOSITES:
         for a, b in ((left, right), (right, left)):
             if a in mine and b not in mine and b in part and a not in part and mine.replace(a, b) in there:
@@ -473,9 +519,7 @@ def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -
                 return True
     bounds = {kind for word, kind in SCRIPT_BOUNDS if word in mine}
     found = {kind for word, kind in SCRIPT_BOUNDS if word in there}
-    return bool(
-        (bounds & _LOWER_BOUNDS and found & _UPPER_BOUNDS) or (bounds & _UPPER_BOUNDS and found & _LOWER_BOUNDS)
-    )
+    return bool((bounds & LOWER_BOUNDS and found & UPPER_BOUNDS) or (bounds & UPPER_BOUNDS and found & LOWER_BOUNDS))
 
 
 def _script_negations(text: str) -> int:

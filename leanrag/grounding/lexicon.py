@@ -12,11 +12,13 @@ __all__ = [
     "AUXILIARIES",
     "BY",
     "CLASSES",
+    "CLASS_WORDS",
     "COMPLEMENTS",
     "CONTRACTIONS",
     "CONTRASTS",
     "CONVERSES",
     "DECIMAL_COMMA_WORDS",
+    "ENGLISH_CONTENT",
     "FRAME_WORDS",
     "GERMAN_WORDS",
     "HEDGES",
@@ -34,6 +36,7 @@ __all__ = [
     "SYMMETRIC",
     "SYNONYMS",
     "UNTRUTHS",
+    "WITHOUT",
 ]
 
 
@@ -158,10 +161,10 @@ PREPOSITIONS = _set(
     im am an auf von vom zu zum zur für mit ohne aus bei bis nach vor über unter seit durch gegen als
     dans sur à au aux de par pour avec sans avant après depuis sous entre que
     en con sin por para desde hasta antes después sobre tras del al
-    da di per tra com sem em no na do met zonder van voor naar uit door"""
+    da di per tra com sem em no na do zonder van voor naar uit"""
 )
 
-BY = _set("by von vom durch par por da door av")
+BY = _set("by von vom durch par por da av")
 """What names the doer in a passive sentence."""
 
 FRAME_WORDS = _set(
@@ -228,8 +231,11 @@ NEGATIONS = _set(
     لا ليس ليست لم لن غير بدون नहीं न मत बिना ना değil yok hayır 안 못 아니다 없다"""
 )
 
+WITHOUT = _set("without ohne sans sin senza sem zonder utan uten bez без بدون बिना")
+"""Words that deny only what they stand before."""
+
 UNTRUTHS = _set(
-    """false untrue myth wrong incorrect wrongly falsely denied denies deny denying misconception hoax disproved
+    """myth wrongly falsely denied denies deny denying misconception hoax disproved
     refuted
     falsch unwahr mythos bestreitet leugnet faux démenti nie dément falso mito niega desmiente"""
 )
@@ -258,7 +264,7 @@ COMPLEMENTS = _pairs(
     mandatory/optional required/optional compulsory/optional compulsory/voluntary paid/unpaid paid/free
     connected/disconnected
     connect/disconnect lock/unlock locked/unlocked visible/hidden known/unknown full/empty guilty/innocent
-    add/remove added/removed
+    add/remove added/removed add/drop added/dropped introduced/removed introduced/dropped
     adds/removes reversible/irreversible complete/incomplete agree/disagree agrees/disagrees agreed/disagreed
     confirmed/denied
     confirms/denies confirm/deny supported/unsupported waterproof/permeable trust/distrust
@@ -381,6 +387,11 @@ CLASSES = tuple(
     )
 )
 """Words of one kind; a source that names one of a kind does not speak of another."""
+
+CLASS_WORDS = frozenset(word for members in CLASSES for member in members for word in member)
+
+ENGLISH_CONTENT = _set("war die den man hat son sin met mag fin pour sale van pas")
+"""English words with content that are function words of other languages."""
 
 # ------------------------------------------------------------------------------------------------ synonyms
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.grounding.clauses import stem_of
-from leanrag.grounding.lexicon import ANAPHORS, CLASSES
+from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS
 from leanrag.grounding.reading import Token, is_german, read_tokens, uses_decimal_comma
 from leanrag.text import split_sentences
 from leanrag.types import Citation, PackedItem, Segment
@@ -113,7 +113,6 @@ _QUESTION = re.compile(r"\s*(?:Q|F|P|Question|Frage)\s?[:.]\s")
 _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
-_CLASS_WORDS = frozenset(word for members in CLASSES for member in members for word in member)
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
 
@@ -215,7 +214,7 @@ def _things_named(tokens: Sequence[Token]) -> Iterator[Token]:
     """What a later sentence may call "it" or "she": the names, and the words that the sentence begins with."""
     is_first = True
     for token in tokens:
-        if (token.is_name and token.word not in _CLASS_WORDS) or (
+        if (token.is_name and token.word not in CLASS_WORDS) or (
             token.is_content and token.kind == "word" and is_first
         ):
             yield token

@@ -13,6 +13,7 @@ from leanrag.grounding.lexicon import (
     AUXILIARIES,
     CONTRACTIONS,
     DECIMAL_COMMA_WORDS,
+    ENGLISH_CONTENT,
     FRAME_WORDS,
     GERMAN_WORDS,
     IRREGULAR,
@@ -136,6 +137,9 @@ _PHRASES = [
         (r"\bnot only\b", ""),
         (r"\bnot until\b", "from"),
         (r"\bno doubt\b", ""),
+        (r"\b(?:false|untrue|wrong|incorrect|not true|not the case) that\b", "myth that"),
+        (r"\b(?:falsch|unwahr|nicht wahr), (?:dass|daß)\b", "mythos dass"),
+        (r"\b(?:faux|pas vrai|falso) qu?e?\b", "mito que"),
         (r"\bn[e'] ?([\w' ]{1,30}?) que\b", r"\1 only"),
         (r"\bplus (?=de \d)", "plus "),
         (r"\bne ([\w]+ )plus\b", r"\1 jamais"),
@@ -270,7 +274,7 @@ def _read_tokens(text: str, decimal_comma: bool, german: bool) -> tuple[Token, .
         if found["figure"]:
             token, start = _read_figure(text, found, decimal_comma)
         elif found["word"] or found["symbol"] or found["currency_word"]:
-            token, start = _read_word(text, found, is_first, german)
+            token, start = _read_word(text, found, is_first, german, is_english=not (german or decimal_comma))
         elif found["script"]:
             tokens += _read_script(found["script"])
             continue
@@ -420,11 +424,14 @@ def _unit_name(name: str) -> str:
     return ""
 
 
+_IS_MONTH = re.compile(r"\b(?:in|since|until|by|during|last|this|next|of|early|late|mid)[ -]\Z")
 _EMPTY = STOP_WORDS | FRAME_WORDS | ARTICLES | AUXILIARIES | PREPOSITIONS | NEGATIONS - _TELLING_NEGATIONS
 _IS_SECOND = re.compile(r"\b(?:the|a|an|her|his|its|their|every|each|my|our)\s+$", re.IGNORECASE)
 
 
-def _read_word(text: str, found: re.Match[str], is_first: bool, german: bool) -> tuple[Token | None, int]:
+def _read_word(
+    text: str, found: re.Match[str], is_first: bool, german: bool, *, is_english: bool
+) -> tuple[Token | None, int]:
     """A word, or a quantity that begins with one ("twenty-one metres")."""
     written, word = found[0], found[0].casefold()
     if found["currency_word"]:
@@ -444,10 +451,13 @@ def _read_word(text: str, found: re.Match[str], is_first: bool, german: bool) ->
     is_name = written[0].isupper() and not german and (len(written) > 1 or not is_first)
     if is_name and is_first:
         is_name = written[1:] != written[1:].lower() or word not in STOP_WORDS
-    if word in _MONTH_WORDS and is_name:
+    if is_name and (
+        word in _MONTH_WORDS
+        or (word in {"march", "may"} and _IS_MONTH.search(text[max(0, found.start() - 8) : found.start()]))
+    ):
         day = Day(None, MONTHS[word], None)
         return Token("day", written, word, f"day:None-{day.month}-None", is_content=True, day=day), found.end()
-    is_content = word not in _EMPTY
+    is_content = word not in _EMPTY or (is_english and word in ENGLISH_CONTENT)
     is_shouted = len(written) > 1 and written.isupper()
     if not is_content and is_name and (is_shouted or not is_first) and word not in ARTICLES | {"i"} and len(word) > 2:
         is_content = word not in STOP_WORDS

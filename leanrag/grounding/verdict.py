@@ -10,13 +10,13 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, is_opposed, stem_of
 from leanrag.grounding.compare import Claim, Passage, contradiction, holds
 from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
 from leanrag.grounding.places import Place, Style, find_places, style_of
-from leanrag.grounding.reading import Token
+from leanrag.grounding.reading import Token, base_of
 from leanrag.protocols import EntailmentChecker
 from leanrag.text import code_spans, split_sentences, without_marks
 from leanrag.types import Citation, PackedItem
@@ -159,6 +159,12 @@ class _Sources:
         self._weights = {base: self._weight(base) for base in self._all_bases | self._asked}
         self._relevance = {id(place): self._share(self._question, place) for place in self._places}
         self._most_relevant = max(self._relevance.values(), default=0.0)
+        self._written_small = frozenset(
+            token.word
+            for place in self._places
+            for token in place.tokens
+            if token.kind == "word" and token.text[:1].islower()
+        )
         words = [token.word for token in self._question if token.kind == "word"]
         self._is_polar = (bool(words) and _QUESTION_WORDS.isdisjoint(words) and "?" in question) or words[:1] in [
             [w] for w in AUXILIARIES
@@ -203,6 +209,8 @@ class _Sources:
     def look_up(self, sentence: str) -> _Finding:
         """Return the places that carry a sentence of the answer."""
         tokens, reply = _without_reply(self._style.read(sentence))
+        if tokens and tokens[0].is_name and (tokens[0].word in self._written_small or _is_imperative(tokens)):
+            tokens = (replace(tokens[0], is_name=False, base=base_of(tokens[0].word)), *tokens[1:])
         content = [token for token in tokens if token.is_content]
         information = self._information(tokens)
         if not content:
@@ -368,6 +376,11 @@ def _parts(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
         return []
     subject = list(_subject_of(parts[0]))
     return [tuple(parts[0]), *(tuple(part if _has_subject(part) else [*subject, *part]) for part in parts[1:])]
+
+
+def _is_imperative(tokens: Sequence[Token]) -> bool:
+    """Whether the first word stands before an article or a number, as a verb that tells what to do."""
+    return len(tokens) > 1 and (tokens[1].word in ARTICLES or tokens[1].quantity is not None)
 
 
 def _has_name_and_verb(tokens: Sequence[Token]) -> bool:
