@@ -14,10 +14,9 @@ from itertools import pairwise
 import numpy as np
 
 from leanrag.compression.task import Part, Task, assemble
-from leanrag.evidence.likelihood import Scorer
-from leanrag.protocols import CompressionSource, TokenCounter
+from leanrag.protocols import CompressionSource, TextScorer, TokenCounter
 from leanrag.text import STOP_WORDS, content_words, split_sentences
-from leanrag.types import Compression, Prompt, Scores
+from leanrag.types import CancelToken, Compression, Prompt, Scores
 
 __all__ = [
     "Baseline",
@@ -108,7 +107,7 @@ def bm25_sentences(task: Task) -> list[Part]:
     return _filled(task, [sentences[place] for place in np.argsort(-scores, kind="stable")])
 
 
-def selective_context(scorer: Scorer) -> Callable[[Task], list[Part]]:
+def selective_context(scorer: TextScorer) -> Callable[[Task], list[Part]]:
     """Phrases by self-information (Li et al., EMNLP 2023), one threshold over all sources; the question is not read.
 
     As in the authors' program a sentence is scored alone, and a phrase is worth the mean of its tokens. Its phrases are spaCy's
@@ -198,14 +197,22 @@ def _count(task: Task, parts: Sequence[Part]) -> int:
 class RememberingScorer:
     """Scores each pair once: one question at several budgets costs one computation."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: TextScorer) -> None:
         self.name, self.n_ctx, self.tokenize = scorer.name, scorer.n_ctx, scorer.tokenize
         self._scorer = scorer
         self._known: dict[tuple[object, object], Scores] = {}
 
-    def score_many(self, pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]]) -> list[Scores]:
+    def score_many(
+        self,
+        pairs: Iterable[tuple[Prompt | None, str | Sequence[int]]],
+        *,
+        timeout_seconds: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> list[Scores]:
         """Return the scores of each `(condition, text)`."""
         keys = [(condition, text if isinstance(text, str) else tuple(text)) for condition, text in pairs]
         missing = [key for key in dict.fromkeys(keys) if key not in self._known]
-        self._known.update(zip(missing, self._scorer.score_many(missing), strict=True))
+        self._known.update(
+            zip(missing, self._scorer.score_many(missing, timeout_seconds=timeout_seconds, cancel=cancel), strict=True)
+        )
         return [self._known[key] for key in keys]

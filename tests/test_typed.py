@@ -66,7 +66,7 @@ def test_another_package_sees_the_types(tmp_path):
     assert [name.replace("builtins.", "") for name in revealed] == [
         "leanrag.evidence.packing.GreedyPacker",
         "leanrag.pipeline.rag.Rag",
-        "leanrag.types.Answer",
+        "leanrag.types.answers.Answer",
         "str",
         "float | None",
         "str",

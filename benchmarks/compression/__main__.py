@@ -41,7 +41,7 @@ from leanrag.compression.lingua.compressor import LinguaMethod, LLMLinguaCompres
 from leanrag.compression.self_information import SelfInformationCompressor
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.errors import BudgetError
-from leanrag.evidence.likelihood import LikelihoodScorer, Scorer
+from leanrag.evidence.likelihood import LikelihoodScorer
 from leanrag.evidence.packing import EvidencePacker
 from leanrag.evidence.protection import Protection
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
@@ -54,7 +54,7 @@ from leanrag.models import load_encoding, resolve
 from leanrag.pipeline.adding import Ingestion
 from leanrag.pipeline.copies import find_embedder
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import Compressor, Embedder, Packer, TokenCounter
+from leanrag.protocols import Compressor, Embedder, Packer, TextScorer, TokenCounter
 from leanrag.retrieval.index import FaissIndex
 from leanrag.retrieval.retrievers import HybridRetriever
 from leanrag.retrieval.store import Store
@@ -282,7 +282,7 @@ def packed(packer: Packer, hits: Sequence[Hit], count_tokens: TokenCounter, ques
         return ""
 
 
-def likelihood(collection: Collection, scorer: Scorer) -> Compressor:
+def likelihood(collection: Collection, scorer: TextScorer) -> Compressor:
     """Return the default of the library with a model that reads the most promising sentences."""
     return ExtractiveCompressor(LikelihoodScorer(scorer, collection.evidence))
 
@@ -325,7 +325,7 @@ class Reader:
 WAYS = ("full", "nothing", "cut", "random", "topk", "filled", "likelihood", "")  # of each question in turn
 
 
-def reading(reader: Reader, collection: Collection, scorer: Scorer, sizes: Sizes) -> Figures:
+def reading(reader: Reader, collection: Collection, scorer: TextScorer, sizes: Sizes) -> Figures:
     """Return what the reader gets right of all passages and of `READ_TOKENS` tokens, and the ratios to the former."""
     cases = collection.some(sizes.read)
     methods = {**cheap_methods(collection), "filled": collection.extractive}

@@ -1,0 +1,138 @@
+"""Documents, chunks and hits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+__all__ = ["Chunk", "Document", "DocumentKind", "Hit", "MetadataValue", "Scalar", "Where", "plain_metadata"]
+
+Scalar = str | int | float | bool | None
+
+
+MetadataValue = Scalar | date | Sequence[Scalar | date] | Set[Scalar | date]
+"""A value to filter on, or several (tags). Dates become text in ISO form."""
+
+
+Where = Mapping[str, object]
+"""Conditions on documents; see `leanrag.retrieval.filters`."""
+
+
+DocumentKind = Literal["text", "markdown", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with an identity.
+
+    Attributes:
+        text: The whole text; every offset elsewhere points into it.
+        id: Stable identity; adding another text under the same id replaces the old one. Defaults to a hash of the text, and
+            of title and metadata if there are any: equal texts under two titles are two documents.
+        title: What a person calls it; shown in prompts and citations.
+        source: Absolute path of the file it came from, or None.
+        kind: Chooses the chunker.
+        metadata: Values to filter on, and lists of values (tags). Dates become text in ISO form, sets become sorted lists.
+    """
+
+    text: str
+    id: str = ""
+    title: str = ""
+    source: str | None = None
+    kind: DocumentKind = "text"
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", plain_metadata(self.metadata))
+        if not self.id:
+            object.__setattr__(self, "id", "text:" + self._identity()[:16])
+
+    def _identity(self) -> str:
+        if not self.title and not self.metadata:
+            return self.sha256
+        named = json.dumps([self.sha256, self.title, self.metadata], sort_keys=True, default=repr)
+        return hashlib.sha256(named.encode()).hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text, hexadecimal."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plain_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, Scalar | list[Scalar]]:
+    """Return `metadata` as JSON has it: dates as text in ISO form, sets as sorted lists, sequences as lists.
+
+    Example:
+        >>> plain_metadata({"day": date(2024, 3, 5), "tags": {"b", "a"}})
+        {'day': '2024-03-05', 'tags': ['a', 'b']}
+    """
+    plain: dict[str, Scalar | list[Scalar]] = {}
+    for name, value in metadata.items():
+        if isinstance(value, Set):
+            plain[name] = sorted(map(_plain_scalar, value), key=lambda scalar: (type(scalar).__name__, scalar))
+        elif isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            plain[name] = _plain_scalar(value)
+        else:
+            plain[name] = [_plain_scalar(each) for each in value]
+    return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of a document: `text == document.text[start:end]`, always.
+
+    Attributes:
+        document_id: The document it is a span of.
+        start: First character.
+        end: One past the last character.
+        text: The span itself.
+        title: The document's title.
+        heading: Headings above the span, outermost first, joined by " > "; "" when there are none.
+        source: The document's file, or None.
+        lead: Text of the document that stands above the chunk and without which the chunk cannot be read, verbatim: a
+            table's header row, the column names of a CSV file. "" when there is none.
+        lead_start: First character of the lead: `lead == document.text[lead_start:lead_start + len(lead)]`.
+    """
+
+    document_id: str
+    start: int
+    end: int
+    text: str
+    title: str = ""
+    heading: str = ""
+    source: str | None = None
+    lead: str = ""
+    lead_start: int = 0
+
+    @property
+    def id(self) -> str:
+        """`document_id:start-end`: derived, never random."""
+        return f"{self.document_id}:{self.start}-{self.end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A retrieved chunk.
+
+    Attributes:
+        chunk: What was found.
+        score: Higher is better; comparable within one search only.
+        dense: Cosine similarity of question and chunk, None when the dense side was not asked.
+        bm25: BM25 score (higher is better), None when no term matched or the lexical side was not asked.
+        copies: Other chunks of the same text (up to case, white space and punctuation) under the same heading, which were
+            found too and left out of the hits; best first.
+    """
+
+    chunk: Chunk
+    score: float
+    dense: float | None = None
+    bm25: float | None = None
+    copies: tuple[Chunk, ...] = ()
+
+
+def _plain_scalar(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
