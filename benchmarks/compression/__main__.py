@@ -37,7 +37,8 @@ from benchmarks.common import Question, Questions, finish, parse_arguments, read
 from benchmarks.compression.promises import Promises
 from benchmarks.retrieval.__main__ import RememberingEmbedder
 from leanrag.compression.extractive import ExtractiveCompressor
-from leanrag.compression.lingua.compressor import LinguaMethod, LLMLinguaCompressor, dequantize
+from leanrag.compression.lingua import LLMLinguaCompressor, dequantize
+from leanrag.compression.lingua.driver import LinguaMethod
 from leanrag.compression.self_information import SelfInformationCompressor
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.errors import BudgetError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrag.compression.lingua.compressor import LLMLinguaCompressor, dequantize
+from leanrag.compression.lingua import LLMLinguaCompressor, dequantize
 from leanrag.errors import BudgetError, CompressionError, ConfigurationError, ModelLoadError, StorageError
 from leanrag.evidence.protection import Protection
 from leanrag.types import Chunk, Document, Hit

@@ -1,0 +1,315 @@
+"""LLMLingua and LongLLMLingua: the package on a causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanrag._optional import require
+from leanrag.compression.lingua.driver import WHY, Encoded, LinguaRequest, PackageBase, Verdict, encode
+from leanrag.errors import CompressionError
+
+__all__ = ["language_model_driver"]
+
+_JOINT = "\n\n"  # the package puts it between documents
+
+
+def _groups(lengths: NDArray[np.int64], room: int) -> Iterator[tuple[int, int]]:
+    """Yield `(first, last + 1)` of neighbours that together take at most `room`."""
+    first = taken = 0
+    for at, length in enumerate(lengths.tolist()):
+        if taken + length > room and at > first:
+            yield first, at
+            first, taken = at, 0
+        taken += length
+    if len(lengths) > first:
+        yield first, len(lengths)
+
+
+class _Tokenizer:
+    """A tokenizer that takes control tokens for plain text, and has numbers instead of tokens for one text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.numbered: Any = None  # `(1, n)`, what the token filter gets to see of its text
+
+    def __call__(self, text: str, return_tensors: str | None = None, *, add_special_tokens: bool = True) -> Any:
+        if self.numbered is not None and return_tensors and not add_special_tokens:
+            return {"input_ids": self.numbered, "attention_mask": self.numbered.new_ones(self.numbered.shape)}
+        return self.tokenizer(
+            text,
+            return_tensors=return_tensors,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=True,
+            verbose=False,
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids))
+
+    def batch_decode(self, _ids: Any) -> list[str]:
+        """Which tokens are left is known; nobody reads what they spell."""
+        return [""]
+
+
+class _PairsOfStates:
+    """A causal language model that takes and returns its states as pairs of tensors, one pair a layer."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.cache = require("transformers", extra="lingua", why=WHY).DynamicCache
+
+    def __call__(self, input_ids: Any, *, attention_mask: Any, past_key_values: Any, use_cache: bool) -> Any:
+        past = self.cache([(keys, values) for keys, values in past_key_values or ()])
+        output = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=past, use_cache=use_cache
+        )
+        states = [[layer.keys, layer.values] for layer in output.past_key_values.layers]
+        return SimpleNamespace(logits=output.logits.float(), past_key_values=states)
+
+
+class _NoCounts:
+    """The package counts with an encoding of its own for a report that nobody reads."""
+
+    def encode(self, _text: str) -> range:
+        return range(0)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the watched methods write down while the package runs."""
+
+    encoded: Encoded
+    protected: NDArray[np.bool_]
+    used: list[int]
+    ranking: list[int]
+    values: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+
+
+class _LanguageModelDriver(PackageBase):
+    """LLMLingua and LongLLMLingua."""
+
+    def __init__(self, tokenizer: Any, model: Any, *, device: str, window: int) -> None:
+        self.torch = require("torch", extra="lingua", why=WHY)
+        self.tokenizer = _Tokenizer(tokenizer)
+        self.model = _PairsOfStates(model)
+        self.device = device
+        self.max_position_embeddings = window
+        self.model_name = ""
+        self.use_llmlingua2 = False
+        self.retrieval_model = self.retrieval_model_name = None
+        self.open_api_config: dict[str, str] = {}
+        self.cache_bos_num, self.prefix_bos_num = 10, 100
+        self.oai_tokenizer = _NoCounts()
+        self.context_idxs = []
+        joint = encode(tokenizer, [_JOINT]).ids.tolist()
+        self._joint = joint[-2:]  # the package reckons with two
+        self._reading: _Reading
+        self._ids: Any = None  # tokens by number, in the text that the token filter is at
+        self._origin: NDArray[np.int64]  # places in `Encoded` by number, -1 for what is between and before documents
+        self._ranks: dict[tuple[str, str, str], Any] = {}
+        self._first_passes: dict[bytes, Any] = {}
+
+    def forget(self) -> None:
+        """Drop what was remembered of the last texts."""
+        self._ranks.clear()
+        self._first_passes.clear()
+
+    def judge(
+        self,
+        request: LinguaRequest,
+        target: float,
+    ) -> Verdict:
+        """Run the package once, for `target` of the scorer's tokens."""
+        encoded, options = request.encoded, request.options
+        number, count = len(encoded.texts), len(encoded.ids)
+        self._reading = _Reading(
+            encoded,
+            request.protected,
+            list(range(number)),
+            list(range(number)),
+            np.zeros(count),
+            np.zeros(count, np.bool_),
+        )
+        self.tokenizer.numbered = None
+        rank = request.rank if request.question else "llmlingua"
+        self.compress_prompt(
+            list(encoded.texts),
+            question=request.question if rank == "longllmlingua" else "",
+            target_token=max(target, 1.0),
+            iterative_size=options.stretch_tokens,
+            force_context_ids=list(request.forced) or None,
+            use_context_level_filter=options.document_filter,
+            use_token_level_filter=options.token_filter,
+            context_budget=f"+{options.extra_tokens}",
+            condition_in_question=options.condition_in_question,
+            reorder_context=options.reorder,
+            dynamic_context_compression_ratio=options.dynamic_ratio,
+            condition_compare=options.contrastive and rank == "longllmlingua",
+            rank_method=rank,
+            concate_question=False,
+        )
+        return self._verdict(options.token_filter)
+
+    def _verdict(self, is_thinned: bool) -> Verdict:
+        reading = self._reading
+        judged = np.zeros(len(reading.values), np.bool_)
+        for text in reading.used:
+            judged[reading.encoded.place(text)] = True
+        if not is_thinned:  # a better document first, and of one its beginning
+            reading.kept |= judged
+            for rank, text in enumerate(reading.ranking):
+                place = reading.encoded.place(text)
+                length = place.stop - place.start
+                reading.values[place] = len(reading.ranking) - rank - np.arange(length) / (length + 1)
+        return Verdict(judged, reading.kept & judged, reading.values)
+
+    # What the package calls of itself.
+
+    def control_context_budget(self, *args: Any, **options: Any) -> Any:
+        """Write down which documents pass, in which order."""
+        context, ratios, used = super().control_context_budget(*args, **options)
+        self._reading.used = [int(text) for text in used]
+        self._reading.ranking = [int(text) for text in self.context_idxs[-1]]
+        self.context_idxs.clear()  # it would grow with every call
+        return context, ratios, used
+
+    def get_condition_ppl(
+        self, text: str, question: str, condition_in_question: str = "none", granularity: str = "sentence"
+    ) -> Any:
+        """Remember what a document was worth."""
+        key = text, question, condition_in_question
+        if key not in self._ranks:
+            value = super().get_condition_ppl(text, question, condition_in_question, granularity)
+            if not value.isfinite():
+                if self.tokenizer(text)["input_ids"][2:]:
+                    raise CompressionError(
+                        f"the scorer's perplexity of a document is {value.item()!r}: its weights are damaged, or its type is too"
+                        " narrow for this device"
+                    )
+                value = value.new_zeros(())  # one token has nothing that could be surprised
+            self._ranks[key] = value
+        return self._ranks[key]
+
+    def get_prefix_length(self, prefix: str, _text: str) -> int:
+        """Return the tokens of the question in front of the documents; it is tokenised by itself."""
+        return len(self._prefix(prefix.removesuffix(_JOINT)))
+
+    def _prefix(self, prefix: str) -> list[int]:
+        return [*self.tokenizer(prefix, add_special_tokens=False)["input_ids"], *self._joint]
+
+    def iterative_compress_prompt(
+        self,
+        context: list[str],
+        target_token: float,
+        iterative_size: int = 200,
+        start: int = 0,
+        dynamic_ratio: Sequence[float] | None = None,
+        condition_compare: bool = False,
+        **_: Any,
+    ) -> Any:
+        """Run the token filter on as many documents at a time as the window holds."""
+        reading = self._reading
+        prefix = self._prefix(context[0]) if start else []
+        lengths = (
+            np.diff(reading.encoded.bounds)[reading.used] + 2
+        )  # what stands between documents, as the package reckons
+        share = target_token / (float(lengths.sum()) + 1)  # of the tokens, the package's tau
+        assert dynamic_ratio is not None
+        for first, last in _groups(lengths, self.max_position_embeddings - len(prefix)):
+            used = reading.used[first:last]
+            count = self._number(prefix, used)
+            if count > 1:
+                stretches = max(1, round(count / iterative_size))
+                compressed, _mask = super().iterative_compress_prompt(
+                    [*context[: 1 if start else 0], *(reading.encoded.texts[text] for text in used)],
+                    share * (float(lengths[first:last].sum()) + 1),
+                    iterative_size=count // stretches,
+                    start=start,
+                    dynamic_ratio=list(dynamic_ratio[first:last]),
+                    condition_compare=condition_compare,
+                )
+                left = self._origin[compressed[0].cpu().numpy()]
+            else:
+                left = self._origin[len(prefix) :]
+            reading.kept[left[left >= 0]] = True
+        self.tokenizer.numbered = None
+        return [None], None
+
+    def _number(self, prefix: list[int], used: Sequence[int]) -> int:
+        """Number the tokens that the filter is to see; how many are in documents or between them."""
+        encoded = self._reading.encoded
+        ids, origin = list(prefix), [-1] * len(prefix)
+        for text in used:
+            if len(ids) > len(prefix):
+                ids += self._joint
+                origin += [-1] * len(self._joint)
+            place = encoded.place(text)
+            ids += encoded.ids[place].tolist()
+            origin += range(place.start, place.stop)
+        self._ids = self.torch.tensor(ids, device=self.device)
+        self._origin = np.array(origin, dtype=np.int64)
+        self.tokenizer.numbered = self.torch.arange(len(ids), device=self.device)[None]
+        return len(ids) - len(prefix)
+
+    def get_ppl(
+        self, text: str, granularity: str = "sentence", input_ids: Any = None, *args: Any, **options: Any
+    ) -> Any:
+        """Turn numbers into tokens; remember the first pass over a text, whose states the package throws away."""
+        if input_ids is None:
+            return super().get_ppl(text, granularity, **options)
+        ids = self._ids[input_ids]
+        if options.get("end") is not None or options.get("past_key_values") is not None:
+            return super().get_ppl(text, granularity, ids, *args, **options)
+        key = ids.cpu().numpy().tobytes()
+        if key not in self._first_passes:
+            self._first_passes[key] = super().get_ppl(text, granularity, ids, *args, **options)[0]
+        return self._first_passes[key].clone(), None
+
+    def get_compressed_input(
+        self,
+        loss: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        end: int = 200,
+        iterative_size: int = 200,
+        threshold: float = 0.5,
+        **options: Any,
+    ) -> Any:
+        """Hold on to protected tokens, and write down what each of the others is worth."""
+        reading, start = self._reading, int(options["start"])
+        numbers = input_ids[0]
+        origin = self._origin[numbers.cpu().numpy()]
+        values = loss
+        if options["self_loss"] is not None:  # contrast: how much the question tells of a token
+            own = options["self_loss"][: loss[start:].shape[0]] - loss[start:]
+            values = self.torch.cat([loss[:start], own])
+        first = max(0, int(end) - iterative_size)
+        worth = values[first:].double().cpu().numpy()
+        worth = worth - threshold if np.isfinite(threshold) else worth - worth.min(initial=0.0) + 1e-6
+        if not np.isfinite(worth).all():
+            raise CompressionError("the scorer's log-probabilities are not finite: its weights are damaged")
+        places = origin[first : first + len(worth)]
+        reading.values[places[places >= 0]] = worth[: len(places)][places >= 0]
+        flags = np.where(origin >= 0, reading.protected[origin], False)
+        options.update(keep_flag=self.torch.tensor(flags.astype(np.int64), device=self.device), split_token_id=-1)
+        result = list(
+            super().get_compressed_input(
+                loss, input_ids, attention_mask, end, iterative_size=iterative_size, threshold=threshold, **options
+            )
+        )
+        result[2] = None  # flags are made anew each time
+        return tuple(result)
+
+
+def language_model_driver(tokenizer: Any, model: Any, *, device: str, window: int) -> _LanguageModelDriver:
+    """Return LLMLingua and LongLLMLingua on a causal language model that reads at most `window` tokens at a time."""
+    package = require("llmlingua", extra="lingua", why=WHY)
+    kind = type("LanguageModelDriver", (_LanguageModelDriver, package.PromptCompressor), {})
+    return kind(tokenizer, model, device=device, window=window)  # type: ignore[no-any-return]

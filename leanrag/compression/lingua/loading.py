@@ -1,0 +1,160 @@
+"""Models for the package: folders of transformers, and GGUF files turned into such folders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from leanrag._optional import require
+from leanrag.compression.lingua.driver import WHY, LinguaMethod
+from leanrag.errors import CompressionError, ConfigurationError, LeanRAGError, ModelLoadError, StorageError
+
+__all__ = ["FAMILIES", "dequantize", "load_scorer", "package_errors", "read_config"]
+
+_GGUF = b"GGUF"
+FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-large"}  # by `model_type`
+
+
+@contextlib.contextmanager
+def package_errors() -> Iterator[None]:
+    """Name the package's errors, many of them assertions without a word."""
+    try:
+        yield
+    except LeanRAGError:
+        raise
+    except Exception as error:
+        raise CompressionError(
+            f"llmlingua failed ({type(error).__name__}: {error}). Another method, model or device may do; so may fewer tokens at a"
+            " time (`window_tokens`)"
+        ) from error
+
+
+def read_config(folder: Path, method: LinguaMethod) -> dict[str, Any]:
+    """Return the model's `config.json`, or say what is wrong with the folder before anything heavy is imported."""
+    if folder.is_file():
+        with folder.open("rb") as file:
+            if file.read(4) == _GGUF:
+                raise ConfigurationError(
+                    f"{str(folder)!r} is a GGUF file, and llmlingua reads folders of transformers. Make one of it:"
+                    f" leanrag.compression.lingua.dequantize({folder.name!r}, folder)"
+                )
+        raise ConfigurationError(f"`model` must be a folder, got the file {str(folder)!r}")
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"`model` must be a local folder of a transformers model, got {str(folder)!r}. Nothing is downloaded here: save the"
+            " model to a folder first, or make one of a GGUF file with `dequantize`"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architectures = [str(name) for name in config.get("architectures") or ()]
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelLoadError(f"{str(folder)!r} has no readable config.json: {error}", path=folder) from error
+    is_classifier = any("ForTokenClassification" in name for name in architectures)
+    if method == "llmlingua2":
+        if not is_classifier or config.get("model_type") not in FAMILIES:
+            raise ConfigurationError(
+                "the method 'llmlingua2' needs a token classifier of type bert or xlm-roberta (LLMLingua-2 weights), got"
+                f" {config.get('model_type')!r}, {', '.join(architectures) or 'no architecture'}"
+            )
+    elif is_classifier:
+        raise ConfigurationError(
+            f"the method {method!r} needs a causal language model, got {', '.join(architectures)}. For LLMLingua-2 weights give"
+            " method='llmlingua2'"
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def load_scorer(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, Any]:
+    """Return tokenizer and model, from the folder alone, running no code of its."""
+    for package in ("llmlingua", "torch"):
+        require(package, extra="lingua", why=WHY)
+    transformers = require("transformers", extra="lingua", why=WHY)
+    torch = require("torch", extra="lingua", why=WHY)
+    kind = transformers.AutoModelForTokenClassification if method == "llmlingua2" else transformers.AutoModelForCausalLM
+    try:
+        with _no_progress(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+            model = kind.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32 if device == "cpu" else "auto",
+            ).to(device)
+    except Exception as error:
+        raise ModelLoadError(f"{str(folder)!r} cannot be loaded on {device!r}: {error}", path=folder) from error
+    if not tokenizer.is_fast:
+        raise ConfigurationError(
+            f"the tokenizer in {str(folder)!r} cannot tell where tokens are. Save one with a tokenizer.json"
+        )
+    return tokenizer, model.eval()
+
+
+@contextlib.contextmanager
+def _no_progress(transformers: Any) -> Iterator[None]:
+    bars = transformers.utils.logging
+    was_on = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            bars.enable_progress_bar()
+
+
+def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+    """Write a GGUF language model as a transformers folder, for `LLMLinguaCompressor`, and return the folder.
+
+    The weights are those of the GGUF file as float32, some 4 bytes each: 540 MB for smollm2-135m. The folder appears whole or not
+    at all. Nothing is downloaded; transformers may show its progress on standard error. Architectures: those that transformers
+    reads from GGUF (llama, qwen2, mistral, phi3 ...). A folder of a model that was never quantised, Llama-2-7B-chat of the paper
+    for one, needs none of this.
+
+    Args:
+        gguf: The file.
+        folder: To be made.
+
+    Raises:
+        MissingDependencyError: The extra "lingua" is not installed.
+        ModelLoadError: The file is not there, or holds what transformers cannot read.
+        StorageError: The folder is there, or cannot be written.
+    """
+    gguf, folder = Path(gguf), Path(folder)
+    torch = require("torch", extra="lingua", why=WHY)
+    transformers = require("transformers", extra="lingua", why=WHY)
+    if not gguf.is_file():
+        raise ModelLoadError(f"there is no file {str(gguf)!r}. Give the path of a GGUF file", path=gguf)
+    if folder.exists():
+        raise StorageError(f"{str(folder)!r} is there already. Give another folder, or remove it", path=folder)
+    parent, name = str(gguf.parent.absolute()), gguf.name
+    options: dict[str, Any] = {"gguf_file": name, "local_files_only": True, "trust_remote_code": False}
+    plain = {}
+    if hasattr(transformers, "GgufConfig"):  # since 5, which may fetch code to compute with packed weights
+        plain["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    try:
+        with _no_progress(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(parent, **options)
+            model = transformers.AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32, **plain, **options)
+    except Exception as error:
+        raise ModelLoadError(f"transformers cannot read {str(gguf)!r}: {error}", path=gguf) from error
+    model.config.__dict__.pop("quantization_config", None)
+    model.hf_quantizer = None  # else transformers 5 refuses to save weights that are plain numbers by now
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        with _no_progress(transformers):
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+        draft.rename(folder)
+    except OSError as error:
+        raise StorageError(f"{str(folder)!r} cannot be written: {error}", path=folder) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
