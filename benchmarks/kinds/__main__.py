@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.common import finish, parse_arguments
-from benchmarks.kinds import QUESTIONS, Kind, identifiers, make_kinds
+from benchmarks.kinds import QUESTIONS, Kind, identifiers, make_kinds, verdict
 from benchmarks.kinds.measuring import BUDGETS, KS, PACKERS, KindResult, RememberedVectors, measure_kind
 from benchmarks.kinds.readers import READERS, Reading, measure_reader
 from leanrag.errors import ModelLoadError
@@ -32,8 +32,8 @@ from leanrag.pipeline.copies import find_embedder
 from leanrag.protocols import Embedder
 
 EMBEDDER, COUNTER = "all-minilm-l6-v2", "smollm2-135m"
-READ_QUESTIONS, QUICK_QUESTIONS, QUICK_READ_QUESTIONS = 5, 4, 1
-SECTIONS = ("packing", "identifiers", "readers")
+READ_QUESTIONS, QUICK_QUESTIONS, QUICK_READ_QUESTIONS = 3, 4, 1
+SECTIONS = ("packing", "identifiers", "verdict", "readers")
 FLAGS = {
     "readers": "let the readers answer in a quick run too, which takes minutes",
     "failures": "print each question whose answer is not in the prompt, and why",
@@ -53,6 +53,8 @@ def main() -> None:
             figures |= packing(kinds, vectors, print_failures="failures" in arguments.flags)
         if arguments.only in (None, "identifiers"):
             figures |= identifiers.measure(arguments.is_quick, embedder)
+        if arguments.only in (None, "verdict"):
+            figures |= verdict.measure(quick=arguments.is_quick)
         if arguments.only == "readers" or "readers" in arguments.flags or not (arguments.is_quick or arguments.only):
             figures |= readers(kinds, vectors, QUICK_READ_QUESTIONS if arguments.is_quick else READ_QUESTIONS)
     models = {EMBEDDER: find_embedder(EMBEDDER), COUNTER: resolve(COUNTER)}

@@ -29,7 +29,7 @@ __all__ = ["BUDGETS", "KS", "PACKERS", "KindResult", "RememberedVectors", "measu
 BUDGETS = (100, 200, 300)
 KS = (1, 5, 10)
 PACKERS = ("default", "greedy")
-LEAST_SHARE = 0.1  # of the questions of a kind that a budget must be large enough for to be measured
+LEAST_SHARE = 0.25  # of the questions of a kind that a budget must be large enough for to be measured
 
 
 @dataclass(frozen=True, slots=True)
