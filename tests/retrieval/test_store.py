@@ -555,6 +555,65 @@ def test_an_empty_file_is_an_empty_database(tmp_path):
         assert store.stats().documents == 0
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), filling=st.text(st.characters(), min_size=1, max_size=7))
+def test_a_chunk_of_a_long_text_is_read_alone(store, data, filling):
+    text = (filling * 15_000)[:13_000]
+    edges = sorted(data.draw(st.sets(st.sampled_from([0, 1, 4095, 4096, 4097, 8192, 12_288, len(text)]), min_size=2)))
+    lead = data.draw(st.integers(0, edges[1]))
+    chunks = [
+        Chunk("long", start, end, text[start:end], lead=text[lead : edges[1]], lead_start=lead)
+        for start, end in itertools.pairwise(edges)
+        if end <= len(text)
+    ]
+    store.put(Document(text, id="long"), chunks, np.array([vector(1)] * len(chunks)))
+    statements = []
+    store._database._connection.set_trace_callback(statements.append)
+    assert store.get_chunks(store.chunk_ids().tolist()) == chunks
+    store._database._connection.set_trace_callback(None)
+    assert not any("sha256" in statement or "part BETWEEN 0 AND 4611" in statement for statement in statements)
+    assert store.get_document("long").text == text
+
+
+def test_a_search_among_many_allowed_ids_finds_what_one_among_few_finds(store):
+    text = "tea " * 3000
+    store.put_many([entry(Document(text, id="a"), cuts=tuple(range(4, len(text), 4)))])
+    ids = store.chunk_ids()
+    allowed = ids[ids % 7 != 0]
+    assert len(allowed) > 2000
+    scores, found_ids = store.search_terms("tea", 900, allowed=allowed)
+    assert found_ids.tolist() == allowed[:900].tolist()
+    some = store.search_terms("tea", 900, allowed=allowed[:1500])
+    assert (some[0].tolist(), some[1].tolist()) == (scores.tolist(), found_ids.tolist())
+
+
+@pytest.mark.parametrize(
+    ("change", "read", "complaint"),
+    [
+        ("UPDATE vectors SET data = zeroblob(16)", lambda s: s.all_vectors(), "not of unit norm"),
+        ("UPDATE vectors SET data = zeroblob(15)", lambda s: s.all_vectors(), "damaged"),
+        ("UPDATE vectors SET data = zeroblob(16)", lambda s: s.get_vectors([1]), "not of unit norm"),
+        ("UPDATE vectors SET data = zeroblob(16)", lambda s: s.check(), "not of unit norm"),
+        ("UPDATE texts SET text = 'another text'", lambda s: s.check(), "the text of 'a' is not what was stored"),
+        ("UPDATE texts SET text = 'o'", lambda s: s.get_chunks([1]), "is not what was stored"),
+        ("UPDATE texts SET text = x'ff'", lambda s: s.get_document("a"), "damaged"),
+        ("UPDATE documents SET metadata = '{'", lambda s: s.get_document("a"), "damaged"),
+        ("UPDATE documents SET metadata = '{'", lambda s: list(s.documents()), "damaged"),
+        ("UPDATE documents SET title = x'ff'", lambda s: list(s.documents()), "damaged"),
+        ("UPDATE meta SET value = 'x' WHERE key = 'generation'", lambda s: s.generation, "damaged"),
+        ("UPDATE meta SET value = '{}' WHERE key = 'embedder'", lambda s: s.all_vectors(), "damaged"),
+        ("DELETE FROM vectors", lambda s: s.check(), "1 rows without a counterpart"),
+    ],
+)
+def test_damaged_values_are_storage_errors(store, change, read, complaint):
+    store.put_many([entry(Document("one text", id="a"))])
+    store.close()
+    write_database(store.path, change)
+    with Store(store.folder) as again, pytest.raises(StorageError, match=complaint) as caught:
+        read(again)
+    assert caught.value.path == store.path
+
+
 def test_damage_is_found(store):
     store.put_many([entry(Document("one", id="a"))])
     store.close()
@@ -769,3 +828,21 @@ def test_a_fork_is_told_to_open_again(store):
     process.join(timeout=60)
     assert "open it again in this process" in answers.get()
     assert store.generation == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_can_close_while_another_thread_reads(store):
+    code = """
+        store = Store(sys.argv[1])
+        with store._database.reading():
+            child = os.fork()  # the lock is taken, and its thread is another one in the child
+            if child == 0:
+                closing = threading.Thread(target=store.close, daemon=True)
+                closing.start()
+                closing.join(20)
+                os._exit(closing.is_alive())
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    process = run_python(code, str(store.folder))
+    process.communicate(timeout=60)
+    assert process.returncode == 0
