@@ -184,7 +184,7 @@ class BaseLanguageModel(abc.ABC):
 
 
 class PieceStream:
-    """A `GenerationStream` of text that comes from an iterator, in the thread of who reads it.
+    """A `GenerationStream` of text that comes from an iterator, in the thread that reads it.
 
     It ends the text at a stop string, or before the first piece after `max_tokens`; between pieces it looks at the time limit and
     whether the request was cancelled. An exception of the iterator becomes a `GenerationError`.
@@ -341,7 +341,7 @@ class _Pumped(Pending[Generation]):
             for piece in self._stream:
                 self.emit(piece)
             self.emit(self._stream.result)
-        except Exception as error:  # noqa: BLE001 - handed to who waits
+        except Exception as error:  # noqa: BLE001 - handed to the caller
             self.emit(error)
 
 

@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.2  # how often a waiting caller looks for signals and its dead
 class Pending(Generic[T]):
     """Text as it comes, then an outcome; iterate for the text, then read `result`.
 
-    One thread computes and calls `emit`. Another one waits, or an event loop does. Who stops waiting stops the computation.
+    One thread computes and calls `emit`. Another thread, or an event loop, waits. When it stops waiting, the computation stops.
 
     Args:
         timeout_seconds: Limit from now to the end.
@@ -46,22 +46,22 @@ class Pending(Generic[T]):
         self._unread: list[str] = []
 
     def stop(self) -> None:
-        """Tell who computes to stop; called once, when nobody waits any more."""
+        """Tell the thread that computes to stop; called once, when nobody waits any more."""
         raise NotImplementedError
 
     @property
     def is_late(self) -> bool:
-        """Whether its time is over."""
+        """Whether its time limit has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def cancel(self, error: type[GenerationError] = GenerationCancelled) -> None:
-        """Stop the computation; a no-op when it has ended."""
+        """Stop the computation; without effect when it has ended."""
         if self.stop_error is None and self._outcome is None:
             self.stop_error = error
             self.stop()
 
     def emit(self, event: str | T | Exception) -> None:
-        """Hand text, the outcome or an error to who waits."""
+        """Hand text, the outcome or an error to the waiting thread or event loop."""
         with self._lock:
             if isinstance(event, str) and not self._is_read:
                 self._unread.append(event)

@@ -34,7 +34,7 @@ class ChatTemplate:
         eos: Text of the EOS token.
 
     Raises:
-        ConfigurationError: The source is too large or is no Jinja template.
+        ConfigurationError: The source is too large or is not a valid Jinja template.
     """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
@@ -122,7 +122,7 @@ def locate_tokens(text: str, tokens: Sequence[int], vocabulary: Vocabulary) -> l
 
 
 def _places_read(read: bytes, data: bytes) -> NDArray[np.int64]:
-    """For each byte of `read`, which is `data` with more in between, its place in `data`."""
+    """For each byte of `read`, which is `data` with other bytes in between, its index in `data`."""
     places = np.zeros(len(read) + 1, np.int64)
     at = 0
     for i, byte in enumerate(read):
@@ -130,7 +130,8 @@ def _places_read(read: bytes, data: bytes) -> NDArray[np.int64]:
         at += at < len(data) and byte == data[at]
     if at < len(data):
         raise ConfigurationError(
-            "the model's tokenizer leaves out or replaces characters, so its tokens have no place in the text. Use another model"
+            "the model's tokenizer leaves out or replaces characters, so its tokens cannot be located in the text. Use another "
+            "model"
         )
     return places
 

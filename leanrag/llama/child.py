@@ -46,9 +46,7 @@ class Child:
                 {"path": os.fspath(path.absolute()), "settings": plain_settings(settings), "sys_path": sys.path}
             )
         except TypeError as error:
-            raise ConfigurationError(
-                f"settings of an isolated model must be values that JSON can hold: {error}"
-            ) from error
+            raise ConfigurationError(f"settings of an isolated model must be JSON values: {error}") from error
         self._path = path
         self._numbers = itertools.count()
         self._calls: dict[int, Call] = {}
@@ -91,9 +89,7 @@ class Child:
         try:
             line = json.dumps({"id": number, "method": method, "arguments": arguments})
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"options of an isolated model must be values that JSON can hold: {error}"
-            ) from error
+            raise ConfigurationError(f"options of an isolated model must be JSON values: {error}") from error
         with self._lock:
             self._calls[number] = call
             has_ended = self.has_ended

@@ -239,7 +239,7 @@ class _Encoder:
         return rows
 
     def close(self) -> None:
-        """Free the model as soon as nobody uses it; idempotent, and a no-op in a forked child."""
+        """Free the model as soon as nobody uses it; idempotent, and without effect in a forked child."""
         if not self._guard.is_here:
             return
         with self._state:
@@ -306,10 +306,10 @@ class _Encoder:
         with native_errors() as native:
             self._context = lib.llama_init_from_model(self._weights.model, parameters)
             if not self._context:
-                self._refuse(f"needs more memory than there is, or llama.cpp cannot run it: {native}")
+                self._refuse(f"needs more memory than is available, or llama.cpp cannot run it: {native}")
             native.expected = True  # it warns that the window is small, whatever the texts are
         if lib.llama_pooling_type(self._context) not in _POOLINGS:
-            self._refuse("does not pool")
+            self._refuse("has no pooling")
         self._memory = lib.llama_get_memory(self._context)  # None for an encoder
         self._batch = Batch(lib, capacity, self._n_sequences)
 
@@ -331,7 +331,7 @@ class _Encoder:
         for sequence, (number, _) in enumerate(group):
             pointer = lib.llama_get_embeddings_seq(self._context, sequence)
             if not pointer:
-                self._fail("gave no vector")
+                self._fail("returned no vector")
             rows[number] = np.ctypeslib.as_array(pointer, (self.dim,))
 
 
@@ -340,19 +340,19 @@ def _check_embeds(info: GGUFInfo) -> None:
     architecture, pooling = info.architecture, info.number("pooling_type")
     if pooling not in _POOLINGS:
         why = {
-            None: "says nothing of pooling, as files of generative models do",
-            0: "gives a vector for each token, none for a text",
+            None: "has no pooling type, like files of generative models",
+            0: "returns a vector for each token and none for a text",
             4: "scores pairs of texts: it is a reranker",
         }.get(pooling, f"pools in an unknown way, {pooling!r}")
         raise ModelLoadError(
-            f"{str(info.path)!r} ({architecture}) is no embedding model: it {why}. Give the GGUF of an embedding model with"
+            f"{str(info.path)!r} ({architecture}) is not an embedding model: it {why}. Use the GGUF file of an embedding model with"
             " mean, CLS or last-token pooling",
             path=info.path,
             model=info.path.stem,
         )
     if architecture.startswith("t5") or info.metadata.get("tokenizer.ggml.model") in (None, "none", "no_vocab"):
         raise ModelLoadError(
-            f"{str(info.path)!r} ({architecture}) is a T5 model or has no vocabulary. Give the GGUF of another embedding model",
+            f"{str(info.path)!r} ({architecture}) is a T5 model or has no vocabulary. Use the GGUF file of another embedding model",
             path=info.path,
             model=info.path.stem,
         )

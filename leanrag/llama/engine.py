@@ -196,9 +196,9 @@ class Engine:
             raise self._closed_error()
 
     def stop(self) -> None:
-        """Let every request fail and the owner free the model, without waiting for it; a no-op in a forked child.
+        """Let every request fail and the owner free the model, without waiting for it; without effect in a forked child.
 
-        The garbage collector may call this from any thread at any place: waiting there for another thread could be for ever.
+        The garbage collector may call this from any thread at any time: waiting for another thread could then last for ever.
         """
         if self._guard.is_here:
             with self._wake:
@@ -207,7 +207,7 @@ class Engine:
                 self._wake.notify_all()
 
     def close(self) -> None:
-        """Stop every request and free the model; idempotent, and a no-op in a forked child."""
+        """Stop every request and free the model; idempotent, and without effect in a forked child."""
         self.stop()
         if self._guard.is_here and threading.current_thread() is not self._thread:
             self._thread.join()

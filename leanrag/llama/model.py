@@ -59,32 +59,33 @@ class LlamaCppModel(LlamaBase):
     Args:
         path: The GGUF file.
         name: What `Answer.model` says; the file's name without ending by default.
-        n_ctx: Window in tokens, shared by the requests at work; "auto" for what the model was trained on, at most 4,096,
-            and less where memory is short. llama.cpp rounds it up to a multiple of 256; the attribute of this name tells
-            what was allocated.
+        n_ctx: Window in tokens; the requests that are computed at the same time share it. "auto" is the window that the model
+            was trained with, at most 4,096, and less when memory is short. llama.cpp rounds it up to a multiple of 256; the
+            attribute of this name says what was allocated.
         threads: Threads to compute with; by default the physical cores that this process may use.
         gpu: Which part of the model goes on GPUs.
         compute: How the model computes.
         chat_template: Jinja source in place of the file's own.
         max_queue: Requests that may wait before `QueueFullError`.
         parallel: Requests computed at once, at most 240; they share the window.
-        cache_bytes: Most bytes of computed prompts kept in memory, so that one with the same beginning need not be computed
-            again; 0 for none.
-        cache_dir: A folder where they survive a restart, at most as many bytes; None for nowhere. Whoever can write to it can
-            change answers.
-        no_repeats: End a generation where it begins to write a line or sentence (of 12 characters at least) that it
-            wrote before; its `finish_reason` is then "repetition". Small models fall into such loops.
+        cache_bytes: Most bytes of computed prompts that are kept in memory. A prompt with the same beginning is then not computed
+            again. 0 keeps none.
+        cache_dir: Folder where computed prompts survive a restart, also at most `cache_bytes`; None for no folder. Anyone who can
+            write to this folder can change answers.
+        no_repeats: End a generation when it writes a line or sentence of at least 12 characters for the second time; its
+            `finish_reason` is then "repetition". Small models fall into such loops.
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
-            again. Counting and rendering go on without them, and prompts that were computed are kept within `cache_bytes`.
-            0 frees as soon as nothing is at work; None never does.
+            again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
+            as soon as no request is computed; None never frees them.
 
     Raises:
         ModelLoadError: The file is missing, truncated, malformed, or refused by llama.cpp.
         ConfigurationError: An argument cannot work, or the layers do not fit; the message then holds the estimate.
 
     Note:
-        CUDA ends the process when the memory of a GPU runs out in the middle of a computation; llama.cpp makes no error of it.
-        What is placed leaves a margin. Where other programs share the GPU, `IsolatedModel` turns that end into an error.
+        CUDA ends the process when a GPU runs out of memory during a computation; llama.cpp cannot turn this into an error.
+        `GpuOptions` therefore leaves some memory free. If other programs use the same GPU, take an `IsolatedModel`: then only its
+        child process ends, and the request fails with an error.
 
     Example:
         >>> with LlamaCppModel("model.gguf") as model:  # doctest: +SKIP
@@ -307,7 +308,7 @@ class LlamaCppModel(LlamaBase):
         else:
             tokens = encode_chat(check_messages(prompt), self._require_template(), vocabulary)
         if not tokens:
-            raise ConfigurationError("the prompt is empty; give at least one token")
+            raise ConfigurationError("the prompt is empty: it must have at least one token")
         return self._with_bos(tokens)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:

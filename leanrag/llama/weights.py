@@ -102,7 +102,7 @@ class Weights:
         found = (status.st_mtime_ns, status.st_size)
         if version not in (None, found):
             raise ModelLoadError(
-                f"{path} was changed since it was loaded first. Put the file back, or load the model anew",
+                f"{path} has changed since the model was loaded. Restore the file, or load the model again",
                 path=path,
                 model=path.name,
             )

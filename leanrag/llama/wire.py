@@ -1,4 +1,4 @@
-"""What a model in a process of its own and the process that asks it say to each other, as values that JSON can hold."""
+"""What a model in a process of its own and the process that asks it say to each other, as JSON values."""
 
 from __future__ import annotations
 

@@ -226,8 +226,8 @@ class Exchange:
         while True:
             if (seconds := self._breaker.seconds_to_wait()) > 0:
                 raise RemoteError(
-                    f"{self._name} failed {self._breaker.failures} times in a row; the next request is sent in {seconds:.0f} "
-                    "seconds. Use another model meanwhile",
+                    f"{self._name} failed {self._breaker.failures} times in a row; the next request can be sent in {seconds:.0f} "
+                    "seconds. Use another model until then",
                     model=self._name,
                     retryable=True,
                 )
@@ -302,7 +302,7 @@ class Exchange:
                 return key
         except ConfigurationError:
             raise
-        except Exception as error:  # noqa: BLE001 - the caller's own code; its words may hold the key
+        except Exception as error:  # noqa: BLE001 - the caller's own code; its message may contain the key
             problem = f"raised {type(error).__name__}"
         raise ConfigurationError(f"`api_key` of {self._name} {problem}")
 
@@ -403,8 +403,8 @@ class Exchange:
         if 300 <= status < 400:
             target = reply.scrub(response.headers.get("Location", "nowhere").partition("?")[0])
             raise RemoteError(
-                f"{self._name} answered {status}, a redirect to {target:.120}, which is not followed: a key and a prompt go "
-                "only where they were meant to go. If it is right, make it the `base_url`",
+                f"{self._name} answered {status}, a redirect to {target:.120}, which is not followed, so that the key and the "
+                "prompt reach no other server. If the target is right, use it as `base_url`",
                 model=self._name,
                 status=status,
             )
@@ -427,7 +427,8 @@ class Exchange:
         if overflow is not None:
             needed, available = overflow
             return ContextOverflowError(
-                f"the prompt does not fit the window of {self._name}, says the server: {said}. Shorten it, or correct `n_ctx`",
+                f"the prompt does not fit the window of {self._name}, as the server says: {said}. Shorten the prompt, or "
+                "correct `n_ctx`",
                 needed=needed or self._endpoint.n_ctx + 1,
                 available=available or self._endpoint.n_ctx,
                 model=self._name,

@@ -35,7 +35,7 @@ class EnvironmentKey:
         if key := os.environ.get(self.variable, "").strip():
             return key
         raise ConfigurationError(
-            f"the environment variable {self.variable} holds no key. Set it, or pass another `api_key`"
+            f"the environment variable {self.variable} is not set or has no usable key. Set it, or pass another `api_key`"
         )
 
 

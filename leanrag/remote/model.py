@@ -42,8 +42,8 @@ class RemoteUsage(Usage):
     """Tokens of one call as the server bills them; the end token and hidden reasoning may be among the completion's.
 
     Attributes:
-        counted_prompt_tokens: What `RemoteModel.count` said of the prompt.
-        is_billed: Whether the server said so; otherwise it said nothing that could be, and the figures are our estimates.
+        counted_prompt_tokens: What `RemoteModel.count` returned for the prompt.
+        is_billed: Whether the figures are the server's; otherwise it reported none, or impossible ones, and they are estimates.
         prompt_mismatch: "fewer" when the bill has clearly fewer prompt tokens than were counted (the server may have silently
             cut the prompt), "more" when it has clearly more, None when they agree or nothing was billed.
     """
@@ -74,29 +74,29 @@ class RemoteUsage(Usage):
 class RemoteModel(BaseLanguageModel):
     """A model behind an OpenAI-compatible API. Any thread may call; nothing is sent on construction.
 
-    The server's tokenizer is not here: `count` and `count_tokens` are estimates (`is_exact` is False) unless `count_tokens` is the
-    model's own. What was spent is what `Generation.usage` says, a `RemoteUsage`. Log-probabilities are asked for and reported where
-    the server gives them; whether temperature is applied before is the server's secret.
+    `count` and `count_tokens` are estimates (`is_exact` is False), unless you pass the `count_tokens` of the model's tokenizer.
+    `Generation.usage`, a `RemoteUsage`, says what was spent. Log-probabilities are requested, and reported if the server returns
+    them; the server does not say whether they are taken before or after the temperature.
 
     Args:
-        model: What the server calls it.
+        model: Its name on the server.
         base_url: Where the API begins, such as "https://api.openai.com/v1" or "http://localhost:8080/v1".
-        n_ctx: The model's window in tokens; APIs do not tell.
-        api_key: The key, what returns it (called for each request), or `env("NAME")`; None for servers that want none.
+        n_ctx: The model's window in tokens; APIs do not report it.
+        api_key: The key, a function that returns it (called for each request), or `env("NAME")`; None for servers without keys.
         count_tokens: Tokens of a plain text; tiktoken's cl100k_base by default.
         is_chat: Whether it reads messages; strings always go to the completions endpoint, as they are.
         name: What `Answer.model` says; `model` by default.
         prices: What it costs.
         timeouts: How long a request may take.
         retry: How often to try again.
-        safety: What may be sent where, and what is believed of the server.
+        safety: What may be sent where, and what is accepted from the server.
         parallel: Requests sent at once; others wait.
-        logprobs: Ask for log-probabilities; a server that refuses is asked without.
-        redact: Applied to every message before it is counted, shown or sent.
-        headers: Further headers, kept as secret as the key.
+        logprobs: Request log-probabilities; if a server refuses this, the request is sent without.
+        redact: Function that is applied to each text before it is counted, shown or sent.
+        headers: Further headers; they are kept as secret as the key.
         extra_body: Further fields of the request's JSON.
         transport: Replaces the network, for tests.
-        clock: Replaces time and chance, for tests.
+        clock: Replaces time and random numbers, for tests.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -138,7 +138,7 @@ class RemoteModel(BaseLanguageModel):
         timeouts, retry, safety = timeouts or Timeouts(), retry or Retry(), safety or Safety()
         check_whole(1, n_ctx=n_ctx, parallel=parallel)
         if not model:
-            raise ConfigurationError("`model` must be what the server calls the model, got ''")
+            raise ConfigurationError("`model` must be the name of the model on the server, got ''")
         self._is_local = check_url(base_url, safety.allowed_hosts)
         self._base_url = base_url.rstrip("/")
         check_secrets(key, secrets, self._base_url, is_safe=safety.allow_insecure or self._is_local)
@@ -195,7 +195,7 @@ class RemoteModel(BaseLanguageModel):
         raise TypeError("a RemoteModel is not pickled: it may hold a key. Make it where it is used")
 
     def close(self) -> None:
-        """Stop every request and close the connections; idempotent, and a no-op in a forked child."""
+        """Stop every request and close the connections; idempotent, and without effect in a forked child."""
         if not self._guard.is_here:
             return
         with self._lock:
@@ -289,7 +289,7 @@ class RemoteModel(BaseLanguageModel):
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
         checked = self._checked(prompt)
         if not checked:
-            raise ConfigurationError("the prompt is empty; give at least one token")
+            raise ConfigurationError("the prompt is empty: it must have at least one token")
         counted = check_window(self, super().count(checked), options)
         fields: dict[str, object] = {"temperature": options.temperature}
         if isinstance(checked, str):
@@ -346,9 +346,9 @@ class RemoteModel(BaseLanguageModel):
                 transport=self._transport,
             )
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
-            problem = type(error).__name__  # its words may hold a proxy's password
+            problem = type(error).__name__  # its message may contain a proxy's password
         raise ConfigurationError(
-            f"no connections can be set up ({problem}). Check the variables HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+            f"connections cannot be set up ({problem}). Check the environment variables HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
         )
 
     async def _complete(

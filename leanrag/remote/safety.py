@@ -20,7 +20,7 @@ _OWN_HEADERS = {"accept-encoding", "content-length", "content-type", "host", "tr
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """What may be sent where, and what is believed of a server.
+    """What may be sent where, and what is accepted from a server.
 
     Attributes:
         allowed_hosts: Hosts that may be sent to; None for that of `base_url`.

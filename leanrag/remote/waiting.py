@@ -18,7 +18,7 @@ __all__ = ["Breaker", "Clock", "Limit", "Retry", "Timeouts", "retry_after_second
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time and chance, for tests to replace.
+    """Time and random numbers; tests replace them.
 
     Attributes:
         monotonic: Seconds, for durations.

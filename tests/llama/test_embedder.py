@@ -466,8 +466,8 @@ def with_keys(source, target, **keys):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"pooling_type": None}, "says nothing of pooling, as files of generative models do"),
-        ({"pooling_type": 0}, "gives a vector for each token"),
+        ({"pooling_type": None}, "has no pooling type, like files of generative models"),
+        ({"pooling_type": 0}, "returns a vector for each token"),
         ({"pooling_type": 4}, "it is a reranker"),
         ({"pooling_type": 77}, "pools in an unknown way, 77"),
         ({"attention.head_count": 3}, "3 heads do not divide a width of 32"),
@@ -484,7 +484,7 @@ def test_files_that_are_no_embedders_are_refused(tmp_path, tiny_bert_gguf, keys,
 
 
 def test_a_chat_model_is_refused(tiny_gguf):
-    with pytest.raises(ModelLoadError, match=r"\(llama\) is no embedding model: it says nothing of pooling"):
+    with pytest.raises(ModelLoadError, match=r"\(llama\) is not an embedding model: it has no pooling type"):
         LlamaCppEmbedder(tiny_gguf)
 
 
@@ -590,9 +590,9 @@ POSITION = "embeddings__position_embeddings__weight"
         (damaged("config.json"), r"config\.json is missing"),
         (damaged("config.json", b"{"), r"config\.json cannot be read"),
         (damaged("config.json", b"[" * 100_000), r"config\.json cannot be read"),
-        (damaged("config.json", b"[]"), r"config\.json holds no object"),
+        (damaged("config.json", b"[]"), r"config\.json has no JSON object"),
         (damaged("modules.json"), r"modules\.json is missing"),
-        (damaged("modules.json", b'["x"]'), r"modules\.json is missing or holds no list of modules"),
+        (damaged("modules.json", b'["x"]'), r"modules\.json is missing or has no list of modules"),
         (damaged("1_Pooling/config.json"), "1_Pooling/config.json is missing"),
         (damaged("model.safetensors"), r"model\.safetensors is missing"),
         (damaged("model.safetensors", b"x" * 100), r"model\.safetensors cannot be read"),
@@ -601,8 +601,11 @@ POSITION = "embeddings__position_embeddings__weight"
         (changed("config.json", hidden_act="relu"), "`hidden_act` is 'relu'"),
         (changed("config.json", position_embedding_type="relative_key"), "`position_embedding_type`"),
         (changed("config.json", is_decoder=True), "`is_decoder` is True"),
-        (changed("config.json", num_attention_heads=5), "`hidden_size` 32 is no multiple of `num_attention_heads` 5"),
-        (changed("config.json", hidden_size="32"), "`hidden_size` is '32', no positive integer"),
+        (
+            changed("config.json", num_attention_heads=5),
+            "`hidden_size` 32 must be a multiple of `num_attention_heads`, which is 5",
+        ),
+        (changed("config.json", hidden_size="32"), "`hidden_size` is '32', but must be a positive integer"),
         (changed("config.json", layer_norm_eps=None), "`layer_norm_eps` is None"),
         (changed("config.json", num_hidden_layers=3), r"no tensor 'encoder\.layer\.2\.attention\.self\.query\.weight'"),
         (changed("config.json", intermediate_size=63), r"has the shape \(64, 32\), not \(63, 32\)"),
@@ -620,7 +623,7 @@ POSITION = "embeddings__position_embeddings__weight"
             changed("tokenizer.json", model=WORDPIECE | {"vocab": ID | {"y": "z"}}),
             "vocabulary in tokenizer.json is damaged",
         ),
-        (changed("tokenizer.json", normalizer=None), "describes no WordPiece tokenizer"),
+        (changed("tokenizer.json", normalizer=None), "does not describe a WordPiece tokenizer"),
         (changed("tokenizer.json", normalizer=NORMALIZER | {"clean_text": False}), "`clean_text` is False"),
         (changed("tokenizer.json", added_tokens=[]), r"no special token \[CLS\]"),
         (retensored(**{POSITION: np.zeros((POSITIONS, WIDTH), np.int32)}), "is 'int32', not 'float32' or 'float16'"),
@@ -642,7 +645,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path, folder, damage, message):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(ModelLoadError, match="is no folder"):
+    with pytest.raises(ModelLoadError, match="is not a folder"):
         convert_bert(tmp_path / "none", tmp_path / "model.gguf")
 
 

@@ -117,7 +117,7 @@ def test_what_cannot_be_loaded(tmp_path, tiny_gguf):
         IsolatedModel(tmp_path / "cut.gguf")
     with pytest.raises(ConfigurationError, match="`n_ctx` must be 'auto' or from 1 to 256"):
         IsolatedModel(tiny_gguf, n_ctx=0)
-    with pytest.raises(ConfigurationError, match="JSON can hold"):
+    with pytest.raises(ConfigurationError, match="must be JSON values"):
         IsolatedModel(tiny_gguf, n_ctx=object())
 
 

@@ -146,7 +146,7 @@ class _Folder:
         self.path = path
         if not path.is_dir():
             raise ModelLoadError(
-                f"{str(path)!r} is no folder; name the folder of a sentence-transformers model", path=path
+                f"{str(path)!r} is not a folder. Pass the folder of a sentence-transformers model", path=path
             )
 
     def fail(self, what: str) -> NoReturn:
@@ -170,14 +170,14 @@ class _Folder:
         if value is None and optional:
             return {}
         if not isinstance(value, dict):
-            self.fail(f"{name} is missing" if value is None else f"{name} holds no object")
+            self.fail(f"{name} is missing" if value is None else f"{name} has no JSON object")
         return value
 
     def number(self, values: Mapping[str, Any], key: str) -> int:
         """Return a positive integer."""
         value = values.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**24:
-            self.fail(f"`{key}` is {value!r:.80}, no positive integer")
+            self.fail(f"`{key}` is {value!r:.80}, but must be a positive integer")
         return value
 
     def expect(self, what: str, value: object, *allowed: object) -> None:
@@ -197,7 +197,7 @@ def _read_encoder(folder: _Folder) -> _Encoder:
     folder.expect("`is_decoder`", config.get("is_decoder", False), False)
     width, heads = folder.number(config, "hidden_size"), folder.number(config, "num_attention_heads")
     if width % heads:
-        folder.fail(f"`hidden_size` {width} is no multiple of `num_attention_heads` {heads}")
+        folder.fail(f"`hidden_size` {width} must be a multiple of `num_attention_heads`, which is {heads}")
     epsilon = config.get("layer_norm_eps", 1e-12)
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:
         folder.fail(f"`layer_norm_eps` is {epsilon!r:.80}, not between 0 and 1")
@@ -228,7 +228,7 @@ def _read_window(folder: _Folder) -> int:
 def _read_pooling(folder: _Folder) -> str:
     modules = folder.read("modules.json")
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        folder.fail("modules.json is missing or holds no list of modules")
+        folder.fail("modules.json is missing or has no list of modules")
     kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
     folder.expect("the list of modules", kinds, ["Transformer", "Pooling", "Normalize"], ["Transformer", "Pooling"])
     folder.expect("the transformer's place", modules[0].get("path", ""), "")
@@ -260,7 +260,7 @@ def _read_fast_vocabulary(folder: _Folder, settings: Mapping[str, Any]) -> _Voca
     """Read `tokenizer.json`."""
     model, normalizer = settings.get("model"), settings.get("normalizer")
     if not isinstance(model, dict) or not isinstance(normalizer, dict):
-        folder.fail("tokenizer.json describes no WordPiece tokenizer")
+        folder.fail("tokenizer.json does not describe a WordPiece tokenizer")
     folder.expect("the tokenizer", model.get("type", "WordPiece"), "WordPiece")
     folder.expect("`continuing_subword_prefix`", model.get("continuing_subword_prefix", "##"), "##")
     folder.expect("the normalizer", normalizer.get("type"), "BertNormalizer")

@@ -307,7 +307,7 @@ class _Reader:
         if min(shape) < 1 or _product(shape) >= 2**62:
             self._fail(f"{name} has the impossible shape {shape}")
         if shape[0] % block:
-            self._fail(f"{name} has rows of {shape[0]} weights, no multiple of {type_name}'s block of {block}")
+            self._fail(f"{name} has rows of {shape[0]} weights; {type_name} needs a multiple of {block}")
         size_bytes = _product(shape) // block * block_bytes
         return _Tensor(name, shape, type_name, size_bytes, self._integer("Q", name))
 
@@ -377,7 +377,7 @@ class _Reader:
             if array is not None and (
                 not isinstance(array, GGUFArray) or array.item_type not in kinds or array.length < tokens.length
             ):
-                self._fail(f"tokenizer.ggml.{key} does not hold one number for each of the {tokens.length:,} tokens")
+                self._fail(f"tokenizer.ggml.{key} must have one number for each of the {tokens.length:,} tokens")
         merges = metadata.get("tokenizer.ggml.merges")
         if merges is not None and not (isinstance(merges, GGUFArray) and merges.item_type == _STRING):
             self._fail("tokenizer.ggml.merges is not a list of strings")
@@ -402,7 +402,9 @@ class _Reader:
             kinds = struct.unpack(f"<{types.length}i", self._file.read(4 * types.length))
             for token, kind in zip(self._tokens, kinds, strict=True):
                 if kind == _BYTE_TOKEN and not re.fullmatch(rb"<0x[0-9A-Fa-f]{2}>", token):
-                    self._fail(f"the token {token.decode('utf-8', 'replace')!r:.80} is marked as a byte and is none")
+                    self._fail(
+                        f"the token {token.decode('utf-8', 'replace')!r:.80} is marked as a byte but is not a byte"
+                    )
 
     def _check_splits(self, metadata: Mapping[str, Value]) -> None:
         count = metadata.get("split.count")

@@ -225,7 +225,7 @@ def _rewrite(source: Path, part: Path, ftype: int, threads: int, prune: Sequence
     )
     if child.returncode == 0:
         return
-    reason = child.stderr.strip()[-1000:] or "it gave no reason"
+    reason = child.stderr.strip()[-1000:] or "llama.cpp gave no reason"
     if "iostream" in reason:  # what C++ says of a write that failed
         raise OSError("the disk is full, or the file is too large")
     how = f"it ended with code {child.returncode}" if child.returncode != 1 else "it refused"

@@ -346,7 +346,7 @@ class _Parser:
             self.fail(f"{size} hexadecimal digits after \\{escape}")
         point = int(digits, 16)
         if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF:
-            self.fail("a code point of Unicode that is no surrogate")
+            self.fail("a Unicode code point that is not a surrogate")
         self._at += 2 + size
         return point
 

@@ -100,8 +100,8 @@ class Grammar:
                 return token
             masked[token] = -np.inf  # bytes that are no text: drawing again without it keeps the distribution
         raise GenerationError(
-            "the grammar has no way on: no token of the model may come next. Allow more in the grammar, or check that the "
-            "model's vocabulary can spell what it asks for"
+            "no token of the model is allowed next by the grammar. Allow more in the grammar, or check that the "
+            "model's vocabulary can spell what the grammar requires"
         )
 
     def chooser(self, sampler: Chooser) -> Chooser:
