@@ -31,6 +31,7 @@ __all__ = [
     "file_ends",
     "fingerprint_of",
     "read_record",
+    "remove_abandoned",
     "sha256_of",
     "unwritable",
     "whole_file",
@@ -67,7 +68,7 @@ def whole_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
         StorageError: The file cannot be written.
     """
     try:
-        _remove_abandoned(target)
+        remove_abandoned(target.parent, target.name)
         part, lock = _open_part(target)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -103,10 +104,18 @@ def _open_part(target: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Remove the files that killed processes left when they wrote to `target`: those that nobody has locked."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.part")
-    for part in target.parent.iterdir():
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in `folder` when they wrote to the file `name`: parts that nobody has locked.
+
+    Args:
+        folder: The folder.
+        name: Name of the file; None for any, in a folder that belongs to leanrag alone.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.[0-9a-f]{{12}}\.part")
+    for part in folder.iterdir():
         if not pattern.fullmatch(part.name):
             continue
         with contextlib.suppress(OSError):

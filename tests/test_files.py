@@ -16,6 +16,7 @@ from leanrag.files import (
     RecordFormat,
     fingerprint_of,
     read_record,
+    remove_abandoned,
     sha256_of,
     whole_file,
     write_record,
@@ -99,6 +100,17 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     with whole_file(target) as part:
         part.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "model.gguf"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a process by a signal")
+def test_a_whole_folder_can_be_cleaned_of_what_killed_writers_left(tmp_path):
+    killed, at_work = (start_writer(tmp_path / name) for name in ("a.state", "b.state"))
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    (tmp_path / "note.part").touch()
+    remove_abandoned(tmp_path)
+    assert [path.name[:8] for path in sorted(tmp_path.iterdir())] == [".b.state", "note.par"]
+    at_work.communicate()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file locks work in another way")

@@ -12,13 +12,15 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from leanrag.errors import StorageError
+from leanrag.files import remove_abandoned, whole_file
 
 __all__ = ["CellTable", "PrefixTree", "StateCache", "shared_length"]
 
@@ -233,18 +235,14 @@ class StateCache:
 
     def _write_file(self, name: str, tokens: Tokens, data: Data) -> None:
         path = self._path(name)
-        part = path.with_name(f".{name}.{secrets.token_hex(6)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as stream:
+            with whole_file(path, durable=False) as part, part.open("wb") as stream:
                 stream.write(self._header(tokens, data))
                 stream.write(tokens.tobytes())
                 stream.write(data)
-            part.replace(path)
-        except OSError as error:  # a cache may fail to keep something
+        except (OSError, StorageError) as error:  # a cache may fail to keep something
             logger.warning("a state was not kept on disk: %s", error)
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             return
         self._files[name] = tokens
         if name not in self._blobs:
@@ -274,6 +272,8 @@ class StateCache:
 
     def _read_folder(self, folder: Path) -> None:
         """Learn what the files hold, from their first bytes; a foreign or torn file is passed over."""
+        with contextlib.suppress(OSError):  # the folder may not exist yet
+            remove_abandoned(folder)
         for path in folder.glob("*.state"):
             try:
                 with path.open("rb") as stream:
