@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, fine_segments, stem_of
 from leanrag.grounding.lexicon import (
     ALL,
+    ARTICLES,
     CLASS_WORDS,
     CLASSES,
+    NAME_QUESTIONS,
     OBLIGATIONS,
     ONLY,
     PERMISSIONS,
-    SCRIPT_BOUNDS,
-    SCRIPT_HARMLESS,
-    SCRIPT_NEGATIONS,
-    SCRIPT_OPPOSITES,
     SOME,
     SYMMETRIC,
 )
-from leanrag.grounding.measures import SCRIPT_NUMERALS
 from leanrag.grounding.reading import Token
+from leanrag.grounding.scripts import differs_in_script
 from leanrag.grounding.values import (
-    LOWER_BOUNDS,
-    UPPER_BOUNDS,
     VALUE_KINDS,
     bound_of,
     dimension_of,
@@ -58,6 +53,11 @@ class Claim:
     def whole(self) -> tuple[Token, ...]:
         """What is said, in one sentence."""
         return self.statement or self.tokens
+
+    @property
+    def asks_for_name(self) -> bool:
+        """Whether the question asks who or what does something, or to whom it is done."""
+        return bool(self.question) and self.question[0].word in NAME_QUESTIONS
 
     @functools.cached_property
     def asked(self) -> frozenset[str]:
@@ -238,8 +238,10 @@ def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) ->
         return False
     content = [token for token in claim.tokens if token.is_content and token.kind == "word"]
     verb = next((token for token in content if not token.is_name), None)
+    if content and verb is content[0]:
+        verb = next((token for token in content[1:] if not token.is_name), None)
     for name in content if verb else ():
-        if not name.is_name or name.word in CLASS_WORDS or verb is None:
+        if not (name.is_name or name is content[0]) or name.word in CLASS_WORDS or verb is None:
             continue
         with_name = [part for part in parts if any(token.base == name.base for token in part)]
         with_verb = [part for part in parts if any(token.base == verb.base for token in part)]
@@ -248,7 +250,7 @@ def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) ->
             and with_verb
             and all(
                 a is not b
-                and any(token.is_name and token.is_content and token.base not in mine for token in b)
+                and _has_rival(name, b, mine)
                 and any(
                     not token.is_name and token.kind == "word" and token.is_content and token.base not in mine
                     for token in a
@@ -261,11 +263,27 @@ def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) ->
     return False
 
 
+def _has_rival(name: Token, part: list[Token], mine: frozenset[str]) -> bool:
+    """Whether a part holds another name, or begins with another word if `name` is written small."""
+    if name.is_name and any(token.is_name and token.is_content and token.base not in mine for token in part):
+        return True
+    head = _head(part)
+    return not name.is_name and head is not None and head.base not in mine
+
+
 def _is_rival(value: Token, head: Token, mine: frozenset[str], with_value: list[Token], with_head: list[Token]) -> bool:
     if with_value is with_head:
         return False
     first, other = _head(with_head), _head(with_value)
-    if first is None or other is None or first.base != head.base or other.base in mine or other.kind != "word":
+    number = next((token for token in with_value if token.is_content), None)
+    if (
+        number is not None
+        and number.quantity is not None
+        and kind_of(number) == ("quantity", "")
+        and number.base not in mine
+    ):
+        other = number  # "a loaf costs 3 euros, and two cost 5"
+    if first is None or other is None or first.base != head.base or other.base in mine:
         return False
     return any(token.kind == value.kind and dimension_of(token) == dimension_of(value) for token in with_head)
 
@@ -375,7 +393,8 @@ def _best_clause(claim: Clause, clauses: Sequence[Clause], weights: Mapping[str,
     best, most = None, 0.0
     for clause in clauses:
         shared = sum(weights.get(base, 1.0) for base in claim.bases & clause.bases)
-        shared += 0.6 * sum(weights.get(base, 1.0) for base in claim.bases & (clause.carried - clause.bases))
+        carries = 0.6 if any(t.is_content and not t.is_name and t.kind == "word" for t in clause.tokens) else 0.9
+        shared += carries * sum(weights.get(base, 1.0) for base in claim.bases & (clause.carried - clause.bases))
         shared += 0.2 * len(claim.stems & _opposed_stems(clause, claim))
         if shared > most + 1e-9:
             best, most = clause, shared
@@ -392,15 +411,16 @@ def _opposed_stems(clause: Clause, claim: Clause) -> frozenset[str]:
 def _compared(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> Iterator[tuple[Clause, Clause]]:
     """The clauses of what is said, each with the clause there that it is compared with.
 
-    A fragment is compared with the question, where a clause speaks of what was asked; and alone, unless it is in the place's own
-    words.
+    A fragment is compared with the question, where a clause speaks of what was asked; and alone, unless it is a part of a clause
+    in the place's own words.
     """
     there = clauses_of(passage.tokens)
     if passage.reply:
         there = (*there, Clause(passage.context, is_negated=passage.reply < 0))
-    alone = () if claim.is_fragment and _is_verbatim(claim.tokens, passage.tokens) else clauses_of(claim.tokens)
-    for clause in alone:
-        if (best := _best_clause(clause, there, weights)) is not None:
+    is_quoted = claim.is_fragment and _is_verbatim(claim.tokens, passage.tokens)
+    for clause in clauses_of(claim.tokens):
+        best = _best_clause(clause, there, weights)
+        if best is not None and not (is_quoted and best.bases - clause.bases):
             yield clause, best
     for clause in clauses_of(claim.whole) if claim.is_fragment else ():
         best = _best_clause(clause, there, weights)
@@ -439,6 +459,18 @@ def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, froz
     )
 
 
+def _only_equates(clause: Clause) -> bool:
+    """Whether a clause says what something is: "The sender is Ada" is the same as "Ada is the sender"."""
+    i = next((i for i, token in enumerate(clause.tokens) if token.word in _EQUATING), None)
+    if i is None or i + 1 >= len(clause.tokens) or "than" in clause.words:
+        return False
+    following = clause.tokens[i + 1]
+    return following.word in ARTICLES or following.is_name
+
+
+_EQUATING = frozenset("is are was were ist sind war est sont es son é são".split())
+
+
 def _count_turned(clause: Clause, place: Clause) -> int:
     """Words that stand behind the opposite preposition there ("before the war", "after the war")."""
     return sum(
@@ -452,7 +484,9 @@ def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) 
     """Who does it and whom it is done to are exchanged, or the comparison goes the other way, but not both."""
     said = frozenset(token.base for token in claim.tokens)
     for clause, best in _compared(claim, passage, weights):
-        swapped = not SYMMETRIC & (clause.words | best.words) and _are_exchanged(clause.roles, best.roles, said)
+        may_swap = not (claim.is_fragment and not claim.asks_for_name) and not _only_equates(clause)
+        may_swap = may_swap and SYMMETRIC.isdisjoint(clause.words | best.words)
+        swapped = may_swap and _are_exchanged(clause.roles, best.roles, said)
         if (_count_flips(clause, best, converse_of) or _count_turned(clause, best)) % 2:
             if not swapped and not _have_other_subjects(clause, best):
                 return True
@@ -480,59 +514,13 @@ def _have_other_subjects(clause: Clause, place: Clause) -> bool:
     return bool(mine and theirs) and mine.isdisjoint(theirs) and bool(mine & set(place.roles))
 
 
-# ------------------------------------------------------------------------------------------------ scripts without spaces
-
-
-def _script_text(tokens: Sequence[Token]) -> str:
-    """The tokens as one text; numbers in Han numerals are in its words already."""
-    pieces = ["，" if token.kind == "pause" else token.text for token in tokens if not _is_han_number(token)]
-    return "".join(pieces) if any(token.kind == "script" for token in tokens) else ""
-
-
-def _is_han_number(token: Token) -> bool:
-    return token.kind == "quantity" and not any(character.isascii() for character in token.text)
-
-
-_COUNTED = re.compile(rf"([{''.join(SCRIPT_NUMERALS)}]+|\d+)(\D)")
+# ------------------------------------------------------------------------------------------------ all together
 
 
 def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """In a script without spaces: another polarity, an opposite, or another bound."""
-    mine = _script_text(claim.tokens)
-    there = _script_text(passage.tokens)
-    if not mine or not there:
-        return False
-    if claim.is_fragment and len(mine) <= 4 and not _script_negations(mine):
-        return False
-    part = max(re.split("，", there), key=lambda piece: len(_pairs(piece) & _pairs(mine)), default=there)
-    if bool(_script_negations(mine)) != bool(_script_negations(part)):
-        return True
-    counts = _COUNTED.findall(part)
-    for number, counted in _COUNTED.findall(mine):
-        if (number, counted) not in counts and any(other == counted for _, other in counts):
-            return True
-    for left, right in SCRIPT_OPPOSITES:
-        for a, b in ((left, right), (right, left)):
-            if a in mine and b not in mine and b in part and a not in part and mine.replace(a, b) in there:
-                return True
-            if len(a) > 1 and a in mine and b not in mine and b in there and a not in there:
-                return True
-    bounds = {kind for word, kind in SCRIPT_BOUNDS if word in mine}
-    found = {kind for word, kind in SCRIPT_BOUNDS if word in there}
-    return bool((bounds & LOWER_BOUNDS and found & UPPER_BOUNDS) or (bounds & UPPER_BOUNDS and found & LOWER_BOUNDS))
+    """Text without spaces has another polarity, count or bound, or holds an opposite."""
+    return differs_in_script(claim.tokens, passage.tokens, is_fragment=claim.is_fragment)
 
-
-def _script_negations(text: str) -> int:
-    for harmless in SCRIPT_HARMLESS:
-        text = text.replace(harmless, "")
-    return sum(text.count(negation) for negation in SCRIPT_NEGATIONS)
-
-
-def _pairs(text: str) -> set[str]:
-    return {text[i : i + 2] for i in range(len(text) - 1)}
-
-
-# ------------------------------------------------------------------------------------------------ all together
 
 CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "value": _misses_value,

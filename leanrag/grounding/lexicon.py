@@ -23,6 +23,7 @@ __all__ = [
     "GERMAN_WORDS",
     "HEDGES",
     "IRREGULAR",
+    "NAME_QUESTIONS",
     "NEGATIONS",
     "OBLIGATIONS",
     "ONLY",
@@ -189,6 +190,9 @@ FRAME_WORDS = _set(
     os as um uma e ou é são em no na do da que quem onde"""
 )
 """Words that carry no content in an answer, besides the English stop words."""
+
+NAME_QUESTIONS = _set("who whom what which whose wer wen wem welche welcher qui quién quien chi")
+"""Words that begin a question whose answer takes their place in the sentence."""
 
 ANAPHORS = _set(
     """it its he his him she her hers they their them this that these those such there both here
@@ -454,7 +458,7 @@ SYNONYMS = {
         "maximum max maximal highest most",
         "minimum min minimal lowest least",
         "increase rise grow increases rises grows increased rose grew raise raised raises",
-        """decrease fall drop decline reduce decreases falls drops declines decreased fell dropped declined
+        """decrease fall drop decline reduce reduces lowers decreases falls drops declines decreased fell dropped declined
         reduced lower lowered""",
         "contain hold include contains holds includes held included comprise comprises",
         "hit strike press push hits strikes presses pushes pressed pushed",
@@ -470,7 +474,7 @@ SYNONYMS = {
         "write author wrote written authored writer",
         "own possess owns possesses owned possessed",
         "win victory won winner wins",
-        "weigh weight weighs weighed",
+        "weigh weight weighs weighed heavy",
         "height high tall",
         "width wide",
         "depth deep",

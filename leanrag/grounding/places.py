@@ -44,7 +44,8 @@ class Place:
         start: First character in `item.text`.
         end: One past the last.
         tokens: Of its words.
-        context: Of headings, title, question, lead-in and table header above it, and of the sentences that it speaks of.
+        context: Of headings, title, question, lead-in and table header above it.
+        antecedents: What its pronouns may speak of, from the sentences before it.
         heading: Content of the headings above it alone.
         shape: What its line is made of, for rows and list items; "" for prose.
     """
@@ -55,6 +56,7 @@ class Place:
     end: int
     tokens: tuple[Token, ...]
     context: tuple[Token, ...]
+    antecedents: tuple[Token, ...]
     heading: frozenset[str]
     shape: str
 
@@ -84,6 +86,11 @@ class Place:
     def context_bases(self) -> frozenset[str]:
         """Content of its context."""
         return frozenset(token.base for token in self.context if token.is_content)
+
+    @functools.cached_property
+    def antecedent_bases(self) -> frozenset[str]:
+        """What its pronouns may speak of."""
+        return frozenset(token.base for token in self.antecedents if token.is_content)
 
     @property
     def text(self) -> str:
@@ -177,15 +184,26 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                 context = tuple(token for words in texts for token in style.read(words))
                 tokens = style.read(sentence)
                 antecedents = _antecedents(tokens, previous)
-                context += tuple(token for place in antecedents for token in _things_named(place.tokens))
                 place = Place(
-                    item, passage, passage.start + low, passage.start + high, tokens, context, heading, _shape(sentence)
+                    item=item,
+                    segment=passage,
+                    start=passage.start + low,
+                    end=passage.start + high,
+                    tokens=tokens,
+                    context=context,
+                    antecedents=tuple(token for before in antecedents for token in _things_named(before.tokens)),
+                    heading=heading,
+                    shape=_shape(sentence),
                 )
                 yield place
                 if previous and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
                     last = previous[-1]
                     yield replace(
-                        place, start=last.start, tokens=(*last.tokens, _PAUSE, *tokens), context=last.context, shape=""
+                        place,
+                        start=last.start,
+                        tokens=(*last.tokens, _PAUSE, *tokens),
+                        antecedents=last.antecedents,
+                        shape="",
                     )
                 previous.append(place)
             if above.read(sentence):

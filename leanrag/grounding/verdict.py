@@ -37,9 +37,11 @@ ENTAILMENT_THRESHOLD = 0.5
 
 _QUESTION_WORD_WEIGHT = 0.25  # words that the question already held say little about where an answer came from
 _CONTEXT_SHARE = 0.95  # of a word's weight, where it stands above a place and not in it: the place itself goes first
+_ANTECEDENT_SHARE = 0.6  # the same, where a pronoun may stand for it
 _SCRIPT_WEIGHT = 0.7  # of a character of a script without spaces
 _MOST_COMPARED = 24  # places that are looked at closely for one claim
 _PARALLEL_HEADINGS = 0.33  # least share of their words that the headings of sections of one kind have in common
+_PARALLEL_PLACES = 0.4  # the same of the words of two places, values by their kind
 _ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold to answer it
 
 _YES = frozenset("yes ja oui sí si sim yep".split())
@@ -202,6 +204,8 @@ class _Sources:
                 found += worth  # whether it then says the same is for `contradiction` to find
             elif holds(place.context_bases, token):
                 found += worth * _CONTEXT_SHARE
+            elif holds(place.antecedent_bases, token):
+                found += worth * _ANTECEDENT_SHARE
         return found / total if total else 0.0
 
     # Looking up
@@ -283,11 +287,11 @@ class _Sources:
     def _passage(self, place: Place) -> Passage:
         words = [token.word for token in place.tokens[:2]]
         reply = -1 if words[:1] and words[0] in _NO else 1 if words[:1] and words[0] in _YES else 0
-        return Passage(place.tokens, place.context, self._all_bases, reply)
+        return Passage(place.tokens, (*place.context, *place.antecedents), self._all_bases, reply)
 
     def _is_of_another(self, claim: Claim, place: Place) -> bool:
         """Whether a place like this one speaks of more of what was asked: the claim then takes from another section or row."""
-        here = place.bases | place.context_bases
+        here = place.bases | place.context_bases | place.antecedent_bases
         wanted = {
             token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"
         }
@@ -298,7 +302,7 @@ class _Sources:
             return False
         found = wanted & here
         for other in self._places:
-            there = other.bases | other.context_bases
+            there = other.bases | other.context_bases | other.antecedent_bases
             if missing & there and found <= there and other is not place and _are_parallel(place, other):
                 return True
         return False
@@ -311,7 +315,9 @@ class _Sources:
         if not words:
             return 1.0
         places = [place for place in self._places if place.item.number in cited]
-        there = frozenset(base for place in places for base in (*place.bases, *place.context_bases))
+        there = frozenset(
+            base for place in places for base in (*place.bases, *place.context_bases, *place.antecedent_bases)
+        )
         stems = frozenset(word for place in places for word in place.stems)
         found = total = 0.0
         for token in {token.base: token for token in words}.values():
@@ -431,7 +437,7 @@ def _are_parallel(place: Place, other: Place) -> bool:
         return True
     if _jaccard(place.heading, other.heading) >= _PARALLEL_HEADINGS and place.heading != other.heading:
         return True
-    return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= 0.5
+    return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= _PARALLEL_PLACES
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
