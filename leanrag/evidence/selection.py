@@ -247,7 +247,7 @@ class _State:
     def add(self, indices: Sequence[int]) -> None:
         problem = self._problem
         new = [i for i in indices if not self.chosen[i]]
-        groups = np.unique(problem.groups[new])
+        groups = np.array(sorted(set(problem.groups[new].tolist())), np.int64)
         self.cost += int(problem.costs[new].sum()) + int(problem.openings[groups[~self.opened[groups]]].sum())
         self.chosen[new] = True
         self.opened[groups] = True
@@ -347,9 +347,8 @@ class _Problem:
                 if (required.chosen & ~kept).any():
                     continue
                 other = required.copy()
-                for j in np.flatnonzero(kept & (self.values > 0)).tolist():
-                    if not other.chosen[j]:
-                        other.add(self.closure(j))
+                valued = np.flatnonzero(kept & (self.values > 0)).tolist()
+                other.add(sorted({member for j in valued for member in self.closure(j)}))
                 self._fill(other, budget, floor, without=i)
                 if self.value(other.chosen) > worth + 1e-12:
                     best, worth = other, self.value(other.chosen)

@@ -333,7 +333,8 @@ class _Builder:
         """Add the sentences of a paragraph, item or turn, each with what it needs."""
         head, first = self._head, len(self._units)
         previous: int | None = None  # the last sentence that a pronoun may point back to
-        for number, (low, high) in enumerate(split_sentences(content)):
+        spans = [part for span in split_sentences(content) for part in _parts_at_spaces(content, *span)]
+        for number, (low, high) in enumerate(spans):
             leans = kind == "sentence" and previous is not None and _leans_back(content[low:high])
             needs = first if number and kind != "sentence" else previous if leans else head
             self._add_pieces(start + low, start + high, "sentence" if number else kind, needs, tag)
@@ -392,6 +393,21 @@ def _with_groups(units: list[Unit], tags: Sequence[Hashable | None], heads: set[
             for i in members:
                 groups[i] = number
     return [unit if group is None else replace(unit, group=group) for unit, group in zip(units, groups, strict=True)]
+
+
+_SPACES_END_SENTENCES = re.compile("[\u0e00-\u0eff\u1780-\u17ff]{4}")  # Thai, Lao, Khmer: no full stops
+_SPACES = re.compile(r"\s+")
+_PART = 24  # characters of a part, at least
+
+
+def _parts_at_spaces(text: str, start: int, end: int) -> Iterator[Span]:
+    """The span of a sentence; of a script that ends sentences by spaces, the parts between spaces, short ones joined."""
+    if not text.isascii() and _SPACES_END_SENTENCES.search(text, start, end):
+        for space in _SPACES.finditer(text, start, end):
+            if space.start() - start >= _PART <= end - space.end():
+                yield start, space.start()
+                start = space.end()
+    yield start, end
 
 
 def _is_small(units: Sequence[Unit], members: Sequence[int]) -> bool:

@@ -162,6 +162,38 @@ def test_kinds(text, expected):
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("## A\n\nText.\n\n## B\n\nMore.", [None, 0, None, 2]),
+        ("# A\n\n## B\n\nText.\n\n## C\n\nMore.", [None, 0, 1, 0, 3]),
+        ("Q: One?\nA: Yes.\n\nQ: Two?\nA: No.", [None, 0, None, 2]),
+        ("Do this:\n\n1. Open.\n2. Close.\n\nThen go.", [None, 0, 0, None]),
+        ("It is:\n\n```\nx\n```\n\nMore.", [None, 0, None]),
+        ("a:\n  b: 1\n  c:\n    d: 2\ne: 3", [None, 0, 0, 2, None]),
+        ("[a]\nx = 1\n\n[b]\ny = 2", [None, 0, None, 2]),
+        ("Ana: What is it?\nBo: A lamp.\nAna: Where is it?\nBo: There.", [None, 0, None, 2]),
+        ("open(path)\n    Return a file.\n\nclose()\n    Close it.", [None, 0, None, 2]),
+        ("part,shelf,price\nP-1,3,5\nP-2,4,6", [None, 0, 0]),
+        ("1.2.0 (2024-01-02)\n\n- Added a.\n\n1.1.0 (2023-01-02)\n\n- Added b.", [None, 0, None, 2]),
+        ("- one\n  - two\n- three", [None, 0, None]),
+    ],
+)
+def test_what_stands_under_a_head_needs_it(text, expected):
+    assert [unit.needs for unit in split_units(text)] == expected
+
+
+def test_what_is_read_together_is_a_group():
+    text = "## A\n\n1. Open.\n2. Close.\n\n## B\n\nText is here. More is here."
+    groups = [unit.group for unit in split_units(text)]
+    assert groups[0] is groups[3] is None
+    assert groups[1] == groups[2] is not None
+    assert groups[4] == groups[5] is not None
+    assert groups[1] != groups[4]
+    long = split_units("## A\n\n" + "This is a sentence of it. " * 30)
+    assert all(unit.group is None for unit in long)
+
+
+@pytest.mark.parametrize(
     ("text", "needs"),
     [
         ("The tower is tall. It is old. Tickets are cheap.", [None, 0, None]),
@@ -250,3 +282,11 @@ def test_work_grows_with_the_text_and_not_with_its_square(monkeypatch):
         split_units(paragraph * n)
         totals.append(sum(given_characters))
     assert totals[1] <= 10.5 * totals[0]
+
+
+def test_sentences_of_scripts_without_full_stops_end_at_spaces():
+    sentence = "พิพิธภัณฑ์แห่งนี้เปิดให้เข้าชมทุกวัน"
+    text = f"{sentence}1 {sentence}2 {sentence}3"
+    found = split_units(text)
+    assert [text[unit.start : unit.end] for unit in found] == [f"{sentence}{i}" for i in (1, 2, 3)]
+    assert len(split_units("คำสั้น คำสั้น คำสั้น")) == 1
