@@ -111,9 +111,9 @@ class _Option:
 
     @property
     def flag(self) -> str:
-        """The last of its names, without a value."""
-        *_, last = re.finditer(r"(?<![\w-])--?[\w-]+", self.names)
-        return last[0]
+        """The last of its names, without a value; "" if none can be said in one word, as `--[no-]sparse`."""
+        found = re.findall(r"(?<!\S)--?\w[\w-]*", self.names)
+        return str(found[-1]) if found else ""
 
     @property
     def sentence(self) -> str:
@@ -135,7 +135,7 @@ def manual(source: random.Random) -> Draft:
             text += f"       {option.names}\n           {option.about}\n\n"
         files[name] = text
         for i, option in enumerate(listed):
-            if not option.sentence or sum(other.sentence == option.sentence for other in options) > 1:
+            if not (option.sentence and option.flag) or sum(other.sentence == option.sentence for other in options) > 1:
                 continue
             if sum(option.names in other.names for other in listed) > 1:
                 continue

@@ -37,7 +37,13 @@ _RECORD = "verified.json"
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A known model and where it is; `path` is None before it was pulled. `copies` are those of other types, by type."""
+    """A model of the registry and where it is.
+
+    Attributes:
+        spec: What the name stands for.
+        path: Its file or folder; None before it was pulled.
+        copies: Its copies with weights of other types, by type.
+    """
 
     spec: ModelSpec
     path: Path | None
@@ -91,7 +97,7 @@ def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Pat
         make: Called with the model's file or folder and the GGUF file to write.
 
     Raises:
-        ConfigurationError: The name is unknown or that of no model, or `kind` is no name.
+        ConfigurationError: The name is unknown, it is an encoding, or `kind` is not a word.
         ModelLoadError: The model is not here.
         StorageError: The cache cannot be written.
     """

@@ -43,7 +43,7 @@ class ModelFile:
         size_bytes: Its size.
         sha256: Its hash, hexadecimal.
         parts: Wheel members that make it up when joined in this order.
-        hub: The same bytes on the hub, when they are there.
+        hub: The same bytes on the hub, or None.
     """
 
     path: str
@@ -59,12 +59,12 @@ class ModelSpec:
 
     Attributes:
         name: The name.
-        kind: Who reads it.
+        kind: What reads it: llama.cpp, the converter of embedders, or tiktoken.
         licence: SPDX identifier, or the name of the terms.
-        files: One, or those of a folder.
-        terms: Text that must be accepted before a pull; "" for none.
+        files: The file, or the files of its folder.
+        terms: Text that must be accepted before a pull; "" if there are no terms.
         about: What it is for, in one line.
-        copy_type: Type of the weights of the GGUF copy that it is run from; "" when it is run as it is.
+        copy_type: Type of the weights of the GGUF copy that is run in its stead; "" if the file itself is run.
     """
 
     name: str
