@@ -279,7 +279,9 @@ _PAUSE = re.compile(
     r"(?P<wide>[。！？｡．।॥።။។]+[」』”’）】》〉\"')\]]*)"
     r"|(?P<end>[.!?…؟۔։]+[\"'”’»)\]}*_]*)"
     r"|(?P<line>[\r\n]\s*)"
+    r"|(?P<space>(?<=[\u0e01-\u0eff]) +(?=[\u0e01-\u0eff]{14}))"  # Thai and Lao; short words after a space are names
 )
+_MIN_THAI_CHARS = 20  # of a sentence that ends with a space
 # Behind a number and a full stop, these show an ordinal ("am 3. Mai", "im 19. Jahrhundert"), as do the words before it.
 _MONTHS = frozenset(
     """januar jänner februar märz april mai juni juli august september oktober november dezember jan feb mär apr jun jul aug sep
@@ -337,6 +339,8 @@ def _ends_sentence(text: str, start: int, pause: re.Match[str], lines: LineRules
         return pause.start() in lines.breaks or pause.end() == len(text)
     if lines.is_whole(pause.start()):
         return False
+    if pause["space"]:
+        return pause.start() - start >= _MIN_THAI_CHARS
     following = text[pause.end() : pause.end() + 1]
     if pause["wide"]:
         return not (following.isdecimal() and pause["wide"] == "．")

@@ -122,6 +122,16 @@ def test_lines_are_read_in_linear_time():
         split_sentences(line.strip() * 20_000)
 
 
+def test_a_space_ends_thai_sentences_but_not_names_and_numbers():
+    sentences = [
+        "พิพิธภัณฑ์ภูเก็ตก่อตั้งขึ้นในปี 1860 โดยอรุณ รัตนกุล",
+        "ค่าเข้าชมพิพิธภัณฑ์พะเยาคือ 60 บาท",
+        "สวนของที่นี่ร่มรื่นและมีผู้คนมาเยี่ยมชมมากในวันหยุด",
+    ]
+    text = " ".join(sentences)
+    assert [text[start:end] for start, end in split_sentences(text)] == sentences
+
+
 def test_blank_lines_end_a_sentence():
     assert split_sentences("and so\n\nit goes\n") == [(0, 6), (8, 15)]
     assert split_sentences(" \n ") == []
