@@ -24,10 +24,11 @@ def split_question(question: str, embedder: Embedder) -> list[str]:
     """
     if len(question) < 2 or embedder.count_tokens(question) <= embedder.max_tokens:
         return [question]
-    middle = len(question) / 2
+    middle, quarter = len(question) / 2, len(question) // 4
+    first, last = len(question) - len(question.lstrip()), len(question.rstrip())  # neither part may be blank
     for pattern in _BREAKS:
-        cuts = [match.end() for match in pattern.finditer(question, len(question) // 4, 3 * len(question) // 4 + 1)]
-        cuts = [cut for cut in cuts if question[:cut].strip() and question[cut:].strip()]
+        matches = pattern.finditer(question, quarter, len(question) - quarter + 1)
+        cuts = [match.end() for match in matches if first < match.end() < last]
         if cuts:
             cut = min(cuts, key=lambda cut: abs(cut - middle))
             return [*split_question(question[:cut], embedder), *split_question(question[cut:], embedder)]
@@ -43,7 +44,7 @@ def is_read(question: str, vector: Vectors, embedder: Embedder) -> bool:
     Args:
         question: Plain text that the embedder reads whole.
         vector: Its vector, `(dim,)`.
-        embedder: What made the vector.
+        embedder: The embedder of this vector.
     """
     foreign = {c for c in question if ord(c) >= _LATIN_END and unicodedata.category(c) in _READABLE}
     if 2 * sum(c in foreign for c in question) < sum(map(str.isalnum, question)) or not foreign:

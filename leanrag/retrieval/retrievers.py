@@ -36,6 +36,7 @@ _DECISION = 0.95  # share of the probability that goes to the chunks with the id
 _SAME_VECTOR = 0.9999  # cosine above which two texts have one vector
 _SAMPLE = 8  # chunks looked at to see whether different texts have different vectors
 _READ = 16  # chunks read at once
+_WIDENING = (1, 4, 16, 64)  # how many times the candidates are searched while most of them are copies
 
 
 class DenseRetriever:
@@ -46,7 +47,7 @@ class DenseRetriever:
     Args:
         store: Where the chunks are.
         index: Their vectors.
-        embedder: What made the vectors.
+        embedder: The embedder of these vectors.
     """
 
     def __init__(self, store: ChunkStore, index: VectorIndex, embedder: Embedder) -> None:
@@ -98,7 +99,7 @@ class HybridRetriever:
     Args:
         store: Where the chunks and their terms are.
         index: Their vectors.
-        embedder: What made the vectors.
+        embedder: The embedder of these vectors.
         candidates: Chunks taken from either side; at least `k` are.
         dense_scale: Log-odds of one unit of cosine similarity. 20 is what sentence-transformers trains with
             (`MultipleNegativesRankingLoss(scale=20.0)`); embedders trained at a temperature of 0.01 want 100.
@@ -314,14 +315,14 @@ def _distinct_hits(search: Callable[[int], tuple[Iterator[Hit], bool]], k: int, 
     Args:
         search: From how many candidates to the hits among them, best first, and whether there are no more.
         k: Hits wanted.
-        count: Candidates to begin with; more while copies leave fewer than `k` texts.
+        count: Candidates to begin with; up to 64 times as many while copies leave fewer than `k` texts.
     """
-    while True:
-        hits, is_all = search(count)
+    for factor in _WIDENING:
+        hits, is_all = search(count * factor)
         distinct = _collapse(hits, k)
         if len(distinct) == k or is_all:
-            return distinct
-        count *= 4
+            break
+    return distinct
 
 
 def _collapse(hits: Iterator[Hit], k: int) -> list[Hit]:
