@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from leanrag.types import Chunk, Evidence, Hit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from leanrag.protocols import StoredFeature, Vectors
+    from leanrag.protocols import Embedder, StoredFeature, Vectors
 
 __all__ = ["UNIT_FEATURES", "SentenceScorer", "SentenceVectors", "answering_clauses", "features_of", "values_of"]
 
@@ -66,20 +66,6 @@ _REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart
 _HEADER = struct.Struct("<4sHHI")  # magic, version, columns, units
 
 
-class _Embedder(Protocol):
-    """What is needed of an embedder; any `leanrag.protocols.Embedder` has it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    def count_tokens(self, text: str) -> int: ...
-    def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
-    def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
-
-
 class SentenceVectors:
     """A vector for each unit of a chunk, as bytes to be stored with it: half-precision floats, unit norm.
 
@@ -87,7 +73,7 @@ class SentenceVectors:
         embedder: What makes the vectors.
     """
 
-    def __init__(self, embedder: _Embedder) -> None:
+    def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
     @property

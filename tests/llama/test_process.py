@@ -219,7 +219,7 @@ def test_it_can_free_its_weights_too(tiny_gguf, tmp_path):
 def test_isolation_is_chosen_by_name(tiny_gguf):
     with load_model(tiny_gguf, threads=1) as model:
         assert isinstance(model, LlamaCppModel)
-    with pytest.raises(ConfigurationError, match="`isolation` must be 'none' or 'process', got 'thread'"):
+    with pytest.raises(ConfigurationError, match="`isolation` must be one of 'none', 'process', got 'thread'"):
         load_model(tiny_gguf, isolation="thread")
 
 
