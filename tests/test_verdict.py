@@ -2,8 +2,9 @@
 
 import pytest
 
+from benchmarks.kinds.verdict import measure
 from leanrag import Chunk, Hit
-from leanrag.grounding import ground
+from leanrag.grounding import ReaderEntailment, ground
 from leanrag.types import PackedItem, Segment
 
 
@@ -177,3 +178,36 @@ def test_an_entailment_check_is_not_asked_about_what_the_rules_refuse():
 def test_long_runs_of_white_space_take_linear_time():
     answer = "Ada" + " " * 20_000 + "signs releases."
     assert ground("Who signs?", answer, [source("Ada signs releases.")]).is_supported
+
+
+class YesMan:
+    """Finds "Yes" as much more probable than "No" as it is told, in nats."""
+
+    def __init__(self, nats):
+        self.nats, self.pairs = nats, []
+
+    def score_many(self, pairs, *, timeout_seconds=None, cancel=None):
+        self.pairs += pairs
+        return [Score(self.nats if word == "Yes" else 0.0) for _, word in pairs]
+
+
+class Score:
+    def __init__(self, total):
+        self.total = total
+
+
+@pytest.mark.parametrize(("nats", "probability"), [(0.0, 0.5), (2.0, 0.8808), (-2.0, 0.1192), (-5000.0, 0.0)])
+def test_a_reader_checks_by_the_odds_of_yes(nats, probability):
+    model = YesMan(nats)
+    (found,) = ReaderEntailment(model, is_chat=True).check([("Ada signs {releases}.", "Who signs? Ada")])
+    assert found == pytest.approx(probability, abs=1e-4)
+    ((prompt, _), _) = model.pairs
+    assert "Ada signs {releases}." in prompt[0].content
+    assert "Who signs? Ada" in prompt[0].content
+    assert ReaderEntailment(model, is_chat=False).check([]) == []
+
+
+def test_held_out_scenarios_are_judged_right():
+    figures = measure(quick=True)
+    assert figures["verdict_false_supported"] < 0.02
+    assert figures["verdict_true_refused"] < 0.05

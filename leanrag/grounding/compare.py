@@ -164,6 +164,25 @@ def _counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float
     return False
 
 
+def _takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim's number is there only as the whole of which another number is a part ("12 of 80")."""
+    if claim.is_fragment:
+        return False
+    for i, token in enumerate(claim.tokens):
+        if token.quantity is None or _is_total(claim.tokens, i):
+            continue
+        found = [
+            j for j, other in enumerate(passage.tokens) if other.quantity and token.quantity.agrees_with(other.quantity)
+        ]
+        if found and all(_is_total(passage.tokens, j) for j in found):
+            return True
+    return False
+
+
+def _is_total(tokens: Sequence[Token], i: int) -> bool:
+    return i > 1 and tokens[i - 1].word in {"of", "von", "sur", "de"} and tokens[i - 2].quantity is not None
+
+
 def _counted(tokens: Sequence[Token], i: int) -> set[str]:
     found: set[str] = set()
     for token in tokens[i + 1 : i + 4]:
@@ -526,6 +545,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "value": _misses_value,
     "bound": _bounds_differ,
     "count": _counts_something_else,
+    "total": _takes_the_total,
     "pairing": _pairs_differently,
     "name": _misses_name,
     "elsewhere": _takes_from_elsewhere,

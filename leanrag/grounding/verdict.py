@@ -437,6 +437,8 @@ def _are_parallel(place: Place, other: Place) -> bool:
         return True
     if _jaccard(place.heading, other.heading) >= _PARALLEL_HEADINGS and place.heading != other.heading:
         return True
+    if _jaccard(place.kinds, other.kinds) >= _PARALLEL_PLACES:
+        return True
     return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= _PARALLEL_PLACES
 
 
