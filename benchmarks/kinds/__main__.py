@@ -6,24 +6,22 @@ get the same hits and the same budget, counted by the tokenizer of smollm2-135m;
 budget is not counted there (a Thai sentence takes more than 100 of these tokens). The library may be tuned on one half of the
 kinds; figures whose names begin with `kinds` are those of the other half, and those that end in `_all` are of all kinds.
 
-Readers answer a few questions of each kind. A quick run leaves them out, unless `--readers` asks for them.
+Readers answer a few questions of each kind of that half. A quick run leaves them out, unless `--readers` asks for them.
 
     python -m benchmarks.kinds --data DIR --json FILE [--quick] [--readers] [--failures] [--only SECTION]
 """
 
 from __future__ import annotations
 
-import functools
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from benchmarks.common import finish, parse_arguments
 from benchmarks.kinds import QUESTIONS, Kind, identifiers, make_kinds, verdict
 from benchmarks.kinds.measuring import BUDGETS, KS, PACKERS, KindResult, RememberedVectors, measure_kind
-from benchmarks.kinds.readers import READERS, Reading, measure_reader
+from benchmarks.kinds.readers import READERS, measure_reader
 from leanrag.errors import ModelLoadError
 from leanrag.llama import LlamaCppEmbedder, LlamaCppModel
 from leanrag.metrics import bootstrap_interval
@@ -40,7 +38,6 @@ FLAGS = {
 }
 
 Figures = dict[str, float | int | None]
-T = TypeVar("T")
 
 
 def main() -> None:
@@ -56,7 +53,8 @@ def main() -> None:
         if arguments.only in (None, "verdict"):
             figures |= verdict.measure(quick=arguments.is_quick)
         if arguments.only == "readers" or "readers" in arguments.flags or not (arguments.is_quick or arguments.only):
-            figures |= readers(kinds, vectors, QUICK_READ_QUESTIONS if arguments.is_quick else READ_QUESTIONS)
+            held_out = [kind for kind in kinds if kind.half == "held-out"]
+            figures |= readers(held_out, vectors, QUICK_READ_QUESTIONS if arguments.is_quick else READ_QUESTIONS)
     models = {EMBEDDER: find_embedder(EMBEDDER), COUNTER: resolve(COUNTER)}
     finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
 
@@ -76,7 +74,8 @@ def packing(kinds: Sequence[Kind], embedder: RememberedVectors, *, print_failure
             for question, reason in result.failures if print_failures else ():
                 print(f"    {question.text!r}: {reason}")
     _print_spread(results)
-    figures = _halves(results, lambda result: result.kind, _summary)
+    figures = _summary([result for result in results if result.kind.half == "held-out"])
+    figures |= {f"{name}_all": value for name, value in _summary(results).items()}
     for result in results:
         name = result.kind.name
         figures |= {f"{name}_found@{k}": value for k, value in result.found.items()}
@@ -146,22 +145,13 @@ def readers(kinds: Sequence[Kind], embedder: Embedder, questions: int) -> Figure
         right = [float(value) for reading in readings for value in reading.right]
         low, high = bootstrap_interval(right)
         print(f"{name:8} right: {statistics.fmean(right):.3f} [{low:.3f}, {high:.3f}] n={len(right)}", flush=True)
-        figures |= _halves(readings, lambda reading: reading.kind, functools.partial(_shares, name))
+        figures |= {
+            "kinds_right_n": len(right),
+            f"kinds_right_{name}": statistics.fmean(right),
+            f"kinds_verdict_right_{name}": statistics.fmean(reading.verdict_right for reading in readings),
+        }
         figures |= {f"{reading.kind.name}_right_{name}": statistics.fmean(reading.right) for reading in readings}
     return figures
-
-
-def _shares(name: str, readings: Sequence[Reading]) -> Figures:
-    return {
-        f"kinds_right_{name}": statistics.fmean(statistics.fmean(reading.right) for reading in readings),
-        f"kinds_verdict_right_{name}": statistics.fmean(reading.verdict_right for reading in readings),
-    }
-
-
-def _halves(results: Sequence[T], kind_of: Callable[[T], Kind], summarize: Callable[[Sequence[T]], Figures]) -> Figures:
-    """Return the summary of the half that nothing is tuned on, and, with the ending `_all`, that of all kinds."""
-    held_out = [result for result in results if kind_of(result).half == "held-out"]
-    return {**summarize(held_out), **{f"{name}_all": value for name, value in summarize(results).items()}}
 
 
 if __name__ == "__main__":
