@@ -51,9 +51,9 @@ class _Chunker:
         Raises:
             ConfigurationError: `max_tokens` leaves fewer than 8 tokens beside the special tokens.
         """
-        least = count_tokens("") + _MIN_TOKENS
-        if max_tokens < least:
-            raise ConfigurationError(f"`max_tokens` must be at least {least} with this tokenizer, got {max_tokens!r}")
+        allowed = count_tokens("") + _MIN_TOKENS
+        if max_tokens < allowed:
+            raise ConfigurationError(f"`max_tokens` must be at least {allowed} with this tokenizer, got {max_tokens!r}")
         self._count_tokens = count_tokens
         self._max_tokens = max_tokens
 

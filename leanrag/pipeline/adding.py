@@ -239,11 +239,11 @@ class Ingestion:
             return {**document.metadata, **self._metadata}
         if record is None:
             return document.metadata
-        own: Mapping[str, MetadataValue] = {}
+        from_file: Mapping[str, MetadataValue] = {}
         if record.source is not None and record.sha256 != document.sha256:
-            own = plain_metadata(front_matter(self._store.get_document(record.id).text))
-        kept = {name: value for name, value in record.metadata.items() if name not in own or own[name] != value}
-        overriding = {name: value for name, value in kept.items() if name in own}
+            from_file = plain_metadata(front_matter(self._store.get_document(record.id).text))
+        kept = {name: value for name, value in record.metadata.items() if from_file.get(name, ...) != value}
+        overriding = {name: value for name, value in kept.items() if name in from_file}
         return {**kept, **document.metadata, **overriding}
 
     def _flush(self) -> None:
@@ -257,8 +257,8 @@ class Ingestion:
         start = 0
         for change in self._pending:
             rows = slice(start, start + len(change.chunks))
-            own = {name: data[rows] for name, data in features.items()}
-            entries.append(Entry(change.document, change.chunks, vectors[rows], change.root, change.file_stat, own))
+            stored = {name: data[rows] for name, data in features.items()}
+            entries.append(Entry(change.document, change.chunks, vectors[rows], change.root, change.file_stat, stored))
             start += len(change.chunks)
         self._store.put_many(entries)
         self._chunks += len(chunks)

@@ -16,7 +16,7 @@ __all__ = ["DATABASE", "Database", "is_database_file"]
 
 DATABASE = "leanrag.db"
 _WRITER_LOCK = "writer.lock"
-_OWN_NAMES = frozenset(
+_FILE_NAMES = frozenset(
     name + suffix for name in (DATABASE, _WRITER_LOCK) for suffix in ("", "-wal", "-shm", "-journal")
 )
 _BUSY_SECONDS = 30.0  # longest wait for another process's commit
@@ -24,7 +24,7 @@ _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 
 def is_database_file(path: Path) -> bool:
     """Return whether a file is part of a database: it has one of the names, and the database lies beside it."""
-    return path.name in _OWN_NAMES and (path.parent / DATABASE).is_file()
+    return path.name in _FILE_NAMES and (path.parent / DATABASE).is_file()
 
 
 class Database:
