@@ -1,4 +1,4 @@
-"""Which units of the sources are likely to hold the answer: a linear score of cheap features, one softmax a question."""
+"""Which units of the sources are likely to hold the answer: a linear score of cheap features, then one softmax per question."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ __all__ = ["is_latin", "terms_of"]
 # A word, with the vowel signs of Indic scripts, and with the marks inside numbers and contractions.
 _WORD = re.compile(r"[\w\u0900-\u0963\u0966-\u0dff]+(?:[.,'’][\w\u0900-\u0963\u0966-\u0dff]+)*")
 _IDENTIFIER = re.compile(r"[0-9a-z]+(?:[-_./:#+][0-9a-z]+)+|(?:[a-z]+\d|\d+[a-z])[0-9a-z]*")
+_DIGIT = re.compile("[0-9]")
 _RUN = re.compile(r"\d+|[a-z]+")
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]{2,}"  # kana, Han
@@ -34,7 +35,9 @@ def terms_of(text: str) -> frozenset[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = text.casefold()
-    terms = {f"={_joined(found)}" for found in _IDENTIFIER.findall(text) if any(map(str.isdigit, found))}
+    terms: set[str] = set()
+    if _DIGIT.search(text):
+        terms.update(f"={_joined(found)}" for found in _IDENTIFIER.findall(text) if _DIGIT.search(found))
     if not text.isascii():
         for pattern in (_UNSPACED, _HANGUL):
             for run in pattern.findall(text):

@@ -1,4 +1,4 @@
-"""The units that an extractive compressor keeps or drops whole: sentences, list items, table rows, code blocks, headings."""
+"""The units that are kept or dropped whole (sentences, list items, table rows, code blocks, headings), and what each needs."""
 
 from __future__ import annotations
 
