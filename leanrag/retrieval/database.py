@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
 from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
 
@@ -46,7 +47,7 @@ class Database:
     def __init__(self, folder: str | os.PathLike[str], *, create: bool) -> None:
         self.folder = Path(folder).expanduser().absolute()
         self.path = self.folder / DATABASE
-        self._process = os.getpid()
+        self._process = ProcessGuard()
         self._lock = threading.RLock()  # guards the connection, held for one statement or one transaction
         self._writer = threading.RLock()  # guards the right to write, held for a whole `writer` block
         self._writer_depth = 0
@@ -131,7 +132,7 @@ class Database:
 
     def close(self) -> None:
         """Close the database; idempotent."""
-        if self._process != os.getpid():  # a fork: another thread may have held the lock when it was made
+        if not self._process.is_here:  # a fork: another thread may have held the lock when it was made
             self._connection = None
             return
         with self._lock:
@@ -178,12 +179,11 @@ class Database:
         Args:
             one_view: All statements of the block see the same commits.
         """
-        if self._process != os.getpid():
-            raise StorageError(
-                f"{str(self.folder)!r} was opened in process {self._process} and this is its fork {os.getpid()}; "
-                "open it again in this process",
-                path=self.folder,
-            )
+        self._process.check(
+            repr(str(self.folder)),
+            lambda message: StorageError(message, path=self.folder),
+            advice="Open it again in this process",
+        )
         with self._lock, self._mapped():
             if self._connection is None:
                 raise StorageError(f"{str(self.folder)!r} is closed; open it again", path=self.folder)

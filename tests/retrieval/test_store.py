@@ -826,7 +826,7 @@ def test_a_fork_is_told_to_open_again(store):
     process = context.Process(target=_use_in_fork, args=(store, answers))
     process.start()
     process.join(timeout=60)
-    assert "open it again in this process" in answers.get()
+    assert "Open it again in this process" in answers.get()
     assert store.generation == 0
 
 
