@@ -208,7 +208,8 @@ def split_thoughts(text: str) -> tuple[str, str]:
 
 
 def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
-    code = [(start + low, start + high) for low, high in code_spans(text[start:])]
+    has_code = text.find("`", start) >= 0
+    code = [(start + low, start + high) for low, high in code_spans(text[start:])] if has_code else []
     matches = pattern.finditer(text, start)
     return next((found for found in matches if not any(low < found.start() < high for low, high in code)), None)
 

@@ -313,4 +313,5 @@ def is_opposed(word_stem: str, others: frozenset[str]) -> bool:
     """Whether one of `others` is an opposite of `word_stem` in either way, with or without a negating prefix."""
     if complement_of(word_stem, others) or converse_of(word_stem, others):
         return True
-    return any(word_stem == prefix + other for prefix in _PREFIXES for other in others if len(other) > 3)
+    bare = [word_stem[len(prefix) :] for prefix in _PREFIXES if word_stem.startswith(prefix)]
+    return any(len(other) > 3 and other in others for other in bare)
