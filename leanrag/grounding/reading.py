@@ -169,7 +169,8 @@ def normalise(text: str) -> str:
     text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
     text = _SUPERSCRIPT.sub(lambda found: "^" + found[0].translate(_FROM_SUPERSCRIPT), text)
     text = _DASH.sub(" ; ", unicodedata.normalize("NFKC", text)).translate(_APOSTROPHES)
-    for pattern, replacement in (*_CONTRACTIONS, *_PHRASES):
+    contractions = _CONTRACTIONS if "'" in text or "cannot" in text.lower() else []
+    for pattern, replacement in (*contractions, *_PHRASES):
         text = pattern.sub(replacement, text)
     for sign, word in BOUND_SIGNS.items():
         text = text.replace(sign, f" {word} ")
