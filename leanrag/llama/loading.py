@@ -89,11 +89,11 @@ class LoadedModel:
 
     def free_weights(self) -> None:
         """Free the weights and the context."""
-        context, weights, self.context, self.weights = self.context, self.weights, None, None
-        if context is not None:
-            context.free()
-        if weights is not None:
-            weights.release()
+        if self.context is not None:
+            self.context.free()
+        if self.weights is not None:
+            self.weights.release()
+        self.context = self.weights = None  # only now: other threads ask whether the memory is free
 
     def free(self) -> None:
         """Free everything; the model cannot be loaded again."""

@@ -326,6 +326,7 @@ def test_interrupting_stops_a_prefill(interruption):
     code = f"""
         import _thread, os, signal, threading
         from leanrag import LlamaCppModel
+        from leanrag.llama import ComputeOptions
         from leanrag.models import resolve
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
         model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, compute=ComputeOptions(n_batch=4096))
