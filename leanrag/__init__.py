@@ -8,8 +8,6 @@ The names here are what an application needs. The rest of the public names are i
 
 from __future__ import annotations
 
-import dis
-import functools
 import importlib
 import logging
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ __version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless the application asks
 
-if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` reads it
+if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag import caching as caching
     from leanrag import compression as compression
     from leanrag import documents as documents
@@ -80,42 +78,71 @@ if TYPE_CHECKING:  # the one list of the wings and the public names; `_homes` re
     from leanrag.types import Hit as Hit
     from leanrag.types import Message as Message
     from leanrag.types import Usage as Usage
-else:
-    _IN_WINGS = {
-        "compression": "CostGate SelfInformationCompressor",
-        "compression.lingua": "LLMLinguaCompressor dequantize",
-        "evidence": "CompressingPacker GreedyPacker LikelihoodScorer Protection SentenceScorer SentenceVectors TokenBudget",
-        "llama": "IsolatedModel check_in_process load_model quantize",
-        "retrieval": "BM25Retriever DenseRetriever FaissIndex FlatIndex HybridRetriever Store",
-        "routing": "Confidence DriftAudit Signals",
-        "types": "Compression Generation Packing Scores Segment Step",
-    }
-    """Names of the wings that were public here before; they still resolve."""
 
-    @functools.cache
-    def _homes() -> dict[str, str]:
-        """Return the module of each name, "leanrag" for a wing: those of the imports above, read from their compiled code."""
-        homes, module = {}, ""
-        for instruction in dis.get_instructions(__spec__.loader.get_code(__name__)):
-            if instruction.opname == "IMPORT_NAME":
-                module = instruction.argval
-            elif instruction.opname == "IMPORT_FROM" and module.partition(".")[0] == __name__:
-                homes[instruction.argval] = module
-        return homes
+_WINGS = frozenset(
+    "caching compression documents evidence llama models pipeline remote retrieval routing types".split()
+)
+_HOMES = {
+    "compression.extractive": "ExtractiveCompressor",
+    "compression.messages": "compress_messages compress_prompt",
+    "documents.chunking": "DocumentChunker",
+    "errors": (
+        "BudgetError CompressionError ConfigurationError ContextOverflowError DocumentError GenerationCancelled GenerationError"
+        " GenerationTimeout IndexMismatchError LeanRAGError MissingDependencyError ModelLoadError QueueFullError RemoteError"
+        " StorageError"
+    ),
+    "evidence.packing": "EvidencePacker",
+    "generation": "BaseLanguageModel PieceStream",
+    "ledger": "Limits Prices",
+    "llama.embedder": "LlamaCppEmbedder",
+    "llama.model": "LlamaCppModel",
+    "llama.placement.layers": "GpuOptions",
+    "models": "pull",
+    "pipeline.opening": "open",
+    "pipeline.rag": "Rag",
+    "pipeline.turn": "AnswerStream",
+    "prompting": "PromptTemplate",
+    "protocols": "GenerateOptions",
+    "remote.model": "RemoteModel",
+    "remote.waiting": "Retry Timeouts",
+    "retrieval.embedding": "SentenceTransformerEmbedder",
+    "routing.calibration.stored": "Calibration",
+    "routing.cascade": "Cascade",
+    "routing.query_router": "QueryRouter",
+    "types": "AddReport Answer CancelToken Chunk Citation Document Explanation Hit Message Usage",
+}
+"""Public names by module."""
+
+_MOVED = {
+    "compression": "CostGate SelfInformationCompressor",
+    "compression.lingua": "LLMLinguaCompressor dequantize",
+    "evidence": "CompressingPacker GreedyPacker LikelihoodScorer Protection SentenceScorer SentenceVectors TokenBudget",
+    "llama": "IsolatedModel check_in_process load_model quantize",
+    "retrieval": "BM25Retriever DenseRetriever FaissIndex FlatIndex HybridRetriever Store",
+    "routing": "Confidence DriftAudit Signals",
+    "types": "Compression Generation Packing Scores Segment Step",
+}
+"""Names of the wings that were public here before; they still resolve."""
+
+
+_MODULES = {
+    name: f"{__name__}.{home}" for homes in (_HOMES, _MOVED) for home, names in homes.items() for name in names.split()
+}
+
+__all__ = sorted(name for names in _HOMES.values() for name in names.split())
+
+
+if not TYPE_CHECKING:  # for a type checker, an unknown name is an error
 
     def __getattr__(name: str) -> object:
-        homes = _homes()
-        if name == "__all__":
-            return sorted(public for public, home in homes.items() if home != __name__)
-        in_wings = {old: f"{__name__}.{wing}" for wing, names in _IN_WINGS.items() for old in names.split()}
-        home = homes.get(name) or in_wings.get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if home == __name__:
+        if name in _WINGS:
             return importlib.import_module(f"{__name__}.{name}")
-        value = getattr(importlib.import_module(home), name)
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULES[name]), name)
         globals()[name] = value
         return value
 
-    def __dir__() -> list[str]:
-        return sorted([*_homes(), "__version__"])
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_WINGS, "__version__"])

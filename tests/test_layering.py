@@ -26,6 +26,7 @@ FLOORS = [
     {"training", "__main__"},
 ]  # fmt: skip
 MOST_LINES = 600
+"""Of a module."""
 
 
 def room_of(module: str) -> str:
@@ -56,3 +57,14 @@ def test_imports_go_down(path):
     room = room_of_file(path)
     floor = next(i for i, rooms in enumerate(FLOORS) if room in rooms)
     assert imports_of(path) <= set().union(*FLOORS[:floor], {room})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_can_be_read_in_one_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_facade_is_thin():
+    tree = ast.parse((ROOT / "pipeline" / "rag.py").read_text(encoding="utf-8"))
+    rag = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Rag")
+    assert rag.end_lineno - rag.lineno + 1 < 250

@@ -1,21 +1,35 @@
+import ast
 import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import leanrag
 
-WINGS = sorted(name for name, home in leanrag._homes().items() if home == "leanrag" and name != "types")
-OLD = [(name, wing) for wing, names in leanrag._IN_WINGS.items() for name in names.split()]
+WINGS = sorted(leanrag._WINGS - {"types"})
+OLD = [(name, wing) for wing, names in leanrag._MOVED.items() for name in names.split()]
 
 
 def test_every_public_name_resolves_to_the_object_of_its_home():
     for name in leanrag.__all__:
-        module = importlib.import_module(leanrag._homes()[name])
+        module = importlib.import_module(leanrag._MODULES[name])
         assert getattr(leanrag, name) is getattr(module, name)
         assert name in getattr(module, "__all__", vars(module))
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(leanrag.__file__).read_text(encoding="utf-8"))
+    seen = {
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("leanrag")
+        for alias in node.names
+    }
+    public = {(leanrag._MODULES[name], name) for name in leanrag.__all__}
+    assert seen == public | {("leanrag", wing) for wing in leanrag._WINGS}
 
 
 def test_the_face_is_small():
