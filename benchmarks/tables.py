@@ -382,27 +382,27 @@ def highlights() -> str:
     compression, routing, overhead = load("compression"), load("routing"), load("overhead")
     rows = [
         (
-            "the passage that a question was asked about is among ten hits (SQuAD, NQ)",
+            "questions whose passage is among the first ten hits (SQuAD, NQ)",
             f"{_percent(retrieval['squad_hybrid_recall@10'])}, {_percent(retrieval['nq_hybrid_recall@10'])}",
             "retrieval",
         ),
         (
-            f"the answer is still in a prompt of 300 tokens, packed from {compression['squad_full_tokens']:,.0f} (SQuAD)",
+            f"questions whose answer is still in the 300 tokens packed from {compression['squad_full_tokens']:,.0f} (SQuAD)",
             _percent(compression["squad_aic@300"]),
             "compression",
         ),
         (
-            "tokens that a small model reads: packed, all ten hits (SQuAD)",
+            "tokens that a small model reads: packed; all ten hits (SQuAD)",
             f"{packed['squad_tokens_packed']:,.0f}, {packed['squad_tokens_full']:,.0f}",
             "reading",
         ),
         (
-            "time that it takes to answer from the packed prompt, against all ten hits (SQuAD)",
+            "time to answer from the packed prompt, as a share of the time with all ten hits (SQuAD)",
             _percent(packed["squad_latency_ratio"]),
             "reading",
         ),
         (
-            "right answers that this costs (-) or gains (+), in points [95 %]",
+            "change of the share of right answers by packing, in points [95 % interval]",
             (
                 f"{100 * packed['squad_em_gain']:+.0f} [{100 * packed['squad_em_gain_low']:+.0f}, "
                 f"{100 * packed['squad_em_gain_high']:+.0f}]"
@@ -415,22 +415,22 @@ def highlights() -> str:
             "compression",
         ),
         (
-            "first token on a context seen before, against reading it again",
+            "first token on a context seen before, compared with reading it again",
             f"{engine['ttft_reuse_ratio']:.0f} times as soon",
             "engine",
         ),
         (
-            "8 questions on one context, against `llama_cpp.Llama` without reuse",
+            "8 questions on one context, compared with `llama_cpp.Llama` without reuse",
             f"{engine['shared8_vs_no_reuse']:.1f} times as fast",
             "engine",
         ),
         (
-            f"CPU time that a cascade saves, for {_percent(routing['large_cascade_f1_part'])} of the larger model's F1",
+            f"CPU time that a cascade saves while it reaches {_percent(routing['large_cascade_f1_part'])} of the larger model's F1",
             _percent(routing["cpu_saved_share"]),
             "routing",
         ),
         (
-            "time of an `ask` outside model, embedder and index (median)",
+            "time of `ask` without model, embedder and index (median)",
             f"{overhead['ask_overhead_p50_ms']:.1f} ms",
             "overhead",
         ),
