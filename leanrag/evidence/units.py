@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.evidence.protection import ProtectedKind, Protection, Span
-from leanrag.evidence.structure import LINE_LEVELS, Line, LineKind, paragraphs
+from leanrag.structure import LINE_LEVELS, Line, LineKind, paragraphs
 from leanrag.text import split_sentences, trim_span
 
 __all__ = ["Unit", "UnitKind", "split_clauses", "split_units"]
