@@ -32,7 +32,7 @@ __all__ = [
     "complement_of",
     "converse_of",
     "fine_segments",
-    "is_opposed",
+    "opposites_of",
     "stem_of",
 ]
 
@@ -299,9 +299,13 @@ _PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
 
 def complement_of(word_stem: str, others: frozenset[str]) -> bool:
     """Whether one of `others` is the negation of `word_stem` ("open" and "closed", "safe" and "unsafe")."""
-    if not others.isdisjoint(_COMPLEMENTS.get(word_stem, ())):
-        return True
-    return len(word_stem) > 3 and any(prefix + word_stem in others for prefix in _PREFIXES)
+    return not others.isdisjoint(_complements_of(word_stem))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _complements_of(word_stem: str) -> frozenset[str]:
+    prefixed = [prefix + word_stem for prefix in _PREFIXES] if len(word_stem) > 3 else []
+    return _COMPLEMENTS.get(word_stem, frozenset()).union(prefixed)
 
 
 def converse_of(word_stem: str, others: frozenset[str]) -> bool:
@@ -309,9 +313,9 @@ def converse_of(word_stem: str, others: frozenset[str]) -> bool:
     return not others.isdisjoint(_CONVERSES.get(word_stem, ()))
 
 
-def is_opposed(word_stem: str, others: frozenset[str]) -> bool:
-    """Whether one of `others` is an opposite of `word_stem` in either way, with or without a negating prefix."""
-    if complement_of(word_stem, others) or converse_of(word_stem, others):
-        return True
+@functools.lru_cache(maxsize=1 << 14)
+def opposites_of(word_stem: str) -> frozenset[str]:
+    """Return the stems that are opposites of `word_stem` in either way, with or without a negating prefix."""
+    found = _complements_of(word_stem) | _CONVERSES.get(word_stem, frozenset())
     bare = [word_stem[len(prefix) :] for prefix in _PREFIXES if word_stem.startswith(prefix)]
-    return any(len(other) > 3 and other in others for other in bare)
+    return found.union(word for word in bare if len(word) > 3)

@@ -30,7 +30,7 @@ from leanrag.grounding.values import (
     same_value,
 )
 
-__all__ = ["CHECKS", "Claim", "Passage", "contradiction", "holds"]
+__all__ = ["CHECKS", "Claim", "Passage", "contradiction", "holds", "is_form"]
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def holds(bases: frozenset[str], token: Token) -> bool:
         return True
     if token.kind == "script" or token.is_name or len(base) < 4:
         return False
-    return any(_is_form(base, other) for other in bases)
+    return any(is_form(base, other) for other in bases)
 
 
-def _is_form(left: str, right: str) -> bool:
+def is_form(left: str, right: str) -> bool:
     """Whether two stems are forms of one word: "approv" and "approval"."""
     shared = min(len(left), len(right))
     if shared < 4 or left[:4] != right[:4] or left[-1:].isdigit() or right[-1:].isdigit():
@@ -327,7 +327,7 @@ def _is_there(token: Token, bases: frozenset[str]) -> bool:
     return (
         token.base in bases
         or stem_of(token.word) in bases
-        or (len(token.base) > 4 and any(_is_form(token.base, b) for b in bases))
+        or (len(token.base) > 4 and any(is_form(token.base, b) for b in bases))
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.grounding.clauses import stem_of
-from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS
-from leanrag.grounding.reading import Token, is_german, read_tokens, uses_decimal_comma
-from leanrag.text import split_sentences
+from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS
+from leanrag.grounding.reading import Token, read_tokens
+from leanrag.text import STOP_WORDS, split_sentences
 from leanrag.types import Citation, PackedItem, Segment
 
 __all__ = ["Place", "Style", "find_places", "style_of"]
@@ -29,9 +29,24 @@ class Style:
         return read_tokens(_LEAD.sub("", text), decimal_comma=self.decimal_comma, german=self.german)
 
 
-def style_of(text: str) -> Style:
-    """Return the style of `text`, by its function words."""
-    return Style(uses_decimal_comma(text), is_german(text))
+def style_of(*texts: str) -> Style:
+    """Return the style of some texts, by their function words."""
+    english, comma, german = map(sum, zip(*map(_function_words, texts), strict=True))
+    return Style(comma > english, german > english)
+
+
+@functools.lru_cache(maxsize=4096)
+def _function_words(text: str) -> tuple[int, int, int]:
+    """How many words are English, are of a language that writes a decimal comma, and are German."""
+    words = _LETTERS.findall(text.casefold())
+    return (
+        sum(map(STOP_WORDS.__contains__, words)),
+        sum(map(DECIMAL_COMMA_WORDS.__contains__, words)),
+        sum(map(GERMAN_WORDS.__contains__, words)),
+    )
+
+
+_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,11 @@ class Place:
     def antecedent_bases(self) -> frozenset[str]:
         """What its pronouns may speak of."""
         return frozenset(token.base for token in self.antecedents if token.is_content)
+
+    @functools.cached_property
+    def reach(self) -> frozenset[str]:
+        """Content of its words, its context and its antecedents."""
+        return self.bases | self.context_bases | self.antecedent_bases
 
     @property
     def text(self) -> str:

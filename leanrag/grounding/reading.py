@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
 from leanrag.grounding.lexicon import (
     ARTICLES,
     AUXILIARIES,
-    CONTRACTIONS,
-    DECIMAL_COMMA_WORDS,
     ENGLISH_CONTENT,
     FRAME_WORDS,
-    GERMAN_WORDS,
     IRREGULAR,
     NEGATIONS,
     PREPOSITIONS,
     SYNONYMS,
 )
 from leanrag.grounding.measures import (
-    BOUND_SIGNS,
-    BOUNDS,
     MONTHS,
     MULTIPLIERS,
     NUMBER_WORDS,
@@ -31,9 +25,10 @@ from leanrag.grounding.measures import (
     SCRIPT_NUMERALS,
     UNITS,
 )
+from leanrag.grounding.spelling import normalise
 from leanrag.text import STOP_WORDS, stem
 
-__all__ = ["Day", "Quantity", "Token", "base_of", "is_german", "normalise", "read_tokens", "uses_decimal_comma"]
+__all__ = ["Day", "Quantity", "Token", "base_of", "read_tokens"]
 
 TokenKind = Literal["word", "quantity", "day", "time", "identifier", "script", "pause"]
 
@@ -112,89 +107,6 @@ class Token:
     day: Day | None = None
 
 
-# ------------------------------------------------------------------------------------------------ spelling
-
-_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u0640\u064b-\u0652]")
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´′", "'") | dict.fromkeys("‐‑‒–—―", "-") | {"−": "-"})
-_SUPERSCRIPT = re.compile(r"(?<=[\d)])[⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-_FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_GROUP_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-_DASH = re.compile(r"\s[–—]\s|(?<=[^\W\d])—(?=[^\W\d])")
-_CONTRACTIONS = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in CONTRACTIONS]
-_NUMBER_WORD = "|".join([*NUMBER_WORDS, *MULTIPLIERS, "one", "half"])
-_BEFORE_NUMBER = rf"(?=\s+(?:about |a |ein |une? )?(?:[$€£¥]\s?)?(?:[-+]?\d|(?:{_NUMBER_WORD})\b))"
-
-
-def _bound_pattern(phrases: str) -> re.Pattern[str]:
-    alternatives = "|".join(line.strip() for line in phrases.strip().splitlines())
-    return re.compile(rf"\b(?:{alternatives})\b".replace("NUMBER", _BEFORE_NUMBER), re.IGNORECASE)
-
-
-_BOUNDS = [(_bound_pattern(phrases), word) for word, phrases in BOUNDS.items()]
-_PHRASES = [
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (r"\bnot only\b", ""),
-        (r"\bnot until\b", "from"),
-        (r"\bno doubt\b", ""),
-        (r"\b(?:false|untrue|wrong|incorrect|not true|not the case) that\b", "myth that"),
-        (r"\b(?:falsch|unwahr|nicht wahr), (?:dass|daß)\b", "mythos dass"),
-        (r"\b(?:faux|pas vrai|falso) qu?e?\b", "mito que"),
-        (r"\bn[e'] ?([\w' ]{1,30}?) que\b", r"\1 only"),
-        (r"\bplus (?=de \d)", "plus "),
-        (r"\bne ([\w]+ )plus\b", r"\1 jamais"),
-        (r"\bpercentage points?\b|\bpercent points?\b|\bprozentpunkte?n?\b", "points_percent"),
-        (r"\bper ?cent\b", "percent"),
-        (r"\bdegrees? celsius\b|\bgrad celsius\b|\bdegrés celsius\b", "°C"),
-        (r"\bdegrees? fahrenheit\b", "°F"),
-        (r"\bkilomet(?:er|re)s? per hour\b|\bstundenkilometer\b", "km/h"),
-        (r"\bmiles per hour\b", "mph"),
-        (r"\bsquare met(?:er|re)s?\b", "m2"),
-        (r"\bcubic met(?:er|re)s?\b", "m3"),
-        (r"\bsquare kilomet(?:er|re)s?\b", "km2"),
-        (r"\b(?:minus|negative) (?=\d)", "-"),
-        (r"(?<=\d) below zero\b", " _below_zero"),
-        (r"\btook over\b|\btakes over\b|\btake over\b", "acquired"),
-        (r"\bsign(s|ed|ing)? off on\b|\bsign(s|ed|ing)? off\b", "sign"),
-        (r"\b(turn|switch|power)(s|ed|es|ing)?((?: \w+){0,3}?) on\b", r"\3 enable"),
-        (r"\b(turn|switch|power)(s|ed|es|ing)?((?: \w+){0,3}?) off\b", r"\3 disable"),
-        (r"\bis (?:made|composed) up of\b", "contains"),
-    )
-]
-
-
-@functools.lru_cache(maxsize=4096)
-def normalise(text: str) -> str:
-    """Return `text` in one spelling: NFKC, plain apostrophes and dashes, no invisible characters, contractions written out."""
-    text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
-    text = _SUPERSCRIPT.sub(lambda found: "^" + found[0].translate(_FROM_SUPERSCRIPT), text)
-    text = _DASH.sub(" ; ", unicodedata.normalize("NFKC", text)).translate(_APOSTROPHES)
-    contractions = _CONTRACTIONS if "'" in text or "cannot" in text.lower() else []
-    for pattern, replacement in (*contractions, *_PHRASES):
-        text = pattern.sub(replacement, text)
-    for sign, word in BOUND_SIGNS.items():
-        text = text.replace(sign, f" {word} ")
-    for pattern, word in _BOUNDS:
-        text = pattern.sub(f" {word} ", text)
-    return text
-
-
-@functools.lru_cache(maxsize=1024)
-def uses_decimal_comma(text: str) -> bool:
-    """Whether the function words of `text` are of a language that writes a decimal comma."""
-    words = re.findall(r"[^\W\d_]+", text.casefold())
-    english = sum(word in STOP_WORDS for word in words)
-    return sum(word in DECIMAL_COMMA_WORDS for word in words) > english
-
-
-@functools.lru_cache(maxsize=1024)
-def is_german(text: str) -> bool:
-    """Whether `text` is German, where all nouns are written as names are elsewhere."""
-    words = re.findall(r"[^\W\d_]+", text.casefold())
-    english = sum(word in STOP_WORDS for word in words)
-    return sum(word in GERMAN_WORDS for word in words) > english
-
-
 @functools.lru_cache(maxsize=1 << 16)
 def base_of(word: str) -> str:
     """Return what stands for a word in lower case: the first of its synonyms, or its stem."""
@@ -252,6 +164,17 @@ _MONTH_WORDS = frozenset(month for month in MONTHS if len(month) > 3) - {
 }
 
 
+_PLAIN = re.compile(r"""\s*(?:([A-Za-zÀ-ÖØ-öø-ɏΑ-ωА-яЁё]+)(?=[\s,;)"]|\.?\Z|[.:]\s)|([,;:.!?()"])(?=\s|\Z))""")
+"""A word or a pause that is nothing else; most are, and `_TOKEN` takes long."""
+
+_AMBIGUOUS = frozenset(
+    [*NUMBER_WORDS, *ORDINALS, *MONTHS, *"one dozen hundred thousand million usd eur gbp chf inr".split()]
+)
+"""Words that may begin a number, a date or an amount."""
+
+_SENTENCE_SIGNS = frozenset('.!?:;"“([|-')
+
+
 def read_tokens(text: str, *, decimal_comma: bool = False, german: bool = False) -> tuple[Token, ...]:
     """Return the tokens of a sentence.
 
@@ -269,22 +192,35 @@ def _read_tokens(text: str, decimal_comma: bool, german: bool) -> tuple[Token, .
     tokens: list[Token] = []
     start = 0
     is_first = True
-    while found := _TOKEN.search(text, start):
+    is_english = not (german or decimal_comma)
+    while True:
+        plain = _PLAIN.match(text, start)
+        if plain is not None and (plain[2] or plain[1].casefold() not in _AMBIGUOUS):
+            token = _pause_token(plain[2]) if plain[2] else _plain_token(plain[1], is_first, german, is_english)
+            tokens.append(token)
+            start = plain.end()
+            is_first = token.kind == "pause" and token.text in _SENTENCE_SIGNS
+            continue
+        found = _TOKEN.search(text, start)
+        if found is None:
+            return tuple(tokens)
         start = found.end()
-        token: Token | None
         if found["figure"]:
             token, start = _read_figure(text, found, decimal_comma)
         elif found["word"] or found["symbol"] or found["currency_word"]:
-            token, start = _read_word(text, found, is_first, german, is_english=not (german or decimal_comma))
+            token, start = _read_word(text, found, is_first, german, is_english=is_english)
         elif found["script"]:
             tokens += _read_script(found["script"])
             continue
         else:
             token = _read_other(found)
-        if token is not None:
-            tokens.append(token)
-            is_first = token.kind == "pause" and token.text in '.!?:;"“([|-'
-    return tuple(tokens)
+        tokens.append(token)
+        is_first = token.kind == "pause" and token.text in _SENTENCE_SIGNS
+
+
+@functools.lru_cache(maxsize=64)
+def _pause_token(sign: str) -> Token:
+    return Token("pause", sign, sign)
 
 
 def _read_other(found: re.Match[str]) -> Token:
@@ -358,7 +294,12 @@ def _read_number(digits: str, decimal_comma: bool) -> float:
     return float(re.sub(r"[.,]", "", whole or "0") + "." + (fraction or "0"))
 
 
-def _read_figure(text: str, found: re.Match[str], decimal_comma: bool) -> tuple[Token | None, int]:
+_GLUED = re.compile(r"[a-z]+[\w-]*", re.IGNORECASE)
+_SCALE = re.compile(r"\s?(c|f|celsius|fahrenheit)\b", re.IGNORECASE)
+_AMOUNT = re.compile(rf"\s?(?P<number>{_NUMBER})")
+
+
+def _read_figure(text: str, found: re.Match[str], decimal_comma: bool) -> tuple[Token, int]:
     """A number in figures, and where its unit ends."""
     end = found.end()
     try:
@@ -373,7 +314,7 @@ def _read_figure(text: str, found: re.Match[str], decimal_comma: bool) -> tuple[
     if rank := _RANK.match(text, end):
         quantity = Quantity(number, number, "ordinal")
         return _quantity_token(written + rank[0], quantity), rank.end()
-    glued = re.compile(r"[a-z]+[\w-]*", re.IGNORECASE).match(text, end)
+    glued = _GLUED.match(text, end)
     if glued and not _is_unit(glued[0]) and glued[0].casefold() not in {"k", "m", "bn", "x", "s"}:
         whole = written + glued[0]
         return Token(
@@ -399,7 +340,7 @@ def _with_unit(text: str, written: str, number: float, currency: str, end: int) 
     if text.startswith(" _below_zero", end):
         number, end = -abs(number), end + len(" _below_zero")
     dimension, factor = UNITS.get(name, ("", 1.0))
-    if dimension == "angle" and (scale := re.compile(r"\s?(c|f|celsius|fahrenheit)\b", re.IGNORECASE).match(text, end)):
+    if dimension == "angle" and (scale := _SCALE.match(text, end)):
         dimension, end = ("celsius" if scale[1][0] in "cC" else "fahrenheit"), scale.end()
     return _quantity_token(written, Quantity(number * factor, number, dimension)), end
 
@@ -430,13 +371,11 @@ _EMPTY = STOP_WORDS | FRAME_WORDS | ARTICLES | AUXILIARIES | PREPOSITIONS | NEGA
 _IS_SECOND = re.compile(r"\b(?:the|a|an|her|his|its|their|every|each|my|our)\s+$", re.IGNORECASE)
 
 
-def _read_word(
-    text: str, found: re.Match[str], is_first: bool, german: bool, *, is_english: bool
-) -> tuple[Token | None, int]:
+def _read_word(text: str, found: re.Match[str], is_first: bool, german: bool, *, is_english: bool) -> tuple[Token, int]:
     """A word, or a quantity that begins with one ("twenty-one metres")."""
     written, word = found[0], found[0].casefold()
     if found["currency_word"]:
-        amount = re.compile(rf"\s?(?P<number>{_NUMBER})").match(text, found.end())
+        amount = _AMOUNT.match(text, found.end())
         if amount:
             return _with_unit(text, found[0] + amount[0], _read_number(amount["number"], False), word, amount.end())
     if word in NUMBER_WORDS or (word == "one" and _has_unit(text, found.end())):
@@ -449,21 +388,31 @@ def _read_word(
     if word in ORDINALS and (word != "second" or _IS_SECOND.search(text, max(0, found.start() - 8), found.start())):
         rank = ORDINALS[word]
         return _quantity_token(written, Quantity(rank, rank, "ordinal")), found.end()
+    may_be_month = word in {"march", "may"} and written[0].isupper() and not german
+    if may_be_month and _IS_MONTH.search(text[max(0, found.start() - 8) : found.start()]):
+        return _month_token(written), found.end()
+    return _plain_token(written, is_first, german, is_english), found.end()
+
+
+def _month_token(written: str) -> Token:
+    day = Day(None, MONTHS[written.casefold()], None)
+    return Token("day", written, written.casefold(), f"day:None-{day.month}-None", is_content=True, day=day)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _plain_token(written: str, is_first: bool, german: bool, is_english: bool) -> Token:
+    """A word that means the same before all others."""
+    word = written.casefold()
     is_name = written[0].isupper() and not german and (len(written) > 1 or not is_first)
     if is_name and is_first:
         is_name = written[1:] != written[1:].lower() or word not in STOP_WORDS
-    if is_name and (
-        word in _MONTH_WORDS
-        or (word in {"march", "may"} and _IS_MONTH.search(text[max(0, found.start() - 8) : found.start()]))
-    ):
-        day = Day(None, MONTHS[word], None)
-        return Token("day", written, word, f"day:None-{day.month}-None", is_content=True, day=day), found.end()
+    if is_name and word in _MONTH_WORDS:
+        return _month_token(written)
     is_content = word not in _EMPTY or (is_english and word in ENGLISH_CONTENT)
     is_shouted = len(written) > 1 and written.isupper()
     if not is_content and is_name and (is_shouted or not is_first) and word not in ARTICLES | {"i"} and len(word) > 2:
         is_content = word not in STOP_WORDS
-    base = word if is_name and word not in SYNONYMS else base_of(word)
-    return Token("word", written, word, base_of(word) if base == word else base, is_name, is_content), found.end()
+    return Token("word", written, word, base_of(word), is_name, is_content)
 
 
 def _has_unit(text: str, end: int) -> bool:
@@ -497,7 +446,6 @@ def _read_number_words(text: str, number: float, end: int) -> tuple[float, int]:
     return total + number, end
 
 
-_SCRIPT_PIECE = re.compile(rf"第?[{_HAN_NUMERAL}]+|[^{_HAN_NUMERAL}第]+|第")
 _SCRIPT_COUNTED = re.compile(
     "[个名人年月日天小点分岁次元块米公里斤吨台家条件位层楼本页间百千万億亿円歳回階時分番つ%％]"
 )

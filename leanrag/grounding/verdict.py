@@ -6,14 +6,15 @@ entailment check may look at what the rules let pass.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, is_opposed, stem_of
+from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
 from leanrag.grounding.compare import Claim, Passage, contradiction, holds
+from leanrag.grounding.index import PlaceIndex, covered_share
 from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
 from leanrag.grounding.places import Place, Style, find_places, style_of
 from leanrag.grounding.reading import Token, base_of
@@ -35,10 +36,6 @@ RELEVANCE_THRESHOLD = 0.3
 ENTAILMENT_THRESHOLD = 0.5
 """Least probability that an entailment check must give to a sentence that a place is cited for."""
 
-_QUESTION_WORD_WEIGHT = 0.25  # words that the question already held say little about where an answer came from
-_CONTEXT_SHARE = 0.95  # of a word's weight, where it stands above a place and not in it: the place itself goes first
-_ANTECEDENT_SHARE = 0.6  # the same, where a pronoun may stand for it
-_SCRIPT_WEIGHT = 0.7  # of a character of a script without spaces
 _MOST_COMPARED = 24  # places that are looked at closely for one claim
 _PARALLEL_HEADINGS = 0.33  # least share of their words that the headings of sections of one kind have in common
 _PARALLEL_PLACES = 0.4  # the same of the words of two places, values by their kind
@@ -54,9 +51,6 @@ _QUESTION_WORDS = frozenset(
 _SCRIPT_QUESTION_WORDS = re.compile(
     "什么时候|什麼時候|为什么|為什麼|怎么样|什么|什麼|怎么|怎麼|哪里|哪裡|哪儿|哪个|哪年|哪|谁|誰|多少|几|幾|どこ|なに|何|いつ|いくら|いくつ|どの|どう|なぜ"
     "|ที่ไหน|อะไร|ใคร|เมื่อไหร่|เมื่อไร|เท่าไหร่|เท่าไร|กี่|ทำไม|อย่างไร"
-)
-_FUNCTION_CHARACTERS = frozenset(
-    "的了是在和吗嗎呢吧也都就有为為与與及于於之这這那一个個をはがにのでとですまもからへやか这是"
 )
 
 
@@ -148,75 +142,35 @@ class _Sources:
         self._items = items
         self._question_text = question
         self._places = find_places(items)
-        style = style_of(f"{question}\n{answer}")
-        sources = style_of("\n".join(item.text for item in items))
+        style = style_of(question, answer)
+        sources = style_of("", *(item.text for item in items))
         self._style = Style(style.decimal_comma or sources.decimal_comma, style.german or sources.german)
         self._question = self._style.read(_SCRIPT_QUESTION_WORDS.sub(" ", question))
         self._asked = frozenset(token.base for token in self._question if token.is_content)
-        self._frequency: dict[str, int] = {}
-        for place in self._places:
-            for base in place.bases:
-                self._frequency[base] = self._frequency.get(base, 0) + 1
-        self._all_bases = frozenset(self._frequency)
-        self._weights = {base: self._weight(base) for base in self._all_bases | self._asked}
-        self._relevance = {id(place): self._share(self._question, place) for place in self._places}
-        self._most_relevant = max(self._relevance.values(), default=0.0)
-        self._written_small = frozenset(
-            token.word
-            for place in self._places
-            for token in place.tokens
-            if token.kind == "word" and token.text[:1].islower()
-        )
+        self._index = PlaceIndex(self._places, self._asked)
         words = [token.word for token in self._question if token.kind == "word"]
         self._is_polar = (bool(words) and _QUESTION_WORDS.isdisjoint(words) and "?" in question) or words[:1] in [
             [w] for w in AUXILIARIES
         ]
 
-    # What a claim is worth
+    @functools.cached_property
+    def _relevance(self) -> dict[int, float]:
+        """How far each place, by its identity, speaks of the question."""
+        return {id(place): share for place, share in zip(self._places, self._index.shares(self._question), strict=True)}
 
-    def _weight(self, base: str) -> float:
-        weight = math.log1p((len(self._places) + 1) / (self._frequency.get(base, 0) + 0.5))
-        return weight * _QUESTION_WORD_WEIGHT if base in self._asked else weight
-
-    def _information(self, tokens: Sequence[Token]) -> float:
-        words = {token.base: token for token in tokens if token.is_content}
-        return math.fsum(self._worth(token) for token in words.values())  # exact: sets have no order
-
-    def _worth(self, token: Token) -> float:
-        if token.quantity is not None and token.quantity.dimension:
-            return 2 * self._weight(token.base)  # a number and a unit
-        if token.kind != "script":
-            return self._weight(token.base)
-        held = _SCRIPT_WEIGHT * len(token.text)
-        return held * _QUESTION_WORD_WEIGHT if token.base in self._asked else held
-
-    def _share(self, tokens: Sequence[Token], place: Place) -> float:
-        """Share of the tokens' information that the place and its context hold."""
-        total = found = 0.0
-        for token in {token.base: token for token in tokens if token.is_content}.values():
-            worth = self._worth(token)
-            total += worth
-            if token.kind == "script":
-                found += worth * _script_share(token.text, place)
-            elif holds(place.bases, token) or (token.kind != "word" and _has_value_word(token, place)):
-                found += worth
-            elif is_opposed(stem_of(token.word), place.stems):
-                found += worth  # whether it then says the same is for `contradiction` to find
-            elif holds(place.context_bases, token):
-                found += worth * _CONTEXT_SHARE
-            elif holds(place.antecedent_bases, token):
-                found += worth * _ANTECEDENT_SHARE
-        return found / total if total else 0.0
+    @functools.cached_property
+    def _most_relevant(self) -> float:
+        return max(self._relevance.values(), default=0.0)
 
     # Looking up
 
     def look_up(self, sentence: str) -> _Finding:
         """Return the places that carry a sentence of the answer."""
         tokens, reply = _without_reply(self._style.read(sentence))
-        if tokens and tokens[0].is_name and (tokens[0].word in self._written_small or _is_imperative(tokens)):
+        if tokens and tokens[0].is_name and (self._index.is_written_small(tokens[0].word) or _is_imperative(tokens)):
             tokens = (replace(tokens[0], is_name=False, base=base_of(tokens[0].word)), *tokens[1:])
         content = [token for token in tokens if token.is_content]
-        information = self._information(tokens)
+        information = self._index.information(tokens)
         if not content:
             return self._look_up_reply(reply) if reply else _Finding((), 0.0, 0.0)
         says_nothing_new = not self._is_polar and all(token.base in self._asked for token in content)
@@ -242,7 +196,7 @@ class _Sources:
         for share, place in self._ranked(tokens):
             if share < _ANSWERED:
                 break
-            if contradiction(Claim(tokens), self._passage(place), self._weights) is None:
+            if contradiction(Claim(tokens), self._passage(place), self._index.weights(tokens)) is None:
                 return _Finding((place,), share, 1.0)
         return _Finding((), 0.0, 1.0, True)
 
@@ -261,7 +215,7 @@ class _Sources:
         )
 
     def _ranked(self, tokens: Sequence[Token]) -> list[tuple[float, Place]]:
-        shares = [(self._share(tokens, place), place) for place in self._places]
+        shares = [pair for pair in zip(self._index.shares(tokens), self._places, strict=True) if pair[0] > 0]
         shares.sort(key=lambda pair: (-round(pair[0], 6), pair[1].end - pair[1].start))
         return shares
 
@@ -270,11 +224,10 @@ class _Sources:
         ranked = self._ranked(claim.tokens)[:_MOST_COMPARED]
         if claim.is_fragment:  # of equals, where the question is spoken of
             ranked.sort(key=lambda pair: (-round(pair[0], 6), -round(self._relevance[id(pair[1])], 6)))
+        weights = self._index.weights((*claim.tokens, *claim.whole, *claim.question))
         is_contradicted = False
         for share, place in ranked:
-            if share <= 0:
-                break
-            fault = contradiction(claim, self._passage(place), self._weights)
+            fault = contradiction(claim, self._passage(place), weights)
             if fault is None and self._is_of_another(claim, place):
                 fault = "section"
             if claim.is_fragment and self._relevance[id(place)] < RELEVANCE_THRESHOLD * self._most_relevant:
@@ -287,25 +240,23 @@ class _Sources:
     def _passage(self, place: Place) -> Passage:
         words = [token.word for token in place.tokens[:2]]
         reply = -1 if words[:1] and words[0] in _NO else 1 if words[:1] and words[0] in _YES else 0
-        return Passage(place.tokens, (*place.context, *place.antecedents), self._all_bases, reply)
+        return Passage(place.tokens, (*place.context, *place.antecedents), self._index.bases, reply)
 
     def _is_of_another(self, claim: Claim, place: Place) -> bool:
         """Whether a place like this one speaks of more of what was asked: the claim then takes from another section or row."""
-        here = place.bases | place.context_bases | place.antecedent_bases
+        here = place.reach
         wanted = {
             token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"
         }
         wanted -= {token.base for token in claim.tokens if token.base in here} - self._asked
-        missing = {base for base in wanted - here if base in self._weights}
-        missing -= {base for base in missing if any(_shares_stem(base, other) for other in here)}
-        if not missing:
-            return False
+        missing = {base for base in wanted - here if self._index.is_known(base)}
+        beginnings = {base[:4] for base in here if len(base) > 3}
+        missing = {base for base in missing if len(base) < 4 or base[:4] not in beginnings}
         found = wanted & here
-        for other in self._places:
-            there = other.bases | other.context_bases | other.antecedent_bases
-            if missing & there and found <= there and other is not place and _are_parallel(place, other):
-                return True
-        return False
+        return any(
+            found <= other.reach and other is not place and _are_parallel(place, other)
+            for other in self._index.reach(missing)
+        )
 
     # The whole answer
 
@@ -315,17 +266,15 @@ class _Sources:
         if not words:
             return 1.0
         places = [place for place in self._places if place.item.number in cited]
-        there = frozenset(
-            base for place in places for base in (*place.bases, *place.context_bases, *place.antecedent_bases)
-        )
-        stems = frozenset(word for place in places for word in place.stems)
+        there = frozenset[str]().union(*(place.reach for place in places))
+        stems = frozenset[str]().union(*(place.stems for place in places))
         found = total = 0.0
         for token in {token.base: token for token in words}.values():
             total += 1
             if token.kind == "script":
-                found += max((_covered(token.text, place) for place in places), default=0.0)
+                found += max((covered_share(token.text, place) for place in places), default=0.0)
             else:
-                found += holds(there, token) or is_opposed(stem_of(token.word), stems)
+                found += holds(there, token) or not opposites_of(stem_of(token.word)).isdisjoint(stems)
         return found / total
 
     def passes(self, finding: _Finding, sentence: str, check: EntailmentChecker) -> bool:
@@ -418,19 +367,6 @@ def _has_subject(part: Sequence[Token]) -> bool:
     return first is not None and (first.word in ARTICLES - {"no"} or first.is_name or first.word in ALL)
 
 
-def _has_value_word(token: Token, place: Place) -> bool:
-    """Whether the place holds the value of a number or a date in another form."""
-    if token.quantity is not None:
-        return any(other.quantity is not None and token.quantity.agrees_with(other.quantity) for other in place.tokens)
-    if token.day is not None:
-        return any(other.day is not None and token.day.agrees_with(other.day) for other in place.tokens)
-    return any(other.base == token.base for other in place.tokens)
-
-
-def _shares_stem(left: str, right: str) -> bool:
-    return len(left) > 3 and left[:4] == right[:4]
-
-
 def _are_parallel(place: Place, other: Place) -> bool:
     """Whether two places say things of the same kind: rows of a table, sections of a manual, questions of a list."""
     if place.shape and place.shape == other.shape and place.item is other.item:
@@ -444,34 +380,6 @@ def _are_parallel(place: Place, other: Place) -> bool:
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / len(left | right) if left or right else 0.0
-
-
-def _script_share(text: str, place: Place) -> float:
-    """As `_covered`, but too little for support where a word is missing."""
-    covered = _covered_characters(text, place)
-    is_missing = any(not covered[i] and not covered[i + 1] for i in range(len(covered) - 1))
-    share = sum(covered) / len(covered)
-    return share * SUPPORT_THRESHOLD if share < 0.8 or (is_missing and share < 0.9) else share
-
-
-def _covered(text: str, place: Place) -> float:
-    """Share of the characters of a text without spaces that stand at a place in the same company."""
-    covered = _covered_characters(text, place)
-    return sum(covered) / len(covered)
-
-
-def _covered_characters(text: str, place: Place) -> list[bool]:
-    """For each character whether it stands at the place beside the same neighbour, or is a function word."""
-    there = "，".join(
-        token.text for token in (*place.tokens, *place.context) if token.kind in {"script", "day", "quantity"}
-    )
-    if text in there:
-        return [True] * len(text)
-    covered = [character in _FUNCTION_CHARACTERS for character in text]
-    for i in range(len(text) - 1):
-        if text[i : i + 2] in there:
-            covered[i] = covered[i + 1] = True
-    return covered
 
 
 # ------------------------------------------------------------------------------------------------ marks
