@@ -111,7 +111,7 @@ class EvidencePacker:
         for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].value):
             needs = candidates[i].needs
             for indices in ([i], [needs, i]) if needs is None or candidates[i].value else ():
-                items = sources.items([looked_at.places[j] for j in indices if j is not None])
+                items = sources.items([looked_at.places[j] for j in indices if j is not None], bare=True)
                 if _tokens(items) <= budget:
                     return items
         return []
@@ -284,13 +284,13 @@ class _Sources:
         fits = {hit for (hit, _, _), cost in self._costs.items() if cost + self.openings[self._group_of[hit]] <= room}
         return ["irrelevant" if i in fits or not self._n_units[i] else "budget" for i in range(len(self._hits))]
 
-    def items(self, chosen: Sequence[int]) -> list[PackedItem]:
-        """The sources that show the chosen units, best first, with their numbers in the prompt."""
+    def items(self, chosen: Sequence[int], *, bare: bool = False) -> list[PackedItem]:
+        """The sources that show the chosen units, best first, with their numbers in the prompt; `bare` ones show nothing else."""
         by_group: dict[int, list[Evidence]] = {}
         for unit in (self._units[place] for place in chosen):
             by_group.setdefault(self._group_of[unit.hit], []).append(unit)
         best_first = sorted(by_group.values(), key=lambda units: -max(unit.value for unit in units))
-        return self._numbered([self._item(units) for units in best_first])
+        return self._numbered([self._item(units, bare=bare) for units in best_first])
 
     def with_headings(self, items: list[PackedItem], hits: Sequence[Hit], budget: int) -> list[PackedItem]:
         """The sources, and after them such of the other `hits`, by name, as the budget leaves room for."""
@@ -322,8 +322,8 @@ class _Sources:
             numbered.append(replace(item, number=number, tokens=tokens))
         return numbered
 
-    def _item(self, units: Sequence[Evidence]) -> PackedItem:
-        """What is shown of a document, without number and tokens."""
+    def _item(self, units: Sequence[Evidence], *, bare: bool) -> PackedItem:
+        """What is shown of a document, without number and tokens; if `bare`, without white space around it and without leads."""
         hits = self._hits
         shown = {unit.hit for unit in units}
         text = ""
@@ -334,7 +334,7 @@ class _Sources:
             chunk = hits[hit].chunk
             own = [unit for unit in units if unit.hit == hit]
             spans, reason = [(unit.start, unit.end) for unit in own], "whole"
-            if len(spans) == self._n_units[hit]:
+            if len(spans) == self._n_units[hit] and not bare:
                 spans = [(0, len(chunk.text))]
             else:
                 spans, reason, action = _merged(chunk.text, spans), "relevant", "extracted"
@@ -345,7 +345,7 @@ class _Sources:
             if ends:
                 text += "\n" if ends[-1][1] + 2 >= chunk.start + spans[0][0] else "\n\n"
             lead_end = chunk.lead_start + len(chunk.lead)
-            if chunk.lead and not any(start <= chunk.lead_start and lead_end <= end for start, end in ends):
+            if chunk.lead and not bare and not any(start <= chunk.lead_start and lead_end <= end for start, end in ends):
                 segments.append(
                     Segment(len(text), len(text) + len(chunk.lead), hit, chunk.lead_start, lead_end, None, "context")
                 )
