@@ -345,7 +345,11 @@ class _Sources:
             if ends:
                 text += "\n" if ends[-1][1] + 2 >= chunk.start + spans[0][0] else "\n\n"
             lead_end = chunk.lead_start + len(chunk.lead)
-            if chunk.lead and not bare and not any(start <= chunk.lead_start and lead_end <= end for start, end in ends):
+            if (
+                chunk.lead
+                and not bare
+                and not any(start <= chunk.lead_start and lead_end <= end for start, end in ends)
+            ):
                 segments.append(
                     Segment(len(text), len(text) + len(chunk.lead), hit, chunk.lead_start, lead_end, None, "context")
                 )

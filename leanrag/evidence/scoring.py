@@ -209,7 +209,11 @@ def _take_apart(text: str, clauses: bool) -> _Parts:
     clause_terms: list[frozenset[str]] = []
     firsts: list[int] = []
     for unit in units:
-        parts = split_clauses(text, unit) if clauses and unit.group is None else [(unit.start, unit.end)]
+        parts = (
+            split_clauses(text, unit)
+            if clauses and (unit.group is None or unit.kind == "sentence")
+            else [(unit.start, unit.end)]
+        )
         head = unit.needs
         needs += [None if head is None else firsts[head]] * len(parts)
         while head is not None and units[head].kind == "sentence":  # what it leans back on is no head

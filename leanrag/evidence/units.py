@@ -327,7 +327,8 @@ class _Builder:
             return ("list", self._n_lists)
         if line.kind == "record":
             return ("record", self._n_paragraphs, line.indent)
-        return ("cue", self._n_cues) if self._units and self._units[-1].kind == "mark" else None
+        is_cue = self._units and self._units[-1].kind == "mark"
+        return ("cue", self._n_cues) if is_cue else ("paragraph", self._n_paragraphs)
 
     def _add_sentences(self, start: int, content: str, kind: UnitKind, tag: Hashable | None) -> None:
         """Add the sentences of a paragraph, item or turn, each with what it needs."""

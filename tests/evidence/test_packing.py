@@ -211,6 +211,20 @@ def test_one_unit_is_shown_where_two_take_more_together_than_each():
     assert [dropped.hit.chunk.text for dropped in packing.dropped] == ["It is old."]
 
 
+@pytest.mark.parametrize("text", ["\n\n It is tall.", " It is tall. \n", "\t\t東京は日本の首都である。"])
+def test_white_space_around_a_unit_gives_way_to_the_budget(text):
+    budget = count_pairs(1, "", text.strip())
+    (item,) = EvidencePacker(SentenceScorer()).pack(hits_of(text), budget, count_pairs).items
+    assert (item.text, item.tokens) == (text.strip(), budget)
+
+
+def test_a_lead_gives_way_to_the_budget():
+    lead = "| Part | Price | Shelf | Room | Floor | House | Street | Town |\n"
+    chunk = Chunk("d", 100, 113, "| P-1 | 20 |\n", lead=lead, lead_start=0)
+    (item,) = EvidencePacker(SentenceScorer()).pack([Hit(chunk, 1.0)], 9, count, question="Price of P-1?").items
+    assert item.text == "| P-1 | 20 |"
+
+
 @loose
 @given(
     found(),

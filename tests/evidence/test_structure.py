@@ -93,6 +93,23 @@ def test_the_steps_of_a_section_are_packed_whole_and_under_its_heading(form, nam
         assert step in section
 
 
+PARAGRAPHS = {
+    "steps": "To reset the {name} card, first open the panel. Then hold key {key} for nine seconds. Finally, wait for lamp {lamp}.",
+    "no words that point back": "Resetting the {name} card is easy. Open the panel. Press key {key}. Wait for lamp {lamp}.",
+    "wrapped": "A {name} card is reset at the panel.\nYou need key {key} for that. Hold it\nuntil you see lamp {lamp}.",
+    "German": "Öffnen Sie für die {name} zuerst die Klappe. Halten Sie dann Taste {key}. Zum Schluss leuchtet Lampe {lamp}.",
+}
+
+
+@pytest.mark.parametrize("form", PARAGRAPHS.values(), ids=PARAGRAPHS)
+@few
+@given(st.permutations(NAMES), st.integers(0, 14), st.sampled_from([60, 100, 200]))
+def test_a_short_paragraph_is_packed_whole_before_the_beginnings_of_others(form, names, asked, budget):
+    paragraphs = [form.format(name=name, key=i + 1, lamp=i + 40) for i, name in enumerate(names)]
+    prompt = shown(pack("\n\n".join(paragraphs), f"How do I reset the {names[asked]} card?", budget))
+    assert paragraphs[asked] in prompt
+
+
 TABLES = {
     "markdown": ("| Part | Shelf | Price |\n|---|---|---|\n", "| P-{:03d} | {} | {} |\n"),
     "csv": ("part,shelf,price\n", "P-{:03d},{},{}\n"),
