@@ -11,7 +11,7 @@ from leanrag.types import CancelToken, Where
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AskOptions", "PromptOptions", "Query", "Settings", "check_question"]
+__all__ = ["AskOptions", "PromptOptions", "Query", "Settings", "check_counts", "check_question"]
 
 
 class PromptOptions(TypedDict, total=False):
@@ -100,7 +100,7 @@ class Settings:
     self_check: bool = False
 
     def __post_init__(self) -> None:
-        _check_counts(k=self.k, context_tokens=self.context_tokens, max_tokens=self.max_tokens)
+        check_counts(k=self.k, context_tokens=self.context_tokens, max_tokens=self.max_tokens)
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
             raise ConfigurationError(f"`abstain_below` must be in [0, 1], got {self.abstain_below!r}")
 
@@ -116,7 +116,7 @@ class Settings:
                 f"{unknown[0]!r} is not an option of a question; use {', '.join(AskOptions.__annotations__)}"
             )
         k, context_tokens, max_tokens = options.get("k"), options.get("context_tokens"), options.get("max_tokens")
-        _check_counts(k=k, context_tokens=context_tokens, max_tokens=max_tokens)
+        check_counts(k=k, context_tokens=context_tokens, max_tokens=max_tokens)
         cancel = CancelToken()
         if (of_caller := options.get("cancel")) is not None:
             of_caller.on_cancel(cancel.cancel)
@@ -143,7 +143,12 @@ def check_question(question: str) -> None:
         raise ConfigurationError(f"a question must be a non-empty text, got {question!r}; ask something")
 
 
-def _check_counts(**counts: int | None) -> None:
+def check_counts(**counts: int | None) -> None:
+    """Check that each count is at least 1, or None.
+
+    Raises:
+        ConfigurationError: One is less.
+    """
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ConfigurationError(f"`{name}` must be at least 1, got {count!r}")

@@ -6,7 +6,7 @@ import threading
 
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.lazy import Lazy
-from leanrag.pipeline.query import check_question
+from leanrag.pipeline.query import check_counts, check_question
 from leanrag.pipeline.stages import Stages
 from leanrag.protocols import Embedder, Retriever, VectorIndex
 from leanrag.retrieval.store import Store
@@ -36,11 +36,10 @@ class Searcher:
         """Return at most `k` hits, best first.
 
         Raises:
-            ConfigurationError: The question is empty, or `k` is negative.
+            ConfigurationError: The question is empty, or `k` is less than 1.
         """
         check_question(question)
-        if k == 0:
-            return []
+        check_counts(k=k)
         reranker = self._stages.reranker
         if reranker is None:
             return self._retriever.retrieve(question, k, where=where)

@@ -101,7 +101,8 @@ def test_an_unknown_option_is_refused(tmp_path):
 
 def test_no_chunks_are_asked_for(tmp_path):
     with open_rag(tmp_path) as rag:
-        assert rag.search(QUESTION, k=0) == []
+        with pytest.raises(ConfigurationError, match="`k` must be at least 1, got 0"):
+            rag.search(QUESTION, k=0)
         for ask in (rag.ask, rag.stream, rag.explain):
             for name in ("k", "context_tokens", "max_tokens"):
                 with pytest.raises(ConfigurationError, match=f"`{name}` must be at least 1, got 0"):
