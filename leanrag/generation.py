@@ -24,8 +24,9 @@ from leanrag.errors import (
     LeanRAGError,
     QueueFullError,
 )
-from leanrag.pending import Pending, StopMatcher
+from leanrag.pending import Pending, StopMatcher, ThoughtFilter
 from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel
+from leanrag.text import THOUGHT_TAGS, split_thoughts
 from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, Usage
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ __all__ = [
     "PieceStream",
     "check_messages",
     "check_window",
+    "ends_in_thought",
     "gather_results",
+    "part_thoughts",
 ]
 
 S = TypeVar("S")
@@ -187,7 +190,8 @@ class PieceStream:
     """A `GenerationStream` of text that comes from an iterator, in the thread that reads it.
 
     It ends the text at a stop string, or before the first piece after `max_tokens`; between pieces it looks at the time limit and
-    whether the request was cancelled. An exception of the iterator becomes a `GenerationError`.
+    whether the request was cancelled. Thoughts of a reasoning model are not part of the text. An exception of the iterator
+    becomes a `GenerationError`.
 
     Args:
         pieces: The text, in pieces of any length.
@@ -213,6 +217,7 @@ class PieceStream:
         self._pieces = iter(pieces)
         self._model, self._options, self._is_timed = model, options, is_timed
         self._match_stop = StopMatcher(options.stop)
+        self._without_thoughts = ThoughtFilter()
         self._is_closed = False
         self._text: list[str] = []
         self._n_tokens = 0
@@ -264,24 +269,28 @@ class PieceStream:
             self._first = time.monotonic()
         self._n_tokens += self._model.count_tokens(piece)
         self._text.append(self._match_stop(piece))
-        return self._text[-1] if self._match_stop.reason is None else self._finish(self._match_stop.reason)
+        if self._match_stop.reason is not None:
+            return self._finish(self._match_stop.reason)
+        return self._without_thoughts(self._text[-1])
 
     def _finish(self, reason: FinishReason) -> str:
         """Set the outcome; return the text that was held back because a stop string may have begun in it."""
         if self._match_stop.reason is None:
             self._text.append(self._match_stop("", final=True))
-        text, ended = "".join(self._text), time.monotonic()
+        written, ended = "".join(self._text), time.monotonic()
+        thoughts, text = part_thoughts(written)
         self._outcome = Generation(
             text=text,
             model=self._model.name,
             finish_reason=reason,
-            usage=Usage(self._prompt_tokens, self._model.count_tokens(text)),
+            usage=Usage(self._prompt_tokens, self._model.count_tokens(written)),
             seed=self._options.seed if self._options.temperature > 0 else None,
             prefill_seconds=self._first - self._started if self._is_timed else None,
             decode_seconds=ended - self._first if self._is_timed else None,
+            thoughts=thoughts,
         )
         self.close()
-        return self._text[-1]
+        return self._without_thoughts(self._text[-1], final=True)
 
     def _check_running(self) -> None:
         name, timeout, cancel = self._model.name, self._options.timeout_seconds, self._options.cancel
@@ -298,18 +307,30 @@ class PendingStream(Generic[T, R]):
         pending: What is under way.
         finish: Makes the result of its outcome.
         owner: Must not be collected while this runs.
+        thoughts: Keeps the thoughts out of the text; None if the text has none, or if they were kept out before.
     """
 
-    def __init__(self, pending: Pending[T], finish: Callable[[T], R], owner: object) -> None:
+    def __init__(
+        self, pending: Pending[T], finish: Callable[[T], R], owner: object, *, thoughts: ThoughtFilter | None = None
+    ) -> None:
         self._pending, self._finish, self._owner = pending, finish, owner
+        self._pass = thoughts or _pass_all
 
     def __iter__(self) -> Iterator[str]:
         """Yield text as it comes; leaving the loop early stops the generation."""
-        return iter(self._pending)
+        for piece in self._pending:
+            if text := self._pass(piece):
+                yield text
+        if text := self._pass("", final=True):
+            yield text
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    async def __aiter__(self) -> AsyncIterator[str]:
         """As iterating, in an event loop."""
-        return aiter(self._pending)
+        async for piece in self._pending:
+            if text := self._pass(piece):
+                yield text
+        if text := self._pass("", final=True):
+            yield text
 
     async def wait(self) -> None:
         """Wait for the end, in an event loop."""
@@ -351,6 +372,10 @@ def _for_event_loops(stream: GenerationStream) -> PendingStream[Generation, Gene
     return PendingStream(_Pumped(stream), lambda generation: generation, stream)
 
 
+def _pass_all(text: str, *, final: bool = False) -> str:  # noqa: ARG001 - as `ThoughtFilter`
+    return text
+
+
 class _HasResult(Protocol[R_co]):
     """Something under way that has a result."""
 
@@ -380,6 +405,33 @@ def gather_results(submit: Callable[[S], _HasResult[R]], items: Iterable[S]) -> 
         for stream in waiting:
             stream.close()
     return results
+
+
+def ends_in_thought(prompt: str) -> bool:
+    r"""Return whether a prompt ends with a tag that opens a thought, so that the model begins with a thought.
+
+    Example:
+        >>> ends_in_thought("<|user|>Who signs?<|assistant|><think>\n")
+        True
+    """
+    return prompt.rstrip().endswith(tuple(opening for opening, _ in THOUGHT_TAGS))
+
+
+def part_thoughts(text: str, *, begins_in_thought: bool = False) -> tuple[str | None, str]:
+    r"""Return the thoughts in what a model wrote, None if there are none, and its answer without them.
+
+    The answer is what `ThoughtFilter` passes of a stream. If only a closing tag is there, all text before it is a thought.
+
+    Example:
+        >>> part_thoughts("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
+        ('Bo? No, Ada.', 'Ada Park signs.')
+    """
+    match = ThoughtFilter(begins_in_thought=begins_in_thought)
+    answer = match(text, final=True)
+    thoughts = match.thoughts
+    if not thoughts:
+        thoughts, answer = split_thoughts(answer)
+    return thoughts.strip() or None, answer
 
 
 def check_messages(messages: Sequence[Message]) -> Sequence[Message]:

@@ -214,6 +214,7 @@ class ThoughtFilter:
         self._closings = tuple(closing.lower() for _, closing in THOUGHT_TAGS) if begins_in_thought else ()
         self._pending = ""
         self._answer = ""
+        self._space = ""  # white space before the answer: part of it only if there are no thoughts
 
     def __call__(self, text: str, *, final: bool = False) -> str:
         """Return the text that certainly belongs to the answer."""
@@ -231,6 +232,8 @@ class ThoughtFilter:
             else:
                 passed.append(self._pass(piece))
                 self._closings = _OPENINGS.get(tag.lower(), ())
+        if final and not self.thoughts:
+            passed.append(self._space)
         return "".join(passed)
 
     def _up_to_tag(self, tags: Iterable[str], final: bool) -> tuple[str, str]:
@@ -248,9 +251,12 @@ class ThoughtFilter:
         return piece, tag
 
     def _pass(self, text: str) -> str:
-        text = text if self._answer else text.lstrip()
-        self._answer += text
-        return text
+        if self._answer:
+            self._answer += text
+            return text
+        text = (self._space + text).lstrip() if self.thoughts else self._space + text
+        self._space, self._answer = ("", text) if text.strip() else (text, "")
+        return self._answer
 
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # unlike `lower`, keeps the length

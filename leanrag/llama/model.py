@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from leanrag.checks import check_seconds, check_whole
 from leanrag.errors import ConfigurationError
-from leanrag.generation import PendingStream, check_messages, gather_results
+from leanrag.generation import PendingStream, check_messages, ends_in_thought, gather_results, part_thoughts
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.context import MAX_PARALLEL
 from leanrag.llama.counting import TokenCounts
@@ -36,9 +37,9 @@ from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.settings import ComputeOptions, EngineSettings
 from leanrag.llama.threads import usable_cores
-from leanrag.pending import StopMatcher
+from leanrag.pending import StopMatcher, ThoughtFilter
 from leanrag.protocols import GenerateOptions
-from leanrag.types import CancelToken, Generation, Prompt, Scores, Usage
+from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
 if TYPE_CHECKING:
     pass
@@ -241,7 +242,21 @@ class LlamaCppModel(LlamaBase):
             on_end=None if grammar is None else grammar.close,
         )
         self._submit(request, options.cancel)
-        return PendingStream(request, functools.partial(self._generation, len(tokens), sampler.seed), self)
+        if grammar is not None:  # tags in a text of such a form are part of it
+            return PendingStream(request, functools.partial(self._generation, len(tokens), sampler.seed), self)
+        thinks = ends_in_thought(prompt) if isinstance(prompt, str) else self._begins_in_thought
+
+        def finish(completion: Completion) -> Generation:
+            thoughts, text = part_thoughts(completion.text, begins_in_thought=thinks)
+            generation = self._generation(len(tokens), sampler.seed, completion)
+            return dataclasses.replace(generation, text=text, thoughts=thoughts)
+
+        return PendingStream(request, finish, self, thoughts=ThoughtFilter(begins_in_thought=thinks))
+
+    @functools.cached_property
+    def _begins_in_thought(self) -> bool:
+        """Whether the chat template opens a thought where the model begins to speak."""
+        return ends_in_thought(self._require_template().render([Message("user", "?")]))
 
     def score_many(
         self,

@@ -103,11 +103,12 @@ class Asking:
                         yield ""
                     if turn.can_show(i):
                         for piece in stream:
-                            turn.has_shown_text = True
+                            turn.has_shown_text |= not piece.isspace()
                             yield piece
                     generation = stream.result
                     details["prompt_tokens"] = generation.usage.prompt_tokens
                     details["completion_tokens"] = generation.usage.completion_tokens
+                    details["finish_reason"] = generation.finish_reason
                 self.preparer.observe(generation)
                 # 6. Ground: find the quotes that support the answer.
                 with timer("ground"):

@@ -24,12 +24,15 @@ from leanrag.routing.refusals import is_refusal
 from leanrag.routing.signals import signals_before
 from leanrag.types import Answer, CancelToken, Stage, Step, Usage
 
-__all__ = ["NO_ANSWER", "AnswerStream", "Event", "Judged", "Planned", "Turn"]
+__all__ = ["NO_ANSWER", "UNFINISHED", "AnswerStream", "Event", "Judged", "Planned", "Turn"]
 
 logger = logging.getLogger(__name__)
 
 NO_ANSWER = "The sources do not answer this question."
 """The text of an answer when nothing was found, or when the model's answer was not sure enough."""
+
+UNFINISHED = "The model used up its tokens on thoughts before it answered. Allow more of them with `max_tokens`."
+"""The text of an answer when a reasoning model did not come to an end of its thoughts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +265,12 @@ class Turn:
             self._add_step(i, self._step_of(i, answer, "audited", reason))
             return
         is_last = i == self._last
-        self._is_kept = is_sure or is_last
-        reason = "the last" if is_last else "sure enough" if is_sure else "not sure enough"
+        self._is_kept = is_last or (is_sure and not _is_empty(answer))
+        reason = "the last" if is_last else "sure enough" if self._is_kept else "not sure enough"
+        if _is_empty(answer):
+            reason = "only thoughts, no answer" if _is_unfinished(answer) else "no text"
         self._add_step(i, self._step_of(i, answer, "kept" if self._is_kept else "escalated", reason))
-        if self._is_kept or self.best is None or (answer.confidence or 0.0) >= (self.best.confidence or 0.0):
+        if self._is_kept or self.best is None or _worth(answer) >= _worth(self.best):
             self.best = self._apply_abstention(i, answer)
         if is_last and self._is_chosen_for_audit:
             self.audit_loss = False  # the last model has answered: nothing was lost
@@ -329,10 +334,12 @@ class Turn:
         return (calibration.abstain_below if calibration else None) or 0.0
 
     def _apply_abstention(self, i: int, answer: Answer) -> Answer:
-        """Return what the user gets of a model's answer: the answer, or that there is none when it is not sure enough."""
-        if answer.confidence is None or answer.confidence >= self._least_confidence(i):
+        """Return what the user gets of a model's answer: the answer, or that there is none when it is empty or not sure enough."""
+        is_sure = answer.confidence is None or answer.confidence >= self._least_confidence(i)
+        if is_sure and not _is_empty(answer):
             return answer
-        return replace(answer, text=NO_ANSWER, citations=(), is_supported=False, support=0.0, abstained=True)
+        text = UNFINISHED if _is_unfinished(answer) else NO_ANSWER
+        return replace(answer, text=text, citations=(), is_supported=False, support=0.0, abstained=True)
 
     def _step_of(self, i: int, answer: Answer, outcome: Literal["kept", "escalated", "audited"], reason: str) -> Step:
         return Step(
@@ -346,6 +353,22 @@ class Turn:
         self._steps.append(replace(step, seconds=seconds, cost=step.cost if reader.has_price else None))
         if not reader.is_remote:
             self._joules += seconds * (self._cascade.limits.watts or 0.0)
+
+
+def _is_empty(answer: Answer) -> bool:
+    """Return whether the model wrote nothing, or thoughts only."""
+    return answer.generation is not None and not answer.generation.text.strip()
+
+
+def _is_unfinished(answer: Answer) -> bool:
+    """Return whether the model was stopped before the end of its thoughts."""
+    generation = answer.generation
+    return _is_empty(answer) and generation is not None and generation.thoughts is not None
+
+
+def _worth(answer: Answer) -> float:
+    """Return how much an answer is worth beside those of other models."""
+    return -1.0 if _is_empty(answer) else answer.confidence or 0.0
 
 
 def _may_pass(error: Exception) -> bool:

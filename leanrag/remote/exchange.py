@@ -101,6 +101,7 @@ class Reply:
     def __init__(self, match_stop: StopMatcher, emit: Callable[[str], None], monotonic: Callable[[], float]) -> None:
         self.match_stop = match_stop
         self.pieces: list[str] = []
+        self.thoughts: list[str] = []  # what the server keeps apart from the text
         self.secrets: Sequence[Secret] = ()
         self.sent: frozenset[str] = frozenset()
         self.usage: object = None
@@ -126,6 +127,7 @@ class Reply:
     def add(self, choice: Choice) -> None:
         """Take in a piece."""
         text = choice.content
+        self.thoughts.append(choice.thoughts)
         if (text or choice.is_thinking) and self.first_limit is not None:
             self.first_limit.lift()
         scores = parse_scores(choice.logprobs)

@@ -16,9 +16,10 @@ import httpx
 
 from leanrag.checks import ProcessGuard, check_whole
 from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError
-from leanrag.generation import BaseLanguageModel, PendingStream, check_window
+from leanrag.generation import BaseLanguageModel, PendingStream, check_window, part_thoughts
 from leanrag.ledger import Cost, Prices
 from leanrag.models import load_encoding
+from leanrag.pending import ThoughtFilter
 from leanrag.protocols import GenerateOptions
 from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Query, Reply
 from leanrag.remote.keys import Secret
@@ -241,7 +242,7 @@ class RemoteModel(BaseLanguageModel):
         """
         request = self._request(prompt, options)
         call = self._submit(lambda connections, emit: self._complete(connections, request, emit), options.cancel)
-        return PendingStream(call, lambda generation: generation, owner=self)
+        return PendingStream(call, lambda generation: generation, owner=self, thoughts=ThoughtFilter())
 
     def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
         """All are checked before the first is sent; `parallel` are under way at once, each with its own time limit."""
@@ -355,8 +356,9 @@ class RemoteModel(BaseLanguageModel):
         self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]
     ) -> Generation:
         reply = await self._exchange.complete(connections, request, emit)
+        thoughts, text = part_thoughts(reply.text)
         return Generation(
-            text=reply.text,
+            text=text,
             model=self.name,
             finish_reason=reply.match_stop.reason or reply.finish_reason or "stop",
             usage=self._usage(request, reply),
@@ -365,6 +367,7 @@ class RemoteModel(BaseLanguageModel):
             seed=request.seed,
             prefill_seconds=reply.prefill_seconds,
             decode_seconds=reply.decode_seconds,
+            thoughts="".join(reply.thoughts).strip() or thoughts,
         )
 
     def _usage(self, request: Query, reply: Reply) -> RemoteUsage:

@@ -105,6 +105,13 @@ class Choice(pydantic.BaseModel):
         inner = self.delta or self.message
         return inner is not None and bool(inner.reasoning or inner.reasoning_content)
 
+    @property
+    def thoughts(self) -> str:
+        """Its hidden reasoning as far as it is text; servers name it in two ways, some in both."""
+        inner = self.delta or self.message
+        said = (inner.reasoning_content, inner.reasoning) if inner else ()
+        return next((text for text in said if isinstance(text, str) and text), "")
+
 
 class Chunk(pydantic.BaseModel):
     """What one event says."""

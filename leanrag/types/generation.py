@@ -60,18 +60,19 @@ class Generation:
     """What a model returned.
 
     Attributes:
-        text: The completion, up to (not including) a stop string.
+        text: The completion, up to (not including) a stop string, without thoughts.
         model: Name of the model.
         finish_reason: "stop" (end token or stop string), "length" (`max_tokens` reached) or "repetition" (it began to say
             again what it had said, and was stopped).
-        usage: Tokens in and out.
-        token_ids: Generated tokens, the end token not included; None when the model does not tell.
+        usage: Tokens in and out; those of the thoughts are counted.
+        token_ids: Generated tokens, those of the thoughts too, the end token not included; None when the model does not tell.
         logprobs: Natural-log probability of each of `token_ids` under the untempered distribution; None when unknown.
         margins: Log-probability of each token less that of the best other one; None when unknown.
         entropies: Entropy in nats of the distribution that each token was drawn from; None when unknown.
         seed: The seed that repeats this generation; None for greedy.
         prefill_seconds: Time to the first token.
         decode_seconds: Time from the first token to the last.
+        thoughts: What a reasoning model wrote between tags such as <think> and </think>; None if it wrote no such thing.
     """
 
     text: str
@@ -85,6 +86,7 @@ class Generation:
     seed: int | None = None
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
+    thoughts: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, LlamaCppModel, Message
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
+from leanrag.protocols import GenerateOptions
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -152,6 +153,21 @@ def test_a_model_without_a_template_refuses_messages(tmp_path):
         assert not model.is_chat
         with pytest.raises(ConfigurationError, match="no chat template"):
             model.generate([Message("user", "hi")], max_tokens=1)
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_a_template_that_opens_a_thought_makes_the_model_begin_with_it(tmp_path, is_chat):
+    from tests.tiny_gguf import CHATML, write_tiny_gguf
+
+    thinking = CHATML.replace("assistant\n", "assistant\n<think>\n")
+    prompt = [Message("user", "hi")] if is_chat else "hi <think>"
+    with LlamaCppModel(write_tiny_gguf(tmp_path / "thinks.gguf", chat_template=thinking)) as model:
+        stream = model.stream(prompt, GenerateOptions(8))
+        assert "".join(stream) == stream.result.text == ""
+        assert (stream.result.finish_reason, stream.result.usage.completion_tokens) == ("length", 8)
+        assert stream.result.thoughts
+        with_grammar = model.generate(prompt, max_tokens=20, grammar='root ::= "<think>"')
+        assert (with_grammar.text, with_grammar.thoughts) == ("<think>", None)
 
 
 @pytest.mark.model

@@ -263,6 +263,23 @@ def test_a_chat_is_sent_and_its_answer_read(server, make):
     }
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [{"reasoning_content": "Bo? "}, {"reasoning_content": "Ada."}, {"content": "Ada Park."}],
+        [{"reasoning": "Bo? Ada.", "reasoning_content": "Bo? Ada."}, {"content": "Ada Park."}],
+        [{"content": "<thi"}, {"content": "nk>Bo? Ada.</think>"}, {"content": "\n\nAda "}, {"content": "Park."}],
+    ],
+    ids=["apart", "twice", "in the text"],
+)
+def test_thoughts_are_not_part_of_the_text(server, model, pieces):
+    chunks = [{"choices": [{"index": 0, "delta": piece}]} for piece in pieces]
+    server.usual = raw(b"".join(map(event, [*chunks, delta(finish="stop")])) + event("[DONE]"))
+    stream = model.stream(CHAT, GenerateOptions(9))
+    assert "".join(stream) == "Ada Park."
+    assert (stream.result.text, stream.result.thoughts) == ("Ada Park.", "Bo? Ada.")
+
+
 def test_a_string_is_completed_as_it_is(server, make):
     chunk = {"choices": [{"index": 0, "text": " time", "finish_reason": "length"}]}
     server.usual = raw(event(chunk) + event("[DONE]"))
