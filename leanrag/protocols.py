@@ -301,6 +301,7 @@ class Compressor(Protocol):
         """
 
 
+@runtime_checkable
 class EntailmentChecker(Protocol):
     """Says whether a text carries what an answer says; the last word on what the rules of the verdict let pass."""
 

@@ -94,6 +94,7 @@ class Asking:
                 if prepared.prompt is None or not turn.should_ask(i, prepared):
                     turn.add_unasked(i, _answer_without_model(query, prepared))
                     continue
+                check = self.stages.make_entailment(reader.model)
                 # 5. Generate: show the words of the last model as they come.
                 with timer("prompt"):
                     rendered, stream = reader.model.render(prepared.prompt), self._begin(prepared, query)
@@ -112,7 +113,7 @@ class Asking:
                 self.preparer.observe(generation)
                 # 6. Ground: find the quotes that support the answer.
                 with timer("ground"):
-                    grounding = ground(query.question, generation.text, prepared.packing.items)
+                    grounding = ground(query.question, generation.text, prepared.packing.items, check=check)
                 # 7. Judge: how sure is the answer, and is it kept?
                 with timer("confidence") as details:
                     signals = self._signals(query, prepared, generation, grounding)

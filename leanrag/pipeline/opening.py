@@ -24,6 +24,7 @@ from leanrag.protocols import (
     Compressor,
     DocumentReader,
     Embedder,
+    EntailmentChecker,
     LanguageModel,
     Ledger,
     Packer,
@@ -56,6 +57,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     packer: Packer | None = None,
     compressor: Compressor | None = None,
     template: PromptTemplate | None = None,
+    entailment: EntailmentChecker | Literal["reader"] | None = None,
     cache: ResponseCache | None = None,
     ledger: Ledger | None = None,
     k: int = 10,
@@ -90,6 +92,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         compressor: Makes the hits shorter instead, when that takes less time than the reading that it saves. What it can compute
             ahead is computed when documents are added.
         template: Makes the prompt; by default it depends on whether the model has a chat template.
+        entailment: Has the last word on the verdict: an `EntailmentChecker` looks at each sentence that the rules support.
+            "reader" asks the model that answered, which must be a local one. By default the rules decide alone.
         cache: Remembers answers; by default none.
         ledger: Is told each finished answer with its costs; by default none.
         k: Chunks retrieved for a question.
@@ -114,7 +118,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     print(rag.ask("What does the global statement do?"))
     """
     settings = Settings(k, context_tokens, max_tokens, abstain_below, self_check)
-    stages = Stages(chunker, index, retriever, reranker, packer, compressor, template, cache, ledger, readers or {})
+    stages = Stages(
+        chunker, index, retriever, reranker, packer, compressor, template, entailment, cache, ledger, readers or {}
+    )
     cascade = model if isinstance(model, Cascade) else Cascade([model])
     _check_loading(cascade, isolation, keep_alive)
     prices = cascade.prices or [None] * len(cascade.models)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from leanrag.errors import ConfigurationError
+from leanrag.grounding import ReaderEntailment
 from leanrag.prompting import PromptTemplate
 from leanrag.protocols import (
     Chunker,
     Compressor,
     DocumentReader,
     Embedder,
+    EntailmentChecker,
+    LanguageModel,
     Ledger,
     Packer,
     Reranker,
     ResponseCache,
     Retriever,
+    ScoresText,
     VectorIndex,
 )
 from leanrag.retrieval.index import FaissIndex
@@ -48,12 +52,14 @@ class Stages:
         packer: Chooses what the prompt shows.
         compressor: Says the same in fewer tokens; used where that pays.
         template: Makes the prompt.
+        entailment: Checks what the rules of the verdict let pass; "reader" asks the model that answered.
         cache: Remembers answers.
         ledger: Is told each finished answer.
         readers: Reads files: by suffix in lower case, as ".pdf", besides and over the library's own readers.
 
     Raises:
-        ConfigurationError: Both a packer and a compressor are given, or a key of `readers` is not a suffix.
+        ConfigurationError: Both a packer and a compressor are given, `entailment` cannot check, or a key of `readers` is not a
+            suffix.
     """
 
     chunker: Chunker | None = None
@@ -63,6 +69,7 @@ class Stages:
     packer: Packer | None = None
     compressor: Compressor | None = None
     template: PromptTemplate | None = None
+    entailment: EntailmentChecker | Literal["reader"] | None = None
     cache: ResponseCache | None = None
     ledger: Ledger | None = None
     readers: Mapping[str, DocumentReader] = field(default_factory=dict)
@@ -77,10 +84,15 @@ class Stages:
             raise ConfigurationError(
                 "give either `packer` or `compressor`, not both; `CompressingPacker(compressor)` is a packer that compresses"
             )
+        if self.entailment not in (None, "reader") and not isinstance(self.entailment, EntailmentChecker):
+            raise ConfigurationError(
+                "`entailment` must be 'reader' or an object with a method `check` (see `EntailmentChecker`), "
+                f"got {self.entailment!r}"
+            )
 
     def names(self) -> tuple[str, ...]:
         """Return a name for each stage that shapes an answer; the same for two stages of one class, whatever their settings."""
-        shaping = (self.index, self.retriever, self.reranker, self.packer, self.compressor)
+        shaping = (self.index, self.retriever, self.reranker, self.packer, self.compressor, self.entailment)
         return (*map(_name, shaping), repr(self.template))
 
     @property
@@ -106,9 +118,24 @@ class Stages:
             return self.retriever
         return self.retriever(store, index(), embedder())
 
+    def make_entailment(self, model: LanguageModel) -> EntailmentChecker | None:
+        """Return what checks the verdict on the answer of `model`; None for the rules alone.
+
+        Raises:
+            ConfigurationError: The model itself is to check, and does not tell how probable a text is.
+        """
+        if not isinstance(self.entailment, str):
+            return self.entailment
+        if not isinstance(model, ScoresText):
+            raise ConfigurationError(
+                f"`entailment='reader'` needs a model that scores texts (see `ScoresText`), and {model.name!r} does not. "
+                "Pass an object with a method `check`"
+            )
+        return ReaderEntailment(model, is_chat=model.is_chat)
+
 
 def _name(stage: object) -> str:
-    if stage is None:
-        return ""
+    if stage is None or isinstance(stage, str):
+        return stage or ""
     named = stage if isinstance(stage, (type, FunctionType)) else type(stage)
     return f"{named.__module__}.{named.__qualname__}"
