@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
+import numpy as np
+
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.evidence.budget import check_overlap, nothing_fits, without_repetitions
 from leanrag.evidence.selection import Candidate, Promising, Selection, fill, select
@@ -101,16 +103,16 @@ class EvidencePacker:
         room = budget
         while room >= 0:
             chosen = self._select(sources, looked_at, candidates, room).chosen
-            items = sources.items([looked_at.places[i] for i in chosen])
+            items = sources.items([looked_at.places[i] for i in chosen if i < len(looked_at.units)])
             if not items:
                 break
             tokens = _tokens(items)
             if tokens <= budget:
                 return items
             room -= max(1, tokens - budget)  # tokens do not add up over parts
-        for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].value):
-            needs = candidates[i].needs
-            for indices in ([i], [needs, i]) if needs is None or candidates[i].value else ():
+        for i in sorted(range(len(looked_at.units)), key=lambda i: -looked_at.units[i].value):
+            needs = looked_at.units[i].needs
+            for indices in ([i], [needs, i]) if needs is None or looked_at.units[i].value else ():
                 items = sources.items([looked_at.places[j] for j in indices if j is not None], bare=True)
                 if _tokens(items) <= budget:
                     return items
@@ -118,9 +120,10 @@ class EvidencePacker:
 
     def _select(self, sources: _Sources, looked_at: Promising, candidates: Sequence[Candidate], room: int) -> Selection:
         """What is worth its place; or what fills `_ENOUGH` of the room, where that is more."""
-        choose = functools.partial(
-            select, candidates, openings=sources.openings, repeats=looked_at.repeats, power=self._power
-        )
+        repeats, n_leads = looked_at.repeats, len(candidates) - len(looked_at.units)
+        if repeats is not None:
+            repeats = np.pad(repeats, (0, n_leads))
+        choose = functools.partial(select, candidates, openings=sources.openings, repeats=repeats, power=self._power)
         selection = choose(room, least=self._least)
         if selection.cost < _ENOUGH * room and self._least:
             selection = max(selection, choose(int(_ENOUGH * room)), key=lambda found: found.value)
@@ -249,28 +252,30 @@ class _Sources:
         self._group_of = [groups.setdefault(hit.chunk.document_id, len(groups)) for hit in hits]
         firsts = [hits[self._group_of.index(group)] for group in groups.values()]
         self.openings = [count_source(1, hit.chunk.title, "") for hit in firsts]
-        leads = {(group, hit.chunk.lead) for group, hit in zip(self._group_of, hits, strict=True) if hit.chunk.lead}
-        for group, lead in sorted(leads):
-            self.openings[group] += count_source(1, "", lead)
         self._empty = count_source(1, "", "")
         self._costs: dict[tuple[int, int, int], int] = {}
 
     def candidates(self, units: Sequence[Evidence], budget: int) -> list[Candidate]:
-        """The units as the selection sees them; a group that takes most of the budget comes apart."""
+        """The units as the selection sees them, and after them the leads; a group that takes most of the budget comes apart.
+
+        A unit that needs no other unit needs the lead of its chunk.
+        """
         costs = [self._cost(unit) for unit in units]
         of_group: collections.Counter[int | None] = collections.Counter()
         for unit, cost in zip(units, costs, strict=True):
             of_group[unit.group] += cost
-        return [
-            Candidate(
-                unit.value,
-                cost,
-                self._group_of[unit.hit],
-                unit.needs,
-                together=unit.group if of_group[unit.group] <= _TOGETHER * budget else None,
-            )
-            for unit, cost in zip(units, costs, strict=True)
-        ]
+        leads: dict[tuple[int, int, str], int] = {}  # of each group of hits, with the index of its candidate
+        found = []
+        for unit, cost in zip(units, costs, strict=True):
+            group, chunk, needs = self._group_of[unit.hit], self._hits[unit.hit].chunk, unit.needs
+            if needs is None and chunk.lead:
+                needs = leads.setdefault((group, chunk.lead_start, chunk.lead), len(units) + len(leads))
+            together = unit.group if of_group[unit.group] <= _TOGETHER * budget else None
+            found.append(Candidate(unit.value, cost, group, needs, together=together))
+        for group, _, lead in leads:
+            tokens = self._count_source(1, "", lead) - self._empty
+            found.append(Candidate(0.0, max(0, tokens), group))
+        return found
 
     def _cost(self, unit: Evidence) -> int:
         span = (unit.hit, unit.start, unit.end)

@@ -225,6 +225,36 @@ def test_a_lead_gives_way_to_the_budget():
     assert item.text == "| P-1 | 20 |"
 
 
+def under_leads(*leads):
+    """Hits of one document, each with a lead that is far above it."""
+    hits = []
+    for i, lead in enumerate(leads):
+        text = f"Part {i} costs {i}7 euros."
+        hits.append(
+            Hit(
+                Chunk("d", 200 + 100 * i, 200 + 100 * i + len(text), text, lead=lead, lead_start=40 * int(lead[-1])),
+                1.0,
+            )
+        )
+    return hits
+
+
+def test_only_leads_of_chunks_that_are_shown_take_tokens():
+    hits = under_leads(*(f"All about the many parts of the big shelf {i}" for i in range(5)))
+    packing = EvidencePacker(SentenceScorer()).pack(hits, 20, count, question="What does part 3 cost?")
+    assert [item.text for item in packing.items] == [
+        "All about the many parts of the big shelf 3\nPart 3 costs 37 euros."
+    ]
+
+
+def test_chunks_of_a_section_share_its_lead():
+    hits = under_leads(*["Shelf 0"] * 2, "Shelf 1")
+    (item,) = EvidencePacker(SentenceScorer()).pack(hits, 40, count, question="What do the parts cost?").items
+    assert [line for line in item.text.splitlines() if "Shelf" in line] == ["Shelf 0", "Shelf 1"]
+    assert item.text.count("costs") == 3
+    assert [segment.reason for segment in item.segments].count("context") == 2
+
+
 @loose
 @given(
     found(),
