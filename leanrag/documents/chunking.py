@@ -3,7 +3,7 @@
 The outline of a document (headings of Markdown, definitions of code, keys of JSON, nothing for prose) is a tree of
 sections. A section that fits is one chunk, small neighbours share one, and a section that does not fit is cut into atoms
 (sentences, lines, records, fenced blocks) that are grouped by dynamic programming: groups of even size, ending where the
-text itself pauses.
+text itself pauses. A heading, a question or a lead-in goes with what follows it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from leanrag.documents.code_outline import CLOSER, outline_code
-from leanrag.documents.cutting import LEAD_IN, LIST_ITEM, PARAGRAPH, SENTENCE, Atom, Block, Cutter, Piece
+from leanrag.documents.cutting import CLOSING, LIST_ITEM, PARAGRAPH, SENTENCE, Atom, Block, Cutter, Piece
 from leanrag.documents.data_outline import json_members, looks_like_json, settings_headings, yaml_headings
 from leanrag.documents.markdown_outline import markdown_headings, restructured_headings
 from leanrag.documents.noise import without_noise
@@ -30,7 +30,7 @@ __all__ = ["MAX_TOKENS", "CodeChunker", "DocumentChunker", "MarkdownChunker", "R
 MAX_TOKENS = 160
 
 _MIN_TOKENS = 8  # of text, beside the special tokens
-_VERSION = 2  # raise it when the same settings cut elsewhere
+_VERSION = 3  # raise it when the same settings cut elsewhere
 
 
 # ------------------------------------------------------------------------------------------------------------ chunkers
@@ -114,7 +114,8 @@ class RecursiveChunker(_Chunker):
     """Cuts prose at paragraphs, else sentences, else clauses, else words, else between characters.
 
     A record (a log line, a turn of a chat, a row of separated values) is cut only when it does not fit alone. The chunks
-    of a table of separated values have the row of column names as their lead.
+    of a table of separated values have the row of column names as their lead, and a chunk that begins inside a section, a
+    record or the replies to a question has its first line.
 
     Example:
         >>> chunker = RecursiveChunker(lambda text: len(text.split()), max_tokens=8)
@@ -134,8 +135,8 @@ class MarkdownChunker(_Chunker):
     """Cuts Markdown (and reStructuredText, by the suffix of its source or title) by its headings.
 
     Fenced code and tables stay whole when they fit. A table that does not fit is cut between rows, and its header row is
-    the lead of each chunk below it. `Chunk.heading` is the path of headings, without the document's title; a chunk of
-    several small sections has the path they share.
+    the lead of each chunk below it. A chunk that begins inside a section has the heading line as its lead. `Chunk.heading`
+    is the path of headings, without the document's title; a chunk of several small sections has the path they share.
     """
 
     name = "markdown"
@@ -193,6 +194,8 @@ _BLANK_LINE = re.compile(r"(?:\r\n|\r|\n)[^\S\r\n]*[\r\n]")
 class _ProseCutter(Cutter):
     """Cuts at sentences, but not inside records."""
 
+    has_heads = True
+
     def atoms(self, start: int, end: int) -> list[Atom]:
         text = self.text[start:end]
         records = find_records(text)
@@ -212,14 +215,9 @@ class _ProseCutter(Cutter):
 def _cost_between(text: str, sentence: tuple[int, int], following: int) -> float:
     """Return what a cut between a sentence and the next costs."""
     gap = text[sentence[1] : following]
-    cost = SENTENCE
     if _BLANK_LINE.search(gap):
-        cost = PARAGRAPH
-    elif "\n" in gap or "\r" in gap:
-        cost = LIST_ITEM
-    if text[sentence[0]] == "#" or text[sentence[1] - 1] in ":：":
-        cost += LEAD_IN
-    return cost
+        return PARAGRAPH
+    return LIST_ITEM if "\n" in gap or "\r" in gap else SENTENCE
 
 
 class _ValuesCutter(Cutter):
@@ -265,6 +263,9 @@ class _MarkdownCutter(_ProseCutter):
         if position < end:
             yield Block(position, end)
 
+    def prose(self, start: int, end: int) -> Iterable[tuple[int, int]]:
+        return [(low, high) for low, high, is_block in self._parts(start, end) if not is_block]
+
     def atoms(self, start: int, end: int) -> list[Atom]:
         atoms: list[Atom] = []
         for block_start, block_end, is_block in self._parts(start, end):
@@ -277,8 +278,6 @@ class _MarkdownCutter(_ProseCutter):
                 found = [(block_start, PARAGRAPH)]
             else:
                 found = _line_atoms(self.text, block_start, block_end)
-            if atoms and self.text[max(block_start - 8, 0) : block_start].rstrip().endswith(":"):
-                found[0] = (found[0][0], LEAD_IN)
             atoms += found
         return [(start, PARAGRAPH), *atoms[1:]]
 
@@ -310,7 +309,7 @@ def _line_atoms(text: str, start: int, end: int) -> list[Atom]:
         stripped = line.strip()
         if stripped:
             depth = min((len(line) - len(line.lstrip())) / 4, 5)
-            cost = 0.06 * depth + (PARAGRAPH if after_blank else 0.15) + LEAD_IN * bool(CLOSER.match(stripped))
+            cost = 0.06 * depth + (PARAGRAPH if after_blank else 0.15) + CLOSING * bool(CLOSER.match(stripped))
             atoms.append((start + line_start, cost))
         after_blank = not stripped
     return [(start, PARAGRAPH), *atoms[1:]]

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from leanrag.documents.embedding_text import compose
+from leanrag.documents.heads import Head, find_heads, heads_over
 from leanrag.documents.outlines import Section
 from leanrag.documents.partition import partition
 from leanrag.errors import ConfigurationError
 from leanrag.protocols import TokenCounter
 from leanrag.text import trim_span
 
-__all__ = ["LEAD_IN", "LIST_ITEM", "PARAGRAPH", "SENTENCE", "Atom", "Block", "Cutter", "Piece"]
+__all__ = ["CLOSING", "LIST_ITEM", "PARAGRAPH", "SENTENCE", "Atom", "Block", "Cutter", "Piece"]
 
 Atom: TypeAlias = tuple[int, float]
 """Where it starts, and what a cut there costs."""
@@ -26,11 +27,18 @@ Atom: TypeAlias = tuple[int, float]
 # this bound such a chunk would look small to the embedder and flood the model that answers.
 _MAX_CHARS_PER_TOKEN = 8
 _HEADING_SHARE = 4  # headings take at most 1/4 of a chunk
-_LEAD_SHARE = 2  # a lead takes at most 1/2
+_LEAD_SHARE = 2  # the names of columns take at most 1/2
+_HEAD_SHARE = 4  # a head that is shown above a chunk at most 1/4
 
 # The cost of a cut, in units of the squared relative deviation from even sizes: a sentence end is worth being 1/4 off.
 PARAGRAPH, LIST_ITEM, SENTENCE, _CLAUSE, _SPACE, _PUNCTUATION, _CHARACTER = 0.0, 0.03, 0.06, 0.4, 0.8, 1.5, 3.0
-LEAD_IN = 0.4  # more, after a heading or a colon
+CLOSING = 0.4  # more, before a closing bracket
+_AFTER_HEAD = 2.0  # more, between a head and what it stands over
+_NEAR = 80  # characters from a head to what it stands over, its underline between them
+_IN_SCOPE = (
+    0.15  # more, inside the scope of a head that is as long as a chunk; in shorter scopes up to four times as much
+)
+_CHARS_PER_TOKEN = 4
 _CUTS = (
     (re.compile(r"[\r\n][^\S\r\n]*[\r\n]\s*"), PARAGRAPH),
     (re.compile(r"[.!?…。！？][\"'”’»)\]]*\s+|[。！？]"), SENTENCE),
@@ -42,7 +50,7 @@ _CUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of a section that is cut by itself; `lead` is the span of the row above that its rows need."""
+    """A part of a section that is cut by itself; `lead` is the span of the names of columns, if it has any."""
 
     start: int
     end: int
@@ -60,7 +68,7 @@ class Piece:
 
 
 class Cutter:
-    """Cuts one document. `sections`, `blocks` and `atoms` are what the kinds of text differ in.
+    """Cuts one document. `sections`, `blocks`, `prose` and `atoms` are what the kinds of text differ in.
 
     Args:
         text: The text of the document.
@@ -68,6 +76,9 @@ class Cutter:
         max_tokens: Most tokens of a piece with its headings and its lead.
         title: The document's title, case folded: a first heading that says the same is left out.
     """
+
+    has_heads = False
+    """Whether lines may stand over others, as in prose."""
 
     def __init__(self, text: str, count_tokens: TokenCounter, max_tokens: int, title: str) -> None:
         self.text = text
@@ -86,6 +97,10 @@ class Cutter:
     def blocks(self, start: int, end: int) -> Iterable[Block]:
         """Return the parts of a span that does not fit, in order, without gaps."""
         return [Block(start, end)]
+
+    def prose(self, start: int, end: int) -> Iterable[tuple[int, int]]:
+        """Return the parts of a span that are neither fenced code nor tables, in order."""
+        return [(start, end)]
 
     def atoms(self, start: int, end: int) -> list[Atom]:
         """Return where cuts may fall in a block that does not fit, the first at `start`."""
@@ -180,25 +195,33 @@ class Cutter:
 
     def _cut_leaf(self, start: int, end: int, path: tuple[str, ...]) -> Iterator[Piece]:
         heading, available = self._heading(path)
+        heads = find_heads(self.text, self.prose(start, end)) if self.has_heads else []
         for block in self.blocks(start, end):
             lead = block.lead
             used = self.size(lead[0], lead[1]) if lead else 0
             if used > self._max_tokens // _LEAD_SHARE or used + 1 >= available:
                 lead, used = None, 0  # names of columns that leave no room for the rows
             self.available = available - int(used)
-            yield from self._cut_block(block.start, block.end, heading, lead)
+            yield from self._cut_block(replace(block, lead=lead), heading, heads)
 
-    def _cut_block(self, start: int, end: int, heading: str, lead: tuple[int, int] | None) -> Iterator[Piece]:
-        if trim_span(self.text, start, end) is None:
+    def _cut_block(self, block: Block, heading: str, heads: Sequence[Head]) -> Iterator[Piece]:
+        lead, end = block.lead, block.end
+        if trim_span(self.text, block.start, end) is None:
             return
-        starts, costs, sizes = self._sized_atoms(start, end)
+        starts, costs, sizes = self._sized_atoms(block.start, end, heads)
+        leads = [None] * len(starts) if lead else self._leads(starts, heads)
+        openings = [self.size(*each) if each else 0.0 for each in leads]
         bounds = [*starts, end]
         limit = float(self.available)
         pieces: list[Piece] = []
         for _ in range(4):
-            groups = partition(sizes, bounds, costs, limit, self._max_chars)
-            spans = [span for i, j in groups if (span := trim_span(self.text, bounds[i], bounds[j]))]
-            pieces = [Piece(*span, heading, lead if lead and span[0] > lead[0] else None) for span in spans]
+            groups = partition(sizes, bounds, costs, limit, self._max_chars, openings)
+            pieces = []
+            for i, j in groups:
+                if span := trim_span(self.text, bounds[i], bounds[j]):
+                    piece = Piece(*span, heading, lead if lead and span[0] > lead[0] else None)
+                    under = replace(piece, lead=leads[i])
+                    pieces.append(under if leads[i] and self.fits(under) else piece)
             excess = max(map(self._tokens, pieces)) - self._max_tokens
             if excess <= 0:
                 break
@@ -231,11 +254,27 @@ class Cutter:
         yield from self._settle(replace(piece, end=middle), bounds)
         yield from self._settle(replace(piece, start=middle), bounds)
 
-    def _sized_atoms(self, start: int, end: int) -> tuple[list[int], list[float], list[float]]:
+    def _leads(self, starts: Sequence[int], heads: Sequence[Head]) -> list[tuple[int, int] | None]:
+        """Return for each atom the nearest head above that it needs; None when it is a head, or stands below none."""
+        most = (self._max_tokens - self._overhead) // _HEAD_SHARE
+        leads: list[tuple[int, int] | None] = []
+        begins = {head.start for head in heads if not head.is_item}
+        starts = [_skip_space(self.text, start) for start in starts]
+        for start, above in zip(starts, heads_over(heads, starts), strict=True):
+            nearest = next((head for head in reversed(above) if head.is_lead), None)
+            is_needed = nearest and start >= nearest.end and start not in begins
+            leads.append((nearest.start, nearest.end) if nearest and is_needed else None)
+        sizes = {lead: self.size(*lead) for lead in set(leads) if lead}
+        return [lead if lead and sizes[lead] <= most else None for lead in leads]
+
+    def _sized_atoms(self, start: int, end: int, heads: Sequence[Head]) -> tuple[list[int], list[float], list[float]]:
         """Return starts, costs and tokens of atoms that each fit."""
         starts, costs, sizes = [], [], []
         available = self.available
-        atoms = _merge_tiny(self.atoms(start, end), end, max(available // 8, 1))
+        atoms = self.atoms(start, end)
+        above = heads_over(heads, [_skip_space(self.text, atom_start) for atom_start, _ in atoms])
+        atoms = [(at, cost + self._scope_cost(at, over)) for (at, cost), over in zip(atoms, above, strict=True)]
+        atoms = _merge_tiny(atoms, end, max(available // 8, 1))
         for i, (atom_start, cost) in enumerate(atoms):
             atom_end = atoms[i + 1][0] if i + 1 < len(atoms) else end
             size = self.size(atom_start, atom_end)
@@ -247,6 +286,15 @@ class Cutter:
                 costs.append(piece_cost)
                 sizes.append(piece_size)
         return starts, costs, sizes
+
+    def _scope_cost(self, position: int, above: Sequence[Head]) -> float:
+        """Return what a cut costs more because of the heads whose scope it divides."""
+        chars = self.available * _CHARS_PER_TOKEN
+        cost = sum(_IN_SCOPE * min(chars / (head.stop - head.start), 4) for head in above)
+        for head in above:
+            if not head.is_item and position - head.end <= _NEAR:
+                cost += _AFTER_HEAD * (not any(map(str.isalnum, self.text[head.end : position])))
+        return cost
 
     def _split_atom(self, start: int, end: int, cost: float, limit: int) -> Iterator[tuple[int, float, float]]:
         size = self.size(start, end)
@@ -276,13 +324,26 @@ class Cutter:
         return middle, _CHARACTER
 
 
+_SPACES = re.compile(r"\s*")
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _SPACES.match(text, position)
+    return found.end() if found else position
+
+
 def _merge_tiny(atoms: list[Atom], end: int, min_chars: int) -> list[Atom]:
-    """Join atoms of fewer than `min_chars` characters with the next ones: bounds the work on texts of tiny lines."""
+    """Join atoms of fewer than `min_chars` characters with a neighbour: bounds the work on texts of tiny lines.
+
+    That is the next atom, or the one before where a cut after the tiny atom costs less than a cut before it.
+    """
     merged = [atoms[0]]
     for i in range(1, len(atoms)):
         atom_end = atoms[i + 1][0] if i + 1 < len(atoms) else end
         is_tiny = atoms[i][0] - merged[-1][0] < min_chars
-        if not (is_tiny and atom_end - merged[-1][0] <= 4 * min_chars):
+        if is_tiny and len(merged) > 1 and atoms[i][1] < merged[-1][1]:
+            merged[-1] = atoms[i]
+        elif not (is_tiny and atom_end - merged[-1][0] <= 4 * min_chars):
             merged.append(atoms[i])
     return merged
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from leanrag.protocols import TokenCounter
 from leanrag.types import Chunk
 
 __all__ = ["compose", "embedding_text"]
+
+_MARKS = re.compile(r"[\W_]+")
 
 
 def embedding_text(chunk: Chunk, count_tokens: TokenCounter, max_tokens: int) -> str:
@@ -30,5 +34,11 @@ def embedding_text(chunk: Chunk, count_tokens: TokenCounter, max_tokens: int) ->
 
 
 def compose(heading: str, lead: str, text: str) -> str:
-    """Return the parts that are not empty, each on a line of its own."""
+    """Return the parts that are not empty, each on a line of its own; a lead that repeats the end of the headings is left out."""
+    if heading and f" {_words(heading)}".endswith(f" {_words(lead)}"):
+        lead = ""
     return "\n".join(filter(None, (heading, lead, text)))
+
+
+def _words(text: str) -> str:
+    return _MARKS.sub(" ", text).strip().casefold()

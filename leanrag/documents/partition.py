@@ -9,7 +9,12 @@ __all__ = ["partition"]
 
 
 def partition(
-    sizes: Sequence[float], bounds: Sequence[int], costs: Sequence[float], limit: float, max_chars: int
+    sizes: Sequence[float],
+    bounds: Sequence[int],
+    costs: Sequence[float],
+    limit: float,
+    max_chars: int,
+    openings: Sequence[float],
 ) -> list[tuple[int, int]]:
     """Group consecutive atoms: the least sum of squared deviations from even sizes plus the costs of the cuts.
 
@@ -22,6 +27,7 @@ def partition(
         costs: Cost of a cut before each atom.
         limit: Most tokens of a group of more than one atom.
         max_chars: Most characters of a group of more than one atom.
+        openings: Tokens that a group takes beside those of its atoms when it begins with this atom.
 
     Returns:
         `(first, past_last)` of each group, in order.
@@ -37,6 +43,8 @@ def partition(
             size += sizes[i]
             if i < j - 1 and (size > limit or bounds[j] - bounds[i] > max_chars):
                 break
+            if i < j - 1 and size + openings[i] > limit:
+                continue
             cost = best[i] + (costs[i] if i else 0.0) + (size * scale - 1) ** 2
             if cost < best[j]:
                 best[j], first[j] = cost, i

@@ -93,8 +93,9 @@ class Chunk:
         title: The document's title.
         heading: Headings above the span, outermost first, joined by " > "; "" when there are none.
         source: The document's file, or None.
-        lead: Text of the document that stands above the chunk and without which the chunk cannot be read, verbatim: a
-            table's header row, the column names of a CSV file. "" when there is none.
+        lead: Text of the document that stands above the chunk and without which the chunk is hard to read, verbatim: a
+            table's header row, the column names of a CSV file, the nearest heading or first line of the section, record
+            or question that the chunk begins inside. "" when there is none.
         lead_start: First character of the lead: `lead == document.text[lead_start:lead_start + len(lead)]`.
     """
 

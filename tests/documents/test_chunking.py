@@ -14,7 +14,7 @@ from leanrag.documents.chunking import (
     MarkdownChunker,
     RecursiveChunker,
 )
-from leanrag.documents.embedding_text import embedding_text
+from leanrag.documents.embedding_text import compose, embedding_text
 from leanrag.documents.noise import find_noise
 from leanrag.errors import ConfigurationError
 from leanrag.types import Chunk, Document
@@ -49,9 +49,7 @@ def check(chunks, document, count, max_tokens):
         assert chunk.lead == document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]
         embedded = embedding_text(chunk, count, max_tokens)
         assert count(embedded) <= max_tokens
-        assert embedded.endswith(
-            "\n".join(filter(None, (chunk.heading, chunk.lead, chunk.text)))
-        )  # none of it vanishes
+        assert embedded.endswith(compose(chunk.heading, chunk.lead, chunk.text))  # none of it vanishes
         assert len(chunk.text) <= 8 * max_tokens
         position = chunk.end
     assert not document.text[position:].strip()
@@ -122,7 +120,7 @@ def test_a_character_that_cannot_fit_is_an_error():
 def test_max_tokens_must_leave_room():
     with pytest.raises(ConfigurationError, match="at least 10 with this tokenizer, got 9"):
         DocumentChunker(count_pieces, max_tokens=9)
-    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-2:max_tokens=10"
+    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-3:max_tokens=10"
 
 
 def test_ids_tell_settings_apart():
@@ -390,7 +388,7 @@ def test_each_chunk_of_a_table_has_the_names_of_the_columns(before, after):
     for chunk in with_rows:
         assert (chunk.lead == HEADER) != (HEADER in chunk.text)
         assert not chunk.lead or chunk.text.startswith("| P-")
-    assert not any(chunk.lead for chunk in chunks if "| P-" not in chunk.text)
+    assert not any(chunk.lead == HEADER for chunk in chunks if "| P-" not in chunk.text)
 
 
 def test_two_tables_keep_their_own_headers():
