@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from leanrag.grounding.clauses import opposites_of, stem_of
 from leanrag.grounding.compare import is_form
+from leanrag.grounding.measures import BOUNDS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
 
@@ -186,7 +187,8 @@ def _by_beginning(bases: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _content(tokens: Sequence[Token]) -> list[Token]:
-    return list({token.base: token for token in tokens if token.is_content}.values())
+    """The words that a place must hold; a bound may be said in another way, and is compared with its number."""
+    return list({token.base: token for token in tokens if token.is_content and token.word not in BOUNDS}.values())
 
 
 def _has_same_value(token: Token, other: Token) -> bool:

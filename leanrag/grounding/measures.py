@@ -35,13 +35,13 @@ BOUNDS = {
         como máximo|a lo sumo|no más de
         al massimo|non più di|no máximo|hoogstens|не более""",
     "morethan": r"""
-        (?:more|greater|higher|longer) thanNUMBER
+        (?:more|greater|higher|longer|older) thanNUMBER
         (?:in excess of|exceed(?:s|ing|ed)?|over|above)NUMBER
-        (?:mehr als|über|plus de|más de|sobre|più di|mais de|meer dan|более)NUMBER""",
+        (?:mehr als|älter als|über|plus de|más de|sobre|più di|mais de|meer dan|более)NUMBER""",
     "lessthan": r"""
-        (?:less|fewer|lower|shorter) thanNUMBER
+        (?:less|fewer|lower|shorter|younger) thanNUMBER
         (?:under|below)NUMBER
-        (?:weniger als|unter|moins de|menos de|bajo|meno di|minder dan|менее)NUMBER""",
+        (?:weniger als|jünger als|unter|moins de|menos de|bajo|meno di|minder dan|менее)NUMBER""",
     "ormore": r"""
         (?<=[\w%] )or (?:more|above|over|older|higher|later|greater)
         oder mehr|ou plus|o más|und älter""",
@@ -91,8 +91,8 @@ NUMBER_WORDS: dict[str, float] = {
 ORDINALS: dict[str, int] = {
     word: i
     for i, words in enumerate(
-        """first erste ersten erster|second zweite zweiten|third dritte dritten|fourth vierte vierten|fifth
-        fünfte|sixth sechste
+        """first erste ersten erster|second zweite zweiten deuxième segunda|third dritte dritten troisième tercera tercer
+        |fourth vierte vierten quatrième|fifth fünfte cinquième|sixth sechste
         |seventh siebte|eighth achte|ninth neunte|tenth zehnte|eleventh|twelfth""".split("|"),
         1,
     )

@@ -129,6 +129,7 @@ _TOKEN = re.compile(
     |(?P<iso>(?<![\d.-])(?P<iy>\d{{4}})[-/.](?P<im>\d{{1,2}})[-/.](?P<id>\d{{1,2}})(?![\d-]))
     |(?P<han>(?P<hy>\d{{4}})年(?:(?P<hm>\d{{1,2}})月(?:(?P<hd>\d{{1,2}})日)?)?)
     |(?P<han_day>(?P<am>\d{{1,2}})月(?P<ad>\d{{1,2}})日)
+    |(?P<spaced>(?<![\d.])(?P<sd>\d{{1,2}})\.\s(?P<sm>\d{{1,2}})\.\s(?P<sy>\d{{4}})(?!\d))
     |(?P<dmy>(?<![\d.])(?P<d1>\d{{1,2}})(?P<sep>[./])(?P<d2>\d{{1,2}})(?P=sep)(?P<d3>\d{{4}}|(?<=\d\d[./]\d\d[./])\d{{2}}(?![\d.])))(?![\d]|\.\d)
     |(?P<time>(?<![\d:])(?P<th>\d{{1,2}})(?::(?P<tm>\d{{2}})(?::\d{{2}}(?:[.,]\d+)?)?)(?:\s?(?P<tp>[ap]\.?m\b\.?|uhr\b))?)
     |(?P<hour>(?<![\d.,])(?P<hh>\d{{1,2}})\s?(?P<hp>[ap]\.?m\b\.?|uhr\b|o'clock\b))
@@ -136,6 +137,8 @@ _TOKEN = re.compile(
     |(?P<monthyear>\b(?P<my_m>{_MONTH})\b\.?,?\s+(?:de\s+|of\s+)?(?P<my_y>\d{{4}})(?!\d))
     |(?P<monthday>\b(?P<md_m>{_MONTH})\b\.?\s+(?:the\s+)?(?P<md_d>\d{{1,2}})(?:st|nd|rd|th)?(?!\d|[.,]\d)(?:,?\s+(?P<md_y>\d{{4}}))?)
     |(?P<dotted>(?<![\w.])v?\d+(?:[.]\d+){{2,}}(?:[-+._]?[a-z]+\.?\d*)?|\d+(?:[-_/:]\d+){{2,}})
+    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z-]*[a-z](?!\w)
+        |(?-i:\w[\w-]+(?:\.[a-z]{{2,5}})+)(?![\w(])))
     |(?P<letters>(?<!\w)(?=[a-z_.#:/-]*\d)[a-z]+\w*(?:[-_./:\#]\w+)*|(?<!\w)\w*_\w+(?:\.\w+)*)
     |(?P<figure>(?P<sign>(?<![\w)'.])[-+])?(?:(?P<currency>us\$|[$€£¥₹])\s?)?(?P<number>{_NUMBER})(?P<power>\^-?\d+)?)
     |(?P<currency_word>\b(?:usd|eur|gbp|chf|inr)(?=\s?\d))
@@ -172,6 +175,7 @@ _AMBIGUOUS = frozenset(
 )
 """Words that may begin a number, a date or an amount."""
 
+_CAMEL_CASE = re.compile(r"[a-z]{2,}[A-Z]\w*|(?:[A-Z][a-z]+){3,}")
 _SENTENCE_SIGNS = frozenset('.!?:;"“([|-')
 
 
@@ -235,6 +239,8 @@ def _read_other(found: re.Match[str]) -> Token:
         day = Day(None, int(found["am"]), int(found["ad"]))
     elif found["dmy"]:
         day = _read_numeric_day(found)
+    elif found["spaced"]:
+        day = Day(int(found["sy"]), int(found["sm"]), int(found["sd"]))
     elif found["date"]:
         day = Day(_whole(found["ty"]), MONTHS[found["tmon"].casefold()], int(found["td"]))
     elif found["monthyear"]:
@@ -403,6 +409,8 @@ def _month_token(written: str) -> Token:
 def _plain_token(written: str, is_first: bool, german: bool, is_english: bool) -> Token:
     """A word that means the same before all others."""
     word = written.casefold()
+    if _CAMEL_CASE.fullmatch(written):
+        return Token("identifier", written, word, word, is_content=True)
     is_name = written[0].isupper() and not german and (len(written) > 1 or not is_first)
     if is_name and is_first:
         is_name = written[1:] != written[1:].lower() or word not in STOP_WORDS

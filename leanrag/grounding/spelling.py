@@ -16,6 +16,9 @@ _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ`´′", "'") | dict.fromkey
 _SUPERSCRIPT = re.compile(r"(?<=[\d)])[⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _GROUP_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+_GROUPS = re.compile(r"(?<![\w.,:/+'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?![\w:/-]| \d|\.\d+\.)")
+_FRACTIONS = {"½": ".5", "¼": ".25", "¾": ".75", "⅓": ".333333", "⅔": ".666667", "⅛": ".125"}
+_FRACTION = re.compile(rf"(\d*)\s?([{''.join(_FRACTIONS)}])")
 _DASH = re.compile(r"\s[–—]\s|(?<=[^\W\d])—(?=[^\W\d])")
 _CONTRACTIONS = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in CONTRACTIONS]
 _NUMBER_WORD = "|".join([*NUMBER_WORDS, *MULTIPLIERS, "one", "half"])
@@ -62,6 +65,15 @@ _PHRASES = [
         ("sign", r"\bsign(s|ed|ing)? off on\b|\bsign(s|ed|ing)? off\b", "sign"),
         ("turn|switch|power", r"\b(turn|switch|power)(s|ed|es|ing)?((?: \w+){0,3}?) on\b", r"\3 enable"),
         ("turn|switch|power", r"\b(turn|switch|power)(s|ed|es|ing)?((?: \w+){0,3}?) off\b", r"\3 disable"),
+        ("half a|halbe|demi-", r"\bhalf an? |\b(?:ein(?:en|e)? )?halbe[rsn]? |\bune? demi-", "0.5 "),
+        ("and a half", r"(?<=\d) and a half\b", ".5"),
+        ("non-|un-|nicht-", r"\b(non|un|nicht)-(?=[^\W\d_]{4})", r"\1"),
+        ("apart from|other than", r"\bapart from\b|\bother than\b", "except"),
+        ("exception of", r"\bwith the exception of\b", "except"),
+        ("ausnahme", r"\bmit ausnahme (?:von|der|des)\b", "außer"),
+        ("exception de", r"\bà l exception d[eu]\b|\bà l'exception d[eu]\b", "sauf"),
+        ("excepción de", r"\bcon excepción de\b", "excepto"),
+        (" but ", r"\b((?:all|every|any) \w+) but (?!not\b)", r"\1 except "),
         ("up of", r"\bis (?:made|composed) up of\b", "contains"),
     )
     for hint in hints.split("|")
@@ -74,9 +86,10 @@ def normalise(text: str) -> str:
     """Return `text` in one spelling: NFKC, plain apostrophes and dashes, no invisible characters, contractions written out."""
     if not text.isascii():
         text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
+        text = _FRACTION.sub(lambda found: (found[1] or "0") + _FRACTIONS[found[2]], text)
         text = _SUPERSCRIPT.sub(lambda found: "^" + found[0].translate(_FROM_SUPERSCRIPT), text)
         text = _DASH.sub(" ; ", unicodedata.normalize("NFKC", text)).translate(_APOSTROPHES)
-    text = text.replace("`", "'")
+    text = _GROUPS.sub(lambda found: found[0].replace(" ", "'"), text.replace("`", "'"))
     lowered = text.lower()
     if "'" in text or "cannot" in lowered:
         for pattern, replacement in _CONTRACTIONS:

@@ -43,7 +43,7 @@ def same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
         return token.base == wanted.base or (
             token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)
         )
-    return token.base == wanted.base
+    return wanted.base in (token.base, token.word)
 
 
 def _hours(number: float) -> tuple[str, ...]:
