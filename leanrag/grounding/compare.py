@@ -2,313 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, fine_segments, stem_of
+from leanrag.grounding.amounts import (
+    bounds_differ,
+    counts_something_else,
+    misses_value,
+    runs_backwards,
+    takes_the_total,
+)
+from leanrag.grounding.claims import Claim, Passage, holds, is_form
+from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
 from leanrag.grounding.lexicon import (
     ALL,
     ARTICLES,
-    CLASS_WORDS,
     CLASSES,
-    NAME_QUESTIONS,
     OBLIGATIONS,
     ONLY,
     PERMISSIONS,
     SOME,
     SYMMETRIC,
 )
+from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script
-from leanrag.grounding.values import (
-    VALUE_KINDS,
-    bound_of,
-    dimension_of,
-    has_value,
-    kind_of,
-    same_value,
-)
 
-__all__ = ["CHECKS", "Claim", "Passage", "contradiction", "holds", "is_form"]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What an answer says, with the question that it answers.
-
-    Attributes:
-        tokens: Of the answer's clause.
-        question: Of the question.
-        is_fragment: Whether the answer is no whole sentence, so that it says something only with the question.
-        statement: The question as a statement with the answer in it, of a fragment; else the same as `tokens`.
-    """
-
-    tokens: tuple[Token, ...]
-    question: tuple[Token, ...] = ()
-    is_fragment: bool = False
-    statement: tuple[Token, ...] = ()
-
-    @functools.cached_property
-    def whole(self) -> tuple[Token, ...]:
-        """What is said, in one sentence."""
-        return self.statement or self.tokens
-
-    @property
-    def asks_for_name(self) -> bool:
-        """Whether the question asks who or what does something, or to whom it is done."""
-        return bool(self.question) and self.question[0].word in NAME_QUESTIONS
-
-    @functools.cached_property
-    def asked(self) -> frozenset[str]:
-        """Content of the question."""
-        return frozenset(token.base for token in self.question if token.is_content)
-
-
-@dataclass(frozen=True)
-class Passage:
-    """Text of a source that may carry a claim.
-
-    Attributes:
-        tokens: Of the sentence, and of the sentence before it if this one speaks of it.
-        context: Of what stands above it: headings, title, the question that it answers, the header of its table.
-        elsewhere: Bases of content words of the other sentences of the sources.
-        reply: -1 if it begins with "No", 1 if with "Yes", 0 otherwise.
-    """
-
-    tokens: tuple[Token, ...]
-    context: tuple[Token, ...] = ()
-    elsewhere: frozenset[str] = frozenset()
-    reply: int = 0
-
-    @functools.cached_property
-    def everything(self) -> tuple[Token, ...]:
-        """The tokens and those of the context."""
-        return (*self.tokens, *self.context)
-
-    @functools.cached_property
-    def all_bases(self) -> frozenset[str]:
-        """What stands for all its words and those of the context."""
-        return frozenset(token.base for token in self.everything if token.kind != "pause")
-
-    @functools.cached_property
-    def words(self) -> frozenset[str]:
-        """All its words."""
-        return frozenset(token.word for token in self.tokens)
-
-
-def holds(bases: frozenset[str], token: Token) -> bool:
-    """Whether a word, or another form of it, is among `bases`."""
-    base = token.base
-    if base in bases:
-        return True
-    if token.kind == "script" or token.is_name or len(base) < 4:
-        return False
-    return any(is_form(base, other) for other in bases)
-
-
-def is_form(left: str, right: str) -> bool:
-    """Whether two stems are forms of one word: "approv" and "approval"."""
-    shared = min(len(left), len(right))
-    if shared < 4 or left[:4] != right[:4] or left[-1:].isdigit() or right[-1:].isdigit():
-        return False
-    while left[:shared] != right[:shared]:
-        shared -= 1
-    return len(left) - shared <= 3 and len(right) - shared <= 3 and shared >= 0.6 * max(len(left), len(right))
-
-
-# ------------------------------------------------------------------------------------------------ values
-
-
-def _misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A number, date, time or identifier of the claim is not there."""
-    return any(token.kind in VALUE_KINDS and not has_value(token, passage.everything) for token in claim.tokens)
-
-
-def _bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A number is bounded from the other side, or is bounded only in the claim."""
-    for i, token in enumerate(claim.tokens):
-        if token.quantity is None:
-            continue
-        bound = bound_of(claim.tokens, i)
-        found = [
-            bound_of(passage.tokens, j)
-            for j, other in enumerate(passage.tokens)
-            if other.quantity is not None and token.quantity.agrees_with(other.quantity)
-        ]
-        if bound and found and bound not in found and not (bound == 1 and _says_minimum(passage, 1)):
-            if bound == -1 and _says_minimum(passage, -1):
-                continue
-            return True
-    return False
-
-
-def _says_minimum(passage: Passage, side: int) -> bool:
-    words = "minim min least lowest mindest" if side == 1 else "maxim max most highest limit cap höchst"
-    return any(token.word.startswith(tuple(words.split())) for token in passage.everything)
-
-
-def _counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A number counts in the claim what another number counts there ("500 cars and 20 trucks" turned around)."""
-    for i, token in enumerate(claim.tokens):
-        if token.quantity is None or token.quantity.dimension not in ("", "percent"):
-            continue
-        counted = _counted(claim.tokens, i)
-        same, others = set[str](), set[str]()
-        for j, other in enumerate(passage.tokens):
-            if other.quantity is None:
-                continue
-            (same if token.quantity.agrees_with(other.quantity) else others).update(_counted(passage.tokens, j))
-        if counted and same and not counted & same and counted & (others - same):
-            return True
-    return False
-
-
-def _takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """The claim's number is there only as the whole of which another number is a part ("12 of 80")."""
-    if claim.is_fragment:
-        return False
-    for i, token in enumerate(claim.tokens):
-        if token.quantity is None or _is_total(claim.tokens, i):
-            continue
-        found = [
-            j for j, other in enumerate(passage.tokens) if other.quantity and token.quantity.agrees_with(other.quantity)
-        ]
-        if found and all(_is_total(passage.tokens, j) for j in found):
-            return True
-    return False
-
-
-def _is_total(tokens: Sequence[Token], i: int) -> bool:
-    return i > 1 and tokens[i - 1].word in {"of", "von", "sur", "de"} and tokens[i - 2].quantity is not None
-
-
-def _counted(tokens: Sequence[Token], i: int) -> set[str]:
-    found: set[str] = set()
-    for token in tokens[i + 1 : i + 4]:
-        if token.kind == "pause" or token.quantity is not None or token.word in {"and", "or", "und", "et", "y"}:
-            break
-        if token.is_content:
-            found.add(token.base)
-    return found
-
-
-def _pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A value and what it belongs to stand in different parts of the place, each with a companion of its own."""
-    segments = fine_segments(passage.tokens)
-    clauses = [list(clause.tokens) for clause in clauses_of(passage.tokens)]
-    if len(segments) < 2:
-        return False
-    mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
-    if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
-        return True
-    for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
-        values = [
-            token for token in part if token.kind in VALUE_KINDS and (not claim.is_fragment or token in claim.tokens)
-        ]
-        heads = [token for token in part if token.is_content and token.kind == "word"]
-        for value in values:
-            with_value = [s for s in segments if has_value(value, s)]
-            for head in heads:
-                with_head = [s for s in segments if any(t.base == head.base for t in s)]
-                if (
-                    with_value
-                    and with_head
-                    and all(_is_rival(value, head, mine, v, h) for v in with_value for h in with_head)
-                ):
-                    return True
-    return False
-
-
-def _values_part(segments: list[list[Token]], claim: Claim) -> bool:
-    """Whether a value of the answer stands with another year or amount than the one that was asked about."""
-    wanted = [token for token in (*claim.tokens, *claim.question) if token.kind in VALUE_KINDS]
-    said = [token for token in claim.tokens if token.kind in VALUE_KINDS]
-    for value in said:
-        for other in wanted:
-            if kind_of(value) == kind_of(other):
-                continue
-            with_value = [s for s in segments if has_value(value, s)]
-            with_other = [s for s in segments if has_value(other, s)]
-            if (
-                with_value
-                and with_other
-                and all(
-                    a is not b and _has_like(value, b, wanted) and _has_like(other, a, wanted)
-                    for a in with_value
-                    for b in with_other
-                )
-            ):
-                return True
-    return False
-
-
-def _has_like(value: Token, segment: list[Token], wanted: Sequence[Token]) -> bool:
-    """Whether a segment holds a value of the same kind that is not wanted."""
-    return any(
-        kind_of(token) == kind_of(value) and not any(same_value(other, token, segment) for other in wanted)
-        for token in segment
-    )
-
-
-def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) -> bool:
-    """Whether a name of the answer stands in another part than its verb, while each part has a companion of its own."""
-    if claim.is_fragment:
-        return False
-    content = [token for token in claim.tokens if token.is_content and token.kind == "word"]
-    verb = next((token for token in content if not token.is_name), None)
-    if content and verb is content[0]:
-        verb = next((token for token in content[1:] if not token.is_name), None)
-    for name in content if verb else ():
-        if not (name.is_name or name is content[0]) or name.word in CLASS_WORDS or verb is None:
-            continue
-        with_name = [part for part in parts if any(token.base == name.base for token in part)]
-        with_verb = [part for part in parts if any(token.base == verb.base for token in part)]
-        if (
-            with_name
-            and with_verb
-            and all(
-                a is not b
-                and _has_rival(name, b, mine)
-                and any(
-                    not token.is_name and token.kind == "word" and token.is_content and token.base not in mine
-                    for token in a
-                )
-                for a in with_name
-                for b in with_verb
-            )
-        ):
-            return True
-    return False
-
-
-def _has_rival(name: Token, part: list[Token], mine: frozenset[str]) -> bool:
-    """Whether a part holds another name, or begins with another word if `name` is written small."""
-    if name.is_name and any(token.is_name and token.is_content and token.base not in mine for token in part):
-        return True
-    head = _head(part)
-    return not name.is_name and head is not None and head.base not in mine
-
-
-def _is_rival(value: Token, head: Token, mine: frozenset[str], with_value: list[Token], with_head: list[Token]) -> bool:
-    if with_value is with_head:
-        return False
-    first, other = _head(with_head), _head(with_value)
-    number = next((token for token in with_value if token.is_content), None)
-    if (
-        number is not None
-        and number.quantity is not None
-        and kind_of(number) == ("quantity", "")
-        and number.base not in mine
-    ):
-        other = number  # "a loaf costs 3 euros, and two cost 5"
-    if first is None or other is None or first.base != head.base or other.base in mine:
-        return False
-    return any(token.kind == value.kind and dimension_of(token) == dimension_of(value) for token in with_head)
-
-
-def _head(segment: list[Token]) -> Token | None:
-    return next((token for token in segment if token.is_content and token.kind == "word"), None)
+__all__ = ["CHECKS", "contradiction"]
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -542,11 +261,13 @@ def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -
 
 
 CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
-    "value": _misses_value,
-    "bound": _bounds_differ,
-    "count": _counts_something_else,
-    "total": _takes_the_total,
-    "pairing": _pairs_differently,
+    "value": misses_value,
+    "bound": bounds_differ,
+    "count": counts_something_else,
+    "total": takes_the_total,
+    "change": runs_backwards,
+    "pairing": pairs_differently,
+    "clauses": mixes_clauses,
     "name": _misses_name,
     "elsewhere": _takes_from_elsewhere,
     "class": _is_of_another_class,

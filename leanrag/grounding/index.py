@@ -7,8 +7,8 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
+from leanrag.grounding.claims import is_form
 from leanrag.grounding.clauses import opposites_of, stem_of
-from leanrag.grounding.compare import is_form
 from leanrag.grounding.measures import BOUNDS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
-from leanrag.grounding.compare import Claim, Passage, contradiction, holds
+from leanrag.grounding.compare import contradiction
 from leanrag.grounding.index import PlaceIndex, covered_share
 from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
 from leanrag.grounding.places import Place, Style, find_places, style_of

@@ -1,0 +1,115 @@
+"""Whether the numbers, dates and identifiers of a claim are those of a passage, from the same side and of the same things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from leanrag.grounding.claims import Claim, Passage
+from leanrag.grounding.reading import Token
+from leanrag.grounding.values import VALUE_KINDS, bound_of, has_value, same_value
+
+__all__ = ["bounds_differ", "counts_something_else", "misses_value", "runs_backwards", "takes_the_total"]
+
+
+def misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A number, date, time or identifier of the claim is not there."""
+    return any(token.kind in VALUE_KINDS and not has_value(token, passage.everything) for token in claim.tokens)
+
+
+def bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A number is bounded from the other side, or is bounded only in the claim."""
+    for i, token in enumerate(claim.tokens):
+        if token.quantity is None:
+            continue
+        bound = bound_of(claim.tokens, i)
+        found = [
+            bound_of(passage.tokens, j)
+            for j, other in enumerate(passage.tokens)
+            if other.quantity is not None and token.quantity.agrees_with(other.quantity)
+        ]
+        if bound and found and bound not in found and not (bound == 1 and _says_minimum(passage, 1)):
+            if bound == -1 and _says_minimum(passage, -1):
+                continue
+            return True
+    return False
+
+
+def _says_minimum(passage: Passage, side: int) -> bool:
+    words = "minim min least lowest mindest" if side == 1 else "maxim max most highest limit cap höchst"
+    return any(token.word.startswith(tuple(words.split())) for token in passage.everything)
+
+
+def counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A number counts in the claim what another number counts there ("500 cars and 20 trucks" turned around)."""
+    for i, token in enumerate(claim.tokens):
+        if token.quantity is None or token.quantity.dimension not in ("", "percent"):
+            continue
+        counted = _counted(claim.tokens, i)
+        same, others = set[str](), set[str]()
+        for j, other in enumerate(passage.tokens):
+            if other.quantity is None:
+                continue
+            (same if token.quantity.agrees_with(other.quantity) else others).update(_counted(passage.tokens, j))
+        if counted and same and not counted & same and counted & (others - same):
+            return True
+    return False
+
+
+def takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim's number is there only as the whole of which another number is a part ("12 of 80")."""
+    if claim.is_fragment:
+        return False
+    for i, token in enumerate(claim.tokens):
+        if token.quantity is None or _is_total(claim.tokens, i):
+            continue
+        found = [
+            j for j, other in enumerate(passage.tokens) if other.quantity and token.quantity.agrees_with(other.quantity)
+        ]
+        if found and all(_is_total(passage.tokens, j) for j in found):
+            return True
+    return False
+
+
+def _is_total(tokens: Sequence[Token], i: int) -> bool:
+    return i > 1 and tokens[i - 1].word in {"of", "von", "sur", "de"} and tokens[i - 2].quantity is not None
+
+
+def _counted(tokens: Sequence[Token], i: int) -> set[str]:
+    found: set[str] = set()
+    for token in tokens[i + 1 : i + 4]:
+        if token.kind == "pause" or token.quantity is not None or token.word in {"and", "or", "und", "et", "y"}:
+            break
+        if token.is_content:
+            found.add(token.base)
+    return found
+
+
+_ROUTES = {
+    word: end
+    for end, words in {"from": "from von de desde da", "to": "to auf à a hasta zu", "by": "by um"}.items()
+    for word in words.split()
+}
+"""The words before a number that say whether something begins with it, ends with it, or changes by it."""
+
+
+def runs_backwards(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A change begins in the claim with the number that it ends with there ("from 5 to 8"), or ends with what it changes by."""
+    for i, token in enumerate(claim.tokens):
+        mine = _route(claim.tokens, i)
+        if not mine:
+            continue
+        found = {
+            _route(passage.tokens, j)
+            for j, other in enumerate(passage.tokens)
+            if other.kind == token.kind and same_value(token, other, passage.tokens)
+        }
+        if found and "" not in found and mine not in found:
+            return True
+    return False
+
+
+def _route(tokens: Sequence[Token], i: int) -> str:
+    """The end of a change that a number or a date stands for; "" if it is neither."""
+    is_end = tokens[i].kind in VALUE_KINDS - {"identifier"} and i > 0
+    route = _ROUTES.get(tokens[i - 1].word, "") if is_end else ""
+    return "" if route == "by" and tokens[i].kind != "quantity" else route

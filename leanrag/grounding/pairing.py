@@ -1,0 +1,164 @@
+"""Whether a claim puts together what a passage says in different parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from leanrag.grounding.claims import Claim, Passage
+from leanrag.grounding.clauses import clauses_of, fine_segments
+from leanrag.grounding.lexicon import AUXILIARIES, CLASS_WORDS
+from leanrag.grounding.reading import Token
+from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of, same_value
+
+__all__ = ["mixes_clauses", "pairs_differently"]
+
+
+def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A value and what it belongs to stand in different parts of the place, each with a companion of its own."""
+    segments = fine_segments(passage.tokens)
+    clauses = [list(clause.tokens) for clause in clauses_of(passage.tokens)]
+    if len(segments) < 2:
+        return False
+    mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
+    if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
+        return True
+    for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
+        values = [
+            token for token in part if token.kind in VALUE_KINDS and (not claim.is_fragment or token in claim.tokens)
+        ]
+        heads = [token for token in part if token.is_content and token.kind == "word"]
+        for value in values:
+            with_value = [s for s in segments if has_value(value, s)]
+            for head in heads:
+                with_head = [s for s in segments if any(t.base == head.base for t in s)]
+                if (
+                    with_value
+                    and with_head
+                    and all(_is_rival(value, head, mine, v, h) for v in with_value for h in with_head)
+                ):
+                    return True
+    return False
+
+
+def _values_part(segments: list[list[Token]], claim: Claim) -> bool:
+    """Whether a value of the answer stands with another year or amount than the one that was asked about."""
+    wanted = [token for token in (*claim.tokens, *claim.question) if token.kind in VALUE_KINDS]
+    said = [token for token in claim.tokens if token.kind in VALUE_KINDS]
+    for value in said:
+        for other in wanted:
+            if kind_of(value) == kind_of(other):
+                continue
+            with_value = [s for s in segments if has_value(value, s)]
+            with_other = [s for s in segments if has_value(other, s)]
+            if (
+                with_value
+                and with_other
+                and all(
+                    a is not b and _has_like(value, b, wanted) and _has_like(other, a, wanted)
+                    for a in with_value
+                    for b in with_other
+                )
+            ):
+                return True
+    return False
+
+
+def _has_like(value: Token, segment: list[Token], wanted: Sequence[Token]) -> bool:
+    """Whether a segment holds a value of the same kind that is not wanted."""
+    return any(
+        kind_of(token) == kind_of(value) and not any(same_value(other, token, segment) for other in wanted)
+        for token in segment
+    )
+
+
+def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) -> bool:
+    """Whether a name of the answer stands in another part than its verb, while each part has a companion of its own."""
+    if claim.is_fragment:
+        return False
+    content = [token for token in claim.tokens if token.is_content and token.kind == "word"]
+    verb = next((token for token in content if not token.is_name), None)
+    if content and verb is content[0]:
+        verb = next((token for token in content[1:] if not token.is_name), None)
+    for name in content if verb else ():
+        if not (name.is_name or name is content[0]) or name.word in CLASS_WORDS or verb is None:
+            continue
+        with_name = [part for part in parts if any(token.base == name.base for token in part)]
+        with_verb = [part for part in parts if any(token.base == verb.base for token in part)]
+        if (
+            with_name
+            and with_verb
+            and all(
+                a is not b
+                and _has_rival(name, b, mine)
+                and any(
+                    not token.is_name and token.kind == "word" and token.is_content and token.base not in mine
+                    for token in a
+                )
+                for a in with_name
+                for b in with_verb
+            )
+        ):
+            return True
+    return False
+
+
+def _has_rival(name: Token, part: list[Token], mine: frozenset[str]) -> bool:
+    """Whether a part holds another name, or begins with another word if `name` is written small."""
+    if name.is_name and any(token.is_name and token.is_content and token.base not in mine for token in part):
+        return True
+    head = _head(part)
+    return not name.is_name and head is not None and head.base not in mine
+
+
+def _is_rival(value: Token, head: Token, mine: frozenset[str], with_value: list[Token], with_head: list[Token]) -> bool:
+    if with_value is with_head:
+        return False
+    first, other = _head(with_head), _head(with_value)
+    number = next((token for token in with_value if token.is_content), None)
+    if (
+        number is not None
+        and number.quantity is not None
+        and kind_of(number) == ("quantity", "")
+        and number.base not in mine
+    ):
+        other = number  # "a loaf costs 3 euros, and two cost 5"
+    if first is None or other is None or first.base != head.base or other.base in mine:
+        return False
+    return any(token.kind == value.kind and dimension_of(token) == dimension_of(value) for token in with_head)
+
+
+def _head(segment: list[Token]) -> Token | None:
+    return next((token for token in segment if token.is_content and token.kind == "word"), None)
+
+
+_PERSONS = frozenset("i he she we they you er wir ihr il elle nous vous ils elles él ella ellos ellas".split())
+
+
+def mixes_clauses(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """Two words of the claim stand in two clauses with the same verb, each with another word instead of the other one.
+
+    "Ada paints doors and Bo paints walls" does not say that Ada paints walls.
+    """
+    parts = fine_segments(passage.tokens)
+    if len(parts) < 2:
+        return False
+    there = [_things(part) for part in parts]
+    verbs = [_things(part) | {token.word for token in part if token.word in AUXILIARIES} for part in parts]
+    for segment in fine_segments(claim.whole):
+        mine = _things(segment)
+        known = mine | _things(claim.question)
+        said = mine | {token.word for token in segment if token.word in AUXILIARIES}
+        for i, part in enumerate(there):
+            for j, other in enumerate(there):
+                shared = verbs[i] & verbs[j] & said
+                only_here, only_there = (mine & part) - other, (mine & other) - part
+                if i == j or not shared or not only_here or not only_there or any(mine <= all_ for all_ in there):
+                    continue
+                if (part - known - verbs[j]) and (other - known - verbs[i]):
+                    return True
+    return False
+
+
+def _things(tokens: Sequence[Token]) -> frozenset[str]:
+    """Content of a clause, and the persons that it speaks of."""
+    return frozenset(t.word if t.word in _PERSONS else t.base for t in tokens if t.is_content or t.word in _PERSONS)
