@@ -262,13 +262,17 @@ _TITLES = frozenset(
     abs abb bzgl bzw ca dipl-ing evtl frl geb gegr gem ggf hr hrn hrsg i.d.r inkl exkl insb kap mio mrd mwst o.ä sog str tel
     u.a vgl z.b z.t z.zt zzgl d.h o.g s.o s.u i.d i.a
     env mlle mgr p.ex av j.-c apr chap
-    aprox dña núm pág págs p.ej sra srta ud uds vd ee.uu
-    sig dott ecc pag exmo bijv blz mevr dhr""".split()
+    aprox avda ctra dña núm pza pág págs p.ej sra srta ud uds vd ee.uu
+    sig dott ecc pag exmo bijv blz mevr dhr
+    ул им обл просп пер пл тел т.е т.д""".split()
 )
 # ... and only before a word that begins sentences.
 _MAYBE_LAST = frozenset(
-    "a.m co corp est etc inc jr ltd p.m ph.d dist ave blvd jan feb mar apr aug sept oct nov dec usw uvm u.s.w".split()
+    """a.m co corp est etc inc jr ltd p.m ph.d dist ave blvd jan feb mar apr aug sept oct nov dec usw uvm u.s.w
+    ene febr abr dic janv févr avr juil déc янв фев февр апр авг сент окт нояб дек""".split()
 )
+# ... and only before a name, unless a number stands before them ("Ft. Knox", "5 ft.").
+_BEFORE_NAMES = frozenset("bd ft hwy pt rte ul г".split())
 _STARTERS = frozenset(
     "a after all also although an and another as at because before but by each even for from he her here his how however"
     " i if in instead it its many most my no not now on one our she since so some such that the their then there these"
@@ -295,11 +299,12 @@ _BEFORE_ORDINAL = frozenset(
     "ab am beim bis das dem den der des die im ins jede jeden jeder seit und unser vom zum zur - –".split()
 )
 _BEFORE_NUMBERS = frozenset(
-    "abb abs anm art aufl bd cap chap circa fig lfd max min n num pos rn s std ziff zimmer".split()
+    "abb abs anm art aufl bd cap chap circa fig lfd max min n num pos rn s std ziff zimmer д кв корп стр".split()
 )
 _FOLLOWING_DIGIT = re.compile(r"\s+[\d§]")
 _REST_OF_CHAIN = re.compile(r"\s(\w{1,2})\.")
 _CHAINS = frozenset(title for title in _TITLES if "." in title)
+_SPACED_DATE = re.compile(r"(?<!\d)\d{1,2}\.\s\d{1,2}\.\s\d{4}(?!\d)")
 _ORDINAL = re.compile(r"(?:\d{1,2}|[IVX]{1,5})\Z")
 _SPACED = re.compile(r"(?:(?<!\w)\w{1,2}\.\s?){1,3}\w{1,2}\Z")  # "z. B" before its last full stop
 _WORD_BEFORE = re.compile(r"[^\s(\[{\"'“‘]*\Z")
@@ -365,6 +370,12 @@ def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
     if lower in _TITLES or chain in _TITLES or _begins_chain(text, pause, word):
         return False
     if (lower in _BEFORE_NUMBERS and _FOLLOWING_DIGIT.match(text, pause.end())) or _is_ordinal(head, word, follows):
+        return False
+    if lower in _BEFORE_NAMES and follows[:1].isupper() and not head[: len(head) - len(word)].rstrip()[-1:].isdigit():
+        return False
+    if word.isdigit() and any(
+        m.start() < at < m.end() for m in _SPACED_DATE.finditer(text, max(start, at - 6), at + 10)
+    ):
         return False
     line_start = max(text.rfind("\n", max(start, at - 24), at), text.rfind("\r", max(start, at - 24), at)) + 1
     if _LIST_NUMBER.fullmatch(text, max(start, line_start), at):

@@ -198,3 +198,18 @@ THOUGHTS = [
 @pytest.mark.parametrize(("text", "thoughts", "answer"), [*THOUGHTS, ("Bo?</think>Ada", "Bo?", "Ada")])
 def test_thoughts_are_parted_from_the_answer(text, thoughts, answer):
     assert split_thoughts(text) == (thoughts, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Vive en la Avda. Sol núm. 3. Es alto.", ["Vive en la Avda. Sol núm. 3.", "Es alto."]),
+        ("He moved to Ft. Knox. It is 5 ft. The end.", ["He moved to Ft. Knox.", "It is 5 ft.", "The end."]),
+        ("Die Prüfung ist am 1. 2. 2024 um neun. Ende.", ["Die Prüfung ist am 1. 2. 2024 um neun.", "Ende."]),
+        ("Он живёт на ул. Ленина д. 5. Она тоже.", ["Он живёт на ул. Ленина д. 5.", "Она тоже."]),
+        ("В 2020 г. Он уехал в г. Тверь.", ["В 2020 г.", "Он уехал в г. Тверь."]),
+        ("Abre el 5 ene. 2024. Fin.", ["Abre el 5 ene. 2024.", "Fin."]),
+    ],
+)
+def test_abbreviations_of_places_and_months_end_no_sentence(text, expected):
+    assert [text[start:end] for start, end in split_sentences(text)] == expected

@@ -18,6 +18,7 @@ from leanrag.grounding.lexicon import (
     IRREGULAR,
     NEGATIONS,
     ONLY,
+    PARTICLES,
     PREPOSITIONS,
     UNTRUTHS,
     WITHOUT,
@@ -103,6 +104,12 @@ class Clause:
         }
 
     @functools.cached_property
+    def is_passive(self) -> bool:
+        """Whether something is done to what it begins with."""
+        runs = list(_noun_phrases(self.tokens))
+        return _names_doer(self.tokens, runs) or _participle(self.tokens) is not None
+
+    @functools.cached_property
     def roles(self) -> dict[str, str]:
         """The part that each content word plays: "subject", "object", or the preposition before it.
 
@@ -171,7 +178,7 @@ def _is_finite(token: Token) -> bool:
         (word in AUXILIARIES and not token.is_content)
         or word in NEGATIONS
         or word in UNTRUTHS
-        or (stem_of(word) in _OPPOSED and word not in PREPOSITIONS)
+        or (stem_of(word) in _OPPOSED and word not in PREPOSITIONS and word not in PARTICLES)
     )
 
 
@@ -213,12 +220,15 @@ def fine_segments(tokens: Sequence[Token]) -> list[list[Token]]:
 
 def _roles(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
     runs = list(_noun_phrases(tokens))
-    words = {token.word for token in tokens}
-    is_passive = bool(words & _PASSIVES) and any(role in BY for role, _ in runs)
-    is_passive = is_passive or any(role == "by" for role, _ in runs)
+    is_passive = _names_doer(tokens, runs)
+    participle = None if is_passive else _participle(tokens)
     has_subject = False
     for role, phrase in runs:
-        if not role:
+        if participle in phrase:
+            continue
+        if not role and participle is not None and not has_subject:
+            name, has_subject = "object", True
+        elif not role:
             name = "object" if has_subject or phrase[0].word in _OBJECT_ARTICLES else "subject"
             has_subject = True
             if is_passive:
@@ -231,6 +241,27 @@ def _roles(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
         for token in content:
             if token.is_name or token is content[0]:
                 yield token.base, name
+
+
+def _names_doer(tokens: Sequence[Token], runs: Sequence[tuple[str, list[Token]]]) -> bool:
+    """Whether a clause is passive and says who does it."""
+    prepositions = {preposition for preposition, _ in runs}
+    has_passive = any(token.word in _PASSIVES for token in tokens)
+    return "by" in prepositions or (has_passive and not BY.isdisjoint(prepositions))
+
+
+def _participle(tokens: Sequence[Token]) -> Token | None:
+    """The verb of a passive clause that does not say who does it: what it begins with is done something to."""
+    for i, token in enumerate(tokens):
+        if token.word in _PASSIVES:
+            following = next((t for t in tokens[i + 1 : i + 4] if t.is_content), None)
+            is_verb = following is not None and following.kind == "word" and not following.is_name
+            return following if is_verb and following is not None and _is_participle(following.word) else None
+    return None
+
+
+def _is_participle(word: str) -> bool:
+    return len(word) > 4 and (word.endswith(("ed", "en")) or (word.startswith("ge") and word.endswith("t")))
 
 
 _BREAKS = ARTICLES | AUXILIARIES | NEGATIONS
@@ -294,7 +325,7 @@ def _opposites(pairs: Sequence[tuple[str, str]]) -> dict[str, frozenset[str]]:
 _COMPLEMENTS = _opposites(COMPLEMENTS)
 _CONVERSES = _opposites(CONVERSES)
 _OPPOSED = frozenset(_COMPLEMENTS) | frozenset(_CONVERSES)
-_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
+_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis", "nicht")
 
 
 def complement_of(word_stem: str, others: frozenset[str]) -> bool:

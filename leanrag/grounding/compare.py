@@ -15,11 +15,14 @@ from leanrag.grounding.claims import Claim, Passage, holds, is_form
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
 from leanrag.grounding.lexicon import (
     ALL,
-    ARTICLES,
     CLASSES,
+    COPULAS,
+    EXCEPTIONS,
+    HEDGES,
     OBLIGATIONS,
     ONLY,
     PERMISSIONS,
+    POSSIBILITIES,
     SOME,
     SYMMETRIC,
 )
@@ -101,6 +104,31 @@ _PARTS_OF_ALL = frozenset("some sometimes most few half partly einige manche que
 _WHOLE = ALL - frozenset("any both daily whole entire whenever anyone throughout cada chaque".split())
 
 
+def _drops_exception(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim speaks of all, the place of all but some."""
+    mine = frozenset(token.word for token in claim.tokens)
+    speaks_of_all = not mine.isdisjoint(ALL) and not passage.words.isdisjoint(ALL)
+    return speaks_of_all and mine.isdisjoint(EXCEPTIONS) and not passage.words.isdisjoint(EXCEPTIONS)
+
+
+_MOST = frozenset("most least plus moins más menos".split())
+
+
+def _drops_rank(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim speaks of the largest, the place of the second largest."""
+    return any(
+        (token.word.endswith(("est", "ste", "sten")) or token.word in _MOST)
+        and not _has_rank(claim.tokens, i)
+        and bool(found := [j for j, other in enumerate(passage.tokens) if other.word == token.word])
+        and all(_has_rank(passage.tokens, j) for j in found)
+        for i, token in enumerate(claim.tokens)
+    )
+
+
+def _has_rank(tokens: Sequence[Token], i: int) -> bool:
+    return any(t.quantity is not None and t.quantity.dimension == "ordinal" for t in tokens[max(0, i - 2) : i])
+
+
 def _obliges_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """One says that something must be, the other that it may be."""
     mine = frozenset(token.word for token in claim.tokens)
@@ -121,6 +149,39 @@ def _is_surer(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> b
         return False
     best = _best_clause(mine[0], clauses_of(passage.tokens), weights)
     return best is not None and best.is_hedged
+
+
+def _drops_possibility(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """The place says that something may happen, the claim that it does."""
+    if claim.is_fragment or not claim.tokens or claim.tokens[0].word in _GENERIC:
+        return False
+    mine = frozenset(token.word for token in (*claim.tokens, *claim.question))
+    if not mine.isdisjoint(POSSIBILITIES | PERMISSIONS | HEDGES | _ALLOWED):
+        return False
+    asked = frozenset(token.base for token in claim.question if token.is_content)
+    there = clauses_of(passage.tokens)
+    for clause in clauses_of(claim.tokens):
+        best = _best_clause(clause, there, weights)
+        if best is None or best.is_negated or clause.is_negated:
+            continue
+        verbs = _verbs_behind(POSSIBILITIES, best.tokens)
+        if verbs & clause.bases and not verbs & asked:
+            return True
+    return False
+
+
+_GENERIC = frozenset("you one people man sie on vous se usted".split())
+_ALLOWED = frozenset("allowed permitted able possible potential potentially likely erlaubt möglich".split())
+
+
+def _verbs_behind(words: frozenset[str], tokens: Sequence[Token]) -> frozenset[str]:
+    """The content word behind each of some verbs; in German, the last one of the clause."""
+    found = set[str]()
+    for i, token in enumerate(tokens):
+        if token.word in words and token.text.islower():
+            behind = [t for t in tokens[i + 1 :] if t.is_content and t.kind == "word"]
+            found.update(t.base for t in (behind[:1] + behind[-1:] if token.word.startswith("könnt") else behind[:1]))
+    return frozenset(found)
 
 
 # ------------------------------------------------------------------------------------------------ polarity and order
@@ -197,18 +258,6 @@ def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, froz
     )
 
 
-def _only_equates(clause: Clause) -> bool:
-    """Whether a clause says what something is: "The sender is Ada" is the same as "Ada is the sender"."""
-    i = next((i for i, token in enumerate(clause.tokens) if token.word in _EQUATING), None)
-    if i is None or i + 1 >= len(clause.tokens) or "than" in clause.words:
-        return False
-    following = clause.tokens[i + 1]
-    return following.word in ARTICLES or following.is_name
-
-
-_EQUATING = frozenset("is are was were ist sind war est sont es son é são".split())
-
-
 def _count_turned(clause: Clause, place: Clause) -> int:
     """Words that stand behind the opposite preposition there ("before the war", "after the war")."""
     return sum(
@@ -222,9 +271,9 @@ def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) 
     """Who does it and whom it is done to are exchanged, or the comparison goes the other way, but not both."""
     said = frozenset(token.base for token in claim.tokens)
     for clause, best in _compared(claim, passage, weights):
-        may_swap = not (claim.is_fragment and not claim.asks_for_name) and not _only_equates(clause)
+        may_swap = not (claim.is_fragment and not claim.asks_for_name)
         may_swap = may_swap and SYMMETRIC.isdisjoint(clause.words | best.words)
-        swapped = may_swap and _are_exchanged(clause.roles, best.roles, said)
+        swapped = may_swap and _are_exchanged(_parts_of(clause), _parts_of(best), said)
         if (_count_flips(clause, best, converse_of) or _count_turned(clause, best)) % 2:
             if not swapped and not _have_other_subjects(clause, best):
                 return True
@@ -233,9 +282,16 @@ def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) 
     return False
 
 
+def _parts_of(clause: Clause) -> dict[str, str]:
+    """The part that each word plays; of what is the same ("The sender is Ada"), both sides play the same part."""
+    if clause.is_passive or clause.words.isdisjoint(COPULAS) or "than" in clause.words:
+        return clause.roles
+    return {base: "side" if role in {"subject", "object"} else role for base, role in clause.roles.items()}
+
+
 def _are_exchanged(claim: Mapping[str, str], place: Mapping[str, str], said: frozenset[str]) -> bool:
     """Whether two words, one of them from the answer, play each other's part."""
-    shared = [base for base in claim if base in place and claim[base] in _PARTS]
+    shared = [base for base in claim if base in place and claim[base] not in _LOOSE_PARTS]
     return any(
         claim[a] != claim[b] and claim[a] == place[b] and claim[b] == place[a] and (a in said or b in said)
         for i, a in enumerate(shared)
@@ -243,7 +299,8 @@ def _are_exchanged(claim: Mapping[str, str], place: Mapping[str, str], said: fro
     )
 
 
-_PARTS = frozenset({"subject", "object", "relation", "from", "to", "von", "nach", "de", "à", "a"})
+_LOOSE_PARTS = frozenset("with mit avec con com between zwischen entre and gegen against".split())
+"""Prepositions that say little about who does what to whom."""
 
 
 def _have_other_subjects(clause: Clause, place: Clause) -> bool:
@@ -272,8 +329,11 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "elsewhere": _takes_from_elsewhere,
     "class": _is_of_another_class,
     "quantifier": _quantifies_otherwise,
+    "exception": _drops_exception,
+    "rank": _drops_rank,
     "obligation": _obliges_otherwise,
     "hedge": _is_surer,
+    "possibility": _drops_possibility,
     "polarity": _denies,
     "order": _turns_around,
     "script": _differs_in_script,

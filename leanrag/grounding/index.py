@@ -12,6 +12,7 @@ from leanrag.grounding.clauses import opposites_of, stem_of
 from leanrag.grounding.measures import BOUNDS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
+from leanrag.grounding.values import VALUE_KINDS, is_end_of_path
 
 __all__ = ["PlaceIndex", "covered_share"]
 
@@ -68,10 +69,10 @@ class PlaceIndex:
         return found
 
     @functools.cached_property
-    def _quantities_and_days(self) -> dict[Token, list[int]]:
+    def _values(self) -> dict[Token, list[int]]:
         found: dict[Token, list[int]] = {}
         for i, place in enumerate(self.places):
-            _post(found, (t for t in place.tokens if t.quantity is not None or t.day is not None), i)
+            _post(found, (token for token in place.tokens if token.kind in VALUE_KINDS), i)
         return found
 
     @functools.cached_property
@@ -156,8 +157,8 @@ class PlaceIndex:
         # Whether a place with an opposite says the same is for `contradiction` to find.
         for opposite in opposites_of(stem_of(token.word)):
             found.update(dict.fromkeys(self._by_stem.get(opposite, ()), 1.0))
-        if token.quantity is not None or token.day is not None:
-            for other, numbers in self._quantities_and_days.items():
+        if token.kind in VALUE_KINDS:
+            for other, numbers in self._values.items():
                 if _has_same_value(token, other):
                     found.update(dict.fromkeys(numbers, 1.0))
         return found
@@ -194,7 +195,9 @@ def _content(tokens: Sequence[Token]) -> list[Token]:
 def _has_same_value(token: Token, other: Token) -> bool:
     if token.quantity is not None:
         return other.quantity is not None and token.quantity.agrees_with(other.quantity)
-    return token.day is not None and other.day is not None and token.day.agrees_with(other.day)
+    if token.day is not None:
+        return other.day is not None and token.day.agrees_with(other.day)
+    return is_end_of_path(token, other)
 
 
 def _script_share(text: str, place: Place) -> float:

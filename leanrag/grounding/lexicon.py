@@ -1,6 +1,6 @@
 """Words that decide whether two sentences say the same: negations, opposites, quantities, synonyms. Tables only.
 
-All words are in lower case. English comes first, then the words of other languages.
+All words are case folded, as those of a sentence are. English comes first, then the words of other languages.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ __all__ = [
     "CONTRACTIONS",
     "CONTRASTS",
     "CONVERSES",
+    "COPULAS",
     "DECIMAL_COMMA_WORDS",
     "ENGLISH_CONTENT",
+    "EXCEPTIONS",
     "FRAME_WORDS",
     "GERMAN_WORDS",
     "HEDGES",
@@ -27,7 +29,9 @@ __all__ = [
     "NEGATIONS",
     "OBLIGATIONS",
     "ONLY",
+    "PARTICLES",
     "PERMISSIONS",
+    "POSSIBILITIES",
     "PREPOSITIONS",
     "SCRIPT_BOUNDS",
     "SCRIPT_HARMLESS",
@@ -42,11 +46,11 @@ __all__ = [
 
 
 def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+    return frozenset(text.casefold().split())
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple((left, right) for left, right in (pair.split("/") for pair in text.split()))
+    return tuple((left, right) for left, right in (pair.split("/") for pair in text.casefold().split()))
 
 
 # ------------------------------------------------------------------------------------------------ spelling
@@ -165,13 +169,19 @@ PREPOSITIONS = _set(
     da di per tra com sem em no na do zonder van voor naar uit"""
 )
 
+COPULAS = _set("is are was were ist sind war waren est sont était es son era eran fue è sono é são")
+"""Verbs that say what something is: both sides of them are the same."""
+
+PARTICLES = _set("up down in out on off upward upwards downward downwards")
+"""Small words of direction, which are opposites of each other and no verbs."""
+
 BY = _set("by von vom durch par por da av")
 """What names the doer in a passive sentence."""
 
 FRAME_WORDS = _set(
     """answer according called named known located situated found based stated states mentioned says said happen
     happened happens
-    occur occurred occurs place took take takes kind type namely currently also well actually given regarding text
+    occur occurred occurs place took take takes kind type uses using namely currently also well actually given regarding text
     source sources
     document documents provided context one ones thing things someone something please there get gets got held
     der die das den dem des ein eine einen einem einer eines ist sind war waren wird werden wurde wurden hat haben
@@ -187,7 +197,8 @@ FRAME_WORDS = _set(
     dónde donde cuál como está están ha han
     il lo gli i uno una di da con su per è sono che chi dove quando
     het een en of is zijn van voor op te wie wat waar wanneer de o
-    os as um uma e ou é são em no na do da que quem onde"""
+    os as um uma e ou é são em no na do da que quem onde
+    어디 어디인가 어디인가요 누구 누구인가 누구인가요 무엇 무엇인가 무엇인가요 언제 언제인가 얼마 얼마인가 몇"""
 )
 """Words that carry no content in an answer, besides the English stop words."""
 
@@ -237,6 +248,14 @@ NEGATIONS = _set(
 
 WITHOUT = _set("without ohne sans sin senza sem zonder utan uten bez без بدون बिना")
 """Words that deny only what they stand before."""
+
+EXCEPTIONS = _set(
+    "except excepting excluding außer ausgenommen sauf excepté hormis excepto salvo menos eccetto tranne exceto"
+)
+"""Words before what a statement about all leaves out."""
+
+POSSIBILITIES = _set("may might could könnte könnten pourrait pourraient podría podrían potrebbe poderia")
+"""Verbs that say that something is possible, or allowed."""
 
 UNTRUTHS = _set(
     """myth wrongly falsely denied denies deny denying misconception hoax disproved
@@ -308,7 +327,8 @@ CONVERSES = _pairs(
     high/low old/new old/young fast/slow easy/difficult easy/hard simple/complex rich/poor strong/weak wide/narrow
     deep/shallow
     thick/thin soft/hard early/late cheap/expensive positive/negative advantage/disadvantage often/rarely often/seldom
-    frequently/rarely always/sometimes same/different push/pull top/bottom left/right north/south east/west
+    frequently/rarely always/sometimes same/different up/down in/out upwards/downwards uphill/downhill upstairs/downstairs
+    upstream/downstream push/pull top/bottom left/right north/south east/west
     northern/southern eastern/western input/output upload/download uploads/downloads uploaded/downloaded parent/child
     buyer/seller employer/employee teacher/student winner/loser sender/recipient day/night morning/evening
     summer/winter
@@ -334,14 +354,15 @@ CONVERSES = _pairs(
     plus/moins avant/après augmente/diminue augmenté/diminué augmentation/diminution monte/descend gauche/droite
     grand/petit
     grande/petite premier/dernier première/dernière dessus/dessous commence/finit chaud/froid achète/vend acheté/vendu
-    más/menos antes/después aumenta/disminuye aumentó/disminuyó sube/baja subió/bajó mayor/menor izquierda/derecha
+    más/menos antes/después aumenta/disminuye aumentó/disminuyó sube/baja subió/bajó mayor/menor izquierda/derecha arriba/abajo
     grande/pequeño
     primero/último empieza/termina caliente/frío compró/vendió"""
 )
 """Opposites that turn a relation around."""
 
 SYMMETRIC = _set(
-    """married marry marries met meet meets merge merged merges border borders bordered equal equals differ differs
+    """near opposite beside next adjacent parallel similar identical related with
+    married marry marries met meet meets merge merged merges border borders bordered equal equals differ differs
     same between both
     together versus vs partner partners sibling siblings neighbour neighbor neighbours cooperate cooperates
     heiratete traf grenzt zwischen gemeinsam épouse entre casó"""
@@ -373,7 +394,7 @@ PERMISSIONS = _set("may can could optional might kann können darf dürfen peut 
 # ------------------------------------------------------------------------------------------------ classes: one excludes another
 
 CLASSES = tuple(
-    tuple(tuple(member.split("/")) for member in members.split())
+    tuple(tuple(member.split("/")) for member in members.casefold().split())
     for members in (
         """monday/mondays/mon sunday/sundays/sun tuesday/tuesdays/tue wednesday/wednesdays/wed thursday/thursdays/thu
         friday/fridays/fri saturday/saturdays/sat""",

@@ -85,7 +85,7 @@ NUMBER_WORDS: dict[str, float] = {
         80: "eighty achtzig ochenta",
         90: "ninety neunzig noventa",
     }.items()
-    for word in words.split()
+    for word in words.casefold().split()
 }
 
 ORDINALS: dict[str, int] = {
@@ -200,14 +200,15 @@ UNITS: dict[str, tuple[str, float]] = {
 MONTHS: dict[str, int] = {
     name: i
     for i, names in enumerate(
-        """january jan januar jänner janvier enero gennaio janeiro januari|february feb februar février febrero
-        febbraio fevereiro februari
-        |march mar märz mars marzo março maart|april apr avril abril aprile|may mai mayo maggio maio mei|june
-        jun juni juin junio giugno junho
-        |july jul juli juillet julio luglio julho|august aug août agosto augustus|september sep sept septembre
-        septiembre settembre setembro
-        |october oct oktober okt octobre octubre ottobre outubro|november nov novembre noviembre novembro
-        |december dec dezember dez décembre diciembre dicembre dezembro""".split("|"),
+        """january jan januar jänner janvier janv enero ene gennaio janeiro januari января янв
+        |february feb februar février févr febrero febr febbraio fevereiro februari февраля фев февр
+        |march mar märz mars marzo março maart марта|april apr avril avr abril abr aprile апреля апр
+        |may mai mayo maggio maio mei мая|june jun juni juin junio giugno junho июня
+        |july jul juli juillet juil julio luglio julho июля|august aug août agosto augustus августа авг
+        |september sep sept septembre septiembre settembre setembro сентября сент
+        |october oct oktober okt octobre octubre ottobre outubro октября окт
+        |november nov novembre noviembre novembro ноября нояб
+        |december dec dezember dez décembre déc diciembre dic dicembre dezembro декабря дек""".split("|"),
         1,
     )
     for name in names.split()

@@ -148,7 +148,7 @@ class _Above:
 
     def __init__(self) -> None:
         self.headings: list[tuple[int, str]] = []
-        self.question = self.lead_in = self.table = ""
+        self.question = self.lead_in = self.table = self.record = ""
 
     def read(self, text: str) -> bool:
         """Take note of a sentence that later ones stand under; return whether something new begins with it."""
@@ -169,11 +169,27 @@ class _Above:
             self.table = ""
         return False
 
+    def read_record(self, text: str, shape: str, *, is_apart: bool) -> None:
+        """Take note of the first of some lines such as "name: payments"; it says what they are about."""
+        key = _key_of(text)
+        if not key or shape.removeprefix("row") not in {":", "="}:
+            self.record = ""
+        elif is_apart or not self.record or _key_of(self.record) == key:
+            self.record = text
+
     @property
     def texts(self) -> list[str]:
         """Everything that is above."""
-        texts = [*(words for _, words in self.headings), self.question, self.lead_in, self.table]
+        texts = [*(words for _, words in self.headings), self.question, self.lead_in, self.table, self.record]
         return [text for text in texts if text]
+
+
+def _key_of(line: str) -> str:
+    found = _KEY.match(line)
+    return found[1] if found else ""
+
+
+_KEY = re.compile(r"\s*(?:-\s+)?[\"']?([^\W\d][\w.-]{0,39})[\"']?\s{0,8}[:=]\s{0,8}\S")
 
 
 def _is_question(text: str) -> bool:
@@ -194,8 +210,12 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
         headings = frozenset(_content(style, [chunk.heading]))
         previous: list[Place] = []
         text = item.text[passage.start : passage.end]
+        end_of_last = 0
         for low, high in split_sentences(text):
             sentence = text[low:high]
+            shape = _shape(sentence)
+            above.read_record(sentence, shape, is_apart=text.count("\n", end_of_last, low) > 1)
+            end_of_last = high
             if not _RULE.match(sentence) and not _is_question(sentence):
                 texts = [*outer, *above.texts]
                 if sentence in texts:
@@ -213,7 +233,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     context=context,
                     antecedents=tuple(token for before in antecedents for token in _things_named(before.tokens)),
                     heading=heading,
-                    shape=_shape(sentence),
+                    shape=shape,
                 )
                 yield place
                 if previous and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):

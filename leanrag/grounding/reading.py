@@ -111,9 +111,15 @@ class Token:
 def base_of(word: str) -> str:
     """Return what stands for a word in lower case: the first of its synonyms, or its stem."""
     word = IRREGULAR.get(word, word)
+    if "\uac00" <= word[:1] <= "\ud7a3":
+        return _KOREAN_PARTICLE.sub("", word)
     found = SYNONYMS.get(word) or SYNONYMS.get(stem(word))
     return stem(found or word)
 
+
+_KOREAN_PARTICLE = re.compile(
+    r"(?<=[가-힣]{2})(?:은|는|이|가|을|를|의|에|에서|에게|으로|로|와|과|도|이다|입니다|인가|인가요|이었다|이며|이고)\Z"
+)
 
 # ------------------------------------------------------------------------------------------------ tokens
 
@@ -230,23 +236,7 @@ def _pause_token(sign: str) -> Token:
 def _read_other(found: re.Match[str]) -> Token:
     """A date, time, identifier or pause."""
     text, word = found[0], found[0].casefold()
-    day: Day | None = None
-    if found["iso"]:
-        day = Day(int(found["iy"]), int(found["im"]), int(found["id"]))
-    elif found["han"]:
-        day = Day(int(found["hy"]), _whole(found["hm"]), _whole(found["hd"]))
-    elif found["han_day"]:
-        day = Day(None, int(found["am"]), int(found["ad"]))
-    elif found["dmy"]:
-        day = _read_numeric_day(found)
-    elif found["spaced"]:
-        day = Day(int(found["sy"]), int(found["sm"]), int(found["sd"]))
-    elif found["date"]:
-        day = Day(_whole(found["ty"]), MONTHS[found["tmon"].casefold()], int(found["td"]))
-    elif found["monthyear"]:
-        day = Day(int(found["my_y"]), MONTHS[found["my_m"].casefold()], None)
-    elif found["monthday"]:
-        day = Day(_whole(found["md_y"]), MONTHS[found["md_m"].casefold()], int(found["md_d"]))
+    day = _read_day(found)
     if day is not None:
         return Token("day", text, word, f"day:{day.year}-{day.month}-{day.day}", is_content=True, day=day)
     if found["time"] or found["hour"]:
@@ -258,6 +248,25 @@ def _read_other(found: re.Match[str]) -> Token:
     if re.fullmatch(r"v\d+(?:\.\d+)*", base):
         base = base[1:]
     return Token("identifier", text, word, base.strip("._-/"), is_content=True)
+
+
+_NUMERIC_DAYS = {"iso": ("iy", "im", "id"), "han": ("hy", "hm", "hd"), "spaced": ("sy", "sm", "sd")}
+_NAMED_DAYS = {"date": ("ty", "tmon", "td"), "monthday": ("md_y", "md_m", "md_d")}
+"""The groups of a date's year, month and day in `_TOKEN`."""
+
+
+def _read_day(found: re.Match[str]) -> Day | None:
+    for name, (year, month, day) in _NUMERIC_DAYS.items():
+        if found[name]:
+            return Day(int(found[year]), _whole(found[month]), _whole(found[day]))
+    for name, (year, month, day) in _NAMED_DAYS.items():
+        if found[name]:
+            return Day(_whole(found[year]), MONTHS[found[month].casefold()], int(found[day]))
+    if found["monthyear"]:
+        return Day(int(found["my_y"]), MONTHS[found["my_m"].casefold()], None)
+    if found["han_day"]:
+        return Day(None, int(found["am"]), int(found["ad"]))
+    return _read_numeric_day(found) if found["dmy"] else None
 
 
 def _whole(digits: str | None) -> int | None:
@@ -418,9 +427,15 @@ def _plain_token(written: str, is_first: bool, german: bool, is_english: bool) -
         return _month_token(written)
     is_content = word not in _EMPTY or (is_english and word in ENGLISH_CONTENT)
     is_shouted = len(written) > 1 and written.isupper()
+    if is_name and not is_first and len(written) == 1 and word not in ARTICLES | {"i"}:
+        is_content = True  # "vitamin C"
     if not is_content and is_name and (is_shouted or not is_first) and word not in ARTICLES | {"i"} and len(word) > 2:
         is_content = word not in STOP_WORDS
-    return Token("word", written, word, base_of(word), is_name, is_content)
+    is_participle = german and _GERMAN_PARTICIPLE.fullmatch(word) and word not in SYNONYMS
+    return Token("word", written, word, base_of(word[2:-1] if is_participle else word), is_name, is_content)
+
+
+_GERMAN_PARTICIPLE = re.compile(r"ge\w{3,}t")
 
 
 def _has_unit(text: str, end: int) -> bool:

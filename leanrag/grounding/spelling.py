@@ -18,7 +18,7 @@ _FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-
 _GROUP_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _GROUPS = re.compile(r"(?<![\w.,:/+'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?![\w:/-]| \d|\.\d+\.)")
 _FRACTIONS = {"½": ".5", "¼": ".25", "¾": ".75", "⅓": ".333333", "⅔": ".666667", "⅛": ".125"}
-_FRACTION = re.compile(rf"(\d*)\s?([{''.join(_FRACTIONS)}])")
+_FRACTION = re.compile(rf"(?:(\d+)\s?)?([{''.join(_FRACTIONS)}])")
 _DASH = re.compile(r"\s[–—]\s|(?<=[^\W\d])—(?=[^\W\d])")
 _CONTRACTIONS = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in CONTRACTIONS]
 _NUMBER_WORD = "|".join([*NUMBER_WORDS, *MULTIPLIERS, "one", "half"])

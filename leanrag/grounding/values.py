@@ -13,6 +13,7 @@ __all__ = [
     "bound_of",
     "dimension_of",
     "has_value",
+    "is_end_of_path",
     "kind_of",
     "same_value",
 ]
@@ -43,7 +44,12 @@ def same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
         return token.base == wanted.base or (
             token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)
         )
-    return wanted.base in (token.base, token.word)
+    return wanted.base in (token.base, token.word) or is_end_of_path(wanted, token)
+
+
+def is_end_of_path(name: Token, token: Token) -> bool:
+    """Whether `name` is the file that a path leads to."""
+    return name.kind == token.kind == "identifier" and token.base.endswith(f"/{name.base}")
 
 
 def _hours(number: float) -> tuple[str, ...]:

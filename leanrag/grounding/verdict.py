@@ -49,6 +49,10 @@ _QUESTION_WORDS = frozenset(
     qui que quoi quand où comment combien quel quelle quels quelles pourquoi qué quién cuándo dónde cómo cuánto cuántos cuál
     chi cosa quando dove come quanto wie wat waar wanneer quem onde""".split()
 )
+_KIND_QUESTIONS = frozenset(
+    "which what how welche welcher welches wie quel quelle quels quelles qué cuál quale quali welke qual".split()
+)
+_HOW = frozenset("how wie comment cómo come hoe como".split())
 _SCRIPT_QUESTION_WORDS = re.compile(
     "什么时候|什麼時候|为什么|為什麼|怎么样|什么|什麼|怎么|怎麼|哪里|哪裡|哪儿|哪个|哪年|哪|谁|誰|多少|几|幾|どこ|なに|何|いつ|いくら|いくつ|どの|どう|なぜ"
     "|ที่ไหน|อะไร|ใคร|เมื่อไหร่|เมื่อไร|เท่าไหร่|เท่าไร|กี่|ทำไม|อย่างไร"
@@ -96,6 +100,7 @@ def ground(
     citations: dict[tuple[int, int, int], Citation] = {}
     supported = total = 0.0
     is_contradicted = False
+    cited: list[Place] = []
     end_of_last = 0
     for start, end, is_code in _sentences(answer):
         sentence = answer[start:end]
@@ -107,6 +112,7 @@ def ground(
         is_contradicted |= finding.is_contradicted
         pieces.append(answer[end_of_last:start])
         end_of_last = end
+        cited += finding.places
         found = [place.cite(finding.support) for place in finding.places]
         for citation in found:
             citations.setdefault((citation.number, citation.start, citation.end), citation)
@@ -114,7 +120,7 @@ def ground(
         pieces.append(_mark(sentence, numbers, is_code) if numbers else sentence)
     pieces.append(answer[end_of_last:])
     support = supported / total if total else 0.0
-    subject = sources.subject({citation.number for citation in citations.values()})
+    subject = sources.subject(cited)
     return Grounding(
         text="".join(pieces),
         citations=tuple(citations.values()),
@@ -170,6 +176,8 @@ class _Sources:
         tokens, reply = _without_reply(self._style.read(sentence))
         if tokens and tokens[0].is_name and (self._index.is_written_small(tokens[0].word) or _is_imperative(tokens)):
             tokens = (replace(tokens[0], is_name=False, base=base_of(tokens[0].word)), *tokens[1:])
+        if len([token for token in tokens if token.kind != "pause"]) == 1 and _is_letter(tokens[0]):
+            tokens = (replace(tokens[0], is_name=True, is_content=True), *tokens[1:])
         content = [token for token in tokens if token.is_content]
         information = self._index.information(tokens)
         if not content:
@@ -254,19 +262,36 @@ class _Sources:
         beginnings = {base[:4] for base in here if len(base) > 3}
         missing = {base for base in missing if len(base) < 4 or base[:4] not in beginnings}
         found = wanted & here
+        names = {token.base for token in (*claim.question, *claim.tokens) if token.is_name}
+        has_rival = (
+            not names.isdisjoint(missing)
+            and any(
+                token.is_name and token.is_content and token.base not in wanted | self._asked for token in place.tokens
+            )
+            and bool(found)
+        )
         return any(
-            found <= other.reach and other is not place and _are_parallel(place, other)
+            found <= other.reach and other is not place and (has_rival or _are_parallel(place, other))
             for other in self._index.reach(missing)
         )
 
     # The whole answer
 
-    def subject(self, cited: set[int]) -> float:
-        """Share of the question's content words in the cited sources and their titles; 1 when it has none."""
+    def subject(self, cited: Sequence[Place]) -> float:
+        """Share of the question's content words in the cited sources and their titles.
+
+        1 if the question holds none but the kind of thing that it asks for; and for steps that no heading stands above, as a
+        list of steps does not say itself what they are for.
+        """
         words = [token for token in self._question if token.is_content]
-        if not words:
+        names_kind = self._question[:1] and self._question[0].word in _KIND_QUESTIONS
+        if not words or (names_kind and words == list(self._question[1:2])):
+            return 1.0  # "When?", "Which file?"
+        asks_how = bool(self._question) and self._question[0].word in _HOW
+        if asks_how and len(set(map(id, cited))) > 1 and all(_is_step(place) for place in cited):
             return 1.0
-        places = [place for place in self._places if place.item.number in cited]
+        numbers = {place.item.number for place in cited}
+        places = [place for place in self._places if place.item.number in numbers]
         there = frozenset[str]().union(*(place.reach for place in places))
         stems = frozenset[str]().union(*(place.stems for place in places))
         found = total = 0.0
@@ -332,6 +357,16 @@ def _parts(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
         return []
     subject = list(_subject_of(parts[0]))
     return [tuple(parts[0]), *(tuple(part if _has_subject(part) else [*subject, *part]) for part in parts[1:])]
+
+
+def _is_step(place: Place) -> bool:
+    """Whether a place is an item of a list without a heading."""
+    return place.shape.startswith("row") and not place.heading and not place.text.startswith("|")
+
+
+def _is_letter(token: Token) -> bool:
+    """Whether a token is a capital letter, which is a name if it is all of an answer."""
+    return len(token.text) == 1 and token.text.isupper()
 
 
 def _is_imperative(tokens: Sequence[Token]) -> bool:

@@ -1,0 +1,311 @@
+"""Kinds of small changes and of other words that the verdict tells apart, a group for each kind."""
+
+import pytest
+
+from leanrag import Chunk, Hit
+from leanrag.grounding import ground
+from leanrag.types import PackedItem, Segment
+
+
+def is_supported(text, question, answer):
+    hit = Hit(Chunk("d", 0, len(text), text), 1.0)
+    item = PackedItem(1, hit, text, (Segment(0, len(text), 0, 0, len(text)),), 1)
+    return ground(question, answer, [item]).is_supported
+
+
+FALSE = {
+    "what is the same": [
+        ("The capital of Norway is Oslo. The capital of Peru is Lima.", "What is the capital of Norway?", "Lima"),
+        ("The CEO of Acme is Bo Lind. The CEO of Globex is Ada Park.", "Who is the CEO of Acme?", "Ada Park"),
+        (
+            "The CEO of Acme is Bo Lind. The CEO of Globex is Ada Park.",
+            "Who is the CEO of Acme?",
+            "Ada Park is the CEO of Acme.",
+        ),
+        ("Acme is the parent of Globex.", "Who is the parent of Globex?", "Globex is the parent of Acme."),
+    ],
+    "lists of steps": [
+        (
+            "1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+            "How do I bake a cake?",
+            "The capital of Norway is Oslo.",
+        ),
+        ("Releases are signed off by Ada Park.", "Who won the world cup?", "Releases are signed off by Ada Park."),
+    ],
+    "prefixes": [
+        ("Only members may vote.", "Who may vote?", "Non-members may vote."),
+        ("The hall is for non-members.", "Who is the hall for?", "The hall is for members."),
+        ("The floor is non-slip.", "How is the floor?", "The floor is slip."),
+        ("Payments are non-refundable.", "Are payments refundable?", "Payments are refundable."),
+    ],
+    "exceptions": [
+        ("Alle Zimmer außer Zimmer 4 haben Balkon.", "Welche Zimmer haben Balkon?", "Alle Zimmer haben Balkon."),
+        ("All rooms except room 4 have a balcony.", "Which rooms have a balcony?", "All rooms have a balcony."),
+        (
+            "Toutes les chambres sauf la chambre 4 ont un balcon.",
+            "Quelles chambres ont un balcon ?",
+            "Toutes les chambres ont un balcon.",
+        ),
+        (
+            "Todas las habitaciones excepto la 4 tienen balcón.",
+            "¿Qué habitaciones tienen balcón?",
+            "Todas las habitaciones tienen balcón.",
+        ),
+        ("The shop is open every day except Sunday.", "When is the shop open?", "The shop is open every day."),
+        ("The shop is open every day except Sunday.", "When is the shop open?", "The shop is open on Sunday."),
+        ("The shop is open every day but Sunday.", "When is the shop open?", "The shop is open every day."),
+    ],
+    "clauses with one verb": [
+        ("Ada handles invoices and Bo handles refunds.", "Who handles refunds?", "Ada handles refunds."),
+        ("Ada handles invoices and Bo handles refunds.", "Who handles refunds?", "Ada"),
+        ("Ada handles invoices, while Bo handles refunds.", "Who handles refunds?", "Ada handles refunds."),
+        ("Mia paints doors and Tom paints walls.", "Who paints walls?", "Mia paints walls."),
+        ("Mia paints doors and Tom paints walls.", "Who paints walls?", "Walls are painted by Mia."),
+        ("He works at the mill and she works at the school.", "Where does she work?", "She works at the mill."),
+    ],
+    "ends of a change": [
+        ("The tax rose from 5 to 8 percent.", "How did the tax change?", "The tax rose from 8 to 5 percent."),
+        ("The tax rose from 5 to 8 percent.", "How did the tax change?", "The tax rose to 5 percent."),
+        ("Der Preis stieg von 5 auf 8 Euro.", "Wie stieg der Preis?", "Der Preis stieg von 8 auf 5 Euro."),
+        ("Le prix est passé de 5 à 8 euros.", "Comment ?", "Le prix est passé de 8 à 5 euros."),
+    ],
+    "relations": [
+        ("Oslo is north of Rome.", "Where is Oslo?", "Rome is north of Oslo."),
+        ("Ann is the mother of Max.", "Who is the mother of Max?", "Max is the mother of Ann."),
+        ("Hall B is part of Wing C.", "What is Hall B?", "Wing C is part of Hall B."),
+        ("Linz liegt westlich von Wien.", "Wo liegt Linz?", "Wien liegt westlich von Linz."),
+        ("The lamp is behind the sofa.", "Where is the lamp?", "The sofa is behind the lamp."),
+    ],
+    "names of code": [
+        ("Call getUserById to load the user.", "What loads the user?", "Call getUserByName to load the user."),
+        ("The file is /etc/app/main.conf.", "Which file?", "The file is /etc/app/main.cfg."),
+        ("Open config.yaml to change it.", "Which file?", "config.yml"),
+        ("Set max_retries to change it.", "Which option?", "Set max_retry."),
+        ("Pass --dry-run to try it.", "Which option?", "Pass --dry-go."),
+        ("The class UserStore keeps users.", "Which class keeps users?", "The class UserCache keeps users."),
+    ],
+    "ranks": [
+        ("It is the second largest city.", "What is it?", "It is the largest city."),
+        ("Lyon is the third oldest town.", "What is Lyon?", "Lyon is the oldest town."),
+        ("It is the largest city.", "What is it?", "It is the second largest city."),
+        ("Das ist die zweitgrößte Stadt.", "Was ist das?", "Das ist die größte Stadt."),
+        ("C'est la deuxième plus grande ville.", "Quoi ?", "C'est la plus grande ville."),
+    ],
+    "directions": [
+        ("Put it in with the chip facing up.", "How?", "Put it in with the chip facing down."),
+        ("Slide the lever down.", "How?", "Slide the lever up."),
+        ("Pull the pin out.", "How?", "Pull the pin in."),
+        ("Log in before you start.", "How?", "Log out before you start."),
+        ("Walk uphill to the gate.", "How?", "Walk downhill to the gate."),
+    ],
+    "possibilities": [
+        ("The patch may fix the crash.", "What does the patch do?", "The patch fixes the crash."),
+        ("The storm could delay the train.", "What of the storm?", "The storm delays the train."),
+        ("Der Sturm könnte den Zug verspäten.", "Was?", "Der Sturm verspätet den Zug."),
+    ],
+    "numbers": [
+        ("Add ½ cup of milk.", "How much milk?", "Add 2 cups of milk."),
+        ("The peak is 8 848 m high.", "How high?", "The peak is 848 m high."),
+    ],
+    "other words": [
+        ("Children under 12 travel free.", "Who travels free?", "Children older than 12 travel free."),
+        ("At least three people must sign.", "Who must sign?", "Three or fewer people must sign."),
+        (
+            "The pump must be cleaned every week with warm water.",
+            "How is the pump cleaned?",
+            "You must clean the pump every week with cold water.",
+        ),
+        (
+            "The pump must not be cleaned with warm water.",
+            "How is the pump cleaned?",
+            "You clean the pump with warm water.",
+        ),
+        (
+            "name: payments\nport: 8443\n\nname: users\nport: 9000",
+            "What port does payments use?",
+            "payments uses port 9000.",
+        ),
+        ("name: payments\nport: 8443\n\nname: users\nport: 9000", "What port does payments use?", "9000"),
+        ("To square it write `x = y ** 2`.", "How do I square?", "`x = y ** 3`"),
+    ],
+}
+
+
+TRUE = {
+    "what is the same": [
+        ("The capital of Norway is Oslo.", "What is the capital of Norway?", "Oslo"),
+        ("The capital of Norway is Oslo.", "What is the capital of Norway?", "Oslo."),
+        ("The capital of Norway is Oslo.", "What is the capital of Norway?", "Oslo is the capital of Norway."),
+        ("The capital of Norway is Oslo.", "What is the capital of Norway?", "The capital is Oslo"),
+        ("The winner was C.", "Who was the winner?", "C"),
+        ("The winner was Clara.", "Who was the winner?", "Clara was the winner."),
+        ("서울은 대한민국의 수도이다.", "대한민국의 수도는 어디인가?", "서울"),
+        ("The CEO of Acme is Bo Lind.", "Who is the CEO?", "Bo Lind is Acme's CEO."),
+        ("The CEO of Acme is Bo Lind.", "Who is the CEO of Acme?", "Bo Lind"),
+        ("Die Hauptstadt von Norwegen ist Oslo.", "Was ist die Hauptstadt von Norwegen?", "Oslo"),
+        ("La capitale de la Norvège est Oslo.", "Quelle est la capitale de la Norvège ?", "Oslo"),
+        ("La capital de Noruega es Oslo.", "¿Cuál es la capital de Noruega?", "Oslo"),
+        ("The capital of Norway is Oslo. The capital of Peru is Lima.", "What is the capital of Norway?", "Oslo"),
+        ("The parent company of Acme is Globex.", "Who is the parent company of Acme?", "Globex"),
+    ],
+    "lists of steps": [
+        (
+            "1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+            "How do I reset?",
+            "1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+        ),
+        (
+            "# How to reset\n\n1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+            "How do I reset?",
+            "1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+        ),
+        (
+            "1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+            "How do I reset the pump?",
+            "1. Open the panel.\n2. Hold key 3.\n3. Close the panel.",
+        ),
+    ],
+    "prefixes": [
+        ("Only members may vote.", "Who may vote?", "Only members may vote."),
+        ("Payments are non-refundable.", "Are payments refundable?", "Payments are not refundable."),
+        ("Payments are non-refundable.", "Are payments refundable?", "Payments are nonrefundable."),
+        ("The form is un-signed.", "How is the form?", "The form is unsigned."),
+    ],
+    "exceptions": [
+        (
+            "Alle Zimmer außer Zimmer 4 haben Balkon.",
+            "Welche Zimmer haben Balkon?",
+            "Alle Zimmer außer Zimmer 4 haben Balkon.",
+        ),
+        ("All rooms except room 4 have a balcony.", "Which rooms have a balcony?", "All rooms except room 4."),
+        (
+            "All rooms except room 4 have a balcony.",
+            "Which rooms have a balcony?",
+            "All rooms apart from room 4 have a balcony.",
+        ),
+        (
+            "Toutes les chambres sauf la chambre 4 ont un balcon.",
+            "Quelles chambres ont un balcon ?",
+            "Toutes les chambres sauf la chambre 4 ont un balcon.",
+        ),
+        ("The shop is open every day except Sunday.", "When is the shop open?", "Every day except Sunday."),
+    ],
+    "clauses with one verb": [
+        ("Ada handles invoices and Bo handles refunds.", "Who handles refunds?", "Bo handles refunds."),
+        ("Ada handles invoices and Bo handles refunds.", "Who handles refunds?", "Bo"),
+        (
+            "Ada handles invoices and Bo handles refunds.",
+            "Who handles what?",
+            "Ada handles invoices and Bo handles refunds.",
+        ),
+        ("Mia paints doors and Tom paints walls.", "Who paints walls?", "Walls are painted by Tom."),
+        ("He works at the mill and she works at the school.", "Where does she work?", "She works at the school."),
+        ("Ada handles invoices and refunds.", "Who handles refunds?", "Ada handles refunds."),
+        ("Ada and Bo handle refunds.", "Who handles refunds?", "Ada handles refunds."),
+        ("Ada handles invoices and signs releases.", "Who signs releases?", "Ada signs releases."),
+    ],
+    "ends of a change": [
+        ("The tax rose from 5 to 8 percent.", "How did the tax change?", "The tax rose from 5 to 8 percent."),
+        ("The tax rose from 5 to 8 percent.", "How did the tax change?", "The tax rose to 8 percent from 5 percent."),
+        ("The tax rose from 5 to 8 percent.", "How did the tax change?", "The tax rose to 8 percent."),
+        ("Der Preis stieg von 5 auf 8 Euro.", "Wie stieg der Preis?", "Der Preis stieg von 5 auf 8 Euro."),
+        ("The office is open from 9 to 17.", "When is the office open?", "The office is open from 9 to 17."),
+        ("The office is open from 9:00 to 17:00.", "When is the office open?", "From 9:00 to 17:00."),
+        ("Temperatures range from 3 to 9 degrees.", "What is the range?", "Between 3 and 9 degrees."),
+    ],
+    "relations": [
+        ("Oslo is north of Rome.", "Where is Oslo?", "Oslo is north of Rome."),
+        ("Oslo is north of Rome.", "Where is Rome?", "Rome is south of Oslo."),
+        ("Oslo is north of Rome.", "Where is Oslo?", "North of Rome."),
+        ("Ann is the mother of Max.", "Who is the mother of Max?", "Ann"),
+        ("Ann is the mother of Max.", "Who is the mother of Max?", "The mother of Max is Ann."),
+        ("Linz liegt westlich von Wien.", "Wo liegt Linz?", "Linz liegt westlich von Wien."),
+        ("The bank is opposite the school.", "Where is the bank?", "The bank is opposite the school."),
+    ],
+    "names of code": [
+        ("Call getUserById to load the user.", "What loads the user?", "getUserById"),
+        ("Call getUserById to load the user.", "What loads the user?", "`getUserById()`"),
+        ("The file is /etc/app/main.conf.", "Which file?", "The file is /etc/app/main.conf."),
+        ("The file is /etc/app/main.conf.", "Which file?", "/etc/app/main.conf"),
+        ("The file is /etc/app/main.conf.", "Which file?", "main.conf"),
+        ("Open config.yaml to change it.", "Which file?", "Open config.yaml."),
+        ("Pass --dry-run to try it.", "Which option?", "Pass --dry-run."),
+        ("The class UserStore keeps users.", "Which class keeps users?", "UserStore"),
+    ],
+    "ranks": [
+        ("It is the second largest city.", "What is it?", "It is the second largest city."),
+        ("It is the second-largest city.", "What is it?", "It is the second largest city."),
+        ("Das ist die zweitgrößte Stadt.", "Was ist das?", "Das ist die zweitgrößte Stadt."),
+    ],
+    "directions": [
+        ("Put it in with the chip facing up.", "How?", "Put it in with the chip facing up."),
+        ("Pull the pin out.", "How?", "Pull out the pin."),
+    ],
+    "possibilities": [
+        ("The patch may fix the crash.", "What does the patch do?", "The patch may fix the crash."),
+        ("The patch may fix the crash.", "What does the patch do?", "The patch might fix the crash."),
+        ("The patch may fix the crash.", "What may fix the crash?", "The patch"),
+        ("Members may enter.", "Who may enter?", "Members"),
+        ("You can pay with a card.", "How can I pay?", "Pay with a card."),
+        ("You can pay with a card.", "How can I pay?", "With a card."),
+        (
+            "Visitors may leave coats at the desk.",
+            "Where do visitors leave coats?",
+            "Visitors leave their coats at the desk.",
+        ),
+        ("Guests can use the pool.", "What can guests use?", "Guests use the pool."),
+    ],
+    "numbers": [
+        ("The peak is 8 848 m high.", "How high?", "The peak is 8848 m high."),
+        ("The peak is 8\xa0848 m high.", "How high?", "8848 m"),
+        ("The peak is 8\u2009848 m high.", "How high?", "8,848 m"),
+        ("La route fait 1 200,50 km.", "Combien ?", "La route fait 1200,5 km."),
+        ("The road is 1 200,50 km.", "How long?", "1200,5 km"),
+        ("Add ½ cup of milk.", "How much milk?", "Add half a cup of milk."),
+        ("Add 1½ cups of milk.", "How much milk?", "Add 1.5 cups of milk."),
+        ("She lent her brother 500 euros.", "Who lent what?", "She lent her brother 500 euros."),
+    ],
+    "other words": [
+        ("Children under 12 travel free.", "Who travels free?", "Children younger than 12 travel free."),
+        ("At least three people must sign.", "Who must sign?", "Three or more people must sign."),
+        (
+            "The pump must be cleaned every week with warm water.",
+            "How is the pump cleaned?",
+            "You clean the pump with warm water every week.",
+        ),
+        (
+            "The pump must be cleaned every week with warm water.",
+            "How is the pump cleaned?",
+            "Clean the pump every week with warm water.",
+        ),
+        (
+            "Der Antrag muss bis zum 3. Mai gestellt werden.",
+            "Bis wann?",
+            "Sie müssen den Antrag bis zum 3. Mai stellen.",
+        ),
+        ("name: payments\nport: 8443", "What port does payments use?", "payments uses port 8443."),
+        (
+            "name: payments\nport: 8443\n\nname: users\nport: 9000",
+            "What port does payments use?",
+            "payments uses port 8443.",
+        ),
+        ("name: payments\nport: 8443\n\nname: users\nport: 9000", "What port does payments use?", "8443"),
+        ("To square it write `x = y ** 2`.", "How do I square?", "`x = y ** 2`"),
+        ("To list files run:\n\n```\nls -la\n```", "How do I list files?", "```\nls -la\n```"),
+        ("To list files run:\n\n```\nls -la\n```", "How do I list files?", "`ls -la`"),
+    ],
+}
+
+
+def each(kinds):
+    return [pytest.param(*case, id=f"{kind}: {case[2]}") for kind, cases in kinds.items() for case in cases]
+
+
+@pytest.mark.parametrize(("text", "question", "answer"), each(FALSE))
+def test_a_small_change_that_makes_an_answer_false_is_seen(text, question, answer):
+    assert not is_supported(text, question, answer)
+
+
+@pytest.mark.parametrize(("text", "question", "answer"), each(TRUE))
+def test_an_answer_that_says_the_same_is_supported(text, question, answer):
+    assert is_supported(text, question, answer)
