@@ -301,6 +301,7 @@ _BEFORE_ORDINAL = frozenset(
 _BEFORE_NUMBERS = frozenset(
     "abb abs anm art aufl bd cap chap circa fig lfd max min n num pos rn s std ziff zimmer д кв корп стр".split()
 )
+_KNOWN = _TITLES | _MAYBE_LAST | _BEFORE_NUMBERS
 _FOLLOWING_DIGIT = re.compile(r"\s+[\d§]")
 _REST_OF_CHAIN = re.compile(r"\s(\w{1,2})\.")
 _CHAINS = frozenset(title for title in _TITLES if "." in title)
@@ -360,6 +361,8 @@ def _ends_sentence(text: str, start: int, pause: re.Match[str], lines: LineRules
 def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
     at = pause.start()
     head = text[max(start, at - 24) : at]
+    if _ends_in_plain_word(head):
+        return not _next_is_lower(text, pause.end()) or (pause["end"][0] == "." and pause["end"][:2] != "..")
     found = _WORD_BEFORE.search(head)
     word = found[0] if found else ""
     lower = word.lower()
@@ -387,6 +390,12 @@ def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
         # An unknown abbreviation, a trailing thought; casual prose without capitals has longer words too.
         return pause["end"][0] == "." and pause["end"][:2] != ".." and len(word) > 4
     return True
+
+
+def _ends_in_plain_word(head: str) -> bool:
+    """Whether the last word is letters alone and no abbreviation; all abbreviations of up to five letters are known."""
+    word = head[head.rfind(" ") + 1 :]
+    return len(word) > 5 and word.isalpha() and word.lower() not in _KNOWN
 
 
 def _begins_chain(text: str, pause: re.Match[str], word: str) -> bool:

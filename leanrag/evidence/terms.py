@@ -11,7 +11,7 @@ __all__ = ["is_latin", "terms_of"]
 
 # A word, with the vowel signs of Indic scripts, and with the marks inside numbers and contractions.
 _WORD = re.compile(r"[\w\u0900-\u0963\u0966-\u0dff]+(?:[.,'’][\w\u0900-\u0963\u0966-\u0dff]+)*")
-_IDENTIFIER = re.compile(r"[0-9a-z]+(?:[-_./:#+][0-9a-z]+)+|(?:[a-z]+\d|\d+[a-z])[0-9a-z]*")
+_IDENTIFIER = re.compile(r"(?<![0-9a-z])(?:[0-9a-z]+(?:[-_./:#+][0-9a-z]+)+|(?:[a-z]+\d|\d+[a-z])[0-9a-z]*)")
 _DIGIT = re.compile("[0-9]")
 _RUN = re.compile(r"\d+|[a-z]+")
 _UNSPACED = re.compile(
@@ -19,6 +19,7 @@ _UNSPACED = re.compile(
     "|[\u0e00-\u0eff\u0f40-\u0fbc\u1000-\u109f\u1780-\u17dd]{2,}"  # Thai, Lao, Tibetan, Burmese, Khmer
 )
 _HANGUL = re.compile("[\uac00-\ud7a3]{2,}")
+_OF_PAIRS = re.compile("[\u0e00-\u1fff\u3040-\uffff]")  # holds the scripts of which pairs are made
 _LATIN_END = "\u0250"
 
 
@@ -38,12 +39,12 @@ def terms_of(text: str) -> frozenset[str]:
     terms: set[str] = set()
     if _DIGIT.search(text):
         terms.update(f"={_joined(found)}" for found in _IDENTIFIER.findall(text) if _DIGIT.search(found))
-    if not text.isascii():
+    if not text.isascii() and _OF_PAIRS.search(text):
         for pattern in (_UNSPACED, _HANGUL):
             for run in pattern.findall(text):
                 terms.update(run[i : i + 2] for i in range(len(run) - 1))
         text = _UNSPACED.sub(" ", text)
-    terms.update(stem(word) for word in _WORD.findall(text) if word not in STOP_WORDS)
+    terms.update(map(stem, set(_WORD.findall(text)) - STOP_WORDS))
     return frozenset(terms)
 
 

@@ -112,18 +112,30 @@ _CLAUSE_WORDS = 6  # a clause has at least as many
 _PAUSING: tuple[tuple[re.Pattern[str], ProtectedKind], ...] = (
     (re.compile("`"), "code"),
     (re.compile(r"\\"), "path"),
-    (re.compile(r"\d"), "date"),
     (re.compile(r"\(\d"), "identifier"),
-    (re.compile("[\"'“”„‟＂«»‹›「『《〈｢‘‚]"), "quotation"),
+    (re.compile('["“”„‟＂«»‹›「『《〈｢‘‚]'), "quotation"),
     (re.compile("\n"), "heading"),
 )
+_DATE_GOES_ON = re.compile(r"(?:del? )?\d")  # behind a pause inside a date
 
 
 @functools.lru_cache(maxsize=16)
 def _with_pauses(text: str) -> tuple[Span, ...]:
-    """Protected spans of a text that a pause may lie in: of those that `Protection` finds, the kinds that can hold one."""
+    """Protected spans of a text that a pause may lie in, dates aside: those of the kinds that can hold a pause."""
     kinds = tuple(kind for mark, kind in _PAUSING if mark.search(text))
     return tuple(_protection_of(kinds).spans(text)) if kinds else ()
+
+
+@functools.lru_cache(maxsize=16)
+def _dates(text: str) -> tuple[Span, ...]:
+    return tuple(_protection_of(("date",)).spans(text))
+
+
+def _is_protected(text: str, pause_end: int) -> bool:
+    """Whether a pause lies in something that is protected."""
+    if _span_around(_with_pauses(text), pause_end) is not None:
+        return True
+    return _DATE_GOES_ON.match(text, pause_end) is not None and _span_around(_dates(text), pause_end) is not None
 
 
 @functools.cache
@@ -151,8 +163,8 @@ def split_clauses(text: str, unit: Unit) -> list[Span]:
             words_before, words_left, last = words_before + n, words_left - n, pause.end()
             if (
                 words_before >= _CLAUSE_WORDS <= words_left
-                and _span_around(_with_pauses(text), pause.end()) is None
-                and _span_around(_with_pauses(sentence), pause.end() - unit.start) is None
+                and not _is_protected(text, pause.end())
+                and not _is_protected(sentence, pause.end() - unit.start)
             ):
                 spans.append((start, start + len(text[start : pause.end()].rstrip())))
                 start, words_before = pause.end(), 0
