@@ -26,6 +26,7 @@ demo: $(VENV)/installed
 pull: $(VENV)/installed
 	@$(BIN)/leanrag pull smollm2-135m all-minilm-l6-v2 cl100k_base qwen2.5-coder-0.5b
 	@$(BIN)/leanrag pull gemma3-270m --accept-terms
+	@$(BIN)/leanrag pull smollm2-135m --type q4_0
 
 # In random order, so that no test comes to need another; the first lines of the output tell the seed, which SEED=... repeats.
 PYTEST := $(BIN)/python -m pytest --random-order $(if $(SEED),--random-order-seed=$(SEED))
