@@ -1,6 +1,6 @@
-"""Which model answers: the smallest one that is sure enough.
+"""Choose the model that answers: the smallest model whose confidence is high enough.
 
-`Cascade` is the policy: it decides on values. The pipeline asks the models, and packs the sources again for each.
+`Cascade` is the policy: it decides from values. The pipeline asks the models, and packs the sources again for each model.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from leanrag.routing.signals import SIGNAL_NAMES, Signals
 __all__ = ["THRESHOLD", "Cascade", "QuestionScorer", "model_name"]
 
 THRESHOLD = 0.5
-"""Confidence from which an answer is kept if its model has no calibration: a convention, not a probability."""
+"""An answer of a model without calibration is kept from this confidence on: a convention, not a probability."""
 
 Model = str | os.PathLike[str] | LanguageModel
 
 
 class QuestionScorer(Protocol):
-    """Scores a question before anything is generated: how useful a larger model is for it. `leanrag.QueryRouter` is one."""
+    """Scores how useful a larger model is for a question, before anything is generated. An example is `leanrag.QueryRouter`."""
 
     def score(self, question: str) -> float:
         """Return a score; higher means more useful."""
@@ -42,18 +42,19 @@ class Cascade:
 
     Attributes:
         models: Names, GGUF files or loaded models; the names must differ.
-        calibrations: A calibration for each model but the last: it decides whether the model's answer is kept. None, or an empty
-            sequence, uses `threshold`. A calibration for the last model too says how sure its answers are; it is needed if the
-            others were made beside a last model that abstains. `Rag.calibrate` makes calibrations. Calibrations for other models
-            are refused: by the models' names here, by the hashes of their files when they are loaded.
-        threshold: Confidence from which an answer is kept without a calibration.
+        calibrations: A calibration for each model except the last: it decides whether the model's answer is kept. None, or an
+            empty sequence, uses `threshold`. The last model may have a calibration too, which computes its confidence. It is
+            required if the other calibrations were made together with a last model that abstains. `Rag.calibrate` makes
+            calibrations. Calibrations for other models are refused: the names are compared here, and the hashes of the files
+            when the models are loaded.
+        threshold: An answer of a model without calibration is kept from this confidence on.
         router: Scores the question before anything is generated; None always begins with the first model.
-        skip_above: Score of `router` above which the first model is skipped.
-        limits: What a question may use.
-        prices: The prices of each model; None, or an empty sequence, for the prices that the model itself has. A local model can
+        skip_above: If the score of `router` is higher than this, the first model is skipped.
+        limits: The most that a question may use.
+        prices: The prices of each model; None, or an empty sequence, uses the prices of the model itself. A local model can
             have a price too: that of the electricity.
-        context_tokens: Most tokens of sources for each model; None for the number of `open` or `ask`. A first model that reads
-            little is cheap; the next model can be given more.
+        context_tokens: Most tokens of sources for each model; None uses the number of `open` or `ask`. A first model that reads
+            few tokens is fast, and the next model can read more.
         audit: Chooses a small share of questions that the last model answers too, although another model's answer was kept. If
             the two answers disagree, that counts as a loss. The user waits for the second answer and gets the kept answer.
             `Rag.audit` returns the state. Two answers can disagree although nothing is lost: both may be right, or the last
@@ -86,8 +87,8 @@ class Cascade:
             raise ConfigurationError(f"the models of a cascade need different names, got {', '.join(self.names)}")
         if self.calibrations and len(self.models) - len(self.calibrations) not in (0, 1):
             raise ConfigurationError(
-                f"give a calibration (or None) for each of the {len(self.models)} models, or for each but the last, "
-                f"got {len(self.calibrations)}"
+                f"`calibrations` needs a calibration (or None) for each of the {len(self.models)} models, or for each model except "
+                f"the last, got {len(self.calibrations)}"
             )
         if self.prices and len(self.prices) != len(self.models):
             raise ConfigurationError(
@@ -105,11 +106,11 @@ class Cascade:
                 self._check_calibration(i, calibration)
         check_share(threshold=self.threshold)
         if (self.router is None) != (self.skip_above is None):
-            raise ConfigurationError("`router` and `skip_above` belong together: give both, or leave both out")
+            raise ConfigurationError("`router` and `skip_above` work only together. Pass both, or neither")
         if self.router is not None and len(self.models) < 2:
             raise ConfigurationError(
                 "`router` decides whether to skip the first model, so a cascade with a router needs at least two models, got "
-                f"only {self.names[0]!r}; add a larger model, or leave `router` and `skip_above` out"
+                f"only {self.names[0]!r}. Add a larger model, or remove `router` and `skip_above`"
             )
 
     def _check_calibration(self, i: int, calibration: Calibration) -> None:
@@ -117,9 +118,9 @@ class Cascade:
         made_for = [model.name for model in calibration.models]
         if made_for[0] != name or not set(made_for[1:]) <= set(larger):
             raise ConfigurationError(
-                f"calibration {i + 1} was made for {' and '.join(map(repr, made_for))}; the cascade has {name!r}, then "
-                f"{', '.join(map(repr, larger)) or 'no model'}. Calibrate again for these models, or use the models that it was "
-                "made for"
+                f"calibration {i + 1} was made for {' and '.join(map(repr, made_for))}, but the cascade has {name!r}, then "
+                f"{', '.join(map(repr, larger)) or 'no model'}. Calibrate again for these models, or use the models of the "
+                "calibration"
             )
         if tuple(calibration.features) != SIGNAL_NAMES:
             raise ConfigurationError(
@@ -133,9 +134,9 @@ class Cascade:
         made_below = calibration.larger_abstain_below or 0.0
         if made_below != abstains_below:
             raise ConfigurationError(
-                f"calibration {i + 1} was made beside a {made_for[-1]!r} that abstains below a confidence of {made_below:.3f}; "
-                f"in this cascade it abstains below {abstains_below:.3f}. Give all the calibrations that were made together, "
-                "including that of the last model"
+                f"calibration {i + 1} was made with a model {made_for[-1]!r} that abstains below a confidence of "
+                f"{made_below:.3f}, but in this cascade it abstains below {abstains_below:.3f}. Pass all calibrations that were "
+                "made together, including the calibration of the last model"
             )
 
     def check_file(self, name: str, sha256: Callable[[], str | None]) -> None:
@@ -152,13 +153,13 @@ class Cascade:
         expected = {model.sha256 for model in models if model.name == name and model.sha256}
         if expected and (found := sha256()) is not None and expected != {found}:
             raise ConfigurationError(
-                f"the calibrations were made for the file of {name!r} with sha256 {min(expected - {found})[:12]}; the loaded file "
-                f"has {found[:12]}. Calibrate again for this file, or use the file that they were made for"
+                f"the calibrations were made for the file of {name!r} with sha256 {min(expected - {found})[:12]}, but the loaded "
+                f"file has {found[:12]}. Calibrate again for this file, or use the file of the calibrations"
             )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models' names, or the names and files to load them by."""
+        """The names of the models; for a model that is not loaded, the name or file that was passed."""
         return tuple(_name(model) for model in self.models)
 
     def first(self, question: str) -> int:
@@ -168,7 +169,7 @@ class Cascade:
         return int(self.router.score(question) > self.skip_above)
 
     def judge(self, i: int, signals: Signals) -> tuple[Confidence, bool]:
-        """Return how sure the answer of model `i` is, and whether it is kept; the answer of the last model always is."""
+        """Return the confidence of the answer of model `i`, and whether it is kept. The answer of the last model is always kept."""
         is_last = i == len(self.models) - 1
         calibration = self.calibration(i)
         if calibration is None:
@@ -194,7 +195,7 @@ class Cascade:
 
 
 def model_name(model: Model) -> str:
-    """Return the name that a model has, or will have when it is loaded: for a file, its name without the ending."""
+    """Return the name of a model, or the name that it gets when it is loaded: for a file, its name without the suffix."""
     if not isinstance(model, (str, os.PathLike)):
         return model.name
     return model if isinstance(model, str) and not Path(model).exists() else Path(model).stem

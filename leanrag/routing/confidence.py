@@ -15,9 +15,9 @@ class Confidence:
     """How sure an answer is.
 
     Attributes:
-        value: In [0, 1], higher is better; a probability only when `calibrated`.
-        calibrated: Whether it comes from a calibration.
-        signals: What it was made of.
+        value: In [0, 1], higher is better; a probability only if `calibrated`.
+        calibrated: Whether a calibration computed it.
+        signals: The signals that it was computed from.
     """
 
     value: float
@@ -29,12 +29,13 @@ class Confidence:
 
 
 def uncalibrated_confidence(signals: Signals) -> Confidence:
-    """Return a rough confidence by a fixed rule: to compare answers with, not a probability.
+    """Return a rough confidence by a fixed rule. It can compare answers; it is not a probability.
 
-    `sqrt(t * g)`, where `t` is the probability of a token at the 10 % quantile, and `g` the mean of those of `words_in_sources`,
-    `numbers_in_sources`, `names_in_sources`, `question_by_answer`, `evidence_by_answer`, `support` and `self_check` that are
-    known. Where token probabilities are unknown it is `g`. It is 0 for an answer that is empty, a refusal or a repetition, and
-    half of it for one that was cut. More of any of these numbers, the rest being the same, never makes it less.
+    The rule is `sqrt(t * g)`. `t` is the 10 % quantile of the token probabilities. `g` is the mean of those of
+    `words_in_sources`, `numbers_in_sources`, `names_in_sources`, `question_by_answer`, `evidence_by_answer`, `support` and
+    `self_check` that are known. If the token probabilities are unknown, the rule is `g`. An answer that is empty, a refusal or a
+    repetition gets 0. An answer that was cut gets half. If one of these signals grows and the others stay the same, the
+    confidence never falls.
     """
     grounds = (
         signals.words_in_sources,

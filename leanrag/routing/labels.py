@@ -11,7 +11,7 @@ from leanrag.text import without_marks
 __all__ = ["AGREEMENT_F1", "answer_text", "texts_agree", "is_right_or_silent"]
 
 AGREEMENT_F1 = 0.6
-"""Lowest word-level F1 of two answers that count as the same: a convention."""
+"""Two answers count as the same if their word-level F1 is at least this: a convention."""
 
 
 def answer_text(text: str) -> str:
@@ -25,7 +25,7 @@ def answer_text(text: str) -> str:
 
 
 def texts_agree(answer: str, other: str) -> bool:
-    """Return whether two answers say the same: a word-level F1 of at least `AGREEMENT_F1`, marks aside.
+    """Return whether two answers say the same: their word-level F1, without marks, is at least `AGREEMENT_F1`.
 
     Example:
         >>> texts_agree("Ada Park [1]", "It is Ada Park"), texts_agree("Ada Park", "Lee Chen")

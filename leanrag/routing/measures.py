@@ -1,6 +1,6 @@
-"""The measures that `Signals` is made of, by family: the tokens of an answer, its words, the search, the sources.
+"""Compute the values of `Signals`, one family in each function: tokens, answer, search, sentences, overlap.
 
-Each function returns values by the names of `Signals`, whose docstring says what they are.
+The docstring of `Signals` defines each value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CAPITALISED = re.compile(r"[^\W\d_][\w'’]*")
 
 
 def measure_tokens(generation: Generation) -> dict[str, Any]:
-    """How probable the model found its own tokens."""
+    """Return the signals of the token probabilities."""
     logprobs = _clipped(generation.logprobs)
     margins = _clipped(generation.margins)
     entropies = _clipped(generation.entropies)
@@ -43,7 +43,7 @@ def measure_tokens(generation: Generation) -> dict[str, Any]:
 
 
 def measure_answer(question: str, answer: str, generation: Generation) -> dict[str, Any]:
-    """What kind of answer it is, and how it ended."""
+    """Return the signals of the answer's text, and of how its generation ended."""
     return {
         "empty": float(not words(answer)),
         "truncated": float(generation.finish_reason == "length"),
@@ -54,7 +54,7 @@ def measure_answer(question: str, answer: str, generation: Generation) -> dict[s
 
 
 def measure_search(question: str, hits: Sequence[Hit]) -> dict[str, Any]:
-    """How clear the search was."""
+    """Return the signals of the search."""
     dense = sorted((hit.dense for hit in hits if hit.dense is not None), reverse=True)
     bm25 = sorted((hit.bm25 for hit in hits if hit.bm25 is not None), reverse=True)
     best = hits[0].chunk if hits else None
@@ -73,7 +73,7 @@ def measure_search(question: str, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def measure_sentences(question: str, answer: str, packing: Packing) -> dict[str, Any]:
-    """What the packed sentences hold of the question: the best of them, and those that hold most of the answer."""
+    """Return how much of the question is in the packed sentences: in the best one, and in those with most of the answer."""
     question_stems = frozenset(content_words(question))
     shown = [
         (frozenset(content_words(item.text[segment.start + start : segment.start + end])), segment.score)
@@ -95,7 +95,7 @@ def measure_sentences(question: str, answer: str, packing: Packing) -> dict[str,
 
 
 def measure_overlap(question: str, answer: str, packing: Packing) -> dict[str, Any]:
-    """How much of the question and of the answer stands in the packed sources, and how much of the hits these are."""
+    """Return how much of the question and of the answer is in the sources, and how much of the hits the sources show."""
     question_stems, stems = frozenset(content_words(question)), frozenset(content_words(answer))
     sources = frozenset(
         stem for item in packing.items for stem in content_words(f"{item.text}\n{item.hit.chunk.title}")
@@ -119,7 +119,7 @@ def measure_overlap(question: str, answer: str, packing: Packing) -> dict[str, A
 
 
 def _clipped(values: Iterable[float] | None) -> list[float]:
-    """Return the known values, cut off at `_LIMIT` on both sides of 0."""
+    """Return the known values, clipped to [-_LIMIT, _LIMIT]."""
     return [max(-_LIMIT, min(_LIMIT, value)) for value in values or () if not math.isnan(value)]
 
 
@@ -132,7 +132,7 @@ def _quantile(values: Sequence[float], q: float) -> float | None:
 
 
 def _relative_gap(best_first: Sequence[float]) -> float | None:
-    """Return the difference of the first two over the sum of their sizes, in [0, 1]."""
+    """Return the difference of the first two values divided by the sum of their absolute values, in [0, 1]."""
     if not best_first:
         return None
     if len(best_first) == 1:
@@ -143,7 +143,7 @@ def _relative_gap(best_first: Sequence[float]) -> float | None:
 
 
 def _agreement(hits: Sequence[Hit]) -> float | None:
-    """Return the share of pairs that both sides put in the same order; a hit that no term matched has a BM25 of 0."""
+    """Return the share of pairs of hits that cosine and BM25 put in the same order. A hit without a matching term has BM25 0."""
     if all(hit.bm25 is None for hit in hits):
         return None
     both = [(hit.dense, hit.bm25 or 0.0) for hit in hits if hit.dense is not None]
@@ -161,7 +161,7 @@ def _share_or(empty: float, part: frozenset[str], whole: frozenset[str]) -> floa
 
 
 def _coverage(question: frozenset[str], sentences: Sequence[frozenset[str]]) -> list[float] | None:
-    """Return how much of the question each sentence holds; None when the question has no content words."""
+    """Return how much of the question each sentence contains; None if the question has no content words."""
     if not question:
         return None
     n = len(sentences)
@@ -171,7 +171,7 @@ def _coverage(question: frozenset[str], sentences: Sequence[frozenset[str]]) -> 
 
 
 def _holding_most(answer: frozenset[str], sentences: Sequence[frozenset[str]]) -> list[int]:
-    """Return which sentences hold most of the answer; none when no sentence holds any of it."""
+    """Return the indices of the sentences with most words of the answer; empty if no sentence has any."""
     counts = [len(answer & sentence) for sentence in sentences]
     highest = max(counts, default=0)
     return [i for i, count in enumerate(counts) if highest and count == highest]
@@ -187,7 +187,7 @@ def _kind_fits(question: str, answer: str) -> float | None:
 
 
 def _longest_run(answer: Sequence[str], sources: Sequence[Sequence[str]]) -> int:
-    """Return the number of words in the longest run of `answer` that stands in one of `sources`."""
+    """Return the number of words in the longest run of `answer` that occurs in a source."""
     positions: dict[str, list[int]] = {}
     for position, word in enumerate(word for source in sources for word in ("", *source)):  # no run crosses a ""
         positions.setdefault(word, []).append(position)

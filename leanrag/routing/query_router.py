@@ -1,13 +1,13 @@
-"""Which model a question should begin with, from its words alone and before anything is generated.
+"""Choose the first model for a question from its words alone, before anything is generated.
 
-A router predicts the *gap*: how much more often the larger model is right than the smaller one on questions like this.
-That is the gain of asking the larger model: on a hard question that both get wrong it gains nothing. (On the data of RouteLLM,
-a router taught the gap separates better than one taught the smaller model's failures: Ong et al., ICLR 2025,
-for the task; "delegation value" in work on deferral.)
+A router predicts the *gap*: how much more often the larger model is right than the smaller model on questions like this.
+The gap is what the larger model gains: on a hard question that both models get wrong, it gains nothing. (On the data of
+RouteLLM, Ong et al., ICLR 2025, a router that learns the gap separates better than a router that learns when the smaller model
+fails. Work on deferral calls the gap "delegation value".)
 
-`QueryRouter.fit` learns a linear rule from the user's own questions: hashed words and word pairs, and `QUESTION_FEATURES`.
-`QueryRouter.zero_label()` is the rule for those who have no labelled questions. Both take well under a millisecond a question, on
-NumPy alone.
+`QueryRouter.fit` learns a linear rule from the user's questions: hashed words and word pairs, and `QUESTION_FEATURES`.
+`QueryRouter.zero_label()` is a rule that needs no labelled questions. Both need only NumPy, and well under a millisecond for each
+question.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["ZERO_LABEL_WEIGHTS", "QueryRouter"]
 
 ZERO_LABEL_WEIGHTS = {"characters": 1.0, "relations": 1.0, "negations": 1.0}
-"""The rule without labels, on the raw features: three signs of work that a small model gets wrong, one unit each.
+"""The rule without labels, on the raw features. Each feature is a sign that a small model will fail, and each has the weight 1.
 
-What takes long to ask has much to keep in mind; "each", "if", "than" and "remaining" tie quantities and conditions together;
-"not", "except" and "false" turn the answer round. The weights are not fitted. Which features to have was settled on one half of
-the questions of `benchmarks/routing`, which reports the other half; numbers, amounts and marks of mathematics were thought
-of too and put the questions of that half in no better order.
+A long question has many facts to keep in mind. "Each", "if", "than" and "remaining" connect quantities and conditions. "Not",
+"except" and "false" invert the answer. The weights are not fitted. The features were chosen on one half of the questions of
+`benchmarks/routing`, which reports the other half. Numbers, amounts and mathematical symbols did not improve the order of the
+questions in the first half.
 """
 
 MIN_ROWS = 30
-"""Questions that `QueryRouter.fit` needs at least."""
+"""Fewest questions for `QueryRouter.fit`."""
 
 _FORMAT = RecordFormat(
     "leanrag router", version=3, noun="router", mend="Fit the router again and save it", max_bytes=8 << 20
@@ -57,12 +57,12 @@ _MAX_ITERATIONS = 200
 _DIGIT = re.compile(r"\d")
 
 
-def _sums(places: NDArray[np.int64], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    return np.bincount(places, weights=values, minlength=size).astype(np.float64, copy=False)
+def _sum_by_index(indices: NDArray[np.int64], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    return np.bincount(indices, weights=values, minlength=size).astype(np.float64, copy=False)
 
 
 class _Grams(NamedTuple):
-    """Rows of a sparse matrix: the entries of all rows one after another."""
+    """A sparse matrix: the entries of all rows, row after row."""
 
     buckets: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -70,10 +70,10 @@ class _Grams(NamedTuple):
     n_rows: int
 
     def times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _sums(self.rows, self.values * weights[self.buckets], self.n_rows)
+        return _sum_by_index(self.rows, self.values * weights[self.buckets], self.n_rows)
 
     def transposed_times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _sums(self.buckets, self.values * weights[self.rows], _BUCKETS)
+        return _sum_by_index(self.buckets, self.values * weights[self.rows], _BUCKETS)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -90,7 +90,7 @@ def _hashed(found: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64
     """Return the buckets of words and pairs of neighbours, and their signed values, of unit L2 norm.
 
     The hashing trick of Weinberger et al. (ICML 2009): a second bit of the hash gives the sign, so that collisions
-    cancel on average. Digits count by their number only ("3,000" is "0,000"). A gram that stands `c` times has
+    cancel on average. Each digit counts as 0 ("3,000" is "0,000"). A word or pair that occurs `c` times has the value
     `1 + log(c)`.
     """
     if not found:
@@ -114,18 +114,18 @@ def _hash_all(questions: Sequence[str]) -> _Grams:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class QueryRouter:
-    """A linear rule on a question: the higher its score, the more the larger model is worth.
+    """A linear rule on a question. A higher score means that the larger model is more useful.
 
-    The score of a fitted router estimates the gap (larger model right minus smaller model right, in [-1, 1], not
-    clipped); that of `zero_label` only puts questions in order. Any thread may score.
+    The score of a fitted router estimates the gap: larger model right minus smaller model right, in [-1, 1], not clipped. The
+    score of `zero_label` only puts questions in order. Any thread may score.
 
     Attributes:
-        dense_weights: One for each of `QUESTION_FEATURES`.
-        gram_weights: One for each bucket of hashed words and word pairs; None when words do not count.
-        extra_weights: One for each column of the features that the caller computes (an embedding, say); None for none.
-        bias: Score of a question that has nothing.
-        rows: Questions it was fitted on; 0 for the rule without labels.
-        models: What names the smaller and the larger model (their file hashes, say), as given to `fit`.
+        dense_weights: The weight of each of `QUESTION_FEATURES`.
+        gram_weights: The weight of each bucket of hashed words and word pairs; None if words do not count.
+        extra_weights: The weight of each extra feature that the caller computes, such as an embedding; None if there are none.
+        bias: Score of a question whose features are all 0.
+        rows: Number of questions that the router was fitted on; 0 for the rule without labels.
+        models: Identities of the smaller and the larger model, such as their file hashes, as passed to `fit`.
 
     Example:
         >>> router = QueryRouter.zero_label()
@@ -146,9 +146,10 @@ class QueryRouter:
 
     @classmethod
     def zero_label(cls) -> QueryRouter:
-        """Return the rule for those who have no labels: `ZERO_LABEL_WEIGHTS` on `question_features`.
+        """Return the rule that needs no labels: `ZERO_LABEL_WEIGHTS` on `question_features`.
 
-        Choose a threshold by the share of questions that may escalate: a quantile of its scores on the user's own.
+        To choose `skip_above`, decide which share of questions may skip the first model. Then take that quantile of the scores of
+        your questions.
         """
         return cls(_zero_label_weights())
 
@@ -162,7 +163,7 @@ class QueryRouter:
         models: Sequence[str] = (),
         ridge: float = 10.0,
     ) -> QueryRouter:
-        """Learn from questions that both models answered; seconds for 12,000.
+        """Learn from questions that both models answered. 12,000 questions take seconds.
 
         Ridge regression of the gap, solved in the dual by conjugate gradients. Four blocks have equal weight, each with a mean
         squared norm of 1: hashed words and word pairs, `QUESTION_FEATURES`, the score of `zero_label` (so that a router with few
@@ -171,17 +172,18 @@ class QueryRouter:
         den Berg et al., BMC Genomics, 2006), because standardising would give too much weight to features that few questions have.
 
         Args:
-            questions: At least `MIN_ROWS`; as they will be asked, instructions left out.
-            gaps: Quality of the larger model's answer minus that of the smaller one's, `(n,)`: right minus right for
-                labels, a difference of F1, ...
+            questions: At least `MIN_ROWS` questions as users ask them, without instructions.
+            gaps: `(n,)`: quality of the larger model's answer minus quality of the smaller model's answer, for example the
+                difference of two labels (1 is right, 0 is wrong) or of two F1 values.
             extra: Features that the caller computes, `(n, columns)`; `score` then needs them too.
-            models: What names the smaller and the larger model; `load` refuses others.
-            ridge: Penalty: the variance of the gap that no question explains, over what each block is expected to. Around
-                10 for labels of right and wrong, where words explain a few per cent; the order it gives hardly depends on it.
+            models: Identities of the smaller and the larger model; `load` refuses a router for other models.
+            ridge: Penalty: the variance of the gap that the question does not explain, divided by the variance that each block
+                is expected to explain. About 10 for labels of right and wrong, where words explain a few per cent. The order of
+                the scores hardly depends on it.
 
         Raises:
-            ConfigurationError: `ridge` is not positive; too few rows, lengths that differ, values that are not finite, or gaps
-                that are all the same.
+            ConfigurationError: `ridge` is not positive, there are too few rows, lengths differ, a value is not finite, or all
+                gaps are equal.
         """
         target, extras = _check_rows(questions, gaps, extra)
         if not 0 < ridge < float("inf"):
@@ -213,14 +215,14 @@ class QueryRouter:
         )
 
     def score(self, question: str, extra: ArrayLike | None = None) -> float:
-        """Return how much the larger model is worth on this question; under a millisecond.
+        """Return how useful the larger model is for this question.
 
         Args:
             question: The question.
-            extra: Its own features, `(columns,)`, when the router was fitted with some.
+            extra: Its extra features, `(columns,)`, if the router was fitted with extra features.
 
         Raises:
-            ConfigurationError: `extra` is missing, not wanted, of another length or not finite.
+            ConfigurationError: `extra` is missing, unexpected, of another length, or not finite.
         """
         rows = None if extra is None else np.asarray(extra, np.float64)[None]
         extras = self._check_extra(rows, 1)
@@ -242,17 +244,16 @@ class QueryRouter:
         if extra is None and not wanted:
             return None
         if extra is None or extra.shape != (rows, wanted):
-            got = "none" if extra is None else f"shape {extra.shape}"
             raise ConfigurationError(
-                f"the router takes {wanted} extra features a question, {(rows, wanted)} here, got {got}; "
-                "give the same ones as to `fit`"
+                f"the router was fitted with {wanted} extra features for each question, so `extra` must have the shape "
+                f"{(rows, wanted)}, got {None if extra is None else extra.shape}. Pass the same features as to `fit`"
             )
         if not np.isfinite(extra).all():
-            raise ConfigurationError("`extra` holds NaN or infinity; every feature must be finite")
+            raise ConfigurationError("`extra` contains NaN or infinity. Every feature must be finite")
         return extra
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the router to `path` as versioned JSON with a checksum; an older file stays whole until the new one is.
+        """Write the router to `path` as versioned JSON with a checksum. An existing file is replaced only by a complete new file.
 
         Raises:
             StorageError: The file cannot be written.
@@ -273,14 +274,14 @@ class QueryRouter:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, models: Sequence[str] | None = None) -> QueryRouter:
-        """Return the router that `save` wrote; it scores as the saved one did.
+        """Return the router that `save` wrote; its scores are the same.
 
         Args:
             path: The file.
-            models: What names the smaller and the larger model; None takes a router for any.
+            models: Identities of the smaller and the larger model; None does not check them.
 
         Raises:
-            StorageError: The file is missing, torn, edited, not a router or of another version.
+            StorageError: The file is missing, incomplete, edited, not a router, or of another version.
             ConfigurationError: It was fitted for other `models`.
         """
         path = Path(path)
@@ -288,7 +289,7 @@ class QueryRouter:
         if models is not None and tuple(models) != record.models:
             raise ConfigurationError(
                 f"the router {str(path)!r} was fitted for the models {record.models!r}, not for {tuple(models)!r}. "
-                "Fit a router for these, or use QueryRouter.zero_label()"
+                "Fit a router for these models, or use QueryRouter.zero_label()"
             )
         extra = None if record.extra_weights is None else np.array(record.extra_weights, np.float64)
         dense = np.array(record.dense_weights, np.float64)
@@ -312,12 +313,12 @@ class _Record(pydantic.BaseModel):
     @pydantic.model_validator(mode="after")
     def _check_weights(self) -> _Record:
         if self.features != QUESTION_FEATURES:
-            raise ValueError("the router has other features than this leanrag counts")
+            raise ValueError("the router was saved with other question features than this version of leanrag uses")
         if len(self.dense_weights) != len(QUESTION_FEATURES):
             raise ValueError(f"the router has {len(self.dense_weights)} weights for {len(QUESTION_FEATURES)} features")
         try:
             if self.gram_weights is not None and not np.isfinite(_unpack(self.gram_weights)).all():
-                raise ValueError("a weight of a word is not finite")
+                raise ValueError("the weight of a word is not finite")
         except zlib.error as error:
             raise ValueError(f"the weights of the words cannot be unpacked: {error}") from error
         return self
@@ -336,25 +337,27 @@ def _check_rows(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     target = np.asarray(gaps, np.float64)
     if target.shape != (len(questions),):
-        raise ConfigurationError(f"`gaps` must have one number a question, ({len(questions)},), got {target.shape}")
+        raise ConfigurationError(
+            f"`gaps` must have one number for each question, shape ({len(questions)},), got {target.shape}"
+        )
     if len(questions) < MIN_ROWS:
         raise ConfigurationError(
-            f"a router needs at least {MIN_ROWS} questions, got {len(questions)}; "
-            "label more (some hundreds are better), or use QueryRouter.zero_label()"
+            f"a router needs at least {MIN_ROWS} questions, got {len(questions)}. "
+            "Label more questions (some hundreds are better), or use QueryRouter.zero_label()"
         )
     if not np.isfinite(target).all():
-        raise ConfigurationError("`gaps` holds NaN or infinity; every gap must be a finite number")
+        raise ConfigurationError("`gaps` contains NaN or infinity. Every gap must be finite")
     if np.ptp(target) == 0:
         raise ConfigurationError(
-            f"every gap is {target[0]}: there is nothing to tell apart; add questions on which the models differ"
+            f"all gaps are {target[0]}, so there is nothing to learn. Add questions on which the models differ"
         )
     if extra is None:
         return target, None
     extras = np.asarray(extra, np.float64)
     if extras.ndim != 2 or extras.shape[0] != len(questions) or not extras.shape[1]:
-        raise ConfigurationError(f"`extra` must be ({len(questions)}, columns), got {extras.shape}")
+        raise ConfigurationError(f"`extra` must have the shape ({len(questions)}, columns), got {extras.shape}")
     if not np.isfinite(extras).all():
-        raise ConfigurationError("`extra` holds NaN or infinity; every feature must be finite")
+        raise ConfigurationError("`extra` contains NaN or infinity. Every feature must be finite")
     return target, extras
 
 
@@ -363,7 +366,7 @@ def _zero_label_weights() -> NDArray[np.float64]:
 
 
 def _factors(block: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """Return what to multiply columns with: `1 / deviation ** power`, and all alike so that the mean squared norm is 1."""
+    """Return the factor of each column: `1 / deviation ** power`, then scaled so that the mean squared norm of a row is 1."""
     deviations = block.std(axis=0)
     factors = np.where(deviations > 1e-9, np.maximum(deviations, 1e-9) ** -power, 0.0)
     norm = float(np.linalg.norm(factors * deviations))

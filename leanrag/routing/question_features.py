@@ -111,7 +111,7 @@ _LARGE = 1e12  # larger numbers count as this one
 
 
 def excerpt_of(question: str) -> str:
-    """Return the part of a question that is read: all of it, or the first and the last 1,000 characters of a long one."""
+    """Return the part of a question that is read: the whole question, or the first and the last 1,000 characters if it is long."""
     if len(question) <= _MAX_CHARS:
         return question
     half = _MAX_CHARS // 2
@@ -119,16 +119,19 @@ def excerpt_of(question: str) -> str:
 
 
 def question_features(question: str, found: Sequence[str] | None = None) -> NDArray[np.float64]:
-    """Return what a question looks like: `(len(QUESTION_FEATURES),)`, all finite, all 0 for an empty question.
+    """Return the features of a question: `(len(QUESTION_FEATURES),)`, all finite, all 0 for an empty question.
 
-    Counts are `log(1 + count)`, so that a question of twice the length is one step further, wherever it begins, and so are the
-    `largest_number` and, in characters, the mean length of choices and its deviation (`choice_spread`). `word_length` is the
-    mean in characters. Shares in [0, 1] are `distinct_words`, `capitals`, `punctuation`, and of the choices those that hold a
-    number, those without a letter, and of their words those that repeat (`choice_likeness`) or stand in the stem
-    (`choice_echoes`). The stem stops at the first choice ("A. ..."); `stem_asks` is 1 where it ends in a question mark,
-    `stem_opens` where it is left to be completed; `last_words`, `last_numbers` and `last_totals`
-    ("total", "altogether", "all") are of its last sentence, mostly what is asked. Of a question above
-    2,000 characters the first and the last 1,000 are read; `characters` alone is of the whole.
+    - Counts are `log(1 + count)`, so that twice the length is the same step for short and long questions. `largest_number`, and
+      the mean length of the choices in characters and its deviation (`choice_spread`), are on the same scale.
+    - `word_length` is the mean in characters.
+    - Shares in [0, 1] are `distinct_words`, `capitals`, `punctuation`, the choices with a number, the choices without a letter, and
+      the words of the choices that repeat (`choice_likeness`) or are in the stem (`choice_echoes`).
+    - The stem is the text before the first choice ("A. ..."). `stem_asks` is 1 if it ends in a question mark, `stem_opens` if it
+      is an incomplete sentence.
+    - `last_words`, `last_numbers` and `last_totals` ("total", "altogether", "all") describe the last sentence of the stem, which is
+      mostly what is asked.
+
+    If a question has more than 2,000 characters, only the first and the last 1,000 are read, except for `characters`.
 
     Args:
         question: The question.

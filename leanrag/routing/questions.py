@@ -15,7 +15,7 @@ from leanrag.routing.calibration import rows_needed
 __all__ = ["CalibrationPlan", "IsRight", "LabelledQuestion", "Question", "plan_calibration", "read_questions"]
 
 Question = str | tuple[str, Sequence[str]]
-"""A question alone, or with its right answers; with no answer at all if the sources do not answer it."""
+"""A question, alone or with its right answers. An empty list says that the sources do not answer it."""
 
 IsRight = Callable[[str, Sequence[str]], bool]
 """Whether an answer is right, given the right answers."""
@@ -26,10 +26,11 @@ class CalibrationPlan:
     """Questions to calibrate with, and the risk of each step of a cascade.
 
     Attributes:
-        questions: Plain texts.
-        answers: The right answers to each question, none if the sources do not answer it. None compares with the last model.
-        alpha: Highest risk of one step.
-        delta: Probability that the risk of one step is higher after all.
+        questions: The texts of the questions.
+        answers: The right answers to each question; an empty tuple if the sources do not answer it. None uses the answers of the
+            last model as the right answers.
+        alpha: Highest risk of each step.
+        delta: Probability that the risk of a step is higher than `alpha`.
     """
 
     questions: tuple[str, ...]
@@ -43,8 +44,8 @@ def plan_calibration(
 ) -> CalibrationPlan:
     """Check the arguments of `Rag.calibrate`, before a model is asked.
 
-    A cascade of n models has n - 1 steps. Each step gets an equal part of `alpha` and `delta`: the losses of the steps add up at
-    most, and so do the probabilities that a bound does not hold.
+    A cascade of n models has n - 1 steps. Each step gets an equal part of `alpha` and `delta`, because the losses of the steps add
+    up at most, and so do the probabilities that a bound does not hold.
 
     Raises:
         ConfigurationError: An argument cannot work, or there are too few questions.
@@ -57,7 +58,7 @@ def plan_calibration(
     without = [number for number, (_, right) in enumerate(rows, 1) if right is None]
     if without and len(without) < len(rows):
         raise ConfigurationError(
-            f"question {without[0]} has no answers, and other questions have. Give answers for all questions, or for no question"
+            f"question {without[0]} has no answers, but other questions have. Give answers for all questions, or for no question"
         )
     if is_right is not None and without:
         raise ConfigurationError("`is_right` compares with right answers. Give the questions with their answers")
@@ -96,7 +97,7 @@ class LabelledQuestion(pydantic.BaseModel):
 
     Attributes:
         question: Plain text.
-        answers: The right answers, none if the sources do not answer it; None when they are unknown.
+        answers: The right answers; an empty list if the sources do not answer the question; None if they are unknown.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True)
@@ -106,7 +107,7 @@ class LabelledQuestion(pydantic.BaseModel):
 
 
 def read_questions(path: str | os.PathLike[str]) -> list[Question]:
-    """Read questions from a file of JSON lines, `{"question": ..., "answers": [...]}`, the answers optional.
+    """Read questions from a file of JSON lines, `{"question": ..., "answers": [...]}`. The answers are optional.
 
     Raises:
         DocumentError: The file cannot be read, or a line is not such an object.

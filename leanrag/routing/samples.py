@@ -1,4 +1,4 @@
-"""What the models of a cascade answered to questions, and the calibration of each model that follows from it."""
+"""Answers of the models of a cascade to labelled questions, and the calibration that each model gets from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from leanrag.routing.signals import SIGNAL_NAMES, SIGNALS_BEFORE, Signals
 __all__ = ["Failures", "Sample", "fit_calibrations"]
 
 MOST_FAILED = 0.1
-"""Share of the questions that may fail before a calibration is given up: questions that fail are not like the others."""
+"""A calibration stops if a larger share of the questions failed, because the remaining questions may not be typical."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Sample:
 
 
 class Failures:
-    """Counts the questions that failed, and gives up when there are too many. Any thread may call."""
+    """Counts the questions that failed, and raises if there are too many. Any thread may call."""
 
     def __init__(self, questions: int) -> None:
         self._of, self._lock = questions, threading.Lock()
@@ -43,28 +43,28 @@ class Failures:
         """Count a question that failed.
 
         Raises:
-            GenerationError: More than `MOST_FAILED` have failed.
+            GenerationError: A larger share than `MOST_FAILED` has failed.
         """
         with self._lock:
             self._messages.append(f"{question[:80]!r}: {error}")
             count = len(self._messages)
         if self.are_too_many:
             raise GenerationError(
-                f"{count} of {self._of} questions failed, more than {MOST_FAILED:.0%}; the last one was {self._messages[-1]}. "
-                "Correct the cause, or leave these questions out",
+                f"{count} of {self._of} questions failed, which is more than {MOST_FAILED:.0%}. The last failure was "
+                f"{self._messages[-1]}. Correct the cause, or remove these questions",
                 model=getattr(error, "model", ""),
             ) from error
 
     @property
     def are_too_many(self) -> bool:
-        """Whether more than `MOST_FAILED` have failed."""
+        """Whether a larger share than `MOST_FAILED` has failed."""
         return len(self._messages) > MOST_FAILED * self._of
 
     def report(self) -> None:
         """Log a warning if a question failed."""
         if self._messages:
             _log.warning(
-                "%d of %d questions failed and are left out; the first was %s",
+                "%d of %d questions failed and are not used; the first failure was %s",
                 len(self._messages),
                 self._of,
                 self._messages[0],
@@ -80,21 +80,22 @@ def fit_calibrations(
     created: datetime.date | None = None,
     seed: int = 0,
 ) -> tuple[Calibration, ...]:
-    """Return a calibration for each model; the last model has none if it is always right, or never, or nothing is known of it.
+    """Return a calibration for each model.
 
-    The models before the last are compared with it: an answer is a loss if only the last model has it right. If some questions
-    have no answer, a model's answer is judged after it has abstained (`Calibration.abstain_below`).
+    The last model gets no calibration if the questions have no labels, or if it is always right or always wrong. Each other model
+    is compared with the last model: its answer is a loss if it is wrong and the last model is right. If some questions have no
+    answer, each model first abstains below its `Calibration.abstain_below`, and the result is judged.
 
     Args:
         plan: From `plan_calibration`.
-        samples: For each model, its answer to each question; a question with a None is left out.
+        samples: For each model, its answer to each question; a question with a None is not used.
         models: The models, in the order of the cascade.
-        is_right: Judges an answer by the right answers; None for `is_right_or_silent`.
-        created: The day; None for today.
+        is_right: Compares an answer with the right answers; None for `is_right_or_silent`.
+        created: The date; None for today.
         seed: Seed of the random parts of `Calibration.fit`.
 
     Raises:
-        ConfigurationError: Too few rows are left, or a model is always right, or never.
+        ConfigurationError: Too few questions remain, or a model is always right or always wrong.
     """
     rows = [n for n, answers in enumerate(zip(*samples, strict=True)) if None not in answers]
     kept = [[sample for n in rows if (sample := of_model[n]) is not None] for of_model in samples]

@@ -1,6 +1,6 @@
-"""What speaks for an answer and against it: signals of the tokens, the search and the sources, each a number with a name.
+"""Signals: named numbers that speak for or against an answer, from its tokens, the search and the sources.
 
-They cost next to nothing once the answer is there. A calibration turns their vector into a probability; without a calibration,
+They are computed in almost no time after the answer. A calibration turns them into a probability. Without a calibration,
 `leanrag.routing.confidence.uncalibrated_confidence` combines them by a fixed rule.
 """
 
@@ -29,50 +29,52 @@ __all__ = ["SIGNALS_BEFORE", "SIGNAL_NAMES", "Signals", "signals_before", "signa
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Signals of one answer. None is unknown; flags are 0 or 1; log-probabilities are natural, entropies in nats.
+    """Signals of one answer. None means unknown. Flags are 0 or 1. Logarithms are natural, so entropies are in nats.
+
+    A content word is a word that is not a stop word. "Sources" are the texts in the prompt.
 
     Attributes:
         logprob_mean: Mean log-probability of the tokens ("Chow-Average" of Gupta et al., ICLR 2024).
-        logprob_min: Least log-probability ("Chow-Quantile" at 0, ibid.).
-        logprob_p10: Quantile at 10 %, interpolated linearly.
-        logprob_p25: Quantile at 25 %.
-        logprob_first: Of the first token.
-        margin_first: Log-probability of the first token less that of the best other one.
-        margin_mean: Mean of these.
+        logprob_min: Lowest log-probability of a token ("Chow-Quantile" at 0, ibid.).
+        logprob_p10: 10 % quantile of the log-probabilities, interpolated linearly.
+        logprob_p25: 25 % quantile of the log-probabilities.
+        logprob_first: Log-probability of the first token.
+        margin_first: Log-probability of the first token minus that of the best alternative.
+        margin_mean: Mean of these margins over all tokens.
         entropy_mean: Mean entropy.
         entropy_max: Largest entropy.
-        log_length: Natural logarithm of one more than the tokens generated.
-        empty: The answer holds no word.
-        truncated: It was cut at the most tokens allowed.
-        repetition: It was stopped because it repeated itself.
-        refusal: It says that it does not know; see `is_refusal`.
-        dense_best: Best cosine similarity of a hit.
-        dense_gap: By how much the second best is less; the best itself when there is no second.
-        dense_mean: Mean over the hits.
-        bm25_best: Best BM25 score of a hit.
-        bm25_gap: Difference of the two best over their sum, in [0, 1]; 1 when there is no second.
-        score_gap: Difference of the two best fused scores over the sum of their sizes, in [0, 1]; 1 when there is no second. (The
-            scores themselves are comparable within one search only.)
-        agreement: Share of pairs of hits that cosine and BM25 put in the same order, ties half.
-        log_hits: Natural logarithm of one more than the hits.
-        question_in_best: Share of the question's content words that the best hit, its title or heading holds.
-        question_in_sources: Share of them that the packed sources hold.
-        question_in_sentence: Most that one packed sentence holds of them, each weighted by `log((n + 1) / (d + 1/2))` where `d` of
-            the `n` packed sentences hold it.
-        question_by_answer: The same of the sentence that holds most of the answer; 0 when none holds any of it.
-        evidence_best: Most that the packer found a packed span worth.
-        evidence_by_answer: The same of the spans of the sentences that hold most of the answer; 0 when none holds any of it.
-        kind_fits: The answer has a digit where the question asks for a number or a date, a name where it asks for one (by English
-            question words; None when it asks for neither).
-        span_share: Longest run of the answer's words that stands in one packed source, over the answer's words.
+        log_length: `log(1 + n)` for `n` generated tokens.
+        empty: The answer has no word.
+        truncated: The answer was cut at `max_tokens`.
+        repetition: The answer was stopped because it repeated itself.
+        refusal: The answer says that it does not know; see `is_refusal`.
+        dense_best: Highest cosine similarity of a hit.
+        dense_gap: Highest minus second highest cosine similarity; the highest if there is only one.
+        dense_mean: Mean cosine similarity of the hits.
+        bm25_best: Highest BM25 score of a hit.
+        bm25_gap: Difference of the two highest BM25 scores divided by their sum, in [0, 1]; 1 if there is only one.
+        score_gap: Difference of the two highest fused scores divided by the sum of their absolute values, in [0, 1]; 1 if there
+            is only one. (The scores themselves are comparable only within one search.)
+        agreement: Share of pairs of hits that cosine and BM25 put in the same order; a tie counts half.
+        log_hits: `log(1 + n)` for `n` hits.
+        question_in_best: Share of the question's content words in the best hit, its title or its heading.
+        question_in_sources: Share of the question's content words in the sources.
+        question_in_sentence: Highest weighted share of the question's content words in one sentence of the sources. A word that
+            is in `d` of `n` sentences has the weight `log((n + 1) / (d + 1/2))`.
+        question_by_answer: The same share in the sentence that has most words of the answer; 0 if no sentence has any.
+        evidence_best: Highest score that the packer gave to a span in the prompt.
+        evidence_by_answer: Highest such score in the sentences that have most words of the answer; 0 if no sentence has any.
+        kind_fits: The answer has a digit if the question asks for a number or a date, and a name if it asks for a name (by
+            English question words); None if it asks for neither.
+        span_share: Length of the longest run of the answer's words in one source, divided by the number of the answer's words.
         contained: The whole answer is such a run.
-        words_in_sources: Share of the answer's content words that the packed sources hold.
-        beyond_question: Share of the answer's content words that the question does not hold.
-        numbers_in_sources: Share of the answer's numbers that the packed sources hold; 1 when it has none.
-        names_in_sources: Share of its capitalised content words that they hold; 1 when it has none.
-        kept_share: Share of the characters of the hits that the prompt shows, repetitions not counted; 0 of nothing.
+        words_in_sources: Share of the answer's content words in the sources.
+        beyond_question: Share of the answer's content words that are not in the question.
+        numbers_in_sources: Share of the answer's numbers in the sources; 1 if it has no number.
+        names_in_sources: Share of the answer's capitalised content words in the sources; 1 if it has none.
+        kept_share: Share of the characters of the hits that the prompt shows, without repetitions; 0 if there are no hits.
         support: `Answer.support`.
-        self_check: Probability that the model gives to its answer being right, when it was asked.
+        self_check: How probable the model finds that its answer is right; None if it was not asked.
     """
 
     logprob_mean: float | None
@@ -119,10 +121,10 @@ class Signals:
         return asdict(self)
 
     def vector(self) -> NDArray[np.float64]:
-        """Return what a calibration reads: the columns `SIGNAL_NAMES`, float64 `(len(SIGNAL_NAMES),)`, all finite.
+        """Return the input of a calibration: the columns `SIGNAL_NAMES`, float64 `(len(SIGNAL_NAMES),)`, all finite.
 
-        A signal that is None counts as 0, and its family's indicator as 1. The indicator
-        lets a linear model choose another number for it.
+        If a signal is None, its column is 0 and the indicator of its family is 1. With the indicator, a linear model can learn
+        another value for unknown signals.
 
         Raises:
             ConfigurationError: A signal is not finite.
@@ -157,7 +159,7 @@ _FAMILIES = {
 }
 
 SIGNAL_NAMES = (*(field.name for field in fields(Signals)), *_FAMILIES)
-"""Columns of `Signals.vector`: the signals, then an indicator for each family that may be unknown."""
+"""Columns of `Signals.vector`: the signals, then an indicator for each family of signals that may be unknown."""
 
 SIGNALS_BEFORE = (
     "dense_best",
@@ -180,7 +182,7 @@ SIGNALS_BEFORE = (
     "no_question_words",
     "no_evidence",
 )
-"""Those of `SIGNAL_NAMES` that are known before a model is asked."""
+"""The columns of `SIGNAL_NAMES` that are known before a model is asked."""
 
 
 def signals_of(
@@ -197,12 +199,12 @@ def signals_of(
     Marks such as [1] in the answer are not counted as its words.
 
     Args:
-        question: As asked.
-        hits: What retrieval found.
-        packing: What the model read.
-        generation: What it answered.
-        support: Share of the answer's information found in the sources; None when it was not looked for.
-        self_check: Probability that the model gives to its answer being right; None when it was not asked.
+        question: The question.
+        hits: The hits of the search.
+        packing: The sources in the prompt.
+        generation: The answer of the model.
+        support: `Answer.support`; None if it was not computed.
+        self_check: How probable the model finds that its answer is right; None if it was not asked.
     """
     answer = without_marks(generation.text)
     return Signals(
@@ -217,5 +219,5 @@ def signals_of(
 
 
 def signals_before(question: str, hits: Sequence[Hit], packing: Packing) -> Signals:
-    """Return the signals of a question before a model is asked: `SIGNALS_BEFORE`, and the other ones as of an empty answer."""
+    """Return the signals before a model is asked: `SIGNALS_BEFORE`; all other signals are those of an empty answer."""
     return signals_of(question, hits, packing, Generation("", "", "stop", Usage(0, 0)))

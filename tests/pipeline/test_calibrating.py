@@ -172,13 +172,13 @@ def test_what_was_learnt_beside_a_model_that_abstains_needs_its_calibration(rag)
     for calibrations in ([small], [small, None]):
         with pytest.raises(
             ConfigurationError,
-            match=r"calibration 1 was made beside a 'large' that abstains .* including that of the last model",
+            match=r"calibration 1 was made with a model 'large' that abstains .* including the calibration of the last model",
         ):
             Cascade([model(), model("large")], calibrations=calibrations)
     plain, _ = rag(model(), model("large")).calibrate(ROWS, created=DAY)
     assert Cascade([model(), model("large")], calibrations=[plain]).calibration(1) is None
     with pytest.raises(
-        ConfigurationError, match=r"abstains below a confidence of 0\.000; in this cascade it abstains below 0\.\d"
+        ConfigurationError, match=r"abstains below a confidence of 0\.000, but in this cascade it abstains below 0\.\d"
     ):
         Cascade([model(), model("large")], calibrations=[plain, big])
 
@@ -291,7 +291,9 @@ def test_questions_that_fail_are_left_out_with_a_warning(rag, caplog):
 def test_too_many_failures_end_it(rag):
     small = model(fails=lambda n: n % 2 == 0)
     big = large()
-    with pytest.raises(GenerationError, match=r"13 of 120 questions failed, more than 10%.*no power at \d+") as caught:
+    with pytest.raises(
+        GenerationError, match=r"13 of 120 questions failed, which is more than 10%.*no power at \d+"
+    ) as caught:
         rag(small, big).calibrate(ROWS, parallel=1)
     assert caught.value.model == "small"
     assert len(small.prompts) == 25  # up to the thirteenth even number
@@ -324,7 +326,9 @@ def test_questions_for_which_nothing_is_found_teach_nothing(rag):
 
 
 def test_a_model_that_is_always_right_cannot_be_calibrated(rag):
-    message = "small cannot be calibrated: at least 5 rows of each class are needed, got 60 of label 1 and 0 of label 0"
+    message = (
+        "small cannot be calibrated: at least 5 rows of each class are needed, got 60 with label 1 and 0 with label 0"
+    )
     with pytest.raises(ConfigurationError, match=message):
         rag(model(wrong=lambda n: False), large()).calibrate(ROWS)
 
@@ -348,7 +352,7 @@ def test_a_model_that_is_always_right_cannot_be_calibrated(rag):
         ([*ROWS, ("Who?", [None])], {}, "question 121 is"),
         ([*ROWS, ("Who?", [""])], {}, "question 121 is"),
         ([*ROWS, ("Who?", " ")], {}, "question 121 is"),
-        ([*ROWS[:3], "Who?", *ROWS], {}, "question 4 has no answers, and other questions have"),
+        ([*ROWS[:3], "Who?", *ROWS], {}, "question 4 has no answers, but other questions have"),
         (QUESTIONS, {"is_right": lambda answer, answers: True}, "Give the questions with their answers"),
         (ROWS, {"delta": 0.7}, r"`delta` must be in \(0, 0.5\], got 0.7"),
         (ROWS, {"alpha": 0}, r"`alpha` must be in \(0, 1\), got 0"),
@@ -394,7 +398,7 @@ def test_a_calibration_for_other_models_is_refused_by_name(rag):
     Cascade([model(), model("middle"), large()], calibrations=[calibration, None])
     for models in ([model("tiny"), large()], [model(), model("huge")], [large(), model()]):
         with pytest.raises(
-            ConfigurationError, match="calibration 1 was made for 'small' and 'large'; the cascade has '"
+            ConfigurationError, match="calibration 1 was made for 'small' and 'large', but the cascade has '"
         ):
             Cascade(models, calibrations=[calibration])
 

@@ -322,12 +322,20 @@ def test_one_question_of_many_that_fails_is_the_error(tmp_path):
         ([FakeModel(name="x"), FakeModel(name="x")], {}, "different names, got x, x"),
         (["a", "b"], {"threshold": 1.5}, r"in \[0, 1\], got 1.5"),
         (["a", "b"], {"threshold": float("nan")}, "got nan"),
-        (["a", "b"], {"calibrations": [None] * 3}, "for each of the 2 models, or for each but the last, got 3"),
-        (["a", "b", "c"], {"calibrations": [None]}, "for each of the 3 models, or for each but the last, got 1"),
+        (
+            ["a", "b"],
+            {"calibrations": [None] * 3},
+            "for each of the 2 models, or for each model except the last, got 3",
+        ),
+        (
+            ["a", "b", "c"],
+            {"calibrations": [None]},
+            "for each of the 3 models, or for each model except the last, got 1",
+        ),
         (["a", "b"], {"context_tokens": [100]}, "for each of the 2 models, got 1"),
         (["a", "b"], {"context_tokens": [0, None]}, "`context_tokens` must be at least 1, got 0"),
-        (["a", "b"], {"skip_above": 0.5}, "belong together"),
-        (["a", "b"], {"router": Router(1)}, "belong together"),
+        (["a", "b"], {"skip_above": 0.5}, "work only together"),
+        (["a", "b"], {"router": Router(1)}, "work only together"),
     ],
 )
 def test_a_cascade_that_cannot_work(models, policy, message):

@@ -102,7 +102,7 @@ def test_rows_that_a_line_separates_still_have_an_optimum():
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        ([[1.0], [2.0]], [1, 1], "2 of label 1 and 0 of label 0"),
+        ([[1.0], [2.0]], [1, 1], "2 with label 1 and 0 with label 0"),
         ([[1.0], [math.nan]], [0, 1], r"nan at \(1, 0\)"),
         ([[1.0], [None]], [0, 1], "finite|numbers"),
         ([["a"], ["b"]], [0, 1], "numbers"),

@@ -222,13 +222,13 @@ def test_extra_features_are_learned_and_then_asked_for():
     scores = router.score_many(texts, extra)
     assert np.corrcoef(scores, gaps)[0, 1] > 0.7
     assert scores[4] == router.score(texts[4], extra[4])
-    with pytest.raises(ConfigurationError, match="takes 3 extra features"):
+    with pytest.raises(ConfigurationError, match="fitted with 3 extra features"):
         router.score("question")
-    with pytest.raises(ConfigurationError, match=r"got shape \(1, 2\)"):
+    with pytest.raises(ConfigurationError, match=r"got \(1, 2\)"):
         router.score("question", [1.0, 2.0])
     with pytest.raises(ConfigurationError, match="NaN"):
         router.score("question", [1.0, np.nan, 2.0])
-    with pytest.raises(ConfigurationError, match="takes 0 extra features"):
+    with pytest.raises(ConfigurationError, match="fitted with 0 extra features"):
         QueryRouter.zero_label().score("question", [1.0])
 
 
@@ -237,11 +237,11 @@ def test_extra_features_are_learned_and_then_asked_for():
     [
         ({"questions": ["one"] * 29, "gaps": [0, 1] * 14 + [0]}, "at least 30 questions, got 29"),
         ({"gaps": [0, 1] * 15 + [1]}, r"\(30,\), got \(31,\)"),
-        ({"gaps": [np.nan] + [1] * 29}, "`gaps` holds NaN"),
-        ({"gaps": [1.0] * 30}, "every gap is 1.0"),
-        ({"extra": np.ones((29, 2))}, r"`extra` must be \(30, columns\)"),
-        ({"extra": np.ones((30, 0))}, r"`extra` must be \(30, columns\)"),
-        ({"extra": np.full((30, 2), np.inf)}, "`extra` holds NaN or infinity"),
+        ({"gaps": [np.nan] + [1] * 29}, "`gaps` contains NaN"),
+        ({"gaps": [1.0] * 30}, "all gaps are 1.0"),
+        ({"extra": np.ones((29, 2))}, r"`extra` must have the shape \(30, columns\)"),
+        ({"extra": np.ones((30, 0))}, r"`extra` must have the shape \(30, columns\)"),
+        ({"extra": np.full((30, 2), np.inf)}, "`extra` contains NaN or infinity"),
         ({"ridge": 0.0}, "`ridge` must be positive"),
         ({"ridge": float("nan")}, "`ridge` must be positive"),
     ],
@@ -320,7 +320,7 @@ def test_an_edited_file_is_refused(fitted, tmp_path, change, message):
         ({"gram_weights": "?"}, "gram_weights|base64|padded"),
         ({"dense_weights": [1.0]}, "1 weights for"),
         ({"bias": float("inf")}, "bias: .*finite"),
-        ({"features": ["characters"]}, "other features"),
+        ({"features": ["characters"]}, "other question features"),
         ({"rows": -1}, "rows"),
         ({"more": 1}, "more"),
     ],

@@ -1,11 +1,11 @@
-"""How probable it is that an answer is right, and from which confidence on it may be kept, with a guarantee.
+"""Compute the probability that an answer is right, and the lowest confidence at which it may be kept, with a guarantee.
 
-Small functions on arrays, and two values made of them: `Calibration`, what was learnt from labelled questions for one chain of
-models, kept in a file; and `DriftAudit`, what a small random share of later questions says about it.
+The folder has small functions on arrays and two values. `Calibration` is what labelled questions taught about a model; it can be
+saved. `DriftAudit` checks a calibration with a small random share of later questions.
 
-A row is a question that was answered by the smaller model. Its loss is 1 when keeping that answer loses something: the larger
-model is right and the smaller wrong (or, when nothing is known of the larger one, the smaller is wrong). The risk is the mean
-loss over **all** questions; one that goes on to the larger model loses nothing.
+A row is a question that the smaller model answered. Its loss is 1 if the smaller model is wrong and the larger model is right; if
+nothing is known about the larger model, the loss is 1 if the smaller model is wrong. The risk is the mean loss over **all**
+questions; a question that is passed on to the larger model has the loss 0.
 """
 
 from leanrag.routing.calibration.audit import DriftAudit as DriftAudit

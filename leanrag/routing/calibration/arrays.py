@@ -86,6 +86,6 @@ def check_both_classes(y: Floats, *, each: int = 1, of: str = "rows") -> None:
     zeros = len(y) - ones
     if min(ones, zeros) < each:
         raise ConfigurationError(
-            f"at least {each} rows of each class are needed, got {ones} of label 1 and {zeros} of label 0 among {len(y)} {of}; "
-            "add questions of the rarer class"
+            f"at least {each} rows of each class are needed, got {ones} with label 1 and {zeros} with label 0 among {len(y)} {of}. "
+            "Add questions of the rarer class"
         )

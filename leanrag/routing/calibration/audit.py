@@ -1,4 +1,4 @@
-"""Whether a guarantee still holds."""
+"""Check whether a guarantee still holds."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ __all__ = ["DriftAudit"]
 
 @dataclass(frozen=True, slots=True)
 class DriftAudit:
-    """Whether a guarantee still holds, from a random share of questions that the larger model answers too.
+    """Checks whether a guarantee still holds, with a random share of questions that the larger model answers too.
 
-    This is a value: `record` returns the next audit. Every chosen question counts; a question that was passed on counts as no loss.
+    An audit is a value: `record` returns the next audit. Every chosen question counts; a question that was passed on is not a loss.
 
-    What a calibration certified holds until `has_drifted`, which you may read after every question. `bound` and `is_certified`
-    are about the audited questions alone. They need at least `labels_needed(alpha, delta)` questions, and they are valid only
-    at a number of questions that was fixed beforehand.
+    You may read `has_drifted` after every question: until it is True, the calibration holds. `bound` and `is_certified` use only
+    the audited questions. They need at least `labels_needed(alpha, delta)` questions, and they are valid only if you fixed the
+    number of questions before you started.
 
     Attributes:
         alpha: Highest risk.
         delta: Probability of a wrong statement.
         share: Share of the questions to audit, in [0, 1].
         seed: Seed of the choice.
-        n: Audited questions.
-        losses: Audited questions with a loss.
-        has_drifted: Whether the risk is above `alpha`, so that the guarantee no longer holds: `evidence` has reached `1 / delta`,
-            now or after an earlier question. The probability that this is ever wrong is at most `delta`, so later questions do not
-            take it back.
+        n: Number of audited questions.
+        losses: Number of audited questions with a loss.
+        has_drifted: Whether the risk is above `alpha`, so that the guarantee no longer holds: `evidence` has reached `1 / delta`
+            after this or an earlier question. It stays True, because the probability that it is ever wrong is at most `delta`.
     """
 
     alpha: float
@@ -50,7 +49,7 @@ class DriftAudit:
             raise ConfigurationError(f"`losses` must be in [0, n], got {self.losses!r} of {self.n!r}")
         if self.has_drifted and not self.losses:
             raise ConfigurationError(
-                "`has_drifted` needs a loss. Begin with another `DriftAudit` after a new calibration"
+                "`has_drifted` cannot be True without a loss. Make a new `DriftAudit` after a new calibration"
             )
         if self.evidence >= 1 / self.delta:
             object.__setattr__(self, "has_drifted", True)
@@ -66,22 +65,22 @@ class DriftAudit:
 
     @property
     def bound(self) -> float:
-        """Upper bound of the risk, by `clopper_pearson_upper`; 1 when nothing was audited."""
+        """Upper bound of the risk, by `clopper_pearson_upper`; 1 if no question was audited."""
         return clopper_pearson_upper(self.losses, self.n, self.delta)
 
     @property
     def is_certified(self) -> bool:
-        """Whether the audited questions by themselves certify `alpha`."""
+        """Whether the audited questions alone certify `alpha`."""
         return self.bound <= self.alpha
 
     @property
     def evidence(self) -> float:
-        """How many times likelier the audited questions are under a risk above `alpha`, all equally likely, than under `alpha`.
+        """Likelihood ratio of the audited questions: a risk above `alpha`, uniformly distributed, against a risk of `alpha`.
 
-        `integral over p in (alpha, 1) of p^k (1 - p)^(n - k) dp / ((1 - alpha) alpha^k (1 - alpha)^(n - k))`: a martingale that
-        starts at 1 when the risk is `alpha`, and tends to fall when it is less (Ville, 1939; mixtures: Robbins, Annals of
-        Mathematical Statistics 1970). So the probability that it ever reaches `1 / delta` is at most
-        `delta`; `has_drifted` remembers that it did.
+        `integral over p in (alpha, 1) of p^k (1 - p)^(n - k) dp / ((1 - alpha) alpha^k (1 - alpha)^(n - k))`. If the risk is
+        `alpha`, this is a martingale that starts at 1; if the risk is lower, it tends to fall (Ville, 1939; mixtures: Robbins,
+        Annals of Mathematical Statistics 1970). So the probability that it ever reaches `1 / delta` is at most `delta`.
+        `has_drifted` remembers that it did.
         """
         n, k = self.n, self.losses
         tail = binomial_cdf(k, n + 1, self.alpha)  # of Beta(k + 1, n - k + 1), above alpha

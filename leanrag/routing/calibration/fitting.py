@@ -1,4 +1,4 @@
-"""Probabilities from features, and from scores."""
+"""Fit probabilities: a logistic model on features, an isotonic model on scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leanrag.routing.calibration.arrays import Floats, as_matrix, as_rows, as_sc
 __all__ = ["IsotonicModel", "LogisticModel", "Predictor", "cross_fit", "fit_isotonic", "fit_logistic"]
 
 Predictor: TypeAlias = Callable[[Floats], Floats]
-"""Takes features `(n, d)`, returns probabilities `(n,)`."""
+"""A function from features `(n, d)` to probabilities `(n,)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class LogisticModel:
     """`p = 1 / (1 + exp(-(intercept + weights . (x - means) / scales)))`.
 
     Attributes:
-        means: Of each feature, over the rows that were fitted.
-        scales: Standard deviations; 1 for a feature that did not vary, whose weight is 0.
-        weights: One for each standardised feature.
-        intercept: Log-odds of a row whose features are all at their means.
+        means: Mean of each feature over the fitted rows.
+        scales: Standard deviation of each feature; 1 for a constant feature, whose weight is 0.
+        weights: Weight of each standardised feature.
+        intercept: Log-odds of a row whose features are equal to the means.
     """
 
     means: tuple[float, ...]
@@ -61,7 +61,7 @@ def fit_logistic(features: ArrayLike, labels: ArrayLike, l2: float = 1.0) -> Log
     Args:
         features: `(n, d)`, finite.
         labels: `(n,)`, each 0 or 1; both must occur.
-        l2: More than 0, for without it separable rows have no optimum.
+        l2: Must be above 0, because separable rows have no optimum without a penalty.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -71,7 +71,7 @@ def fit_logistic(features: ArrayLike, labels: ArrayLike, l2: float = 1.0) -> Log
     check_both_classes(y)
     means, scales = rows.mean(axis=0), rows.std(axis=0)
     constant = (rows == rows[0]).all(axis=0)
-    means[constant] = rows[0, constant]  # a mean that is rounded would leave something to weigh
+    means[constant] = rows[0, constant]  # a rounded mean would give a constant feature values other than 0
     scales[constant | (scales == 0)] = 1.0
     design = np.column_stack([np.ones(len(y)), (rows - means) / scales])  # (n, d + 1)
     ridge = np.full(design.shape[1], float(l2))
@@ -103,7 +103,7 @@ class IsotonicModel:
     """A function that does not decrease: linear between knots, constant outside them.
 
     Attributes:
-        scores: Of the knots, increasing.
+        scores: Scores of the knots, increasing.
         values: Probabilities at the knots, increasing.
     """
 
@@ -118,11 +118,11 @@ class IsotonicModel:
 def fit_isotonic(scores: ArrayLike, labels: ArrayLike) -> IsotonicModel:
     """Fit the probability of a label as a function of a score that does not decrease.
 
-    Rows of equal score are pooled, then neighbours while the earlier mean is not below the later (pool adjacent violators: Ayer
-    et al., Annals of Mathematical Statistics 1955). The step function that this gives is drawn as lines between the blocks, each
-    standing at the mean score and the mean label of its rows (centred isotonic regression: Oron and Flournoy, Statistics in
-    Biopharmaceutical Research 2017), so that scores between the outermost blocks keep their order. Where the mean label of each
-    score increases with it, the fit is that mean.
+    Rows with equal scores are pooled. Neighbouring blocks are pooled while the mean of the earlier block is not below that of the
+    later block (pool adjacent violators: Ayer et al., Annals of Mathematical Statistics 1955). Each block becomes a knot at the
+    mean score and the mean label of its rows, and the knots are connected by lines (centred isotonic regression: Oron and
+    Flournoy, Statistics in Biopharmaceutical Research 2017). So scores between the outer knots keep their order. If the mean
+    label increases with the score everywhere, the fit is the mean label.
 
     Args:
         scores: `(n,)`, finite.
@@ -156,16 +156,16 @@ def cross_fit(
     folds: int = 5,
     seed: int = 0,
 ) -> Floats:
-    """Return for each row `(n,)` the probability from a fit that has not seen it.
+    """Return for each row the probability `(n,)` from a model that was fitted without this row.
 
     Each class is spread evenly over the folds, in a random order.
 
     Args:
         features: `(n, d)`, finite.
-        labels: `(n,)`, each 0 or 1; each must occur twice at least.
-        fit: Takes features and labels of some rows; returns what takes features and returns probabilities.
+        labels: `(n,)`, each 0 or 1; each must occur at least twice.
+        fit: Fits a `Predictor` on the features and labels of some rows.
         folds: At least 2.
-        seed: Of the order.
+        seed: Seed of the random order.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -186,8 +186,8 @@ def cross_fit(
     fold[order] = np.arange(len(y)) % folds
     out = np.empty(len(y))
     for number in range(folds):
-        held = fold == number
-        out[held] = fit(rows[~held], y[~held])(rows[held])
+        is_unseen = fold == number
+        out[is_unseen] = fit(rows[~is_unseen], y[~is_unseen])(rows[is_unseen])
     return out
 
 

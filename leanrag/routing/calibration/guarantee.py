@@ -1,4 +1,4 @@
-"""What a count of losses says about a risk, and the confidence from which answers may be kept."""
+"""Bound a risk from a count of losses, and find the lowest confidence at which answers may be kept."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
 
 @functools.lru_cache(maxsize=4096)
 def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
-    """Return the exact upper bound of an error rate of which `errors` in `n` were seen.
+    """Return the exact upper bound of an error rate after `errors` errors in `n` trials.
 
-    The largest `p` with `P(Binomial(n, p) <= errors) >= delta` (Clopper and Pearson, Biometrika 1934): whatever the true rate is,
-    the probability that the bound is below it is at most `delta`. It is found by bisection and rounded up; it is 1 if all are
-    errors.
+    The bound is the largest `p` with `P(Binomial(n, p) <= errors) >= delta` (Clopper and Pearson, Biometrika 1934). For any true
+    rate, the probability that the bound is below it is at most `delta`. The bound is found by bisection and rounded up. It is 1 if
+    all trials are errors.
 
     Args:
         errors: In [0, n].
@@ -59,7 +59,7 @@ def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
 
 
 def labels_needed(alpha: float, delta: float) -> int:
-    """Return how many rows without any loss certify a risk of at most `alpha`: the least `n` with `(1 - alpha)^n <= delta`.
+    """Return how many rows without a loss certify a risk of at most `alpha`: the smallest `n` with `(1 - alpha)^n <= delta`.
 
     With fewer rows no threshold can be certified.
 
@@ -73,7 +73,7 @@ def labels_needed(alpha: float, delta: float) -> int:
 
 
 def least_escalation(risk: float, alpha: float, *, of: Literal["all", "kept"] = "all") -> float:
-    """Return the share of questions that any method, even one that knows the right answers, must pass on.
+    """Return the share of questions that every method must pass on, even a method that knows the right answers.
 
     `risk` is the loss of keeping every answer of the smaller model. A method that passes on the share `e` avoids at most `e` of
     that loss. So it needs `risk - e <= alpha` over all questions, or `(risk - e) / (1 - e) <= alpha` among the kept ones.
@@ -81,7 +81,7 @@ def least_escalation(risk: float, alpha: float, *, of: Literal["all", "kept"] = 
     Args:
         risk: In [0, 1].
         alpha: Highest risk, in (0, 1).
-        of: What `alpha` is a share of: "all" questions, as in `guaranteed_threshold`, or the "kept" ones.
+        of: Whether `alpha` is a share of "all" questions, as in `guaranteed_threshold`, or of the "kept" questions.
 
     Example:
         >>> round(least_escalation(0.25, 0.05), 9), round(least_escalation(0.24, 0.05, of="kept"), 9)
@@ -94,17 +94,17 @@ def least_escalation(risk: float, alpha: float, *, of: Literal["all", "kept"] = 
 
 @dataclass(frozen=True, slots=True)
 class GuaranteedThreshold:
-    """The confidence from which answers may be kept.
+    """The lowest confidence at which answers may be kept.
 
     Attributes:
-        threshold: Keep answers of at least this confidence; None when no answer may be kept.
+        threshold: Keep answers with at least this confidence; None if no answer may be kept.
         kept: Share of the rows that are kept.
-        losses: Kept rows with a loss.
-        n: All rows.
-        bound: Upper bound of the risk, at most `alpha`; 0 when nothing is kept.
+        losses: Number of kept rows with a loss.
+        n: Number of rows.
+        bound: Upper bound of the risk, at most `alpha`; 0 if nothing is kept.
         alpha: Highest risk.
-        delta: Probability that the risk is above `alpha` after all, because the rows were misleading.
-        least_escalated: Share that any method must pass on; see `least_escalation`.
+        delta: Probability that the risk is above `alpha`, because the rows were misleading.
+        least_escalated: Share that every method must pass on; see `least_escalation`.
     """
 
     threshold: float | None
@@ -126,9 +126,9 @@ def guaranteed_threshold(
 ) -> GuaranteedThreshold:
     """Return the lowest threshold whose risk is at most `alpha`, with probability `1 - delta` over the draw of the rows.
 
-    Fixed-sequence testing (Angelopoulos et al., Learn then Test, 2021, section 2.2): beginning from "pass on everything", one
-    threshold after the other is tried, until the `clopper_pearson_upper` bound of a threshold exceeds `alpha`. The guarantee holds
-    if the rows are exchangeable with the questions to come and were not used to fit the confidences.
+    Fixed-sequence testing (Angelopoulos et al., Learn then Test, 2021, section 2.2): the thresholds are tried from the highest to
+    the lowest, until the `clopper_pearson_upper` bound of a threshold exceeds `alpha`. The guarantee holds if the rows are
+    exchangeable with future questions and were not used to fit the confidences.
 
     Args:
         confidences: `(n,)`, higher is better.
@@ -165,7 +165,7 @@ def guaranteed_threshold(
 
 
 def binomial_cdf(k: int, n: int, p: float) -> float:
-    """`P(Binomial(n, p) <= k)` for `0 <= k < n` and `0 < p < 1`, term by term: small ones keep their relative precision."""
+    """Return `P(Binomial(n, p) <= k)` for `0 <= k < n` and `0 < p < 1`, as a sum of terms: small values stay precise."""
     j = np.arange(1, k + 1)
     log_choose = np.concatenate([[0.0], np.cumsum(np.log((n - j + 1) / j))])
     j = np.arange(k + 1)

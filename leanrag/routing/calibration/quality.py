@@ -12,7 +12,7 @@ __all__ = ["auroc", "brier", "expected_calibration_error"]
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return the probability that a row of label 1 scores higher than one of label 0, a tie counting half.
+    """Return the probability that a row with label 1 scores higher than a row with label 0; a tie counts half.
 
     The area under the receiver operating characteristic, by ranks (Hanley and McNeil, Radiology 1982).
 
@@ -32,11 +32,11 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
-    """Return the mean distance of probability and frequency over bins that hold equally many rows.
+    """Return the mean distance between probability and frequency over bins with equally many rows.
 
     `sum_b n_b / n * |mean label - mean probability|` (Naeini et al., AAAI 2015; bins of equal mass: Nguyen and O'Connor, EMNLP
-    2015). Rows of equal probability share a bin, so that their order does not matter. For a perfect forecast it is not 0 but
-    of the order of `sqrt(bins / n)`, so report the number of rows with it.
+    2015). Rows with equal probability are in the same bin, so their order does not matter. A perfect forecast does not give 0 but
+    about `sqrt(bins / n)`, so report the number of rows with it.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -56,7 +56,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Return the mean squared difference of probability and label (Brier, Monthly Weather Review 1950).
+    """Return the mean squared difference between probability and label (Brier, Monthly Weather Review 1950).
 
     Raises:
         ConfigurationError: An argument cannot work.

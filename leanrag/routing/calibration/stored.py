@@ -1,4 +1,4 @@
-"""What labelled questions taught about a model, and the file that keeps it."""
+"""What labelled questions taught about a model, and how it is saved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MIN_CLASS_ROWS = 5
 """Fewest rows of each class for a logistic model."""
 
 ISOTONIC_ROWS = 300
-"""Fewest fitted rows for an isotonic fit after the logistic one; with fewer rows it follows the noise."""
+"""Fewest fitted rows for an isotonic fit after the logistic fit; with fewer rows it follows the noise."""
 
 _FORMAT = RecordFormat("leanrag calibration", version=1, noun="calibration", mend="Calibrate again")
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class CalibratedModel(pydantic.BaseModel):
 
     Attributes:
         name: Its name.
-        sha256: Hash of its file; None for a remote model, of which only the name is known.
+        sha256: Hash of its file; None for a remote model, which has only a name.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -67,27 +67,27 @@ class Calibration(pydantic.BaseModel):
     Attributes:
         features: Names of the columns, in order.
         right: Probability that the smaller model is right.
-        isotonic: Corrects `right`; None when there were too few rows for it.
-        gap: Probability that the larger model is right and the smaller one wrong; None when too little is known of it.
-        abstain_below: Confidence below which it was better to say that the sources do not answer; None when that was not learnt.
-        before: Probability that the model will be right, from what is known before it is asked; None when that was not learnt.
-        ask_from: Lowest value of that at which it was worth asking; None to ask in any case.
-        larger_abstain_below: Confidence below which the larger model abstained; None if it never abstained.
-        threshold: Lowest `keep_score` of an answer that is kept; None when no answer may be kept.
+        isotonic: Corrects `right`; None if there were too few rows to fit it.
+        gap: Probability that the larger model is right and the smaller model is wrong; None if there were too few such rows.
+        abstain_below: The model abstains below this confidence; None if that was not learnt.
+        before: Probability that the model will be right, from the signals before it is asked; None if that was not learnt.
+        ask_from: The model is asked if `before` gives at least this value; None always asks it.
+        larger_abstain_below: The larger model abstained below this confidence; None if it never abstained.
+        threshold: An answer is kept if its `keep_score` is at least this; None if no answer may be kept.
         alpha: Highest risk.
-        delta: Probability that the risk is higher after all.
-        rows_fitted: Rows that the probabilities were fitted on.
-        rows_certified: Other rows, from which the threshold and the figures below come.
-        kept: Share of those rows that the threshold keeps.
-        losses: Kept rows with a loss.
+        delta: Probability that the risk is higher than `alpha`.
+        rows_fitted: Number of rows that the probabilities were fitted on.
+        rows_certified: Number of the other rows. The threshold and the figures below were computed from them.
+        kept: Share of these rows that the threshold keeps.
+        losses: Number of kept rows with a loss.
         bound: Upper bound of the risk.
-        least_escalated: Share that any method must pass on; see `least_escalation`.
-        auroc: AUROC of `confidence` for a right answer; None when only one class occurred.
+        least_escalated: Share that every method must pass on; see `least_escalation`.
+        auroc: AUROC of `confidence` for a right answer; None if only one class occurred.
         ece: Expected calibration error of `confidence`.
         brier: Mean squared error of `confidence`.
         label_source: "labelled", or "agreement with <model>": then "right" means that the two models agree.
-        models: The models that it is valid for: smaller, then larger.
-        created: Day on which it was made.
+        models: The models that it is valid for: the smaller, then the larger.
+        created: The date on which it was made.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -167,31 +167,31 @@ class Calibration(pydantic.BaseModel):
 
         With `unanswerable`, `abstain_below` is the confidence below which, among the fitted rows, it was more often right to say
         that the sources do not answer than to answer. An answer below it then counts as right if the sources do not answer, and
-        as wrong otherwise. With `before` too, `ask_from` is the largest value of what is known beforehand below which, among the
-        fitted rows, abstaining without asking was right as often as asking; such a question is not passed on. `ask_from` is not
-        used if the fitted rows do not certify it, because then the other rows hardly would.
+        as wrong otherwise. With `before` too, `ask_from` is the largest predicted probability below which, among the fitted rows,
+        abstaining without asking was right as often as asking. A question below it is not passed on. `ask_from` is dropped if
+        the fitted rows do not certify it, because the other rows would probably not certify it either.
 
         Args:
             features: `(n, d)`, finite: the signals of each answer.
             right: `(n,)`: whether the smaller model was right; for agreement labels, whether it agrees with the larger one.
-            larger_right: `(n,)`: whether the larger model was right; None when it is not known, or is the reference.
-            unanswerable: `(n,)`: whether the sources do not answer; None to answer whatever the confidence.
-            larger_abstain_below: Confidence below which the larger model abstained in `larger_right`; None where it did not.
-            names: Of the columns of `features`.
-            before: The names of signals that are known before the model is asked.
-            models: Names, and sha256 of the files, of the smaller and the larger model, in this order; None if there is no file.
-            created: The day.
+            larger_right: `(n,)`: whether the larger model was right; None if that is unknown, or if its answers are the labels.
+            unanswerable: `(n,)`: whether the sources do not answer; None never abstains.
+            larger_abstain_below: The larger model abstained below this confidence in `larger_right`; None if it did not abstain.
+            names: Names of the columns of `features`.
+            before: Names of the signals that are known before the model is asked.
+            models: Names of the smaller and the larger model, in this order, and sha256 of their files; None if there is no file.
+            created: The date.
             label_source: "labelled", or "agreement with <model>".
             alpha: Highest risk, in (0, 1).
             delta: Probability of a wrong guarantee, in (0, 0.5].
-            l2: See `fit_logistic`; None for half the number of columns, under which the logits of rows are expected to vary by
-                about 1.4, however many signals there are.
+            l2: See `fit_logistic`. None uses half the number of columns; the logits are then expected to vary by about 1.4 for
+                any number of signals.
             fit_share: Share of the rows to fit on, in (0, 1).
-            isotonic: Whether to correct by an isotonic fit; None does from `ISOTONIC_ROWS` fitted rows on.
-            seed: Seed of the parts and folds.
+            isotonic: Whether to correct by an isotonic fit; None corrects if there are at least `ISOTONIC_ROWS` fitted rows.
+            seed: Seed of the random parts and folds.
 
         Raises:
-            ConfigurationError: An argument cannot work, or there are too few rows, or of one class only.
+            ConfigurationError: An argument cannot work, there are too few rows, or all rows have the same label.
         """
         rows, y = as_rows(features, right, "right")
         names = tuple(names)
@@ -280,7 +280,7 @@ class Calibration(pydantic.BaseModel):
         return _confidence(self.right, self.isotonic, as_matrix(features))
 
     def asks(self, features: ArrayLike) -> NDArray[np.bool_]:
-        """Return for rows `(n, d)` whether the model is worth asking, `(n,)`; only what is known beforehand counts."""
+        """Return for rows `(n, d)` whether the model is worth asking, `(n,)`; only the signals `before` count."""
         rows = as_matrix(features)
         if self.before is None or self.ask_from is None:
             return np.ones(len(rows), np.bool_)
@@ -292,10 +292,10 @@ class Calibration(pydantic.BaseModel):
         return np.zeros(len(values), np.bool_) if self.abstain_below is None else values < self.abstain_below
 
     def keep_score(self, features: ArrayLike) -> Floats:
-        """Return for rows `(n, d)` what the threshold is compared with, `(n,)` in [0, 1].
+        """Return for rows `(n, d)` the value that is compared with the threshold, `(n,)` in [0, 1].
 
-        It is 1 minus the probability of a gap. If that was not learnt, it is the probability of being right before the isotonic
-        correction, which would give the same value to answers that differ.
+        It is 1 minus the probability of a gap. If the gap was not learnt, it is the probability of being right, without the
+        isotonic correction, because the correction gives the same value to different answers.
         """
         return _keep_score(self.right, self.gap, as_matrix(features))
 
@@ -305,7 +305,7 @@ class Calibration(pydantic.BaseModel):
         return np.zeros(len(scores), np.bool_) if self.threshold is None else scores >= self.threshold
 
     def save(self, path: str | Path) -> None:
-        """Write it to `path` as a record; the file has the old calibration or the new one, never a part.
+        """Write the calibration to `path`. An existing file is replaced only by a complete new file.
 
         Raises:
             StorageError: The file cannot be written.
@@ -324,8 +324,8 @@ class Calibration(pydantic.BaseModel):
 
         Args:
             path: The file.
-            models: The models in use, as for `fit`; None does not check them. A model without a hash on either side is checked by
-                its name.
+            models: The models in use, as for `fit`; None does not check them. If one of the two hashes is unknown, only the names
+                are compared.
             features: Names of the columns that will be used; None does not check them.
 
         Raises:
@@ -336,8 +336,8 @@ class Calibration(pydantic.BaseModel):
         calibration = read_record(path, cls, _FORMAT)
         if models is not None and not _same_models(calibration.models, _identities(models)):
             raise ConfigurationError(
-                f"the calibration {str(path)!r} was made for {_describe(calibration.models)}; in use are "
-                f"{_describe(_identities(models))}. Calibrate again for these models, or use the models that it was made for"
+                f"the calibration {str(path)!r} was made for {_describe(calibration.models)}, but the models in use are "
+                f"{_describe(_identities(models))}. Calibrate again for these models, or use the models of the calibration"
             )
         if features is not None and calibration.features != tuple(features):
             other = sorted(set(calibration.features) ^ set(features)) or "the same in another order"
@@ -348,7 +348,7 @@ class Calibration(pydantic.BaseModel):
 
 
 def rows_needed(alpha: float, delta: float, fit_share: float = 0.5) -> int:
-    """Return the fewest rows from which `Calibration.fit` could certify anything.
+    """Return the fewest rows with which `Calibration.fit` can certify a threshold.
 
     Example:
         >>> rows_needed(0.05, 0.1)
@@ -368,7 +368,7 @@ def _cut(scores: Floats, right: Floats, is_unanswerable: Floats, *, is_last: boo
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     gains = np.concatenate([[0.0], np.cumsum((is_unanswerable - right)[order])])  # of abstaining on the first n
-    is_cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equals go together
+    is_cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # no cut between equal values
     best = np.flatnonzero(is_cut & (gains == gains[is_cut].max()))[-1 if is_last else 0]
     if best == 0:
         return 0.0
@@ -376,7 +376,7 @@ def _cut(scores: Floats, right: Floats, is_unanswerable: Floats, *, is_last: boo
         return 1.0
     below, above = float(ordered[best - 1]), float(ordered[best])
     middle = (below + above) / 2
-    return middle if middle > below else above  # of neighbours the middle may be rounded to the lower
+    return middle if middle > below else above  # between adjacent floats, the middle may be rounded down to `below`
 
 
 def _keep_score(right: LogisticModel, gap: LogisticModel | None, rows: Floats) -> Floats:
@@ -390,7 +390,7 @@ def _check_source(label_source: str, larger_right: ArrayLike | None) -> None:
         raise ConfigurationError(f"`label_source` must be 'labelled' or 'agreement with <model>', got {label_source!r}")
     if larger_right is not None:
         raise ConfigurationError(
-            "with labels from agreement, the larger model is right by definition. Leave `larger_right` out"
+            "if the labels come from agreement, the larger model is right by definition. Remove `larger_right`"
         )
 
 
