@@ -1,4 +1,4 @@
-"""What comes back: answers, plans of answers, and reports."""
+"""Answers, explanations and reports: the values that the library returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_USAGE = Usage(0, 0)
 
 
 class _ShownInNotebooks:
-    """A value that notebooks show as `leanrag.display` renders it; that is imported when a notebook asks."""
+    """A value that notebooks show with `leanrag.display`, which is imported when a notebook asks for it."""
 
     __slots__ = ()
 
@@ -38,8 +38,8 @@ class Citation:
         source: Its file, or None.
         start: First character of the quote.
         end: One past the last character.
-        quote: The words themselves.
-        support: Share of the cited sentence's information that the quote holds, in [0, 1].
+        quote: The quoted text.
+        support: Share of the information in the cited sentence that the quote contains, in [0, 1].
     """
 
     number: int
@@ -67,14 +67,14 @@ class Step:
 
     Attributes:
         model: Its name.
-        outcome: "kept", "escalated" (the next model was asked), "audited" (it was asked only to check the answer that is kept),
-            "skipped" (the question went past it) or "failed".
-        reason: Why, in a few words; of a failure the error's own.
-        confidence: How sure its answer was, in [0, 1]; None when it gave none.
+        outcome: "kept", "escalated" (the next model was asked), "audited" (the model was asked only to check the kept answer),
+            "skipped" (the model was not asked) or "failed".
+        reason: The reason in a few words; after a failure, the message of the error.
+        confidence: Confidence of its answer, in [0, 1]; None if it did not answer.
         usage: Tokens spent.
         seconds: Wall time, packing included.
-        cost: What it cost; None when the model has no price, or when the cost is unknown.
-        text: What it answered, marks included; "" when it gave none.
+        cost: Cost of this model; None if the model has no price, or if the cost is unknown.
+        text: Its answer with marks; "" if it did not answer.
     """
 
     model: str
@@ -92,27 +92,27 @@ class Answer(_ShownInNotebooks):
     """An answer with its receipt.
 
     Attributes:
-        question: As asked.
+        question: The question.
         text: The answer; sentences that a source supports end with [n] marks.
-        citations: Verified quotes, by mark.
-        is_supported: Whether the sources carry the answer.
-        support: How far they do, in [0, 1].
-        model: Name of the model that answered; None when no model was asked: nothing was found, or it was not worth it.
-        finish_reason: As in `Generation`; None when no model was asked.
-        usage: Tokens spent, by all models that were asked.
-        cost: What all models cost together, in the currency of their prices; None when no model has a price, or when a cost is
-            unknown.
-        prompt: The prompt as the model read it, rendered.
-        packing: Sources in the prompt and those left out.
-        generation: The model's own record, None when no model was asked.
+        citations: Verified quotes, ordered by mark.
+        is_supported: Whether the sources support the answer.
+        support: Share of the answer's information that the sources contain, in [0, 1].
+        model: Name of the model that answered; None if no model was asked, because nothing was found or no model was worth asking.
+        finish_reason: As in `Generation`; None if no model was asked.
+        usage: Tokens spent by all models that were asked.
+        cost: Cost of all models together, in the currency of their prices; None if no model has a price, or if a cost is unknown.
+        prompt: The rendered prompt of the model that answered.
+        packing: The sources in the prompt, and the hits that were dropped.
+        generation: The output of the model; None if no model was asked.
         trace: Each stage with its seconds, in order.
-        confidence: How sure it is, in [0, 1]; a probability of being right only if `calibrated`; None when no model was asked.
-        calibrated: Whether `confidence` comes from a calibration.
-        steps: Which models were asked, in order, and why the next one was.
-        stopped_by: What kept a larger model from being asked, or from answering, although the answer was not sure enough: a limit
-            ("seconds", "tokens", "cost", "joules") or "outage"; None for nothing.
-        abstained: Whether `text` says only that the sources do not answer, although something was found: the model's own answer,
-            `generation.text`, was not sure enough, or a calibration knew before that it would not be.
+        confidence: Confidence of the answer, in [0, 1]; the probability that it is right only if `calibrated`; None if no model was
+            asked.
+        calibrated: Whether a calibration computed `confidence`.
+        steps: The models of the cascade, in order: what each did, and why.
+        stopped_by: Why a larger model was not asked, or did not answer, although the confidence was too low: a limit ("seconds",
+            "tokens", "cost", "joules") or "outage"; None otherwise.
+        abstained: Whether `text` says that the sources do not answer although something was found. The confidence of the model's
+            answer, `generation.text`, was too low, or a calibration predicted that from the search.
     """
 
     question: str
@@ -146,17 +146,17 @@ class Answer(_ShownInNotebooks):
 
 @dataclass(frozen=True, slots=True)
 class AskKey:
-    """Everything that an answer depends on: an equal key has the same answer.
+    """Everything that an answer depends on: questions with equal keys have the same answer.
 
     Attributes:
-        question: As asked.
+        question: The question.
         options: The options of the question and the settings of the folder, as JSON.
         where: The filter on documents, as text.
         folder: Absolute path of the database.
-        generation: Counts the changes of its documents.
+        generation: Number of changes of its documents.
         models: The models that may be asked, in order.
-        stages: Names of the stages, the prompt template, and the policy of the cascade. Two stages of one class count as the same
-            stage whatever their settings: give a folder another cache when you change the settings of a stage.
+        stages: Names of the stages, the prompt template, and the policy of the cascade. Two stages of the same class count as
+            equal, even if their settings differ. Use another cache if you change the settings of a stage.
     """
 
     question: str
@@ -169,25 +169,25 @@ class AskKey:
 
     @property
     def sha256(self) -> str:
-        """Hash of the whole key, hexadecimal: a short name for it."""
+        """Hash of the whole key, hexadecimal."""
         parts = (self.question, self.options, self.where, self.folder, str(self.generation), self.models, self.stages)
         return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation(_ShownInNotebooks):
-    """What `ask` would do, with nothing generated.
+    """What `ask` would do, without generating.
 
     Attributes:
-        question: As asked.
-        hits: What retrieval found, best first.
-        packing: Sources that would be sent and those left out.
-        prompt: The rendered prompt, None when nothing was found and no model would be asked.
+        question: The question.
+        hits: The hits of the search, best first.
+        packing: The sources that the prompt would show, and the hits that would be dropped.
+        prompt: The rendered prompt; None if nothing was found, so that no model would be asked.
         model: The model that would be asked.
         n_ctx: Its window, in tokens.
         prompt_tokens: Exact size of the prompt.
         max_tokens: Tokens reserved for the answer.
-        cost: Most that the question can cost, if all models are asked; None when no model has a price, or when a cost is unknown.
+        cost: Highest cost of the question, if all models are asked; None if no model has a price, or if a cost is unknown.
         trace: Each stage with its seconds.
     """
 
@@ -218,11 +218,11 @@ class AddReport(_ShownInNotebooks):
     Attributes:
         added: New documents.
         updated: Documents whose text or metadata changed.
-        unchanged: Known documents, skipped by content hash.
-        removed: Documents that are no longer answered from: their files are gone, or cannot be read any more.
-        skipped: Files in folders that no loader reads.
-        failed: Files that could not be read; all others were indexed.
-        left_out: By document id, how many characters no chunk has: pictures written as letters, minified code.
+        unchanged: Documents whose content hash did not change; they were skipped.
+        removed: Documents that were removed, because their files were deleted or can no longer be read.
+        skipped: Files in folders that no reader can read.
+        failed: Files that could not be read; all others were added.
+        left_out: By document id, the number of characters that are in no chunk: pictures encoded as text, minified code.
         chunks: Chunks written.
         seconds: Wall time.
     """

@@ -27,15 +27,15 @@ DocumentKind = Literal["text", "markdown", "code"]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with an identity.
+    """A text with an id.
 
     Attributes:
         text: The whole text; every offset elsewhere points into it.
-        id: Stable identity; adding another text under the same id replaces the old one. Defaults to a hash of the text, and
-            of title and metadata if there are any: equal texts under two titles are two documents.
-        title: What a person calls it; shown in prompts and citations.
-        source: Absolute path of the file it came from, or None.
-        kind: Chooses the chunker.
+        id: Stable id; a new text with the same id replaces the old text. Defaults to a hash of the text, the title and the
+            metadata, so equal texts with different titles are two documents.
+        title: The title for people; prompts and citations show it.
+        source: Absolute path of the file; None if the text is not from a file.
+        kind: Decides how the text is split into chunks.
         metadata: Values to filter on, and lists of values (tags). Dates become text in ISO form, sets become sorted lists.
     """
 
@@ -64,7 +64,7 @@ class Document:
 
 
 def plain_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, Scalar | list[Scalar]]:
-    """Return `metadata` as JSON has it: dates as text in ISO form, sets as sorted lists, sequences as lists.
+    """Return `metadata` as values of JSON: dates as text in ISO form, sets as sorted lists, sequences as lists.
 
     Example:
         >>> plain_metadata({"day": date(2024, 3, 5), "tags": {"b", "a"}})
@@ -86,16 +86,16 @@ class Chunk:
     """A span of a document: `text == document.text[start:end]`, always.
 
     Attributes:
-        document_id: The document it is a span of.
+        document_id: The id of the document.
         start: First character.
         end: One past the last character.
-        text: The span itself.
-        title: The document's title.
-        heading: Headings above the span, outermost first, joined by " > "; "" when there are none.
-        source: The document's file, or None.
-        lead: Text of the document that stands above the chunk and without which the chunk is hard to read, verbatim: a
-            table's header row, the column names of a CSV file, the nearest heading or first line of the section, record
-            or question that the chunk begins inside. "" when there is none.
+        text: The text of the span.
+        title: The title of the document.
+        heading: Headings above the span, outermost first, joined by " > "; "" if there are none.
+        source: The file of the document, or None.
+        lead: Verbatim text above the chunk that a reader needs to understand it: the header row of a table, the column names of a
+            CSV file, or the nearest heading or first line of the section, record or question in which the chunk begins; "" if
+            there is none.
         lead_start: First character of the lead: `lead == document.text[lead_start:lead_start + len(lead)]`.
     """
 
@@ -120,12 +120,12 @@ class Hit:
     """A retrieved chunk.
 
     Attributes:
-        chunk: What was found.
-        score: Higher is better; comparable within one search only.
-        dense: Cosine similarity of question and chunk, None when the dense side was not asked.
-        bm25: BM25 score (higher is better), None when no term matched or the lexical side was not asked.
-        copies: Other chunks of the same text (up to case, white space and punctuation) under the same heading, which were
-            found too and left out of the hits; best first.
+        chunk: The chunk that was found.
+        score: Higher is better; comparable only within one search.
+        dense: Cosine similarity of question and chunk; None if vectors were not searched.
+        bm25: BM25 score (higher is better); None if no term matched, or terms were not searched.
+        copies: Other chunks that were found with the same text (except for case, white space and punctuation) under the same
+            heading; best first. They are not hits themselves.
     """
 
     chunk: Chunk

@@ -1,4 +1,4 @@
-"""What a model reads and writes."""
+"""Messages, generations, usage and scores: the input and output of language models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Message:
 
 
 Prompt = str | Sequence[Message]
-"""A raw completion prompt, or chat messages for the model's own template."""
+"""A raw prompt to complete, or chat messages for the chat template of the model."""
 
 
 FinishReason = Literal["stop", "length", "repetition"]
@@ -62,17 +62,17 @@ class Generation:
     Attributes:
         text: The completion, up to (not including) a stop string, without thoughts.
         model: Name of the model.
-        finish_reason: "stop" (end token or stop string), "length" (`max_tokens` reached) or "repetition" (it began to say
-            again what it had said, and was stopped).
-        usage: Tokens in and out; those of the thoughts are counted.
-        token_ids: Generated tokens, those of the thoughts too, the end token not included; None when the model does not tell.
-        logprobs: Natural-log probability of each of `token_ids` under the untempered distribution; None when unknown.
-        margins: Log-probability of each token less that of the best other one; None when unknown.
-        entropies: Entropy in nats of the distribution that each token was drawn from; None when unknown.
-        seed: The seed that repeats this generation; None for greedy.
+        finish_reason: "stop" (end token or stop string), "length" (`max_tokens` reached) or "repetition" (the model began to
+            repeat itself and was stopped).
+        usage: Tokens in and out, thoughts included.
+        token_ids: Generated tokens, thoughts included, without the end token; None if unknown.
+        logprobs: Natural-log probability of each token at temperature 1; None if unknown.
+        margins: Log-probability of each token minus that of the best alternative; None if unknown.
+        entropies: Entropy in nats of the distribution that each token was drawn from; None if unknown.
+        seed: The seed that repeats this generation; None at temperature 0.
         prefill_seconds: Time to the first token.
         decode_seconds: Time from the first token to the last.
-        thoughts: What a reasoning model wrote between tags such as <think> and </think>; None if it wrote no such thing.
+        thoughts: Text of a reasoning model between tags such as <think> and </think>; None if there is none.
     """
 
     text: str
@@ -91,11 +91,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How probable a model finds a text.
+    """The probability that a model assigns to a text.
 
     Attributes:
         token_ids: Tokens of the text.
-        logprobs: Natural-log probability of each, given what precedes it; None for a first token that nothing precedes.
+        logprobs: Natural-log probability of each token after the tokens before it; None for a first token with nothing before it.
     """
 
     token_ids: tuple[int, ...]
@@ -121,7 +121,7 @@ class CancelToken:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Ask the request to stop, a prefill included."""
+        """Stop the request, even while it reads the prompt."""
         with self._lock:
             self._cancelled = True
             callbacks, self._callbacks = self._callbacks, []

@@ -1,4 +1,4 @@
-"""What of the hits a prompt holds, and what was left out."""
+"""Packings and compressions: which parts of the hits a prompt shows, and which were dropped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Segment:
     Attributes:
         start: First character in the compressed text.
         end: One past the last.
-        source: Which of the sources, from 0.
+        source: Index of the source, from 0.
         source_start: First character in the source's document.
         source_end: One past the last.
-        score: How much the best unit of it was worth to the compressor or packer, None when it was not asked.
-        reason: Why it is here: "whole" (the source was kept as it is), "relevant", "context" (a neighbour needs it),
-            "protected", "kept" (`keep=` or a pattern asked for it) or "surprising" (the model did not expect it).
+        score: Highest score of its units; None if they were not scored.
+        reason: Why it was kept: "whole" (the whole source was kept), "relevant", "context" (a neighbouring unit needs it),
+            "protected", "kept" (`keep=` or a pattern named it) or "surprising" (the model did not expect it).
     """
 
     start: int
@@ -39,7 +39,7 @@ class DroppedSpan:
     """A span of a source that is not in the compressed text.
 
     Attributes:
-        source: Which of the sources, from 0.
+        source: Index of the source, from 0.
         source_start: First character in the source's document.
         source_end: One past the last.
         score: As in `Segment`.
@@ -55,20 +55,20 @@ class DroppedSpan:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """A compressed text, and where each part of it came from.
+    """A compressed text, and the source of each part.
 
-    `text[s.start:s.end]` is the source's document at `s.source_start:s.source_end`, character for character, for each segment
-    `s` of a verbatim method; what lies between segments is white space that the compressor put there.
+    For each segment `s` of a verbatim method, `text[s.start:s.end]` equals the text of the source's document at
+    `s.source_start:s.source_end`. Between segments the compressor puts only white space.
 
     Attributes:
         text: The compressed text.
-        segments: Its parts, in order.
-        dropped: What was left out, by source and place.
-        sources: What was compressed, as it was.
-        tokens_before: Tokens of the sources, joined by blank lines, as the reader counts them.
-        tokens_after: Tokens of `text`, counted alike; at most the budget.
-        method: The compressor's name.
-        seconds: Time it took.
+        segments: The kept parts, in order.
+        dropped: The dropped parts, by source and offset.
+        sources: The sources before the compression.
+        tokens_before: Tokens of the sources, joined by blank lines, counted by the tokenizer of the reader.
+        tokens_after: Tokens of `text`, counted in the same way; at most the budget.
+        method: Name of the compressor.
+        seconds: Time that the compression took.
     """
 
     text: str
@@ -82,7 +82,7 @@ class Compression:
 
     @property
     def rate(self) -> float:
-        """Share of the tokens that is left; 1 when there were none."""
+        """Tokens after the compression divided by tokens before; 1 if there were none."""
         return self.tokens_after / self.tokens_before if self.tokens_before else 1.0
 
     def restore(self) -> str:
@@ -90,7 +90,7 @@ class Compression:
         return "\n\n".join(hit.chunk.text for hit in self.sources)
 
     def map(self, offset: int) -> tuple[str, int] | None:
-        """Return `(document id, place in the document)` of the character at `offset`, None for one that joins segments."""
+        """Return `(document id, offset in the document)` of the character at `offset`; None between segments."""
         for segment in self.segments:
             if segment.start <= offset < segment.end:
                 document_id = self.sources[segment.source].chunk.document_id
@@ -102,16 +102,16 @@ class Compression:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A unit of a hit (a sentence, a row, a block of code) and what it is worth for a question.
+    """A unit of a hit (a sentence, a row, a block of code) and its worth for a question.
 
     Attributes:
-        hit: Which of the hits, from 0.
+        hit: Index of the hit, from 0.
         start: First character in the chunk's text.
         end: One past the last.
         value: At least 0, higher is better; comparable among the units of one question.
-        needs: Index, among the units, of the unit that this makes no sense without; None for none.
-        group: Number of the units that are read together with this one (the steps of a list, the fields of a record); None for
-            none.
+        needs: Index of the unit that must be shown with this unit; None if there is no such unit.
+        group: Number of the group of units that are kept or dropped together (the steps of a list, the fields of a record); None
+            if the unit is in no group.
     """
 
     hit: int
@@ -127,17 +127,17 @@ PackAction = Literal["kept", "extracted", "trimmed", "pruned", "heading"]
 
 @dataclass(frozen=True, slots=True)
 class PackedItem:
-    """A source as the prompt shows it, made of verbatim spans (see `Segment`), or only named.
+    """A source in the prompt: verbatim spans of a hit (see `Segment`), or only its heading.
 
     Attributes:
         number: The [n] mark, from 1.
-        hit: Where it came from.
-        text: What the prompt shows of it.
-        segments: The spans of the hit's document that `text` is made of, in order; only white space lies between them. None of
-            a heading: its words need not stand in the document as they stand here.
-        tokens: Tokens of the rendered source, its header included.
-        action: "kept" whole, "extracted" (some of its units), "trimmed" (its beginning), "pruned" (thinned by a compressor) or
-            "heading" (nothing of it: `text` is the chunk's heading, or title, and says where more would stand).
+        hit: The hit that it shows.
+        text: The text in the prompt.
+        segments: The spans of the document that `text` consists of, in order; only white space is between them. Empty for a
+            heading, which may not be verbatim.
+        tokens: Tokens of the rendered source, header included.
+        action: "kept" (the whole hit), "extracted" (some of its units), "trimmed" (its beginning), "pruned" (shortened by a
+            compressor) or "heading" (only its heading or title, to say where the document has more).
         more: Further hits of the same document that it shows.
     """
 
@@ -152,7 +152,7 @@ class PackedItem:
 
 @dataclass(frozen=True, slots=True)
 class DroppedItem:
-    """A hit that is not in the prompt, and why: no room, a repetition, or worth too little beside the others."""
+    """A hit that is not in the prompt, and why: the budget is full, it repeats another hit, or it is worth too little."""
 
     hit: Hit
     reason: Literal["budget", "duplicate", "irrelevant"]
@@ -161,14 +161,14 @@ class DroppedItem:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """What was packed and what was left out.
+    """The sources of a prompt, and the hits that were dropped.
 
     Attributes:
-        items: In prompt order.
-        dropped: Hits left out, best first.
+        items: The sources, in the order of the prompt.
+        dropped: The dropped hits, best first.
         budget: Tokens that were available for the sources.
         tokens: Tokens that the sources take; at most `budget`.
-        compression: What a compressor made of the hits, None when none was asked.
+        compression: The result of the compressor; None if no compressor was used.
     """
 
     items: tuple[PackedItem, ...]
