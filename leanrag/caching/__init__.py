@@ -1,3 +1,3 @@
-"""What was computed before and need not be computed again."""
+"""Caches: results that are reused instead of computed again."""
 
 from leanrag.caching.queries import QueryCache as QueryCache

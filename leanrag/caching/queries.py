@@ -23,8 +23,8 @@ class QueryCache:
     """An embedder that remembers the vectors of the last queries, and checks all vectors; any thread may call.
 
     Args:
-        embedder: The embedder that computes them.
-        size: Queries remembered.
+        embedder: The embedder that computes the vectors.
+        size: Number of queries to remember.
     """
 
     def __init__(self, embedder: Embedder, *, size: int = 256) -> None:
@@ -37,36 +37,36 @@ class QueryCache:
 
     @property
     def id(self) -> str:
-        """The embedder's."""
+        """`id` of the embedder."""
         return self.embedder.id
 
     @property
     def dim(self) -> int:
-        """The embedder's."""
+        """`dim` of the embedder."""
         return self.embedder.dim
 
     @property
     def max_tokens(self) -> int:
-        """The embedder's."""
+        """`max_tokens` of the embedder."""
         return self.embedder.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """The embedder's."""
+        """Return the count of the embedder."""
         return self.embedder.count_tokens(text)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return `(len(texts), dim)`, rows of unit L2 norm; nothing is remembered.
+        """Return `(len(texts), dim)`, rows with L2 norm 1. Nothing is remembered.
 
         Raises:
-            ConfigurationError: The embedder returned something else.
+            ConfigurationError: The embedder returned anything else.
         """
         return check_rows(self.embedder.embed_documents(texts), texts, dim=self.dim, name=self.id, role="document")
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return `(len(texts), dim)`, rows of unit L2 norm; those of texts seen before come from memory.
+        """Return `(len(texts), dim)`, rows with L2 norm 1. The rows of remembered texts are not computed again.
 
         Raises:
-            ConfigurationError: The embedder returned something else.
+            ConfigurationError: The embedder returned anything else.
         """
         if not texts:
             return np.empty((0, self.dim), np.float32)

@@ -1,7 +1,7 @@
-"""Names of models to files.
+"""Models by name: find their files on this machine, and download them.
 
-Modules in the order of data flow: `registry` (what a name stands for), `cache` (where it is on this machine), `fetching` (how it
-gets there) with `hub`, and `encodings` (tokenizers of tiktoken that were pulled).
+The modules, in the order of data flow: `registry` (the names, and the exact files of each), `cache` (the files on this machine),
+`fetching` and `hub` (downloads), and `encodings` (tokenizers of tiktoken that were pulled).
 """
 
 from leanrag.models.cache import ModelStatus, keep_copy, list_models, resolve

@@ -1,7 +1,7 @@
-"""The cache of models: where a model and its copies are, and whether they are complete.
+"""The cache of models: find the files of a model and its copies, and check that they are complete.
 
-The cache is addressed by content: `<sha256>/<file>`, with a record written last that says that all of it was verified.
-`NAME:TYPE` stands for a copy with weights of another type, made on this machine by `leanrag pull NAME --type TYPE`.
+A model is in the folder `<sha256>`. A record in the folder, which is written last, says that all files were verified.
+`NAME:TYPE` is a copy with another type of weights; `leanrag pull NAME --type TYPE` makes it on this machine.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _RECORD = "verified.json"
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model of the registry and where it is.
+    """A model of the registry, and its files on this machine.
 
     Attributes:
-        spec: What the name stands for.
-        path: Its file or folder; None before it was pulled.
-        copies: Its copies with weights of other types, by type.
+        spec: The model.
+        path: Its file or folder; None if it was not pulled.
+        copies: Its copies with other types of weights, by type.
     """
 
     spec: ModelSpec
@@ -51,15 +51,15 @@ class ModelStatus:
 
 
 def resolve(name: str | os.PathLike[str]) -> Path:
-    """Return the file or folder that a name or path stands for; nothing is fetched.
+    """Return the file or folder of a model. Nothing is downloaded.
 
     Args:
-        name: A path, a name of `REGISTRY`, that name and a type (`smollm2-135m:q4_0`), or `hf:owner/repository/file` for a
+        name: A path, a name of `REGISTRY`, a name with a type (`smollm2-135m:q4_0`), or `hf:owner/repository/file` for a
             file of the hub that was pulled.
 
     Raises:
-        ConfigurationError: It is neither a path that exists nor a known name.
-        ModelLoadError: The name is known, and the model is not here or was changed.
+        ConfigurationError: `name` is not an existing path and not a known name.
+        ModelLoadError: The name is known, but the model is not on this machine, or was changed.
     """
     path = Path(name)
     if path.exists():
@@ -73,12 +73,14 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     path = _copy(spec, kind) if kind else entry_of(spec, folder)
     if not (_is_unchanged(path) if kind else is_complete(spec, folder)):
         command = f"leanrag pull {spec.name}" + (f" --type {kind}" if kind else "")
-        raise ModelLoadError(f"the model {name!r} is not here. Get it with: {command}", path=path, model=name)
+        raise ModelLoadError(
+            f"the model {name!r} is not on this machine. Get it with: {command}", path=path, model=name
+        )
     return path
 
 
 def list_models() -> list[ModelStatus]:
-    """Return the models known by name and where they are."""
+    """Return the models of the registry, and their files on this machine."""
     statuses = []
     for spec in registry.REGISTRY.values():
         folder = folder_of(spec)
@@ -89,21 +91,23 @@ def list_models() -> list[ModelStatus]:
 
 
 def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Path:
-    """Return the copy of a model that `resolve` finds as `name:kind`, made first if it is not there or was changed.
+    """Return the copy of a model that `resolve` finds as `name:kind`. Make it first if it does not exist or was changed.
 
     Args:
-        name: A name of `REGISTRY` of a model that is here.
-        kind: The type of its weights, such as "q4_0".
+        name: A name of `REGISTRY`; the model must have been pulled.
+        kind: The type of the weights of the copy, such as "q4_0".
         make: Called with the model's file or folder and the GGUF file to write.
 
     Raises:
         ConfigurationError: The name is unknown, it is an encoding, or `kind` is not a word.
-        ModelLoadError: The model is not here.
+        ModelLoadError: The model is not on this machine.
         StorageError: The cache cannot be written.
     """
     spec = find_spec(name)
     if spec.kind == "tiktoken" or not re.fullmatch(r"\w+", kind):
-        raise ConfigurationError(f"only a model has copies of other types, such as q4_0; got {name!r}, {kind!r}")
+        raise ConfigurationError(
+            f"cannot make a copy of type {kind!r} of {name!r}. Only a model has copies, and the type is a word such as q4_0"
+        )
     copy = _copy(spec, kind)
     if not _is_unchanged(copy):
         source = resolve(name)
@@ -125,19 +129,19 @@ def folder_of(spec: ModelSpec) -> Path:
 
 
 def entry_of(spec: ModelSpec, folder: Path) -> Path:
-    """Return what is loaded of a model: its file, or the folder when it has several."""
+    """Return the path that is loaded: the file of a model, or its folder if it has several files."""
     return folder / spec.files[0].path if len(spec.files) == 1 else folder
 
 
 def is_complete(spec: ModelSpec, folder: Path) -> bool:
-    """Return whether all files are there as they were verified. A file that changed since is hashed again."""
+    """Return whether all files exist and are verified. A file whose size or time changed is hashed again."""
     try:
         record = _read_record(folder / _RECORD)
         for file in spec.files:
             path = folder / file.path
             status = path.stat()
             if record.get(file.path) != [status.st_size, status.st_mtime_ns] and sha256_of(path) != file.sha256:
-                logger.warning("%s was changed; it will be fetched again by a pull", path)
+                logger.warning("%s was changed. `leanrag pull %s` gets it again", path, spec.name)
                 return False
     except (OSError, ValueError):
         return False
@@ -149,7 +153,7 @@ def _copy(spec: ModelSpec, kind: str) -> Path:
 
 
 def _is_unchanged(copy: Path) -> bool:
-    """Whether a copy is there as it was made."""
+    """Return whether a copy exists and was not changed."""
     try:
         status = copy.stat()
         return _read_record(copy.with_name(_RECORD)).get(copy.name) == [status.st_size, status.st_mtime_ns]

