@@ -1,4 +1,4 @@
-"""Answers from your own documents with small local models: fewer tokens, seconds and cents, with the receipt.
+"""Answer questions from your documents with small local models, and show what each answer cost and what supports it.
 
 The names here are what an application needs. The rest of the public names are in the wings: `leanrag.types`,
 `leanrag.retrieval`, `leanrag.evidence`, `leanrag.compression`, `leanrag.routing`, `leanrag.llama`, `leanrag.remote` and so on.

@@ -1,4 +1,4 @@
-"""`leanrag add`: files and folders into the database."""
+"""`leanrag add`: add files and folders to the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add("add", _run, commands.folder, "add files and folders; unchanged ones are skipped")
+    parser = commands.add("add", _run, commands.folder, "add files and folders; unchanged files are skipped")
     parser.add_argument("sources", nargs="+", metavar="PATH")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
 

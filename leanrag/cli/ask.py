@@ -1,4 +1,4 @@
-"""`leanrag ask`: an answer with its quotes and its receipt."""
+"""`leanrag ask`: answer a question, with quotes and a receipt."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("ask", _run, commands.asking, "answer a question from the documents")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 for the same answer each time (default)")
-    parser.add_argument("--seed", type=int, help="repeats a draw when the temperature is above 0")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 gives the same answer each time (default)")
+    parser.add_argument("--seed", type=int, help="repeats an answer if the temperature is above 0")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="time limit of the generation")
     parser.add_argument(
         "--calibration",
         action="append",
         default=[],
         metavar="FILE",
-        help="file that `calibrate` wrote, for each model but the last, or for each: says how sure its answers are",
+        help="file that `calibrate` wrote; repeat it for each model, or for each model except the last",
     )
     parser.add_argument(
         "--abstain-below",
         type=float,
         metavar="CONFIDENCE",
-        help="if the answer is less sure than this, say that the sources do not answer",
+        help="if the confidence is lower than this, say that the sources do not answer",
     )
 
 

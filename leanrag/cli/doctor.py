@@ -1,4 +1,4 @@
-"""`leanrag doctor`: what is installed, and what would make it better."""
+"""`leanrag doctor`: report what is installed, and what would improve it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _run(options: argparse.Namespace) -> int:
     for title, rows in findings.sections.items():
         lines += [title, *(f"  {name:24} {value}" for name, value in rows.items()), ""]
     lines += [
-        "What would make it better" if findings.advice else "There is nothing to repair.",
+        "What would improve it" if findings.advice else "There is nothing to repair.",
         *(f"  - {advice}" for advice in findings.advice),
     ]
     show(options, findings, "\n".join(lines))

@@ -1,4 +1,4 @@
-"""`leanrag explain`: what `ask` would send."""
+"""`leanrag explain`: show what `ask` would send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed, what it can do, and what would make it better; reads, changes nothing."""
+"""Report what is installed, what it can do, and what would improve it. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PACKAGES = (
     "torch",
 )
 _CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "avx_vnni": "AVX_VNNI"}
-"""Flags of /proc/cpuinfo that llama.cpp uses when it was compiled with them, and its names for them."""
+"""Flags of /proc/cpuinfo that llama.cpp uses if it was compiled with them, and the names that llama.cpp gives them."""
 
 _REBUILD = "pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
 _GPU_GUIDE = "docs/install-gpu.md"
@@ -46,8 +46,8 @@ class Findings:
     """What `examine` found.
 
     Attributes:
-        sections: Facts by title and name.
-        advice: What would make it better; empty when nothing would.
+        sections: Facts, by section and name.
+        advice: What would improve the installation; empty if there is nothing.
     """
 
     sections: Mapping[str, Mapping[str, str]]
@@ -55,7 +55,7 @@ class Findings:
 
 
 def examine() -> Findings:
-    """Look at this installation."""
+    """Return what is installed here, and advice."""
     advice: list[str] = []
     sections = {
         "Versions": _versions(),
@@ -106,15 +106,18 @@ def _llama(advice: list[str]) -> dict[str, str]:
         )
     if not has_gpu and "cuda" in backends:
         advice.append(
-            "llama.cpp was compiled for CUDA but sees no GPU: `nvidia-smi` must list one, its driver must be as new as the CUDA "
-            f"that llama.cpp was compiled with, and CUDA_VISIBLE_DEVICES{_visible()} must not hide it ({_GPU_GUIDE})"
+            "llama.cpp was compiled for CUDA but finds no GPU. `nvidia-smi` must list the GPU, its driver must be as new as the "
+            f"CUDA that llama.cpp was compiled with, and CUDA_VISIBLE_DEVICES{_visible()} must not hide it ({_GPU_GUIDE})"
         )
     elif not has_gpu and shutil.which("nvidia-smi"):
         advice.append(
-            f'An NVIDIA driver is here, but llama.cpp computes on the CPU: CMAKE_ARGS="-DGGML_CUDA=on" {_REBUILD}'
+            "This machine has an NVIDIA driver, but llama.cpp was compiled for the CPU. Compile it for the GPU: "
+            f'CMAKE_ARGS="-DGGML_CUDA=on" {_REBUILD}'
         )
     if not has_gpu and (sys.platform, platform.machine()) == ("darwin", "arm64"):
-        advice.append(f'llama.cpp was compiled without Metal: CMAKE_ARGS="-DGGML_METAL=on" {_REBUILD}')
+        advice.append(
+            f'llama.cpp was compiled without Metal. Compile it again: CMAKE_ARGS="-DGGML_METAL=on" {_REBUILD}'
+        )
     return rows
 
 
@@ -124,9 +127,9 @@ def _visible() -> str:
 
 
 def _try_gpu(advice: list[str]) -> str:
-    """Load the smallest model that is here with all layers on the GPU and generate a token, in a process of its own.
+    """Load the smallest pulled model with all layers on the GPU, and generate a token, in a child process.
 
-    The child imports NumPy before llama.cpp, as programs do; a build that this ends cannot end the report.
+    The child imports NumPy before llama.cpp, as most programs do. If the build crashes then, only the child ends.
     """
     files = [model.path for model in list_models() if model.spec.kind == "gguf" and model.path is not None]
     if not files:
@@ -135,7 +138,7 @@ def _try_gpu(advice: list[str]) -> str:
     try:
         check = check_in_process(path, timeout_seconds=_TRIAL_SECONDS, gpu=GpuOptions(-1), n_ctx=256)
     except LeanRAGError as error:
-        advice.append(f"A model on the GPU failed: {error}. What goes wrong and the mend: {_GPU_GUIDE}")
+        advice.append(f"A model on the GPU failed: {error}. For causes and solutions see {_GPU_GUIDE}")
         return f"failed with {path.name}"
     return f"{path.name} loaded and answered in {check.seconds:.1f} s"
 
@@ -156,7 +159,7 @@ def _threads(advice: list[str]) -> dict[str, str]:
         rows["OMP_NUM_THREADS"] = limit
         if limit.isdigit() and int(limit) < cores:
             advice.append(
-                f"OMP_NUM_THREADS={limit} keeps embedding and search to fewer than the {cores} cores that are free"
+                f"OMP_NUM_THREADS={limit} limits embedding and search to {limit} of {cores} cores. Unset it to use all cores"
             )
     return rows
 
@@ -170,5 +173,5 @@ def _models(advice: list[str]) -> dict[str, str]:
             rows[copy] = str(model.copies.get(model.spec.copy_type, "made when it is first needed"))
     missing = [name for name in ("smollm2-135m", "all-minilm-l6-v2") if rows.get(name) == "not pulled"]
     if missing:
-        advice.append(f"The default models are not all here: leanrag pull {' '.join(missing)}")
+        advice.append(f"Not all default models are on this machine. Get them with: leanrag pull {' '.join(missing)}")
     return rows

@@ -1,4 +1,4 @@
-"""The `leanrag` command, and its exit codes.
+"""The `leanrag` command. These are its exit codes.
 
 0  done
 1  failed; the reason is on standard error

@@ -1,4 +1,4 @@
-"""`leanrag list`: the models known by name."""
+"""`leanrag list`: list the models that have a name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    commands.add("list", _run, commands.common, "list the models known by name")
+    commands.add("list", _run, commands.common, "list the models that have a name")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they open."""
+"""Options that several commands share, and the database that they open."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _DEFAULT_MODEL = "smollm2-135m"
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What a command is added to.
+    """The commands of a parser, and the options that they share.
 
     Attributes:
-        parsers: The commands so far.
-        common: Options of each command.
-        folder: Those of a command that uses a database.
-        reading: Those of a command that asks models about it.
-        asking: Those of a command about one question.
+        parsers: The commands that were added.
+        common: Options of every command.
+        folder: Options of commands that use a database.
+        reading: Options of commands that ask models.
+        asking: Options of commands about one question.
     """
 
     parsers: Any
@@ -42,10 +42,10 @@ class Commands:
 
     @classmethod
     def of(cls, parser: argparse.ArgumentParser) -> Commands:
-        """Return the commands of `parser`, none yet."""
+        """Return an empty set of commands for `parser`."""
         common = argparse.ArgumentParser(add_help=False)
         common.add_argument("--json", action="store_true", help="print one JSON value instead of text")
-        common.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+        common.add_argument("--verbose", action="store_true", help="log to standard error")
         folder = argparse.ArgumentParser(add_help=False, parents=[common])
         folder.add_argument(
             "--folder",
@@ -57,7 +57,7 @@ class Commands:
         reading.add_argument(
             "--model",
             action="append",
-            help=f"name or GGUF file; several, the smallest first, are asked in turn (default: {_DEFAULT_MODEL})",
+            help=f"name or GGUF file; repeat it for a cascade, the smallest model first (default: {_DEFAULT_MODEL})",
         )
         reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
         reading.add_argument(
@@ -88,12 +88,12 @@ def add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def metadata_of(texts: Sequence[str]) -> dict[str, Scalar]:
-    """Parse KEY=VALUE; a value that is a JSON number, true, false or null is read as such."""
+    """Parse KEY=VALUE. A value that is a JSON number, true, false or null is parsed as JSON."""
     pairs: dict[str, Scalar] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise ConfigurationError(f"metadata is written as KEY=VALUE, got {text!r}")
+            raise ConfigurationError(f"metadata must be written as KEY=VALUE, got {text!r}")
         try:
             parsed = json.loads(value)
         except ValueError:
@@ -104,7 +104,7 @@ def metadata_of(texts: Sequence[str]) -> dict[str, Scalar]:
 
 @contextlib.contextmanager
 def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterator[leanrag.Rag]:
-    """Open the database with what the options say of models and budgets."""
+    """Open the database with the models and budgets of the options."""
     settings = {
         name: getattr(options, name)
         for name in ("k", "context_tokens", "max_tokens", "abstain_below")
@@ -117,7 +117,7 @@ def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterato
 
 
 def _models(options: argparse.Namespace) -> str | leanrag.Cascade:
-    """Return the model to ask, or a cascade: of several models, or of a model that is or will be calibrated."""
+    """Return the name of the model, or a cascade if there are several models or calibrations."""
     names = options.model or [_DEFAULT_MODEL]
     files = getattr(options, "calibration", [])
     if len(names) == 1 and not files and not hasattr(options, "out"):

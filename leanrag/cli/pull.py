@@ -1,4 +1,4 @@
-"""`leanrag pull`: models by name into the cache."""
+"""`leanrag pull`: download models into the cache."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add("pull", _run, commands.common, "get models by name into the cache")
+    parser = commands.add("pull", _run, commands.common, "download models into the cache")
     parser.add_argument("names", nargs="+", metavar="NAME")
-    parser.add_argument("--accept-terms", action="store_true", help="accept the terms of use of models that have some")
-    parser.add_argument("--force", action="store_true", help="get the model again even if it is there")
-    parser.add_argument("--type", help="also make a copy with weights of this type, such as q4_0, named NAME:TYPE")
+    parser.add_argument("--accept-terms", action="store_true", help="accept the terms of use, if a model has some")
+    parser.add_argument("--force", action="store_true", help="get the model again even if it is in the cache")
+    parser.add_argument(
+        "--type", help="also make a copy with this type of weights, such as q4_0; its name is NAME:TYPE"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -42,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _pull(name: str, spec: ModelSpec | None, options: argparse.Namespace) -> dict[str, Path]:
-    """Get a model, and make its copies: `{name: path}`. What happens is printed as it happens, but not beside JSON."""
+    """Download a model and make its copies: return `{name: path}`. Progress is printed, except with `--json`."""
     from leanrag.models import pull
     from leanrag.pipeline.copies import make_copy
 
@@ -72,6 +74,6 @@ def _advise_type(name: str, path: Path, say: Callable[[str], None]) -> None:
     machine = platform.machine()
     if not has_fast_kernels(check_gguf(path), machine):
         say(
-            "  this CPU has no fast kernels for most of its weights; to make a faster, less exact copy: "
+            "  this CPU has no fast kernels for most weights of this model. Make a faster, less exact copy with: "
             f"leanrag pull {name} --type {fastest_int4(machine)}"
         )

@@ -1,4 +1,4 @@
-"""`leanrag quantize`: a GGUF model in fewer bits, and what that did to it."""
+"""`leanrag quantize`: write a GGUF model with fewer bits, and measure the difference."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MEASURED_CHARS = 8_000  # some 2,000 tokens, which a small model reads in secon
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add(
-        "quantize", _run, commands.common, "rewrite a GGUF model in fewer bits, and measure what that did"
+        "quantize", _run, commands.common, "write a GGUF model with fewer bits, and measure the difference"
     )
     parser.add_argument("source", metavar="IN", help="name or GGUF file")
     parser.add_argument("target", metavar="OUT", help="file to write")
     parser.add_argument(
         "--type", default="q4_0", help="type of the weights, such as q4_0 or q8_0 (default: %(default)s)"
     )
-    parser.add_argument("--prune-layers", default="", metavar="3,5-7", help="layers to leave out, counted from 0")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--prune-layers", default="", metavar="3,5-7", help="layers to remove, counted from 0")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument(
         "--text", metavar="FILE", help="text to measure perplexity on (default: a part of Python's help)"
     )
@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         f"{'':18}{'before':>10}{'after':>10}",
         *(f"{name:18}{_number(first):>10}{_number(second):>10}" for name, first, second in rows),
         "",
-        f"{target}: {report.type}, {report.bits_per_weight:.2f} bits a weight, in {report.seconds:.1f} s",
+        f"{target}: {report.type}, {report.bits_per_weight:.2f} bits for each weight, in {report.seconds:.1f} s",
         f"perplexity on {origin}; lower is better",
     ]
     show(options, {"report": report, "before": before, "after": after, "text": origin}, "\n".join(lines))
@@ -72,7 +72,7 @@ def _number(value: float | None) -> str:
 
 
 def _text_to_measure(file: str | None) -> tuple[str, str]:
-    """Return a text and a description of it: that of `file`, or the help on the language that each Python has."""
+    """Return a text and a description of it: the text of `file`, or the help topics of Python."""
     if file is None:
         from pydoc_data.topics import topics
 
@@ -92,6 +92,6 @@ def _layers(text: str) -> list[int]:
         found = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part.strip(), re.ASCII)
         span = range(int(found[1]), int(found[2] or found[1]) + 1) if found else ()
         if not span:
-            raise ConfigurationError(f"layers are written as numbers and ranges, such as 3,5-7, got {text!r}")
+            raise ConfigurationError(f"layers must be written as numbers and ranges, such as 3,5-7, got {text!r}")
         layers += span
     return layers

@@ -1,4 +1,4 @@
-"""`leanrag remove`: documents out of the database."""
+"""`leanrag remove`: remove documents from the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`leanrag search`: text for a question, without a model."""
+"""`leanrag search`: find text for a question, without a model that answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`leanrag stats`: what the database holds."""
+"""`leanrag stats`: report the content of the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    commands.add("stats", _run, commands.folder, "report what the folder holds")
+    commands.add("stats", _run, commands.folder, "report the content of the database")
 
 
 def _run(options: argparse.Namespace) -> int:

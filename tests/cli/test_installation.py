@@ -67,7 +67,7 @@ def test_a_build_for_a_gpu_that_it_does_not_see(machine):
     machine.setattr(installation.shutil, "which", lambda name: "/usr/bin/" + name)
     machine.setattr(installation, "compiled_backends", lambda: ("cpu", "cuda"))
     machine.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "compiled for CUDA but sees no GPU" in advice()
+    assert "compiled for CUDA but finds no GPU" in advice()
     assert "CUDA_VISIBLE_DEVICES ('' now) must not hide it" in advice()
     assert "-DGGML_CUDA=on" not in advice()  # it has that
     assert installation.examine().sections["llama.cpp"]["compiled for"] == "cpu cuda"

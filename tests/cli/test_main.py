@@ -237,7 +237,7 @@ def test_calibrate_says_when_nothing_can_be_kept(filled, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     code, out, _ = filled("calibrate", "rows.jsonl", *TWO, "--out", "out.json")
     assert code == 0
-    assert out.splitlines()[3] == "  kept             0.0%, for nothing can be certified"
+    assert out.splitlines()[3] == "  kept             0.0%, because nothing can be certified"
     assert leanrag.Calibration.load(tmp_path / "out.json").threshold is None
 
 
@@ -287,7 +287,7 @@ def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
 
 def test_calibrate_says_when_nothing_is_learnt_of_the_last_model(filled, rows, tmp_path):
     code, out, _ = filled("calibrate", rows, *TWO, "--out", "a.json", "--out", "b.json")
-    assert (code, out.splitlines()[-1]) == (0, "large: nothing was learnt of the last model; b.json is not written")
+    assert (code, out.splitlines()[-1]) == (0, "large: the last model has no calibration, so b.json was not written")
     assert [path.name for path in tmp_path.glob("[ab].json")] == ["a.json"]
 
 
