@@ -1,7 +1,7 @@
-"""How values are shown: as text for terminals, as HTML for notebooks, as JSON for programs.
+"""Show values as text for terminals, as HTML for notebooks, and as JSON for programs.
 
-Text from documents and models is data: control characters and marks that turn the direction of writing are shown as escapes,
-and HTML is quoted.
+Text from documents and models is data: control characters and characters that change the writing direction are shown as
+escapes, and HTML is escaped.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from leanrag.types import AddReport, Answer, Explanation, Hit
 
 __all__ = ["hits_to_text", "printable", "table_to_text", "to_html", "to_json", "to_plain", "to_text"]
 
-# C0 controls but tab and newline, DEL, C1 controls, and the marks that embed, override or isolate a direction of writing
+# C0 controls except tab and newline, DEL, C1 controls, and the characters that change the writing direction
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with escapes in place of the characters that a terminal would obey.
+    r"""Return `text` with escapes instead of the characters that control a terminal.
 
     Example:
         >>> printable("a\x1b[2Jb\r\n")
@@ -37,7 +37,7 @@ def printable(text: str) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as JSON can hold it; an exception becomes its message."""
+    """Return `value` as types that JSON has; an exception becomes its message."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -59,7 +59,7 @@ def to_json(value: Any) -> str:
 
 @functools.singledispatch
 def to_text(value: object) -> str:
-    """Return `value` as a reader of a terminal wants it: an `Answer` with its quotes and receipt, an `Explanation`, a report."""
+    """Return `value` as text for a terminal: an `Answer` with its quotes and receipt, an `Explanation`, or a report."""
     return printable(str(value))
 
 
@@ -108,7 +108,7 @@ def _report_to_text(report: AddReport) -> str:
 
 
 def hits_to_text(hits: Sequence[Hit]) -> str:
-    """Return hits as a numbered list, best first, with the place of each in its document."""
+    """Return hits as a numbered list, best first, with the offsets of each hit in its document."""
     lines = []
     for number, hit in enumerate(hits, 1):
         chunk = hit.chunk
@@ -118,7 +118,7 @@ def hits_to_text(hits: Sequence[Hit]) -> str:
 
 
 def table_to_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells in columns of equal width; the last column may be as long as it is."""
+    """Return rows of cells in aligned columns; the last column is not padded."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)][:-1]
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
     return printable("\n".join(lines))
@@ -129,7 +129,7 @@ def table_to_text(rows: Sequence[Sequence[str]]) -> str:
 
 @functools.singledispatch
 def to_html(value: object) -> str:
-    """Return `value` as HTML, as a notebook shows it."""
+    """Return `value` as HTML for a notebook."""
     return f"<pre>{_quoted(to_text(value))}</pre>"
 
 
@@ -179,7 +179,7 @@ def _receipt(answer: Answer) -> str:
 
 
 def _steps(answer: Answer) -> Iterable[str]:
-    """The part of each model; nothing to say where one model answered."""
+    """Yield a line for each model, if several models were used or the answer abstained."""
     if len(answer.steps) < 2 and not answer.abstained:
         return
     for step in answer.steps:

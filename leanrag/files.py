@@ -1,8 +1,8 @@
-"""Files that appear whole or not at all, their hashes, versioned records, and the folder of the cache.
+"""Write files that are complete or do not appear, compute their hashes, read and write records, and find the cache folder.
 
-A record is a JSON file with the fields `format`, `version` and `checksum` beside those of a pydantic model. It is parsed and
-never trusted: a file that is torn, edited, too large, of another format or of another version is a `StorageError` that names
-the file and what to do. The checksum finds accidents, not forgeries.
+A record is a JSON file with the fields of a pydantic model and the fields `format`, `version` and `checksum`. A file that is
+incomplete, edited, too large, of another format or of another version raises a `StorageError` that names the file and what to
+do. The checksum detects accidents, not attacks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def cache_dir() -> Path:
 def whole_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a hidden path beside `target` to write to. It replaces `target` at the end, and is removed after an error.
 
-    What a killed process left behind for the same target is removed first.
+    Files of killed processes for the same target are removed first.
 
     Args:
         target: The file; its folder must exist.
@@ -105,11 +105,11 @@ def _open_part(target: Path) -> tuple[Path, int]:
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left in `folder` when they wrote to the file `name`: parts that nobody has locked.
+    """Remove the incomplete files that killed processes left in `folder`: parts that no process has locked.
 
     Args:
         folder: The folder.
-        name: Name of the file; None for any, in a folder that belongs to leanrag alone.
+        name: Name of the target file; None for all files, in a folder that only leanrag uses.
 
     Raises:
         OSError: The folder cannot be read.
@@ -128,10 +128,10 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed. False when another process has it, or the file system cannot lock."""
+    """Lock an open file until it is closed. Return False if another process locked it, or the file system cannot lock."""
     try:
         import fcntl
-    except ImportError:  # on Windows, an open file cannot be removed: to have it open is the lock
+    except ImportError:  # on Windows an open file cannot be removed, so an open file is locked
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +157,10 @@ def sha256_of(path: Path) -> str:
 
 
 def file_ends(path: Path) -> bytes:
-    """Return the first and the last MiB of a file, all of a smaller one: of a GGUF the header and the last layer's weights."""
+    """Return the first and the last MiB of a file; the whole file if it is smaller.
+
+    In a GGUF file, these are the header and weights of the last layer.
+    """
     size = path.stat().st_size
     with path.open("rb") as stream:
         ends = stream.read(_BLOCK)
@@ -168,7 +171,7 @@ def file_ends(path: Path) -> bytes:
 
 
 def fingerprint_of(path: Path) -> str:
-    """Return a hash of a file's size and ends, hexadecimal: quick for a large file, and enough to notice another model."""
+    """Return a hash of the size and the ends of a file, hexadecimal: fast for a large file, and enough to detect another model."""
     return hashlib.sha256(f"{path.stat().st_size}\0".encode() + file_ends(path)).hexdigest()
 
 
@@ -177,14 +180,14 @@ def fingerprint_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RecordFormat:
-    """What a kind of record is called, and how to get another one.
+    """The name of a kind of record, and the words of its errors.
 
     Attributes:
-        name: What the field `format` says, such as "leanrag calibration".
-        version: Of the fields; a file of another version is refused.
-        noun: What an error calls such a file, such as "calibration".
-        mend: What an error tells the reader to do, such as "Calibrate again".
-        max_bytes: Size above which a file is refused unread.
+        name: Value of the field `format`, such as "leanrag calibration".
+        version: Version of the fields; a file of another version is refused.
+        noun: The noun for such a file in an error, such as "calibration".
+        mend: What an error tells the user to do, such as "Calibrate again".
+        max_bytes: A larger file is refused.
     """
 
     name: str
@@ -195,7 +198,7 @@ class RecordFormat:
 
 
 def write_record(path: Path, record: pydantic.BaseModel, kind: RecordFormat) -> None:
-    """Write `record` to `path` as indented JSON; the file has the old record or the new one, never a part.
+    """Write `record` to `path` as indented JSON. An existing file is replaced only by a complete new file.
 
     Raises:
         StorageError: The file cannot be written.
@@ -210,7 +213,7 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
     """Return the record that `write_record` wrote to `path`.
 
     Raises:
-        StorageError: The file is missing, too large, torn, edited, of another format or version, or its fields are wrong.
+        StorageError: The file is missing, too large, incomplete, edited, of another format or version, or its fields are wrong.
     """
     import pydantic
 
@@ -220,7 +223,7 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
     version = fields.pop("version", None)
     if version != kind.version:
         raise StorageError(
-            f"{str(path)!r} is a {kind.noun} of version {version!r}, and this leanrag reads version {kind.version}. "
+            f"{str(path)!r} is a {kind.noun} of version {version!r}, but this version of leanrag reads version {kind.version}. "
             f"{kind.mend}, or upgrade leanrag if the file is newer",
             path=path,
         )
@@ -231,9 +234,9 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
         return model.model_validate_json(json.dumps(fields))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
+        where = ".".join(map(str, first["loc"])) or "the whole record"
         raise _broken(
-            path, kind, f"{error.error_count()} of its fields are wrong, first {where}: {first['msg']}"
+            path, kind, f"{error.error_count()} of its fields are wrong; the first is {where}: {first['msg']}"
         ) from error
 
 
@@ -244,11 +247,11 @@ def _read_json(path: Path, kind: RecordFormat) -> dict[str, Any]:
     except OSError as error:
         raise StorageError(f"cannot read the {kind.noun} {str(path)!r} ({error}). {kind.mend}", path=path) from error
     if len(raw) > kind.max_bytes:
-        raise _broken(path, kind, f"it has more than the {kind.max_bytes:,} bytes that are allowed")
+        raise _broken(path, kind, f"it is larger than {kind.max_bytes:,} bytes")
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, kind, f"it is not complete JSON, perhaps it was cut short ({error})") from error
+        raise _broken(path, kind, f"it is not complete JSON; it may have been cut short ({error})") from error
     if not isinstance(fields, dict):
         raise _broken(path, kind, "it is not a JSON object")
     return fields
@@ -259,6 +262,6 @@ def _broken(path: Path, kind: RecordFormat, reason: str) -> StorageError:
 
 
 def _checksum(fields: Mapping[str, object]) -> str:
-    """Return the hash of the values, whatever the white space and the order in the file."""
+    """Return the hash of the values; white space and order in the file do not matter."""
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Scores of retrieval and answers, as pure functions; nothing here knows a model."""
+"""Measures of retrieval and answers, as pure functions that use no model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def normalize_answer(text: str) -> str:
     """Return `text` in lower case without punctuation, articles and extra spaces.
 
     The order of the steps is SQuAD's (Rajpurkar et al., EMNLP 2016, official evaluation script): case, punctuation,
-    articles, spaces. Only ASCII punctuation goes, and it goes without leaving a space.
+    articles, spaces. Only ASCII punctuation is removed, and no space replaces it.
 
     Example:
         >>> normalize_answer("The  Eiffel-Tower, in Paris!")
@@ -55,10 +55,10 @@ def exact_match(prediction: str, answers: Iterable[str]) -> bool:
 
 
 def contains_answer(prediction: str, answers: Iterable[str]) -> bool:
-    """Return whether one of `answers` stands in `prediction` as whole words, normalised.
+    """Return whether `prediction` contains one of `answers` as whole words, normalised.
 
-    The measure of "Lost in the Middle" (Liu et al., TACL 2024), which looks for a substring, held to whole words: "2"
-    does not stand in "12". An answer that normalises to nothing stands nowhere.
+    "Lost in the Middle" (Liu et al., TACL 2024) looks for a substring. This measure looks for whole words, so "12" does not
+    contain "2". An answer that is empty after normalisation is never contained.
 
     Example:
         >>> contains_answer("It was built in 1889, in Paris.", ["1889"])
@@ -92,7 +92,7 @@ def _f1(prediction: list[str], answer: list[str]) -> float:
 def recall_at_k(ranked: Iterable[Hashable], relevant: Hashable, k: int) -> bool:
     """Return whether `relevant` is among the first `k` distinct entries of `ranked`.
 
-    Several chunks of one document thus take one place when `ranked` holds their document ids.
+    If `ranked` has document ids, several chunks of one document count once.
 
     Example:
         >>> recall_at_k(["a", "a", "b"], "b", 2)
@@ -103,7 +103,7 @@ def recall_at_k(ranked: Iterable[Hashable], relevant: Hashable, k: int) -> bool:
 
 
 def answer_in_context(context: str, answers: Iterable[str]) -> bool:
-    """Return whether what a reader is given still holds an answer: `contains_answer` of the context.
+    """Return whether the context of a reader still contains an answer: `contains_answer` of the context.
 
     Example:
         >>> answer_in_context("[1] Rollo led the Normans.", ["rollo"])
@@ -124,7 +124,7 @@ def mean(values: Iterable[float]) -> float:
     """
     array = np.fromiter(values, np.float64)
     if not len(array):
-        raise ConfigurationError("the mean of an empty list is not defined. Give at least one value")
+        raise ConfigurationError("the mean of an empty list is not defined. Pass at least one value")
     return float(array.mean())
 
 
@@ -139,11 +139,11 @@ def bootstrap_interval(
     """Return the percentile bootstrap interval of a statistic (Efron and Tibshirani, 1993, chapter 13).
 
     Args:
-        values: One row per question, `(n,)` or `(n, columns)`; rows are drawn whole, so that paired columns stay paired.
-        statistic: From drawn rows to a number; the mean when None.
+        values: A row for each question, `(n,)` or `(n, columns)`. Whole rows are drawn, so paired columns stay paired.
+        statistic: A function from rows to a number; None uses the mean.
         level: Share of the resamples inside the interval.
-        resamples: How many samples of `n` rows are drawn, with replacement.
-        seed: Makes the draws repeatable.
+        resamples: Number of samples; each draws `n` rows with replacement.
+        seed: Seed of the draws.
 
     Returns:
         `(low, high)`.
@@ -154,7 +154,7 @@ def bootstrap_interval(
     """
     rows = np.asarray(values, np.float64)
     if not len(rows):
-        raise ConfigurationError("the interval of an empty list is not defined. Give at least one value")
+        raise ConfigurationError("the interval of an empty list is not defined. Pass at least one value")
     check_share(open_ends="01", level=level)
     random = np.random.default_rng(seed)
     draws = (rows[random.integers(0, len(rows), len(rows))] for _ in range(resamples))

@@ -1,4 +1,4 @@
-"""Requests under way in another thread: how to wait for one, and where its text ends."""
+"""Requests that run in another thread: wait for their text and outcome, and stop the text at stop strings and thoughts."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ __all__ = ["Pending", "StopMatcher", "ThoughtFilter"]
 T = TypeVar("T")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\s*\n\s*")
-_MIN_REPEATED = 12  # characters; shorter lines may well occur twice
+_MIN_REPEATED = 12  # characters; shorter lines may occur twice in a good answer
 _POLL_SECONDS = 0.2  # how often a waiting caller looks for signals and its deadline
 
 
 class Pending(Generic[T]):
-    """Text as it comes, then an outcome; iterate for the text, then read `result`.
+    """A request that runs in another thread: iterate over its text, then read `result`.
 
-    One thread computes and calls `emit`. Another thread, or an event loop, waits. When it stops waiting, the computation stops.
+    One thread computes and calls `emit`. Another thread, or an event loop, waits. If it stops waiting, the computation stops.
 
     Args:
-        timeout_seconds: Limit from now to the end.
+        timeout_seconds: Time limit from now to the end of the request.
     """
 
     def __init__(self, *, timeout_seconds: float | None = None) -> None:
         self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        self.stop_error: type[GenerationError] | None = None  # set once: why the computation must stop
+        self.stop_error: type[GenerationError] | None = None  # set at most once: why the computation must stop
         self._events: queue.SimpleQueue[str | T | Exception] = queue.SimpleQueue()
-        self._wake: Callable[[], object] | None = None  # tells the event loop that waits, if one does
+        self._wake: Callable[[], object] | None = None  # wakes the event loop that waits, if there is one
         self._outcome: T | Exception | None = None
         self._lock = threading.Lock()
-        self._is_read = False  # whether somebody reads along; waking a thread for each token slows the computation
+        self._is_read = False  # whether somebody reads the text as it comes; waking a thread for each token is slow
         self._unread: list[str] = []
 
     def stop(self) -> None:
-        """Tell the thread that computes to stop; called once, when nobody waits any more."""
+        """Tell the computing thread to stop. Called at most once, when nobody waits any more."""
         raise NotImplementedError
 
     @property
@@ -55,13 +55,13 @@ class Pending(Generic[T]):
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def cancel(self, error: type[GenerationError] = GenerationCancelled) -> None:
-        """Stop the computation; without effect when it has ended."""
+        """Stop the computation. Does nothing if it has ended."""
         if self.stop_error is None and self._outcome is None:
             self.stop_error = error
             self.stop()
 
     def emit(self, event: str | T | Exception) -> None:
-        """Hand text, the outcome or an error to the waiting thread or event loop."""
+        """Pass text, the outcome or an error to the waiting thread or event loop."""
         with self._lock:
             if isinstance(event, str) and not self._is_read:
                 self._unread.append(event)
@@ -79,19 +79,19 @@ class Pending(Generic[T]):
 
     @property
     def result(self) -> T:
-        """The outcome; waits for it, and raises it when it is an error."""
+        """The outcome. Waits for it, and raises it if it is an error."""
         for _ in self._until_outcome():
             pass
         return cast(T, self._outcome)
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        """As iterating, in an event loop."""
+        """Yield text in an event loop; an interrupted or abandoned iteration stops the computation."""
         self._read_along()
         async for piece in self._until_outcome_async():
             yield piece
 
     async def wait(self) -> None:
-        """Wait for the outcome, in an event loop."""
+        """Wait for the outcome in an event loop."""
         async for _ in self._until_outcome_async():
             pass
 
@@ -99,7 +99,7 @@ class Pending(Generic[T]):
         with self._lock:
             self._is_read = True
             arrived: list[str | T | Exception] = [*self._unread]
-            while not self._events.empty():  # the outcome, when nobody read before it came
+            while not self._events.empty():  # the outcome may have come before anybody read
                 arrived.append(self._events.get())
             for event in arrived:
                 self._events.put(event)
@@ -121,7 +121,7 @@ class Pending(Generic[T]):
 
     async def _until_outcome_async(self) -> AsyncIterator[str]:
         arrived = asyncio.Event()
-        with self._lock:  # an event that came before is read below; each later one wakes the loop
+        with self._lock:  # earlier events are read below; each later event wakes the loop
             self._wake = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, arrived.set)
         try:
             while self._outcome is None:
@@ -159,36 +159,37 @@ class Pending(Generic[T]):
 
 
 class StopMatcher:
-    """Passes text through until a stop string is complete; holds back what may be the beginning of one.
+    """Passes text on until a stop string is complete. It keeps back text that may be the beginning of a stop string.
 
-    The first stop string to be completed counts, and the longest of those that end together, however the text was cut in pieces.
+    The stop string that is complete first ends the text. If several end at the same character, the longest counts. The result
+    does not depend on how the text was cut into pieces.
 
     Args:
         stops: The stop strings.
-        no_repeats: Let each sentence and line that was passed become a stop string: small models fall into loops.
+        no_repeats: Make each sentence and line that was passed on a stop string, because small models can repeat themselves.
 
     Attributes:
-        reason: Why no more text is passed; None while it is.
-        is_idle: Whether it passes everything at once, there being nothing to look for.
+        reason: Why no more text is passed on; None while text is passed on.
+        is_idle: Whether all text is passed on at once, because there are no stop strings.
     """
 
     def __init__(self, stops: Sequence[str], *, no_repeats: bool = False) -> None:
         self._stops: dict[str, FinishReason] = dict.fromkeys(stops, "stop")
         self._pending = ""
-        self._sentence: str | None = "" if no_repeats else None  # the one under way
+        self._sentence: str | None = "" if no_repeats else None  # the current, incomplete sentence
         self.reason: FinishReason | None = None
         self.is_idle = not stops and not no_repeats
 
     def __call__(self, text: str, *, final: bool = False) -> str:
-        """Return the text that is certain to precede any stop string."""
+        """Return the text that certainly comes before any stop string."""
         pending = self._pending + text
         ends = [(at + len(stop), at, reason) for stop, reason in self._stops.items() if (at := pending.find(stop)) >= 0]
         if ends:
             _, cut, self.reason = min(ends)
             self._pending = ""
             return pending[:cut]
-        held = 0 if final else max((_overlap(pending, stop) for stop in self._stops), default=0)
-        cut = len(pending) - held
+        kept_back = 0 if final else max((_overlap(pending, stop) for stop in self._stops), default=0)
+        cut = len(pending) - kept_back
         self._pending = pending[cut:]
         if self._sentence is not None:
             *passed, self._sentence = _SENTENCE_END.split(self._sentence + pending[:cut])
@@ -197,16 +198,16 @@ class StopMatcher:
 
 
 class ThoughtFilter:
-    """Passes the answer of a reasoning model through piece by piece, without its thoughts (see `leanrag.text.split_thoughts`).
+    """Passes on the answer of a reasoning model piece by piece, without its thoughts (see `leanrag.text.split_thoughts`).
 
-    It holds back what may be the beginning of a tag. Tags in code are text.
+    It keeps back text that may be the beginning of a tag. Tags in code are text.
 
     Args:
-        begins_in_thought: Whether the prompt ended with an opening tag. Then the text begins with a thought, which any closing
-            tag ends.
+        begins_in_thought: Whether the prompt ended with an opening tag. Then the text begins with a thought, and any closing tag
+            ends it.
 
     Attributes:
-        thoughts: The thoughts so far.
+        thoughts: The thoughts that were removed.
     """
 
     def __init__(self, *, begins_in_thought: bool = False) -> None:
@@ -237,16 +238,16 @@ class ThoughtFilter:
         return "".join(passed)
 
     def _up_to_tag(self, tags: Iterable[str], final: bool) -> tuple[str, str]:
-        """Take the text before the first of `tags` out of `_pending`, and that tag; "" if no tag is complete."""
+        """Remove the text before the first of `tags`, and the tag, from `_pending`; return both. No complete tag gives ""."""
         folded = self._pending.translate(_LOWER)
         if found := [(start, -len(tag)) for tag in tags if (start := folded.find(tag)) >= 0]:
             start, length = min(found)
             end = start - length
         else:
-            held = max(_overlap(folded, tag) for tag in tags)
+            kept_back = max(_overlap(folded, tag) for tag in tags)
             start = end = len(folded) - (
-                0 if final and not self.thoughts else held
-            )  # a tag that was cut off is no text
+                0 if final and not self.thoughts else kept_back
+            )  # an incomplete tag is not text
         piece, tag, self._pending = self._pending[:start], self._pending[start:end], self._pending[end:]
         return piece, tag
 
@@ -265,10 +266,10 @@ _BETWEEN = tuple(tag.lower() for tag in ANSWER_TAGS)
 
 
 def _is_in_code(text: str) -> bool:
-    """Whether backticks were opened and not closed."""
+    """Return whether the text ends inside backticks."""
     return len(re.findall(r"`+", text.rpartition("\n\n")[2])) % 2 == 1
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
+    """Return the length of the longest end of `text` that is a beginning of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

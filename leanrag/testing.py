@@ -1,7 +1,7 @@
-"""Stand-ins for tests: no weights, no download, deterministic, and as strict as the real thing.
+"""Stand-ins for tests: a model and an embedder without weights, deterministic, and as strict as the real ones.
 
-What the real components refuse these refuse too, with the same errors: a prompt that does not fit its window, a text that is
-longer than the embedder reads, an empty prompt. Pass them to `leanrag.open`, or to a stage.
+They raise the same errors as the real components for a prompt that does not fit into the window, a text that is too long for
+the embedder, and an empty prompt. Pass them to `leanrag.open`, or to a stage.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _TOKEN = re.compile(r"\w{1,6}|[^\w\s]|\s+")
 
 
 class HashEmbedder:
-    """Embeds a text as the counts of its hashed words: texts that share words are near.
+    """Embeds a text as the counts of its hashed words, so texts with common words are similar.
 
     Args:
         dim: Columns of a row.
-        max_tokens: Longest text, in words and punctuation marks, plus two.
+        max_tokens: Most tokens of a text; a token is a word or a punctuation mark, and each text has two more.
     """
 
     def __init__(self, *, dim: int = 64, max_tokens: int = 256) -> None:
@@ -42,7 +42,7 @@ class HashEmbedder:
         self.max_tokens = max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Return words and punctuation marks, plus two for the ends of a text."""
+        """Return the number of words and punctuation marks, plus two for the ends of the text."""
         return sum(not token.isspace() for token in _TOKEN.findall(text)) + 2
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
@@ -55,10 +55,12 @@ class HashEmbedder:
         for row, text in zip(vectors, texts, strict=True):
             tokens = self.count_tokens(text)
             if tokens > self.max_tokens:
-                raise ConfigurationError(f"a text has {tokens} tokens; this embedder reads at most {self.max_tokens}")
+                raise ConfigurationError(
+                    f"a text has {tokens} tokens, but this embedder reads at most {self.max_tokens}: {text[:60]!r}. Shorten it"
+                )
             for word in re.findall(r"\w+", text.casefold()):
                 row[zlib.crc32(word.encode("utf-8", "surrogatepass")) % self.dim] += 1
-            row[0] += 1e-3  # a text with no words has a direction too
+            row[0] += 1e-3  # so that the vector of a text without words is not zero
         norms: Vectors = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / norms
 
@@ -66,17 +68,17 @@ class HashEmbedder:
 
 
 class FakeModel(BaseLanguageModel):
-    """Answers with a fixed text, or with what a function makes of the rendered prompt.
+    """Answers with a fixed text, or with the result of a function of the rendered prompt.
 
     Args:
-        reply: The answer, or a function from the rendered prompt to it.
-        name: What `Answer.model` says.
-        n_ctx: Window in tokens; a token is up to six letters, a mark, or a run of white space.
+        reply: The answer, or a function from the rendered prompt to the answer.
+        name: Name of the model.
+        n_ctx: Window in tokens; a token is at most six letters, a punctuation mark, or a run of white space.
         is_chat: Whether it reads messages.
-        token_seconds: How long it seems to work on a token; deadlines and cancellation are looked at between tokens.
+        token_seconds: Seconds to wait before each token. Time limits and cancellation are checked between tokens.
 
     Attributes:
-        prompts: Rendered prompts of the generations so far.
+        prompts: Rendered prompts of all generations.
     """
 
     def __init__(
@@ -98,11 +100,11 @@ class FakeModel(BaseLanguageModel):
         return len(_TOKEN.findall(text))
 
     def count(self, prompt: Prompt) -> int:
-        """Return the tokens of the rendered prompt, one for the beginning of the text included."""
+        """Return the tokens of the rendered prompt, plus one for the beginning of the text."""
         return 1 + self.count_tokens(self.render(prompt))
 
     def render(self, prompt: Prompt) -> str:
-        """Return the prompt as this model reads it."""
+        """Return the prompt as text, as this model reads it."""
         prompt = self._readable(prompt)
         if isinstance(prompt, str):
             return prompt

@@ -1,4 +1,4 @@
-"""Words and sentences of a text, as the lexical parts of several stages see them."""
+"""Words, sentences, marks, code and thoughts of a text: the functions that several stages share."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ STOP_WORDS = frozenset(
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text` in order, case folded; "3,000" and "don't" are one word each."""
+    """Return the words of `text` in order, case folded. "3,000" and "don't" are words."""
     return [word.casefold() for word in _WORD.findall(text)]
 
 
 def without_marks(text: str) -> str:
     """Return `text` without marks of sources, such as [1] and [2, 3], and the space before them.
 
-    Numbers in brackets are a mark only behind the words that they vouch for. Subscripts (`items[0]`), lists of numbers ("is
-    [1, 2]"), code between backticks, and Markdown links stay.
+    Numbers in brackets are a mark only after the words that they support. Subscripts (`items[0]`), lists of numbers ("is
+    [1, 2]"), code between backticks, and Markdown links are kept.
 
     Example:
         >>> without_marks("Ada Park signs [1, 2]. Use items[0], or the list [1].")
@@ -77,7 +77,7 @@ def without_marks(text: str) -> str:
 
 
 def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:
-    """Whether numbers in brackets cite sources; `last_end` is the end of the mark before, 0 if there is none."""
+    """Return whether numbers in brackets cite sources. `last_end` is the end of the previous mark, or 0."""
     if re.search(r"[\[ ,]0\b", found[0]) or not _AFTER_MARK.match(text, found.end(), found.end() + 64):
         return False
     before = text[max(last_end, found.start() - 64) : found.start()]
@@ -92,7 +92,7 @@ def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:
 
 
 def _is_unspaced(character: str) -> bool:
-    """Whether a character belongs to a script that puts no spaces between words."""
+    """Return whether a character belongs to a script without spaces between words."""
     return "\u0e00" <= character <= "\u0eff" or "\u1000" <= character <= "\u109f" or "\u3040" <= character <= "\u9fff"
 
 
@@ -105,7 +105,7 @@ _MAX_INLINE_CODE_CHARS = 1000
 def code_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield the spans of code in Markdown text, in order.
 
-    These are fenced blocks (CommonMark 0.31, 4.5; an open one reaches to the end) and inline code (6.1) between them.
+    These are fenced blocks (CommonMark 0.31, 4.5; an open block ends with the text) and inline code (6.1) between them.
     """
     start = 0
     while opening := _OPEN_FENCE.search(text, start):
@@ -119,7 +119,7 @@ def code_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _inline_code(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Text between two runs of as many backticks, near each other and in one paragraph."""
+    """Yield the text between two runs of equally many backticks that are near each other, in the same paragraph."""
     runs = [match.span() for match in _BACKTICKS.finditer(text, start, end)]
     following: dict[int, int] = {}  # length of a run -> index of the next such run
     closing: list[int | None] = [None] * len(runs)
@@ -156,7 +156,7 @@ THOUGHT_TAGS = (
     ("<|channel|>analysis<|message|>", "<|end|>"),
     ("<|channel|>commentary<|message|>", "<|end|>"),
 )
-"""What opens and what closes the thoughts of reasoning models, as their chat templates write them."""
+"""Opening and closing tags of the thoughts of reasoning models, from their chat templates."""
 
 ANSWER_TAGS = (
     "<|start|>assistant",
@@ -168,7 +168,7 @@ ANSWER_TAGS = (
     "<|begin_of_solution|>",
     "<|end_of_solution|>",
 )
-"""Tags around the answer itself; they are no words of it."""
+"""Tags around the answer; they are not part of it."""
 
 _CLOSING_TAG = {opening.casefold(): closing for opening, closing in THOUGHT_TAGS}
 _OPENING = re.compile("|".join(map(re.escape, _CLOSING_TAG)), re.IGNORECASE)
@@ -180,8 +180,8 @@ _CUT_TAG = re.compile(r"<\|?[a-z_|>]{0,40}\Z")
 def split_thoughts(text: str) -> tuple[str, str]:
     r"""Return the thoughts of a reasoning model, and its answer without them and without their tags.
 
-    Thoughts stand between two tags of `THOUGHT_TAGS`. A thought that was never closed reaches to the end. If only the closing tag
-    is there, because the prompt held the opening one, all text before it is a thought. Tags in code are text.
+    Thoughts are between two tags of `THOUGHT_TAGS`. A thought that is not closed ends with the text. If the text has only the
+    closing tag, because the opening tag was in the prompt, all text before it is a thought. Tags in code are text.
 
     Example:
         >>> split_thoughts("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
@@ -216,7 +216,7 @@ def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.
 
 @functools.lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
-    """Return `word` less one common English ending: crude, but the same for both sides of a comparison."""
+    """Return `word` without a common English ending: rough, but the same for both sides of a comparison."""
     if word[-1:].isdigit():
         return word.replace(",", "")
     for suffix in _SUFFIXES:
@@ -226,7 +226,7 @@ def stem(word: str) -> str:
 
 
 def content_words(text: str) -> list[str]:
-    """Return the stems of the words of `text` that carry content, in order."""
+    """Return the stems of the words of `text` that are not stop words, in order."""
     return [stem(word) for word in words(text) if word not in STOP_WORDS]
 
 
@@ -242,7 +242,7 @@ _ASKS_WHO_OR_WHERE = re.compile(
 
 
 def answer_kind(question: str) -> Literal["date", "number", "name"] | None:
-    """Return what kind of answer an English question asks for, by its question words; None when that is not clear.
+    """Return the kind of answer that an English question asks for, by its question words; None if that is not clear.
 
     Example:
         >>> answer_kind("In what year did it fall?"), answer_kind("Who built it?"), answer_kind("What is it for?")
@@ -255,7 +255,7 @@ def answer_kind(question: str) -> Literal["date", "number", "name"] | None:
     return "name" if _ASKS_WHO_OR_WHERE.search(question) else None
 
 
-# Never the end of a sentence: abbreviations of English, German, French, Spanish, Italian, Portuguese and Dutch ...
+# Never the end of a sentence: abbreviations of English, German, French, Spanish, Italian, Portuguese and Dutch.
 _TITLES = frozenset(
     """adm approx brig capt cf col dept dr ed eds eq eqs esp fig figs fr gen gov hon lt maj messrs mme mr mrs ms mt no nos
     nr op p pp prof ref refs rep rev resp sec sen sgt sr st tab v viz vol vols vs e.g i.e cf. al
@@ -266,7 +266,7 @@ _TITLES = frozenset(
     sig dott ecc pag exmo bijv blz mevr dhr
     ул им обл просп пер пл тел т.е т.д""".split()
 )
-# ... and only before a word that begins sentences.
+# The end of a sentence only before a word that begins sentences.
 _MAYBE_LAST = frozenset(
     """a.m co corp est etc inc jr ltd p.m ph.d dist ave blvd jan feb mar apr aug sept oct nov dec usw uvm u.s.w
     ene febr abr dic janv févr avr juil déc янв фев февр апр авг сент окт нояб дек""".split()
@@ -287,7 +287,7 @@ _PAUSE = re.compile(
     r"|(?P<space>(?<=[\u0e01-\u0eff]) +(?=[\u0e01-\u0eff]{14}))"  # Thai and Lao; short words after a space are names
 )
 _MIN_THAI_CHARS = 20  # of a sentence that ends with a space
-# Behind a number and a full stop, these show an ordinal ("am 3. Mai", "im 19. Jahrhundert"), as do the words before it.
+# After a number and a full stop, these words show an ordinal ("am 3. Mai", "im 19. Jahrhundert"), and so do the words before it.
 _MONTHS = frozenset(
     """januar jänner februar märz april mai juni juli august september oktober november dezember jan feb mär apr jun jul aug sep
     sept okt nov dez januari februari marts maj juuli""".split()
@@ -316,10 +316,9 @@ _LIST_NUMBER = re.compile(r"[ \t]*(?:\d{1,3}|[a-zA-Z])\Z")
 def split_sentences(text: str) -> list[tuple[int, int]]:
     r"""Return the `(start, end)` spans of the sentences of `text`, in order.
 
-    Spans are trimmed; only white space lies between them. Blank lines, list items and headings end a sentence as full
-    stops do; abbreviations ("e.g.", "Dr."), initials, decimals and list numbers do not. The lines of a log, a table, a
-    chat or a poem are sentences too, and prose that was wrapped by hand is joined. Text of languages that this misjudges
-    still comes back whole. Takes time linear in the text.
+    Spans are trimmed, and only white space is between them, so no text is lost. Full stops, blank lines, list items and
+    headings end a sentence. Abbreviations ("e.g.", "Dr."), initials, decimals and list numbers do not. Each line of a log, a
+    table, a chat or a poem is a sentence. Lines of wrapped prose are joined. The time is linear in the length of the text.
 
     Example:
         >>> text = "Dr. Smith paid $3.50. He left, e.g. by train."
@@ -387,7 +386,7 @@ def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
     if lower in _MAYBE_LAST or is_acronym or (len(word) == 1 and word.isupper()):
         return follows.lower() in _STARTERS and follows[0].isupper()
     if follows[:1].islower():
-        # An unknown abbreviation, a trailing thought; casual prose without capitals has longer words too.
+        # Before a lower-case word, a short word is probably an unknown abbreviation; after a longer word the prose has no capitals.
         return pause["end"][0] == "." and pause["end"][:2] != ".." and len(word) > 4
     return True
 
@@ -399,7 +398,7 @@ def _ends_in_plain_word(head: str) -> bool:
 
 
 def _begins_chain(text: str, pause: re.Match[str], word: str) -> bool:
-    """Whether the word and the next one are an abbreviation that is written with a space ("z. B.", "p. ex.")."""
+    """Return whether this word and the next word are an abbreviation that is written with a space ("z. B.", "p. ex.")."""
     rest = _REST_OF_CHAIN.match(text, pause.end())
     return rest is not None and any(title.startswith(f"{word.lower()}.{rest[1].lower()}") for title in _CHAINS)
 
@@ -417,7 +416,7 @@ def _next_is_lower(text: str, position: int) -> bool:
 
 
 def trim_span(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """Return the span without the white space around it, None when nothing is left."""
+    """Return the span without the white space around it; None if it has nothing else."""
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     end -= len(piece) - len(piece.rstrip())
@@ -425,9 +424,9 @@ def trim_span(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def join_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, list[int]]:
-    r"""Return the spans of `text` (disjoint, in order) as one text, and where in it each begins.
+    r"""Return the spans of `text` (disjoint, in order) as one text, and the offset of each span in it.
 
-    White space between two spans stays. Where more was left out, a line break or a space stands for it if it held one.
+    White space between two spans is kept. Other text between them becomes a line break or a space, if it contains one.
 
     Example:
         >>> join_spans("One. Two. Three.\nFour.", [(0, 4), (5, 9), (17, 22)])

@@ -1,4 +1,4 @@
-"""What all embedders share: ids, limits, unit rows and error messages."""
+"""Helpers of all embedders: ids, limits, rows with norm 1, and error messages."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Rows: TypeAlias = NDArray[np.float32]
 
 __all__ = ["check_length", "check_rows", "check_texts", "embedder_id", "has_unit_norm", "room_for_text", "unit_rows"]
 
-_NORM_TOLERANCE = 1e-3  # what half precision leaves of a unit norm
+_NORM_TOLERANCE = 1e-3  # the rounding error of a norm in half precision
 
 
 def embedder_id(name: str, digest: str, query_prefix: str, document_prefix: str) -> str:
-    """Return `name` and a hash of model and prefixes; rows of two ids cannot be compared."""
+    """Return `name` and a hash of the model and the prefixes. Vectors with different ids cannot be compared."""
     whole = hashlib.sha256(f"{digest}\0{query_prefix}\0{document_prefix}".encode())
     return f"{name}-{whole.hexdigest()[:12]}"
 
 
 def room_for_text(window: int, prefix_tokens: int, empty_tokens: int) -> int:
-    """Return the most tokens that a text may have beside the longer prefix, special tokens included.
+    """Return how many tokens a text may have together with the longer prefix, special tokens included.
 
     Args:
         window: Tokens that the model reads.
@@ -37,15 +37,18 @@ def room_for_text(window: int, prefix_tokens: int, empty_tokens: int) -> int:
     """
     if window - prefix_tokens <= empty_tokens:
         raise ConfigurationError(
-            f"the prefixes take {prefix_tokens} of the model's {window} tokens; shorten `query_prefix` or `document_prefix`"
+            f"the prefixes take {prefix_tokens} of the model's {window} tokens, which leaves no room for text. Shorten "
+            "`query_prefix` or `document_prefix`"
         )
     return window - prefix_tokens
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raise `ConfigurationError` if `texts` is a string and not a sequence of strings."""
+    """Raise `ConfigurationError` if `texts` is a string instead of a sequence of strings."""
     if isinstance(texts, str):
-        raise ConfigurationError(f"`texts` must be a sequence of strings, got one string: {texts[:40]!r}")
+        raise ConfigurationError(
+            f"`texts` must be a sequence of strings, got a string: {texts[:40]!r}. Put a single text into a list"
+        )
 
 
 def check_length(text: str, tokens: int, window: int, *, name: str, role: str) -> None:
@@ -58,14 +61,14 @@ def check_length(text: str, tokens: int, window: int, *, name: str, role: str) -
 
 
 def has_unit_norm(rows: Rows) -> NDArray[np.bool_]:
-    """Return for each row of `(n, dim)` whether its L2 norm is 1, to the precision of half floats; False for NaN."""
+    """Return for each row of `(n, dim)` whether its L2 norm is 1 in half precision; False for NaN."""
     squares = np.einsum("ij,ij->i", rows, rows)
     result: NDArray[np.bool_] = np.abs(squares - 1.0) <= 2 * _NORM_TOLERANCE
     return result
 
 
 def unit_rows(rows: Rows, texts: Sequence[str], *, name: str, role: str) -> Rows:
-    """Return `rows` `(n, dim)` at unit L2 norm.
+    """Return `rows` `(n, dim)`, each divided by its L2 norm.
 
     Raises:
         ConfigurationError: A row is zero or not finite; the message shows its text.
@@ -82,10 +85,10 @@ def unit_rows(rows: Rows, texts: Sequence[str], *, name: str, role: str) -> Rows
 
 
 def check_rows(rows: object, texts: Sequence[str], *, dim: int, name: str, role: str) -> Rows:
-    """Return what an embedder returned for `texts`, float32 `(len(texts), dim)`, if it keeps the promise of an embedder.
+    """Return the rows that an embedder returned for `texts`, as float32 `(len(texts), dim)`, after checking them.
 
     Raises:
-        ConfigurationError: It is not an array of that shape, or a row is not of unit norm.
+        ConfigurationError: `rows` is not a float array of that shape, or the norm of a row is not 1.
     """
     shape = (len(texts), dim)
     if not isinstance(rows, np.ndarray) or rows.shape != shape or rows.dtype.kind != "f":

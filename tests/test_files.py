@@ -196,7 +196,7 @@ def test_a_file_that_is_not_a_record_is_refused(path, content):
 
 def test_a_large_file_is_refused(path):
     path.write_bytes(b" " * 1001)
-    assert "more than the 1,000 bytes" in refused(path)
+    assert "larger than 1,000 bytes" in refused(path)
 
 
 @pytest.mark.parametrize("change", [{"name": "plum"}, {"weights": [1.5, 2.1]}, {"checksum": "0"}, {"more": 1}])
@@ -208,7 +208,7 @@ def test_an_edited_record_is_refused(path, change):
 @pytest.mark.parametrize("version", [2, 4, None, "3"])
 def test_another_version_is_refused(path, version):
     rewrite_record(path, lambda fields: fields.update(version=version))
-    assert f"of version {version!r}, and this leanrag reads version 3" in refused(path)
+    assert f"of version {version!r}, but this version of leanrag reads version 3" in refused(path)
 
 
 def test_another_format_is_refused(path):
@@ -227,4 +227,4 @@ def test_another_format_is_refused(path):
 )
 def test_wrong_fields_are_refused_under_a_right_checksum(path, change, where):
     rewrite_record(path, lambda fields: fields.update(change))
-    assert f"1 of its fields are wrong, first {where}: " in refused(path)
+    assert f"1 of its fields are wrong; the first is {where}: " in refused(path)
