@@ -1,7 +1,7 @@
-"""Every exception that leanrag raises on purpose.
+"""All exceptions that leanrag raises on purpose.
 
     LeanRAGError
-      ConfigurationError     (ValueError)   an argument or a combination cannot work
+      ConfigurationError     (ValueError)   an argument, or a combination of arguments, cannot work
       MissingDependencyError (ImportError)  .package .extra
       DocumentError                         .path
       IndexMismatchError                    the folder was built with another embedder
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class LeanRAGError(Exception):
-    """Base of every error that leanrag raises on purpose; each can be pickled."""
+    """Base class of all errors that leanrag raises on purpose. They can be pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -65,7 +65,7 @@ class ConfigurationError(LeanRAGError, ValueError):
 
 
 class MissingDependencyError(LeanRAGError, ImportError):
-    """An optional package is needed and not installed.
+    """An optional package is needed but not installed.
 
     Attributes:
         package: The package to install.
@@ -82,8 +82,8 @@ class DocumentError(LeanRAGError):
     """A document cannot be read.
 
     Attributes:
-        path: The file, None for a text without one.
-        report: What `add` did with the other sources; None if the error is not from `add`.
+        path: The file; None if the document is not a file.
+        report: What `add` did with the other documents; None if the error is not from `add`.
     """
 
     def __init__(self, message: str, *, path: str | Path | None = None, report: AddReport | None = None) -> None:
@@ -109,11 +109,11 @@ class StorageError(LeanRAGError):
 
 
 class BudgetError(LeanRAGError):
-    """What must be kept does not fit into the budget.
+    """The text that must be kept does not fit into the budget.
 
     Attributes:
-        needed: Tokens that it needs.
-        available: Tokens of the budget.
+        needed: Tokens that the text needs.
+        available: Tokens that the budget has.
     """
 
     def __init__(self, message: str, *, needed: int, available: int) -> None:
@@ -130,7 +130,7 @@ class GenerationError(LeanRAGError):
     """A model failed.
 
     Attributes:
-        model: Its name.
+        model: Name of the model.
     """
 
     def __init__(self, message: str, *, model: str = "") -> None:
@@ -151,7 +151,7 @@ class ModelLoadError(GenerationError):
 
 
 class ContextOverflowError(BudgetError, GenerationError):
-    """Prompt and reserved answer exceed the model's window."""
+    """The prompt and the tokens reserved for the answer do not fit into the window of the model."""
 
     def __init__(self, message: str, *, needed: int, available: int, model: str = "") -> None:
         BudgetError.__init__(self, message, needed=needed, available=available)
@@ -167,16 +167,16 @@ class GenerationCancelled(GenerationError):
 
 
 class GenerationTimeout(GenerationError, TimeoutError):
-    """The request passed its deadline."""
+    """The request reached its time limit."""
 
 
 class RemoteError(GenerationError):
     """A remote model failed.
 
     Attributes:
-        status: HTTP status, None when there was no response.
+        status: HTTP status; None if there was no response.
         retryable: Whether the same request may succeed later.
-        retry_after: Seconds that the server asked to wait; None when it did not ask.
+        retry_after: Seconds that the server asked the client to wait; None if it did not ask.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The seams between stages: small Protocols, and the options that cross them. Users inherit from nothing."""
+"""The interfaces between stages: small Protocols, and the options that stages pass on. A class need not inherit from them."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ __all__ = [
 ]
 
 StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
-"""What was computed for a chunk when it was added, None where there is nothing."""
+"""Returns what was computed for a chunk when it was added; None if there is nothing."""
 
 TokenCounter: TypeAlias = Callable[[str], int]
-"""Tokens of a plain text."""
+"""Counts the tokens of a plain text."""
 
 CompressionSource: TypeAlias = str | Document | Chunk | Hit
-"""A text to compress, with as much as is known of where it came from."""
+"""A text to compress, alone or with its document."""
 
 SourceCounter: TypeAlias = Callable[[int, str, str], int]
-"""Tokens of one source as the prompt shows it, given its number, title and text."""
+"""Counts the tokens of a source as the prompt shows it, from its number, title and text."""
 
 
 class DocumentReader(Protocol):
@@ -87,11 +87,11 @@ class DocumentReader(Protocol):
 
         Args:
             data: All bytes of the file.
-            path: Its absolute path; the document's `id` in POSIX form.
-            encoding: Encoding that the caller named, or None.
+            path: Its absolute path; in POSIX form it is the `id` of the document.
+            encoding: The encoding that the caller named, or None.
 
         Raises:
-            DocumentError: The file is not sound.
+            DocumentError: The file is damaged.
         """
 
 
@@ -100,18 +100,18 @@ class Chunker(Protocol):
 
     @property
     def id(self) -> str:
-        """Name and settings; another id means that documents are chunked anew."""
+        """Name and settings; if the id changes, documents are split again."""
 
     def chunk(self, document: Document) -> list[Chunk]:
-        """Return the chunks of `document`; whitespace between them may be left out, nothing else."""
+        """Return the chunks of `document`. Only white space may be missing between them."""
 
 
 class ChunkFeature(Protocol):
-    """Something about a chunk that is computed when it is added, and read when it is asked about."""
+    """A value that is computed when a chunk is added, and read when a question is asked."""
 
     @property
     def name(self) -> str:
-        """Identity of what is computed, settings and models included."""
+        """Identity of the feature; it includes settings and models."""
 
     def compute(self, chunks: Sequence[Chunk]) -> list[bytes]:
         """Return the bytes to store for each chunk."""
@@ -119,7 +119,7 @@ class ChunkFeature(Protocol):
 
 @runtime_checkable
 class ComputesAhead(Protocol):
-    """A compressor part of whose work does not depend on the question, and can be stored with the chunks."""
+    """A compressor that can compute a part of its work when chunks are added, because that part does not need the question."""
 
     @property
     def name(self) -> str:
@@ -127,18 +127,18 @@ class ComputesAhead(Protocol):
 
     @property
     def feature(self) -> ChunkFeature:
-        """What to compute of chunks when they are added."""
+        """What to compute when chunks are added."""
 
     def with_stored(self, stored: StoredFeature) -> Compressor:
-        """Return the same compressor, which takes from `stored` what was computed."""
+        """Return the same compressor, which reads the computed values from `stored`."""
 
 
 class Embedder(Protocol):
-    """Turns text into unit float32 rows."""
+    """Turns text into float32 vectors with norm 1."""
 
     @property
     def id(self) -> str:
-        """Identity of model and settings; vectors of another id cannot be mixed."""
+        """Identity of model and settings; vectors with different ids cannot be compared."""
 
     @property
     def dim(self) -> int:
@@ -146,27 +146,27 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """Tokens read of a text, special tokens included; the rest would be ignored."""
+        """Most tokens of a text, special tokens included."""
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of `text` in this model, special tokens included."""
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return `(len(texts), dim)`, rows of unit L2 norm."""
+        """Return `(len(texts), dim)`, rows with L2 norm 1."""
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return `(len(texts), dim)`, rows of unit L2 norm."""
+        """Return `(len(texts), dim)`, rows with L2 norm 1."""
 
 
 class VectorSource(Protocol):
-    """What an index reads of the store. The id of a chunk is never used again, and new ids are higher than all others."""
+    """The part of the store that an index reads. Ids of chunks are never used again, and a new id is higher than all others."""
 
     @property
     def generation(self) -> int:
         """A number that changes with every commit that changes chunks."""
 
     def count_chunks(self) -> int:
-        """Return how many chunks there are."""
+        """Return the number of chunks."""
 
     def chunk_ids(self) -> Ids:
         """Return the id of every chunk, `(n,)`, ascending."""
@@ -183,23 +183,23 @@ class VectorIndex(Protocol):
         """Return the number of rows."""
 
     def update(self, source: VectorSource) -> None:
-        """Catch up with the store: add the rows that are new and remove those that it no longer has.
+        """Catch up with the store: add new rows, and remove the rows of removed chunks.
 
-        Called before each search, by any thread; must cost little when nothing changed.
+        Any thread calls this before each search, so it must be fast if nothing changed.
         """
 
     def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
         """Return `(scores, ids)`, both `(q, m)` with `m = min(k, rows that may be found)`, best first.
 
         Args:
-            queries: `(q, dim)`, rows of unit norm.
-            k: Rows wanted per query.
-            allowed: Only these ids may be found.
+            queries: `(q, dim)`, rows with norm 1.
+            k: Most rows for each query.
+            allowed: Only these ids may be found; None allows all.
         """
 
 
 class ChunkStore(Protocol):
-    """What a retriever needs of the store; chunks are known by int64 ids."""
+    """The part of the store that a retriever uses. A chunk has an int64 id."""
 
     def search_terms(
         self, question: str, k: int, *, allowed: Ids | None = None
@@ -211,15 +211,15 @@ class ChunkStore(Protocol):
 
         Args:
             question: Plain text.
-            most: An identifier that more chunks have decides nothing and is passed over.
-            allowed: Only these ids may be found.
+            most: An identifier that more chunks have is ignored.
+            allowed: Only these ids may be found; None allows all.
         """
 
     def get_chunks(self, ids: Sequence[int]) -> list[Chunk]:
-        """Return the chunks of `ids`, in their order."""
+        """Return the chunks of `ids`, in the same order."""
 
     def get_vectors(self, ids: Sequence[int]) -> Vectors:
-        """Return `(len(ids), dim)`, in their order."""
+        """Return the vectors of `ids`, `(len(ids), dim)`, in the same order."""
 
     def filter_ids(self, where: Where) -> Ids:
         """Return the ids of the chunks whose document matches `where`, `(n,)`, ascending."""
@@ -237,39 +237,39 @@ class Reranker(Protocol):
     """Puts hits into a better order."""
 
     def rerank(self, question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the hits, best first; some may be left out. The first `k` of them are used."""
+        """Return the hits, best first. Hits may be removed. The first `k` are used."""
 
 
 class ResponseCache(Protocol):
     """Remembers answers; any thread may call."""
 
     def get(self, key: AskKey) -> Answer | None:
-        """Return the answer that was put under an equal key, None when there is none."""
+        """Return the answer that was stored with an equal key, or None."""
 
     def put(self, key: AskKey, answer: Answer) -> None:
-        """Remember an answer."""
+        """Store an answer."""
 
 
 class Ledger(Protocol):
-    """Writes down what each question cost; any thread may call."""
+    """Records what each question cost; any thread may call."""
 
     def record(self, answer: Answer) -> None:
-        """Write down a finished answer: `answer.steps` says what each model cost, `answer.trace` how long each stage took."""
+        """Record a finished answer. `answer.steps` has the cost of each model, `answer.trace` the time of each stage."""
 
 
 class Packer(Protocol):
-    """Chooses what the prompt holds."""
+    """Chooses the sources of the prompt."""
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
         """Return a packing whose sources take at most `budget` tokens, counted with `count_source`."""
 
 
 class Compressor(Protocol):
-    """Says the same in fewer tokens."""
+    """Shortens texts to a budget of tokens."""
 
     @property
     def name(self) -> str:
-        """What `Compression.method` says."""
+        """Value of `Compression.method`."""
 
     def compress(
         self,
@@ -281,21 +281,21 @@ class Compressor(Protocol):
         question: str = "",
         keep: Sequence[tuple[int, int]] | Sequence[Sequence[tuple[int, int]]] = (),
     ) -> Compression:
-        """Return the sources in at most `budget` tokens, or in the share `rate` of theirs.
+        """Return the sources in at most `budget` tokens, or in the share `rate` of their tokens.
 
-        What fits comes back as it is, character for character; so does everything at a `rate` of 1.
+        If the sources fit, or if `rate` is 1, they are returned unchanged.
 
         Args:
-            sources: One text or several, best first.
-            count_tokens: Tokens of a text, as the reader counts them.
-            budget: Most tokens of the result; exactly one of `budget` and `rate` is given.
-            rate: Share of the sources' tokens that may stay, in (0, 1].
-            question: What the reader will be asked; "" for nothing in particular.
-            keep: Spans that must stay; a list of spans for one source, a list of such lists for several. Offsets are in the
-                sources' own texts.
+            sources: A text or several texts, best first.
+            count_tokens: Counts the tokens of a text as the reader does.
+            budget: Most tokens of the result. Pass either `budget` or `rate`.
+            rate: Share of the tokens of the sources to keep, in (0, 1].
+            question: The question that the reader must answer; "" if there is none.
+            keep: Spans that must stay, as offsets in the texts: a list of spans for one source, a list of such lists for several
+                sources.
 
         Raises:
-            BudgetError: What must stay does not fit.
+            BudgetError: The spans that must stay do not fit.
             ConfigurationError: An argument cannot work.
             CompressionError: The method failed.
         """
@@ -303,34 +303,34 @@ class Compressor(Protocol):
 
 @runtime_checkable
 class EntailmentChecker(Protocol):
-    """Says whether a text carries what an answer says; the last word on what the rules of the verdict let pass."""
+    """Says whether a text supports a claim. It is asked about the sentences that the rules of the verdict accept."""
 
     def check(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
         """Return for each `(text, claim)` the probability, in [0, 1], that the text says so."""
 
 
 class EvidenceScorer(Protocol):
-    """Says which units of the hits are worth how much."""
+    """Scores the units of the hits for a question."""
 
     def score(self, question: str, hits: Sequence[Hit]) -> tuple[Sequence[Evidence], NDArray[np.float32] | None]:
-        """Return the units of all hits, in order, and which share of each the others repeat.
+        """Return the units of all hits in order, and how much each pair of units has in common.
 
-        The second is `(n, n)`, symmetric, in [0, 1]; None when nothing is known.
+        The second value is `(n, n)`, symmetric, in [0, 1]; None if it is unknown.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """How to generate.
+    """The options of a generation.
 
-    Two options are equal if they ask for the same text; how long it may take is not part of that.
+    Two values are equal if they ask for the same text. Time limits and cancellation do not matter for that.
 
     Attributes:
         max_tokens: Most tokens of the answer.
-        temperature: 0 takes the most probable token; higher is more varied.
-        seed: Repeats a draw; None takes a new one.
+        temperature: 0 takes the most probable token; a higher value gives more varied text.
+        seed: Seed of the random choice; the same seed gives the same text. None takes a new seed.
         stop: Strings that end the text; they are not part of it.
-        timeout_seconds: Limit from the call to the end; None for the model's default.
+        timeout_seconds: Time limit from the call to the end; None uses the default of the model.
         cancel: Stops the generation from another thread.
 
     Raises:
@@ -355,61 +355,61 @@ class GenerateOptions:
 
 
 class GenerationStream(Protocol):
-    """An answer under way: iterate for text, then read `result`."""
+    """A running generation: iterate over the text, then read `result`."""
 
     def __iter__(self) -> Iterator[str]:
-        """Yield text as it comes; concatenated it is `result.text`."""
+        """Yield pieces of text; joined they are `result.text`."""
 
     def close(self) -> None:
-        """Stop the generation if it still runs."""
+        """Stop the generation if it is still running."""
 
     @property
     def result(self) -> Generation:
-        """The whole generation; waits for its end."""
+        """The whole generation; waits until it ends."""
 
 
 class LanguageModel(Protocol):
-    """Answers prompts. A `str` is a raw completion prompt; messages go through the model's chat template.
+    """Answers prompts. A `str` is a raw prompt to complete. Messages are rendered with the chat template of the model.
 
-    `leanrag.BaseLanguageModel` has all of it but `stream`.
+    `leanrag.BaseLanguageModel` has all of these methods except `stream`.
     """
 
     @property
     def name(self) -> str:
-        """What `Answer.model` says."""
+        """Value of `Answer.model`."""
 
     @property
     def n_ctx(self) -> int:
-        """Window in tokens, as allocated."""
+        """Window in tokens."""
 
     @property
     def is_chat(self) -> bool:
-        """Whether it has a chat template, that is, reads messages."""
+        """Whether it has a chat template, so that it reads messages."""
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of plain `text`, no BOS, no template."""
+        """Return the tokens of plain `text`, without BOS and template."""
 
     def count(self, prompt: Prompt) -> int:
         """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it.
 
-        An estimate where the tokenizer is elsewhere; see `leanrag.RemoteModel`.
+        The count is an estimate if the tokenizer is not available; see `leanrag.RemoteModel`.
         """
 
     def render(self, prompt: Prompt) -> str:
-        """Return the prompt as the model reads it."""
+        """Return the prompt as text, as the model reads it."""
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> GenerationStream:
-        """Return the completion of `prompt`, piece by piece. Errors come here, or when the stream is read.
+        """Return the completion of `prompt`, piece by piece. Errors are raised here, or when the stream is read.
 
         Raises:
-            ContextOverflowError: Prompt plus `max_tokens` exceed `n_ctx`.
+            ContextOverflowError: The prompt and `max_tokens` together exceed `n_ctx`.
             GenerationCancelled: `cancel` was called.
-            GenerationTimeout: `timeout_seconds` passed.
+            GenerationTimeout: The time limit was reached.
             GenerationError: The model failed.
         """
 
 
-# What a model, an embedder or a store may be able to do besides; ask with `isinstance`
+# Optional abilities of models, embedders and stores; ask for them with `isinstance`
 
 
 @runtime_checkable
@@ -417,12 +417,12 @@ class Priced(Protocol):
     """A model that costs money."""
 
     def price(self, usage: Usage) -> float | None:
-        """Return what `usage` costs; None if that is unknown."""
+        """Return the cost of `usage`; None if it is unknown."""
 
 
 @runtime_checkable
 class Remote(Protocol):
-    """A model that another machine computes, so that it draws no power here."""
+    """A model that runs on another machine, so it uses no power on this machine."""
 
     @property
     def base_url(self) -> str:
@@ -431,16 +431,16 @@ class Remote(Protocol):
 
 @runtime_checkable
 class ReadsLittle(Protocol):
-    """A model that answers better from less text: once a third of the budget is full, only strong evidence is added."""
+    """A model that answers better from less text: after a third of the budget is full, only strong evidence is added."""
 
     @property
     def evidence_floor(self) -> float:
-        """Share of the value of the best evidence, in [0, 1], below which a sentence is left out; 0 to fill the budget."""
+        """A sentence is dropped if its value is below this share of the best value, in [0, 1]; 0 fills the budget."""
 
 
 @runtime_checkable
 class ScoresText(Protocol):
-    """A model that tells how probable it finds a text."""
+    """A model that can return the probability of a text."""
 
     def score_many(
         self,
@@ -454,18 +454,18 @@ class ScoresText(Protocol):
 
 @runtime_checkable
 class TextScorer(ScoresText, Protocol):
-    """A model that tells how probable it finds a text, and where its tokens are; `LlamaCppModel` is one."""
+    """A model that can return the probability of a text, and its tokens, such as `LlamaCppModel`."""
 
     @property
     def name(self) -> str:
-        """Distinguishes the scores of different models."""
+        """Name of the model; it tells scores of different models apart."""
 
     @property
     def n_ctx(self) -> int:
         """Window in tokens."""
 
     def tokenize(self, text: str) -> Sequence[tuple[int, int]]:
-        """Return the tokens of `text`, each with the character that it begins in."""
+        """Return the tokens of `text`, each with the offset of the character in which it begins."""
 
 
 @runtime_checkable
@@ -479,7 +479,7 @@ class FromFile(Protocol):
 
 @runtime_checkable
 class Closable(Protocol):
-    """Anything that must be closed after use."""
+    """An object that must be closed after use."""
 
     def close(self) -> None:
-        """Free what it uses; idempotent."""
+        """Free its resources; may be called twice."""

@@ -128,7 +128,7 @@ def test_a_gpu_without_a_model_to_try_it_with(machine):
 def test_threads_that_are_held_back(machine):
     machine.setattr(installation, "usable_cores", lambda: 8)
     machine.setenv("OMP_NUM_THREADS", "2")
-    assert "OMP_NUM_THREADS=2 keeps embedding and search to fewer than the 8 cores" in advice()
+    assert "OMP_NUM_THREADS=2 limits embedding and search to 2 of 8 cores" in advice()
     machine.setenv("OMP_NUM_THREADS", "8")
     assert "OMP_NUM_THREADS" not in advice()
 

@@ -213,7 +213,7 @@ def test_calibrate_prints_what_it_found_and_ask_uses_it(filled, rows, tmp_path):
     found = leanrag.Calibration.load(tmp_path / "small.json")
     assert out.splitlines() == [
         "small, then large (labelled)",
-        f"  least passed on  {found.least_escalated:.1%}, by any method with a risk of at most 0.05",
+        f"  least passed on  {found.least_escalated:.1%}, by every method with a risk of at most 0.05",
         "  rows             60 to learn from, 60 to certify with",
         f"  kept             {found.kept:.1%}",
         "  bound            0.0376, with probability 0.9",
@@ -251,9 +251,13 @@ def test_calibrate_asks_nobody_when_the_rows_are_too_few(filled, rows, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "small", "--out", "a.json", "--out", "b.json"], 2, "got 1 models and 2 files"),
-        (["--out", "a.json"], 2, "name the models by `--model`"),
-        ([*TWO, "--out", "a.json", "--out", "b.json", "--out", "c.json"], 2, "got 2 models and 3 files"),
+        (["--model", "small", "--out", "a.json", "--out", "b.json"], 2, "got 1 times `--model` and 2 times `--out`"),
+        (["--out", "a.json"], 2, "Pass `--model` for each model"),
+        (
+            [*TWO, "--out", "a.json", "--out", "b.json", "--out", "c.json"],
+            2,
+            "got 2 times `--model` and 3 times `--out`",
+        ),
         ([*TWO, "--out", "nowhere/a.json"], 2, "the folder of 'nowhere/a.json' does not exist"),
         ([*TWO, "--out", "a.json", "--alpha", "2"], 2, "`alpha` must be in (0, 1), got 2.0"),
         ([*TWO, "--out", "a.json", "--where", "team"], 2, "KEY=VALUE"),
@@ -389,7 +393,7 @@ def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkey
     monkeypatch.setattr(models, "pull", lambda name, **options: slow)
     monkeypatch.setattr(pull.platform, "machine", lambda: "x86_64")
     advice = run("pull", "smollm2-135m")[1].splitlines()[2]
-    assert advice.endswith("to make a faster, less exact copy: leanrag pull smollm2-135m --type iq4_nl")
+    assert advice.endswith("Make a faster, less exact copy with: leanrag pull smollm2-135m --type iq4_nl")
     assert answer_of(run("pull", "smollm2-135m", "--json")[1]) == {"smollm2-135m": str(slow)}
     monkeypatch.setattr(pull.platform, "machine", lambda: "arm64")
     assert len(run("pull", "smollm2-135m")[1].splitlines()) == 2
@@ -573,5 +577,5 @@ def test_calibrate_wants_a_file_for_a_last_model_that_learns_to_abstain(filled, 
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     code, out, err = filled("calibrate", "rows.jsonl", *TWO, "--out", "a.json")
     assert (code, out) == (2, "")
-    assert "give an `--out` for each model" in err
+    assert "Pass `--out` for each model" in err
     assert filled("calibrate", "rows.jsonl", *TWO, "--out", "a.json", "--out", "b.json")[0] == 0

@@ -248,9 +248,9 @@ def test_a_copy_that_was_not_finished_is_none(cache):
 def test_copies_that_cannot_be(cache, monkeypatch):
     pull("one")
     for name, kind in (("one", "../q4_0"), ("one", "")):
-        with pytest.raises(ConfigurationError, match="only a model has copies"):
+        with pytest.raises(ConfigurationError, match="Only a model has copies"):
             keep_copy(name, kind, halve)
-    with pytest.raises(ConfigurationError, match="neither a path that exists nor a known model"):
+    with pytest.raises(ConfigurationError, match="not an existing path and not a known model"):
         resolve("two:q4_0")
     with pytest.raises(ConfigurationError, match="Did you mean 'one'"):
         resolve("one:")
@@ -412,7 +412,7 @@ def test_a_path_stands_for_itself(tmp_path):
 
 @pytest.mark.parametrize("ask", [resolve, pull])
 def test_an_unknown_name_is_answered_with_the_nearest(ask):
-    with pytest.raises(ConfigurationError, match=r"'smollm-135m' is neither.*Did you mean 'smollm2-135m'"):
+    with pytest.raises(ConfigurationError, match=r"'smollm-135m' is not an existing path.*Did you mean 'smollm2-135m'"):
         ask("smollm-135m")
     with pytest.raises(ConfigurationError, match="Known are smollm2-135m, gemma3-270m, all-minilm-l6-v2, cl100k_base"):
         ask("nothing-like-it")
@@ -483,7 +483,7 @@ def test_an_encoding_counts_offline():
 
 
 def test_an_encoding_that_is_not_here_is_an_error(cache):
-    with pytest.raises(ConfigurationError, match="neither a path that exists nor a known model"):
+    with pytest.raises(ConfigurationError, match="not an existing path and not a known model"):
         load_encoding("o200k_base")
 
 

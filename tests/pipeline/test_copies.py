@@ -67,7 +67,7 @@ def test_an_embedder_that_is_not_here(bert):
     shutil.rmtree(bert)
     with pytest.raises(ModelLoadError, match="Get it with: leanrag pull bert"):
         copies.find_embedder("bert")
-    with pytest.raises(ConfigurationError, match="neither a path that exists nor a known model"):
+    with pytest.raises(ConfigurationError, match="not an existing path and not a known model"):
         copies.find_embedder("brt")
 
 

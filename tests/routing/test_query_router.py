@@ -345,7 +345,7 @@ def test_a_file_too_large_is_refused_unread(tmp_path):
     path = tmp_path / "router.json"
     with path.open("wb") as file:
         file.truncate(9 << 20)
-    with pytest.raises(StorageError, match="more than the 8,388,608 bytes"):
+    with pytest.raises(StorageError, match="larger than 8,388,608 bytes"):
         QueryRouter.load(path)
 
 
