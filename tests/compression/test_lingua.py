@@ -205,7 +205,7 @@ def test_tokens_are_those_that_the_package_keeps(compressors, tokenizer_of_bytes
         condition_compare=method == "longllmlingua",
         dynamic_context_compression_ratio=0.3 if method == "longllmlingua" else 0.0,
     )
-    ids = [i for text in used for i in encoded.ids[encoded.place(text)][verdict.kept[encoded.place(text)]]]
+    ids = [i for text in used for i in encoded.ids[encoded.tokens_of(text)][verdict.kept[encoded.tokens_of(text)]]]
     assert 0 < len(ids) < len(encoded.ids)
     assert tokenizer_of_bytes.decode(ids) == report["compressed_prompt"].replace("\n", "")
     assert not verdict.kept[~verdict.judged].any()
@@ -243,7 +243,7 @@ def test_words_are_those_that_llmlingua2_keeps(compressors, method):
     report = theirs.compress_prompt(list(DOCUMENTS), rate=0.5)
     kept = []
     for text in range(3):
-        place = encoded.place(text)
+        place = encoded.tokens_of(text)
         pieces = np.array(encoded.tokens[place])[verdict.kept[place]]
         kept.append(tokenizer.convert_tokens_to_string([str(piece) for piece in pieces]))
     assert any(kept)
@@ -259,7 +259,7 @@ def test_the_package_keeps_protected_tokens_of_documents_that_stay(compressors, 
     protected = np.arange(len(encoded.ids)) % 7 == 3
     request = LinguaRequest(encoded, protected, [2], QUESTION, method, compressor._options, words)
     verdict = compressor._driver.judge(request, 30)
-    assert verdict.judged[encoded.place(2)].all()
+    assert verdict.judged[encoded.tokens_of(2)].all()
     if method.endswith("lingua"):
         assert np.array_equal(verdict.kept & protected, verdict.judged & protected)
         assert 0 < verdict.kept[~protected].sum() < 90
@@ -576,7 +576,7 @@ def test_pickled_weights_are_not_read(causal_folder, tmp_path):
 
 
 def test_dequantize_says_what_is_wrong(tmp_path):
-    with pytest.raises(ModelLoadError, match="there is no file"):
+    with pytest.raises(ModelLoadError, match="does not exist"):
         dequantize(tmp_path / "model.gguf", tmp_path / "folder")
     (tmp_path / "model.gguf").write_bytes(b"GGUF and nothing more")
     with pytest.raises(StorageError, match="there already"):

@@ -18,21 +18,21 @@ __all__ = ["classifier_driver"]
 
 _WORDS, _LABELS = "\x1e", "\x1f"  # between words, and between a word and its label, in what LLMLingua-2 reports
 _CLS, _SEP, _PAD = 0, 1, 2
-_SPECIAL = 3  # of them
+_SPECIAL = 3  # number of special tokens
 
 
 class _PieceTokenizer:
-    """The tokenizer that LLMLingua-2 gets: it knows texts by name, and tokens by number."""
+    """The tokenizer that LLMLingua-2 gets: a text has a name, and a token has an index instead of an id."""
 
     def __init__(self, start: str) -> None:
-        self.start = start  # what begins a word; "" for WordPiece, which marks the other tokens
+        self.start = start  # prefix of a token that begins a word; "" for WordPiece, which marks all other tokens
         self.encoded: Encoded
         self._name = ""
 
     def tokenize(self, name: str) -> list[str]:
         self._name = name
-        place = self.encoded.place(int(name))
-        tokens = [token.replace(_WORDS, " ").replace(_LABELS, " ") for token in self.encoded.tokens[place]]
+        span = self.encoded.tokens_of(int(name))
+        tokens = [token.replace(_WORDS, " ").replace(_LABELS, " ") for token in self.encoded.tokens[span]]
         if self.start and tokens and not tokens[0].startswith(self.start):
             tokens[0] = self.start + tokens[0]  # a text never begins within a word
         return tokens
@@ -41,8 +41,8 @@ class _PieceTokenizer:
         return self._name
 
     def convert_tokens_to_ids(self, tokens: Sequence[str]) -> list[int]:
-        place = self.encoded.place(int(self._name))
-        numbers = [_CLS, *range(place.start + _SPECIAL, place.stop + _SPECIAL), _SEP]
+        span = self.encoded.tokens_of(int(self._name))
+        numbers = [_CLS, *range(span.start + _SPECIAL, span.stop + _SPECIAL), _SEP]
         return numbers + [_PAD] * (len(tokens) - len(numbers))
 
     def convert_ids_to_tokens(self, numbers: Sequence[int]) -> list[str]:
@@ -55,7 +55,7 @@ class _PieceTokenizer:
 
 
 class _NumberedClassifier:
-    """A token classifier that takes numbers for tokens, and is sure of the protected ones."""
+    """A token classifier that takes indices instead of token ids, and returns a probability of 1 for protected tokens."""
 
     def __init__(self, model: Any, special: Sequence[int], device: str) -> None:
         self.torch = require("torch", extra="lingua", why=WHY)
@@ -82,7 +82,9 @@ class _NumberedClassifier:
             self.seen[key] = output.logits.float()
         logits = self.seen[key]
         if not logits.isfinite().all():
-            raise CompressionError("the classifier's scores are not finite: its weights are damaged")
+            raise CompressionError(
+                "the classifier's scores are not finite, so its weights are damaged. Use another model folder"
+            )
         numbers = input_ids.cpu().numpy()
         keep = logits.softmax(-1)[..., 1].double().cpu().numpy()
         self.probabilities[numbers[numbers >= _SPECIAL] - _SPECIAL] = keep[numbers >= _SPECIAL]
@@ -92,7 +94,7 @@ class _NumberedClassifier:
 
 
 class _ReaderCounts:
-    """The reader's count in place of the package's encoding."""
+    """The token count of the reader, instead of the encoding of the package."""
 
     def __init__(self) -> None:
         self.encoded: Encoded
@@ -113,7 +115,7 @@ class _ClassifierDriver(PackageBase):
         self.tokenizer = _PieceTokenizer(start)
         self.model = _NumberedClassifier(model, special, device)
         self.device = device
-        self.model_name = family  # by which the package knows how words are marked
+        self.model_name = family  # tells the package how the tokenizer marks words
         self.use_llmlingua2 = True
         self.max_batch_size, self.max_force_token = 16, 0
         self.added_tokens: list[str] = []
@@ -124,7 +126,7 @@ class _ClassifierDriver(PackageBase):
         self.context_idxs = []
 
     def forget(self) -> None:
-        """Drop what was remembered of the last texts."""
+        """Drop the results for the last texts."""
         self.model.seen.clear()
 
     def judge(
@@ -132,7 +134,7 @@ class _ClassifierDriver(PackageBase):
         request: LinguaRequest,
         target: float,
     ) -> Verdict:
-        """Run the package once, for `target` of the scorer's tokens; it does not read the question."""
+        """Run the package once, with a target of `target` tokens of the scorer. The question is not read."""
         encoded, options = request.encoded, request.options
         lengths = np.diff(encoded.bounds)
         self.tokenizer.encoded = encoded
@@ -158,20 +160,21 @@ class _ClassifierDriver(PackageBase):
         kept = np.zeros(len(values), np.bool_)
         word = -1
         for text in range(len(encoded.texts)):
-            place = encoded.place(text)
-            for at, token in enumerate(self.tokenizer.tokenize(str(text)), place.start):
+            span = encoded.tokens_of(text)
+            for at, token in enumerate(self.tokenizer.tokenize(str(text)), span.start):
                 word += self._begins_word(token, self.model_name, [], {})
                 kept[at] = labels[word]
-            own, sure = kept[place], protected[place]
-            left_out = values[place][~own & ~sure]
-            values[place] -= left_out.max() if len(left_out) else values[place].min() - 1e-6
+            dropped = values[span][~kept[span] & ~protected[span]]
+            values[span] -= dropped.max() if len(dropped) else values[span].min() - 1e-6
         if word + 1 != len(labels):
-            raise CompressionError(f"llmlingua judged {len(labels)} words of {word + 1}")
+            raise CompressionError(
+                f"llmlingua returned labels for {len(labels)} words, but the texts have {word + 1}. Use llmlingua 0.2.2"
+            )
         return Verdict(np.ones(len(values), np.bool_), kept, values)
 
 
 def classifier_driver(tokenizer: Any, model: Any, *, device: str, window: int, family: str) -> _ClassifierDriver:
-    """Return LLMLingua-2 on a token classifier; `family` is the package's name for how its tokenizer marks words."""
+    """Return LLMLingua-2 on a token classifier; `family` tells the package how the tokenizer marks words."""
     package = require("llmlingua", extra="lingua", why=WHY)
     kind = type("ClassifierDriver", (_ClassifierDriver, package.PromptCompressor), {})
     return kind(tokenizer, model, device=device, window=window, family=family)  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
-"""LLMLingua, LongLLMLingua and LLMLingua-2 through the llmlingua package, held to the promises of every compressor here.
+"""LLMLingua, LongLLMLingua and LLMLingua-2 through the llmlingua package, with the promises of all compressors of leanrag.
 
-The package decides which words matter (`driver`); what is done with that is ours: its choice is taken word by word in the
-sources' own text, protected spans are kept whole, and the least valuable words go or the best of the rest come back until the
-reader's own count is just within the budget.
+The package decides which words matter (`driver`). leanrag applies its choice to the words of the original text and keeps
+protected spans whole. Then it removes the least valuable words, or adds the best removed words, until the token count of the
+reader is just within the budget.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from leanrag.compression.lingua.driver import (
 )
 from leanrag.compression.lingua.language_model import language_model_driver
 from leanrag.compression.lingua.loading import FAMILIES, load_scorer, package_errors, read_config
-from leanrag.compression.lingua.plan import Piece, Plan, TokenPlaces, cut_pieces, locate_tokens
+from leanrag.compression.lingua.plan import Piece, Plan, TokenAtoms, cut_pieces, locate_tokens
 from leanrag.compression.task import Part, Task, assemble
 from leanrag.errors import CompressionError, ConfigurationError
 from leanrag.evidence.protection import Protection, Span
@@ -44,50 +44,56 @@ logger = logging.getLogger(__name__)
 
 
 WHY = "to compress with LLMLingua"
-_NEAR = 0.1  # of the budget: as near as the package's own choice should come before words are added or taken
+_NEAR = (
+    0.1  # share of the budget; the package is asked again until its choice differs from the budget by less than this
+)
 
 
 class LLMLinguaCompressor:
     """Keeps the words that a small model finds informative.
 
-    Everything runs offline on a local model. Words stay or go whole, and every part of the result is a span of a source, in the
-    sources' order. The package's target is adjusted until its choice is near the budget; then words are taken from the least
-    valuable end, or added from the best that it left out, until the reader's count is within the budget.
+    It works offline with a local model. Words are kept or dropped whole, and every part of the result is a span of a source, in
+    the order of the sources. The target of the package is adjusted until its choice is near the budget. Then the least valuable
+    words are removed, or the best dropped words are added, until the token count of the reader is within the budget.
 
-    A sentence, row or block of which any word stays keeps its protected spans whole. Spans asked for are always there.
+    If a word of a sentence, row or block is kept, the protected spans of this unit are kept too. Spans in `keep` are always kept.
 
-    Without a question "longllmlingua" does as "llmlingua" does. Sources longer than `piece_tokens` count as several documents.
+    Without a question, "longllmlingua" works like "llmlingua". A source longer than `piece_tokens` counts as several documents.
 
     Args:
-        model: A folder in the format of transformers, with safetensors. For "longllmlingua" and "llmlingua" a causal language
-            model: the papers used Llama-2-7B(-Chat); `dequantize` makes one of a GGUF file. For "llmlingua2" a token classifier:
-            the weights named llmlingua-2-xlm-roberta-large-meetingbank or llmlingua-2-bert-base-multilingual-cased-meetingbank.
+        model: A folder of transformers with safetensors. For "longllmlingua" and "llmlingua" it must contain a causal language
+            model. The papers used Llama-2-7B(-Chat); `dequantize` makes a folder from a GGUF file. For "llmlingua2" it must
+            contain a token classifier: the weights named llmlingua-2-xlm-roberta-large-meetingbank or
+            llmlingua-2-bert-base-multilingual-cased-meetingbank.
         method: "longllmlingua" reads the question (Jiang et al., ACL 2024), "llmlingua" does not (Jiang et al., EMNLP 2023),
             "llmlingua2" is a classifier trained to keep what GPT-4 kept (Pan et al., Findings of ACL 2024).
         protection: Spans that may not be cut.
         device: "cpu", "cuda", "cuda:1", "mps" ...
-        threads: Threads of torch during a call, None to leave them alone. They are one setting for the whole process.
-        contrastive: Value a token by how much the question raises its probability, not by how improbable it is; LongLLMLingua,
-            eq. 2. None for yes with "longllmlingua", the only method that can.
-        condition_in_question: For ranking documents: "after" scores the question given the document (eq. 3, the paper's choice),
-            "before" the document given the question, "none" the document.
-        reorder: Order in which the package reads the documents: "sort" the best first, "two_stage" the best at both ends,
-            "original". The result is in the order of the sources in any case.
-        dynamic_ratio: How much more of the best document stays than of the worst: half of this above and half below the mean share,
-            in [0, 1]; LongLLMLingua, eq. 4 uses 0.3. None for 0.3 with "longllmlingua", else 0.
-        extra_tokens: Tokens beyond the target that the document filter lets pass for the token filter to thin.
-        stretch_tokens: Tokens that are thinned at a time, each stretch given what is left of those before it.
-        document_filter: Leave out whole documents first.
-        token_filter: Thin what is left; without it whole documents stay, and the last of them is cut from its end.
-        piece_tokens: Longest document in the scorer's tokens.
-        window_tokens: Most tokens that the scorer reads at a time, fewer if its own window is smaller. Its log-probabilities take
-            up to 16 bytes a token and a word of its vocabulary: 1.6 GB for 2,048 tokens of 49,152.
-        max_calls: Most calls of the package for one compression. Documents are ranked once for all of them.
+        threads: Threads of torch during a call; None does not change them. The setting is for the whole process.
+        contrastive: Whether the value of a token is how much the question raises its probability (LongLLMLingua, eq. 2), instead
+            of how improbable the token is. None means True for "longllmlingua" and False for the other methods, which cannot do it.
+        condition_in_question: How documents are ranked: "after" scores the question after the document (eq. 3, as in the paper),
+            "before" scores the document after the question, "none" scores the document alone.
+        reorder: Order in which the package reads the documents: "sort" reads the best first, "two_stage" puts the best at both
+            ends, "original" keeps the order. The result always has the order of the sources.
+        dynamic_ratio: How much more of the best document is kept than of the worst, in [0, 1]: half of it above and half below
+            the mean share. LongLLMLingua (eq. 4) uses 0.3. None means 0.3 for "longllmlingua", otherwise 0.
+        extra_tokens: Tokens above the target that pass the document filter; the token filter then removes them.
+        stretch_tokens: Tokens that the token filter reads at a time. Each stretch is read after the kept tokens of the stretches
+            before it.
+        document_filter: Whether to drop whole documents first.
+        token_filter: Whether to drop tokens of the remaining documents. Without it, whole documents are kept, and the last one
+            is cut at its end.
+        piece_tokens: Most tokens of a document, counted by the tokenizer of the scorer.
+        window_tokens: Most tokens that the scorer reads at a time; fewer if the window of the model is smaller. The
+            log-probabilities need up to 16 bytes for each token and each entry of the vocabulary: 1.6 GB for 2,048 tokens and
+            49,152 entries.
+        max_calls: Most calls of the package for each compression. Documents are ranked only once.
 
     Raises:
-        ConfigurationError: An argument cannot work, or the folder holds another kind of model.
+        ConfigurationError: An argument cannot work, or the folder contains another kind of model.
         MissingDependencyError: The extra "lingua" is not installed.
-        ModelLoadError: The folder holds no model that can be loaded.
+        ModelLoadError: The model in the folder cannot be loaded.
     """
 
     def __init__(
@@ -135,7 +141,9 @@ class LLMLinguaCompressor:
                 f"`contrastive` and `dynamic_ratio` need the method 'longllmlingua', got {method!r}"
             )
         if not (document_filter or token_filter):
-            raise ConfigurationError("one of `document_filter` and `token_filter` must be True")
+            raise ConfigurationError(
+                "`document_filter` and `token_filter` cannot both be False, because nothing would be dropped. Set one to True"
+            )
         self._method = method
         self._protection = protection
         self._threads = threads
@@ -154,16 +162,18 @@ class LLMLinguaCompressor:
         folder = Path(model)
         config = read_config(folder, method)
         self._tokenizer, scorer = load_scorer(folder, method, device)
-        own = config.get("max_position_embeddings") or config.get("n_positions") or window_tokens
+        model_window = config.get("max_position_embeddings") or config.get("n_positions") or window_tokens
         if method == "llmlingua2":
             family = str(config["model_type"])
-            self._window = min(512, own - 2 * (family == "xlm-roberta"))  # XLM-RoBERTa numbers positions from 2
+            self._window = min(
+                512, model_window - 2 * (family == "xlm-roberta")
+            )  # XLM-RoBERTa numbers positions from 2
             self._piece_tokens = min(piece_tokens, self._window - 2)
             self._driver: Any = classifier_driver(
                 self._tokenizer, scorer, device=device, window=self._window, family=FAMILIES[family]
             )
         else:
-            self._window = min(window_tokens, own)
+            self._window = min(window_tokens, model_window)
             self._piece_tokens = piece_tokens
             self._driver = language_model_driver(self._tokenizer, scorer, device=device, window=self._window)
 
@@ -182,12 +192,12 @@ class LLMLinguaCompressor:
         question: str = "",
         keep: Sequence[tuple[int, int]] | Sequence[Sequence[tuple[int, int]]] = (),
     ) -> Compression:
-        """Return the sources in at most `budget` tokens, or in the share `rate` of theirs; see `Compressor.compress`.
+        """Return the sources in at most `budget` tokens, or in the share `rate` of their tokens; see `Compressor.compress`.
 
-        One call at a time; others wait.
+        Calls run one after another.
 
         Raises:
-            BudgetError: What must stay does not fit.
+            BudgetError: The spans that must stay do not fit.
             ConfigurationError: An argument cannot work.
             CompressionError: The package or the model failed.
         """
@@ -195,7 +205,7 @@ class LLMLinguaCompressor:
         if task.fits:
             return task.whole(self.name)
         required = [
-            self._protection.required(hit.chunk.text, own) for hit, own in zip(task.hits, task.keep, strict=True)
+            self._protection.required(hit.chunk.text, spans) for hit, spans in zip(task.hits, task.keep, strict=True)
         ]
         exact = [Part(i, *span, None, "kept") for i, spans in enumerate(required) for span in spans]
         needed = task.count(assemble(task.hits, exact)[0])
@@ -203,7 +213,7 @@ class LLMLinguaCompressor:
             raise task.too_small(needed)
         plan = Plan.of(task, required, self._protection)
         whole = task.count(plan.text(task, []))
-        if whole > task.budget:  # whole words of what must stay do not fit, the spans do
+        if whole > task.budget:  # the required spans fit, but not the whole words that they touch
             if any(self._cuts_protected(hit.chunk.text, spans) for hit, spans in zip(task.hits, required, strict=True)):
                 raise task.too_small(whole)
             return task.finish(exact, self.name)
@@ -214,7 +224,7 @@ class LLMLinguaCompressor:
                 self._driver.forget()
 
     def _cuts_protected(self, text: str, spans: Sequence[Span]) -> bool:
-        """Whether `spans` (disjoint) hold a part of something protected, and not all of it."""
+        """Return whether `spans` (disjoint) contain a part of a protected span, but not the whole span."""
         return bool(spans) and any(
             start < end_of and start_of < end and not (start <= start_of and end_of <= end)
             for start_of, end_of in self._protection.spans(text)
@@ -223,7 +233,7 @@ class LLMLinguaCompressor:
 
     def _compress(self, task: Task, plan: Plan) -> Compression:
         pieces = self._pieces(task)
-        if not pieces:  # white space
+        if not pieces:  # the sources have only white space
             return task.finish(plan.parts([]), self.name)
         encoded = encode(self._tokenizer, [task.hits[source].chunk.text[start:end] for source, start, end in pieces])
         tokens = locate_tokens(encoded, pieces, plan)
@@ -237,8 +247,8 @@ class LLMLinguaCompressor:
                 high = middle - 1
         return task.finish(plan.parts(steps[:low]), self.name)
 
-    def _search(self, task: Task, plan: Plan, encoded: Encoded, tokens: TokenPlaces) -> Verdict:
-        """Ask for more or fewer tokens until what the package keeps is near the budget, by the secant method."""
+    def _search(self, task: Task, plan: Plan, encoded: Encoded, tokens: TokenAtoms) -> Verdict:
+        """Change the target of the package, by the secant method, until the tokens that it keeps are near the budget."""
         count = len(encoded.ids)
         request = LinguaRequest(
             encoded,
@@ -250,7 +260,7 @@ class LLMLinguaCompressor:
             task.count_tokens,
         )
         target = count * task.budget / task.tokens_before
-        seen: list[tuple[float, int]] = []  # targets, and the tokens that came of them
+        seen: list[tuple[float, int]] = []  # targets, and the tokens that the package kept
         best: tuple[int, Verdict] | None = None
         while True:
             with package_errors():
@@ -268,15 +278,15 @@ class LLMLinguaCompressor:
                 return best[1]
 
     def _pieces(self, task: Task) -> list[Piece]:
-        """Cut sources into what the package sees as documents, between sentences where it can."""
+        """Cut the sources into the documents of the package, between sentences if possible."""
         limit = self._piece_tokens
         if self._method != "llmlingua2":
             question = len(encode(self._tokenizer, [task.question]).ids) if self._method == "longllmlingua" else 0
             limit = min(limit, (self._window - question) // 2 - 32)
             if limit < 16:
                 raise CompressionError(
-                    f"the question takes {question:,} tokens, too many for the scorer's window of {self._window:,}."
-                    " Shorten it, or raise `window_tokens`"
+                    f"the question has {question:,} tokens, which is too many for the scorer's window of {self._window:,} tokens."
+                    " Shorten the question, or raise `window_tokens`"
                 )
         pieces: list[Piece] = []
         for number, hit in enumerate(task.hits):

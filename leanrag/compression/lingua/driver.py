@@ -1,19 +1,19 @@
-"""The llmlingua package, driven from outside: its algorithms as they are, what breaks around them taken away.
+"""Run the unchanged algorithms of the llmlingua package, with adapters for its tokenizer and model.
 
-The package is a class that holds a tokenizer and a model. Here it is subclassed, never changed: the tokenizer and the model that it
-is given are stand-ins that speak its dialect (release 0.2.2, written for transformers before 4.36) on one side and that of today's
-transformers on the other, and the methods that come back with text are watched so that it is known which token of which text
-survived. What that mends:
+The package (release 0.2.2) is a class with a tokenizer and a model, written for transformers before 4.36. The drivers are
+subclasses of it. They pass it a tokenizer and a model that translate between that interface and the one of current transformers,
+and they override the methods that return text, to record which tokens were kept. This solves the following problems:
 
-- Past key and value states: `DynamicCache` here, pairs of tensors there.
-- Its constructor fetches an encoding, trusts code that comes with a model and seeds every generator of the process: not run.
-- Tokens go through it as numbers of their own, so that each kept token is known by its place, not guessed from its text.
-- Protected tokens: `keep_flag` of the token filter, a probability of 1 for LLMLingua-2.
-- The last, incomplete stretch of the token filter, which it keeps whole (that is all of a text below 200 tokens), is avoided by
-  choosing stretches of equal length.
-- Text beyond the model's window comes in several parts, since its own way there loses count.
-- Ranks of documents and the first pass over a text are kept for the next call on the same text.
-- `[UNK]` and, with XLM-RoBERTa, `[CLS]` and `[SEP]` in LLMLingua-2.
+- Current transformers keep past states in a `DynamicCache`; the package expects pairs of tensors.
+- The constructor of the package downloads an encoding, trusts code of the model, and seeds all random generators of the process.
+  It is not called.
+- The package returns text. It gets the index of each token instead of its id, so the kept tokens are known exactly.
+- Protected tokens are kept with `keep_flag` in the token filter, and with a probability of 1 in LLMLingua-2.
+- The token filter keeps its last, incomplete stretch whole, which is the whole text if it has fewer than 200 tokens. All
+  stretches therefore get the same length.
+- The package counts wrongly if a text is longer than the window of the model. Such a text is passed in several parts.
+- The ranks of documents and the first pass over a text are reused in the next call for the same text.
+- LLMLingua-2 fails on `[UNK]`, and with XLM-RoBERTa on `[CLS]` and `[SEP]`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Reorder = Literal["original", "sort", "two_stage"]
 if TYPE_CHECKING:
 
     class PackageBase:
-        """What is used of `llmlingua.PromptCompressor`."""
+        """The part of `llmlingua.PromptCompressor` that is used."""
 
         context_idxs: list[Any]
 
@@ -64,7 +64,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class LinguaOptions:
-    """Settings of the package, by our names; `LLMLinguaCompressor` describes them."""
+    """Settings of the package, with the names that `LLMLinguaCompressor` describes."""
 
     contrastive: bool
     condition_in_question: Condition
@@ -78,12 +78,12 @@ class LinguaOptions:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Texts as the scorer's tokens, one after another.
+    """The tokens of several texts, text after text.
 
     Attributes:
-        texts: What was encoded; as long as the original, character for character.
-        tokens: The tokens' own spelling.
-        ids: int64 `(n,)`.
+        texts: The encoded texts; each has as many characters as the original.
+        tokens: The tokens as the tokenizer spells them.
+        ids: Token ids, int64 `(n,)`.
         spans: int64 `(n, 2)`: first character of the token in its text, and one past the last.
         bounds: int64 `(texts + 1,)`: the tokens of text `i` are `bounds[i]:bounds[i + 1]`.
     """
@@ -94,23 +94,23 @@ class Encoded:
     spans: NDArray[np.int64]
     bounds: NDArray[np.int64]
 
-    def place(self, text: int) -> slice:
-        """Return where the tokens of a text are."""
+    def tokens_of(self, text: int) -> slice:
+        """Return the indices of the tokens of text number `text`."""
         return slice(int(self.bounds[text]), int(self.bounds[text + 1]))
 
 
 @dataclass(frozen=True, slots=True)
 class LinguaRequest:
-    """What the package is asked, but for how much is to stay.
+    """The input of the package, without the target.
 
     Attributes:
         encoded: The documents.
-        protected: bool `(n,)`, by token: what may not go from a document that stays.
-        forced: Documents that stay.
-        question: What the reader will be asked, "" for nothing; only `rank` "longllmlingua" reads it.
+        protected: bool `(n,)`: the tokens that must stay if their document stays.
+        forced: Indices of the documents that must stay.
+        question: The question of the reader, or ""; only the rank "longllmlingua" reads it.
         rank: How LLMLingua ranks documents.
-        options: The rest.
-        count_tokens: Of the reader; what LLMLingua-2 weighs words with.
+        options: The other settings.
+        count_tokens: Counts tokens as the reader does; LLMLingua-2 weighs words with it.
     """
 
     encoded: Encoded
@@ -124,12 +124,12 @@ class LinguaRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the package thinks of each token.
+    """The decision of the package about each token.
 
     Attributes:
-        judged: bool `(n,)`; False in documents that its filter left out.
-        kept: bool `(n,)`; what it keeps, protected tokens among it.
-        values: float64 `(n,)`: what it compares with a threshold, less the threshold; above 0 is worth keeping.
+        judged: bool `(n,)`; False in documents that the document filter dropped.
+        kept: bool `(n,)`; True for the tokens that it keeps, protected tokens included.
+        values: float64 `(n,)`: value of the token minus the threshold; above 0 is worth keeping.
     """
 
     judged: NDArray[np.bool_]
@@ -138,12 +138,12 @@ class Verdict:
 
 
 def clean_text(text: str) -> str:
-    """Return `text` with a replacement character for each surrogate, which no tokenizer takes."""
+    """Return `text` with a replacement character for each surrogate, because tokenizers refuse surrogates."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> Encoded:
-    """Return the tokens of `texts` and their places; control tokens that a text spells are plain text."""
+    """Return the tokens of `texts` with their offsets. The spelling of a control token in a text is plain text."""
     clean = tuple(clean_text(text) for text in texts)
     tokens: list[str] = []
     ids: list[int] = []

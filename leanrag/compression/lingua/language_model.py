@@ -20,7 +20,7 @@ _JOINT = "\n\n"  # the package puts it between documents
 
 
 def _groups(lengths: NDArray[np.int64], room: int) -> Iterator[tuple[int, int]]:
-    """Yield `(first, last + 1)` of neighbours that together take at most `room`."""
+    """Yield `(first, last + 1)` of groups of neighbours whose lengths add up to at most `room`."""
     first = taken = 0
     for at, length in enumerate(lengths.tolist()):
         if taken + length > room and at > first:
@@ -32,11 +32,11 @@ def _groups(lengths: NDArray[np.int64], room: int) -> Iterator[tuple[int, int]]:
 
 
 class _Tokenizer:
-    """A tokenizer that takes control tokens for plain text, and has numbers instead of tokens for one text."""
+    """A tokenizer that reads control tokens as plain text, and can return indices instead of token ids for a text."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.numbered: Any = None  # `(1, n)`, what the token filter gets to see of its text
+        self.numbered: Any = None  # `(1, n)`: the indices that the token filter gets instead of its text
 
     def __call__(self, text: str, return_tensors: str | None = None, *, add_special_tokens: bool = True) -> Any:
         if self.numbered is not None and return_tensors and not add_special_tokens:
@@ -53,12 +53,12 @@ class _Tokenizer:
         return str(self.tokenizer.decode(ids))
 
     def batch_decode(self, _ids: Any) -> list[str]:
-        """Which tokens are left is known; nobody reads what they spell."""
+        """Return an empty text: the kept tokens are recorded, and nobody reads the text."""
         return [""]
 
 
 class _PairsOfStates:
-    """A causal language model that takes and returns its states as pairs of tensors, one pair a layer."""
+    """A causal language model whose states are pairs of tensors, a pair for each layer."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -74,7 +74,7 @@ class _PairsOfStates:
 
 
 class _NoCounts:
-    """The package counts with an encoding of its own for a report that nobody reads."""
+    """An encoding without tokens: the package counts with it for a report that nobody reads."""
 
     def encode(self, _text: str) -> range:
         return range(0)
@@ -82,7 +82,7 @@ class _NoCounts:
 
 @dataclass(slots=True)
 class _Reading:
-    """What the watched methods write down while the package runs."""
+    """What the overridden methods record while the package runs."""
 
     encoded: Encoded
     protected: NDArray[np.bool_]
@@ -109,15 +109,15 @@ class _LanguageModelDriver(PackageBase):
         self.oai_tokenizer = _NoCounts()
         self.context_idxs = []
         joint = encode(tokenizer, [_JOINT]).ids.tolist()
-        self._joint = joint[-2:]  # the package reckons with two
+        self._joint = joint[-2:]  # the package expects two tokens
         self._reading: _Reading
-        self._ids: Any = None  # tokens by number, in the text that the token filter is at
-        self._origin: NDArray[np.int64]  # places in `Encoded` by number, -1 for what is between and before documents
+        self._ids: Any = None  # token ids by index, for the text that the token filter reads
+        self._origin: NDArray[np.int64]  # index in `Encoded` by index, -1 for tokens between and before documents
         self._ranks: dict[tuple[str, str, str], Any] = {}
         self._first_passes: dict[bytes, Any] = {}
 
     def forget(self) -> None:
-        """Drop what was remembered of the last texts."""
+        """Drop the ranks and first passes of the last texts."""
         self._ranks.clear()
         self._first_passes.clear()
 
@@ -126,7 +126,7 @@ class _LanguageModelDriver(PackageBase):
         request: LinguaRequest,
         target: float,
     ) -> Verdict:
-        """Run the package once, for `target` of the scorer's tokens."""
+        """Run the package once, with a target of `target` tokens of the scorer."""
         encoded, options = request.encoded, request.options
         number, count = len(encoded.texts), len(encoded.ids)
         self._reading = _Reading(
@@ -161,44 +161,44 @@ class _LanguageModelDriver(PackageBase):
         reading = self._reading
         judged = np.zeros(len(reading.values), np.bool_)
         for text in reading.used:
-            judged[reading.encoded.place(text)] = True
-        if not is_thinned:  # a better document first, and of one its beginning
+            judged[reading.encoded.tokens_of(text)] = True
+        if not is_thinned:  # better documents first, and the beginning of a document before its end
             reading.kept |= judged
             for rank, text in enumerate(reading.ranking):
-                place = reading.encoded.place(text)
-                length = place.stop - place.start
-                reading.values[place] = len(reading.ranking) - rank - np.arange(length) / (length + 1)
+                span = reading.encoded.tokens_of(text)
+                length = span.stop - span.start
+                reading.values[span] = len(reading.ranking) - rank - np.arange(length) / (length + 1)
         return Verdict(judged, reading.kept & judged, reading.values)
 
-    # What the package calls of itself.
+    # Methods that the package calls
 
     def control_context_budget(self, *args: Any, **options: Any) -> Any:
-        """Write down which documents pass, in which order."""
+        """Record which documents pass, and their order."""
         context, ratios, used = super().control_context_budget(*args, **options)
         self._reading.used = [int(text) for text in used]
         self._reading.ranking = [int(text) for text in self.context_idxs[-1]]
-        self.context_idxs.clear()  # it would grow with every call
+        self.context_idxs.clear()  # otherwise it grows with every call
         return context, ratios, used
 
     def get_condition_ppl(
         self, text: str, question: str, condition_in_question: str = "none", granularity: str = "sentence"
     ) -> Any:
-        """Remember what a document was worth."""
+        """Return the value of a document, and remember it."""
         key = text, question, condition_in_question
         if key not in self._ranks:
             value = super().get_condition_ppl(text, question, condition_in_question, granularity)
             if not value.isfinite():
                 if self.tokenizer(text)["input_ids"][2:]:
                     raise CompressionError(
-                        f"the scorer's perplexity of a document is {value.item()!r}: its weights are damaged, or its type is too"
-                        " narrow for this device"
+                        f"the scorer's perplexity of a document is {value.item()!r}, so its weights are damaged, or their type has"
+                        " too few bits on this device. Use another model folder or device"
                     )
-                value = value.new_zeros(())  # one token has nothing that could be surprised
+                value = value.new_zeros(())  # a single token has no perplexity
             self._ranks[key] = value
         return self._ranks[key]
 
     def get_prefix_length(self, prefix: str, _text: str) -> int:
-        """Return the tokens of the question in front of the documents; it is tokenised by itself."""
+        """Return the number of tokens of the question before the documents; the question is tokenised alone."""
         return len(self._prefix(prefix.removesuffix(_JOINT)))
 
     def _prefix(self, prefix: str) -> list[int]:
@@ -214,13 +214,11 @@ class _LanguageModelDriver(PackageBase):
         condition_compare: bool = False,
         **_: Any,
     ) -> Any:
-        """Run the token filter on as many documents at a time as the window holds."""
+        """Run the token filter on as many documents at a time as fit into the window."""
         reading = self._reading
         prefix = self._prefix(context[0]) if start else []
-        lengths = (
-            np.diff(reading.encoded.bounds)[reading.used] + 2
-        )  # what stands between documents, as the package reckons
-        share = target_token / (float(lengths.sum()) + 1)  # of the tokens, the package's tau
+        lengths = np.diff(reading.encoded.bounds)[reading.used] + 2  # the package counts two tokens between documents
+        share = target_token / (float(lengths.sum()) + 1)  # the share of tokens to keep; tau in the package
         assert dynamic_ratio is not None
         for first, last in _groups(lengths, self.max_position_embeddings - len(prefix)):
             used = reading.used[first:last]
@@ -235,24 +233,24 @@ class _LanguageModelDriver(PackageBase):
                     dynamic_ratio=list(dynamic_ratio[first:last]),
                     condition_compare=condition_compare,
                 )
-                left = self._origin[compressed[0].cpu().numpy()]
+                kept = self._origin[compressed[0].cpu().numpy()]
             else:
-                left = self._origin[len(prefix) :]
-            reading.kept[left[left >= 0]] = True
+                kept = self._origin[len(prefix) :]
+            reading.kept[kept[kept >= 0]] = True
         self.tokenizer.numbered = None
         return [None], None
 
     def _number(self, prefix: list[int], used: Sequence[int]) -> int:
-        """Number the tokens that the filter is to see; how many are in documents or between them."""
+        """Give an index to each token that the filter reads; return how many are in documents or between them."""
         encoded = self._reading.encoded
         ids, origin = list(prefix), [-1] * len(prefix)
         for text in used:
             if len(ids) > len(prefix):
                 ids += self._joint
                 origin += [-1] * len(self._joint)
-            place = encoded.place(text)
-            ids += encoded.ids[place].tolist()
-            origin += range(place.start, place.stop)
+            span = encoded.tokens_of(text)
+            ids += encoded.ids[span].tolist()
+            origin += range(span.start, span.stop)
         self._ids = self.torch.tensor(ids, device=self.device)
         self._origin = np.array(origin, dtype=np.int64)
         self.tokenizer.numbered = self.torch.arange(len(ids), device=self.device)[None]
@@ -261,7 +259,7 @@ class _LanguageModelDriver(PackageBase):
     def get_ppl(
         self, text: str, granularity: str = "sentence", input_ids: Any = None, *args: Any, **options: Any
     ) -> Any:
-        """Turn numbers into tokens; remember the first pass over a text, whose states the package throws away."""
+        """Turn indices into token ids. Remember the first pass over a text, because the package does not keep its states."""
         if input_ids is None:
             return super().get_ppl(text, granularity, **options)
         ids = self._ids[input_ids]
@@ -282,21 +280,23 @@ class _LanguageModelDriver(PackageBase):
         threshold: float = 0.5,
         **options: Any,
     ) -> Any:
-        """Hold on to protected tokens, and write down what each of the others is worth."""
+        """Keep the protected tokens, and record the value of each other token."""
         reading, start = self._reading, int(options["start"])
         numbers = input_ids[0]
         origin = self._origin[numbers.cpu().numpy()]
         values = loss
-        if options["self_loss"] is not None:  # contrast: how much the question tells of a token
-            own = options["self_loss"][: loss[start:].shape[0]] - loss[start:]
-            values = self.torch.cat([loss[:start], own])
+        if options["self_loss"] is not None:  # contrastive: how much the question raises the probability of a token
+            contrast = options["self_loss"][: loss[start:].shape[0]] - loss[start:]
+            values = self.torch.cat([loss[:start], contrast])
         first = max(0, int(end) - iterative_size)
         worth = values[first:].double().cpu().numpy()
         worth = worth - threshold if np.isfinite(threshold) else worth - worth.min(initial=0.0) + 1e-6
         if not np.isfinite(worth).all():
-            raise CompressionError("the scorer's log-probabilities are not finite: its weights are damaged")
-        places = origin[first : first + len(worth)]
-        reading.values[places[places >= 0]] = worth[: len(places)][places >= 0]
+            raise CompressionError(
+                "the scorer's log-probabilities are not finite, so its weights are damaged. Use another model folder"
+            )
+        indices = origin[first : first + len(worth)]
+        reading.values[indices[indices >= 0]] = worth[: len(indices)][indices >= 0]
         flags = np.where(origin >= 0, reading.protected[origin], False)
         options.update(keep_flag=self.torch.tensor(flags.astype(np.int64), device=self.device), split_token_id=-1)
         result = list(
@@ -304,7 +304,7 @@ class _LanguageModelDriver(PackageBase):
                 loss, input_ids, attention_mask, end, iterative_size=iterative_size, threshold=threshold, **options
             )
         )
-        result[2] = None  # flags are made anew each time
+        result[2] = None  # the flags are computed again for each call
         return tuple(result)
 
 

@@ -1,4 +1,4 @@
-"""Models for the package: folders of transformers, and GGUF files turned into such folders."""
+"""Load models for the package from folders of transformers, and make such folders from GGUF files."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-
 
 @contextlib.contextmanager
 def package_errors() -> Iterator[None]:
-    """Name the package's errors, many of them assertions without a word."""
+    """Turn errors of the package, many of which have no message, into `CompressionError`."""
     try:
         yield
     except LeanRAGError:
         raise
     except Exception as error:
         raise CompressionError(
-            f"llmlingua failed ({type(error).__name__}: {error}). Another method, model or device may do; so may fewer tokens at a"
-            " time (`window_tokens`)"
+            f"llmlingua failed ({type(error).__name__}: {error}). Try another method, model or device, or fewer tokens at a time"
+            " (`window_tokens`)"
         ) from error
 
 
 def read_config(folder: Path, method: LinguaMethod) -> dict[str, Any]:
-    """Return the model's `config.json`, or say what is wrong with the folder before anything heavy is imported."""
+    """Return the `config.json` of the model, after checking the folder; no heavy package is imported."""
     if folder.is_file():
         with folder.open("rb") as file:
             if file.read(4) == _GGUF:
                 raise ConfigurationError(
-                    f"{str(folder)!r} is a GGUF file, and llmlingua reads folders of transformers. Make one of it:"
+                    f"{str(folder)!r} is a GGUF file, but llmlingua needs a folder of transformers. Make a folder with"
                     f" leanrag.compression.lingua.dequantize({folder.name!r}, folder)"
                 )
         raise ConfigurationError(f"`model` must be a folder, got the file {str(folder)!r}")
     if not folder.is_dir():
         raise ConfigurationError(
-            f"`model` must be a local folder of a transformers model, got {str(folder)!r}. Nothing is downloaded here: save the"
-            " model to a folder first, or make one of a GGUF file with `dequantize`"
+            f"`model` must be a local folder of a transformers model, got {str(folder)!r}. Nothing is downloaded: save the model"
+            " to a folder first, or make a folder from a GGUF file with `dequantize`"
         )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -64,14 +64,14 @@ def read_config(folder: Path, method: LinguaMethod) -> dict[str, Any]:
             )
     elif is_classifier:
         raise ConfigurationError(
-            f"the method {method!r} needs a causal language model, got {', '.join(architectures)}. For LLMLingua-2 weights give"
+            f"the method {method!r} needs a causal language model, got {', '.join(architectures)}. For LLMLingua-2 weights pass"
             " method='llmlingua2'"
         )
     return config  # type: ignore[no-any-return]
 
 
 def load_scorer(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, Any]:
-    """Return tokenizer and model, from the folder alone, running no code of its."""
+    """Return the tokenizer and the model. Nothing is downloaded, and no code of the folder is run."""
     for package in ("llmlingua", "torch"):
         require(package, extra="lingua", why=WHY)
     transformers = require("transformers", extra="lingua", why=WHY)
@@ -93,7 +93,7 @@ def load_scorer(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, A
         raise ModelLoadError(f"{str(folder)!r} cannot be loaded on {device!r}: {error}", path=folder) from error
     if not tokenizer.is_fast:
         raise ConfigurationError(
-            f"the tokenizer in {str(folder)!r} cannot tell where tokens are. Save one with a tokenizer.json"
+            f"the tokenizer in {str(folder)!r} cannot return the offsets of tokens. Save a tokenizer with a tokenizer.json"
         )
     return tokenizer, model.eval()
 
@@ -113,31 +113,31 @@ def _no_progress(transformers: Any) -> Iterator[None]:
 def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
     """Write a GGUF language model as a transformers folder, for `LLMLinguaCompressor`, and return the folder.
 
-    The weights are those of the GGUF file as float32, some 4 bytes each: 540 MB for smollm2-135m. The folder appears whole or not
-    at all. Nothing is downloaded; transformers may show its progress on standard error. Architectures: those that transformers
-    reads from GGUF (llama, qwen2, mistral, phi3 ...). A folder of a model that was never quantised, Llama-2-7B-chat of the paper
-    for one, needs none of this.
+    The weights of the GGUF file are written as float32, 4 bytes each: 540 MB for smollm2-135m. The folder appears only when it is
+    complete. Nothing is downloaded; transformers may show its progress on standard error. It works for the architectures that
+    transformers reads from GGUF (llama, qwen2, mistral, phi3 ...). A transformers folder of a model that was never quantised, such
+    as Llama-2-7B-chat of the paper, can be used without this function.
 
     Args:
         gguf: The file.
-        folder: To be made.
+        folder: The new folder; it must not exist.
 
     Raises:
         MissingDependencyError: The extra "lingua" is not installed.
-        ModelLoadError: The file is not there, or holds what transformers cannot read.
-        StorageError: The folder is there, or cannot be written.
+        ModelLoadError: The file does not exist, or transformers cannot read it.
+        StorageError: The folder exists, or cannot be written.
     """
     gguf, folder = Path(gguf), Path(folder)
     torch = require("torch", extra="lingua", why=WHY)
     transformers = require("transformers", extra="lingua", why=WHY)
     if not gguf.is_file():
-        raise ModelLoadError(f"there is no file {str(gguf)!r}. Give the path of a GGUF file", path=gguf)
+        raise ModelLoadError(f"the file {str(gguf)!r} does not exist. Pass the path of a GGUF file", path=gguf)
     if folder.exists():
-        raise StorageError(f"{str(folder)!r} is there already. Give another folder, or remove it", path=folder)
+        raise StorageError(f"the folder {str(folder)!r} exists already. Pass another folder, or remove it", path=folder)
     parent, name = str(gguf.parent.absolute()), gguf.name
     options: dict[str, Any] = {"gguf_file": name, "local_files_only": True, "trust_remote_code": False}
     plain = {}
-    if hasattr(transformers, "GgufConfig"):  # since 5, which may fetch code to compute with packed weights
+    if hasattr(transformers, "GgufConfig"):  # transformers 5 may otherwise download code to compute with packed weights
         plain["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         with _no_progress(transformers):
@@ -146,7 +146,7 @@ def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
     except Exception as error:
         raise ModelLoadError(f"transformers cannot read {str(gguf)!r}: {error}", path=gguf) from error
     model.config.__dict__.pop("quantization_config", None)
-    model.hf_quantizer = None  # else transformers 5 refuses to save weights that are plain numbers by now
+    model.hf_quantizer = None  # otherwise transformers 5 refuses to save the weights, which are plain numbers now
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         with _no_progress(transformers):

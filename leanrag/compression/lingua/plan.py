@@ -1,4 +1,4 @@
-"""The words of the sources, and in which order they go or come back until the budget is met."""
+"""The words of the sources, and the order in which they are added until the budget is full."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leanrag.compression.task import Part, Task, assemble
 from leanrag.evidence.protection import Protection, Span
 from leanrag.evidence.units import split_units
 
-__all__ = ["Piece", "Plan", "TokenPlaces", "cut_pieces", "locate_tokens"]
+__all__ = ["Piece", "Plan", "TokenAtoms", "cut_pieces", "locate_tokens"]
 
 _HAN_KANA = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 _MARKS = r".,;:!?()\[\]{}\"'`“”‘’«»„…、。，！？；：（）「」『』【】《》"
@@ -30,12 +30,12 @@ Piece = tuple[int, int, int]  # source, start, end
 def cut_pieces(
     text: str, start: int, end: int, starts: Sequence[int], count: Callable[[str], int], limit: int
 ) -> Iterator[Span]:
-    """Halve a span where a unit begins, else at a space, else anywhere, until each part has 1 to `limit` tokens."""
+    """Halve a span until each part has 1 to `limit` tokens: at the start of a unit if possible, or at a space, or anywhere."""
     piece = text[start:end]
     start, end = start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
     if start >= end:
         return
-    # A tokenizer may need several tokens for a character, hardly more than six, and never reads a character as nothing else.
+    # A single character may have several tokens, but hardly more than six, so it is never cut.
     tokens = count(text[start:end])
     if tokens <= limit or end - start == 1:
         if tokens:
@@ -43,9 +43,9 @@ def cut_pieces(
         return
     middle = (start + end) // 2
     at = bisect.bisect_left(starts, middle)
-    inside = [place for place in starts[max(0, at - 1) : at + 1] if start < place < end]
+    inside = [offset for offset in starts[max(0, at - 1) : at + 1] if start < offset < end]
     if inside:
-        cut = min(inside, key=lambda place: abs(place - middle))
+        cut = min(inside, key=lambda offset: abs(offset - middle))
     else:
         space = text.rfind(" ", start + 1, middle)
         cut = space if space > start + (end - start) // 4 else middle
@@ -55,13 +55,13 @@ def cut_pieces(
 
 @dataclass(frozen=True, slots=True)
 class _Atom:
-    """What stays or goes as one: a word, a mark, a protected span with the words that it touches.
+    """The smallest part that is kept or dropped whole: a word, a punctuation mark, or a protected span with its words.
 
     Attributes:
-        source: Of the task.
-        start: First character of the source's text.
+        source: Index of the source.
+        start: First character in the text of the source.
         end: One past the last.
-        unit: Sentence, row or block that it is in, numbered over all sources.
+        unit: Number of its sentence, row or block, over all sources.
         kind: A "required" atom is always in the result.
     """
 
@@ -73,15 +73,15 @@ class _Atom:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPlaces:
-    """Where the scorer's tokens are: each with the atoms that it touches.
+class TokenAtoms:
+    """Which atoms each token of the scorer touches: a row for each pair of token and atom.
 
     Attributes:
-        tokens: int64 `(m,)`, in order.
-        atoms: int64 `(m,)`; a token is there once for each atom.
-        chars: int64 `(m,)`: characters of the atom that the token has.
-        protected: bool `(n,)`, by token.
-        forced: Pieces that hold required spans.
+        tokens: int64 `(m,)`: index of the token, ascending.
+        atoms: int64 `(m,)`: index of the atom.
+        chars: int64 `(m,)`: number of characters that both share.
+        protected: bool `(n,)`: the protected tokens.
+        forced: Indices of the pieces with required spans.
     """
 
     tokens: NDArray[np.int64]
@@ -93,10 +93,10 @@ class TokenPlaces:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The next best atoms to have, after those that are there.
+    """Atoms that are added to the result together.
 
     Attributes:
-        atoms: Their places; several for a unit that is protected from end to end.
+        atoms: Their indices; there are several only for a unit that consists of protected spans.
         value: Higher is better.
         is_kept: Whether the package keeps them.
         reason: As in `Segment`.
@@ -110,12 +110,12 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The sources as atoms, and the rules by which they come together.
+    """The sources as atoms, and the rules that combine them.
 
     Attributes:
-        atoms: In order.
-        by_unit: The protected and required atoms of each unit.
-        has_words: Units that hold atoms of kind "word".
+        atoms: All atoms, in order.
+        by_unit: The indices of the protected and required atoms of each unit.
+        has_words: The units that have atoms of kind "word".
     """
 
     atoms: tuple[_Atom, ...]
@@ -124,24 +124,24 @@ class Plan:
 
     @classmethod
     def of(cls, task: Task, required: Sequence[Sequence[Span]], protection: Protection) -> Plan:
-        """Return the plan of a task; `required` spans of each source stay."""
+        """Return the plan of a task; the `required` spans of each source always stay."""
         atoms: list[_Atom] = []
         for source, (hit, keep, must) in enumerate(zip(task.hits, task.keep, required, strict=True)):
             atoms += _atoms(source, hit.chunk.text, protection.spans(hit.chunk.text, keep), must, len(atoms))
         by_unit: dict[int, list[int]] = {}
-        for place, atom in enumerate(atoms):
+        for i, atom in enumerate(atoms):
             if atom.kind in ("protected", "required"):
-                by_unit.setdefault(atom.unit, []).append(place)
+                by_unit.setdefault(atom.unit, []).append(i)
         return cls(tuple(atoms), by_unit, frozenset(atom.unit for atom in atoms if atom.kind == "word"))
 
-    def steps(self, tokens: TokenPlaces, verdict: Verdict, method: LinguaMethod) -> list[_Step]:
-        """Order what is not required by the package's judgement, the best first."""
+    def steps(self, tokens: TokenAtoms, verdict: Verdict, method: LinguaMethod) -> list[_Step]:
+        """Return the atoms that are not required, in the order of the package's values, best first."""
         count = len(self.atoms)
         judged = verdict.judged[tokens.tokens]
-        place, chars = tokens.atoms[judged], tokens.chars[judged].astype(float)
-        weight = np.bincount(place, chars, count)
-        worth = np.bincount(place, chars * verdict.values[tokens.tokens][judged], count) / np.maximum(weight, 1)
-        kept = np.bincount(place, chars * verdict.kept[tokens.tokens][judged], count) >= np.maximum(weight, 1) / 2
+        atoms, chars = tokens.atoms[judged], tokens.chars[judged].astype(float)
+        weight = np.bincount(atoms, chars, count)
+        worth = np.bincount(atoms, chars * verdict.values[tokens.tokens][judged], count) / np.maximum(weight, 1)
+        kept = np.bincount(atoms, chars * verdict.kept[tokens.tokens][judged], count) >= np.maximum(weight, 1) / 2
         reason = "surprising" if method == "llmlingua" else "relevant"
         must = {atom.unit for atom in self.atoms if atom.kind == "required"}
         steps = [
@@ -149,21 +149,21 @@ class Plan:
             for i, atom in enumerate(self.atoms)
             if atom.kind in ("word", "mark") and weight[i]
         ]
-        for unit, places in self.by_unit.items():
-            own = tuple(i for i in places if self.atoms[i].kind == "protected")
-            if not own or not weight[list(own)].any():
+        for unit, indices in self.by_unit.items():
+            protected = [i for i in indices if self.atoms[i].kind == "protected"]
+            if not protected or not weight[protected].any():
                 continue
-            if unit in must:  # part of the unit is there in any case
-                steps.append(_Step(own, np.inf, True, "protected"))
+            if unit in must:  # a part of the unit is always in the result
+                steps.append(_Step(tuple(protected), np.inf, True, "protected"))
             elif unit not in self.has_words:
-                value = float(np.average(worth[list(own)], weights=np.maximum(weight[list(own)], 1e-9)))
-                steps.append(_Step(own, value, value > 0, "protected"))
+                value = float(np.average(worth[protected], weights=np.maximum(weight[protected], 1e-9)))
+                steps.append(_Step(tuple(protected), value, value > 0, "protected"))
         return sorted(steps, key=lambda step: (step.is_kept, step.value), reverse=True)
 
     def parts(self, steps: Sequence[_Step]) -> list[Part]:
-        """Return what is in the result after these steps.
+        """Return the parts of the result after these steps.
 
-        With a word of a unit come the unit's protected spans; without any, no mark stays.
+        If a word of a unit is in the result, so are the protected spans of the unit. If no word is, no punctuation mark is.
         """
         chosen = {i: step for step in steps for i in step.atoms}
         alive = {self.atoms[i].unit for i in chosen if self.atoms[i].kind == "word"}
@@ -195,7 +195,7 @@ class Plan:
 
 
 def _atoms(source: int, text: str, spans: Sequence[Span], required: Sequence[Span], first_unit: int) -> list[_Atom]:
-    """Return the atoms of a text; its units are numbered from `first_unit`, and joined where a protected span joins them."""
+    """Return the atoms of a text. Its units are numbered from `first_unit`; a protected span over two units joins them."""
     words = [(*match.span(), match["mark"] is not None) for match in _WORD.finditer(text)]
     unit_starts = [unit.start for unit in split_units(text)]
     found: list[tuple[int, int, str]] = []
@@ -219,7 +219,7 @@ def _atoms(source: int, text: str, spans: Sequence[Span], required: Sequence[Spa
     must = iter([*required, (len(text) + 1, len(text) + 1)])
     next_required = next(must)
     for start, end, kind in found:
-        first, last = (max(0, bisect.bisect_right(unit_starts, place) - 1) for place in (start, end - 1))
+        first, last = (max(0, bisect.bisect_right(unit_starts, offset) - 1) for offset in (start, end - 1))
         for unit in range(first + 1, last + 1):
             joined[unit] = joined[first]
         while next_required[1] <= start:
@@ -230,7 +230,7 @@ def _atoms(source: int, text: str, spans: Sequence[Span], required: Sequence[Spa
     return atoms
 
 
-def locate_tokens(encoded: Encoded, pieces: Sequence[Piece], plan: Plan) -> TokenPlaces:
+def locate_tokens(encoded: Encoded, pieces: Sequence[Piece], plan: Plan) -> TokenAtoms:
     """Find the atoms that each token touches."""
     starts = [(atom.source, atom.start) for atom in plan.atoms]
     protected = np.zeros(len(encoded.ids), np.bool_)
@@ -250,4 +250,4 @@ def locate_tokens(encoded: Encoded, pieces: Sequence[Piece], plan: Plan) -> Toke
                         forced.add(number)
                 at += 1
     table = np.array(found, dtype=np.int64).reshape(-1, 3)
-    return TokenPlaces(table[:, 0], table[:, 1], table[:, 2], protected, sorted(forced))
+    return TokenAtoms(table[:, 0], table[:, 1], table[:, 2], protected, sorted(forced))
