@@ -414,7 +414,9 @@ def test_a_path_stands_for_itself(tmp_path):
 def test_an_unknown_name_is_answered_with_the_nearest(ask):
     with pytest.raises(ConfigurationError, match=r"'smollm-135m' is not an existing path.*Did you mean 'smollm2-135m'"):
         ask("smollm-135m")
-    with pytest.raises(ConfigurationError, match="Known are smollm2-135m, gemma3-270m, all-minilm-l6-v2, cl100k_base"):
+    with pytest.raises(
+        ConfigurationError, match="known models are smollm2-135m, gemma3-270m, all-minilm-l6-v2, cl100k_base"
+    ):
         ask("nothing-like-it")
 
 
