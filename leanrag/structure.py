@@ -88,6 +88,8 @@ _RECORD = re.compile(
 _SECTION = re.compile(r"\[{1,2}[^\W\d][^\]\n]*\]{1,2}\Z")
 _MAIL = re.compile(r"(from|subject|von|betreff|de|objet|asunto)[ \t]*:[ \t]*\S", re.IGNORECASE)
 _STAMP = re.compile(r"\b\d{1,2}:\d{2}\b")
+_QUESTION_MARKS = "?？؟"
+_CLOSES_SENTENCE = _QUESTION_MARKS + ".!…。！।"
 _SENTENCE_END = ".,;!。！،؛۔।"
 _SHORT = 72  # characters of a line that may be a title
 _COLUMNS = ("\t", ";", ",", "|")
@@ -137,16 +139,27 @@ def _classified(text: str, lines: list[Line], following: Line | None, mostly: Li
     if _is_csv(contents):
         return [replace(line, kind="csv") for line in lines]
     shared = _common_kind(contents, least=2) or mostly
+    questions = _listed_questions(contents)
     result: list[Line] = []
     for i, (line, content) in enumerate(zip(lines, contents, strict=True)):
         before = result[-1] if result else None
         is_last = i + 1 == len(lines)
         next_line = following if is_last else lines[i + 1]
         below = "" if next_line is None else text[next_line.start : next_line.end]
-        seen = _Seen(content, before, below, is_last, shared)
+        seen = _Seen(content, before, below, is_last, i in questions, shared)
         kind, level = next(filter(None, (rule(seen) for rule in _RULES)), ("prose", 0))
         result.append(replace(line, kind=kind, level=level))
     return result
+
+
+def _listed_questions(lines: Sequence[str]) -> set[int]:
+    """Which lines ask and have their answers below them; none if there is only one."""
+    asking = {
+        i
+        for i, line in enumerate(lines)
+        if line[-1] in _QUESTION_MARKS and i + 1 < len(lines) and (not i or lines[i - 1][-1] in _CLOSES_SENTENCE)
+    }
+    return asking if len(asking) > 1 else set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,7 @@ class _Seen:
         before: The line before it in the paragraph, if any.
         below: The text of the next line, of this paragraph or of the next; "" for none.
         is_last: Whether it ends its paragraph.
+        is_listed_question: Whether it is one of several lines of its paragraph that ask, each after the end of a sentence.
         shared: What most lines of the paragraph are, if they are log lines or records.
     """
 
@@ -165,6 +179,7 @@ class _Seen:
     before: Line | None
     below: str
     is_last: bool
+    is_listed_question: bool
     shared: LineKind | None
 
     @property
@@ -249,10 +264,12 @@ def _item(seen: _Seen) -> _Found:
 
 def _standing_over(seen: _Seen) -> _Found:
     content = seen.content
+    if seen.is_listed_question and len(content) <= 2 * _SHORT:
+        return "question", LINE_LEVELS["question"]
     if not (seen.is_first and seen.below):
         return None
     if (
-        content.rstrip("*_")[-1:] in tuple("?？؟")
+        content.rstrip("*_")[-1:] in tuple(_QUESTION_MARKS)
         and (seen.is_last or _BOLD.match(content))
         and len(content) <= 2 * _SHORT
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from bisect import bisect_left
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -205,7 +205,18 @@ class _Builder:
 
     def finish(self) -> list[Unit]:
         """Return the units with their groups."""
-        return _with_groups(self._units, self._tags, self._over)
+        return _with_groups(self._units, self._tags, self._over, self._questions())
+
+    def _questions(self) -> Iterator[list[int]]:
+        """Sentences of a paragraph that ask, each with those up to the one that answers."""
+        asking: list[int] = []
+        for i, unit in enumerate(self._units):
+            if asking and self._tags[i] != self._tags[asking[-1]]:
+                asking = []
+            asks = unit.kind == "sentence" and self._text[unit.end - 1] in "?？؟"
+            if asking and not asks:
+                yield [*asking, i]
+            asking = [*asking, i] if asks else []
 
     def add_code(self, start: int, end: int) -> None:
         """Add a fenced block."""
@@ -381,7 +392,9 @@ class _Builder:
             self._tags.append(tag)
 
 
-def _with_groups(units: list[Unit], tags: Sequence[Hashable | None], heads: set[int]) -> list[Unit]:
+def _with_groups(
+    units: list[Unit], tags: Sequence[Hashable | None], heads: set[int], questions: Iterable[list[int]]
+) -> list[Unit]:
     """The units with a group each where few lines stand under one head, or beside each other under one tag."""
     groups: list[int | None] = [None] * len(units)
     below: dict[int, list[int]] = {head: [] for head in sorted(heads)}
@@ -399,7 +412,7 @@ def _with_groups(units: list[Unit], tags: Sequence[Hashable | None], heads: set[
             while head is not None and head not in heads:
                 head = units[head].needs
             runs.setdefault((tag, head), []).append(i)
-    for number, members in enumerate([*together, *runs.values()]):
+    for number, members in enumerate([*together, *runs.values(), *questions]):
         if any(units[i].kind == "row" for i in members):
             continue
         if all(groups[i] is None for i in members) and _is_small(units, members):

@@ -50,6 +50,7 @@ FAQ_FORMS = {
     "bold": "**{question}**\n\n{answer}\n\n",
     "bold, no blank line": "**{question}**\n{answer}\n\n",
     "plain": "{question}\n\n{answer}\n\n",
+    "lines": "{question}\n{answer}\n",
     "wiki": "== {question} ==\n{answer}\n\n",
     "underlined": "{question}\n----------------------------------\n\n{answer}\n\n",
 }
@@ -64,6 +65,13 @@ def test_a_question_is_packed_with_its_answer(form, names, asked, budget):
     text = "".join(form.format(question=q, answer=a) for q, a in zip(questions, answers, strict=True))
     prompt = shown(pack(text, questions[asked], budget))
     assert re.search(re.escape(questions[asked]) + r"\W+(?:A: )?" + re.escape(answers[asked]), prompt)
+
+
+def test_a_question_inside_a_long_paragraph_comes_with_what_follows_it():
+    filler = "Many people have written to us about the new passes, and we have read all that they wrote. " * 4
+    text = f"{filler}What is the price of a pass for boats? The price is what you pay for a day at sea. {filler}"
+    prompt = shown(pack(text, "What is the price of a pass for boats?", 30, size=10_000))
+    assert "for boats? The price is what you pay for a day at sea." in prompt
 
 
 LISTS = {
