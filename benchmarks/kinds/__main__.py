@@ -8,7 +8,8 @@ of that model; it takes a token or more for each letter of Thai or Hindi, so tha
 A question whose answer alone takes more than the budget is not counted. The library may be tuned on one half of the kinds;
 figures whose names begin with `kinds` are those of the other half, and those that end in `_all` are of all kinds.
 
-Readers answer a few questions of each kind of that half. A quick run leaves them out, unless `--readers` asks for them.
+Readers answer a few questions of each kind of that half. A quick run leaves them out, unless `--readers` asks for them; it asks
+three questions of each kind and reads their files alone.
 
     python -m benchmarks.kinds --data DIR --json FILE [--quick] [--readers] [--failures] [--only SECTION]
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.common import finish, parse_arguments
@@ -33,7 +35,7 @@ from leanrag.protocols import Embedder
 
 EMBEDDER = "all-minilm-l6-v2"
 COUNTER, SECOND_COUNTER = "qwen2.5-coder-0.5b", "smollm2-135m"
-READ_QUESTIONS, QUICK_QUESTIONS, QUICK_READ_QUESTIONS = 3, 4, 1
+READ_QUESTIONS, QUICK_QUESTIONS, QUICK_READ_QUESTIONS = 3, 3, 1
 SECTIONS = ("packing", "identifiers", "verdict", "readers")
 FLAGS = {
     "readers": "let the readers answer in a quick run too, which takes minutes",
@@ -46,6 +48,8 @@ Figures = dict[str, float | int | None]
 def main() -> None:
     arguments = parse_arguments(__doc__, sections=SECTIONS, flags=FLAGS)
     kinds = make_kinds(arguments.data, n=QUICK_QUESTIONS if arguments.is_quick else QUESTIONS)
+    if arguments.is_quick:
+        kinds = tuple(map(_without_other_files, kinds))
     figures: Figures = {"n": sum(len(kind.questions) for kind in kinds)}
     with LlamaCppEmbedder(find_embedder(EMBEDDER)) as embedder:
         vectors = RememberedVectors(embedder, Path(tempfile.gettempdir()))
@@ -63,6 +67,12 @@ def main() -> None:
             figures |= readers(held_out, vectors, QUICK_READ_QUESTIONS if arguments.is_quick else READ_QUESTIONS)
     models = {EMBEDDER: find_embedder(EMBEDDER), **{name: resolve(name) for name in (COUNTER, SECOND_COUNTER)}}
     finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
+
+
+def _without_other_files(kind: Kind) -> Kind:
+    """Return a kind without the files that no question is about: embedding them takes most of the time of a quick run."""
+    asked = {name for question in kind.questions for name in question.files}
+    return replace(kind, files={name: text for name, text in kind.files.items() if name in asked})
 
 
 # Search and packing
