@@ -252,16 +252,22 @@ def _names_doer(tokens: Sequence[Token], runs: Sequence[tuple[str, list[Token]]]
 
 def _participle(tokens: Sequence[Token]) -> Token | None:
     """The verb of a passive clause that does not say who does it: what it begins with is done something to."""
-    for i, token in enumerate(tokens):
+    is_behind = False
+    for token in tokens:
         if token.word in _PASSIVES:
-            following = next((t for t in tokens[i + 1 : i + 4] if t.is_content), None)
-            is_verb = following is not None and following.kind == "word" and not following.is_name
-            return following if is_verb and following is not None and _is_participle(following.word) else None
+            is_behind = True
+        elif is_behind and _is_participle(token):
+            return token
+        elif token.word not in NEGATIONS:
+            is_behind = False
     return None
 
 
-def _is_participle(word: str) -> bool:
-    return len(word) > 4 and (word.endswith(("ed", "en")) or (word.startswith("ge") and word.endswith("t")))
+def _is_participle(token: Token) -> bool:
+    word = token.word
+    is_german = word.startswith("ge") and word.endswith(("t", "en"))
+    is_form = len(word) > 4 and (word.endswith("ed") or is_german or word in IRREGULAR)
+    return is_form and token.is_content and not token.is_name
 
 
 _BREAKS = ARTICLES | AUXILIARIES | NEGATIONS

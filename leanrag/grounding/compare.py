@@ -29,6 +29,7 @@ from leanrag.grounding.lexicon import (
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script
+from leanrag.grounding.values import UPPER_BOUNDS
 
 __all__ = ["CHECKS", "contradiction"]
 
@@ -135,7 +136,8 @@ def _obliges_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     must, may = bool(mine & OBLIGATIONS), bool(mine & PERMISSIONS)
     must_there, may_there = bool(passage.words & OBLIGATIONS), bool(passage.words & PERMISSIONS)
     negated = any(clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens)))
-    if negated or must == may or must_there == may_there:
+    are_limits = not UPPER_BOUNDS.isdisjoint(mine) and not UPPER_BOUNDS.isdisjoint(passage.words)
+    if negated or are_limits or must == may or must_there == may_there:
         return False
     return must != must_there
 
@@ -145,6 +147,8 @@ def _is_surer(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> b
     if claim.is_fragment or not any(token.is_content for token in claim.tokens):
         return False
     mine = clauses_of(claim.tokens)
+    if any(not clause.words.isdisjoint(POSSIBILITIES) for clause in mine):
+        return False
     if any(clause.is_hedged for clause in (*mine, *clauses_of(claim.question))):
         return False
     best = _best_clause(mine[0], clauses_of(passage.tokens), weights)
@@ -153,7 +157,7 @@ def _is_surer(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> b
 
 def _drops_possibility(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
     """The place says that something may happen, the claim that it does."""
-    if claim.is_fragment or not claim.tokens or claim.tokens[0].word in _GENERIC:
+    if not claim.tokens or claim.tokens[0].word in _GENERIC:
         return False
     mine = frozenset(token.word for token in (*claim.tokens, *claim.question))
     if not mine.isdisjoint(POSSIBILITIES | PERMISSIONS | HEDGES | _ALLOWED):
@@ -258,6 +262,18 @@ def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, froz
     )
 
 
+def _equates_otherwise(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """Both say what somebody is, and of what the question asked about the place says nothing ("Ada is the mayor", "the cook")."""
+    for clause, best in _compared(claim, passage, weights) if not claim.is_fragment else ():
+        if not _is_equation(clause) or not _is_equation(best) or _count_flips(clause, best, complement_of):
+            continue
+        names = {token.base for token in clause.tokens if token.is_name}
+        mine, theirs = clause.bases - best.bases, best.bases - clause.bases
+        if mine and theirs and clause.bases & best.bases <= names and mine <= claim.asked - passage.all_bases:
+            return True
+    return False
+
+
 def _count_turned(clause: Clause, place: Clause) -> int:
     """Words that stand behind the opposite preposition there ("before the war", "after the war")."""
     return sum(
@@ -273,7 +289,7 @@ def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) 
     for clause, best in _compared(claim, passage, weights):
         may_swap = not (claim.is_fragment and not claim.asks_for_name)
         may_swap = may_swap and SYMMETRIC.isdisjoint(clause.words | best.words)
-        swapped = may_swap and _are_exchanged(_parts_of(clause), _parts_of(best), said)
+        swapped = may_swap and _are_exchanged(*_parts_of(clause, best), said)
         if (_count_flips(clause, best, converse_of) or _count_turned(clause, best)) % 2:
             if not swapped and not _have_other_subjects(clause, best):
                 return True
@@ -282,11 +298,29 @@ def _turns_around(claim: Claim, passage: Passage, weights: Mapping[str, float]) 
     return False
 
 
-def _parts_of(clause: Clause) -> dict[str, str]:
-    """The part that each word plays; of what is the same ("The sender is Ada"), both sides play the same part."""
-    if clause.is_passive or clause.words.isdisjoint(COPULAS) or "than" in clause.words:
-        return clause.roles
-    return {base: "side" if role in {"subject", "object"} else role for base, role in clause.roles.items()}
+def _parts_of(clause: Clause, place: Clause) -> tuple[dict[str, str], dict[str, str]]:
+    """The parts that the words of two clauses play, as far as they say who does what to whom.
+
+    Of what is the same ("The sender is Ada"), both sides play the same part; there, each preposition counts.
+    """
+    if not _is_equation(clause):
+        return {base: role for base, role in clause.roles.items() if role in _PARTS}, place.roles
+    if not _is_equation(place):
+        return {}, {}
+    equal = [
+        {base: "side" if role in {"subject", "object"} else role for base, role in each.roles.items()}
+        for each in (clause, place)
+    ]
+    return equal[0], equal[1]
+
+
+def _is_equation(clause: Clause) -> bool:
+    """Whether a clause says what or where something is."""
+    return not clause.is_passive and not clause.words.isdisjoint(COPULAS | _LIES) and "than" not in clause.words
+
+
+_LIES = frozenset("lies lie lay stands stand stood sits sit sat liegt lag steht stand".split())
+_PARTS = frozenset({"subject", "object", "relation", "from", "to", "von", "nach", "de", "à", "a"})
 
 
 def _are_exchanged(claim: Mapping[str, str], place: Mapping[str, str], said: frozenset[str]) -> bool:
@@ -335,6 +369,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "hedge": _is_surer,
     "possibility": _drops_possibility,
     "polarity": _denies,
+    "equation": _equates_otherwise,
     "order": _turns_around,
     "script": _differs_in_script,
 }

@@ -27,7 +27,7 @@ BOUNDS = {
         at (?:the )?most
         (?:no|not) (?:more|greater|higher|later|longer|older) than
         (?:a )?maximum of
-        up toNUMBER
+        (?<!went )(?<!gone )(?<!goes )(?<!rose )(?<!risen )(?<!moved )(?<!climbed )up toNUMBER
         not exceeding|not above
         (?:(?:do|does|did|may|must|can|should|will|shall) )?not exceed
         höchstens|maximalNUMBER|bis zuNUMBER|nicht (?:mehr|länger|älter|größer) als

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
 from leanrag.grounding.clauses import clauses_of, fine_segments
-from leanrag.grounding.lexicon import AUXILIARIES, CLASS_WORDS
+from leanrag.grounding.lexicon import ARTICLES, CLASS_WORDS, COPULAS, PREPOSITIONS
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of, same_value
 
@@ -134,31 +134,45 @@ def _head(segment: list[Token]) -> Token | None:
 _PERSONS = frozenset("i he she we they you er wir ihr il elle nous vous ils elles él ella ellos ellas".split())
 
 
+_LONGEST_CLAUSE = 12
+"""Tokens of a clause that is compared with its neighbour; longer ones are seldom built alike."""
+
+
 def mixes_clauses(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """Two words of the claim stand in two clauses with the same verb, each with another word instead of the other one.
+    """The claim takes its subject from one clause, and the rest from another clause with the same verb.
 
     "Ada paints doors and Bo paints walls" does not say that Ada paints walls.
     """
-    parts = fine_segments(passage.tokens)
+    parts = [part for part in fine_segments(passage.tokens) if len(part) <= _LONGEST_CLAUSE]
     if len(parts) < 2:
         return False
-    there = [_things(part) for part in parts]
-    verbs = [_things(part) | {token.word for token in part if token.word in AUXILIARIES} for part in parts]
+    asked = _things(claim.question)
     for segment in fine_segments(claim.whole):
         mine = _things(segment)
-        known = mine | _things(claim.question)
-        said = mine | {token.word for token in segment if token.word in AUXILIARIES}
-        for i, part in enumerate(there):
-            for j, other in enumerate(there):
-                shared = verbs[i] & verbs[j] & said
-                only_here, only_there = (mine & part) - other, (mine & other) - part
-                if i == j or not shared or not only_here or not only_there or any(mine <= all_ for all_ in there):
-                    continue
-                if (part - known - verbs[j]) and (other - known - verbs[i]):
-                    return True
+        if any(mine <= _things(part) for part in parts):
+            continue
+        words = [token for token in segment if token.kind == "word" and not token.is_name]
+        for verb in {t.word if t.word in COPULAS else t.base for t in words if t.is_content or t.word in COPULAS}:
+            sides = [side for part in parts if (side := _sides(part, verb)) is not None]
+            for subject, rest in sides:
+                for other_subject, other_rest in sides:
+                    is_all = mine <= subject | rest | other_subject | other_rest | {verb}
+                    takes_subject = mine & subject - other_subject and other_subject - mine - asked
+                    if is_all and takes_subject and mine & other_rest - rest and rest - mine - asked:
+                        return True
     return False
 
 
+def _sides(part: Sequence[Token], verb: str) -> tuple[frozenset[str], frozenset[str]] | None:
+    """What stands before a verb in a clause and what stands behind it; None if it is not there or is no verb."""
+    for i, token in enumerate(part):
+        is_there = token.word == verb if token.word in COPULAS else token.base == verb and not token.is_name
+        if is_there and i and part[i - 1].word not in ARTICLES and part[i - 1].word not in PREPOSITIONS:
+            subject, rest = _things(part[:i]), _things(part[i + 1 :])
+            return (subject, rest) if subject and rest else None
+    return None
+
+
 def _things(tokens: Sequence[Token]) -> frozenset[str]:
-    """Content of a clause, and the persons that it speaks of."""
+    """Content of some words, and the persons that they speak of."""
     return frozenset(t.word if t.word in _PERSONS else t.base for t in tokens if t.is_content or t.word in _PERSONS)

@@ -98,6 +98,11 @@ class Place:
         return frozenset(found)
 
     @functools.cached_property
+    def frame(self) -> frozenset[str]:
+        """As `kinds`, with one kind for all names."""
+        return self.kinds - {token.base for token in self.tokens if token.is_name} | {"name"}
+
+    @functools.cached_property
     def context_bases(self) -> frozenset[str]:
         """Content of its context."""
         return frozenset(token.base for token in self.context if token.is_content)

@@ -271,7 +271,9 @@ class _Sources:
             and bool(found)
         )
         return any(
-            found <= other.reach and other is not place and (has_rival or _are_parallel(place, other))
+            found <= other.reach
+            and other is not place
+            and (_are_parallel(place, other) or (has_rival and _jaccard(place.frame, other.frame) > 0.5))
             for other in self._index.reach(missing)
         )
 
