@@ -1,11 +1,11 @@
-"""Models behind an OpenAI-compatible HTTP API: vLLM, llama-server, Ollama, hosted ones.
+"""Models behind an OpenAI-compatible HTTP API: vLLM, llama-server, Ollama, hosted models.
 
-Nothing is sent until a `RemoteModel` is asked to generate, and then only to the host that it was given. Answers are streamed also
-where the caller waits for the whole: that tells a slow server from a dead one, and lets a cancelled request end at once. What a
-server says is parsed and never trusted; the key stands in no representation, log, trace or exception.
+Nothing is sent until a `RemoteModel` is asked to generate, and then only to the host of its `base_url`. Answers are always
+streamed: this tells a slow server from a dead server, and a cancelled request can end at once. Responses of a server are checked.
+The key is in no representation, log, trace or exception.
 
-Modules in the order of data flow: `model` (the public class), `worker` (the thread that talks), `exchange` (attempts at one
-prompt), `keys`, `waiting` (time limits, retries, the breaker), `protocol` (what servers say).
+The modules, in the order of data flow: `model` (the public class), `worker` (the thread with the connections), `exchange` (the
+attempts for a prompt), `keys`, `waiting` (time limits, retries, the breaker), `protocol` (the responses of servers).
 """
 
 from leanrag.ledger import Prices as Prices

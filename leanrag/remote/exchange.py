@@ -1,4 +1,4 @@
-"""One prompt sent and its answer read, as often as it takes. Everything here runs in a worker's event loop."""
+"""Send a prompt and read its answer, with retries. All code of this module runs in the event loop of a worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-# Those that OpenAI's own client tries again, and 529, by which gateways say "overloaded".
+# The statuses that the client of OpenAI tries again, and 529, which gateways send when they are overloaded.
 _RETRYABLE = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 20.0
 _MAX_ERROR_BYTES = 1 << 16
@@ -53,7 +53,7 @@ _PASSING_ERRORS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProto
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to send, and how; `leanrag.remote.RemoteModel` says what each is."""
+    """The server, and how requests are sent; `leanrag.remote.RemoteModel` describes the fields."""
 
     model: str
     name: str
@@ -71,15 +71,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One prompt, checked.
+    """A checked prompt and its options.
 
     Attributes:
-        fields: What the body says of it.
-        counted: Its tokens by our count.
+        fields: Fields of the body.
+        counted: Tokens of the prompt, counted here.
         max_tokens: Most tokens to generate.
         stop: Strings that end the text.
-        seed: What the generation says of its seed.
-        seconds: Limit for all attempts.
+        seed: Value of `Generation.seed`.
+        seconds: Time limit for all attempts.
     """
 
     fields: Mapping[str, object]
@@ -91,17 +91,17 @@ class Query:
 
     @property
     def is_chat(self) -> bool:
-        """Whether it holds messages."""
+        """Whether the prompt consists of messages."""
         return "messages" in self.fields
 
 
 class Reply:
-    """What one attempt has brought so far."""
+    """What has arrived in an attempt."""
 
     def __init__(self, match_stop: StopMatcher, emit: Callable[[str], None], monotonic: Callable[[], float]) -> None:
         self.match_stop = match_stop
         self.pieces: list[str] = []
-        self.thoughts: list[str] = []  # what the server keeps apart from the text
+        self.thoughts: list[str] = []  # reasoning that the server sends apart from the text
         self.secrets: Sequence[Secret] = ()
         self.sent: frozenset[str] = frozenset()
         self.usage: object = None
@@ -116,16 +116,16 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The completion so far."""
+        """The text that has arrived."""
         return "".join(self.pieces)
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of the answer is missing."""
+        """Whether the whole answer has arrived."""
         return self.finish_reason is not None and self.has_content
 
     def add(self, choice: Choice) -> None:
-        """Take in a piece."""
+        """Add a piece of the answer."""
         text = choice.content
         self.thoughts.append(choice.thoughts)
         if (text or choice.is_thinking) and self.first_limit is not None:
@@ -146,7 +146,7 @@ class Reply:
         self._pass(self.match_stop(text))
 
     def end(self) -> None:
-        """Pass on what was held back in case that it began a stop string."""
+        """Pass on the text that was kept back because it could begin a stop string."""
         if self.match_stop.reason is None:
             self._pass(self.match_stop("", final=True))
 
@@ -157,27 +157,27 @@ class Reply:
 
     @property
     def logprobs(self) -> tuple[float, ...] | None:
-        """Of each token, None when some are unknown."""
+        """Log-probability of each token; None if a value is unknown."""
         return tuple(logprob for logprob, _ in self._scores) if self._scores else None
 
     @property
     def margins(self) -> tuple[float, ...] | None:
-        """Of each token, None when some are unknown."""
+        """Margin of each token; None if a value is unknown."""
         margins = tuple(margin for _, margin in self._scores or () if margin is not None)
         return margins if self._scores and len(margins) == len(self._scores) else None
 
     @property
     def prefill_seconds(self) -> float:
-        """From sending to the first text."""
+        """Seconds from sending to the first text."""
         return self._first - self._started
 
     @property
     def decode_seconds(self) -> float:
-        """From the first text to the last."""
+        """Seconds from the first text to the last."""
         return self._last - self._first
 
     def scrub(self, text: str) -> str:
-        """Return `text` on one line, bounded, without control characters and secrets."""
+        """Return `text` as a short line without control characters and secrets."""
         for secret in self.secrets:
             text = secret.hide_in(text)
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
@@ -185,12 +185,12 @@ class Reply:
 
 
 class Exchange:
-    """What is known of a server from one request to the next, and how to ask it.
+    """Sends requests to a server, and remembers between requests what the server refuses and how often it failed.
 
     Args:
-        endpoint: Where to send, and how.
-        breaker: Knows how often it failed in a row.
-        clock: Time and chance.
+        endpoint: The server, and how requests are sent.
+        breaker: Counts the failures in a row.
+        clock: Time and random numbers.
     """
 
     def __init__(self, endpoint: Endpoint, breaker: Breaker, clock: Clock) -> None:
@@ -201,13 +201,13 @@ class Exchange:
         self._slots = asyncio.Semaphore(endpoint.parallel)
 
     async def complete(self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]) -> Reply:
-        """Return the answer to `request`; `emit` gets its text as it comes.
+        """Return the answer to `request`; `emit` gets each piece of text when it arrives.
 
         Raises:
             ContextOverflowError: The server says that the window is too small.
-            GenerationTimeout: No text in `first_token_seconds`, or no end in `request.seconds`.
-            RemoteError: The server cannot be reached, refuses, or does not speak the protocol.
-            ConfigurationError: There is no key.
+            GenerationTimeout: There was no text within `first_token_seconds`, or no end within `request.seconds`.
+            RemoteError: The server cannot be reached, refused the request, or did not keep to the API.
+            ConfigurationError: The key is missing or invalid.
         """
         limit = Limit(request.seconds)
         late = f"{self._name} did not answer within {request.seconds:g} seconds"
@@ -220,7 +220,9 @@ class Exchange:
         except asyncio.CancelledError:
             if not limit.is_over:
                 raise
-        raise GenerationTimeout(late, model=self._name)  # outside `except`: what was interrupted may hold the key
+        raise GenerationTimeout(
+            late, model=self._name
+        )  # outside `except`, because the interrupted code may refer to the key
 
     async def _attempts(self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]) -> Reply:
         deadline = self._clock.monotonic() + request.seconds
@@ -248,7 +250,8 @@ class Exchange:
                 or reply.has_text
                 or retries >= self._endpoint.max_retries
                 or self._clock.monotonic() + delay >= deadline
-                or asked > self._endpoint.first_token_seconds  # nobody would wait for words so long
+                or asked
+                > self._endpoint.first_token_seconds  # the caller does not want to wait so long for the first text
                 or self._breaker.is_open
             ):
                 raise failure
@@ -257,18 +260,18 @@ class Exchange:
             await self._clock.sleep(delay)
 
     async def _attempt(self, connections: httpx.AsyncClient, request: Query, reply: Reply) -> GenerationError | None:
-        """Send the request once; return what went wrong."""
+        """Send the request once. Return the error, or None."""
         is_up: bool | None = None
         try:
             async with self._slots:
-                late = f"{self._name} said nothing within {self._endpoint.first_token_seconds:g} seconds"
+                late = f"{self._name} sent no text within {self._endpoint.first_token_seconds:g} seconds"
                 reply.first_limit = Limit(self._endpoint.first_token_seconds)
                 await self._within(reply.first_limit, self._send(connections, request, reply), late)
             is_up = True
         except GenerationError as error:
             is_lost = isinstance(error, RemoteError) and error.retryable and error.status != 429
             is_up = not (is_lost or isinstance(error, GenerationTimeout))
-            return error.with_traceback(None)  # its frames hold the request, and that the key
+            return error.with_traceback(None)  # traceback frames refer to the request, and the request to the key
         finally:
             self._breaker.record(is_up)
         return None
@@ -292,24 +295,24 @@ class Exchange:
             if not reply.is_complete:
                 lost = self._lost(error, reply)
         if lost is not None:
-            raise lost  # outside `except`: httpx's exceptions hold the request, and it the key
+            raise lost  # outside `except`, because exceptions of httpx refer to the request, and the request to the key
 
     async def _key(self) -> Secret | None:
         if self._endpoint.api_key is None or isinstance(self._endpoint.api_key, Secret):
             return self._endpoint.api_key
-        problem = "returned what is not printable ASCII without spaces around it"
+        problem = "must return printable ASCII without spaces around it, and not an empty text"
         try:
             key = Secret(await asyncio.to_thread(self._endpoint.api_key))
             if key.is_sendable:
                 return key
         except ConfigurationError:
             raise
-        except Exception as error:  # noqa: BLE001 - the caller's own code; its message may contain the key
+        except Exception as error:  # noqa: BLE001 - a function of the caller; its message may contain the key
             problem = f"raised {type(error).__name__}"
-        raise ConfigurationError(f"`api_key` of {self._name} {problem}")
+        raise ConfigurationError(f"the function `api_key` of {self._name} {problem}")
 
     def _adapts(self, failure: GenerationError, sent: frozenset[str]) -> bool:
-        """Whether the server refused a field that it can do without; later requests leave it out."""
+        """Return whether the server refused an optional field. Later requests do not send this field."""
         if not (isinstance(failure, RemoteError) and failure.status in (400, 422, 500)):
             return False
         words = str(failure)
@@ -318,7 +321,7 @@ class Exchange:
             return True
         for field in sorted(_OPTIONAL_FIELDS & sent):
             if field in words:
-                logger.info("%s refuses %s and is asked without", self._name, field)
+                logger.info("%s refuses the field %s, which is no longer sent", self._name, field)
                 self._optional.discard(field)
                 return True
         return False
@@ -335,19 +338,20 @@ class Exchange:
         if response.status_code != 200:
             await self._refuse(response, reply)
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise self._broken("is compressed, which was not asked for", reply)
+            raise self._broken("is compressed, although the request did not allow that", reply)
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             self._take(b"".join([chunk async for chunk in self._bounded(response, reply)]), reply)
             if reply.finish_reason is None:
-                raise self._broken("does not say why it ended", reply)
+                raise self._broken("has no `finish_reason`", reply)
         elif kind == "text/event-stream":
             await self._read_events(response, reply)
         else:
             raise self._broken(f"is {kind[:60] or 'of no type'!r}, not JSON or events. Check `base_url`", reply)
         if not reply.has_content:
             raise self._broken(
-                "has no text" + (": all of `max_tokens` went elsewhere" if reply.finish_reason == "length" else ""),
+                "has no text"
+                + (", because hidden reasoning used all of `max_tokens`" if reply.finish_reason == "length" else ""),
                 reply,
             )
 
@@ -363,12 +367,14 @@ class Exchange:
             for event in events:
                 if event.strip() == "[DONE]":
                     if reply.finish_reason is None:
-                        # llama_cpp.server 0.3.36 ends an answer so when it drops it for the next request
-                        raise self._cut(". Ask again, with `parallel=1` for a server that answers one at a time")
+                        # llama_cpp.server 0.3.36 does this when it drops an answer for the next request
+                        raise self._cut(
+                            ". Ask again; if the server answers only one request at a time, pass `parallel=1`"
+                        )
                     return
                 self._take(event, reply)
                 if reply.match_stop.reason is not None:
-                    return  # the server does not know stop strings
+                    return  # the server ignored the stop strings
         if reply.finish_reason is None:
             raise self._cut(". Ask again")
 
@@ -398,15 +404,15 @@ class Exchange:
             reply.finish_reason = FINISH_REASONS.get(choice.finish_reason)
             if reply.finish_reason is None:
                 reason = reply.scrub(choice.finish_reason)
-                raise self._broken(f"ended for a reason that makes it useless: {reason!r:.60}", reply)
+                raise self._broken(f"has an unknown `finish_reason`: {reason!r:.60}", reply)
 
     async def _refuse(self, response: httpx.Response, reply: Reply) -> NoReturn:
         status = response.status_code
         if 300 <= status < 400:
             target = reply.scrub(response.headers.get("Location", "nowhere").partition("?")[0])
             raise RemoteError(
-                f"{self._name} answered {status}, a redirect to {target:.120}, which is not followed, so that the key and the "
-                "prompt reach no other server. If the target is right, use it as `base_url`",
+                f"{self._name} answered {status}, a redirect to {target:.120}. Redirects are not followed, so that the key and "
+                "the prompt are not sent to another server. If the target is right, use it as `base_url`",
                 model=self._name,
                 status=status,
             )
@@ -429,8 +435,8 @@ class Exchange:
         if overflow is not None:
             needed, available = overflow
             return ContextOverflowError(
-                f"the prompt does not fit the window of {self._name}, as the server says: {said}. Shorten the prompt, or "
-                "correct `n_ctx`",
+                f"the server says that the prompt does not fit into the window of {self._name}: {said}. Shorten the prompt, "
+                "or correct `n_ctx`",
                 needed=needed or self._endpoint.n_ctx + 1,
                 available=available or self._endpoint.n_ctx,
                 model=self._name,
@@ -447,7 +453,7 @@ class Exchange:
 
     def _cut(self, advice: str) -> RemoteError:
         return RemoteError(
-            f"the answer of {self._name} was cut in the middle{advice}", model=self._name, status=200, retryable=True
+            f"the answer of {self._name} ended too early{advice}", model=self._name, status=200, retryable=True
         )
 
     def _broken(self, problem: str, reply: Reply) -> RemoteError:
@@ -460,11 +466,11 @@ class Exchange:
             chain = chain.__cause__ or chain.__context__
         if chain is not None:
             problem = (
-                f"no secure connection to {url} ({words}). Check that it speaks https and who signed its certificate; "
-                "the variable SSL_CERT_FILE may name a file of the authorities that are trusted"
+                f"cannot open a secure connection to {url} ({words}). Check that the server supports https and has a trusted "
+                "certificate. The environment variable SSL_CERT_FILE can name a file of trusted authorities"
             )
         elif isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            problem = f"cannot connect to {url} ({words}). Check `base_url` and that the server runs"
+            problem = f"cannot connect to {url} ({words}). Check `base_url`, and that the server is running"
         else:
             problem = f"the connection to {self._name} broke ({words}). Ask again"
         return RemoteError(problem, model=self._name, retryable=chain is None and isinstance(error, _PASSING_ERRORS))
@@ -472,13 +478,13 @@ class Exchange:
 
 def _hint(status: int, is_out_of_money: bool) -> str:
     if is_out_of_money:
-        return "The account has no credit left; waiting does not help"
+        return "The account has no credit. Add credit, or use another account"
     if status in (401, 403):
-        return "Check `api_key` and what it may use"
+        return "Check `api_key` and its permissions"
     if status == 404:
-        return "Check `base_url` (it mostly ends in /v1) and `model`"
+        return "Check `base_url` (it usually ends in /v1) and `model`"
     if status == 429:
-        return "Ask less often, or lower `parallel`"
+        return "Send fewer requests, or lower `parallel`"
     if status in _RETRYABLE:
-        return "The server may recover; ask again later"
-    return "Change the request; asking again does not help"
+        return "The server may recover. Ask again later"
+    return "Change the request. The same request will fail again"

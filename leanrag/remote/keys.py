@@ -1,4 +1,4 @@
-"""Keys, and where they come from: read at the last moment, shown nowhere."""
+"""Keys: read as late as possible, and never shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leanrag.errors import ConfigurationError
 
 __all__ = ["Credentials", "EnvironmentKey", "Secret", "env"]
 
-_SHORTEST_SECRET = 6  # characters; a shorter header value says nothing, and replacing it would garble messages
+_SHORTEST_SECRET = 6  # characters; hiding a shorter header value would make messages unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def env(variable: str) -> EnvironmentKey:
 
 
 class Secret:
-    """A text that no representation shows; what is no string counts as an empty one."""
+    """A text that no representation shows. Anything else than a string counts as an empty text."""
 
     __slots__ = ("_text",)
 
@@ -56,30 +56,32 @@ class Secret:
         return "'***'"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is not pickled")
+        raise TypeError(
+            "a key cannot be pickled, so that it is not written to a file. Pass it again in the other process"
+        )
 
     @property
     def is_sendable(self) -> bool:
-        """Whether a header can hold it: printable ASCII, no spaces around it, not empty."""
+        """Whether a header can contain it: printable ASCII, no spaces around it, not empty."""
         return bool(re.fullmatch(r"[!-~](?:[ -~]*[!-~])?", self._text))
 
     def hide_in(self, text: str) -> str:
-        """Return `text` with stars in its place."""
+        """Return `text` with stars instead of the secret."""
         return text.replace(self._text, "***") if len(self._text) >= _SHORTEST_SECRET else text
 
     def reveal(self) -> str:
-        """Return it."""
+        """Return the secret text."""
         return self._text
 
 
 class Credentials(httpx.Auth):
-    """Writes key and headers into the request at the last moment."""
+    """Adds the key and the headers to a request immediately before it is sent."""
 
     def __init__(self, key: Secret | None, headers: Mapping[str, Secret]) -> None:
         self._key, self._headers = key, headers
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """As httpx wants it."""
+        """Yield the request with the key and the headers, as `httpx.Auth` defines."""
         for field, secret in self._headers.items():
             request.headers[field] = secret.reveal()
         if self._key is not None:

@@ -40,13 +40,13 @@ _MISMATCH_SLACK = 16  # tokens; a template may add as many to a short prompt
 
 @dataclass(frozen=True, slots=True)
 class RemoteUsage(Usage):
-    """Tokens of one call as the server bills them; the end token and hidden reasoning may be among the completion's.
+    """Tokens of a call as the server bills them. `completion_tokens` may include the end token and hidden reasoning.
 
     Attributes:
-        counted_prompt_tokens: What `RemoteModel.count` returned for the prompt.
-        is_billed: Whether the figures are the server's; otherwise it reported none, or impossible ones, and they are estimates.
-        prompt_mismatch: "fewer" when the bill has clearly fewer prompt tokens than were counted (the server may have silently
-            cut the prompt), "more" when it has clearly more, None when they agree or nothing was billed.
+        counted_prompt_tokens: Result of `RemoteModel.count` for the prompt.
+        is_billed: Whether the server reported the tokens; if it reported none, or impossible numbers, they are estimates.
+        prompt_mismatch: "fewer" if the server bills clearly fewer prompt tokens than were counted (it may have cut the prompt),
+            "more" if it bills clearly more; None if the numbers agree, or nothing was billed.
     """
 
     counted_prompt_tokens: int = 0
@@ -54,7 +54,7 @@ class RemoteUsage(Usage):
     prompt_mismatch: Literal["fewer", "more"] | None = None
 
     def __add__(self, other: Usage) -> RemoteUsage:
-        """Add another usage; a local one counts as exact. A sum is billed when each part is."""
+        """Add another usage; local usage counts as billed. The sum is billed if each part is."""
         if not isinstance(other, Usage):
             return NotImplemented
         if not isinstance(other, RemoteUsage):
@@ -73,29 +73,29 @@ class RemoteUsage(Usage):
 
 
 class RemoteModel(BaseLanguageModel):
-    """A model behind an OpenAI-compatible API. Any thread may call; nothing is sent on construction.
+    """A model behind an OpenAI-compatible API. Any thread may call. Nothing is sent when the object is made.
 
     `count` and `count_tokens` are estimates (`is_exact` is False), unless you pass the `count_tokens` of the model's tokenizer.
-    `Generation.usage`, a `RemoteUsage`, says what was spent. Log-probabilities are requested, and reported if the server returns
-    them; the server does not say whether they are taken before or after the temperature.
+    `Generation.usage`, a `RemoteUsage`, has the tokens that were spent. Log-probabilities are requested, and returned if the
+    server sends them; the server does not say whether they are before or after the temperature.
 
     Args:
-        model: Its name on the server.
-        base_url: Where the API begins, such as "https://api.openai.com/v1" or "http://localhost:8080/v1".
-        n_ctx: The model's window in tokens; APIs do not report it.
+        model: Name of the model on the server.
+        base_url: URL of the API, such as "https://api.openai.com/v1" or "http://localhost:8080/v1".
+        n_ctx: Window of the model in tokens; APIs do not report it.
         api_key: The key, a function that returns it (called for each request), or `env("NAME")`; None for servers without keys.
-        count_tokens: Tokens of a plain text; tiktoken's cl100k_base by default.
-        is_chat: Whether it reads messages; strings always go to the completions endpoint, as they are.
-        name: What `Answer.model` says; `model` by default.
-        prices: What it costs.
+        count_tokens: Counts the tokens of a plain text; tiktoken's cl100k_base by default.
+        is_chat: Whether it reads messages; strings are always sent unchanged to the completions endpoint.
+        name: Value of `Answer.model`; `model` by default.
+        prices: Prices of the model.
         timeouts: How long a request may take.
         retry: How often to try again.
         safety: What may be sent where, and what is accepted from the server.
-        parallel: Requests sent at once; others wait.
-        logprobs: Request log-probabilities; if a server refuses this, the request is sent without.
+        parallel: Most requests that are sent at the same time; others wait.
+        logprobs: Request log-probabilities; if the server refuses that, the request is sent again without them.
         redact: Function that is applied to each text before it is counted, shown or sent.
-        headers: Further headers; they are kept as secret as the key.
-        extra_body: Further fields of the request's JSON.
+        headers: Further headers; they are kept secret like the key.
+        extra_body: Further fields of the JSON body of a request.
         transport: Replaces the network, for tests.
         clock: Replaces time and random numbers, for tests.
 
@@ -109,7 +109,7 @@ class RemoteModel(BaseLanguageModel):
     """
 
     is_exact = False
-    """Whether `count` is certain to be the server's count."""
+    """Whether `count` is certainly equal to the count of the server."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class RemoteModel(BaseLanguageModel):
     ) -> None:
         key: Secret | Callable[[], str] | None = Secret(api_key) if isinstance(api_key, str) else api_key
         secrets = {field: Secret(value) for field, value in (headers or {}).items()}
-        del api_key, headers  # no frame of a traceback shall hold them
+        del api_key, headers  # so that no traceback shows them
         timeouts, retry, safety = timeouts or Timeouts(), retry or Retry(), safety or Safety()
         check_whole(1, n_ctx=n_ctx, parallel=parallel)
         if not model:
@@ -144,11 +144,13 @@ class RemoteModel(BaseLanguageModel):
         self._base_url = base_url.rstrip("/")
         check_secrets(key, secrets, self._base_url, is_safe=safety.allow_insecure or self._is_local)
         if taken := OWN_FIELDS & set(extra_body or ()):
-            raise ConfigurationError(f"`extra_body` cannot set {', '.join(sorted(taken))}: generation does")
+            raise ConfigurationError(
+                f"`extra_body` cannot have the fields {', '.join(sorted(taken))}, because each request sets them. Remove them"
+            )
         try:
             more: dict[str, object] = json.loads(json.dumps(dict(extra_body or {}), allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"`extra_body` must be what JSON can hold: {error}") from error
+            raise ConfigurationError(f"`extra_body` must have only values that JSON has: {error}") from error
 
         self.model = model
         self.name = name or model
@@ -186,17 +188,19 @@ class RemoteModel(BaseLanguageModel):
 
     @property
     def base_url(self) -> str:
-        """Where the API begins."""
+        """URL of the API."""
         return self._base_url
 
     def __repr__(self) -> str:
         return f"RemoteModel({self.model!r}, base_url={self._base_url!r}, n_ctx={self.n_ctx})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a RemoteModel is not pickled: it may hold a key. Make it where it is used")
+        raise TypeError(
+            "a RemoteModel cannot be pickled, because it may contain a key. Make it in the process that uses it"
+        )
 
     def close(self) -> None:
-        """Stop every request and close the connections; idempotent, and without effect in a forked child."""
+        """Stop all requests and close the connections. May be called twice; does nothing in a forked child."""
         if not self._guard.is_here:
             return
         with self._lock:
@@ -206,13 +210,13 @@ class RemoteModel(BaseLanguageModel):
             worker.close()
 
     def price(self, usage: Usage) -> Cost:
-        """Return what `usage` costs; None without prices, and for what the server did not bill."""
+        """Return the cost of `usage`; None if the model has no prices, or the server did not bill it."""
         if self.prices is None or (isinstance(usage, RemoteUsage) and not usage.is_billed):
             return None
         return self.prices.cost(usage)
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of plain `text`: an estimate, unless `count_tokens` of the constructor is the model's own."""
+        """Return the tokens of plain `text`: an estimate, unless the constructor got the tokenizer of the model."""
         if self._count_text is not None:
             return self._count_text(text)
         return len(self._encoding.encode_ordinary(text))
@@ -222,11 +226,11 @@ class RemoteModel(BaseLanguageModel):
         return load_encoding("cl100k_base")
 
     def count(self, prompt: Prompt) -> int:
-        """Return about the tokens of the prompt: its texts, and for messages what chat templates usually add."""
+        """Return an estimate of the tokens of the prompt: its texts, and for messages the usual tokens of a chat template."""
         return super().count(self._checked(prompt))
 
     def render(self, prompt: Prompt) -> str:
-        """Return the texts that are sent, after `redact`; the template that joins messages is the server's."""
+        """Return the texts that are sent, after `redact`. The server joins messages with its chat template."""
         return super().render(self._checked(prompt))
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> PendingStream[Generation, Generation]:
@@ -235,17 +239,17 @@ class RemoteModel(BaseLanguageModel):
         Leaving the loop early closes the connection.
 
         Raises:
-            ContextOverflowError: Prompt and `max_tokens` exceed `n_ctx` by our count, or the window by the server's.
+            ContextOverflowError: The prompt and `max_tokens` exceed `n_ctx`, or the server says that they exceed the window.
             GenerationCancelled: `cancel` was called.
-            GenerationTimeout: No text in `first_token_seconds`, or no end in time.
-            RemoteError: The server cannot be reached, refuses, or does not speak the protocol.
+            GenerationTimeout: There was no text within `first_token_seconds`, or the time limit was reached.
+            RemoteError: The server cannot be reached, refused the request, or did not keep to the API.
         """
         request = self._request(prompt, options)
         call = self._submit(lambda connections, emit: self._complete(connections, request, emit), options.cancel)
         return PendingStream(call, lambda generation: generation, owner=self, thoughts=ThoughtFilter())
 
     def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
-        """All are checked before the first is sent; `parallel` are under way at once, each with its own time limit."""
+        """Check all prompts, then send at most `parallel` of them at a time; each has its time limit."""
         requests = [self._request(prompt, options) for prompt in prompts]
 
         async def work(connections: httpx.AsyncClient, _: Callable[[str], None]) -> list[Generation]:
@@ -267,10 +271,10 @@ class RemoteModel(BaseLanguageModel):
 
         return self._submit(work, options.cancel).result
 
-    # What is asked
+    # The request
 
     def _checked(self, prompt: Prompt) -> Prompt:
-        """The prompt as it is sent."""
+        """Return the prompt as it is sent."""
         prompt = self._readable(prompt)
         if isinstance(prompt, str):
             return self._redacted(prompt)
@@ -290,7 +294,7 @@ class RemoteModel(BaseLanguageModel):
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
         checked = self._checked(prompt)
         if not checked:
-            raise ConfigurationError("the prompt is empty: it must have at least one token")
+            raise ConfigurationError("the prompt is empty. It must have at least one token")
         counted = check_window(self, super().count(checked), options)
         fields: dict[str, object] = {"temperature": options.temperature}
         if isinstance(checked, str):
@@ -317,12 +321,12 @@ class RemoteModel(BaseLanguageModel):
             raise self._closed_error()
 
     def _closed_error(self) -> GenerationError:
-        return GenerationError(f"{self.name} is closed. Make another RemoteModel to use it", model=self.name)
+        return GenerationError(f"{self.name} is closed. Make a new RemoteModel to use it", model=self.name)
 
-    # How it is sent
+    # The exchange with the server
 
     def _submit(self, work: Work[T], cancel: CancelToken | None) -> Call[T]:
-        with self._lock:  # `close` takes it too: what was submitted has begun before the worker is told to stop
+        with self._lock:  # `close` takes it too, so every submitted call has begun before the worker stops
             self._check_usable()
             if self._worker is None:
                 self._worker = Worker(self._open_client(), self.name)
@@ -339,8 +343,8 @@ class RemoteModel(BaseLanguageModel):
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._parallel),
                 headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
                 follow_redirects=False,
-                trust_env=not self._is_local,  # no proxy stands between this machine and itself
-                # reading certificates takes time; the variables that name them count on this machine too
+                trust_env=not self._is_local,  # a proxy cannot reach this machine
+                # reading certificates takes time; the variables that name them are used for this machine too
                 verify=httpx.create_ssl_context()
                 if self._base_url.lower().startswith("https:")
                 else not self._is_local,
@@ -374,7 +378,7 @@ class RemoteModel(BaseLanguageModel):
         billed = parse_usage(reply.usage)
         if billed is None:
             if reply.usage is not None:
-                logger.warning("%s reports a usage that cannot be: %.200s", self.name, reply.scrub(repr(reply.usage)))
+                logger.warning("%s reported an impossible usage: %.200s", self.name, reply.scrub(repr(reply.usage)))
             return RemoteUsage(
                 request.counted, self.count_tokens(reply.text), counted_prompt_tokens=request.counted, is_billed=False
             )
@@ -383,11 +387,11 @@ class RemoteModel(BaseLanguageModel):
         if abs(billed.prompt_tokens - counted) > slack:
             mismatch = "fewer" if billed.prompt_tokens < counted else "more"
             logger.warning(
-                "%s bills %d prompt tokens where %d were counted: %s",
+                "%s bills %d prompt tokens, but %d were counted: %s",
                 self.name,
                 billed.prompt_tokens,
                 counted,
-                "it may have cut the prompt" if mismatch == "fewer" else "its tokenizer or template takes more",
+                "it may have cut the prompt" if mismatch == "fewer" else "its tokenizer or template needs more tokens",
             )
         return RemoteUsage(
             billed.prompt_tokens,

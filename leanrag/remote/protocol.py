@@ -1,4 +1,4 @@
-"""What servers say, parsed and never trusted: events, chunks, usage, log-probabilities, errors."""
+"""Parse the responses of servers: events, chunks, usage, log-probabilities, errors. Nothing is trusted."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _NEEDED_WORDS = re.compile(r"(?:requested|n_prompt_tokens\D{1,4}|request \()\s*(
 
 
 class EventDecoder:
-    r"""Splits a stream of server-sent events, cut anywhere, into the data of each event (HTML standard, 9.2.6).
+    r"""Splits a stream of server-sent events into the data of each event (HTML standard, 9.2.6). Pieces may be cut anywhere.
 
-    Comments and other fields are left out, and so is an event that is not ended by a blank line.
+    Comments and other fields are ignored. An event without a blank line at its end is ignored too.
 
     Example:
         >>> decoder = EventDecoder()
@@ -54,7 +54,7 @@ class EventDecoder:
     def __init__(self) -> None:
         utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self._decode = io.IncrementalNewlineDecoder(utf8, translate=True).decode
-        self._line: list[str] = []  # pieces of the line under way
+        self._line: list[str] = []  # pieces of the current line
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[str]:
@@ -84,7 +84,7 @@ class _Content(pydantic.BaseModel):
 
 
 class Choice(pydantic.BaseModel):
-    """A piece of an answer, or the whole, in any of the shapes that chats and completions give it."""
+    """A piece of an answer, or the whole answer, in the formats of chats and completions."""
 
     index: int = 0
     delta: _Content | None = None
@@ -95,13 +95,13 @@ class Choice(pydantic.BaseModel):
 
     @property
     def content(self) -> str | None:
-        """Its text, None for none."""
+        """The text, or None."""
         inner = self.delta or self.message
         return self.text if inner is None else inner.content
 
     @property
     def is_thinking(self) -> bool:
-        """Whether it holds hidden reasoning: the model is at work."""
+        """Whether it contains hidden reasoning, so that the model is working."""
         inner = self.delta or self.message
         return inner is not None and bool(inner.reasoning or inner.reasoning_content)
 
@@ -114,7 +114,7 @@ class Choice(pydantic.BaseModel):
 
 
 class Chunk(pydantic.BaseModel):
-    """What one event says."""
+    """The content of an event."""
 
     choices: list[Choice]
     usage: Any = None
@@ -150,7 +150,7 @@ _OBJECT: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(dict[str, A
 
 
 def parse_object(data: str | bytes) -> tuple[dict[str, Any], str]:
-    """Return the JSON object, or an empty one and what is wrong."""
+    """Return the JSON object and "", or an empty object and the problem."""
     try:
         return _OBJECT.validate_json(data), ""
     except pydantic.ValidationError as error:
@@ -158,7 +158,7 @@ def parse_object(data: str | bytes) -> tuple[dict[str, Any], str]:
 
 
 def parse_chunk(value: dict[str, Any]) -> tuple[Chunk | None, str]:
-    """Return the chunk, or None and what is wrong."""
+    """Return the chunk and "", or None and the problem."""
     try:
         return Chunk.model_validate(value), ""
     except pydantic.ValidationError as error:
@@ -166,7 +166,7 @@ def parse_chunk(value: dict[str, Any]) -> tuple[Chunk | None, str]:
 
 
 def parse_usage(value: object) -> Usage | None:
-    """Return the usage, None when it cannot be one; cached tokens that cannot be are 0."""
+    """Return the usage; None if it is invalid. Invalid cached tokens count as 0."""
     try:
         usage = _UsageBody.model_validate(value)
     except pydantic.ValidationError:
@@ -179,7 +179,7 @@ def parse_usage(value: object) -> Usage | None:
 
 
 def parse_scores(value: object) -> list[tuple[float, float | None]]:
-    """Return log-probability and margin of each token; nothing when the server did not give them in a known form."""
+    """Return log-probability and margin of each token; an empty list if the server did not send them in a known format."""
     if not isinstance(value, dict):
         return []
     try:
@@ -201,7 +201,7 @@ def parse_scores(value: object) -> list[tuple[float, float | None]]:
 
 
 def parse_reason(value: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what an error body says, and its code; in the shapes of OpenAI, vLLM, Ollama, llama-server and FastAPI."""
+    """Return the message and the code of an error body in the formats of OpenAI, vLLM, Ollama, llama-server and FastAPI."""
     inner = value.get("error") or value
     if isinstance(inner, str):
         return inner, ""
@@ -216,7 +216,7 @@ def parse_reason(value: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def parse_overflow(said: str, code: str) -> tuple[int | None, int | None] | None:
-    """Return the tokens needed and available, where an error names them; None when it does not say that the window is too small."""
+    """Return the needed and available tokens of an error, each None if unknown; None if the error is not about the window."""
     if code not in ("context_length_exceeded", "exceed_context_size_error") and not _OVERFLOW.search(said):
         return None
     available, needed = _LIMIT_WORDS.search(said), _NEEDED_WORDS.search(said)
@@ -225,14 +225,13 @@ def parse_overflow(said: str, code: str) -> tuple[int | None, int | None] | None
 
 def _problem(error: pydantic.ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"is not what the API promises{f' at {place}' if place else ''}: {first['msg']}"
+    field = ".".join(map(str, first["loc"]))
+    return f"does not keep to the API{f' in the field {field}' if field else ''}: {first['msg']}"
 
 
 def _others(score: _Score) -> list[float]:
-    """Log-probabilities of the alternatives; two tokens may look alike when each is part of a character."""
-    own = (score.token, score.bytes)
-    return [top.logprob for top in score.top_logprobs if (top.token, top.bytes) != own]
+    """Return the log-probabilities of the alternatives. Two tokens may have equal text if each is a part of a character."""
+    return [top.logprob for top in score.top_logprobs if (top.token, top.bytes) != (score.token, score.bytes)]
 
 
 def _margin(logprob: float, others: Sequence[float]) -> float | None:

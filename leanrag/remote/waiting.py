@@ -1,4 +1,4 @@
-"""When to stop waiting, when to try again, and when to leave a server alone."""
+"""Time limits, retries, and the breaker that stops requests to a server that is down."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Timeouts:
     """How long a request may take, in seconds.
 
     Attributes:
-        connect_seconds: Limit for a connection.
-        first_token_seconds: Limit from sending to the first text.
+        connect_seconds: Limit to open a connection.
+        first_token_seconds: Limit from sending the request to the first text.
         total_seconds: Limit from the call to the end, retries included; `timeout_seconds` of a call replaces it.
 
     Raises:
@@ -60,16 +60,16 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often to try again, and when to stop asking a server that is down.
+    """How often to try again, and when to stop sending requests to a server that is down.
 
-    Failures that may pass (no connection, 408, 409, 429, 5xx, a stream that breaks) are tried again with exponential backoff
-    and full jitter (Brooker, AWS Architecture Blog, 2015), never after the first text arrived. A Retry-After is waited out if
-    the time limit allows.
+    Temporary failures (no connection, 408, 409, 429, 5xx, a broken stream) are tried again with exponential backoff and full
+    jitter (Brooker, AWS Architecture Blog, 2015), but never after the first text arrived. A Retry-After header is obeyed if the
+    time limit allows it.
 
     Attributes:
-        max_retries: Further attempts after one that failed.
+        max_retries: Most attempts after the first.
         breaker_failures: After this many outages in a row, requests fail at once.
-        breaker_seconds: For so long; then one request may try.
+        breaker_seconds: How long requests fail at once; after that, a single request is tried.
 
     Raises:
         ConfigurationError: A value cannot work.
@@ -86,7 +86,7 @@ class Retry:
 
 
 class Limit:
-    """Cancels the task that entered it after some seconds of the event loop's time."""
+    """A context that cancels its task after some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -107,13 +107,13 @@ class Limit:
         self.lift()
 
     def lift(self) -> None:
-        """Let it go on without limit."""
+        """Remove the limit."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 class Breaker:
-    """Leaves a server alone that failed several times in a row; touched by one thread only."""
+    """Stops requests to a server that failed several times in a row. Only one thread may use it."""
 
     def __init__(self, most_failures: int, seconds: float, monotonic: Callable[[], float]) -> None:
         self._most_failures, self._seconds, self._monotonic = most_failures, seconds, monotonic
@@ -123,21 +123,21 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the server is left alone."""
+        """Whether requests are stopped."""
         return self.failures >= self._most_failures
 
     def seconds_to_wait(self) -> float:
-        """Seconds until a request may be sent; 0 for now, and then the asking request is the one that may try."""
+        """Return the seconds until a request may be sent. After 0, the caller must send its request and `record` the end."""
         if not self.is_open:
             return 0.0
-        left = self._opened_at + self._seconds - self._monotonic()
-        if left > 0 or self._is_probed:
-            return max(left, 1.0)
+        remaining = self._opened_at + self._seconds - self._monotonic()
+        if remaining > 0 or self._is_probed:
+            return max(remaining, 1.0)
         self._is_probed = True
         return 0.0
 
     def record(self, is_up: bool | None) -> None:
-        """Note how a request ended; None for one that says nothing."""
+        """Record whether a request showed that the server is up; None if it showed nothing."""
         self._is_probed = False
         if is_up:
             self.failures = 0
@@ -147,7 +147,7 @@ class Breaker:
 
 
 def retry_after_seconds(value: str | None, *, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait, at least 0; None when it says nothing (RFC 9110, 10.2.3).
+    """Return the seconds to wait from a Retry-After header, at least 0; None if it has no valid value (RFC 9110, 10.2.3).
 
     Args:
         value: Seconds, or a date.

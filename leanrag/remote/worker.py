@@ -1,4 +1,4 @@
-"""The thread that talks to a server, and what callers wait for."""
+"""The thread with the connections to a server, and the calls that wait for it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 _CLOSING_SECONDS = 1.0
 
 Work = Callable[[httpx.AsyncClient, Callable[[str], None]], Awaitable[T]]
-"""What a worker does with its connections; the function takes text as it comes."""
+"""A task of a worker: it gets the connections, and a function that it calls with each piece of text."""
 
 
 class Worker:
-    """A thread with an event loop and the connections; knows nothing of the model, so that the model can be collected.
+    """A thread with an event loop and the connections. It has no reference to the model, so the model can be collected.
 
     Args:
         client: The connections; closed when the worker stops.
-        name: What the thread is called after.
+        name: Part of the name of the thread.
     """
 
     def __init__(self, client: httpx.AsyncClient, name: str) -> None:
@@ -42,7 +42,7 @@ class Worker:
         self._thread.start()
 
     def begin(self, work: Awaitable[T], then: Callable[[asyncio.Task[T]], None]) -> asyncio.Task[T]:
-        """Start work, in the event loop."""
+        """Start a task. Must be called in the event loop."""
         task = asyncio.ensure_future(work)
         assert isinstance(task, asyncio.Task)
         self._tasks.add(task)
@@ -51,13 +51,13 @@ class Worker:
         return task
 
     def stop(self) -> None:
-        """Cancel everything, without waiting: the garbage collector may call this from any thread at any place."""
+        """Cancel all tasks without waiting. The garbage collector may call this from any thread at any time."""
         if self._guard.is_here:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
                 self.loop.call_soon_threadsafe(self._stopping.set)
 
     def close(self) -> None:
-        """Cancel everything and wait for the end."""
+        """Cancel all tasks, and wait until the thread has ended."""
         self.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -77,13 +77,13 @@ class Worker:
         await self.client.aclose()
         await self.loop.shutdown_asyncgens()
         await asyncio.sleep(0)
-        # generators of httpx that were left before their end close themselves in tasks of their own
+        # unfinished generators of httpx close themselves in further tasks
         if closing := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(closing, timeout=_CLOSING_SECONDS)
 
 
 class Call(Pending[T], Generic[T]):
-    """One call under way: a worker computes it, the caller waits for it."""
+    """A running call: a worker computes it, and the caller waits for it."""
 
     def __init__(self, worker: Worker, work: Work[T], name: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Call(Pending[T], Generic[T]):
         worker.loop.call_soon_threadsafe(self._begin)
 
     def stop(self) -> None:
-        """Tell the worker; it has begun by the time that it hears of it."""
+        """Tell the worker to cancel the call. The worker has begun the call before it reads this."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: everything was cancelled
             self._worker.loop.call_soon_threadsafe(self._cancel)
 
@@ -114,6 +114,6 @@ class Call(Pending[T], Generic[T]):
                 self.emit(task.result())
                 return
             error = error if isinstance(error, Exception) else RuntimeError(repr(error))
-            # The frames of the work, and of what it did beside, hold requests, and these the key.
+            # Traceback frames refer to requests, and requests refer to the key.
             error.__context__ = None
             self.emit(error.with_traceback(None))
