@@ -1,14 +1,14 @@
-"""The border with llama.cpp.
+"""The interface to llama.cpp.
 
-Built on the C binding (`llama_cpp.llama_cpp`), not on the binding's `Llama` class: that class has one sequence, no
-cancellation, no thread safety, and ways to end the process that Python cannot catch.
+It uses the C functions of the binding (`llama_cpp.llama_cpp`) and not the class `Llama`. That class has only one sequence, no
+cancellation and no thread safety, and it can end the process in ways that Python cannot catch.
 
-The way of a prompt, in order: `model` (the public class), `chat` and `vocabulary` (messages to tokens), `requests` (what is
-asked), `engine` (the owner thread), `sequences` (what is computed already), `context` and `batch` (llama.cpp computes), `rows` and
-`sampling` (logits to a token), `run` (tokens to text). Below: `loading`, `weights`, `library`. Beside: `embedder`, and `process`,
-`child`, `wire` and `child_main` for a model in a process of its own.
+A prompt goes through these modules, in order: `model` (the public class), `chat` and `vocabulary` (messages to tokens),
+`requests`, `engine` (the thread that owns the model), `sequences` (what was computed before), `context` and `batch` (llama.cpp
+computes), `rows` and `sampling` (logits to a token), `run` (tokens to text). They use `loading`, `weights` and `library`. Further
+modules are `embedder`, and `process`, `child`, `wire` and `child_main` for a model in a child process.
 
-Three wings stand apart: `files` (GGUF files), `grammar` (structured answers), `placement` (GPUs).
+Three folders are separate: `files` (GGUF files), `grammar` (structured answers), `placement` (GPUs).
 """
 
 from leanrag.llama.embedder import LlamaCppEmbedder as LlamaCppEmbedder

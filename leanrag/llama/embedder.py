@@ -1,4 +1,4 @@
-"""`LlamaCppEmbedder`: a GGUF file that turns text into vectors. No torch, and ready in a fraction of a second."""
+"""`LlamaCppEmbedder`: a GGUF file that turns text into vectors, without torch."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ class LlamaCppEmbedder:
         """Load the model.
 
         Args:
-            path: The GGUF file of an embedding model, its pooling (mean, CLS or last token) in the file; `convert_bert`
-                writes one.
-            name: Begins the id; the file's name without ending by default.
-            query_prefix: Set before every query; by default what `convert_bert` found in the model.
-            document_prefix: Set before every document; by default what `convert_bert` found in the model.
-            n_ctx: Window in tokens; by default the model's own, at most 2,048.
+            path: The GGUF file of an embedding model. The file must define its pooling (mean, CLS or last token); `convert_bert`
+                writes such a file.
+            name: Beginning of the id; by default the name of the file without its suffix.
+            query_prefix: Text before every query; by default the prefix that `convert_bert` found in the model.
+            document_prefix: Text before every document; by default the prefix that `convert_bert` found in the model.
+            n_ctx: Window in tokens; by default the window of the model, at most 2,048.
             threads: Threads to compute with; by default the physical cores that this process may use.
             gpu: Which part of the model goes on GPUs.
-            batch_tokens: Most tokens computed at once, a longer text excepted; by default 256, and 1,024 where there is a GPU.
+            batch_tokens: Most tokens that are computed together, except for a longer text; by default 256, or 1,024 with a GPU.
 
         Raises:
             ConfigurationError: An argument cannot work, or a prefix leaves no room for text.
-            ModelLoadError: The file is missing, damaged, no embedding model, or refused by llama.cpp.
+            ModelLoadError: The file is missing, damaged or not an embedding model, or llama.cpp refused it.
         """
         check_whole(1, _MAX_N_CTX, optional=True, n_ctx=n_ctx, batch_tokens=batch_tokens)
         check_whole(1, _MAX_THREADS, optional=True, threads=threads)
@@ -135,7 +135,7 @@ class LlamaCppEmbedder:
         self.close()
 
     def close(self) -> None:
-        """Free the model, once what other threads compute is done; idempotent."""
+        """Free the model after the computations of other threads have ended; may be called twice."""
         self._finalizer()
 
     @property
@@ -150,11 +150,11 @@ class LlamaCppEmbedder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that a text may have, special tokens included: the model's window less the longer prefix."""
+        """Most tokens of a text, special tokens included: the window of the model minus the longer prefix."""
         return self._max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of `text` in this model, special tokens included, prefix not, nothing cut off."""
+        """Return the tokens of `text` in this model, with special tokens and without a prefix. Nothing is cut off."""
         return len(self._encoder.tokenize(text))
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

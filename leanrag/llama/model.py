@@ -59,33 +59,33 @@ class LlamaCppModel(LlamaBase):
 
     Args:
         path: The GGUF file.
-        name: What `Answer.model` says; the file's name without ending by default.
-        n_ctx: Window in tokens; the requests that are computed at the same time share it. "auto" is the window that the model
-            was trained with, at most 4,096, and less when memory is short. llama.cpp rounds it up to a multiple of 256; the
-            attribute of this name says what was allocated.
+        name: Value of `Answer.model`; by default the name of the file without its suffix.
+        n_ctx: Window in tokens. Requests that are computed at the same time share it. "auto" is the window that the model was
+            trained with, at most 4,096, and less if there is little memory. llama.cpp rounds it up to a multiple of 256; the
+            attribute `n_ctx` has the allocated number.
         threads: Threads to compute with; by default the physical cores that this process may use.
         gpu: Which part of the model goes on GPUs.
         compute: How the model computes.
-        chat_template: Jinja source in place of the file's own.
-        max_queue: Requests that may wait before `QueueFullError`.
-        parallel: Requests computed at once, at most 240; they share the window.
+        chat_template: Jinja source that replaces the chat template of the file.
+        max_queue: Requests that may wait; a further request raises `QueueFullError`.
+        parallel: Most requests that are computed at the same time, at most 240; they share the window.
         cache_bytes: Most bytes of computed prompts that are kept in memory. A prompt with the same beginning is then not computed
-            again. 0 keeps none.
-        cache_dir: Folder where computed prompts survive a restart, also at most `cache_bytes`; None for no folder. Anyone who can
-            write to this folder can change answers.
+            again. 0 keeps no prompts.
+        cache_dir: Folder in which computed prompts are kept after a restart, also at most `cache_bytes`; None uses no folder.
+            Anyone who can write to this folder can change answers.
         no_repeats: End a generation when it writes a line or sentence of at least 12 characters for the second time; its
-            `finish_reason` is then "repetition". Small models fall into such loops.
+            `finish_reason` is then "repetition". Small models can repeat themselves without end.
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
             as soon as no request is computed; None never frees them.
 
     Raises:
-        ModelLoadError: The file is missing, truncated, malformed, or refused by llama.cpp.
-        ConfigurationError: An argument cannot work, or the layers do not fit; the message then holds the estimate.
+        ModelLoadError: The file is missing, truncated or malformed, or llama.cpp refused it.
+        ConfigurationError: An argument cannot work, or the layers do not fit; the message then has the estimate.
 
     Note:
-        CUDA ends the process when a GPU runs out of memory during a computation; llama.cpp cannot turn this into an error.
-        `GpuOptions` therefore leaves some memory free. If other programs use the same GPU, take an `IsolatedModel`: then only its
+        CUDA ends the process if a GPU runs out of memory during a computation; llama.cpp cannot turn this into an error.
+        `GpuOptions` therefore leaves some memory free. If other programs use the same GPU, use an `IsolatedModel`: then only its
         child process ends, and the request fails with an error.
 
     Example:
@@ -158,30 +158,30 @@ class LlamaCppModel(LlamaBase):
         return f"LlamaCppModel({self.name!r}, n_ctx={self.n_ctx})"
 
     def close(self) -> None:
-        """Stop every request and free the model; idempotent."""
+        """Stop all requests and free the model; may be called twice."""
         self._finalizer.detach()
         self._engine.close()
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the weights are in memory; False after `keep_alive` seconds without a request, and once closed."""
+        """Whether the weights are in memory; False after `keep_alive` seconds without a request, and after `close`."""
         return self._engine.is_loaded
 
     @property
     def placement(self) -> Placement:
-        """Which layers are on which GPU, what they take there, and why."""
+        """Which layers are on which GPU, how much memory they use there, and why."""
         return self._engine.placement
 
     @staticmethod
     def estimate(
         path: str | os.PathLike[str], *, n_ctx: int | Literal["auto"] = "auto", n_batch: int = 512
     ) -> MemoryEstimate:
-        """Return about how much memory a model would take; nothing is loaded.
+        """Return an estimate of the memory that a model needs. Nothing is loaded.
 
         Args:
             path: The GGUF file.
-            n_ctx: Any window; "auto" looks at the model only, not at the memory that there is.
-            n_batch: As for the class.
+            n_ctx: The window; "auto" depends only on the model, not on the free memory.
+            n_batch: As in `ComputeOptions`.
 
         Raises:
             ModelLoadError: The file is missing, truncated or malformed.
@@ -191,7 +191,7 @@ class LlamaCppModel(LlamaBase):
         return estimate_memory(info, n_ctx=n_ctx, n_batch=n_batch)
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of plain `text`, no BOS, no template."""
+        """Return the number of tokens of plain `text`, without BOS and template."""
         self._engine.check_usable()
         return self._token_counts(text)
 
@@ -200,12 +200,12 @@ class LlamaCppModel(LlamaBase):
         return TokenCounts(self._engine.vocabulary)
 
     def tokenize(self, text: str) -> list[tuple[int, int]]:
-        """Return the tokens of plain `text`, no BOS, no template, each with the character of `text` that it begins in.
+        """Return the tokens of plain `text`, without BOS and template, each with the offset of the character in which it begins.
 
-        A space that belongs to a token counts: "a b" may be the tokens "a", " b" that begin in 0 and 1.
+        A space may belong to a token: "a b" may have the tokens "a" and " b", which begin at 0 and 1.
 
         Raises:
-            ConfigurationError: The tokenizer leaves out or replaces characters.
+            ConfigurationError: The tokenizer removes or replaces characters.
         """
         self._engine.check_usable()
         vocabulary = self._engine.vocabulary
@@ -217,15 +217,15 @@ class LlamaCppModel(LlamaBase):
         return len(self._encode(prompt))
 
     def render(self, prompt: Prompt) -> str:
-        """Return the prompt as the model reads it, without a BOS that the template does not write."""
+        """Return the prompt as text, as the model reads it; without BOS, unless the template writes it."""
         if isinstance(prompt, str):
             return prompt
         return self._require_template().render(check_messages(prompt))
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> PendingStream[Completion, Generation]:
-        """Return the completion of `prompt`, piece by piece: iterate, then read `result`.
+        """Return the completion of `prompt`, piece by piece: iterate over it, then read `result`.
 
-        Leaving the loop early stops the computation. `options` may be `LlamaOptions`.
+        If you leave the loop early, the computation stops. `options` may be `LlamaOptions`.
         """
         options = LlamaOptions.of(options)
         sampler = Sampler(
@@ -242,7 +242,7 @@ class LlamaCppModel(LlamaBase):
             on_end=None if grammar is None else grammar.close,
         )
         self._submit(request, options.cancel)
-        if grammar is not None:  # tags in a text of such a form are part of it
+        if grammar is not None:  # in a text with a grammar, tags are part of the text
             return PendingStream(request, functools.partial(self._generation, len(tokens), sampler.seed), self)
         thinks = ends_in_thought(prompt) if isinstance(prompt, str) else self._begins_in_thought
 
@@ -255,7 +255,7 @@ class LlamaCppModel(LlamaBase):
 
     @functools.cached_property
     def _begins_in_thought(self) -> bool:
-        """Whether the chat template opens a thought where the model begins to speak."""
+        """Whether the chat template ends with an opening tag, so that the text of the model begins with a thought."""
         return ends_in_thought(self._require_template().render([Message("user", "?")]))
 
     def score_many(
@@ -265,7 +265,7 @@ class LlamaCppModel(LlamaBase):
         timeout_seconds: float | None = None,
         cancel: CancelToken | None = None,
     ) -> list[Scores]:
-        """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
+        """Return the scores of each `(condition, text)`, in order. A common beginning of conditions is computed once."""
         check_seconds(optional=True, timeout_seconds=timeout_seconds)
         return gather_results(lambda pair: self._submit_score(*pair, timeout_seconds, cancel), pairs)
 
@@ -300,7 +300,9 @@ class LlamaCppModel(LlamaBase):
         before = self._with_bos([]) if condition is None else self._encode(condition)
         tokens = encode_text(text, vocabulary) if isinstance(text, str) else [int(token) for token in text]
         if not all(0 <= token < vocabulary.n_tokens for token in tokens):
-            raise ConfigurationError(f"tokens must be in [0, {vocabulary.n_tokens:,}), the vocabulary of {self.name}")
+            raise ConfigurationError(
+                f"each token must be in [0, {vocabulary.n_tokens:,}), the vocabulary of {self.name}, got {tokens!r:.80}"
+            )
         if len(before) + len(tokens) < 2:
             return _Known(Scores(tuple(tokens), (None,) * len(tokens)))
         unscored = () if before else (None,)
@@ -323,7 +325,7 @@ class LlamaCppModel(LlamaBase):
         else:
             tokens = encode_chat(check_messages(prompt), self._require_template(), vocabulary)
         if not tokens:
-            raise ConfigurationError("the prompt is empty: it must have at least one token")
+            raise ConfigurationError("the prompt is empty. It must have at least one token")
         return self._with_bos(tokens)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
@@ -335,7 +337,8 @@ class LlamaCppModel(LlamaBase):
     def _require_template(self) -> ChatTemplate:
         if self._template is None:
             raise ConfigurationError(
-                f"{self.name} has no chat template: it completes text. Pass a string as the prompt, or `chat_template=`"
+                f"{self.name} has no chat template, so it cannot read messages. Pass a string as the prompt, or pass "
+                "`chat_template=`"
             )
         return self._template
 
@@ -351,7 +354,7 @@ class _Known:
 
 
 def _requested_n_ctx(info: GGUFInfo, n_ctx: int | Literal["auto"]) -> int:
-    """The window asked for; for "auto", the most that it will be."""
+    """Return the requested window; for "auto", the largest window that it can become."""
     trained = info.n_ctx_train or _DEFAULT_N_CTX
     if n_ctx == "auto":
         return min(trained, _DEFAULT_N_CTX)
@@ -363,12 +366,12 @@ def _requested_n_ctx(info: GGUFInfo, n_ctx: int | Literal["auto"]) -> int:
 
 
 def _fitting_n_ctx(info: GGUFInfo, n_ctx: int, n_batch: int) -> int:
-    """The largest of `n_ctx`, its half, its quarter, ... whose cache and working space fit the memory that there is."""
+    """Return the largest of `n_ctx`, its half, its quarter, ... whose cache and working space fit into the available memory."""
     available = available_bytes()
     while n_ctx > _LEAST_N_CTX:
         estimate = estimate_memory(info, n_ctx=n_ctx, n_batch=n_batch)
         if estimate.cache + estimate.compute <= _MEMORY_SHARE * available:
             break
         n_ctx = max(_LEAST_N_CTX, n_ctx // 2)
-        logger.warning("%s gets a window of %d tokens: memory is short", info.path.name, n_ctx)
+        logger.warning("%s gets a window of %d tokens, because there is little memory", info.path.name, n_ctx)
     return n_ctx

@@ -1,4 +1,4 @@
-"""How a GGUF model generates, and the calls that take these options as keywords."""
+"""The options of a GGUF model, and the calls that take them as keywords."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["LlamaBase", "LlamaKeywords", "LlamaOptions"]
 
 @dataclass(frozen=True, slots=True)
 class LlamaOptions(GenerateOptions):
-    """How a GGUF model generates: `GenerateOptions`, and what only models of this machine can do.
+    """The options of a GGUF model: `GenerateOptions`, and options that only local models have.
 
     Attributes:
-        top_k: Sample among this many of the most probable tokens; 0 for all.
-        top_p: Sample among the fewest tokens whose probabilities reach this.
-        min_p: Drop tokens less probable than this share of the most probable.
-        schema: JSON Schema, or a pydantic model, that the text keeps to; only a text cut at `max_tokens` is incomplete.
-        grammar: The same as GBNF, llama.cpp's notation for grammars; not together with `schema`.
+        top_k: Sample among this number of the most probable tokens; 0 uses all tokens.
+        top_p: Sample among the fewest tokens whose probabilities add up to this.
+        min_p: Drop tokens whose probability is below this share of the highest probability.
+        schema: JSON Schema, or a pydantic model, that the text satisfies, unless it is cut at `max_tokens`.
+        grammar: A grammar in GBNF, the notation of llama.cpp, that the text satisfies; not together with `schema`.
     """
 
     top_k: int = 0
@@ -39,7 +39,7 @@ class LlamaOptions(GenerateOptions):
 
     @classmethod
     def of(cls, options: GenerateOptions) -> LlamaOptions:
-        """Return `options`, with the defaults of what they lack."""
+        """Return `options` with the default values of the missing fields."""
         if isinstance(options, cls):
             return options
         return cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(options)})
@@ -60,7 +60,7 @@ _SMALL_FLOOR = 0.1
 
 
 class LlamaBase(BaseLanguageModel):
-    """What `LlamaCppModel` and `IsolatedModel` share."""
+    """The common methods of `LlamaCppModel` and `IsolatedModel`."""
 
     n_params: int
 
@@ -70,7 +70,7 @@ class LlamaBase(BaseLanguageModel):
         return _SMALL_FLOOR if self.n_params < _SMALL_PARAMS else 0.0
 
     def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[LlamaKeywords]) -> Generation:
-        """Return the completion of `prompt`; Ctrl-C stops the computation, the reading of the prompt included.
+        """Return the completion of `prompt`. Ctrl-C stops the computation, even while the prompt is read.
 
         Args:
             prompt: Text to complete, or messages.
@@ -78,9 +78,9 @@ class LlamaBase(BaseLanguageModel):
             options: See `LlamaOptions`.
 
         Raises:
-            ContextOverflowError: Prompt plus `max_tokens` exceed `n_ctx`.
+            ContextOverflowError: The prompt and `max_tokens` together exceed `n_ctx`.
             GenerationCancelled: `cancel` was called.
-            GenerationTimeout: `timeout_seconds` passed.
+            GenerationTimeout: The time limit was reached.
             GenerationError: The model failed.
         """
         return self._generate(prompt, LlamaOptions(max_tokens, **options))
@@ -88,18 +88,18 @@ class LlamaBase(BaseLanguageModel):
     def generate_many(
         self, prompts: Iterable[Prompt], *, max_tokens: int, **options: Unpack[LlamaKeywords]
     ) -> list[Generation]:
-        """Return the completion of each prompt, in order; they are computed together.
+        """Return the completion of each prompt, in order. The prompts are computed together.
 
-        A prompt that fails stops the others and raises its error.
+        If a prompt fails, the others are stopped and its error is raised.
         """
         return self._generate_many(prompts, LlamaOptions(max_tokens, **options))
 
     async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[LlamaKeywords]) -> Generation:
-        """As `generate`, for asyncio; cancelling the task stops the generation."""
+        """Do the same as `generate` for asyncio. Cancelling the task stops the generation."""
         return await self._agenerate(prompt, LlamaOptions(max_tokens, **options))
 
     def astream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[LlamaKeywords]) -> AsyncIterator[str]:
-        """Yield the text as it comes, for asyncio; leaving the loop stops the generation."""
+        """Yield the text piece by piece, for asyncio. Leaving the loop stops the generation."""
         return self._astream(prompt, LlamaOptions(max_tokens, **options))
 
     def score(
@@ -114,12 +114,12 @@ class LlamaBase(BaseLanguageModel):
 
         Args:
             text: Plain text, or tokens.
-            condition: What precedes it, as for `generate`; None for nothing but the BOS of models that expect one.
-            timeout_seconds: Limit.
-            cancel: Stops it from another thread.
+            condition: The prompt before the text, as for `generate`; None for no prompt (models that expect a BOS get it).
+            timeout_seconds: Time limit.
+            cancel: Stops the computation from another thread.
 
         Raises:
-            ContextOverflowError: Both together exceed the window.
+            ContextOverflowError: The condition and the text together exceed the window.
         """
         return self.score_many([(condition, text)], timeout_seconds=timeout_seconds, cancel=cancel)[0]
 
@@ -131,4 +131,4 @@ class LlamaBase(BaseLanguageModel):
         timeout_seconds: float | None = None,
         cancel: CancelToken | None = None,
     ) -> list[Scores]:
-        """Return the scores of each `(condition, text)`, in order; what conditions share is computed once."""
+        """Return the scores of each `(condition, text)`, in order. A common beginning of conditions is computed once."""

@@ -279,7 +279,7 @@ def test_scores_of_small_texts(tiny):
     assert tiny.score("").logprobs == ()
     (only,) = tiny.score("a").logprobs
     assert only is not None
-    with pytest.raises(ConfigurationError, match="tokens must be in"):
+    with pytest.raises(ConfigurationError, match="each token must be in"):
         tiny.score([10**6])
     with pytest.raises(ContextOverflowError):
         tiny.score("x" * 300)

@@ -47,14 +47,14 @@ class GpuOptions:
     """Which part of a model goes on GPUs.
 
     Attributes:
-        layers: Layers to put on GPUs, the output layer included; -1 for all, 0 for none. "auto" takes as many as fit into the
-            free memory of the GPUs, with window and working space, and none where there is no GPU; the model's `placement`
-            says what it chose.
-        split: How several GPUs share the layers: "layer" gives each a run of them, "row" a part of every matrix, "none" uses
-            one GPU. None for "layer", or "none" with `main_gpu`. "row" is an error where a backend cannot; in
-            llama-cpp-python 0.3.36 those are all but SYCL.
-        tensor_split: A proportion for each GPU; None to fill one after another, and as few as possible.
-        main_gpu: The GPU of a split "none", from 0.
+        layers: Number of layers on GPUs, the output layer included; -1 puts all layers there, 0 none. "auto" puts as many as fit
+            into the free memory of the GPUs, together with window and working space; without a GPU that is none. `placement` of
+            the model shows the result.
+        split: How several GPUs share the layers: "layer" gives each GPU a run of layers, "row" gives each a part of every
+            matrix, "none" uses one GPU. None means "layer", or "none" with `main_gpu`. "row" is an error if the backend cannot do
+            it; in llama-cpp-python 0.3.36 only SYCL can.
+        tensor_split: A proportion for each GPU; None fills GPU after GPU, and uses as few as possible.
+        main_gpu: Index of the GPU for the split "none", from 0.
     """
 
     layers: int | Literal["auto"] = "auto"
@@ -69,8 +69,8 @@ class GpuOptions:
     @property
     def wants_gpu(self) -> bool:
         """Whether something was asked for that only a GPU can do."""
-        given = (self.split, self.tensor_split, self.main_gpu)
-        return self.layers not in (0, "auto") or any(value is not None for value in given)
+        choices = (self.split, self.tensor_split, self.main_gpu)
+        return self.layers not in (0, "auto") or any(value is not None for value in choices)
 
     @property
     def effective_split(self) -> Split:

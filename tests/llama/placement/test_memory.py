@@ -40,7 +40,7 @@ def test_a_window_that_does_not_fit_is_halved(tiny_gguf, monkeypatch, caplog):
     for available, expected in ((1e12, 4096), (needed[1024].cache + needed[1024].compute, 512), (0, 512)):
         monkeypatch.setattr(model_module, "available_bytes", lambda available=available: available)
         assert model_module._fitting_n_ctx(info, 4096, 512) == expected
-    assert "memory is short" in caplog.text
+    assert "there is little memory" in caplog.text
 
 
 def test_more_tokens_take_more_memory(tiny_gguf):
