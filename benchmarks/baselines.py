@@ -1,4 +1,4 @@
-"""Compressors to compare with: what costs nothing, what ranks sentences by words, and Selective-Context."""
+"""Compressors to compare with: free ones, rankings of sentences by words, and Selective-Context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: arguments, data sets, and the line of figures at the end."""
+"""Code that all benchmarks share: arguments, data sets, and the line of figures at the end."""
 
 from __future__ import annotations
 

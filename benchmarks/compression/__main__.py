@@ -1,4 +1,4 @@
-"""What is left of the answer, and what a small reader makes of it, when ten passages are compressed to a few hundred tokens.
+"""Measure whether the answer survives when ten passages are compressed to a few hundred tokens, and what a small model answers.
 
 Every question gets the ten best hits of the hybrid retriever over the data set's passages, and every method the same ten.
 Answer-in-context: a gold answer stands in the compressed text, contiguously, normalised as SQuAD does. The question is not in the

@@ -1,4 +1,4 @@
-"""What `benchmarks.engine --device gpu` measures: absolute figures of one GPU, and beside each what the binding gives there."""
+"""The measurements of `benchmarks.engine --device gpu`: figures of one GPU, next to those of the binding on the same GPU."""
 
 from __future__ import annotations
 

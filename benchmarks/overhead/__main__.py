@@ -1,4 +1,4 @@
-"""What leanrag itself costs: CPU seconds of its import, and milliseconds of `ask` outside model, embedder and index.
+"""Measure the time of leanrag itself: CPU seconds of its import, and milliseconds of `ask` without model, embedder and index.
 
 python -m benchmarks.overhead --data DIR --json FILE [--quick]
 """

@@ -1,4 +1,4 @@
-"""What a cascade of two real models does on SQuAD 2.0, half of whose questions the paragraph does not answer.
+"""Measure a cascade of two real models on SQuAD 2.0. The paragraphs do not answer half of its questions.
 
 The smaller model reads few tokens of sources, the larger more. Every question is asked of both, one after the other, so that all
 policies can be worked out from the same answers, and each has its own measured CPU seconds (of all threads, search and packing
