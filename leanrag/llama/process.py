@@ -1,7 +1,8 @@
-"""A model in a process of its own, so that no file and no bug of llama.cpp can take this one down.
+"""A model in a child process, so that a broken file or a bug of llama.cpp cannot end this process.
 
-The child runs a `LlamaCppModel` and speaks JSON, one value a line, over its standard input and output. It ends when this process
-does. When it dies, what it was asked fails with a typed error, and the next request starts a new one.
+The child runs a `LlamaCppModel`. The processes exchange JSON, a value in each line, over the standard input and output of the
+child. The child ends when this process ends. If the child ends first, its requests fail with a typed error, and the next request
+starts a new child.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def load_model(
 def load_model(
     path: str | os.PathLike[str], *, isolation: Literal["none", "process"] = "none", **settings: Any
 ) -> LlamaCppModel | IsolatedModel:
-    """Load a GGUF file, in this process or in one of its own; both are asked alike.
+    """Load a GGUF file in this process or in a child process. Both models have the same methods.
 
     Args:
         path: The GGUF file.
-        isolation: "none" runs it in this process. "process" runs it in a child: what ends the child is an error here, and its
-            memory is given back whole. It costs a Python interpreter's memory and, for each token that is streamed, a
-            message between processes.
+        isolation: "none" runs the model in this process. "process" runs it in a child process: if the child ends, the request
+            fails with an error, and all its memory is freed. The child needs the memory of a Python interpreter, and each
+            streamed token is a message between the processes.
         settings: As for `LlamaCppModel`.
 
     Raises:
@@ -76,18 +77,18 @@ def load_model(
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """What a file turned out to be, when it was tried in a process of its own.
+    """The result of testing a file in a child process.
 
     Attributes:
         path: The file.
-        sha256: Of its bytes, hexadecimal; the verdict is about these.
-        size_bytes: Its size.
-        architecture: What llama.cpp calls the network.
-        n_params: Weights.
-        n_ctx_train: Window that it was trained with, in tokens; None when the file does not say.
-        n_ctx: Window that it was tried with.
-        is_chat: Whether it carries a chat template.
-        seconds: To start a process, load the file there and generate a token.
+        sha256: Hash of the bytes that were tested, hexadecimal.
+        size_bytes: Size of the file.
+        architecture: Name of the architecture in llama.cpp.
+        n_params: Number of weights.
+        n_ctx_train: Window that the model was trained with, in tokens; None if the file does not say.
+        n_ctx: Window of the test.
+        is_chat: Whether it has a chat template.
+        seconds: Time to start a process, load the file and generate a token.
     """
 
     path: Path
@@ -102,14 +103,13 @@ class ModelCheck:
 
 
 def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 120.0, **settings: Any) -> ModelCheck:
-    """Try a file of unknown origin: load it in a child process and generate one token there.
+    """Test a file that you do not trust: load it in a child process and generate a token there.
 
-    A file that passes can be loaded; it does not say that its answers are good. Keep the hash, and compare it before the file
-    is loaded the next time.
+    A file that passes can be loaded; its answers may still be bad. Keep the hash, and compare it before you load the file again.
 
     Args:
         path: The GGUF file.
-        timeout_seconds: Limit for all of it; the child is killed then.
+        timeout_seconds: Time limit for the whole test; the child is killed after it.
         settings: As for `LlamaCppModel`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How a model is run: what a caller may choose, and what the engine is told."""
+"""Settings of a model: the options that a caller may choose, and all settings of the engine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["ComputeOptions", "EngineSettings"]
 
 @dataclass(frozen=True, slots=True)
 class ComputeOptions:
-    """How a model computes; the defaults suit most machines.
+    """How a model computes; the defaults are good for most machines.
 
     Attributes:
-        n_batch: Most prompt tokens computed at once; None for 512, and 2,048 where a GPU computes.
-        flash_attn: Attention that skips the cells of other requests, which is faster where different long prompts are computed
-            together. On CPUs it sums in 16 bits: an answer may then depend a little on what else is computed. None for never on
-            a CPU and always on a GPU; False on a GPU computes at most 32 requests at once.
-        kv_type: Type of the numbers in the window: "f16", or "q8_0" for half of the memory and some rounding; "q8_0" needs
-            `flash_attn`. "auto" is "f16", and on a GPU the type that is faster by a tenth: that is measured when a model is
-            first loaded there, and remembered in the user's cache folder.
-        speculate: Draft tokens by looking them up in the prompt; the text stays the same.
+        n_batch: Most prompt tokens that are computed together; None means 512, or 2,048 on a GPU.
+        flash_attn: Whether to use flash attention, which skips the cells of other requests, so that different long prompts are
+            computed faster together. On CPUs it sums in 16 bits, so an answer may depend a little on other requests. None means
+            False on a CPU and True on a GPU. With False, a GPU computes at most 32 requests at once.
+        kv_type: Type of the keys and values: "f16", or "q8_0", which needs half of the memory, rounds more, and needs
+            `flash_attn`. "auto" means "f16"; on a GPU it means "q8_0" if that is faster by a tenth. This is measured when a model
+            is first loaded on the GPU, and stored in the cache folder of the user.
+        speculate: Whether to draft tokens by looking them up in the prompt; the text stays the same.
 
     Raises:
         ConfigurationError: A value cannot work.
@@ -40,24 +40,26 @@ class ComputeOptions:
         check_whole(1, optional=True, n_batch=self.n_batch)
         check_choice(("auto", "f16", "q8_0"), kv_type=self.kv_type)
         if self.kv_type == "q8_0" and self.flash_attn is False:
-            raise ConfigurationError("`kv_type` 'q8_0' needs `flash_attn`: leave that out, or set it to True")
+            raise ConfigurationError(
+                "`kv_type` 'q8_0' needs `flash_attn`. Remove `flash_attn=False`, or use another `kv_type`"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How a model is run.
+    """All settings of an engine.
 
     Attributes:
-        n_ctx: Window in tokens, shared by the requests at work; llama.cpp rounds it up to a multiple of 256.
+        n_ctx: Window in tokens, which running requests share; llama.cpp rounds it up to a multiple of 256.
         threads: Threads to compute with.
-        gpu: What goes on GPUs, checked.
-        compute: How it computes.
-        max_queue: Requests that may wait.
-        parallel: Requests at work at once.
-        cache_bytes: Most bytes of states kept in memory; 0 for none.
-        cache_dir: Where states are kept on disk, at most as many bytes; None for nowhere.
-        keep_alive: Seconds without a request after which weights and context are freed; None for never.
-        choices: File that remembers which attention was faster on a GPU; None for none.
+        gpu: Which part of the model goes on GPUs; checked.
+        compute: How the model computes.
+        max_queue: Most requests that may wait.
+        parallel: Most requests that run at the same time.
+        cache_bytes: Most bytes of states that are kept in memory; 0 keeps none.
+        cache_dir: Folder that keeps states on disk, also at most `cache_bytes`; None keeps none there.
+        keep_alive: Seconds without a request after which weights and context are freed; None never frees them.
+        choices: File that stores which attention was faster on a GPU; None stores nothing.
     """
 
     n_ctx: int
