@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from leanrag.documents.markdown_outline import FENCE, closes_fence
 from leanrag.documents.outlines import iter_lines
@@ -12,6 +13,7 @@ from leanrag.text import trim_span
 __all__ = ["end_of_block", "iter_rows", "markdown_header", "values_header"]
 
 _DELIMITER_ROW = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?\s*$")
+_SIMPLE_RULE = re.compile(r"[ \t]*={2,}(?:[ \t]+={2,})+\s*$")  # of a simple table of reStructuredText
 _SAMPLE_LINES = 40
 _MIN_LINES = 4  # of a table that its file's name does not announce
 _QUOTED = re.compile(r'"(?:[^"\r\n]|"")*"')
@@ -26,6 +28,9 @@ def end_of_block(lines: Sequence[tuple[int, int, str]], i: int) -> int:
             if closes_fence(fence[1], lines[j][2]):
                 return j + 1
         return len(lines)
+    if _is_simple_rule(lines[i][2]):
+        rules = list(islice((j for j in range(i, len(lines)) if _is_simple_rule(lines[j][2])), 3))
+        return rules[-1] + 1 if len(rules) > 1 else i
     is_table = lines[i][2].lstrip().startswith("|")
     if not is_table and "|" in lines[i][2] and i + 1 < len(lines):
         is_table = _is_delimiter(lines[i + 1][2])
@@ -37,11 +42,17 @@ def end_of_block(lines: Sequence[tuple[int, int, str]], i: int) -> int:
 
 def markdown_header(text: str, start: int, end: int) -> tuple[int, int] | None:
     """Return the span of the header row of the block `start:end`, None if the block is not a table with one."""
-    lines = iter_lines(text[start : min(end, start + 20_000)])
-    first, second = next(lines, None), next(lines, None)
-    if first is None or second is None or not _is_delimiter(text[start + second[0] : start + second[1]]):
+    lines = [(start + low, start + high) for low, high in iter_lines(text[start : min(end, start + 20_000)])]
+    if lines and _is_simple_rule(text[slice(*lines[0])]):
+        rules = [i for i, line in enumerate(lines) if _is_simple_rule(text[slice(*line)])]
+        return trim_span(text, lines[0][1], lines[rules[1]][0]) if len(rules) > 2 else None
+    if len(lines) < 2 or not _is_delimiter(text[slice(*lines[1])]):
         return None
-    return trim_span(text, start + first[0], start + first[1])
+    return trim_span(text, *lines[0])
+
+
+def _is_simple_rule(line: str) -> bool:
+    return len(line) < 1000 and _SIMPLE_RULE.match(line) is not None
 
 
 def _is_delimiter(line: str) -> bool:

@@ -398,6 +398,21 @@ def test_two_tables_keep_their_own_headers():
             assert ("Tool" in chunk.lead) == ("T-" in chunk.text)
 
 
+@pytest.mark.parametrize("title", ["stock.rst", "stock.md"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_simple_table_keeps_the_names_of_its_columns(title, newline):
+    rule = "=====  =====  ============="
+    rows = [f"P-{i:03d}  {i * 3 % 7}      {200 + i}" for i in range(40)]
+    lines = ["Our stock:", "", rule, "Part   Shelf  Selling price", rule, *rows, rule, "", "Ask at the desk."]
+    document = Document(newline.join(lines), title=title, kind="markdown")
+    chunks = MarkdownChunker(count_pieces, max_tokens=80).chunk(document)
+    check(chunks, document, count_pieces, 80)
+    assert len(chunks) > 3
+    for chunk in chunks:
+        if "P-" in chunk.text:
+            assert "Part   Shelf  Selling price" in (chunk.lead, *chunk.text.splitlines())
+
+
 def test_a_header_that_leaves_no_room_for_rows_is_no_lead():
     text = f"| {' | '.join(f'c{i}' for i in range(60))} |\n|{'---|' * 60}\n" + "| a | b |\n" * 60
     document = Document(text, kind="markdown")
