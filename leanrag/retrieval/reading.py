@@ -46,6 +46,8 @@ def is_read(question: str, vector: Vectors, embedder: Embedder) -> bool:
         vector: Its vector, `(dim,)`.
         embedder: The embedder of this vector.
     """
+    if question.isascii():
+        return True
     foreign = {c for c in question if ord(c) >= _LATIN_END and unicodedata.category(c) in _READABLE}
     if 2 * sum(c in foreign for c in question) < sum(map(str.isalnum, question)) or not foreign:
         return True

@@ -10,6 +10,7 @@ from leanrag.retrieval.terms import COLUMNS, TOKENIZER, indexed_columns
 __all__ = [
     "APPLICATION_ID",
     "FORMAT",
+    "SPAN",
     "create",
     "from_sql",
     "insert_terms",
@@ -138,6 +139,13 @@ def insert_text(connection: sqlite3.Connection, document: int, text: str) -> Non
     connection.executemany(
         "INSERT INTO texts VALUES (?, ?, ?)", [(document, i, to_sql(part)) for i, part in enumerate(parts)]
     )
+
+
+SPAN = (
+    f"(SELECT substr(text, start % {_PART} + 1, stop - start) FROM texts"
+    f" WHERE texts.document = chunks.document AND part = start / {_PART})"
+)
+"""An expression over a row of `chunks`: its text as far as one row of `texts` has it."""
 
 
 def read_span(connection: sqlite3.Connection, document: int, start: int, end: int | None = None) -> str:

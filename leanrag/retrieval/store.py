@@ -22,7 +22,7 @@ from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
 from leanrag.retrieval.filters import condition_sql
-from leanrag.retrieval.schema import from_sql, read_span, to_sql
+from leanrag.retrieval.schema import SPAN, from_sql, read_span, to_sql
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
 from leanrag.types import Chunk, Document, Scalar, Where
 from leanrag.vectors import has_unit_norm
@@ -324,27 +324,25 @@ class Store:
             MissingChunkError: One of them does not exist; it is a `LookupError` too.
         """
         with self._database.reading(one_view=True) as connection, self._database.decoding():
-            spans = _by_id(
+            rows = _by_id(
                 connection,
-                "SELECT id, document, start, stop, heading, lead_start, lead_stop FROM chunks WHERE id IN ({})",
+                "SELECT chunks.id, documents.id, title, source, heading, document, start, stop, lead_start, lead_stop,"
+                f" {SPAN} FROM chunks JOIN documents ON key = document WHERE chunks.id IN ({{}})",
                 ids,
-            )
-            documents = _by_id(
-                connection,
-                "SELECT key, id, title, source FROM documents WHERE key IN ({})",
-                [document for document, *_ in spans.values()],
             )
             chunks = []
             for number in map(int, ids):
-                document, start, stop, heading, lead_start, lead_stop = self._found(spans, number)
-                identity, title, source = map(from_sql, documents[document])
+                *values, document, start, stop, lead_start, lead_stop, text = self._found(rows, number)
+                identity, title, source, heading = map(from_sql, values)
+                if not isinstance(text, str) or len(text) != stop - start:  # in several parts, or not in UTF-8
+                    text = read_span(connection, document, start, stop)
                 chunk = Chunk(
                     document_id=identity,
                     start=start,
                     end=stop,
-                    text=read_span(connection, document, start, stop),
+                    text=text,
                     title=title,
-                    heading=from_sql(heading),
+                    heading=heading,
                     source=source,
                     lead=read_span(connection, document, lead_start, lead_stop),
                     lead_start=lead_start,

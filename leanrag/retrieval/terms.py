@@ -13,6 +13,7 @@ SQLite. Everything else becomes extra terms:
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -58,7 +59,7 @@ _HYPHEN = re.compile("[‐‑−﹣－]")
 _APOSTROPHE = re.compile("[’‘ʼʹ′＇]")
 _EXPONENT = re.compile("(?<=[0-9])[⁰¹²³⁴-⁹]")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r",(?<=\d,)(?=\d{3}(?!\d))")  # the literal first: found quicker
 # Accents of alphabets, Hebrew points and Arabic vowels; not the vowels and tones of Indic and South-East Asian scripts.
 _ACCENTS = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u2de0-\u2dff\ufb1e\ufe20-\ufe2f]+"
@@ -66,7 +67,7 @@ _ACCENTS = re.compile(
 _LETTERS = {"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "æ": "ae", "œ": "oe"}
 _LETTERS |= {"ٱ": "ا", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه"}  # spellings of one Arabic letter
 _LETTER = re.compile(f"[{''.join(_LETTERS)}]")
-_TIME_MARK = re.compile(r"(?<=\d)[Tt](?=\d\d:?\d\d)")  # between date and time
+_TIME_MARK = re.compile(r"(\d)[Tt](?=\d\d:?\d\d)")  # between date and time
 
 
 def normalize(text: str) -> str:
@@ -86,7 +87,7 @@ def _unify(text: str) -> str:
         text = _EXPONENT.sub(r"^\g<0>", text)  # 10⁶ is not 106
         text = unicodedata.normalize("NFKC", text).encode("utf-8", "replace").decode()
         text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
-    return _TIME_MARK.sub(" ", _THOUSANDS.sub("", text))
+    return _TIME_MARK.sub(r"\1 ", _THOUSANDS.sub("", text))
 
 
 def _fold(text: str) -> str:
@@ -137,19 +138,19 @@ _WRITTEN_DATES = (
     re.compile(r"(?<![-\d/])(?P<year>\d{4})[-/](?P<month>\d{1,2})[-/](?P<day>\d{1,2})(?![-\d/])"),
 )
 _YEAR = re.compile(r"\d{4}")
+_DATE_BEFORE, _DATE_AFTER = 40, 16  # characters around the year that a written date may take
 
 
-def _written_dates(folded: str) -> list[str]:
-    """Return the dates of a text in the form that `2024-03-05` has."""
-    if not _YEAR.search(folded):
-        return []
-    line = " ".join(folded.split())
-    dates = []
-    for date in (match for pattern in _WRITTEN_DATES for match in pattern.finditer(line)):
-        month = int(date["month"]) if date["month"].isdecimal() else _MONTHS.get(date["month"])
-        if month is not None:
-            dates.append(_DIGIT_MARK.join((date["year"], f"{month:02}", f"{int(date['day']):02}")))
-    return dates
+def _written_dates(line: str) -> list[str]:
+    """Return the dates of a folded text, single spaces between its words, in the form that `2024-03-05` has."""
+    dates: dict[int, str] = {}
+    for year in _YEAR.finditer(line):
+        begin, end = max(year.start() - _DATE_BEFORE, 0), year.end() + _DATE_AFTER
+        for date in (match for pattern in _WRITTEN_DATES for match in pattern.finditer(line, begin, end)):
+            month = int(date["month"]) if date["month"].isdecimal() else _MONTHS.get(date["month"])
+            if month is not None:
+                dates[date.start("year")] = _DIGIT_MARK.join((date["year"], f"{month:02}", f"{int(date['day']):02}"))
+    return list(dates.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,9 @@ class _Identifier:
     keys: tuple[str, ...]
 
 
-def _find_identifiers(unified: str) -> Iterator[_Identifier]:
-    candidates = [word for word in unified.split() if _STRUCTURE.search(word)]
-    for token in _TOKEN.findall(" ".join(candidates)):
+def _find_identifiers(line: str) -> Iterator[_Identifier]:
+    """Yield the identifiers of a unified text that has single spaces between its words."""
+    for token in _TOKEN.findall(" ".join(_structured_words(line))):
         if not _has_structure(token):
             continue
         lower = _fold(token)
@@ -183,6 +184,16 @@ def _find_identifiers(unified: str) -> Iterator[_Identifier]:
         keys = [whole, *map(_canonical, filter(_is_decisive, names)), *(_canonical(chain) for chain in chains)]
         parts = tuple(form for form in _distinct(forms) if form != whole)
         yield _Identifier(whole, parts, _distinct(keys) if _is_decisive(lower) else ())
+
+
+def _structured_words(line: str) -> Iterator[str]:
+    end = 0
+    for match in _STRUCTURE.finditer(line):
+        if match.start() >= end:
+            start = line.rfind(" ", end, match.start()) + 1 or end
+            end = line.find(" ", match.end())
+            end = len(line) if end < 0 else end
+            yield line[start:end]
 
 
 def _has_structure(token: str) -> bool:
@@ -222,7 +233,7 @@ _ARABIC_PREFIX = re.compile("(?:وال|بال|كال|فال|ال|لل|و)(?=.{3}
 _ARABIC_SUFFIX = re.compile("(?<=.{3})(?:ها|ان|ات|ون|ين|يه|ه|ي)$")
 _HEBREW = re.compile("[\u05d0-\u05ea]{4,}")
 _HEBREW_PREFIX = re.compile("(?:[ושכ]?[הבלמכש]|ו)(?=.{3})")
-_GERMANIC = re.compile(r"\b(?:der|die|das|und|ist|nicht|eine?|den|dem|mit|von|auf|het|een|van|og|och|att|det)\b")
+_GERMANIC = frozenset("der die das und ist nicht ein eine den dem mit von auf het een van og och att det".split())
 _COMPOUND = re.compile(r"[^\W\d_]{10,}")
 _PICTURE = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
 _PICTURE_MARK = "\ue001"  # begins the term of an emoji, which no tokenizer takes for a word
@@ -256,7 +267,7 @@ def _stems(folded: str) -> list[str]:
 
 def _compound_parts(folded: str) -> list[str]:
     """Return beginnings and ends of the long words of a text in a language that writes compounds as one word."""
-    if not _GERMANIC.search(folded):
+    if _GERMANIC.isdisjoint(folded.split()):
         return []
     words = dict.fromkeys(_COMPOUND.findall(folded))
     return [part for word in words for i in range(5, len(word) - 4) for part in (word[:i], word[-i:])]
@@ -273,9 +284,10 @@ def indexed_columns(title: str, heading: str, body: str) -> tuple[str, ...]:
     """Return the text to index in each of `COLUMNS`."""
     columns: list[str] = []
     extra: list[str] = []
-    for text in map(_unify, (title, heading, body)):
-        extra += [form for found in _find_identifiers(text) for form in (found.whole, *found.parts)]
-        folded = _fold(text)
+    for text in (title, heading, body):
+        line = " ".join(_unify(text).split())
+        extra += [form for found in _find_identifiers(line) for form in (found.whole, *found.parts)]
+        folded = _fold(line)
         extra += [*_written_dates(folded), *_compound_parts(folded)]
         if not folded.isascii():
             extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
@@ -303,6 +315,7 @@ def quote_term(term: str) -> str:
     return f'"{term[:-1]}" *' if term.endswith("*") else f'"{term}"'
 
 
+@functools.lru_cache(maxsize=32)  # one search parses its question several times
 def parse_query(question: str) -> Query:
     """Return the terms of a question. English function words are among them only if there are no others.
 
@@ -310,19 +323,20 @@ def parse_query(question: str) -> Query:
         >>> parse_query("What does ERR_4021 mean?").terms
         ('err', '4021', 'mean', 'err4021')
     """
-    unified = _unify(question)
-    folded = _fold(unified)
+    line = " ".join(_unify(question).split())
+    folded = _fold(line)
     words = [word for token in _WORD.findall(_UNSPACED.sub(" ", folded)) for word in token.split("_")]
-    found = list(_find_identifiers(unified))
+    found = list(_find_identifiers(line))
     extra = [form for identifier in found for form in (identifier.whole, *identifier.parts)]
-    extra += _written_dates(folded)
+    dates = _written_dates(folded)
+    extra += dates
     extra += [f"{word}*" for word in words if len(word) == 1 and _HANGUL.match(word)]
     extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
     content = [word for word in words if word not in _STOP_WORDS]
     terms = _distinct([*content, *extra]) or _distinct(words)
     keys = [identifier.keys for identifier in found if identifier.keys]
-    keys += [(date,) for date in _written_dates(folded)]
+    keys += [(date,) for date in dates]
     keys += [(f"{named['name']} {named['number']}",) for named in _NAMED_NUMBER.finditer(folded)]
     return Query(terms, _distinct(keys))
 
