@@ -202,9 +202,16 @@ class ChunkStore(Protocol):
     """The part of the store that a retriever uses. A chunk has an int64 id."""
 
     def search_terms(
-        self, question: str, k: int, *, allowed: Ids | None = None
+        self, question: str, k: int, *, allowed: Ids | None = None, also: Ids | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return BM25 `(scores, ids)`, both `(m,)`, best first; higher is better; only chunks that match a term."""
+        """Return BM25 `(scores, ids)`, both `(m,)`, best first; higher is better; only chunks that match a term.
+
+        Args:
+            question: Plain text.
+            k: Chunks wanted.
+            allowed: Only these ids may be found.
+            also: Those of these ids that match are returned too, behind the best `k`; all of them must be allowed.
+        """
 
     def match_identifiers(self, question: str, most: int, *, allowed: Ids | None = None) -> tuple[Ids, Ids]:
         """Return `(counts, ids)` of the chunks that have an identifier of `question`, both `(m,)`, ids ascending.

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["FaissIndex", "FlatIndex"]
 
 _PROCESS = os.getpid()  # a fork has another one
-_FEW = 0.05  # share of the rows below which the allowed rows are copied out and scored alone
+_FEW = 1000  # allowed rows that are copied out and scored alone ...
+_FEW_SHARE = 0.05  # ... or this share of all rows, if that is more
 _MANY = 200_000  # rows times queries above which the threads of FAISS pay for their start
 
 
@@ -200,7 +201,7 @@ class FaissIndex(_ExactIndex):
         self._index.remove_ids(self._faiss.IDSelectorBatch(rows))
 
     def _search(self, queries: Vectors, k: int, rows: Ids | None) -> tuple[Vectors, Ids]:
-        if rows is not None and len(rows) <= _FEW * len(self):
+        if rows is not None and len(rows) <= max(_FEW, _FEW_SHARE * len(self)):
             scores = queries @ self._index.reconstruct_batch(rows).T  # (q, m)
             return scores, np.broadcast_to(rows, scores.shape)
         with self._threads(len(self) * len(queries)):

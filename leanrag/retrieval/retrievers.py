@@ -9,6 +9,7 @@ decides among the candidates: look-alikes mean the same to an embedder, and shar
 from __future__ import annotations
 
 import logging
+import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ _MOST_SHARING = 50  # an identifier that more chunks have decides nothing
 _DECISION = 0.95  # share of the probability that goes to the chunks with the identifiers of the question
 _SAME_VECTOR = 0.9999  # cosine above which two texts have one vector
 _SAMPLE = 8  # chunks looked at to see whether different texts have different vectors
+_BEGINNING = 16  # characters of a text that tell most texts apart
 _READ = 16  # chunks read at once
 _WIDENING = (1, 4, 16, 64)  # how many times the candidates are searched while most of them are copies
 
@@ -137,19 +139,17 @@ class HybridRetriever:
 
         def search(count: int) -> tuple[Iterator[Hit], bool]:
             near, near_ids = first_near if count == first_count else _nearest(self._index, queries, count, allowed)
-            matching, matching_ids = self._store.search_terms(question, count, allowed=allowed)
-            is_all = len(near_ids) < count and len(matching_ids) < count
-            ids = np.union1d(np.union1d(near_ids, matching_ids), holders)
-            # Each side then scores what only the others found.
-            new_ids = np.setdiff1d(ids, near_ids)
-            if len(new_ids):
-                more, more_ids = _nearest(self._index, queries, len(new_ids), new_ids)
-                near, near_ids = np.concatenate([near, more]), np.concatenate([near_ids, more_ids])
-            new_ids = np.setdiff1d(ids, matching_ids)
-            if len(new_ids):
-                more, more_ids = self._store.search_terms(question, len(new_ids), allowed=new_ids)
-                matching, matching_ids = np.concatenate([matching, more]), np.concatenate([matching_ids, more_ids])
+            is_all = len(near_ids) < count
+            # Each side scores what only the others found, too.
+            found = np.concatenate([near_ids, holders])
+            matching, matching_ids = self._store.search_terms(question, count, allowed=allowed, also=found)
+            is_all = is_all and len(matching_ids) < count
+            ids = np.unique(np.concatenate([found, matching_ids]))
             dense, bm25 = _aligned(near, near_ids, ids), _aligned(matching, matching_ids, ids)
+            new_ids = ids[np.isnan(dense)]
+            if len(new_ids):
+                near, near_ids = _nearest(self._index, queries, len(new_ids), new_ids)
+                dense[np.searchsorted(ids, near_ids)] = near
             scores = mix(dense, bm25, dense_scale=self._dense_scale, bm25_scale=self._bm25_scale)
             scores = decide(scores, np.nan_to_num(_aligned(counts, holders, ids)))
             return _hits(self._store, ids, scores, dense=dense, bm25=bm25), is_all
@@ -327,17 +327,28 @@ def _distinct_hits(search: Callable[[int], tuple[Iterator[Hit], bool]], k: int, 
 
 def _collapse(hits: Iterator[Hit], k: int) -> list[Hit]:
     """Return the first `k` hits of different texts, with the copies among the hits before the next text."""
-    first: dict[tuple[str, str], Hit] = {}
-    copies: dict[tuple[str, str], list[Chunk]] = {}
+    groups: list[list[Hit]] = []
+    by_beginning: dict[str, list[Hit]] = {}  # the first group of each beginning: most texts need no full key
+    by_key: dict[tuple[str, str], list[Hit]] = {}
     for hit in hits:
-        key = copy_key(hit.chunk)
-        if key in first:
-            copies[key].append(hit.chunk)
-        elif len(first) == k:
+        beginning = _beginning(hit.chunk.text)
+        similar = by_beginning.get(beginning)
+        key = None
+        if similar is not None:
+            by_key.setdefault(copy_key(similar[0].chunk), similar)
+            key = copy_key(hit.chunk)
+            if key in by_key:
+                by_key[key].append(hit)
+                continue
+        if len(groups) == k:
             break
-        else:
-            first[key], copies[key] = hit, []
-    return [replace(hit, copies=tuple(copies[key])) if copies[key] else hit for key, hit in first.items()]
+        groups.append([hit])
+        by_beginning.setdefault(beginning, groups[-1])
+        if key is not None:
+            by_key[key] = groups[-1]
+    return [
+        replace(first, copies=tuple(hit.chunk for hit in copies)) if copies else first for first, *copies in groups
+    ]
 
 
 _MARKUP = str.maketrans(dict.fromkeys("*_#|>`\"'“”‘’\u00ad\u200b"))
@@ -358,6 +369,12 @@ def _key(text: str) -> str:
     return " ".join(text.casefold().translate(_MARKUP).split()).rstrip(".!?,;:… ")
 
 
+def _beginning(text: str) -> str:
+    """Return the first characters of the key of a text; what is cut off `text` does not change them."""
+    key = _key(text[: 4 * _BEGINNING])
+    return (key if len(key) > 2 * _BEGINNING else _key(text))[:_BEGINNING]
+
+
 def _hits(
     store: ChunkStore,
     ids: Ids,
@@ -370,9 +387,10 @@ def _hits(
     order = np.lexsort((ids, -scores))
     for begin in range(0, len(order), _READ):
         part = order[begin : begin + _READ]
-        for i, chunk in zip(part.tolist(), _chunks(store, ids[part].tolist()), strict=True):
+        columns = scores[part].tolist(), _known(dense, part), _known(bm25, part)
+        for chunk, *values in zip(_chunks(store, ids[part].tolist()), *columns, strict=True):
             if chunk is not None:
-                yield Hit(chunk, float(scores[i]), dense=_known(dense, i), bm25=_known(bm25, i))
+                yield Hit(chunk, *values)
 
 
 def _chunks(store: ChunkStore, ids: list[int]) -> Sequence[Chunk | None]:
@@ -390,5 +408,8 @@ def _chunk(store: ChunkStore, number: int) -> Chunk | None:
         return None
 
 
-def _known(scores: Scores | Vectors | None, i: int) -> float | None:
-    return None if scores is None or np.isnan(scores[i]) else float(scores[i])
+def _known(scores: Scores | Vectors | None, part: Ids) -> list[float | None]:
+    """Return the scores of a part, None for those that are not known."""
+    if scores is None:
+        return [None] * len(part)
+    return [None if math.isnan(score) else score for score in scores[part].tolist()]

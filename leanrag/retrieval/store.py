@@ -37,6 +37,13 @@ __all__ = ["DATABASE", "DocumentRecord", "Entry", "MissingChunkError", "Store", 
 _BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _FEW = 2000  # ids that a search is given; among more it is searched everywhere, and what is not allowed is passed over
 _VECTOR = np.dtype("<f4")
+_FOUND = (
+    f"found AS (SELECT -bm25(terms, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score, rowid AS id"
+    " FROM terms WHERE terms MATCH ?)"
+)
+# The `+` keeps the planner from looking up one id at a time, which would compute the statistics for each.
+_FOUND_AMONG = f"{_FOUND[:-1]} AND +rowid IN (SELECT value FROM json_each(?)))"
+_BEST_FIRST = "ORDER BY score DESC, id"
 
 
 class MissingChunkError(StorageError, LookupError):
@@ -439,7 +446,9 @@ class Store:
                 )
             )
 
-    def search_terms(self, question: str, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
+    def search_terms(
+        self, question: str, k: int, *, allowed: Ids | None = None, also: Ids | None = None
+    ) -> tuple[Vectors, Ids]:
         """Return the chunks that match any word of `question` best, by BM25 (k1 = 1.2, b = 0.75, English stems).
 
         Any text is a valid question; see `leanrag.retrieval.terms` for what counts as the same word.
@@ -448,27 +457,35 @@ class Store:
             question: Plain text.
             k: Chunks wanted.
             allowed: Only these ids may be found.
+            also: Those of these ids that match are returned too, behind the best `k`; all of them must be allowed.
 
         Returns:
-            `(scores, ids)`: float32 and int64, both `(m,)` with `m <= k`, best first, lower ids first among equals.
+            `(scores, ids)`: float32 and int64, both `(m,)`, best first, lower ids first among equals; `m <= k` without `also`.
         """
         terms = parse_query(question).terms
         if not terms or k < 1 or (allowed is not None and len(allowed) == 0):
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        weights = ", ".join(map(str, COLUMN_WEIGHTS))
-        query = f"SELECT -bm25(terms, {weights}) AS score, rowid FROM terms WHERE terms MATCH ?"
-        order = " ORDER BY score DESC, rowid"
         expression = " OR ".join(map(quote_term, terms))
+        best = f"SELECT score, id FROM found {_BEST_FIRST} LIMIT ?"
         with self._database.reading() as connection:
-            if allowed is None:
-                rows = connection.execute(f"{query}{order} LIMIT ?", (expression, k)).fetchall()
-            elif len(allowed) <= _FEW:
-                # The `+` keeps the planner from looking up one id at a time, which would compute the statistics for each.
-                among = json.dumps(np.asarray(allowed).tolist())
-                query += " AND +rowid IN (SELECT value FROM json_each(?))"
-                rows = connection.execute(f"{query}{order} LIMIT ?", (expression, among, k)).fetchall()
+            if allowed is not None and len(allowed) > _FEW:
+                cursor = connection.execute(f"WITH {_FOUND} SELECT score, id FROM found {_BEST_FIRST}", (expression,))
+                rows = _first_allowed(cursor, k, allowed)
+                if also is not None and len(also):
+                    more = connection.execute(f"WITH {_FOUND_AMONG} {best}", (expression, _json(also), len(also)))
+                    rows = sorted({*rows, *more}, key=lambda row: (-row[0], row[1]))
             else:
-                rows = _first_allowed(connection.execute(query + order, (expression,)), k, allowed)
+                found, values = _FOUND, [expression]
+                if allowed is not None:
+                    found, values = _FOUND_AMONG, [expression, _json(allowed)]
+                if also is None or not len(also):
+                    rows = connection.execute(f"WITH {found} {best}", (*values, k)).fetchall()
+                else:
+                    rows = connection.execute(
+                        f"WITH {found} SELECT score, id FROM ({best})"
+                        f" UNION SELECT score, id FROM found WHERE id IN (SELECT value FROM json_each(?)) {_BEST_FIRST}",
+                        (*values, k, _json(also)),
+                    ).fetchall()
         scores, ids = zip(*rows, strict=True) if rows else ((), ())
         return np.array(scores, np.float32), np.array(ids, np.int64)
 
@@ -483,9 +500,12 @@ class Store:
         Returns:
             `(counts, ids)`: int64, both `(m,)`: how many identifiers of the question each chunk has; ids ascending.
         """
+        identifiers = parse_query(question).identifiers
+        if not identifiers:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         found: list[Ids] = []
         with self._database.reading() as connection:
-            for forms in parse_query(question).identifiers:
+            for forms in identifiers:
                 for form in forms:
                     expression = quote_term(form) if " " in form else f"extra : {quote_term(form)}"
                     ids = _ids(
@@ -499,6 +519,10 @@ class Store:
         ids, counts = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
         is_allowed = np.ones(len(ids), bool) if allowed is None else np.isin(ids, allowed)
         return counts[is_allowed], ids[is_allowed]
+
+
+def _json(ids: Ids) -> str:
+    return json.dumps(np.asarray(ids).tolist())
 
 
 def _first_allowed(rows: sqlite3.Cursor, k: int, allowed: Ids) -> list[tuple[float, int]]:

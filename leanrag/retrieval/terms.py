@@ -107,7 +107,7 @@ _SEPARATOR = r"[-._:/\\+@#=&?%~]"
 _TOKEN = re.compile(rf"{_ALNUM}+(?:{_SEPARATOR}{{1,3}}{_ALNUM}+)*")
 _RUN = re.compile(r"\d+|[^\W\d_]+")
 _DIGIT_CHAIN = re.compile(rf"\d+(?:{_SEPARATOR}\d+)+")
-_STRUCTURE = re.compile(r"[0-9_]|[a-z][A-Z]")
+_STRUCTURE = re.compile(r"[0-9_A-Z](?:(?<=[0-9_])|(?<=[a-z][A-Z]))")  # one set of characters first: found quicker
 _CASE_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAME_BREAK = re.compile(r"[\\/:+@#=&?%~]+")  # parts the names of a path, a URL, a setting
 _MEASURE = re.compile(r"(\d+)([a-z]{1,3})")
@@ -129,14 +129,15 @@ _MONTHS = {
         " enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre".split()
     )
 }
-_WRITTEN_DATES = (
+_NAMED_MONTHS = (
     re.compile(
         r"\b(?P<day>\d{1,2})(?:st|nd|rd|th|er|\.)? (?:de |of )?(?P<month>[a-z]{3,10})\.?,? (?:de )?(?P<year>\d{4})\b"
     ),
     re.compile(r"\b(?P<month>[a-z]{3,10})\.? (?P<day>\d{1,2})(?:st|nd|rd|th)?,? (?P<year>\d{4})\b"),
-    re.compile(r"(?<![\d.])(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?![\d.]*\d)"),  # 5.3.2024
-    re.compile(r"(?<![-\d/])(?P<year>\d{4})[-/](?P<month>\d{1,2})[-/](?P<day>\d{1,2})(?![-\d/])"),
 )
+_YEAR_LAST = re.compile(r"(?<![\d.])(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?![\d.]*\d)")  # 5.3.2024
+_YEAR_FIRST = re.compile(r"(?<![-\d/])(?P<year>\d{4})[-/](?P<month>\d{1,2})[-/](?P<day>\d{1,2})(?![-\d/])")
+_DATES_AT = {" ": _NAMED_MONTHS, ".": (_YEAR_LAST,)}  # by the character before the year
 _YEAR = re.compile(r"\d{4}")
 _DATE_BEFORE, _DATE_AFTER = 40, 16  # characters around the year that a written date may take
 
@@ -146,7 +147,9 @@ def _written_dates(line: str) -> list[str]:
     dates: dict[int, str] = {}
     for year in _YEAR.finditer(line):
         begin, end = max(year.start() - _DATE_BEFORE, 0), year.end() + _DATE_AFTER
-        for date in (match for pattern in _WRITTEN_DATES for match in pattern.finditer(line, begin, end)):
+        patterns = _DATES_AT.get(line[year.start() - 1 : year.start()], ())
+        patterns += (_YEAR_FIRST,) if line[year.end() : year.end() + 1] in ("-", "/") else ()
+        for date in (match for pattern in patterns for match in pattern.finditer(line, begin, end)):
             month = int(date["month"]) if date["month"].isdecimal() else _MONTHS.get(date["month"])
             if month is not None:
                 dates[date.start("year")] = _DIGIT_MARK.join((date["year"], f"{month:02}", f"{int(date['day']):02}"))
