@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import TypeAlias
 
 import numpy as np
@@ -114,6 +116,7 @@ class Ingestion:
         self._failed: list[Failure] = []
         self._lost: dict[str, None] = {}  # ids of known documents whose files cannot be read any more
         self._roots: set[Path] = set()
+        self._unread: set[Path] = set()  # folders and files in them that could not be reached
         self._seen: set[str] = set()  # ids of documents that were read
         self._left_out: dict[str, int] = {}
         self._chunks = 0
@@ -161,9 +164,7 @@ class Ingestion:
             return [source]
         path = Path(source)
         try:
-            files = list(
-                find_files(path, exclude=is_database_file, on_error=lambda error: self._fail(str(error.path), error))
-            )
+            files = list(find_files(path, exclude=is_database_file, on_error=self._fail_below))
         except DocumentError as error:
             self._fail(str(path), error)
             self._lose(_File(path, None))
@@ -274,18 +275,28 @@ class Ingestion:
             self._lost[document_id] = None
 
     def _remove_lost(self) -> None:
-        """Remove the documents whose files cannot be read, and those below a folder of this call whose files are gone."""
+        """Remove the documents whose files cannot be read, and those that the folders of this call no longer have."""
         for record in self._known.values():
-            if record.id not in self._seen and self._is_below_root(record) and _is_gone(str(record.source)):
+            if record.id not in self._seen and self._is_missed(record):
                 self._lost[record.id] = None
         lost = [document_id for document_id in self._lost if document_id not in self._seen]
         self._store.remove(lost)
         self._outcome["removed"].extend(lost)
 
-    def _is_below_root(self, record: DocumentRecord) -> bool:
+    def _is_missed(self, record: DocumentRecord) -> bool:
+        """Return whether a folder of this call had the file of a document and has it no longer."""
         if record.source is None or not self._roots:
             return False
-        return not self._roots.isdisjoint((Path(record.root or "."), *Path(record.source).parents))
+        path, root = Path(record.source), Path(record.root or ".")
+        if not self._unread.isdisjoint(path.parents):
+            return False  # nobody knows
+        if root in self._roots and path not in self._unread:
+            return True  # gone, or ignored now
+        return not self._roots.isdisjoint((root, path, *path.parents)) and _is_gone(path)
+
+    def _fail_below(self, error: DocumentError) -> None:
+        self._fail(str(error.path), error)
+        self._unread.add(Path(os.path.realpath(str(error.path))))  # `resolve` fails for a link to itself
 
     def _fail(self, source: str, error: DocumentError) -> None:
         logger.warning("Not added: %s", error)
@@ -311,11 +322,9 @@ def _left_out(document: Document, chunks: Iterable[Chunk]) -> int:
     return left_out
 
 
-def _is_gone(path: str) -> bool:
+def _is_gone(path: Path) -> bool:
+    """Return whether there is no file: nothing at all, a folder, a link to itself, a pipe."""
     try:
-        Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:  # unreadable is not gone
-        return False
-    return False
+        return not S_ISREG(path.stat().st_mode)
+    except OSError as error:  # what cannot be read may exist
+        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)

@@ -45,6 +45,10 @@ _STOP_WORDS = frozenset(
     why will with would you your""".split()
 )
 
+# A term costs a look into the index, and a document may be pasted as a question. Longer words are rarer (Zipf, 1935), so the
+# longest terms stay.
+_MAX_TERMS = 500
+_MAX_IDENTIFIERS = 100
 
 _T = TypeVar("_T")
 
@@ -100,6 +104,8 @@ def _fold(text: str) -> str:
 # Identifiers
 
 _DIGIT_MARK = "\ue000"  # stands between two runs of digits of an identifier
+_RELEASE_MARK = "\ue002"  # begins the term of a version that is not a pre-release
+_PRERELEASE = re.compile(r"[-._+]?(?:alpha|beta|canary|dev|m|nightly|pre|preview|rc|snapshot|[ab](?=\d))[-._]?\d*\b")
 _ALNUM = (
     "[0-9A-Za-z\u00c0-\u024f\u0370-\u052f]"  # no script whose words have no spaces, or particles, around identifiers
 )
@@ -116,6 +122,7 @@ _NAMED_NUMBER = re.compile(  # what a short number identifies together with the 
     r"|order|page|paragraph|part|patch|port|release|revision|room|row|rule|section|slot|status|step|table|ticket|track"
     r"|unit|version)s?\.? #?(?P<number>\d{1,4})(?![-\d.:/]*\d)"
 )
+_SECTION = re.compile(r"\b\d{1,3}(?:[^\w\s]{0,2} (?:[a-z]{1,9}[^\w\s]? )?[^\w\s]?\d{1,3}\b){1,3}")  # § 3 Abs. 2, 3 (2)
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)")
 
 
@@ -172,6 +179,27 @@ class _Identifier:
     keys: tuple[str, ...]
 
 
+_GROUPED = re.compile(r"(?:[a-z]{1,4}-?)?\d+(?:-[0-9a-z]+)+")  # 978-3-16-148410-0, DE-100-200
+_SPACED = re.compile(r"\b(?:[a-z]{2})?\d+(?: \d{2,}){2,}\b")  # DE89 3704 0044
+_SIZE = re.compile(r"\b(?P<first>[a-z]?\d+) ?[x×] ?(?P<second>\d+)\b")
+_SPACED_DIGITS = re.compile(r"\d (?:\d\d|[x×])|\d[x×]")  # found quickly, where one of the two before may be
+_MIN_DIGITS = 9  # of a number without letters that may be written in groups or at once; a date has 8
+
+
+def _joined(group: str) -> str:
+    """Return a number that is written in groups as it is written at once; "" if it is too short to be told from others."""
+    number = group.replace(" ", "").replace("-", "")
+    return "" if number.isdecimal() and len(number) < _MIN_DIGITS else number
+
+
+def _spaced_numbers(folded: str) -> list[str]:
+    """Return the numbers that are written in groups between spaces, at once, and the sizes in the form of `8x20`."""
+    if not _SPACED_DIGITS.search(folded):
+        return []
+    numbers = [_joined(match[0]) for match in _SPACED.finditer(folded)]
+    return [*numbers, *(f"{size['first']}x{size['second']}" for size in _SIZE.finditer(folded))]
+
+
 def _find_identifiers(line: str) -> Iterator[_Identifier]:
     """Yield the identifiers of a unified text that has single spaces between its words."""
     for token in _TOKEN.findall(" ".join(_structured_words(line))):
@@ -183,10 +211,21 @@ def _find_identifiers(line: str) -> Iterator[_Identifier]:
         forms = [_canonical(piece) for piece in pieces if _has_structure(piece)]
         forms += _fold(_CASE_CHANGE.sub(" ", token)).split() if _CASE_CHANGE.search(token) else []
         forms += [part for piece in names if (found := _MEASURE.fullmatch(piece)) for part in found.groups()]
+        releases = _releases(lower)
+        joined = _joined(lower) if _GROUPED.fullmatch(lower) else ""
         whole = _canonical(lower)
-        keys = [whole, *map(_canonical, filter(_is_decisive, names)), *(_canonical(chain) for chain in chains)]
+        keys = [whole, *map(_canonical, filter(_is_decisive, names)), *(_canonical(chain) for chain in chains), joined]
+        if _RELEASE_MARK + whole in releases:
+            keys.insert(0, _RELEASE_MARK + whole)
+        forms += [*releases, joined]
         parts = tuple(form for form in _distinct(forms) if form != whole)
         yield _Identifier(whole, parts, _distinct(keys) if _is_decisive(lower) else ())
+
+
+def _releases(token: str) -> list[str]:
+    """Return terms for the chains of digits in `token` that no mark of a pre-release follows: 2.0.0, not 2.0.0-rc1."""
+    chains = (chain for chain in _DIGIT_CHAIN.finditer(token) if not _PRERELEASE.match(token, chain.end()))
+    return [_RELEASE_MARK + _canonical(chain[0]) for chain in chains]
 
 
 def _structured_words(line: str) -> Iterator[str]:
@@ -291,7 +330,7 @@ def indexed_columns(title: str, heading: str, body: str) -> tuple[str, ...]:
         line = " ".join(_unify(text).split())
         extra += [form for found in _find_identifiers(line) for form in (found.whole, *found.parts)]
         folded = _fold(line)
-        extra += [*_written_dates(folded), *_compound_parts(folded)]
+        extra += [*_written_dates(folded), *_spaced_numbers(folded), *_compound_parts(folded)]
         if not folded.isascii():
             extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
             folded = " ".join(_WORD.findall(_UNSPACED.sub(lambda run: f" {' '.join(_n_grams(run))} ", folded)))
@@ -332,16 +371,20 @@ def parse_query(question: str) -> Query:
     found = list(_find_identifiers(line))
     extra = [form for identifier in found for form in (identifier.whole, *identifier.parts)]
     dates = _written_dates(folded)
-    extra += dates
+    numbers = _spaced_numbers(folded)
+    extra += [*dates, *numbers]
     extra += [f"{word}*" for word in words if len(word) == 1 and _HANGUL.match(word)]
     extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
     content = [word for word in words if word not in _STOP_WORDS]
     terms = _distinct([*content, *extra]) or _distinct(words)
+    if len(terms) > _MAX_TERMS:
+        terms = tuple(sorted(terms, key=len, reverse=True)[:_MAX_TERMS])
     keys = [identifier.keys for identifier in found if identifier.keys]
-    keys += [(date,) for date in dates]
+    keys += [(form,) for form in (*dates, *numbers) if form]
+    keys += [(" ".join(_WORD.findall(path[0])),) for path in _SECTION.finditer(folded)]
     keys += [(f"{named['name']} {named['number']}",) for named in _NAMED_NUMBER.finditer(folded)]
-    return Query(terms, _distinct(keys))
+    return Query(terms, _distinct(keys)[:_MAX_IDENTIFIERS])
 
 
 def _distinct(values: Iterable[_T]) -> tuple[_T, ...]:
