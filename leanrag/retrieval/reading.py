@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leanrag.protocols import Embedder, Vectors
 
-__all__ = ["is_read", "split_question"]
+__all__ = ["is_read", "is_spelled", "split_question"]
 
 _BREAKS = tuple(map(re.compile, (r"\n\s*\n", r"\n", r"(?<=[.!?])\s", r"\s", "")))  # from the best to any
 _SAME = 0.999  # cosine above which two texts have the same vector
 _LATIN_END = 0x250  # embedders read the letters below
+_WITHOUT_WORDS = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\0-\uffff]"
+)
 _READABLE = ("Lo", "Ll", "Lu", "Lm", "Mn", "Mc", "So")  # letters, marks of vowels and tones, emoji
 
 
@@ -33,6 +36,23 @@ def split_question(question: str, embedder: Embedder) -> list[str]:
             cut = min(cuts, key=lambda cut: abs(cut - middle))
             return [*split_question(question[:cut], embedder), *split_question(question[cut:], embedder)]
     return [question]
+
+
+def is_spelled(question: str, embedder: Embedder) -> bool:
+    """Return whether the embedder reads the question letter by letter, because it does not know the words of this language.
+
+    Such vectors say which letters two texts share, and little of what they mean. Only a question whose letters are mostly of
+    an alphabet beyond the Latin script, or of Hangul, is counted: a Chinese character is a token to those who know it, too.
+    """
+    if question.isascii():
+        return False
+    letters = [c for c in unicodedata.normalize("NFC", question) if unicodedata.category(c) in ("Ll", "Lu", "Lo")]
+    spelled = [c for c in letters if ord(c) >= _LATIN_END and not _WITHOUT_WORDS.match(c)]
+    if not spelled or 2 * len(spelled) < len(letters):
+        return False
+    tokens = embedder.count_tokens(question) - embedder.count_tokens("")
+    usual = sum(1.0 if "\uac00" <= c <= "\ud7a3" else 0.5 for c in spelled)  # tokens, at most, where words are known
+    return tokens >= usual
 
 
 def is_read(question: str, vector: Vectors, embedder: Embedder) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leanrag.errors import ConfigurationError
-from leanrag.retrieval.reading import is_read, split_question
+from leanrag.retrieval.reading import is_read, is_spelled, split_question
 from leanrag.types import Chunk, Hit, Where
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _MOST_SHARING = 50  # an identifier that more chunks have decides nothing
 _DECISION = 0.95  # share of the probability that goes to the chunks with the identifiers of the question
 _SAME_VECTOR = 0.9999  # cosine above which two texts have one vector
+_SPELLED_SHARE = 0.1  # of the probability that goes to meaning where the embedder reads letters, not words
 _SAMPLE = 8  # chunks looked at to see whether different texts have different vectors
 _BEGINNING = 16  # characters of a text that tell most texts apart
 _READ = 16  # chunks read at once
@@ -135,6 +136,7 @@ class HybridRetriever:
         allowed = _allowed(self._store, where)
         first_count = max(self._candidates, k)
         queries, first_near = self._compare_meaning(question, first_count, allowed)
+        dense_share = _SPELLED_SHARE if is_spelled(question, self._embedder) else 0.5
         counts, holders = self._store.match_identifiers(question, _MOST_SHARING, allowed=allowed)
 
         def search(count: int) -> tuple[Iterator[Hit], bool]:
@@ -150,7 +152,9 @@ class HybridRetriever:
             if len(new_ids):
                 near, near_ids = _nearest(self._index, queries, len(new_ids), new_ids)
                 dense[np.searchsorted(ids, near_ids)] = near
-            scores = mix(dense, bm25, dense_scale=self._dense_scale, bm25_scale=self._bm25_scale)
+            scores = mix(
+                dense, bm25, dense_scale=self._dense_scale, bm25_scale=self._bm25_scale, dense_share=dense_share
+            )
             scores = decide(scores, np.nan_to_num(_aligned(counts, holders, ids)))
             return _hits(self._store, ids, scores, dense=dense, bm25=bm25), is_all
 
@@ -206,7 +210,9 @@ def softmax(scores: Scores) -> Scores:
     return result
 
 
-def mix(dense: Scores, bm25: Scores, *, dense_scale: float = 20.0, bm25_scale: float = 0.5) -> Scores:
+def mix(
+    dense: Scores, bm25: Scores, *, dense_scale: float = 20.0, bm25_scale: float = 0.5, dense_share: float = 0.5
+) -> Scores:
     """Return the probability that each candidate is the one wanted, as the mean of what two sides believe.
 
     Each side's belief is the softmax of its scaled scores. The mean, a mixture of the two, keeps the first choice of
@@ -218,6 +224,7 @@ def mix(dense: Scores, bm25: Scores, *, dense_scale: float = 20.0, bm25_scale: f
         bm25: BM25 scores `(n,)`; NaN where no term matched, which counts as a score of 0.
         dense_scale: Log-odds of one unit of `dense`.
         bm25_scale: Log-odds of one unit of `bm25`.
+        dense_share: Weight of the belief by meaning; that by words has the rest.
 
     Returns:
         float64 `(n,)`, summing to 1 (when there is any candidate with a cosine).
@@ -228,7 +235,7 @@ def mix(dense: Scores, bm25: Scores, *, dense_scale: float = 20.0, bm25_scale: f
     """
     by_meaning = softmax(np.where(np.isnan(dense), -np.inf, dense) * dense_scale)
     by_words = softmax(np.nan_to_num(bm25, nan=0.0) * bm25_scale)
-    return (by_meaning + by_words) / 2
+    return dense_share * by_meaning + (1 - dense_share) * by_words
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Ids], *, constant: float = 60.0) -> tuple[Scores, Ids]:
@@ -346,9 +353,7 @@ def _collapse(hits: Iterator[Hit], k: int) -> list[Hit]:
         by_beginning.setdefault(beginning, groups[-1])
         if key is not None:
             by_key[key] = groups[-1]
-    return [
-        replace(first, copies=tuple(hit.chunk for hit in copies)) if copies else first for first, *copies in groups
-    ]
+    return [replace(first, copies=tuple(hit.chunk for hit in copies)) if copies else first for first, *copies in groups]
 
 
 _MARKUP = str.maketrans(dict.fromkeys("*_#|>`\"'“”‘’\u00ad\u200b"))

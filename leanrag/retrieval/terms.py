@@ -380,7 +380,10 @@ def parse_query(question: str) -> Query:
     terms = _distinct([*content, *extra]) or _distinct(words)
     if len(terms) > _MAX_TERMS:
         terms = tuple(sorted(terms, key=len, reverse=True)[:_MAX_TERMS])
-    keys = [identifier.keys for identifier in found if identifier.keys]
+    groups = {
+        group for number in _SPACED.findall(folded) for group in number.split()
+    }  # of numbers that are whole below
+    keys = [identifier.keys for identifier in found if identifier.keys and identifier.whole not in groups]
     keys += [(form,) for form in (*dates, *numbers) if form]
     keys += [(" ".join(_WORD.findall(path[0])),) for path in _SECTION.finditer(folded)]
     keys += [(f"{named['name']} {named['number']}",) for named in _NAMED_NUMBER.finditer(folded)]

@@ -123,6 +123,18 @@ def test_max_tokens_must_leave_room():
     assert DocumentChunker(count_pieces, max_tokens=10).id == "document-3:max_tokens=10"
 
 
+@pytest.mark.parametrize("mark", ["?", "？", "؟", ":"])
+@pytest.mark.parametrize("kind", ["text", "markdown"])
+def test_a_line_that_asks_stays_with_its_answer(mark, kind):
+    text = "\n\n".join(
+        f"How often is number {n} copied{mark}\n\nA copy is made every {n} hours. It is kept." for n in range(9)
+    )
+    chunks = DocumentChunker(count_words, max_tokens=40).chunk(Document(text, kind=kind))
+    assert len(chunks) > 3
+    for chunk in chunks:
+        assert not chunk.text.endswith(mark)
+
+
 def test_ids_tell_settings_apart():
     ids = {DocumentChunker(count_words, max_tokens=n).id for n in (160, 161)} | {RecursiveChunker(count_words).id}
     assert len(ids) == 3

@@ -162,6 +162,52 @@ def test_a_file_that_became_binary_is_removed(rag, docs):
     assert (names(report.removed), names(report.skipped)) == (["NOTES"], ["NOTES"])
 
 
+def a_folder(path):
+    path.mkdir()
+    (path / "inner.txt").write_text("Nuts are hard.", encoding="utf-8")
+
+
+def a_link_to_itself(path):
+    path.symlink_to(path)
+
+
+def a_broken_link(path):
+    path.symlink_to(path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize("replace", [a_folder, a_link_to_itself, a_broken_link, os.mkfifo])
+@pytest.mark.parametrize("was_alone", [False, True])
+def test_a_file_that_became_something_else_is_removed(rag, docs, replace, was_alone):
+    rag.add(docs / "a.txt" if was_alone else docs)
+    (docs / "a.txt").unlink()
+    replace(docs / "a.txt")
+    assert names(rag.add(docs).removed) == ["a.txt"]
+    assert not any("Apples" in hit.chunk.text for hit in rag.search("apples"))
+
+
+def test_a_file_that_is_ignored_now_is_removed(rag, docs):
+    rag.add(docs)
+    (docs / ".gitignore").write_text("a.txt\n", encoding="utf-8")
+    assert names(rag.add(docs).removed) == ["a.txt"]
+    rag.add(docs / "a.txt")
+    assert rag.add(docs).removed == ()  # it was named
+
+
+def test_files_of_a_folder_that_cannot_be_listed_stay(rag, docs, monkeypatch):
+    rag.add(docs)
+    list_folder = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "not allowed")
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = rag.add(docs)
+    assert (report.removed, names(failure.source for failure in report.failed)) == ((), ["deep"])
+    assert "c.py" in known(rag)
+
+
 def test_a_named_file_that_vanished_is_removed(rag, docs):
     rag.add(docs / "a.txt", docs / "b.md")
     (docs / "a.txt").unlink()

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.index import FaissIndex, FlatIndex
-from leanrag.retrieval.reading import split_question
+from leanrag.retrieval.reading import is_spelled, split_question
 from leanrag.retrieval.retrievers import (
     BM25Retriever,
     DenseRetriever,
     HybridRetriever,
+    _collapse,
     copy_key,
     decide,
     mix,
@@ -22,7 +23,7 @@ from leanrag.retrieval.retrievers import (
 )
 from leanrag.retrieval.store import Store
 from leanrag.testing import HashEmbedder
-from leanrag.types import Chunk, Document
+from leanrag.types import Chunk, Document, Hit
 
 NAN = float("nan")
 
@@ -266,6 +267,27 @@ def test_an_identifier_decides_against_meaning_and_other_words(tmp_path, wanted,
                 assert hits[0].score > 0.9
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["one two three four five", "**One** two\nthree four five.", "one two", "> one  two", "three", ""]
+        )
+    ),
+    st.integers(1, 5),
+)
+def test_hits_of_one_key_are_one_hit(bodies, k):
+    texts = [f"{body}{' and much more text' * (i % 3)}" for i, body in enumerate(bodies)]
+    hits = [Hit(Chunk(str(i), 0, len(text), text), 1.0) for i, text in enumerate(texts)]
+    found = _collapse(iter(hits), k)
+    keys = list(dict.fromkeys(copy_key(hit.chunk) for hit in hits))
+    assert [copy_key(hit.chunk) for hit in found] == keys[:k]
+    for hit in found:
+        assert all(copy_key(copy) == copy_key(hit.chunk) for copy in hit.copies)
+    if len(keys) <= k:
+        assert sum(1 + len(hit.copies) for hit in found) == len(hits)
+
+
 def test_copies_leave_room_for_other_texts(tmp_path):
     copies = [
         "The desk opens at nine.",
@@ -337,6 +359,28 @@ def test_a_script_that_the_embedder_reads_is_left_to_it(tmp_path, caplog):
         hits = retriever.retrieve("собака", 1)
         assert hits[0].dense > 0.5
     assert caplog.text == ""
+
+
+class SpellingEmbedder(HashEmbedder):
+    """Knows Latin words; of other scripts it knows the letters."""
+
+    def count_tokens(self, text: str) -> int:
+        return sum(1 if word.isascii() else len(word) for word in text.split()) + 2
+
+
+@pytest.mark.parametrize(
+    "question", ["როდის არის დახურული?", "Когда открыт музей?", "기차가 어디서 출발해요?", "كم عدد الزوار"]
+)
+def test_words_decide_where_letters_are_read(tmp_path, question):
+    assert is_spelled(question, SpellingEmbedder())
+    assert not is_spelled(question, HashEmbedder())
+
+
+@pytest.mark.parametrize(
+    "question", ["When is it open?", "Où est-ce?", "在哪些地方？", "熊本はどこ", "ใครเป็นผู้ก่อตั้ง", "🚀", ""]
+)
+def test_other_questions_are_not_spelled(question):
+    assert not is_spelled(question, SpellingEmbedder())
 
 
 def test_copies_of_one_text_are_no_sign_of_a_blind_embedder(tmp_path, caplog):

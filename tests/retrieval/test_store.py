@@ -266,6 +266,17 @@ def test_better_matches_come_first_and_scores_are_positive(store):
     assert len(store.search_terms("red", 10, allowed=np.arange(100_000))[1]) == 2
 
 
+@pytest.mark.parametrize("allowed", [None, np.arange(1, 8), np.arange(100_000)], ids=["all", "few", "many"])
+def test_what_matches_besides_the_best_has_the_same_score(store, allowed):
+    texts = ["red apple", "green apple", "red red pear", "blue sky", "grey stone", "dark night", "warm wind"]
+    store.put_many([entry(Document(text, id=text)) for text in texts])
+    scores, ids = store.search_terms("red apple", 9)
+    assert len(ids) == 3
+    more, more_ids = store.search_terms("red apple", 1, allowed=allowed, also=np.array([4, ids[2], ids[0]]))
+    assert (more_ids.tolist(), more.tolist()) == ([ids[0], ids[2]], [scores[0], scores[2]])
+    assert store.search_terms("red apple", 1, allowed=allowed, also=np.array([], np.int64))[1].tolist() == [ids[0]]
+
+
 def test_bm25_by_hand(store):
     # Five chunks of two words, N = 5; "apple" is in two: idf = ln((5 - 2 + 0.5) / (2 + 0.5)). The lengths are the
     # average, which makes b drop out: tf (k1 + 1) / (tf + k1) = 2.2 / 2.2.

@@ -188,6 +188,67 @@ def test_a_piece_decides_only_where_the_whole_is_unknown(store):
     assert decided(store, "pkg@1.2.3?") == ["version 1.2.3", "1.2.3-rc1"]
 
 
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("§ 3 Abs. 2", "Was sagt § 3 Abs. 2?"),
+        ("Art. 3 Abs. 2 Satz 1", "Was steht in Art. 3 Abs. 2 Satz 1?"),
+        ("Section 3 (2)", "What does section 3 (2) say?"),
+        ("chapter 3 verse 2", "Read chapter 3, verse 2"),
+        ("Release v2.0.0", "What is new in v2.0.0?"),
+        ("Release 2.0.0", "What is new in v2.0.0?"),
+        ("release-2.0.0.md", "What is new in 2.0.0?"),
+        ("v2.0.0-rc.1", "What is new in v2.0.0-rc.1?"),
+        ("bolt M8x20", "Which bolt is M8 x 20?"),
+        ("bolt M8 × 20", "Which bolt is M8x20?"),
+        ("pump DE-100-200", "Which pump is DE100200?"),
+        ("pump DE100200", "Which pump is DE-100-200?"),
+        ("ISBN 978-3-16-148410-0", "9783161484100"),
+        ("ISBN 9783161484100", "978-3-16-148410-0"),
+        ("IBAN DE89 3704 0044 0532 0130 00", "DE89370400440532013000"),
+        ("IBAN DE89370400440532013000", "DE89 3704 0044 0532 0130 00"),
+    ],
+)
+def test_numbers_in_parts_keep_their_order_and_their_end(store, text, question):
+    others = [
+        "§ 2 Abs. 3",
+        "Art. 2 Abs. 3 Satz 1",
+        "Section 2 (3)",
+        "chapter 2 verse 3",
+        "v2.0.0-beta.1",
+        "v2.0.0-rc.2",
+    ]
+    others += [
+        "bolt M20x8",
+        "bolt M8x30",
+        "pump DE-200-100",
+        "ISBN 978-3-16-148401-0",
+        "IBAN DE89 3704 0044 0532 0130 01",
+    ]
+    put(store, text, *others)
+    counts, ids = store.match_identifiers(question, 50)
+    assert store.get_chunks(ids[counts == counts.max()].tolist())[0].text == text
+    assert (counts == counts.max()).sum() == 1
+
+
+def test_a_pre_release_is_found_where_the_release_is_unknown(store):
+    put(store, "v2.0.0-rc.1", "v2.0.1")
+    assert decided(store, "What is new in 2.0.0?") == ["v2.0.0-rc.1"]
+
+
+def test_dates_and_short_numbers_are_not_joined():
+    assert "20240305" not in parse_query("on 2024-03-05").terms
+    assert "123456" not in parse_query("12 34 56").terms
+
+
+def test_of_many_words_the_longest_are_asked_for():
+    words = [f"{letter}{'x' * length}" for length in range(1, 400) for letter in "abc"]
+    terms = parse_query(" ".join(words)).terms
+    assert len(terms) == 500
+    assert sorted(map(len, terms)) == sorted(map(len, words))[-500:]
+    assert len(parse_query(" ".join(f"HX-{n}B" for n in range(10_000, 12_000))).identifiers) == 100
+
+
 def test_chunks_with_more_identifiers_are_counted(store):
     put(store, "HX-20B", "ERR_4021", "HX-20B ERR_4021")
     counts, ids = store.match_identifiers("HX20B shows ERR_4021", 50)
