@@ -36,6 +36,8 @@ __all__ = ["DATABASE", "DocumentRecord", "Entry", "MissingChunkError", "Store", 
 
 _BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _FEW = 2000  # ids that a search is given; among more it is searched everywhere, and what is not allowed is passed over
+_MAX_TERMS = 300  # of a question: the score of a chunk takes a look at each
+_MAX_COUNTED = 100  # chunks with a term that are counted, to see how rare it is
 _VECTOR = np.dtype("<f4")
 _FOUND = (
     f"found AS (SELECT -bm25(terms, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score, rowid AS id"
@@ -465,9 +467,9 @@ class Store:
         terms = parse_query(question).terms
         if not terms or k < 1 or (allowed is not None and len(allowed) == 0):
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        expression = " OR ".join(map(quote_term, terms))
         best = f"SELECT score, id FROM found {_BEST_FIRST} LIMIT ?"
         with self._database.reading() as connection:
+            expression = " OR ".join(_rarest(connection, list(map(quote_term, terms))))
             if allowed is not None and len(allowed) > _FEW:
                 cursor = connection.execute(f"WITH {_FOUND} SELECT score, id FROM found {_BEST_FIRST}", (expression,))
                 rows = _first_allowed(cursor, k, allowed)
@@ -519,6 +521,18 @@ class Store:
         ids, counts = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
         is_allowed = np.ones(len(ids), bool) if allowed is None else np.isin(ids, allowed)
         return counts[is_allowed], ids[is_allowed]
+
+
+def _rarest(connection: sqlite3.Connection, terms: list[str]) -> list[str]:
+    """Return the terms, or if they are many those that fewest chunks have, in their order; at least one chunk has each."""
+    if len(terms) <= _MAX_TERMS:
+        return terms
+    counts = connection.execute(
+        "SELECT key, (SELECT count(*) FROM (SELECT 1 FROM terms WHERE terms MATCH value LIMIT ?)) AS chunks"
+        " FROM json_each(?) WHERE chunks > 0 ORDER BY chunks, key LIMIT ?",
+        (_MAX_COUNTED, json.dumps(terms), _MAX_TERMS),
+    )
+    return [terms[i] for i in sorted(key for key, _ in counts)] or terms[:1]
 
 
 def _json(ids: Ids) -> str:

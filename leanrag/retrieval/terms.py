@@ -45,10 +45,7 @@ _STOP_WORDS = frozenset(
     why will with would you your""".split()
 )
 
-# A term costs a look into the index, and a document may be pasted as a question. Longer words are rarer (Zipf, 1935), so the
-# longest terms stay.
-_MAX_TERMS = 500
-_MAX_IDENTIFIERS = 100
+_MAX_IDENTIFIERS = 100  # each costs a look into the index, and a document may be pasted as a question
 
 _T = TypeVar("_T")
 
@@ -378,8 +375,6 @@ def parse_query(question: str) -> Query:
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
     content = [word for word in words if word not in _STOP_WORDS]
     terms = _distinct([*content, *extra]) or _distinct(words)
-    if len(terms) > _MAX_TERMS:
-        terms = tuple(sorted(terms, key=len, reverse=True)[:_MAX_TERMS])
     groups = {
         group for number in _SPACED.findall(folded) for group in number.split()
     }  # of numbers that are whole below

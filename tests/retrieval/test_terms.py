@@ -241,11 +241,12 @@ def test_dates_and_short_numbers_are_not_joined():
     assert "123456" not in parse_query("12 34 56").terms
 
 
-def test_of_many_words_the_longest_are_asked_for():
-    words = [f"{letter}{'x' * length}" for length in range(1, 400) for letter in "abc"]
-    terms = parse_query(" ".join(words)).terms
-    assert len(terms) == 500
-    assert sorted(map(len, terms)) == sorted(map(len, words))[-500:]
+def test_of_many_words_the_rarest_count(store):
+    common = [f"word{letter * n}" for n in range(1, 100) for letter in "abcd"]
+    put(store, " ".join(common), " ".join([*common, "rare"]), "rare")
+    unknown = " ".join(f"unknown{letter * n}" for n in range(1, 100) for letter in "abcd")
+    assert "rare" in found(store, f"{unknown} {' '.join(common)} rare")
+    assert found(store, unknown) == []
     assert len(parse_query(" ".join(f"HX-{n}B" for n in range(10_000, 12_000))).identifiers) == 100
 
 
