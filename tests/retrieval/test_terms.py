@@ -243,7 +243,7 @@ def test_dates_and_short_numbers_are_not_joined():
 
 def test_of_many_words_the_rarest_count(store):
     common = [f"word{letter * n}" for n in range(1, 100) for letter in "abcd"]
-    put(store, " ".join(common), " ".join([*common, "rare"]), "rare")
+    put(store, " ".join(common), " ".join([*common, "more"]), "rare")
     unknown = " ".join(f"unknown{letter * n}" for n in range(1, 100) for letter in "abcd")
     assert "rare" in found(store, f"{unknown} {' '.join(common)} rare")
     assert found(store, unknown) == []
