@@ -34,11 +34,10 @@ _HEAD_SHARE = 4  # a head that is shown above a chunk at most 1/4
 PARAGRAPH, LIST_ITEM, SENTENCE, _CLAUSE, _SPACE, _PUNCTUATION, _CHARACTER = 0.0, 0.03, 0.06, 0.4, 0.8, 1.5, 3.0
 CLOSING = 0.4  # more, before a closing bracket
 _AFTER_HEAD = 2.0  # more, between a head and what it stands over
-_NEAR = 80  # characters from a head to what it stands over, its underline between them
-_IN_SCOPE = (
-    0.15  # more, inside the scope of a head that is as long as a chunk; in shorter scopes up to four times as much
-)
-_CHARS_PER_TOKEN = 4
+_IN_SCOPE = 0.15  # more, for each head whose scope is as long as a chunk; in shorter scopes up to four times as much
+_CHARS_PER_TOKEN = 4  # of most scripts
+_MOST_MARKS = 80  # characters between a head and what it stands over: white space, an underline
+_LETTER = re.compile(r"\S")
 _CUTS = (
     (re.compile(r"[\r\n][^\S\r\n]*[\r\n]\s*"), PARAGRAPH),
     (re.compile(r"[.!?…。！？][\"'”’»)\]]*\s+|[。！？]"), SENTENCE),
@@ -210,7 +209,8 @@ class Cutter:
             return
         starts, costs, sizes = self._sized_atoms(block.start, end, heads)
         leads = [None] * len(starts) if lead else self._leads(starts, heads)
-        openings = [self.size(*each) if each else 0.0 for each in leads]
+        tokens = {each: self.size(*each) for each in set(leads) if each}
+        openings = [tokens[each] if each else 0.0 for each in leads]
         bounds = [*starts, end]
         limit = float(self.available)
         pieces: list[Piece] = []
@@ -256,7 +256,6 @@ class Cutter:
 
     def _leads(self, starts: Sequence[int], heads: Sequence[Head]) -> list[tuple[int, int] | None]:
         """Return for each atom the nearest head above that it needs; None when it is a head, or stands below none."""
-        most = (self._max_tokens - self._overhead) // _HEAD_SHARE
         leads: list[tuple[int, int] | None] = []
         begins = {head.start for head in heads if not head.is_item}
         starts = [_skip_space(self.text, start) for start in starts]
@@ -264,8 +263,9 @@ class Cutter:
             nearest = next((head for head in reversed(above) if head.is_lead), None)
             is_needed = nearest and start >= nearest.end and start not in begins
             leads.append((nearest.start, nearest.end) if nearest and is_needed else None)
-        sizes = {lead: self.size(*lead) for lead in set(leads) if lead}
-        return [lead if lead and sizes[lead] <= most else None for lead in leads]
+        most = (self._max_tokens - self._overhead) // _HEAD_SHARE
+        small = {lead for lead in set(leads) if lead and self.size(*lead) <= most}
+        return [lead if lead in small else None for lead in leads]
 
     def _sized_atoms(self, start: int, end: int, heads: Sequence[Head]) -> tuple[list[int], list[float], list[float]]:
         """Return starts, costs and tokens of atoms that each fit."""
@@ -292,7 +292,7 @@ class Cutter:
         chars = self.available * _CHARS_PER_TOKEN
         cost = sum(_IN_SCOPE * min(chars / (head.stop - head.start), 4) for head in above)
         for head in above:
-            if not head.is_item and position - head.end <= _NEAR:
+            if not head.is_item and position - head.end <= _MOST_MARKS:
                 cost += _AFTER_HEAD * (not any(map(str.isalnum, self.text[head.end : position])))
         return cost
 
@@ -324,12 +324,10 @@ class Cutter:
         return middle, _CHARACTER
 
 
-_SPACES = re.compile(r"\s*")
-
-
 def _skip_space(text: str, position: int) -> int:
-    found = _SPACES.match(text, position)
-    return found.end() if found else position
+    """Return where the first character is that is not white space."""
+    found = _LETTER.search(text, position)
+    return found.start() if found else len(text)
 
 
 def _merge_tiny(atoms: list[Atom], end: int, min_chars: int) -> list[Atom]:
