@@ -26,7 +26,8 @@ class Style:
 
     def read(self, text: str) -> tuple[Token, ...]:
         """Return the tokens of a sentence in this style."""
-        return read_tokens(_LEAD.sub("", text), decimal_comma=self.decimal_comma, german=self.german)
+        lead = _LEAD.match(text)
+        return read_tokens(text[lead.end() if lead else 0 :], decimal_comma=self.decimal_comma, german=self.german)
 
 
 def style_of(*texts: str) -> Style:

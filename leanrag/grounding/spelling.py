@@ -17,6 +17,7 @@ _SUPERSCRIPT = re.compile(r"(?<=[\d)])[⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _FROM_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _GROUP_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _GROUPS = re.compile(r"(?<![\w.,:/+'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?![\w:/-]| \d|\.\d+\.)")
+_GROUP_HINT = re.compile(r"\d \d\d\d")
 _FRACTIONS = {"½": ".5", "¼": ".25", "¾": ".75", "⅓": ".333333", "⅔": ".666667", "⅛": ".125"}
 _FRACTION = re.compile(rf"(?:(\d+)\s?)?([{''.join(_FRACTIONS)}])")
 _DASH = re.compile(r"\s[–—]\s|(?<=[^\W\d])—(?=[^\W\d])")
@@ -89,7 +90,9 @@ def normalise(text: str) -> str:
         text = _FRACTION.sub(lambda found: (found[1] or "0") + _FRACTIONS[found[2]], text)
         text = _SUPERSCRIPT.sub(lambda found: "^" + found[0].translate(_FROM_SUPERSCRIPT), text)
         text = _DASH.sub(" ; ", unicodedata.normalize("NFKC", text)).translate(_APOSTROPHES)
-    text = _GROUPS.sub(lambda found: found[0].replace(" ", "'"), text.replace("`", "'"))
+    text = text.replace("`", "'")
+    if _GROUP_HINT.search(text):
+        text = _GROUPS.sub(lambda found: found[0].replace(" ", "'"), text)
     lowered = text.lower()
     if "'" in text or "cannot" in lowered:
         for pattern, replacement in _CONTRACTIONS:
