@@ -1,7 +1,8 @@
 """Answer questions about the Python language from its own reference, with a small INT4 model on this machine.
 
 The reference is the one that ships inside CPython (`pydoc_data.topics`), written out as one file a topic, plus leanrag's own
-documentation. Everything is kept in `.demo/`: a second run answers in seconds.
+documentation. It does not answer the last question, and the demo says so: an answer whose confidence is below `ABSTAIN_BELOW` is
+not shown. Everything is kept in `.demo/`: a second run answers in seconds.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from pydoc_data.topics import topics
 
 import leanrag
 from leanrag.display import to_text
+from leanrag.models import REGISTRY
 
 HOME = Path(__file__).parent.parent
 FOLDER = HOME / ".demo"
-MODEL, EMBEDDER = "smollm2-135m", "all-minilm-l6-v2"
+MODEL, EMBEDDER = "qwen2.5-coder-0.5b", "all-minilm-l6-v2"
+ABSTAIN_BELOW = 0.4
 QUESTIONS = (
-    "What does the global statement do?",
     "What does the nonlocal statement do?",
-    "What does the assert statement do?",
+    "What does the break statement do?",
+    "What does the while statement do?",
     "Who won the football world cup in 1998?",
 )
 
@@ -36,7 +39,8 @@ def write_topics(folder: Path) -> None:
 def main() -> None:
     started = time.perf_counter()
     for name in (MODEL, EMBEDDER):
-        print(f"model {name}: {leanrag.pull(name)}")
+        print(f"model {name}, {REGISTRY[name].size_bytes / 1e6:.0f} MB, downloaded once ...", flush=True)
+        print(f"  {leanrag.pull(name)}")
     write_topics(FOLDER / "python-reference")
     try:
         answer_questions()
@@ -47,7 +51,7 @@ def main() -> None:
 
 
 def answer_questions() -> None:
-    with leanrag.open(FOLDER / "kb", model=MODEL, embedder=EMBEDDER) as rag:
+    with leanrag.open(FOLDER / "kb", model=MODEL, embedder=EMBEDDER, abstain_below=ABSTAIN_BELOW) as rag:
         report = rag.add(FOLDER / "python-reference", HOME / "docs", HOME / "README.md")
         stats = rag.stats()
         print(f"indexed {stats.documents} documents, {stats.chunks} chunks ({len(report.unchanged)} unchanged)")
