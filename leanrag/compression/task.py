@@ -1,4 +1,4 @@
-"""What every compressor does first and last: check what it was given, and put the parts that stay together."""
+"""The first and the last step of every compressor: it checks the arguments, and joins the parts that are kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BETWEEN_SOURCES = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A span of a source's own text that stays (or, with such a reason, goes)."""
+    """A span of the text of a source that is kept, or dropped for the reason that it names."""
 
     source: int
     start: int
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What was asked of a compressor, checked.
+    """The checked arguments of a call of a compressor.
 
     Attributes:
         hits: The sources, in order.
@@ -75,7 +75,7 @@ class Task:
             raise ConfigurationError(f"sources are a string, Document, Chunk or Hit, or several, got {sources!r:.100}")
         hits = as_hits([sources] if is_one else sources)  # type: ignore[list-item,arg-type]
         if (budget is None) == (rate is None):
-            raise ConfigurationError(f"give exactly one of `budget` and `rate`, got {budget!r} and {rate!r}")
+            raise ConfigurationError(f"Give exactly one of `budget` and `rate`, got {budget!r} and {rate!r}")
         if budget is not None and not (hasattr(budget, "__index__") and budget >= 0):
             raise ConfigurationError(f"`budget` must be a whole number of tokens, at least 0, got {budget!r}")
         if rate is not None and not 0 < rate <= 1:
@@ -88,7 +88,7 @@ class Task:
 
     @property
     def fits(self) -> bool:
-        """Whether nothing need be done."""
+        """Whether the sources fit the budget as they are."""
         return self.tokens_before <= self.budget
 
     def whole(self, method: str) -> Compression:
@@ -97,7 +97,7 @@ class Task:
         return self.finish(parts, method)
 
     def finish(self, parts: Iterable[Part], method: str, dropped: Iterable[Part] = ()) -> Compression:
-        """Put together what stays. `dropped` tells scores and reasons; what neither speaks of was dropped for the budget.
+        """Join the parts that are kept. `dropped` has scores and reasons; text in neither was dropped for the budget.
 
         Raises:
             BudgetError: The parts exceed the budget.
@@ -127,7 +127,8 @@ class Task:
     def too_small(self, needed: int) -> BudgetError:
         """The error for what must stay and does not fit."""
         return BudgetError(
-            f"what must stay takes {needed:,} tokens, and the budget is {self.budget:,}. Raise the budget, or protect less",
+            f"The text that must be kept takes {needed:,} tokens, and the budget is {self.budget:,}."
+            " Raise the budget, or protect less",
             needed=needed,
             available=self.budget,
         )

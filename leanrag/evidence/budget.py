@@ -1,4 +1,4 @@
-"""How many tokens the sources of a prompt may take, and which hits say the same again."""
+"""The token budget of the sources of a prompt, and the hits that repeat better hits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["TokenBudget", "check_overlap", "is_near_duplicate", "nothing_fits", 
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """How a model's window is shared out, in tokens of that model.
+    """How the window of a model is divided, in tokens of that model.
 
     Attributes:
         n_ctx: The window.
         answer: Reserved for the answer.
         fixed: Template, instruction and question: the prompt with no sources.
-        limit: Most that the sources may take; None for all that remains.
+        limit: Most tokens of the sources; None for all tokens that remain.
     """
 
     n_ctx: int
@@ -82,7 +82,7 @@ def _adds(text: str, other: str, asked: set[str]) -> bool:
 
 
 def nothing_fits(needed: int, budget: int) -> BudgetError:
-    """Return the error for sources of which nothing fits the budget."""
+    """Return the error for a budget that is too small for any text of the sources."""
     return BudgetError(
         f"the sources may take {budget:,} tokens, and the least that can be shown takes {needed:,}. Raise "
         "`context_tokens`, lower `max_tokens`, or use a model with a larger window",

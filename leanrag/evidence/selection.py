@@ -1,4 +1,4 @@
-"""Which of many items to keep under a token budget: values, costs, what needs what, what repeats what."""
+"""Chooses which candidates to keep under a token budget, by their values, their costs, what they need and what they repeat."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _FITTING = 12  # characters of a unit for each token of the budget, at most: lon
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Something to keep or leave.
+    """What may be kept: a unit, or anything else that costs tokens.
 
     Attributes:
-        value: What it is worth alone, at least 0.
+        value: Its value if nothing else is kept, at least 0.
         cost: Tokens.
-        group: What it belongs to; the first of a group costs the group's opening, too.
-        needs: Index of a candidate that must be kept with it; None for none.
+        group: Number of its source. The first candidate that is kept of a source costs the opening of the source too.
+        needs: Index of a candidate that must be kept with it, or None.
         required: Whether it must be kept.
-        together: Number of the candidates that are kept with it or not at all; None for none.
+        together: Number of its group. The candidates of a group are kept all or not at all. None if it belongs to no group.
     """
 
     value: float
@@ -48,12 +48,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was kept.
+    """The candidates that are kept.
 
     Attributes:
-        chosen: Places of the candidates kept, ascending.
+        chosen: Indices of the candidates that are kept, ascending.
         cost: Their tokens, openings included.
-        value: What they are worth together.
+        value: Their value together.
     """
 
     chosen: tuple[int, ...]
@@ -66,9 +66,9 @@ class Promising:
     """The units that are worth counting.
 
     Attributes:
-        places: Where they stand among all units, ascending.
-        units: They themselves; `needs` is a place among these.
-        repeats: `(n, n)`, which share of each the others repeat; None when nothing is known.
+        places: Their indices among all units, ascending.
+        units: The units themselves. `needs` is an index among them.
+        repeats: `(n, n)`: the share of each unit that each other one repeats. None if nothing is known.
     """
 
     places: tuple[int, ...]
@@ -199,7 +199,8 @@ def select(
             required.add(problem.closure(place))
     if required.cost > budget:
         raise BudgetError(
-            f"what must be kept takes {required.cost:,} tokens, and the budget is {budget:,}",
+            f"The text that must be kept takes {required.cost:,} tokens, and the budget is {budget:,}."
+            " Raise the budget, or keep less",
             needed=required.cost,
             available=budget,
         )
