@@ -77,14 +77,14 @@ def _load() -> Any:
 def _mend(reason: str) -> str:
     """Say what to do about a native library that does not load."""
     if "libcuda" in reason and "libcudart" not in reason:
-        return "It was compiled for CUDA and NVIDIA's driver is not here: install the driver, or a build for the CPU"
+        return "It was compiled for CUDA, but the NVIDIA driver is missing. Install the driver, or a build for the CPU"
     if any(name in reason for name in ("libcudart", "libcublas", "libnccl")):
         return (
-            "It was compiled for CUDA and the CUDA libraries are not found: install the CUDA toolkit of the version it was "
-            "compiled with, or put the folder that holds them in LD_LIBRARY_PATH before Python starts"
+            "It was compiled for CUDA, but the CUDA libraries cannot be found. Install the CUDA toolkit of the same version, or "
+            "add the folder of the libraries to LD_LIBRARY_PATH before Python starts"
         )
     return (
-        "Reinstall it with a C++ compiler at hand: "
+        "Install a C++ compiler, then reinstall it: "
         "pip install --force-reinstall --no-cache-dir 'llama-cpp-python>=0.3.36,<0.4'"
     )
 

@@ -263,7 +263,7 @@ class IsolatedModel(LlamaBase):
             if self._closed:
                 raise GenerationError(f"{self.name} is closed. Load the model again to use it", model=self.name)
             if self._child.has_ended:
-                logger.warning("%s: its process ended; another one is started", self.name)
+                logger.warning("%s: its process ended; a new process is started", self.name)
                 self._finalizer()
                 self._start()
             child = self._child

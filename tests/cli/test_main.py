@@ -416,7 +416,7 @@ def test_quantize_shows_before_and_after(run, pulled, tmp_path):
     assert "out.gguf: q8_0, " in out
     assert "perplexity on text.txt; lower is better" in out
     code, _, err = run("quantize", "smollm2-135m", "out.gguf")
-    assert (code, "is there; name another or overwrite it" in err) == (1, True)
+    assert (code, "exists already" in err) == (1, True)
     code, out, _ = run("quantize", "out.gguf", "f32.gguf", "--type", "f32", "--json", "--text", "text.txt")
     shown = answer_of(out)
     assert (code, shown["report"]["type"], shown["text"]) == (0, "f32", "text.txt")

@@ -654,11 +654,11 @@ def test_targets_are_checked(tmp_path, tiny_bert):
         convert_bert(tiny_bert, tmp_path / "model.gguf", type="q4_0")
     target = tmp_path / "model.gguf"
     target.write_text("mine")
-    with pytest.raises(StorageError, match="is there; name another or overwrite it"):
+    with pytest.raises(StorageError, match="exists already"):
         convert_bert(tiny_bert, target)
     assert target.read_text() == "mine"
     assert check_gguf(convert_bert(tiny_bert, target, overwrite=True)).architecture == "bert"
-    with pytest.raises(StorageError, match="is there"):
+    with pytest.raises(StorageError, match="is a folder"):
         convert_bert(tiny_bert, tmp_path, overwrite=True)
     with pytest.raises(StorageError, match="cannot write"):
         convert_bert(tiny_bert, tmp_path / "none" / "model.gguf")

@@ -65,7 +65,7 @@ def test_a_killed_child_is_an_error_and_the_next_request_starts_another(tiny_ggu
             for _ in pieces:
                 pass
         assert model.generate("abc", max_tokens=5).text == expected
-    assert "another one is started" in caplog.text
+    assert "a new process is started" in caplog.text
 
 
 def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_path, tiny):

@@ -84,8 +84,10 @@ def convert_bert(
     if type not in CONVERTED_TYPES:
         raise ConfigurationError(f"`type` must be 'f16', 'bf16' or 'f32', got {type!r}")
     target = Path(target)
-    if target.exists() and not (overwrite and target.is_file()):
-        raise StorageError(f"{str(target)!r} is there; name another or overwrite it", path=target)
+    if target.is_dir():
+        raise StorageError(f"{str(target)!r} is a folder. Pass the name of the file to write", path=target)
+    if target.exists() and not overwrite:
+        raise StorageError(f"{str(target)!r} exists already. Pass another file, or `overwrite=True`", path=target)
     import gguf
     import safetensors
 

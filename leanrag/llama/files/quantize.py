@@ -200,7 +200,9 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
             if target.samefile(source):
                 raise ConfigurationError(f"source and target are the same file, {str(target)!r}; name another target")
             if not overwrite:
-                raise StorageError(f"{str(target)!r} is there; name another or overwrite it", path=target)
+                raise StorageError(
+                    f"{str(target)!r} exists already. Pass another file, or `overwrite=True`", path=target
+                )
     except OSError as error:
         raise unwritable(target, error) from error
 
