@@ -197,6 +197,14 @@ def _spaced_numbers(folded: str) -> list[str]:
     return [*numbers, *(f"{size['first']}x{size['second']}" for size in _SIZE.finditer(folded))]
 
 
+_OPTION = re.compile(r"-(?<![\w-]-)(?:-(?P<name>[a-z][\w-]+)|(?P<letter>[a-z]\b(?!-)))")  # --keep-index, -n
+_OPTION_MARK = "\ue003"  # begins the term of an option of a command
+
+
+def _options(folded: str) -> list[str]:
+    return [_OPTION_MARK + (option["name"] or option["letter"]).replace("-", "") for option in _OPTION.finditer(folded)]
+
+
 def _find_identifiers(line: str) -> Iterator[_Identifier]:
     """Yield the identifiers of a unified text that has single spaces between its words."""
     for token in _TOKEN.findall(" ".join(_structured_words(line))):
@@ -327,7 +335,7 @@ def indexed_columns(title: str, heading: str, body: str) -> tuple[str, ...]:
         line = " ".join(_unify(text).split())
         extra += [form for found in _find_identifiers(line) for form in (found.whole, *found.parts)]
         folded = _fold(line)
-        extra += [*_written_dates(folded), *_spaced_numbers(folded), *_compound_parts(folded)]
+        extra += [*_written_dates(folded), *_spaced_numbers(folded), *_options(folded), *_compound_parts(folded)]
         if not folded.isascii():
             extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
             folded = " ".join(_WORD.findall(_UNSPACED.sub(lambda run: f" {' '.join(_n_grams(run))} ", folded)))
@@ -369,7 +377,8 @@ def parse_query(question: str) -> Query:
     extra = [form for identifier in found for form in (identifier.whole, *identifier.parts)]
     dates = _written_dates(folded)
     numbers = _spaced_numbers(folded)
-    extra += [*dates, *numbers]
+    options = _options(folded)
+    extra += [*dates, *numbers, *options]
     extra += [f"{word}*" for word in words if len(word) == 1 and _HANGUL.match(word)]
     extra += [*_syllable_pairs(folded), *_stems(folded), *_pictures(folded)]
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
@@ -379,7 +388,7 @@ def parse_query(question: str) -> Query:
         group for number in _SPACED.findall(folded) for group in number.split()
     }  # of numbers that are whole below
     keys = [identifier.keys for identifier in found if identifier.keys and identifier.whole not in groups]
-    keys += [(form,) for form in (*dates, *numbers) if form]
+    keys += [(form,) for form in (*dates, *numbers, *options) if form]
     keys += [(" ".join(_WORD.findall(path[0])),) for path in _SECTION.finditer(folded)]
     keys += [(f"{named['name']} {named['number']}",) for named in _NAMED_NUMBER.finditer(folded)]
     return Query(terms, _distinct(keys)[:_MAX_IDENTIFIERS])

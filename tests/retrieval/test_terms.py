@@ -231,6 +231,27 @@ def test_numbers_in_parts_keep_their_order_and_their_end(store, text, question):
     assert (counts == counts.max()).sum() == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("-q, --quiet  Say nothing.", "What does --quiet do?"),
+        ("-q, --quiet  Say nothing.", "What does -q do?"),
+        ("`--depth=<n>` cuts the history.", "Which history does --depth=3 give?"),
+        ("--keep-index, -k", "Is there --keep-index?"),
+    ],
+)
+def test_options_of_commands_decide(store, text, question):
+    put(
+        store,
+        text,
+        "It is quiet. Is the depth right?",
+        "Keep the index - k of n.",
+        "a well-quiet q-axis",
+        "--quieter, -Q1",
+    )
+    assert decided(store, question) == [text]
+
+
 def test_a_pre_release_is_found_where_the_release_is_unknown(store):
     put(store, "v2.0.0-rc.1", "v2.0.1")
     assert decided(store, "What is new in 2.0.0?") == ["v2.0.0-rc.1"]
