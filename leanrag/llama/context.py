@@ -1,6 +1,6 @@
-"""A context of llama.cpp: the window, the batch that it computes, and the limits that follow from where it computes.
+"""A context of llama.cpp: its window, its batch, and the limits that depend on CPU or GPU.
 
-Only the thread that owns the model touches it.
+Only the owner thread of the engine uses it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from leanrag.llama.weights import Weights
 
 __all__ = ["MAX_PARALLEL", "MAX_SCORED", "RESIDENT", "Context", "batch_rows", "build", "open_context"]
 
-RESIDENT = 16  # sequences kept for their beginnings, beyond those at work
+RESIDENT = 16  # resident sequences: kept for prompts with the same beginning, beside the sequences of runs
 MAX_PARALLEL = 256 - RESIDENT  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
-MAX_SCORED = 128  # rows of logits in a batch that scores; bounds the memory for them
+MAX_SCORED = 128  # rows of logits in a batch that scores a text; limits their memory
 
 _RESIDENT_CELLS = 1024  # cells that resident sequences may use; on a GPU a quarter of the window, if that is more
-_WORTH_KEEPING = 64  # tokens: fewer are computed faster than they are put away and fetched
-# On a GPU the more, the smaller the model: 200 tokens of one of 135M take 5 ms from it and 9 ms back, in which it computes 512.
-# Most of that is the number of copies.
+_WORTH_KEEPING = 64  # tokens: a shorter state is computed faster than it is saved and restored
+# On a GPU the limit is higher for small models: a state of 200 tokens of a model of 135M takes 5 ms to save and 9 ms to restore; in
+# this time the GPU computes 512 tokens. Most of the time is due to the number of copies.
 _MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS = 512, 512 * 135_000_000
-_CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a computation on a CPU must end soon, one on a GPU is worth it when large
+_CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a batch on a CPU must end soon; a GPU is efficient with large batches
 _KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
 _MEASURED_STEPS = 16  # tokens written to measure an attention
-# CUDA ended the process in 6 of 6 runs of 64 or 128 sequences with plain attention ("an illegal instruction was encountered",
-# 0.3.36 on an H200), and in none of 32; with flash attention, or without CUDA graphs, in none.
+# With plain attention, CUDA ended the process in 6 of 6 runs of 64 or 128 sequences ("an illegal instruction was encountered",
+# 0.3.36 on an H200), and never with 32 sequences. With flash attention, or without CUDA graphs, it never did.
 _MAX_PLAIN_RUNS = 32
 
 
 class Context:
-    """A context on loaded weights. Free it before the weights.
+    """A llama.cpp context on loaded weights; free it before the weights.
 
     Args:
         path: The model's file, for messages.
-        weights: What it computes with.
+        weights: The weights to compute with.
         placement: Which layers are on which GPU.
         attention: How attention is computed.
         settings: How the model is run.
@@ -59,14 +59,14 @@ class Context:
         batch: The rows to compute next.
         attention: How attention is computed.
         max_outputs: Most rows of logits in a batch.
-        max_runs: Most requests at work at once.
-        computes_meanwhile: Whether a computation returns before its logits are there.
-        mixed_cells: Cells in use up to which different requests are computed together.
-        resident_cells: Cells that sequences may use that are only kept.
-        worth_keeping: Tokens from which on a state is worth putting away.
+        max_runs: Most requests that run at once.
+        computes_meanwhile: Whether `decode` returns before the logits are computed.
+        mixed_cells: Most used cells with which requests of different prompts are computed together.
+        resident_cells: Most cells of resident sequences.
+        worth_keeping: Least tokens of a state that is saved.
 
     Raises:
-        ModelLoadError: llama.cpp cannot make it; the message carries its own words.
+        ModelLoadError: llama.cpp cannot make the context; the message quotes llama.cpp.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Context:
         parameters.n_ctx = settings.n_ctx
         parameters.n_seq_max = settings.parallel + RESIDENT
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
-        # Memory is reserved for as many rows of logits; one more would end the process. The engine asks for no more.
+        # llama.cpp reserves memory for this number of rows of logits, and ends the process at one more.
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self.max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.n_threads = parameters.n_threads_batch = settings.threads
@@ -95,7 +95,7 @@ class Context:
         parameters.flash_attn_type = flash
         parameters.type_k = parameters.type_v = _KV_TYPES[attention.kv_type]
         parameters.no_perf = True
-        parameters.op_offload = False  # see `Weights`: a GPU computes the layers that are there, and no others
+        parameters.op_offload = False  # see `Weights`: a GPU computes only the layers on it
         with native_errors() as native:
             self._handle: Any = lib.llama_init_from_model(weights.model, parameters)
             if not self._handle:
@@ -107,13 +107,13 @@ class Context:
         self.memory: Any = lib.llama_get_memory(self._handle)
         abort.install(lib, self._handle)
         self.n_ctx: int = lib.llama_n_ctx(self._handle)
-        self.batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # a row for each at least
+        self.batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # at least a row for each run
         self._logits_key = (0, 0)  # address and rows of `_logits_view`
         self._logits_view = np.empty((0, 0), np.float32)
         plain_on_gpu = is_on_gpu and not attention.flash_attn
         self.max_runs = min(settings.parallel, _MAX_PLAIN_RUNS) if plain_on_gpu else settings.parallel
         self.computes_meanwhile = is_on_gpu
-        skips_others = attention.flash_attn or is_on_gpu  # or looks at them at little cost
+        skips_others = attention.flash_attn or is_on_gpu  # cells of other sequences cost little or nothing
         self.mixed_cells = self.n_ctx if skips_others else self._count_mixed_cells()
         n_params = max(1, lib.llama_model_n_params(weights.model))
         worth = min(_MOST_WORTH_KEEPING, self.n_ctx // 4, _WORTH_KEEPING_WEIGHTS // n_params)
@@ -121,13 +121,13 @@ class Context:
         self.resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
 
     def free(self) -> None:
-        """Give its memory back; once."""
+        """Free the memory of the context; call it once."""
         self._lib.llama_free(self._handle)
 
     # Computing
 
     def decode(self) -> tuple[int, str]:
-        """Compute the batch; return llama.cpp's code (0 for success, 1 for no cells, 2 for aborted) and what it complained of."""
+        """Compute the batch; return llama.cpp's code (0: success, 1: too few cells, 2: aborted) and its error messages."""
         with native_errors() as native:
             code = self._lib.llama_decode(self._handle, self.batch.native())
             native.expected = code in (1, 2)
@@ -137,7 +137,7 @@ class Context:
         """Return the logits of the batch's outputs `(n_outputs, n_vocab)`, in order: a view, valid until the next computation.
 
         Raises:
-            GenerationError: llama.cpp has none.
+            GenerationError: llama.cpp returned no logits.
         """
         n_outputs, n_vocab = self.batch.n_outputs, self._weights.vocabulary.n_tokens
         if not n_outputs:
@@ -146,12 +146,12 @@ class Context:
         if not pointer:
             raise GenerationError("llama.cpp returned no logits", model=self._name)
         key = ctypes.addressof(pointer.contents), n_outputs
-        if key != self._logits_key:  # a view takes longer to make than all else here
+        if key != self._logits_key:  # making a view takes most of the time here
             self._logits_key, self._logits_view = key, np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
         return self._logits_view
 
     def measure(self) -> float:
-        """Return the seconds of reading a prompt and writing some tokens, the better of two times.
+        """Return the seconds to read a prompt and to write some tokens, the better of two runs.
 
         Raises:
             GenerationError: The computation failed.
@@ -165,7 +165,7 @@ class Context:
                 self.batch.clear()
                 self.batch.add(tokens[: end - start], start, 0, end - start - 1)
                 code, complaint = self.decode()
-                if code or not self._lib.llama_get_logits_ith(self._handle, -1):  # waits for them
+                if code or not self._lib.llama_get_logits_ith(self._handle, -1):  # waits for the logits
                     raise GenerationError(f"llama.cpp failed with code {code}: {complaint}", model=self._name)
             seconds.append(time.perf_counter() - started)
             self._lib.llama_memory_clear(self.memory, False)
@@ -174,37 +174,37 @@ class Context:
     # The tokens of a sequence
 
     def copy(self, source_id: int, target_id: int) -> None:
-        """Let a sequence share all cells of another."""
+        """Let the target sequence share all cells of the source."""
         self._lib.llama_memory_seq_cp(self.memory, source_id, target_id, 0, -1)
 
     def remove(self, sequence_id: int, start: int = -1) -> bool:
-        """Remove the tokens of a sequence from `start` on, -1 for all; False where the model cannot remove a part."""
+        """Remove the tokens of a sequence from `start` on, -1 for all; return False if the model cannot remove a part."""
         return bool(self._lib.llama_memory_seq_rm(self.memory, sequence_id, start, -1))
 
     def keep(self, sequence_id: int, length: int) -> bool:
-        """Remove all but the first `length` tokens; recurrent models cannot, and then nothing stays and this is False."""
+        """Remove all but the first `length` tokens. A recurrent model cannot: then remove all tokens and return False."""
         if length and self.remove(sequence_id, length):
             return True
         self.remove(sequence_id)
         return False
 
     def read_state(self, sequence_id: int) -> NDArray[np.uint8]:
-        """Return what was computed for a sequence, as bytes; empty when llama.cpp does not give it."""
+        """Return the computed state of a sequence as bytes; empty if llama.cpp does not return it."""
         size = self._lib.llama_state_seq_get_size(self._handle, sequence_id)
         data = np.empty(size, np.uint8)
         written = self._lib.llama_state_seq_get_data(self._handle, _bytes_pointer(data), size, sequence_id)
         return data[:written]
 
     def write_state(self, sequence_id: int, state: bytes | memoryview) -> bool:
-        """Set what was computed for a sequence; False when llama.cpp does not take it."""
+        """Set the computed state of a sequence; return False if llama.cpp refuses it."""
         data = np.frombuffer(state, np.uint8)
         return bool(self._lib.llama_state_seq_set_data(self._handle, _bytes_pointer(data), data.size, sequence_id))
 
     def _count_mixed_cells(self) -> int:
-        """Cells up to which computing different requests together pays, although each row attends to the cells of all.
+        """Return the most used cells with which requests of different prompts are computed together.
 
-        A row alone reads all weights, which a row beside others need not; that is worth the attention to as many cells as
-        make a quarter of the multiplications of the weights.
+        Rows in one batch read the weights once, which saves time. But each row attends to the cells of all requests, which costs
+        time. The limit is where attention takes a quarter as many multiplications as the weights.
         """
         model = self._weights.model
         per_cell: int = 2 * self._lib.llama_model_n_layer(model) * self._lib.llama_model_n_embd(model)
@@ -221,18 +221,18 @@ def open_context(
     *,
     known: Attention | None = None,
 ) -> Context:
-    """Make a context; on a GPU, with the attention that is faster there.
+    """Open a context; on a GPU, with the fastest attention.
 
     Args:
         path: The model's file.
-        weights: What it computes with.
+        weights: The weights to compute with.
         placement: Which layers are on which GPU.
         settings: How the model is run.
         abort: Ends a computation from another thread.
-        known: What was chosen for this placement before; None to choose.
+        known: The attention that was chosen for this placement before; None to choose it now.
 
     Raises:
-        ModelLoadError: llama.cpp cannot make it.
+        ModelLoadError: llama.cpp cannot make the context.
     """
     compute, is_on_gpu = settings.compute, placement.layers > 0
     # Plain attention is slower on CUDA, and fails: see `_MAX_PLAIN_RUNS`.
@@ -244,7 +244,7 @@ def open_context(
         and attention.kv_type in (("f16", "q8_0") if compute.kv_type == "auto" else (compute.kv_type,))
     )
     if not is_on_gpu:
-        candidates = candidates[:1]  # the exact one, where it is left open
+        candidates = candidates[:1]  # exact attention, unless the settings say otherwise
     elif known is not None:
         candidates = (known,)
 
@@ -261,7 +261,7 @@ def open_context(
 
 
 def batch_rows(settings: EngineSettings, is_on_gpu: bool) -> int:
-    """Return the most rows of a prompt in one computation."""
+    """Return the most tokens of prompts in one batch."""
     return min(settings.compute.n_batch or (_GPU_BATCH if is_on_gpu else _CPU_BATCH), settings.n_ctx)
 
 
@@ -273,7 +273,7 @@ def build() -> str:
 
 
 def _attention_key(path: Path, placement: Placement) -> str:
-    """What decides which attention is faster: the model, the build, and where it runs."""
+    """Return the key of an attention measurement: the model, the build of llama.cpp and the GPUs."""
     names = ", ".join(f"{part.name} {part.description}" for part in placement.devices if part.layers)
     return f"{fingerprint_of(path)}; {build()}; {names}, {placement.layers} layers"
 

@@ -1,12 +1,12 @@
-"""The owner thread: the only code that computes with a loaded model.
+"""The engine: a loaded model, and the owner thread, which alone computes with it.
 
-Any thread may submit a request. The owner serves many at once in one context: in each step it computes one batch, with a row for
-each answer that is being written and, in the room that remains, prompts that are being read. Prompts that begin alike are read
-once: see `sequences`. The context itself is in `context`, and how it comes to be in `loading`. A cancelled
-or late request stops within one node of the graph when it is alone, and within one batch when it is not. An engine that nobody
-asks anything can free its weights and its context until somebody does.
+Any thread may submit a request. The owner thread serves many requests at once in one context. In each step it computes one batch:
+a row for each answer that is being written and, in the remaining rows, prompts that are being read. Prompts with the same
+beginning read it once: see `sequences`. The context is in `context`, loading is in `loading`. A cancelled or late request stops
+within one node of the compute graph if it is alone, and within one batch if it is not. With `keep_alive`, an engine without
+requests frees its weights and its context until the next request.
 
-The engine knows token ids and nothing of chat, retrieval or prompts.
+The engine knows token ids. It does not know chats, retrieval or prompts.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ __all__ = ["Engine"]
 
 logger = logging.getLogger(__name__)
 
-_PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also carries answers on; twice as many on a GPU
-_MAX_OVERTAKEN = 64  # times that others go before a request
+_PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also has rows of answers; twice as many on a GPU
+_MAX_OVERTAKEN = 64  # how often later requests may start before a waiting request
 
 
 @dataclass(slots=True)
@@ -60,19 +60,19 @@ class _Part:
 
     run: Run
     tokens: NDArray[np.int32] | list[int]
-    first_output: int  # of `tokens`
-    outputs_at: int  # among all outputs of the batch
+    first_output: int  # index in `tokens` of the first token with logits
+    outputs_start: int  # index of its logits among all outputs of the batch
     cells: NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class _Parts:
-    """What a batch holds: first a row for each of `writing`, then the rows of `others`.
+    """The contents of a batch: first a row for each run in `writing`, then the rows of `others`.
 
     Attributes:
-        writing: Runs that carry on by their most probable token, with nothing drafted.
+        writing: Runs with one pending token, greedy sampling and no drafted tokens.
         cells: The cells of their rows `(len(writing),)`.
-        others: The rest.
+        others: All other runs: prompts, drafted tokens, random sampling.
     """
 
     writing: list[Run]
@@ -82,30 +82,30 @@ class _Parts:
 
 @dataclass(slots=True)
 class _Drawn:
-    """Tokens that were drawn, one for each of `runs`, to be handed out; `scores` waits for theirs."""
+    """Runs whose last token was drawn but not yet published; `scores` waits for the scores of these tokens."""
 
     runs: list[Run]
     scores: Callable[[], list[TokenScore]]
 
 
 class Engine:
-    """A model at work, and its owner thread.
+    """Runs a loaded model in an owner thread.
 
     Args:
         path: A checked GGUF file.
         settings: How to run it.
-        clock: Seconds from any beginning; `keep_alive` is counted with it.
-        devices: Says which GPUs there are, and what is free there; asked at each load.
+        clock: Returns the time in seconds, for `keep_alive`.
+        devices: Returns the GPUs and their free memory; called at each load.
 
     Attributes:
-        n_ctx: Window in tokens, as allocated; it stays when the context is freed.
-        vocabulary: The model's vocabulary; it stays too.
+        n_ctx: Window in tokens, as allocated; known also while the context is freed.
+        vocabulary: The model's vocabulary; known also while the weights are freed.
         placement: Which layers are on which GPU.
         attention: How attention is computed.
 
     Raises:
-        ModelLoadError: llama.cpp refuses the file; the message carries its own words.
-        ConfigurationError: The layers that were asked for do not fit on the GPUs.
+        ModelLoadError: llama.cpp refuses the file; the message quotes llama.cpp.
+        ConfigurationError: The GPUs have too little memory for the requested layers.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Engine:
         loaded: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
         may_work = threading.Event()
         self._thread = threading.Thread(
-            target=self._own, args=(devices, loaded, may_work), name=f"leanrag {path.name}", daemon=True
+            target=self._run_owner, args=(devices, loaded, may_work), name=f"leanrag {path.name}", daemon=True
         )
         self._thread.start()
         model = loaded.get()
@@ -135,7 +135,7 @@ class Engine:
         self._model, self.vocabulary, self.n_ctx = model, model.vocabulary, model.n_ctx
         self._rows = Rows(self.vocabulary.n_tokens, settings.parallel, settings.threads)
         assert model.context is not None
-        self._use(model.context)
+        self._use_context(model.context)
         may_work.set()
         _engines.add(self)
 
@@ -160,15 +160,15 @@ class Engine:
         """Queue a request and return it.
 
         Raises:
-            ContextOverflowError: The prompt and what may be generated exceed the window.
-            QueueFullError: Too many requests wait.
+            ContextOverflowError: The prompt plus `max_tokens` exceed the window.
+            QueueFullError: The queue has `max_queue` requests already.
             GenerationError: The engine is closed, or belongs to a parent process.
         """
         self.check_usable()
         needed = len(request.tokens) + request.max_tokens
         if needed > self.n_ctx:
             raise ContextOverflowError(
-                f"the prompt of {len(request.tokens):,} tokens and {request.max_tokens:,} reserved for the answer exceed the "
+                f"the prompt of {len(request.tokens):,} tokens and {request.max_tokens:,} for the answer exceed the "
                 f"window of {self.n_ctx:,} tokens. Shorten the prompt, lower `max_tokens`, or load the model with a larger "
                 "`n_ctx`",
                 needed=needed,
@@ -196,9 +196,10 @@ class Engine:
             raise self._closed_error()
 
     def stop(self) -> None:
-        """Let every request fail and the owner free the model, without waiting for it; without effect in a forked child.
+        """Close the engine without waiting: every request fails, and the owner thread frees the model.
 
-        The garbage collector may call this from any thread at any time: waiting for another thread could then last for ever.
+        Does nothing in a forked child. The garbage collector may call this from any thread at any time. Waiting for another thread
+        could then be a deadlock.
         """
         if self._guard.is_here:
             with self._wake:
@@ -207,7 +208,7 @@ class Engine:
                 self._wake.notify_all()
 
     def close(self) -> None:
-        """Stop every request and free the model; idempotent, and without effect in a forked child."""
+        """Stop every request, free the model and wait for that; idempotent. Does nothing in a forked child."""
         self.stop()
         if self._guard.is_here and threading.current_thread() is not self._thread:
             self._thread.join()
@@ -220,7 +221,7 @@ class Engine:
             if request in self._waiting:
                 self._waiting.remove(request)
                 request.emit(self._stop_error(request))
-            elif all(run.request.stop_error for run in self._runs):  # nobody is left who wants what is being computed
+            elif all(run.request.stop_error for run in self._runs):  # no request needs the current computation
                 self._abort.set()
 
     def _stop_error(self, request: Request) -> GenerationError:
@@ -230,7 +231,7 @@ class Engine:
 
     # The owner thread only: loading
 
-    def _own(
+    def _run_owner(
         self,
         devices: Callable[[], Sequence[Device]],
         loaded: queue.SimpleQueue[LoadedModel | Exception],
@@ -251,8 +252,8 @@ class Engine:
             self._free()
             self._rows.close()
 
-    def _use(self, context: Context) -> None:
-        """Begin with an empty context."""
+    def _use_context(self, context: Context) -> None:
+        """Compute with this context from now on; it is empty."""
         self._context = context
         leaves_early = not self.placement.layers
         self._sequences = Sequences(
@@ -269,7 +270,7 @@ class Engine:
         self._model.free()
 
     def _keep_residents(self) -> None:
-        """Before the end: what was computed goes to disk if it is to survive."""
+        """Save the states of resident sequences to disk before the engine ends, if there is a `cache_dir`."""
         if self._settings.cache_dir is not None and self.is_loaded:
             for sequence in sorted(self._sequences.residents(), key=lambda sequence: -len(sequence.tokens)):
                 self._sequences.keep_state(sequence)
@@ -286,37 +287,37 @@ class Engine:
                 self._step()
 
     def _wait(self) -> bool:
-        """Return True when there is something to do, False when the engine closes; what is not used long enough is freed."""
+        """Wait for requests: return True when there are some, False when the engine closes. Unload the model after `keep_alive`."""
         idle_since = self._now()
         while True:
             with self._wake:
                 while not (self._waiting or self._runs or self._closed):
-                    left = None
+                    remaining_seconds = None
                     if self._settings.keep_alive is not None and self.is_loaded:
-                        left = self._settings.keep_alive - (self._now() - idle_since)
-                        if left <= 0:
+                        remaining_seconds = self._settings.keep_alive - (self._now() - idle_since)
+                        if remaining_seconds <= 0:
                             break
-                    self._wake.wait(left)
+                    self._wake.wait(remaining_seconds)
                 else:
                     return not self._closed
-            self._unload()  # without the lock: others may submit while states are put away
+            self._unload()  # without the lock: other threads may submit while states are saved
 
     def _unload(self) -> None:
-        """Free weights and context, what was computed put away first; a request that comes meanwhile keeps them."""
+        """Save the states of resident sequences, then free weights and context unless a request has come meanwhile."""
         for sequence in self._sequences.oldest_residents():
             self._sequences.keep_state(sequence)
         with self._wake:
             if self._waiting:
                 return
-        logger.info("%s is freed: nobody asked for %g seconds", self._name, self._settings.keep_alive)
+        logger.info("%s is unloaded after %g seconds without a request", self._name, self._settings.keep_alive)
         self._model.free_weights()
         with self._wake:
             self._wake.notify_all()
 
     def _load_again(self) -> bool:
-        """Load what was freed; when that fails, all who wait get the error, and the next request tries again."""
+        """Load the model again; return False on failure. All waiting requests then fail, and the next request tries again."""
         try:
-            self._use(self._model.load())
+            self._use_context(self._model.load())
         except Exception as error:  # noqa: BLE001 - handed to the callers
             logger.warning("%s cannot be loaded again: %s", self._name, error)
             with self._wake:
@@ -337,7 +338,7 @@ class Engine:
                 self._abort.clear()
 
     def _admit(self) -> None:
-        """Take up waiting requests, oldest first, while there are sequences and cells for them."""
+        """Start waiting requests, oldest first, while there are sequences and cells for them."""
         context, sequences = self._context, self._sequences
         with self._wake:
             waiting = list(self._waiting)
@@ -350,13 +351,15 @@ class Engine:
                 request.overtaken += 1
                 if request.overtaken > _MAX_OVERTAKEN:
                     break
-                continue  # alone it is computed faster; who shares what is being computed goes first
+                continue  # computed alone, it is faster; requests that share a prompt with a run start before it
             if source is not None and source.is_reading and shared - min(shared, source.computed) >= WORTH_WAITING:
-                continue  # what it needs is being computed: it comes in when that is done
+                continue  # another run is reading the shared beginning: this request starts after that
             if not sequences.make_room(request, source, shared):
                 if self._runs or source is None:
                     break
-                sequences.evict(source)  # nobody is at work: the rest of what it holds leaves too little room
+                sequences.evict(
+                    source
+                )  # no run is active, and the other cells of the source take too much of the window
                 source, shared = None, 0
             with self._wake:
                 if request not in self._waiting:  # cancelled meanwhile
@@ -365,7 +368,7 @@ class Engine:
                 self._runs.append(sequences.start(request, source, shared))
 
     def _end(self, run: Run, outcome: Completion | Exception) -> None:
-        """Hand the outcome to the caller."""
+        """End a run and hand its outcome to the caller."""
         with self._wake:
             self._runs.remove(run)
         self._sequences.end(run)
@@ -376,11 +379,11 @@ class Engine:
     def _step(self) -> None:
         """Compute one batch, in five steps.
 
-        1. Fill the batch: a row for each answer that is being written, then as much of the prompts as there is room for.
-        2. Decode it: llama.cpp computes all rows together; on a GPU it returns before they are computed.
-        3. Catch up, while a GPU computes: score and hand out the tokens that were drawn after the batch before.
-        4. Hand out: take the logits of the batch, draw the next token of each answer, and end what is finished.
-        5. Or, when the computation failed, take everything back, and make room or begin again.
+        1. Fill the batch: a row for each answer that is being written, then as many tokens of prompts as fit.
+        2. Decode it: llama.cpp computes all rows together. On a GPU it returns before they are computed.
+        3. Catch up while the GPU computes: score and publish the tokens that were drawn after the previous batch.
+        4. Hand out: take the logits of the batch, draw the next token of each answer, and end finished runs.
+        5. If the computation failed, take the batch back instead, and free cells or open a new context.
         """
         parts = self._fill_batch()
         code, complaint = self._context.decode()
@@ -405,8 +408,8 @@ class Engine:
             rows = np.array([(run.pending, run.sequence.computed, run.sequence.id) for run in plain], np.int32)
             batch.add_each(*rows.T)
         parts.others += [self._add(run, tokens, 0) for run, tokens in others]
-        beside = 2 * _PREFILL_BESIDE_DECODE if self.placement.layers else _PREFILL_BESIDE_DECODE
-        room = min(batch.room, beside) if writing else batch.room
+        prefill_limit = 2 * _PREFILL_BESIDE_DECODE if self.placement.layers else _PREFILL_BESIDE_DECODE
+        room = min(batch.room, prefill_limit) if writing else batch.room
         for run in self._runs:
             if run.pending is None and room and (part := self._add_prompt(run, room)):
                 parts.others.append(part)
@@ -420,7 +423,7 @@ class Engine:
         return run.lookup.propose(run.token_ids)[:room]
 
     def _add_prompt(self, run: Run, room: int) -> _Part | None:
-        """Add what of a prompt fits; None when nothing does."""
+        """Add as many tokens of a prompt as fit; return None if none fit."""
         request, start = run.request, run.sequence.computed
         stop = min(run.end, start + room)
         output = len(request.tokens) - 1 if request.score_from is None else request.score_from - 1
@@ -430,8 +433,8 @@ class Engine:
 
     def _add(self, run: Run, tokens: NDArray[np.int32] | list[int], first_output: int) -> _Part:
         sequence = run.sequence
-        at = self._context.batch.add(tokens, sequence.computed, sequence.id, first_output)
-        return _Part(run, tokens, first_output, at, self._sequences.cells.take(len(tokens)))
+        outputs_start = self._context.batch.add(tokens, sequence.computed, sequence.id, first_output)
+        return _Part(run, tokens, first_output, outputs_start, self._sequences.cells.take(len(tokens)))
 
     def _hand_out(self, parts: _Parts) -> None:
         logits = self._context.logits()
@@ -444,7 +447,8 @@ class Engine:
             sequence.computed += len(part.tokens)
             sequence.join_cells()
             sequence.cells = np.concatenate([sequence.cells, part.cells])
-            rows = logits[part.outputs_at : part.outputs_at + max(0, len(part.tokens) - part.first_output)]
+            n_outputs = max(0, len(part.tokens) - part.first_output)
+            rows = logits[part.outputs_start : part.outputs_start + n_outputs]
             try:
                 if run.pending is not None:
                     self._carry_on(run, rows, part.tokens)
@@ -461,7 +465,7 @@ class Engine:
             self._carry_on_all(parts.writing, logits)
 
     def _carry_on_all(self, runs: list[Run], logits: NDArray[np.float32]) -> None:
-        """Draw the next token of each of `runs`, after its row of `logits`."""
+        """Draw the next token of each run in `runs` from its row of `logits`."""
         later = self._context.computes_meanwhile
         if later:
             tokens, logits = self._rows.draw_and_keep(logits, len(runs))
@@ -484,7 +488,7 @@ class Engine:
                 self._end(run, run.completion())
 
     def _catch_up(self) -> None:
-        """Score and hand out what was drawn before the computation that runs now."""
+        """Score and publish the tokens that were drawn before the current computation."""
         drawn, self._drawn = self._drawn, None
         if drawn is None:
             return
@@ -494,31 +498,31 @@ class Engine:
                 run.publish(self.vocabulary)
 
     def _carry_on(self, run: Run, logits: NDArray[np.float32], tokens: NDArray[np.int32] | list[int]) -> None:
-        """Draw tokens as long as the drafted ones are what is drawn; what was drafted in vain is taken back."""
-        kept = 0
+        """Draw tokens while they equal the drafted tokens, and take the other drafted tokens back."""
+        n_kept = 0
         for row in logits:
-            kept += 1
+            n_kept += 1
             drawn = run.write(row, self.vocabulary)
-            if run.finish_reason is not None or kept == len(tokens) or drawn != tokens[kept]:
+            if run.finish_reason is not None or n_kept == len(tokens) or drawn != tokens[n_kept]:
                 break
         if run.lookup is not None:
-            run.lookup.learn(drafted=len(tokens) - 1, accepted=kept - 1)
-        if kept < len(tokens):
-            self._sequences.shorten(run.sequence, len(tokens) - kept)
+            run.lookup.learn(drafted=len(tokens) - 1, accepted=n_kept - 1)
+        if n_kept < len(tokens):
+            self._sequences.shorten(run.sequence, len(tokens) - n_kept)
 
     def _take_back(self, parts: _Parts, code: int, complaint: str) -> None:
-        """After a computation that failed: nothing of the batch counts."""
+        """Remove the tokens of a failed batch from the context, and recover from the failure."""
         runs = [*parts.writing, *(part.run for part in parts.others)]
         for run in runs:
             self._context.remove(run.sequence.id, run.sequence.computed)
         self._sequences.cells.release(np.concatenate([parts.cells, *(part.cells for part in parts.others)]))
-        if code != 2:  # 2: aborted, because nobody wants it or the engine closes
+        if code != 2:  # 2: aborted, because all requests were stopped or the engine closes
             self._recover(code, complaint, runs)
 
     def _recover(self, code: int, complaint: str, runs: list[Run]) -> None:
-        """Make room and try again, or else fail what was in the batch and begin with another context."""
+        """Free cells for a second attempt; if that is impossible, fail the runs of the batch and free the context."""
         residents = self._sequences.residents()
-        if code == 1 and residents:  # no cells: sequences that are only kept go first
+        if code == 1 and residents:  # no cells: free those of resident sequences
             for sequence in residents:
                 self._sequences.evict(sequence)
             return
@@ -527,7 +531,7 @@ class Engine:
         for run in runs:
             self._end(run, GenerationError(error, model=self._name))
         if code < 0 and not self._runs:
-            self._model.free_context()  # the next request makes another one
+            self._model.free_context()  # the next request opens a new context
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -535,6 +539,6 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 @atexit.register
 def _close_engines() -> None:
-    """At the end of the interpreter, while threads still run."""
+    """Close all engines when the interpreter exits, while threads still run."""
     for engine in list(_engines):
         engine.close()

@@ -1,6 +1,6 @@
-"""A model that is loaded, freed and loaded again: its weights, where they go, and the context on them.
+"""Loads, frees and reloads a model: its weights, their placement on GPUs, and its context.
 
-Only the thread that owns the model touches it.
+Only the owner thread of the engine uses it.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModel:
-    """The weights of a model and a context on them.
+    """Holds the weights of a model and a context on them.
 
     Args:
         path: A checked GGUF file.
         settings: How to run it.
-        devices: Says which GPUs there are, and what is free there; asked at each load.
+        devices: Returns the GPUs and their free memory; called at each load.
         abort: Ends a computation from another thread.
 
     Attributes:
-        weights: What it computes with; None while they are freed.
+        weights: The weights; None while they are freed.
         context: The context; None while it is freed.
         placement: Which layers are on which GPU.
         attention: How attention is computed.
-        vocabulary: The model's vocabulary; it stays when the weights are freed.
-        n_ctx: Window in tokens, as allocated; it stays when the context is freed.
-        states: What was computed of prompts and left the context.
+        vocabulary: The model's vocabulary; known also while the weights are freed.
+        n_ctx: Window in tokens, as allocated; known also while the context is freed.
+        states: Saved states of prompts whose sequences left the context.
 
     Raises:
-        ModelLoadError: llama.cpp refuses the file; the message carries its own words.
-        ConfigurationError: The layers that were asked for do not fit on the GPUs.
+        ModelLoadError: llama.cpp refuses the file; the message quotes llama.cpp.
+        ConfigurationError: The GPUs have too little memory for the requested layers.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class LoadedModel:
             raise
 
     def load(self) -> Context:
-        """Load again what was freed, and return the context.
+        """Load the freed weights or context again, and return the context.
 
         Raises:
-            ModelLoadError: The file was changed, or there is no room for it now.
+            ModelLoadError: The file was changed, or the memory is too small now.
         """
         if self.weights is None:
             return self._load_weights(self._version)[1]
         return self._open_context(self.weights)
 
     def free_context(self) -> None:
-        """Free the context; with it the weights if they can be loaded again, perhaps with fewer layers on a GPU."""
+        """Free the context, and also the weights if they can be loaded again (perhaps with fewer layers on a GPU)."""
         if self._vocabulary_only:
             self.free_weights()
         elif self.context is not None:
@@ -93,7 +93,7 @@ class LoadedModel:
             self.context.free()
         if self.weights is not None:
             self.weights.release()
-        self.context = self.weights = None  # only now: other threads ask whether the memory is free
+        self.context = self.weights = None  # last: other threads read these to see whether the memory is free
 
     def free(self) -> None:
         """Free everything; the model cannot be loaded again."""
@@ -103,9 +103,10 @@ class LoadedModel:
             vocabulary_only.release()
 
     def _load_weights(self, version: tuple[int, int] | None) -> tuple[Weights, Context]:
-        """Load the weights, of this version of the file, and open a context on them; all or nothing.
+        """Load the weights of this version of the file and open a context on them; on failure, free both.
 
-        Others may take the memory of a GPU between looking and loading: "auto" then tries half the layers there, and then none.
+        Another process may take the memory of a GPU after its free memory was read. With `layers` "auto", this then tries half the
+        layers on GPUs, and at last none.
         """
         Weights.check_version(self._path, version)
         placement = self._place()
@@ -141,7 +142,7 @@ class LoadedModel:
         return context
 
     def _place(self, at_most: int | None = None) -> Placement:
-        """Choose the layers that go on GPUs, by what is free there now."""
+        """Choose the layers to put on GPUs by their free memory now."""
         settings = self._settings
         devices = self._devices() if settings.gpu.layers != 0 else ()
         if not devices:
@@ -156,4 +157,4 @@ class LoadedModel:
     def _with_estimate(self, error: ModelLoadError, placement: Placement) -> ModelLoadError:
         if not placement.layers:
             return error
-        return ModelLoadError(f"{error}; it was to have {placement}", path=self._path, model=self._path.name)
+        return ModelLoadError(f"{error}; the planned placement was {placement}", path=self._path, model=self._path.name)

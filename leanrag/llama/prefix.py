@@ -1,7 +1,7 @@
-"""What was computed before and can be used again: which prompts share a beginning, and where its keys and values are.
+"""Reuse of computed prompts: which prompts share a beginning, and where its keys and values are stored.
 
-Three places, from the fastest: cells of the context (`CellTable` knows which are in use and shared), state blobs in memory, state
-files on disk (`StateCache`). One `PrefixTree` for each answers which entry shares most with a prompt.
+They are stored in cells of the context (`CellTable` counts their users), as states in memory, or as state files on disk
+(`StateCache`), from the fastest to the slowest. A `PrefixTree` finds the entry that shares the longest beginning with a prompt.
 """
 
 from __future__ import annotations
@@ -56,50 +56,50 @@ class PrefixTree(Generic[V]):
         self._root: _Node[V] = _Node(np.empty(0, np.int32))
 
     def add(self, key: Tokens, value: V) -> None:
-        """Put `value` under `key`; several values may share one."""
-        node, at = self._root, 0
-        while at < len(key):
-            child = node.children.get(int(key[at]))
+        """Add `value` under `key`; several values may have the same key."""
+        node, start = self._root, 0
+        while start < len(key):
+            child = node.children.get(int(key[start]))
             if child is None:
-                child = node.children[int(key[at])] = _Node(key[at:].copy())
-                at = len(key)
+                child = node.children[int(key[start])] = _Node(key[start:].copy())
+                start = len(key)
             else:
-                shared = shared_length(child.edge, key[at:])
-                if shared < len(child.edge):  # the key leaves in the middle of the edge: split it
-                    child = node.children[int(key[at])] = self._split(child, shared)
-                at += shared
+                shared = shared_length(child.edge, key[start:])
+                if shared < len(child.edge):  # the key differs or ends in the middle of the edge: split it
+                    child = node.children[int(key[start])] = self._split(child, shared)
+                start += shared
             node = child
         node.values.add(value)
 
     def remove(self, key: Tokens, value: V) -> None:
-        """Take away what `add` put there."""
-        path, at = [self._root], 0
-        while at < len(key):
-            path.append(path[-1].children[int(key[at])])
-            at += len(path[-1].edge)
+        """Remove a value that was added under `key`."""
+        path, start = [self._root], 0
+        while start < len(key):
+            path.append(path[-1].children[int(key[start])])
+            start += len(path[-1].edge)
         path[-1].values.remove(value)
         for parent, node in zip(path[-2::-1], path[:0:-1], strict=True):
             if not node.values and not node.children:
                 del parent.children[int(node.edge[0])]
-            elif not node.values and len(node.children) == 1:  # one way on: join the edges
+            elif not node.values and len(node.children) == 1:  # only one child: join the edges
                 (child,) = node.children.values()
                 child.edge = np.concatenate([node.edge, child.edge])
                 parent.children[int(node.edge[0])] = child
 
     def match(self, key: Tokens) -> tuple[int, list[V]]:
-        """Return the longest beginning of `key` that any entry shares, in tokens, and the values of all entries that share it."""
-        node, at = self._root, 0
-        while at < len(key) and (child := node.children.get(int(key[at]))) is not None:
-            shared = shared_length(child.edge, key[at:])
-            node, at = child, at + shared
+        """Return the length of the longest beginning of `key` that an entry shares, and the values of all such entries."""
+        node, length = self._root, 0
+        while length < len(key) and (child := node.children.get(int(key[length]))) is not None:
+            shared = shared_length(child.edge, key[length:])
+            node, length = child, length + shared
             if shared < len(child.edge):
                 break
-        return at, list(_values_below(node))
+        return length, list(_values_below(node))
 
     @staticmethod
-    def _split(node: _Node[V], at: int) -> _Node[V]:
-        upper: _Node[V] = _Node(node.edge[:at])
-        node.edge = node.edge[at:]
+    def _split(node: _Node[V], length: int) -> _Node[V]:
+        upper: _Node[V] = _Node(node.edge[:length])
+        node.edge = node.edge[length:]
         upper.children[int(node.edge[0])] = node
         return upper
 
@@ -115,27 +115,27 @@ def _values_below(node: _Node[V]) -> Iterator[V]:
 class CellTable:
     """Which cells of the key-value cache are in use, and by how many sequences.
 
-    llama.cpp shares cells between sequences and does not tell how many are free; this counts along.
+    llama.cpp shares cells between sequences but does not say how many are free, so this class counts them.
     """
 
     def __init__(self, n_cells: int) -> None:
         self._users = np.zeros(n_cells, np.int16)
-        self._free = np.arange(n_cells)  # the first `free` of them: a stack
+        self._free = np.arange(n_cells)  # a stack: the first `free` items are the free cells
         self.free = n_cells
 
     def take(self, n: int) -> NDArray[np.int64]:
-        """Return `n` cells that were free, now used by one sequence."""
+        """Return `n` free cells, which now have one user."""
         cells: NDArray[np.int64] = self._free[max(0, self.free - n) : self.free].copy()
         self._users[cells] = 1
         self.free -= len(cells)
         return cells
 
     def share(self, cells: NDArray[np.int64]) -> None:
-        """Count another user of each of `cells`."""
+        """Count one more user of each cell."""
         self._users[cells] += 1
 
     def release(self, cells: NDArray[np.int64]) -> None:
-        """Count one user less of each of `cells`."""
+        """Count one user less of each cell; cells without a user become free."""
         self._users[cells] -= 1
         unused = cells[self._users[cells] == 0]
         self._free[self.free : self.free + len(unused)] = unused
@@ -143,15 +143,15 @@ class CellTable:
 
 
 class StateCache:
-    """States of sequences as bytes, least recently used first out; in memory, and on disk when a folder is given.
+    """Stores states of sequences as bytes, in memory and in a folder on disk; the least recently used state is removed first.
 
-    A file holds a JSON line that says what it is of (`fingerprint`: model, library, parameters), the tokens, and the state. Only
-    files of the same fingerprint are read, and only after their hash was checked: llama.cpp trusts the bytes of a state.
+    A file has a JSON line with the `fingerprint` of model, library and parameters, then the tokens, then the state. A file is used
+    only if its fingerprint is the same and its hash is right: llama.cpp trusts the bytes of a state.
 
     Args:
-        max_bytes: Most bytes held in memory; and, apart from that, on disk.
-        folder: Where files are kept; None for none.
-        fingerprint: What a state must be of to be used again.
+        max_bytes: Most bytes in memory, and most bytes on disk.
+        folder: The folder of the files; None stores states in memory only.
+        fingerprint: Identifies the model, the library and the parameters.
     """
 
     def __init__(self, max_bytes: int, folder: Path | None = None, fingerprint: str = "") -> None:
@@ -167,7 +167,7 @@ class StateCache:
         return len(self._blobs.keys() | self._files.keys())
 
     def match(self, tokens: Tokens) -> tuple[int, str | None]:
-        """Return the longest beginning of `tokens` that a state holds, in tokens, and the name of the shortest such state."""
+        """Return the length of the longest beginning of `tokens` that a state has, and the name of the shortest such state."""
         shared, names = self._tree.match(tokens)
         return (
             (shared, min(names, key=lambda name: (name not in self._blobs, len(self._key(name)))))
@@ -176,7 +176,7 @@ class StateCache:
         )
 
     def get(self, name: str) -> tuple[Tokens, Data] | None:
-        """Return the tokens and the bytes of a state; None when its file is gone or was changed."""
+        """Return the tokens and the bytes of a state; None if its file is missing or was changed."""
         if name in self._blobs:
             self._blobs.move_to_end(name)
             return self._blobs[name]
@@ -189,7 +189,7 @@ class StateCache:
         return tokens, data
 
     def put(self, tokens: Tokens, data: Data) -> None:
-        """Keep a state; the oldest make room. Larger than the whole cache, it is not kept."""
+        """Store a state and remove the least recently used ones if needed; a state larger than the cache is not stored."""
         if len(data) > self._max_bytes:
             return
         name = hashlib.sha256(tokens.tobytes()).hexdigest()[:32]
@@ -241,8 +241,8 @@ class StateCache:
                 stream.write(self._header(tokens, data))
                 stream.write(tokens.tobytes())
                 stream.write(data)
-        except (OSError, StorageError) as error:  # a cache may fail to keep something
-            logger.warning("a state was not kept on disk: %s", error)
+        except (OSError, StorageError) as error:  # without the file, the state is computed again
+            logger.warning("a state was not saved to disk: %s", error)
             return
         self._files[name] = tokens
         if name not in self._blobs:
@@ -271,7 +271,7 @@ class StateCache:
             self._tree.remove(tokens, name)
 
     def _read_folder(self, folder: Path) -> None:
-        """Learn what the files hold, from their first bytes; a foreign or torn file is passed over."""
+        """Read the headers of all state files; skip files that are damaged or of another fingerprint."""
         with contextlib.suppress(OSError):  # the folder may not exist yet
             remove_abandoned(folder)
         for path in folder.glob("*.state"):
@@ -285,7 +285,7 @@ class StateCache:
                         continue
                     tokens = np.frombuffer(stream.read(n_bytes), np.int32)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.info("%s is not a state: %s", path, error)
+                logger.info("%s is not a state file: %s", path, error)
                 continue
             if path.stem == hashlib.sha256(tokens.tobytes()).hexdigest()[:32]:
                 self._files[path.stem] = tokens
@@ -294,7 +294,7 @@ class StateCache:
     def _read_file(self, path: Path, tokens: Tokens) -> Data | None:
         try:
             content = path.read_bytes()
-            os.utime(path)  # used now: it is the last to go
+            os.utime(path)  # now the most recently used file
         except OSError as error:
             logger.info("%s cannot be read: %s", path, error)
             return None

@@ -1,4 +1,4 @@
-"""Greedy draws for many sequences at once: the most probable token of each row of logits, and how sure the model was."""
+"""Greedy draws for many sequences at once: the most probable token of each row of logits, and its score."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ __all__ = ["Rows"]
 T = TypeVar("T")
 
 _MAX_THREADS = 8
-_WORTH_SHARING = 2**19  # logits: for fewer, waking another thread takes longer than the work
-_BLOCK = 3 * 2**18  # logits scored by one call: with fewer, threads wait for the interpreter's lock
+_WORTH_SHARING = 2**19  # logits: with fewer, waking another thread takes longer than the work
+_BLOCK = 3 * 2**18  # logits scored by one NumPy call: with fewer, threads wait for the interpreter's lock
 
 
 class Rows:
-    """Works on rows of logits with several threads where there are many; NumPy lets them run together.
+    """Draws and scores tokens of many rows of logits, with several threads if there are many rows.
 
-    What a row gives does not depend on the rows beside it, nor on the threads.
+    NumPy releases the interpreter's lock, so the threads run at the same time. The result of a row depends neither on the other
+    rows nor on the number of threads.
 
     Args:
-        n_vocab: Columns of a row.
-        capacity: Most rows of one draw.
+        n_vocab: Number of logits in a row.
+        capacity: Most rows of a call of `draw_and_keep`.
         threads: Threads that may be used.
     """
 
@@ -38,7 +39,7 @@ class Rows:
         self._pool: ThreadPoolExecutor | None = None
 
     def draw(self, logits: NDArray[np.float32], n: int) -> list[int]:
-        """Return the most probable token, the first of equals, of each of the first `n` rows of `logits`."""
+        """Return the most probable token of each of the first `n` rows of `logits`; among equal tokens, the lowest id."""
 
         def work(part: range) -> list[int]:
             tokens: list[int] = logits[part.start : part.stop].argmax(axis=1).tolist()
@@ -47,7 +48,7 @@ class Rows:
         return self._share(work, range(n))
 
     def draw_and_keep(self, logits: NDArray[np.float32], n: int) -> tuple[list[int], NDArray[np.float32]]:
-        """Return what `draw` does, and a copy of the rows, valid until the next call."""
+        """Return the tokens that `draw` returns, and a copy of the rows, valid until the next call."""
         if self._kept is None:
             self._kept = np.empty((self._capacity, self._n_vocab), np.float32)
         kept = self._kept
@@ -61,13 +62,13 @@ class Rows:
         return self._share(work, range(n)), kept[:n]
 
     def score(self, logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int]) -> list[TokenScore]:
-        """Return the scores of `tokens`, one for each of `rows` of `logits`."""
+        """Return the scores of `tokens`; `rows` has the row of `logits` for each token."""
         return self._share(lambda part: _score(logits, rows, tokens, part), range(len(rows)))
 
     def score_meanwhile(
         self, logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int]
     ) -> Callable[[], list[TokenScore]]:
-        """Begin what `score` does, in other threads where there are many rows, and return what waits for it."""
+        """Start `score` in other threads if there are many rows, and return a function that waits for the scores."""
         n = len(rows)
         n_parts = min(self._threads, n * self._n_vocab // _WORTH_SHARING)
         futures = self._submit(lambda part: _score(logits, rows, tokens, part), _split(range(n), n_parts))
@@ -81,7 +82,7 @@ class Rows:
             self._pool.shutdown(wait=False)
 
     def _share(self, work: Callable[[range], list[T]], rows: range) -> list[T]:
-        """Do `work` on parts of the rows, and return what they gave, in order."""
+        """Do `work` on parts of the rows in several threads, and return all results in order."""
         parts = _split(rows, min(self._threads, len(rows), len(rows) * self._n_vocab // _WORTH_SHARING))
         others = self._submit(work, parts[1:])
         if others is None:
@@ -89,19 +90,19 @@ class Rows:
         return work(parts[0]) + [value for other in others for value in other.result()]
 
     def _submit(self, work: Callable[[range], list[T]], parts: Sequence[range]) -> list[Future[list[T]]] | None:
-        """Begin `work` on each of `parts` in threads; None when there are no parts, or no threads any more."""
+        """Start `work` on each part in threads; return None if `parts` is empty or the interpreter exits."""
         if not parts:
             return None
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "leanrag rows")
         try:
             return [self._pool.submit(work, part) for part in parts]
-        except RuntimeError:  # the interpreter ends, and takes no more work
+        except RuntimeError:  # the interpreter exits and starts no new threads
             return None
 
 
 def _split(rows: range, n_parts: int) -> list[range]:
-    """Cut into `n_parts` of about the same length; none into none."""
+    """Cut `rows` into `n_parts` ranges of about the same length."""
     n = len(rows)
     return [rows[n * part // n_parts : n * (part + 1) // n_parts] for part in range(n_parts)]
 
@@ -113,7 +114,7 @@ def _score(logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[in
     for start in range(part.start, part.stop, n_rows):
         numbers = rows[start : min(start + n_rows, part.stop)]
         first, last = numbers[0], numbers[-1]
-        is_run = list(numbers) == list(range(first, last + 1))  # then they need not be copied
-        block = logits[first : last + 1] if is_run else logits[list(numbers)]
+        is_consecutive = list(numbers) == list(range(first, last + 1))  # a slice avoids a copy
+        block = logits[first : last + 1] if is_consecutive else logits[list(numbers)]
         scores += score_tokens(block, tokens[start : start + len(numbers)])
     return scores

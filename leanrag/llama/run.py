@@ -1,4 +1,4 @@
-"""A request at work: what was read, drawn and handed out of it, and the sequence of the context that holds its tokens."""
+"""A run: an active request with its tokens, scores and text, and the sequence of the context that holds its tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Run", "Sequence"]
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """A sequence of the context: the tokens of its prompt, how many tokens are computed, and the cells that hold them."""
+    """A sequence of the context: the tokens of its prompt, the number of computed tokens, and their cells."""
 
     id: int
     tokens: NDArray[np.int32]
@@ -27,23 +27,23 @@ class Sequence:
     cells: NDArray[np.int64]
     run: Run | None
     last_used: int
-    new_cells: list[int] = field(default_factory=list)  # of answers: to be joined with `cells`
+    new_cells: list[int] = field(default_factory=list)  # cells of the answer that are not yet in `cells`
 
     def join_cells(self) -> None:
-        """Put all cells together."""
+        """Move `new_cells` to `cells`."""
         if self.new_cells:
             self.cells = np.concatenate([self.cells, np.array(self.new_cells, np.int64)])
             self.new_cells = []
 
     @property
     def is_reading(self) -> bool:
-        """Whether more of its prompt will be computed."""
+        """Whether its run still reads the prompt."""
         return self.run is not None and self.run.pending is None
 
 
 @dataclass(eq=False, slots=True)
 class Run:
-    """A request at work."""
+    """An active request: the tokens drawn so far, their scores and their text."""
 
     request: Request
     sequence: Sequence
@@ -52,9 +52,9 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
     prefilled: float = 0.0
     decode_text: TextDecoder = field(default_factory=TextDecoder)
-    pending: int | None = None  # the last token generated, to be computed next
+    pending: int | None = None  # the last drawn token, which is computed next
     token_ids: list[int] = field(default_factory=list)
-    unpublished: int = 0  # tokens, the last of `token_ids`, whose text is still to be handed out
+    unpublished: int = 0  # number of tokens at the end of `token_ids` whose text the caller has not yet got
     scores: list[TokenScore] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def end(self) -> int:
-        """Tokens of the prompt to compute: the last is not needed when there is nothing to generate."""
+        """Number of prompt tokens to compute: all, or all but the last if no token is generated."""
         return len(self.request.tokens) - (self.request.max_tokens == 0)
 
     def read_prompt(self, logits: NDArray[np.float32], position: int) -> None:
@@ -74,7 +74,7 @@ class Run:
             self.finish_reason, self.prefilled = "stop", time.perf_counter()
 
     def write(self, logits: NDArray[np.float32], vocabulary: Vocabulary) -> int:
-        """Draw the token that follows, after logits `(n_vocab,)`; it becomes `pending`, or the run has a `finish_reason`."""
+        """Draw the next token from logits `(n_vocab,)` and return it; it becomes `pending`, and may set `finish_reason`."""
         assert self.request.choose is not None
         token = self.request.choose(logits)
         if self.take(token, vocabulary):
@@ -82,7 +82,7 @@ class Run:
         return token
 
     def take(self, token: int, vocabulary: Vocabulary, *, may_publish_later: bool = False) -> bool:
-        """Go on with `token`; False when it is none of the answer, but its end."""
+        """Add a drawn token to the answer; return False if it is an end token, which is not part of the answer."""
         request = self.request
         if not self.token_ids and self.pending is None:
             self.prefilled = time.perf_counter()
@@ -100,7 +100,7 @@ class Run:
         return not is_end
 
     def publish(self, vocabulary: Vocabulary) -> None:
-        """Hand out the text of all tokens drawn; a stop string in it is the `finish_reason`."""
+        """Give the text of all drawn tokens to the caller; a stop string in the text sets the `finish_reason`."""
         request, unpublished = self.request, self.unpublished
         self.unpublished = 0
         for token in self.token_ids[len(self.token_ids) - unpublished :]:
@@ -110,7 +110,7 @@ class Run:
             self._publish(self.decode_text(b"", final=True), final=True)
 
     def completion(self) -> Completion:
-        """Return what was computed."""
+        """Return the completion of a finished run."""
         assert self.finish_reason is not None
         return Completion(
             text="".join(self.text),

@@ -1,6 +1,6 @@
-"""The sequences of a context: which prompts share computed cells, which stay after their end, and which states are put away.
+"""The sequences of a context: which prompts share computed cells, which stay after their run, and which states are saved.
 
-Only the thread that owns the model touches them.
+Only the owner thread of the engine uses them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ __all__ = ["WORTH_WAITING", "Sequences"]
 
 logger = logging.getLogger(__name__)
 
-WORTH_WAITING = 32  # tokens: a prompt waits for another that is reading as many of the same
-_WORTH_SHARING = 8  # tokens: for fewer, no sequence is kept
+WORTH_WAITING = 32  # tokens: a prompt waits while another run reads at least this many tokens that both share
+_WORTH_SHARING = 8  # tokens: a shorter shared beginning is computed again
 
 
 class Sequences:
-    """The sequences of one context. Those of runs are at work; the others are resident: kept for prompts that begin alike.
+    """Manages the sequences of one context: active ones belong to a run, resident ones stay for prompts with the same beginning.
 
     Args:
-        context: What computes them.
-        states: Where the states of sequences that leave the context are kept.
+        context: The context that computes the sequences.
+        states: Stores the states of sequences that leave the context.
         settings: How the model is run.
-        leaves_early: Whether resident sequences go to the states even if there is room: attention on CPUs looks at every cell in
-            use. On a GPU they stay: that is cheap there, and fetching them from it is not.
-        name: The model's, for messages.
+        leaves_early: Whether resident sequences leave the context even if there is room. On a CPU, attention reads every used
+            cell, so they leave. On a GPU that costs little, and copying a state from the GPU costs much, so they stay.
+        name: Name of the model, for messages.
 
     Attributes:
         cells: Which cells of the context are in use.
@@ -55,7 +55,7 @@ class Sequences:
     # A request comes
 
     def find_source(self, request: Request) -> tuple[Sequence | None, int]:
-        """Return the sequence to share cells with, and the number of tokens that are, or will be, the same."""
+        """Return the sequence to share cells with, and the number of shared tokens, including tokens that it is still reading."""
         shared, sequences = self._tree.match(request.tokens)
         shared = min(shared, request.n_reusable)
         if shared < _WORTH_SHARING:
@@ -64,7 +64,7 @@ class Sequences:
         return source, shared if source.is_reading else min(shared, source.computed)
 
     def make_room(self, request: Request, source: Sequence | None, shared: int) -> bool:
-        """Free a sequence and enough cells for the request, besides what the others may still need; False if that fails."""
+        """Free a sequence and enough cells for the request; return False if active runs may need too many cells."""
         needed = request.n_cells - (min(shared, source.computed) if source else 0)
         for sequence in self.oldest_residents():
             has_room = bool(self.free_ids) and self._n_unreserved() >= needed
@@ -73,7 +73,7 @@ class Sequences:
         return bool(self.free_ids) and self._n_unreserved() >= needed
 
     def start(self, request: Request, source: Sequence | None, shared: int) -> Run:
-        """Return a run on a new sequence that has as much of its prompt as is known."""
+        """Start a run on a new sequence, which takes the computed beginning of its prompt from the source or from a saved state."""
         sequence = Sequence(self.free_ids.pop(), request.tokens, 0, np.empty(0, np.int64), None, next(self._clock))
         if source is not None:
             source.last_used = next(self._clock)
@@ -84,7 +84,7 @@ class Sequences:
                 sequence.cells, sequence.computed = source.cells[:shared], shared
                 self.cells.share(sequence.cells)
             if source.run is None and not self._runs and self._leaves_early:
-                self.evict(source)  # or else the rest of the prompt would lie behind it, and be rounded in another way
+                self.evict(source)  # else the cells of the prompt would follow its cells, and be rounded differently
         self._restore(request, sequence)
         lookup = PromptLookup(request.tokens) if self._settings.compute.speculate and request.max_tokens > 1 else None
         sequence.run = run = Run(request, sequence, sequence.computed, lookup)
@@ -93,33 +93,33 @@ class Sequences:
         return run
 
     def _restore(self, request: Request, sequence: Sequence) -> None:
-        """Fetch a kept state if it has clearly more of the prompt than the sequence."""
+        """Restore a saved state if it has clearly more tokens of the prompt than the sequence."""
         shared, name = self._states.match(request.tokens)
         shared = min(shared, request.n_reusable)
         if name is None or shared < sequence.computed + self._context.worth_keeping:
             return
         state = self._states.get(name)
-        # What is fetched shares no cells with others, as what is there may.
+        # A restored state needs new cells: it cannot share those of another sequence.
         if state is None or len(state[0]) > self.cells.free or request.n_cells > self._n_unreserved():
             return
         self._context.remove(sequence.id)
         self.cells.release(sequence.cells)
         sequence.cells, sequence.computed = np.empty(0, np.int64), 0
         if not self._context.write_state(sequence.id, state[1]):
-            logger.warning("llama.cpp did not take a kept state of %s", self._name)
+            logger.warning("llama.cpp refused a saved state of %s; the prompt is read again", self._name)
         elif self._context.keep(sequence.id, shared):
             sequence.cells, sequence.computed = self.cells.take(shared), shared
             return
         self._context.remove(sequence.id)
 
     def _n_unreserved(self) -> int:
-        """Free cells that no request at work may still need."""
+        """Return the number of free cells that no active run may still need."""
         return self.cells.free - sum(run.request.n_cells - run.sequence.computed for run in self._runs)
 
     # A request goes on
 
     def shorten(self, sequence: Sequence, n: int) -> None:
-        """Take back the last `n` tokens of a sequence at work."""
+        """Remove the last `n` tokens of an active sequence."""
         sequence.computed -= n
         self._context.remove(sequence.id, sequence.computed)
         self.cells.release(sequence.cells[sequence.computed :])
@@ -128,7 +128,7 @@ class Sequences:
     # A request ends
 
     def end(self, run: Run) -> None:
-        """Keep the cells of a prompt if another prompt may begin like it."""
+        """End a run: its prompt stays as a resident sequence if no other sequence has nearly the same tokens."""
         self._runs.remove(run)
         sequence = run.sequence
         sequence.join_cells()
@@ -145,22 +145,22 @@ class Sequences:
         self._trim_residents()
 
     def residents(self) -> list[Sequence]:
-        """Return the sequences that are only kept."""
+        """Return the resident sequences: those without a run."""
         _, sequences = self._tree.match(np.empty(0, np.int32))
         return [sequence for sequence in sequences if sequence.run is None]
 
     def oldest_residents(self) -> list[Sequence]:
-        """Return the sequences that are only kept, the longest unused first."""
+        """Return the resident sequences, the least recently used first."""
         return sorted(self.residents(), key=lambda sequence: sequence.last_used)
 
     def evict(self, sequence: Sequence) -> None:
-        """Put the state of a resident sequence away and free its cells."""
+        """Save the state of a resident sequence and free its cells."""
         self.keep_state(sequence)
         self._tree.remove(sequence.tokens, sequence)
         self._drop(sequence)
 
     def keep_state(self, sequence: Sequence) -> None:
-        """Put a sequence's state away, unless it is known or too short to be worth it."""
+        """Save the state of a sequence, unless a saved state has nearly the same tokens or the sequence is short."""
         known, _ = self._states.match(sequence.tokens)
         if not self._settings.cache_bytes or len(sequence.tokens) - known < self._context.worth_keeping:
             return

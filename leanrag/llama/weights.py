@@ -1,4 +1,4 @@
-"""A model file in memory: loaded once in a process, whoever runs it."""
+"""The weights of a model file: a process loads them once, and all engines share them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Weights"]
 
 _SPLIT_MODES: Mapping[Split, int] = {"none": 0, "layer": 1, "row": 2}  # llama.h, enum llama_split_mode
 
-_lock = threading.RLock()  # a load may set off the garbage collector, and that the release of other weights
+_lock = threading.RLock()  # reentrant: a load may start the garbage collector, which may release other weights
 _loaded: dict[tuple[object, ...], Weights] = {}
 
 
 class Weights:
-    """The weights of a model; get them with `acquire`, give them back with `release`.
+    """The weights of a model: get them with `acquire`, release them with `release`.
 
     Attributes:
         model: llama.cpp's handle.
         vocabulary: The model's vocabulary.
-        version: Of the file: when it was written, in nanoseconds, and its size in bytes.
+        version: The time of the file's last change in nanoseconds, and its size in bytes.
         placement: Which layers are on which GPU.
     """
 
@@ -46,10 +46,10 @@ class Weights:
             proportions = (ctypes.c_float * lib.llama_max_devices())(*placement.tensor_split)
             parameters.tensor_split = proportions
         if not placement.layers:
-            # An empty list of devices: given none, llama.cpp takes all, holds memory there, and lets them compute large batches of
-            # layers that are not there.
-            none = (ctypes.c_void_p * 1)(None)
-            parameters.devices = ctypes.addressof(none)
+            # Pass an empty list of devices. Without a list, llama.cpp uses all GPUs: it reserves memory on them and computes large
+            # batches there, although the layers are not on them.
+            no_devices = (ctypes.c_void_p * 1)(None)
+            parameters.devices = ctypes.addressof(no_devices)
         with native_errors() as native:
             self.model: Any = lib.llama_model_load_from_file(os.fsencode(path.resolve()), parameters)
             if not self.model:
@@ -67,16 +67,16 @@ class Weights:
         vocab_only: bool = False,
         version: tuple[int, int] | None = None,
     ) -> Weights:
-        """Return the weights of a checked file, loading them if nobody has.
+        """Return the weights of a checked file; load them if they are not in memory.
 
         Args:
             path: The file.
             placement: Which layers go on which GPU.
             vocab_only: Load the vocabulary and nothing to compute with.
-            version: The `version` that was checked; None for whatever is there.
+            version: The `version` that was checked; None allows any.
 
         Raises:
-            ModelLoadError: The file is gone, of another version, or refused by llama.cpp; the message carries its own words.
+            ModelLoadError: The file is missing, has another version, or llama.cpp refuses it; the message quotes llama.cpp.
         """
         found = cls.check_version(path, version)
         key = (os.getpid(), path.resolve(), *found, placement.key, vocab_only)
@@ -93,7 +93,7 @@ class Weights:
         """Return the `version` of a file.
 
         Raises:
-            ModelLoadError: It is gone, or not the one wanted; None for any.
+            ModelLoadError: The file is missing, or its version differs from `version`, where None allows any.
         """
         try:
             status = path.stat()
@@ -110,14 +110,15 @@ class Weights:
 
     @staticmethod
     def find_placement(path: Path) -> Placement | None:
-        """Return where the layers of this file already are on GPUs, None when nobody loaded it so."""
+        """Return the placement of this file's weights if they are loaded with layers on GPUs, else None."""
         path = path.resolve()
         with _lock:
             found = [weights.placement for key, weights in _loaded.items() if key[:2] == (os.getpid(), path)]
-        return max((one for one in found if one.layers), key=lambda one: one.layers, default=None)
+        with_layers = [placement for placement in found if placement.layers]
+        return max(with_layers, key=lambda placement: placement.layers, default=None)
 
     def release(self) -> None:
-        """Free the weights when nobody uses them any more; once for each `acquire`, after the contexts on them are free."""
+        """Free the weights if this was their last user; call it once for each `acquire`, after the contexts on them are freed."""
         with _lock:
             self._users -= 1
             if self._users == 0:

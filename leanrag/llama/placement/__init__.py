@@ -1,7 +1,7 @@
-"""Which parts of a model go on GPUs.
+"""Chooses which parts of a model go on GPUs.
 
-`memory` estimates what a model takes, `layers` chooses the layers of each GPU, `attention` measures which attention is faster
-there. On a machine without a GPU, the answer is always `CPU_ONLY` and `EXACT`.
+`memory` estimates the memory of a model, `layers` chooses the layers of each GPU, `attention` measures which attention is faster
+on a GPU. On a machine without a GPU, the result is always `CPU_ONLY` and `EXACT`.
 """
 
 from leanrag.llama.placement.attention import CANDIDATES as CANDIDATES

@@ -1,7 +1,7 @@
-"""How attention is computed on a GPU: measured once for a model on a device, and remembered.
+"""The choice of the fastest attention on a GPU, measured once for a model and a device and then remembered.
 
-Which way is faster depends on the model's shape, the device and the version of llama.cpp. On CPUs nothing is measured: the exact
-way is taken there, so that an answer does not depend on what is computed beside it.
+The fastest attention depends on the shape of the model, the device and the version of llama.cpp. On a CPU nothing is measured:
+attention is exact there, so that an answer does not depend on the other requests of a batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 KVType = Literal["f16", "q8_0"]
 
 _FORMAT = RecordFormat("leanrag attention", version=1, noun="file of attention measurements", mend="Delete it")
-_WORTH_ROUNDING = 0.9  # a cache in 8 bits must take less than this share of the time: it rounds what the model sees
+_WORTH_ROUNDING = 0.9  # a cache of 8 bits rounds keys and values: it must take less than this share of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Attention:
     """A way to compute attention.
 
     Attributes:
-        flash_attn: Without writing all weights of the attention to memory.
-        kv_type: What a number of the key-value cache is; anything but "f16" needs `flash_attn`.
+        flash_attn: Whether it is flash attention, which does not write all attention weights to memory.
+        kv_type: Type of a number in the key-value cache; "q8_0" needs `flash_attn`.
     """
 
     flash_attn: bool
@@ -49,21 +49,21 @@ CANDIDATES = (EXACT, Attention(flash_attn=True, kv_type="f16"), Attention(flash_
 
 
 class _Measured(pydantic.BaseModel):
-    """Seconds of each way that worked."""
+    """Measured seconds by the name of the attention."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     seconds: Mapping[str, pydantic.PositiveFloat]
 
 
 class _Choices(pydantic.BaseModel):
-    """The file: what was measured, by model, build and device."""
+    """The file of measurements, by model, build and device."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
     measured: Mapping[str, _Measured] = {}
 
 
 def choices_file() -> Path:
-    """Return where measurements are remembered for this user."""
+    """Return the path of this user's file of measurements."""
     return cache_dir() / "attention.json"
 
 
@@ -73,18 +73,18 @@ def choose(
     measure: Callable[[Attention], float],
     file: Path | None,
 ) -> Attention:
-    """Return the fastest of `candidates`, by what is remembered under `key` or else by measuring now.
+    """Return the fastest of `candidates`: read the measurement of `key` from the file, or measure now.
 
-    A cache in 8 bits is taken only where it saves a tenth of the time.
+    A cache of 8 bits is chosen only if it saves a tenth of the time.
 
     Args:
-        key: Names the model, the build and the device.
-        candidates: At least one; the only one is taken as it is.
-        measure: Seconds that a way takes; a `GenerationError` leaves it out.
-        file: Where to remember; None for nowhere. A file that cannot be read, or that says something else, is measured anew.
+        key: Identifies the model, the build and the device.
+        candidates: At least one attention; a single one is returned without a measurement.
+        measure: Returns the seconds that an attention takes; on a `GenerationError` this attention is not used.
+        file: The file of measurements; None for no file. A file that cannot be read is replaced.
 
     Raises:
-        GenerationError: Not one of them works.
+        GenerationError: All candidates fail.
     """
     if len(candidates) == 1:
         return candidates[0]
@@ -101,7 +101,7 @@ def choose(
                 logger.debug("attention %s does not work: %s", name, error)
                 failure = error
         if not seconds:
-            raise failure or GenerationError("no way to compute attention was given")
+            raise failure or GenerationError("`candidates` is empty. Pass at least one attention")
         if file is not None:
             both = {**(known.seconds if known else {}), **seconds}
             _write(file, _Choices(measured={**choices.measured, key: _Measured(seconds=both)}))

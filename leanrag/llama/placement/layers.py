@@ -1,7 +1,7 @@
-"""Which layers go on which GPU: the arithmetic, before anything is loaded.
+"""The choice of the layers for each GPU, computed before a model is loaded.
 
-llama.cpp puts the last layers of a model on the GPUs, the output layer being the very last one, and cuts them into runs, one for
-each GPU. The keys and values of a layer are where its weights are. Token embeddings stay in the memory of the host.
+llama.cpp puts the last layers of a model on GPUs. The output layer is the very last. Each GPU gets consecutive layers. The keys
+and values of a layer are on the same device as its weights. Token embeddings stay in the memory of the host.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = [
 
 Split = Literal["layer", "row", "none"]
 
-_MARGIN = 256 * 2**20  # bytes of a GPU left alone, for what CUDA takes for itself ...
-_MARGIN_SHARE = 50  # ... or this part of its memory, whichever is more
+_MARGIN = 256 * 2**20  # bytes of a GPU that stay free, because CUDA needs memory too ...
+_MARGIN_SHARE = 50  # ... or a fiftieth of its memory, if that is more
 _BACKENDS = ("cuda", "hip", "metal", "musa", "sycl", "vulkan")
 
 
@@ -80,14 +80,14 @@ class GpuOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelSizes:
-    """What a model takes, in bytes.
+    """Memory of the parts of a model, in bytes.
 
     Attributes:
         layers: Weights of each layer, the output layer last.
-        cache: Keys and values of each of `layers`; 0 for the output layer.
-        host: Weights that stay in the memory of the host whatever is placed.
+        cache: Keys and values of each layer; 0 for the output layer.
+        host: Weights that always stay in the memory of the host.
         scratch: Working space of a computation, on every GPU that computes.
-        spread: Of `layers`, what a split by rows divides among all GPUs.
+        spread: The part of `layers` that a split by rows divides among all GPUs.
     """
 
     layers: tuple[int, ...]
@@ -99,14 +99,14 @@ class ModelSizes:
 
 @dataclass(frozen=True, slots=True)
 class DevicePart:
-    """What one GPU gets.
+    """The part of a model on one GPU.
 
     Attributes:
-        name: Of the device, as llama.cpp calls it.
-        description: What it is.
-        layers: Layers, the output layer counted.
+        name: Name of the device in llama.cpp.
+        description: Name of the hardware.
+        layers: Number of layers, including the output layer.
         size_bytes: Estimate of weights, keys, values and working space.
-        free_bytes: What was free before.
+        free_bytes: Free memory before the load.
     """
 
     name: str
@@ -118,16 +118,16 @@ class DevicePart:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model's layers are.
+    """Which layers of a model are on which GPU.
 
     Attributes:
-        layers: On GPUs, the output layer counted.
-        n_layers: There are, the output layer counted.
-        devices: What each GPU gets; empty where everything is computed on the CPU.
-        reason: Why so many, in a few words.
-        split: How they are split.
-        tensor_split: A proportion for each GPU, as llama.cpp takes it.
-        main_gpu: The GPU of a split "none".
+        layers: Number of layers on GPUs, including the output layer.
+        n_layers: Number of all layers, including the output layer.
+        devices: The part of each GPU; empty if the CPU computes everything.
+        reason: Why this number of layers, in a few words.
+        split: How GPUs share the layers.
+        tensor_split: A proportion for each GPU, for llama.cpp.
+        main_gpu: Index of the GPU for the split "none".
     """
 
     layers: int
@@ -140,7 +140,7 @@ class Placement:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells two loads of a file apart."""
+        """Loads of a file with equal keys can share the weights."""
         return (self.layers, self.split, self.tensor_split, self.main_gpu) if self.layers else ()
 
     def __str__(self) -> str:
@@ -152,15 +152,15 @@ CPU_ONLY = Placement(0, 0, (), "the CPU was asked for")
 
 
 def gpu_backends() -> tuple[str, ...]:
-    """Return the kinds of GPU that this build of llama.cpp was made for, such as "cuda"; whether one is there is another matter."""
+    """Return the kinds of GPU that this build of llama.cpp supports, such as "cuda", even if the machine has no GPU."""
     return tuple(backend for backend in compiled_backends() if backend in _BACKENDS)
 
 
 def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
-    """Return the GPUs that llama.cpp would use, in its order: discrete ones, or else integrated ones.
+    """Return the GPUs that llama.cpp would use, in its order: discrete GPUs, or integrated GPUs if there are no discrete ones.
 
-    Integrated ones that do not tell their memory are taken to share that of the host. A discrete one that does not has none to
-    give: CUDA cannot even be asked when others have taken all of it.
+    An integrated GPU that reports no memory shares the memory of the host. A discrete GPU that reports no memory has none free:
+    CUDA cannot report it when other processes use all of it.
     """
     devices = list_devices() if devices is None else devices
     gpus = [device for device in devices if device.kind == "gpu"]
@@ -176,15 +176,15 @@ def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
 def check_gpu_options(
     options: GpuOptions, devices: Sequence[Device], backends: Callable[[], Sequence[str]] = gpu_backends
 ) -> None:
-    """Check what was asked for against the GPUs that there are.
+    """Check that the GPUs of this machine can do what the options ask for.
 
     Args:
-        options: What was asked for.
-        devices: The GPUs.
-        backends: Says what this build was made for.
+        options: The options to check.
+        devices: The GPUs of this machine.
+        backends: Returns the kinds of GPU that this build supports.
 
     Raises:
-        ConfigurationError: It cannot work; the message says whether the build or the machine has no GPU.
+        ConfigurationError: An option has a wrong value, or needs a GPU that the build or the machine does not have.
     """
     layers, split, proportions = options.layers, options.split, options.tensor_split
     is_count = isinstance(layers, int) and not isinstance(layers, bool) and layers >= -1
@@ -247,10 +247,10 @@ def _no_gpu(options: GpuOptions, backends: Sequence[str]) -> str:
 
 
 def measure_sizes(info: GGUFInfo, *, n_ctx: int, n_batch: int, kv_bytes: float = 2.0) -> ModelSizes:
-    """Return what a model takes with a window of `n_ctx` tokens, from its header.
+    """Return the memory of each part of a model with a window of `n_ctx` tokens, computed from its header.
 
     Args:
-        info: The file.
+        info: The header of the file.
         n_ctx: Window in tokens.
         n_batch: Most rows of a computation.
         kv_bytes: Bytes of a number in the cache.
@@ -262,19 +262,19 @@ def measure_sizes(info: GGUFInfo, *, n_ctx: int, n_batch: int, kv_bytes: float =
     for name, size in info.tensor_bytes.items():
         block = re.match(r"blk\.(\d+)\.", name)
         if block and int(block[1]) < n_repeating:
-            at = int(block[1])
+            layer = int(block[1])
         elif name.startswith("output"):
-            at = n_repeating
+            layer = n_repeating
         else:
             host += size
             continue
-        layers[at] += size
-        spread[at] += size if name.endswith(".weight") and "norm" not in name else 0
-    if "output.weight" not in info.tensor_bytes:  # the embeddings are used again, and copied for it
+        layers[layer] += size
+        spread[layer] += size if name.endswith(".weight") and "norm" not in name else 0
+    if "output.weight" not in info.tensor_bytes:  # llama.cpp copies the token embeddings to the output layer
         tied = info.tensor_bytes.get("token_embd.weight", 0)
         layers[-1] += tied
         spread[-1] += tied
-    if isinstance(parts := info.metadata.get("split.count"), int) and parts > 1:  # the rest is in files beside it
+    if isinstance(parts := info.metadata.get("split.count"), int) and parts > 1:  # other layers are in other files
         total = sum(part.stat().st_size for part in info.path.parent.glob(f"*-of-{parts:05}.gguf"))
         layers = spread = [-(-total // len(layers))] * len(layers)
     per_layer = -(-int(estimate.cache * kv_bytes / 2) // max(1, n_repeating))
@@ -282,14 +282,14 @@ def measure_sizes(info: GGUFInfo, *, n_ctx: int, n_batch: int, kv_bytes: float =
 
 
 def share(sizes: ModelSizes, devices: Sequence[Device], options: GpuOptions, loaded: Placement) -> Placement | None:
-    """Return the placement of weights that are loaded already, when another window on them fits; None when it does not."""
+    """Return the placement of loaded weights if another context on them fits into the GPUs, else None."""
     wanted = (options.effective_split, options.main_gpu or 0)
     if options.layers != "auto" or wanted != (loaded.split, loaded.main_gpu):
         return None
     if options.tensor_split is not None and options.tensor_split != loaded.tensor_split:
         return None
-    nothing = (0,) * len(sizes.layers)
-    window = replace(sizes, layers=nothing, spread=nothing)
+    zeros = (0,) * len(sizes.layers)
+    window = replace(sizes, layers=zeros, spread=zeros)
     try:
         again = replace(options, layers=loaded.layers, tensor_split=loaded.tensor_split or None)
         return replace(place(window, devices, again), reason="the weights were there already")
@@ -300,19 +300,19 @@ def share(sizes: ModelSizes, devices: Sequence[Device], options: GpuOptions, loa
 def place(
     sizes: ModelSizes, devices: Sequence[Device], options: GpuOptions, *, at_most: int | None = None
 ) -> Placement:
-    """Choose the layers that go on GPUs.
+    """Choose the layers to put on each GPU.
 
-    "auto" takes as many as fit into what is free on each GPU, less a margin. A number is a wish: it must fit, margin or not.
-    Without proportions the GPUs are filled one after another, as few as do.
+    "auto" takes as many layers as fit into the free memory of the GPUs, less a margin. A number of layers must fit, but without the
+    margin. Without proportions, one GPU is filled after another, and as few GPUs as possible are used.
 
     Args:
-        sizes: Of the model.
-        devices: The GPUs, as `gpu_devices` gives them.
-        options: What was asked for, checked.
-        at_most: Layers that "auto" may place; None for no limit.
+        sizes: Memory of the parts of the model.
+        devices: The GPUs, from `gpu_devices`.
+        options: Checked options.
+        at_most: Most layers that "auto" puts on GPUs; None for no limit.
 
     Raises:
-        ConfigurationError: The number of layers that was asked for does not fit; the message holds the estimate.
+        ConfigurationError: The requested number of layers does not fit; the message has the estimate.
     """
     n_layers = len(sizes.layers)
     split, main_gpu = options.effective_split, options.main_gpu or 0
@@ -348,11 +348,11 @@ def place(
                 "all of them fit" if n == n_layers else "no more fit" if at_most is None else "fewer, after a failure"
             )
             return result(n, shares, counts, reason)
-    return result(0, [0] * len(used), [0] * len(used), "not one fits")
+    return result(0, [0] * len(used), [0] * len(used), "no layer fits")
 
 
 def _counts(sizes: ModelSizes, room: Sequence[int], n: int, options: GpuOptions, split: Split) -> list[int]:
-    """Layers of each GPU when the last `n` are placed."""
+    """Return the number of layers of each GPU if the last `n` layers are on GPUs."""
     if options.tensor_split is not None:
         return _proportional(options.tensor_split, n)
     if split == "row":
@@ -361,29 +361,29 @@ def _counts(sizes: ModelSizes, room: Sequence[int], n: int, options: GpuOptions,
 
 
 def _filled(sizes: ModelSizes, room: Sequence[int], n: int) -> list[int]:
-    """One GPU after another takes as many layers as fit; the last takes what is left."""
+    """Return the number of layers of each GPU: each takes as many as fit, the last takes all remaining layers."""
     needed = [weights + cache for weights, cache in zip(sizes.layers[-n:], sizes.cache[-n:], strict=True)]
-    counts, at = [], 0
+    counts, n_placed = [], 0
     for free in room[:-1]:
-        left = free - sizes.scratch
+        free_bytes = free - sizes.scratch
         count = 0
-        while at + count < n and (left := left - needed[at + count]) >= 0:
+        while n_placed + count < n and (free_bytes := free_bytes - needed[n_placed + count]) >= 0:
             count += 1
         counts.append(count)
-        at += count
-    return [*counts, n - at]
+        n_placed += count
+    return [*counts, n - n_placed]
 
 
 def _proportional(proportions: Sequence[float], n: int) -> list[int]:
-    """As llama.cpp does it, in its precision: `load_tensors` in llama-model.cpp, 0.3.36."""
+    """Divide `n` layers exactly as llama.cpp does, in its precision: `load_tensors` in llama-model.cpp, 0.3.36."""
     sums = np.cumsum(np.array(proportions, np.float32), dtype=np.float32)
     sums /= sums[-1]
-    places = np.searchsorted(sums, np.arange(n, dtype=np.float32) / np.float32(n), side="right")
-    return np.bincount(np.minimum(places, len(sums) - 1), minlength=len(sums)).tolist() if n else [0] * len(sums)
+    gpus = np.searchsorted(sums, np.arange(n, dtype=np.float32) / np.float32(n), side="right")
+    return np.bincount(np.minimum(gpus, len(sums) - 1), minlength=len(sums)).tolist() if n else [0] * len(sums)
 
 
 def _shares(sizes: ModelSizes, counts: Sequence[int], options: GpuOptions, split: Split) -> list[int]:
-    """Bytes that each GPU must have for its layers."""
+    """Return the bytes that each GPU needs for its layers."""
     n = sum(counts)
     first = len(sizes.layers) - n
     shares = []

@@ -1,4 +1,4 @@
-"""How much memory a model will take, from its header alone, and how much there is."""
+"""Estimates the memory of a model from its header, and reads how much memory is available."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from leanrag.llama.files.gguf import GGUFArray, GGUFInfo
 
 __all__ = ["MemoryEstimate", "available_bytes", "estimate_memory"]
 
-_SCORED_ROWS = 140  # rows of logits that the engine reserves memory for, about
+_SCORED_ROWS = 140  # about the rows of logits for which the engine reserves memory
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Memory that a model takes, in bytes.
+    """Estimated memory of a model, in bytes.
 
     Attributes:
-        weights: The file; mapped, so several processes share it.
+        weights: Size of the file; it is mapped, so several processes share this memory.
         cache: Keys and values of the window, in 16 bits.
         compute: Working space of one computation.
     """
@@ -29,15 +29,15 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.weights + self.cache + self.compute
 
 
 def estimate_memory(info: GGUFInfo, *, n_ctx: int, n_batch: int = 512) -> MemoryEstimate:
-    """Return about what a model takes with a window of `n_ctx` tokens; for transformers without exact figures, the most.
+    """Return the estimated memory of a model with a window of `n_ctx` tokens; the estimate is rather too high than too low.
 
-    The cache holds a key and a value of 16 bits for each layer, key-value head and token. The largest steps of a computation
-    are the attention of a batch to the window, and its logits; their memory is used again.
+    The cache has a key and a value of 16 bits for each layer, key-value head and token. The largest steps of a computation are the
+    attention of a batch to the window, and its logits; both use the same memory.
     """
     n_embd, n_heads = info.number("embedding_length") or 0, info.number("attention.head_count") or 1
     n_kv_heads = info.number("attention.head_count_kv") or n_heads
@@ -56,7 +56,7 @@ def estimate_memory(info: GGUFInfo, *, n_ctx: int, n_batch: int = 512) -> Memory
 
 
 def available_bytes() -> float:
-    """Return the memory that this process may still take: what the system has, within its control group; infinity if unknown."""
+    """Return the memory that this process can still use: the free memory of the system or of its control group; inf if unknown."""
     return min(_meminfo(), _cgroup())
 
 

@@ -364,7 +364,7 @@ def test_a_load_that_fails_is_tried_with_half_the_layers_and_with_none(file, mon
         Engine(file, settings(AUTO), devices=lambda: [gpu(9000 * MIB)])
     assert not refusals
     refusals[:] = [True]
-    with pytest.raises(ModelLoadError, match=r"cannot make a context.*it was to have 2 of 2 layers on GPUs"):
+    with pytest.raises(ModelLoadError, match=r"cannot make a context.*the planned placement was 2 of 2 layers on GPUs"):
         Engine(file, settings(GpuOptions(2)), devices=lambda: [gpu(9000 * MIB)])
     assert not refusals
     assert Weights.find_placement(file) is None  # nothing stays behind
