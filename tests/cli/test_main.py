@@ -187,7 +187,7 @@ def test_explain_shows_the_prompt_and_sends_nothing(filled):
     assert code == 0
     assert "model   fake, window" in out
     assert "[1] kept" in out
-    assert "question: Who signs off releases?" in out
+    assert "Who signs off releases?" in out
     plan = answer_of(filled("explain", "Who signs off releases?", "--json")[1])
     assert plan["prompt_tokens"] + plan["max_tokens"] <= plan["n_ctx"]
     code, out, _ = filled("explain", "Who?", "--where", "team=other")

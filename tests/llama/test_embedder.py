@@ -285,7 +285,7 @@ def test_long_texts_are_refused(embedder):
         embedder.embed_queries(["ok", "sun " * (WINDOW - 1)])
     with pytest.raises(ConfigurationError, match="document has 10002 tokens"):
         embedder.embed_documents(["sun " * 10000])
-    with pytest.raises(ConfigurationError, match="one string"):
+    with pytest.raises(ConfigurationError, match="got a string"):
         embedder.embed_documents("sun")
 
 

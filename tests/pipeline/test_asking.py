@@ -116,7 +116,7 @@ def test_a_router_needs_a_second_model():
         def score(self, question):
             return 1.0
 
-    with pytest.raises(ConfigurationError, match=r"needs at least two models, got only 'only'; add a larger model"):
+    with pytest.raises(ConfigurationError, match=r"needs at least two models, got only 'only'. Add a larger model"):
         Cascade([FakeModel(name="only")], router=Router(), skip_above=0.5)
 
 
