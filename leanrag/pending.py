@@ -200,7 +200,7 @@ class StopMatcher:
 class ThoughtFilter:
     """Passes on the answer of a reasoning model piece by piece, without its thoughts (see `leanrag.text.split_thoughts`).
 
-    It keeps back text that may be the beginning of a tag. Tags in code are text.
+    It keeps back text that may be the beginning of a tag. Thoughts come before the answer: later tags, and tags in code, are text.
 
     Args:
         begins_in_thought: Whether the prompt ended with an opening tag. Then the text begins with a thought, and any closing tag
@@ -228,11 +228,12 @@ class ThoughtFilter:
             if self._closings:
                 self.thoughts += piece
                 self._closings = () if is_tag else self._closings
-            elif tag and _is_in_code(self._answer + piece):
+            elif tag and self._is_text(tag, self._answer + piece):
                 passed.append(self._pass(piece + tag))
             else:
                 passed.append(self._pass(piece))
                 self._closings = _OPENINGS.get(tag.lower(), ())
+                self.thoughts += "\n" if self._closings and self.thoughts else ""
         if final and not self.thoughts:
             passed.append(self._space)
         return "".join(passed)
@@ -250,6 +251,11 @@ class ThoughtFilter:
             )  # an incomplete tag is not text
         piece, tag, self._pending = self._pending[:start], self._pending[start:end], self._pending[end:]
         return piece, tag
+
+    @staticmethod
+    def _is_text(tag: str, before: str) -> bool:
+        """Whether a tag is text: in code, and behind the beginning of the answer if it opens a thought."""
+        return _is_in_code(before) or (tag.lower() in _OPENINGS and bool(before.strip()))
 
     def _pass(self, text: str) -> str:
         if self._answer:

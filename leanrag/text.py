@@ -171,46 +171,49 @@ ANSWER_TAGS = (
 """Tags around the answer; they are not part of it."""
 
 _CLOSING_TAG = {opening.casefold(): closing for opening, closing in THOUGHT_TAGS}
-_OPENING = re.compile("|".join(map(re.escape, _CLOSING_TAG)), re.IGNORECASE)
-_CLOSING = re.compile("|".join({re.escape(end) for _, end in THOUGHT_TAGS if end not in ANSWER_TAGS}), re.IGNORECASE)
 _ANSWER_TAG = re.compile("|".join(map(re.escape, ANSWER_TAGS)))
+_OPENING = re.compile("|".join(map(re.escape, _CLOSING_TAG)), re.IGNORECASE)
+_OPENING_FIRST = re.compile(rf"(?:\s|{_ANSWER_TAG.pattern})*({_OPENING.pattern})", re.IGNORECASE)
+_CLOSING = re.compile("|".join({re.escape(end) for _, end in THOUGHT_TAGS if end not in ANSWER_TAGS}), re.IGNORECASE)
 _CUT_TAG = re.compile(r"<\|?[a-z_|>]{0,40}\Z")
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
     r"""Return the thoughts of a reasoning model, and its answer without them and without their tags.
 
-    Thoughts are between two tags of `THOUGHT_TAGS`. A thought that is not closed ends with the text. If the text has only the
-    closing tag, because the opening tag was in the prompt, all text before it is a thought. Tags in code are text.
+    Thoughts are between two tags of `THOUGHT_TAGS`, and come before the answer. A thought that is not closed ends with the text.
+    If the text has only the closing tag, because the opening tag was in the prompt, all text before it is a thought. Tags in code
+    and behind other words are text.
 
     Example:
         >>> split_thoughts("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
         ('Bo? No, Ada.', 'Ada Park signs.')
         >>> split_thoughts("Bo? No, Ada.</think>Ada Park signs.")
         ('Bo? No, Ada.', 'Ada Park signs.')
+        >>> split_thoughts("Use the <think> tag.")
+        ('', 'Use the <think> tag.')
     """
     if not _OPENING.search(text) and not _CLOSING.search(text) and not _ANSWER_TAG.search(text):
         return "", text
     thoughts: list[str] = []
-    answer: list[str] = []
-    start = 0
-    while opening := _search_outside_code(_OPENING, text, start):
-        answer.append(text[start : opening.start()])
-        closing = re.compile(re.escape(_CLOSING_TAG[opening[0].casefold()]), re.IGNORECASE).search(text, opening.end())
+    while opening := _OPENING_FIRST.match(text):
+        closing = re.compile(re.escape(_CLOSING_TAG[opening[1].casefold()]), re.IGNORECASE).search(text, opening.end())
         thoughts.append(text[opening.end() : closing.start() if closing else len(text)])
-        start = closing.end() if closing else len(text)
-    rest = "".join([*answer, text[start:]])
-    if closing := _search_outside_code(_CLOSING, rest, 0):
-        thoughts.insert(0, rest[: closing.start()])
-        rest = rest[closing.end() :]
-    rest = _CUT_TAG.sub("", _ANSWER_TAG.sub("", rest)) if thoughts else _ANSWER_TAG.sub("", rest)
-    return "\n".join(filter(None, map(str.strip, thoughts))), rest.strip()
+        text = text[closing.end() :] if closing else ""
+    closing = _search_outside_code(_CLOSING, text)
+    named = _search_outside_code(_OPENING, text)
+    if closing and not (named and named.start() < closing.start()):
+        thoughts.insert(0, text[: closing.start()])
+        text = text[closing.end() :]
+    text = _ANSWER_TAG.sub("", text)
+    if thoughts:
+        text = _CUT_TAG.sub("", text)
+    return "\n".join(filter(None, map(str.strip, thoughts))), text.strip()
 
 
-def _search_outside_code(pattern: re.Pattern[str], text: str, start: int) -> re.Match[str] | None:
-    has_code = text.find("`", start) >= 0
-    code = [(start + low, start + high) for low, high in code_spans(text[start:])] if has_code else []
-    matches = pattern.finditer(text, start)
+def _search_outside_code(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    code = list(code_spans(text)) if "`" in text else []
+    matches = pattern.finditer(text)
     return next((found for found in matches if not any(low < found.start() < high for low, high in code)), None)
 
 

@@ -8,11 +8,14 @@ from leanrag.text import split_thoughts
 TEXTS = [
     "<think>\nBo? No: Ada Park.\n</think>\n\nAda Park signs.",
     "First.\n<think>hm</think>\nSecond.",
+    "Use the <think> tag to mark thoughts.",
+    "Write <think> and </think> around them.",
+    "<think>a</think>\n<think>b</think> Write <thought> around them.",
     "<|channel|>analysis<|message|>Bo?<|end|><|start|>assistant<|channel|>final<|message|>Ada.<|return|>",
     "<|channel|>analysis<|message|>Bo?<|end|><|start|>assistant<|",
     "<think>never closed",
     "A `<think>` tag opens.\nThen 2 < 3",
-    "İİ<THINK>x</THINK> y",
+    "<THINK>İİ</THINK> y",
     "no tags at all",
 ]
 

@@ -191,6 +191,11 @@ THOUGHTS = [
     ("<|channel|>analysis<|message|>Bo?<|end|><|start|>assistant<|", "Bo?", ""),
     ("[THINK]Bo?[/THINK]Ada", "Bo?", "Ada"),
     ("The `<think>` tag opens a thought.", "", "The `<think>` tag opens a thought."),
+    ("Use the <think> tag to mark thoughts.", "", "Use the <think> tag to mark thoughts."),
+    ("Write <think> and </think> around them.", "", "Write <think> and </think> around them."),
+    ("First.\n<think>Bo?</think>", "", "First.\n<think>Bo?</think>"),
+    ("\n <think>Bo?</think> Write [THINK] first.", "Bo?", "Write [THINK] first."),
+    ("<think>Bo?</think><think>Cy?</think>Ada", "Bo?\nCy?", "Ada"),
     ("2 < 3 and <b>bold</b>", "", "2 < 3 and <b>bold</b>"),
 ]
 
