@@ -128,6 +128,25 @@ FALSE = {
         ("name: payments\nport: 8443\n\nname: users\nport: 9000", "What port does payments use?", "9000"),
         ("To square it write `x = y ** 2`.", "How do I square?", "`x = y ** 3`"),
     ],
+    "flags": [
+        ("Use --no-cache to skip the cache.", "Which flag?", "Use --cache to skip the cache."),
+        ("Use --no-cache to skip the cache.", "Which flag skips the cache?", "--cache"),
+        ("Use --cache to keep the cache.", "Which flag?", "Use --no-cache to keep the cache."),
+        ("Never force it. Pass --dry-run to try it.", "Which option?", "Pass --force to try it."),
+    ],
+    "operators": [
+        ("If `a >= b` then stop.", "When do I stop?", "If `a <= b` then stop."),
+        ("Set `x = a + b`.", "What is x?", "Set `x = a - b`."),
+        ("Set `c = a * b`.", "What is c?", "Set `c = a ** b`."),
+        ("The loop ends if x == 3 && y.", "When does the loop end?", "The loop ends if x != 3 && y."),
+        ("The loop ends if done && late.", "When does the loop end?", "The loop ends if done || late."),
+    ],
+    "settings": [
+        ("feature_x: false\nfeature_y: true", "Is feature_x on?", "feature_x: true"),
+        ("feature_x: false\nfeature_y: true", "What is feature_x?", "true"),
+        ("debug = off\ncache = on", "What is debug?", "debug = on"),
+        ("name: web\nport: 80\nadmin: 81", "What is the port?", "port: 81"),
+    ],
 }
 
 
@@ -293,6 +312,19 @@ TRUE = {
         ("To square it write `x = y ** 2`.", "How do I square?", "`x = y ** 2`"),
         ("To list files run:\n\n```\nls -la\n```", "How do I list files?", "```\nls -la\n```"),
         ("To list files run:\n\n```\nls -la\n```", "How do I list files?", "`ls -la`"),
+    ],
+    "flags": [
+        ("Use --no-cache to skip the cache.", "Which flag skips the cache?", "--no-cache"),
+        ("Use --no-cache to skip the cache.", "Which flag?", "Use `--no-cache` to skip the cache."),
+    ],
+    "operators": [
+        ("If `a >= b` then stop.", "When do I stop?", "Stop if a is at least b."),
+        ("Set `c = a * b`.", "What is c?", "`c = a * b`"),
+    ],
+    "settings": [
+        ("feature_x: false\nfeature_y: true", "What is feature_x?", "feature_x is false."),
+        ("feature_x: false\nfeature_y: true", "Is feature_y on?", "feature_y: true"),
+        ("name: payments\nport: 8443\nhost: db1", "What is the name of the host?", "db1"),
     ],
 }
 

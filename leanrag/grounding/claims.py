@@ -52,12 +52,14 @@ class Passage:
         context: Of what stands above it: headings, title, the question that it answers, the header of its table.
         elsewhere: Bases of content words of the other sentences of the sources.
         reply: -1 if it begins with "No", 1 if with "Yes", 0 otherwise.
+        record: Of the line that the record of its line begins with.
     """
 
     tokens: tuple[Token, ...]
     context: tuple[Token, ...] = ()
     elsewhere: frozenset[str] = frozenset()
     reply: int = 0
+    record: tuple[Token, ...] = ()
 
     @functools.cached_property
     def everything(self) -> tuple[Token, ...]:

@@ -29,7 +29,7 @@ from leanrag.grounding.lexicon import (
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script
-from leanrag.grounding.values import UPPER_BOUNDS
+from leanrag.grounding.values import OPERATORS, UPPER_BOUNDS
 
 __all__ = ["CHECKS", "contradiction"]
 
@@ -110,6 +110,33 @@ def _drops_exception(claim: Claim, passage: Passage, _: Mapping[str, float]) -> 
     mine = frozenset(token.word for token in claim.tokens)
     speaks_of_all = not mine.isdisjoint(ALL) and not passage.words.isdisjoint(ALL)
     return speaks_of_all and mine.isdisjoint(EXCEPTIONS) and not passage.words.isdisjoint(EXCEPTIONS)
+
+
+def _operates_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """Two operands have another operator between them there ("a + b", "a - b")."""
+    mine = _operations(claim.tokens)
+    there = _operations(passage.tokens) if mine else {}
+    return any(operands in there and there[operands].isdisjoint(signs) for operands, signs in mine.items())
+
+
+def _operations(tokens: Sequence[Token]) -> dict[tuple[str, str], set[str]]:
+    """The operators between two operands."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for i in range(1, len(tokens) - 1):
+        if tokens[i].word in OPERATORS:
+            sign = tokens[i].word.replace("/", "-") if tokens[i].kind == "pause" else tokens[i].word
+            found.setdefault((tokens[i - 1].word, tokens[i + 1].word), set()).add(sign)
+    return found
+
+
+def _has_other_setting(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim speaks of the key of the line that a record begins with, but not of its value, and not of the line's own key."""
+    key = passage.record[0] if passage.record else None
+    said = frozenset(token.base for token in (*claim.tokens, *claim.question))
+    if key is None or key.base not in said or not said.isdisjoint(token.base for token in passage.tokens[:1]):
+        return False
+    values = {token.base for token in passage.record[1:] if token.kind != "pause"}
+    return bool(values) and values.isdisjoint(said)
 
 
 _MOST = frozenset("most least plus moins más menos".split())
@@ -363,6 +390,8 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "elsewhere": _takes_from_elsewhere,
     "class": _is_of_another_class,
     "quantifier": _quantifies_otherwise,
+    "operator": _operates_otherwise,
+    "setting": _has_other_setting,
     "exception": _drops_exception,
     "rank": _drops_rank,
     "obligation": _obliges_otherwise,

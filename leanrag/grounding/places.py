@@ -64,6 +64,7 @@ class Place:
         antecedents: What its pronouns may speak of, from the sentences before it.
         heading: Content of the headings above it alone.
         shape: What its line is made of, for rows and list items; "" for prose.
+        record: Of the line that its record begins with, for lines such as "port: 8443".
     """
 
     item: PackedItem
@@ -75,6 +76,7 @@ class Place:
     antecedents: tuple[Token, ...]
     heading: frozenset[str]
     shape: str
+    record: tuple[Token, ...] = ()
 
     @functools.cached_property
     def bases(self) -> frozenset[str]:
@@ -240,6 +242,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     antecedents=tuple(token for before in antecedents for token in _things_named(before.tokens)),
                     heading=heading,
                     shape=shape,
+                    record=style.read(above.record),
                 )
                 yield place
                 if previous and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):

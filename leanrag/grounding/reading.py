@@ -150,6 +150,7 @@ _TOKEN = re.compile(
     |(?P<currency_word>\b(?:usd|eur|gbp|chf|inr)(?=\s?\d))
     |(?P<script>[{_SPACELESS}]+)
     |(?P<word>(?:°[cf]?)|[^\W\d_](?:[^\W\d_]|[{_MARKS}])*)
+    |(?P<operator>(?<=\s)(?:[=!]=|\*\*|&&|\|\||[*<>%])(?=\s))
     |(?P<symbol>%|<=|>=)
     |(?P<pause>[.,;:!?()\[\]|"“”«»，、；：。！？।؟،؛/+=-])
     """,
@@ -244,6 +245,8 @@ def _read_other(found: re.Match[str]) -> Token:
         return Token("time", text, word, base, is_content=True)
     if found["pause"]:
         return Token("pause", text, word)
+    if found["operator"]:
+        return Token("word", text, word, word)
     base = re.sub(r"(?<=[a-z])[-_ ](?=\d)|(?<=\d)[-_ ](?=[a-z])", "", word)
     if re.fullmatch(r"v\d+(?:\.\d+)*", base):
         base = base[1:]

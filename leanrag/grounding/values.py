@@ -8,6 +8,7 @@ from leanrag.grounding.reading import Day, Token
 
 __all__ = [
     "LOWER_BOUNDS",
+    "OPERATORS",
     "UPPER_BOUNDS",
     "VALUE_KINDS",
     "bound_of",
@@ -44,7 +45,14 @@ def same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
         return token.base == wanted.base or (
             token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)
         )
+    if _is_flag(wanted) and any(map(_is_flag, tokens)):
+        return _is_flag(token) and token.base == wanted.base
     return wanted.base in (token.base, token.word) or is_end_of_path(wanted, token)
+
+
+def _is_flag(token: Token) -> bool:
+    """Whether a token is an option of a command."""
+    return token.kind == "identifier" and token.text.startswith("-")
 
 
 def is_end_of_path(name: Token, token: Token) -> bool:
@@ -65,6 +73,8 @@ def _year_is_there(wanted: Day, found: Day, tokens: Sequence[Token]) -> bool:
 
 LOWER_BOUNDS = frozenset({"atleast", "morethan", "ormore"})
 UPPER_BOUNDS = frozenset({"atmost", "lessthan", "orless"})
+OPERATORS = frozenset("+ - / * ** = == != < > % && || atleast atmost".split())
+"""What stands between two operands in code; >= and <= are read as bounds."""
 
 
 def bound_of(tokens: Sequence[Token], i: int) -> int:
