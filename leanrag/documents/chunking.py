@@ -12,9 +12,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
-from leanrag.documents.code_outline import CLOSER, outline_code
+from leanrag.documents.code_outline import CLOSER, COMMENT, outline_code
 from leanrag.documents.cutting import CLOSING, LIST_ITEM, PARAGRAPH, SENTENCE, Atom, Block, Cutter, Piece
-from leanrag.documents.data_outline import json_members, looks_like_json, settings_headings, yaml_headings
+from leanrag.documents.data_outline import json_members, json_name, looks_like_json, settings_headings, yaml_headings
 from leanrag.documents.markdown_outline import markdown_headings, restructured_headings
 from leanrag.documents.noise import without_noise
 from leanrag.documents.outlines import Section, iter_lines, nest_headings
@@ -30,7 +30,7 @@ __all__ = ["MAX_TOKENS", "CodeChunker", "DocumentChunker", "MarkdownChunker", "R
 MAX_TOKENS = 160
 
 _MIN_TOKENS = 8  # of text, beside the special tokens
-_VERSION = 3  # raise it when the same settings cut elsewhere
+_VERSION = 4  # raise it when the same settings cut elsewhere
 
 
 # ------------------------------------------------------------------------------------------------------------ chunkers
@@ -150,8 +150,8 @@ class CodeChunker(_Chunker):
     """Cuts source code by its definitions, found by keywords and indentation in any common language.
 
     `Chunk.heading` is the path of definitions, as in "class Foo > def bar"; of JSON, YAML and files of settings the path
-    of keys. Comments and decorators stay with what they precede. Code is never parsed or compiled: a hostile file can
-    neither crash nor slow it.
+    of keys. A chunk that begins inside a definition or a key has the line that names it as its lead. Comments and
+    decorators stay with what they precede. Code is never parsed or compiled: a hostile file can neither crash nor slow it.
     """
 
     name = "code"
@@ -234,6 +234,21 @@ class _ValuesCutter(Cutter):
 class _CodeCutter(Cutter):
     """Cuts at lines."""
 
+    def name_of(self, section: Section) -> tuple[int, int] | None:
+        """Return the first line with the name that is neither a comment nor a decorator; of an item, its first line."""
+        word = section.label.rstrip("()").rpartition(" ")[2]
+        for line_start, line_end in iter_lines(self.text[section.start : section.end]):
+            span = trim_span(self.text, section.start + line_start, section.start + line_end)
+            line = self.text[slice(*span)] if span else ""
+            if (
+                span
+                and word in line
+                and (word or line.startswith("- "))
+                and not (COMMENT.match(line) or line.startswith("@"))
+            ):
+                return span
+        return None
+
     def atoms(self, start: int, end: int) -> list[Atom]:
         return _line_atoms(self.text, start, end)
 
@@ -243,6 +258,9 @@ class _JsonCutter(_CodeCutter):
 
     def sections(self, section: Section) -> Sequence[Section]:
         return json_members(self.text, section)
+
+    def name_of(self, section: Section) -> tuple[int, int] | None:
+        return json_name(self.text, section)
 
 
 class _MarkdownCutter(_ProseCutter):

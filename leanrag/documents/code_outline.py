@@ -6,7 +6,7 @@ import re
 
 from leanrag.documents.outlines import MAX_DEPTH, Section, clean_label, iter_lines
 
-__all__ = ["CLOSER", "outline_code"]
+__all__ = ["CLOSER", "COMMENT", "outline_code"]
 
 _MODIFIERS = (
     r"(?:(?:abstract|async|data|declare|default|export|extern|final|inline|internal|local|open|override|partial|private"
@@ -30,7 +30,7 @@ _STATEMENTS = frozenset(
 )
 _WORD = re.compile(r"[\w:<>,&*\[\]~.?@$]+")
 _NAME = re.compile(r"[*&]*(~?[^\W\d][\w:~$]*)")
-_COMMENT = re.compile(r"//|#|--|/\*|\*|;|%|<!--")
+COMMENT = re.compile(r"//|#|--|/\*|\*|;|%|<!--")
 CLOSER = re.compile(r"[)\]}{]|end\b|(?:else|elif|elsif|except|finally|catch|rescue|then|esac|fi|done)\b|\w+\s*:\s*$")
 _TRIPLE_QUOTE = re.compile(r'"""|' + "'''")
 
@@ -69,7 +69,7 @@ def outline_code(text: str) -> Section:
             last = end if line else last
             lead = None
             continue
-        if brackets > 0 or line.startswith("@") or _COMMENT.match(line):
+        if brackets > 0 or line.startswith("@") or COMMENT.match(line):
             if brackets > 0 or line.startswith("@"):
                 brackets += sum(map(line.count, "([{")) - sum(map(line.count, ")]}"))
             lead = start if lead is None else lead

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from leanrag.documents.embedding_text import compose
-from leanrag.documents.heads import Head, find_heads, heads_over
+from leanrag.documents.heads import MAX_LEAD, Head, find_heads, heads_over
 from leanrag.documents.outlines import Section
 from leanrag.documents.partition import partition
 from leanrag.errors import ConfigurationError
@@ -22,6 +22,8 @@ __all__ = ["CLOSING", "LIST_ITEM", "PARAGRAPH", "SENTENCE", "Atom", "Block", "Cu
 
 Atom: TypeAlias = tuple[int, float]
 """Where it starts, and what a cut there costs."""
+Names: TypeAlias = tuple[tuple[int, int], ...]
+"""The spans of the lines that name the sections around a text, outermost first."""
 
 # A WordPiece tokenizer counts a word of more than 100 characters as one unknown token, and white space as none; without
 # this bound such a chunk would look small to the embedder and flood the model that answers.
@@ -67,7 +69,7 @@ class Piece:
 
 
 class Cutter:
-    """Cuts one document. `sections`, `blocks`, `prose` and `atoms` are what the kinds of text differ in.
+    """Cuts one document. `sections`, `name_of`, `blocks`, `prose` and `atoms` are what the kinds of text differ in.
 
     Args:
         text: The text of the document.
@@ -93,6 +95,10 @@ class Cutter:
         """Return the sections in a section that does not fit."""
         return section.children
 
+    def name_of(self, section: Section) -> tuple[int, int] | None:  # noqa: ARG002 - for subclasses
+        """Return the span of the line that names a section, for chunks that begin inside it; None for no such line."""
+        return None
+
     def blocks(self, start: int, end: int) -> Iterable[Block]:
         """Return the parts of a span that does not fit, in order, without gaps."""
         return [Block(start, end)]
@@ -113,8 +119,15 @@ class Cutter:
         """Return the tokens of a span alone, infinite when it has too many characters."""
         return max(self._tokens(Piece(start, end)) - self._overhead, 0)
 
-    def cut(self, section: Section, start: int, path: tuple[str, ...] = ()) -> Iterator[Piece]:
-        """Yield the pieces of `section`, taken from `start` (small text before it comes along)."""
+    def cut(self, section: Section, start: int, path: tuple[str, ...] = (), names: Names = ()) -> Iterator[Piece]:
+        """Yield the pieces of `section`, taken from `start` (small text before it comes along).
+
+        Args:
+            section: A section of the outline.
+            start: First character of the pieces.
+            path: The labels of the sections that it lies in.
+            names: The lines that name it and the sections that it lies in, outermost first.
+        """
         if section.label:
             path = (*path, section.label)
         span = trim_span(self.text, start, section.end)
@@ -122,22 +135,41 @@ class Cutter:
             return
         whole = Piece(*span, self._heading(path)[0])
         if self.fits(whole):
-            yield whole
+            yield self._named(whole, names)
         elif not (sections := self.sections(section)):
-            yield from self._cut_leaf(*span, path)
+            yield from self._cut_leaf(*span, path, names)
         else:
+            is_only = len(sections) == 1  # its name says nothing that tells chunks apart
             for group in self._groups(section, sections, start):
-                yield from self._cut_group(group, path)
+                yield from self._cut_group(group, path, names, is_only=is_only)
 
-    def _cut_group(self, group: list[tuple[int, Section]], path: tuple[str, ...]) -> Iterator[Piece]:
+    def _cut_group(
+        self, group: list[tuple[int, Section]], path: tuple[str, ...], names: Names, *, is_only: bool
+    ) -> Iterator[Piece]:
         span = trim_span(self.text, group[0][0], group[-1][1].end)
         if len(group) > 1 and span:
             piece = Piece(*span, self._heading(path)[0])
             if self.fits(piece):
-                yield piece
+                yield self._named(piece, names)
                 return
         for start, section in group:
-            yield from self.cut(section, start, path)
+            name = None if is_only else self.name_of(section)
+            yield from self.cut(section, start, path, (*names, name) if name else names)
+
+    def _named(self, piece: Piece, names: Names) -> Piece:
+        """Return the piece with the lines that name its sections as its lead, if they fit."""
+        named = replace(piece, lead=self._lead_of(names, piece.start))
+        return named if self.fits(named) else piece
+
+    def _lead_of(self, names: Names, position: int) -> tuple[int, int] | None:
+        """Return the nearest name above a position, with the outer names that stand close to it."""
+        above = [name for name in names if name[1] <= position]
+        if not above:
+            return None
+        end = above[-1][1]
+        start = next((start for start, _ in above if end - start <= MAX_LEAD), end)
+        is_small = start < end and self.size(start, end) <= (self._max_tokens - self._overhead) // _HEAD_SHARE
+        return (start, end) if is_small else None
 
     def _groups(self, section: Section, sections: Sequence[Section], start: int) -> Iterator[list[tuple[int, Section]]]:
         """Yield runs of neighbours that share a chunk: as long as one of two is less than half full and both fit."""
@@ -192,7 +224,7 @@ class Cutter:
         lead = self.text[slice(*piece.lead)] if piece.lead else ""
         return self._count_tokens(compose(piece.heading, lead, self.text[piece.start : piece.end]))
 
-    def _cut_leaf(self, start: int, end: int, path: tuple[str, ...]) -> Iterator[Piece]:
+    def _cut_leaf(self, start: int, end: int, path: tuple[str, ...], names: Names) -> Iterator[Piece]:
         heading, available = self._heading(path)
         heads = find_heads(self.text, self.prose(start, end)) if self.has_heads else []
         for block in self.blocks(start, end):
@@ -201,14 +233,16 @@ class Cutter:
             if used > self._max_tokens // _LEAD_SHARE or used + 1 >= available:
                 lead, used = None, 0  # names of columns that leave no room for the rows
             self.available = available - int(used)
-            yield from self._cut_block(replace(block, lead=lead), heading, heads)
+            yield from self._cut_block(replace(block, lead=lead), heading, heads, names)
 
-    def _cut_block(self, block: Block, heading: str, heads: Sequence[Head]) -> Iterator[Piece]:
+    def _cut_block(self, block: Block, heading: str, heads: Sequence[Head], names: Names) -> Iterator[Piece]:
         lead, end = block.lead, block.end
         if trim_span(self.text, block.start, end) is None:
             return
         starts, costs, sizes = self._sized_atoms(block.start, end, heads)
         leads = [None] * len(starts) if lead else self._leads(starts, heads)
+        if names and not lead:
+            leads = [found or self._lead_of(names, at) for found, at in zip(leads, starts, strict=True)]
         tokens = {each: self.size(*each) for each in set(leads) if each}
         openings = [tokens[each] if each else 0.0 for each in leads]
         bounds = [*starts, end]

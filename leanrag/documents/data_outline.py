@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 from leanrag.documents.outlines import Heading, Section, clean_label, iter_lines
 
-__all__ = ["json_members", "looks_like_json", "settings_headings", "yaml_headings"]
+__all__ = ["json_members", "json_name", "looks_like_json", "settings_headings", "yaml_headings"]
 
 _JSON_START = re.compile(r"\s*(?:\{\s*(?:\"|\}|$)|\[\s*(?:[\[{\"\]]|-?\d|$))")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|[{}\[\],]', re.DOTALL)
 _JSON_KEY = re.compile(r'\s*"((?:[^"\\]|\\.){0,200})"\s*:')
+_JSON_STRING = r'"(?:[^"\\]|\\.){0,120}"'
+_JSON_OPENING = re.compile(
+    rf"\s*({_JSON_STRING}\s*:\s*[{{\[]|\{{\s*{_JSON_STRING}\s*:\s*(?:{_JSON_STRING}|[\w.+-]{{1,40}})\s*,?)"
+)
 _YAML_KEY = re.compile(
     r"( *)((?:- +)*)([\"']?[^\s#\"'\[{&*!|>%@:-][^:#\"'\n]{0,80}?[\"']?|[\"'][^\"'\n]{1,80}[\"']):(?:\s+(.*))?$"
 )
@@ -51,6 +55,13 @@ def json_members(text: str, section: Section) -> list[Section]:
 def _member(text: str, start: int, end: int) -> Section:
     key = _JSON_KEY.match(text, start, end)
     return Section(start, end, clean_label(key[1]) if key else "")
+
+
+def json_name(text: str, section: Section) -> tuple[int, int] | None:
+    """Return the span of the key of an object or array with its bracket; of an object without key, of its first value."""
+    if found := _JSON_OPENING.match(text, section.start, section.end):
+        return found.start(1), found.end()
+    return None
 
 
 def yaml_headings(text: str) -> Iterator[Heading]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from leanrag.structure import LINE_LEVELS, Line, paragraphs
 
-__all__ = ["Head", "find_heads", "heads_over"]
+__all__ = ["MAX_LEAD", "Head", "find_heads", "heads_over"]
 
-_MAX_LEAD = 160  # characters of a head that is shown above a chunk
+MAX_LEAD = 160  # characters of a head that is shown above a chunk
 _MAX_OPEN = 8  # scopes inside each other
 _MAX_REPLIES = 3  # turns that may answer a turn that asks
 _QUESTION_MARKS = ("?", "？", "؟")
@@ -38,7 +38,7 @@ class Head:
     @property
     def is_lead(self) -> bool:
         """Whether a chunk that begins in its scope shows the line."""
-        return not self.is_item and self.end - self.start <= _MAX_LEAD
+        return not self.is_item and self.end - self.start <= MAX_LEAD
 
 
 def find_heads(text: str, spans: Iterable[tuple[int, int]]) -> list[Head]:

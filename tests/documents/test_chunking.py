@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import re
 
@@ -120,7 +121,7 @@ def test_a_character_that_cannot_fit_is_an_error():
 def test_max_tokens_must_leave_room():
     with pytest.raises(ConfigurationError, match="at least 10 with this tokenizer, got 9"):
         DocumentChunker(count_pieces, max_tokens=9)
-    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-3:max_tokens=10"
+    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-4:max_tokens=10"
 
 
 @pytest.mark.parametrize("mark", ["?", "？", "؟", ":"])
@@ -600,3 +601,39 @@ def test_chunks_of_a_text_with_noise_are_spans_of_it(parts):
         assert len(chunk.text) // 4 <= 24
         assert not find_noise(chunk.text, is_code=False)
         position = chunk.end
+
+
+def test_value_of_data_has_its_key_as_lead():
+    services = {
+        name: {"image": "base:1", "env": {f"VAR_{i}": f"value{i}" for i in range(25)}, "memory": f"{100 + n}Mi"}
+        for n, name in enumerate(["alpha", "beta", "gamma"])
+    }
+    text = json.dumps({"services": services}, indent=2)
+    chunks = CodeChunker(count_pieces, max_tokens=120).chunk(Document(text))
+    for n, name in enumerate(services):
+        chunk = next(chunk for chunk in chunks if f'"memory": "{100 + n}Mi"' in chunk.text)
+        assert f'"{name}": {{' in chunk.lead + chunk.text
+        assert chunk.lead == text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]
+    assert not any("services" in chunk.lead for chunk in chunks)  # the name of all of them tells none apart
+
+
+def test_object_without_key_is_named_by_its_first_value():
+    parts = [{"name": f"pump-{n}", **{f"size_{i}": i for i in range(40)}, "shelf": n} for n in range(4)]
+    text = json.dumps(parts, indent=1)
+    chunks = CodeChunker(count_pieces, max_tokens=90).chunk(Document(text))
+    for n in range(4):
+        chunk = next(chunk for chunk in chunks if f'"shelf": {n}' in chunk.text)
+        assert f'"pump-{n}"' in chunk.lead
+
+
+@pytest.mark.parametrize("last", ["def close", "async def close"])
+def test_method_has_its_class_as_lead(last):
+    methods = "".join(f"    def method_{i}(self, a, b):\n        return self.call(a, b, {i})\n\n" for i in range(8))
+    text = "".join(
+        f"# {name} client\nclass {name}:\n{methods}    {last}(self, timeout={n}):\n        self.stop(timeout)\n\n\n"
+        for n, name in enumerate(["Alpha", "Beta", "Gamma"])
+    )
+    chunks = CodeChunker(count_pieces, max_tokens=90).chunk(Document(text, source="clients.py"))
+    for n, name in enumerate(["Alpha", "Beta", "Gamma"]):
+        chunk = next(chunk for chunk in chunks if f"close(self, timeout={n})" in chunk.text)
+        assert f"class {name}:" in chunk.lead + chunk.text
