@@ -63,6 +63,7 @@ _RELEASE = re.compile(
     r"[a-z][\w.+-]{1,40} (?:v?\d+\.\d|\([^()\s]*\d).{0,60})\Z",
     re.IGNORECASE,
 )
+_TICKET = re.compile(r"[^\W\d_]{2,16}[ \t-]?(?:#|no\.?|nr\.?|№)?[ \t]?\d{1,8}\Z", re.IGNORECASE)
 _QUESTION = re.compile(
     r"(?:\*\*|__)?(?:q|question|frage|pregunta|domanda|问|問|質問|질문|سؤال|प्रश्न|คำถาม)[ \t]*\d{0,3}[ \t]*[.:：)].{0,300}\Z",
     re.IGNORECASE,
@@ -249,6 +250,8 @@ def _plain_title(seen: _Seen) -> _Found:
         return "heading", LINE_LEVELS["title"] + 1
     if not seen.below:
         return None
+    if not seen.is_last and _TICKET.match(content) and _RECORD.match(seen.below):
+        return "heading", LINE_LEVELS["title"] + 1
     if seen.is_last and (found := _NUMBERED.match(content)):
         number = (found["number"] or "").rstrip(".")
         if number.count(".") < 3 and not (number.isdecimal() and len(number) > 2):

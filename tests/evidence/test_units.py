@@ -290,3 +290,22 @@ def test_sentences_of_scripts_without_full_stops_end_at_spaces():
     found = split_units(text)
     assert [text[unit.start : unit.end] for unit in found] == [f"{sentence}{i}" for i in (1, 2, 3)]
     assert len(split_units("คำสั้น คำสั้น คำสั้น")) == 1
+
+
+@pytest.mark.parametrize("head", ["Ticket #{}", "INC{}", "Case {}", "Bug no. {}"])
+def test_lines_of_a_ticket_belong_to_its_number(head):
+    text = "\n\n---\n\n".join(
+        f"{head.format(4700 + i)}\nStatus: closed\n\nDescription:\nThe {name} printer shows a red lamp.\n\n"
+        f"Resolution:\nReplaced fuse {30 + i} on the board."
+        for i, name in enumerate(["alpha", "beta"])
+    )
+    units = split_units(text)
+    for i in range(2):
+        (heading,) = (k for k, unit in enumerate(units) if text[unit.start : unit.end] == head.format(4700 + i))
+        (lamp, fuse) = (
+            k
+            for k, unit in enumerate(units)
+            if unit.kind == "sentence" and unit.group == units[heading + 1].group and text[unit.start] in "TR"
+        )
+        assert text[units[fuse].start : units[fuse].end] == f"Replaced fuse {30 + i} on the board."
+        assert units[units[lamp].needs].needs == units[units[fuse].needs].needs == heading
