@@ -179,7 +179,7 @@ class NativeErrors:
 
     def __str__(self) -> str:
         errors = [line for level, line in self.held if level == logging.ERROR]
-        return "; ".join(errors) or "llama.cpp gave no reason"
+        return "; ".join(errors) or "llama.cpp reported no reason"
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""A BERT encoder from a sentence-transformers folder to a GGUF file, so that nobody needs torch to embed.
+"""Converts a BERT encoder from a sentence-transformers folder to a GGUF file, so that embedding needs no torch.
 
-Weights are copied, none is changed but for its type. Names, shapes and the vocabulary are those that llama.cpp expects of the
-architecture "bert": `src/models/bert.cpp` and `src/llama-vocab.cpp`.
+Weights are copied; only their type changes. Names, shapes and the vocabulary are those that llama.cpp expects for the architecture
+"bert": see its `src/models/bert.cpp` and `src/llama-vocab.cpp`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["CONVERTED_TYPES", "convert_bert"]
 CONVERTED_TYPES = ("f16", "bf16", "f32")
 """Types of weights that `convert_bert` writes."""
 
-_WORD_START = "\u2581"  # llama.cpp marks where a word begins, WordPiece ("##") where one goes on
+_WORD_START = "\u2581"  # llama.cpp marks the first token of a word; WordPiece marks the later ones with "##"
 _POOLINGS = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
-_POOLING_FLAGS = {  # before sentence-transformers 6 each way to pool had a flag of its own
+_POOLING_FLAGS = {  # before sentence-transformers 6, each pooling mode had a flag
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "lasttoken",
@@ -40,7 +40,7 @@ _ACTIVATIONS = (
     "gelu_new",
     "gelu_fast",
     "gelu_pytorch_tanh",
-)  # llama.cpp has one GELU, the approximation by tanh
+)  # llama.cpp has only one GELU, the approximation with tanh
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _LAYER = {  # of a layer: name in the folder, name in GGUF, rows and columns
     "attention.self.query": ("attn_q", "width", "width"),
@@ -63,20 +63,20 @@ def convert_bert(
 ) -> Path:
     """Write a BERT encoder as a GGUF file, for `LlamaCppEmbedder`, and return the file.
 
-    Pooling, window and the prompts named "query" and "document" go along. The file appears whole and checked, or not at all.
+    Pooling, window and the prompts named "query" and "document" are written too. After an error, `target` is as it was before.
 
     Args:
         folder: A model saved with `SentenceTransformer.save`: a BERT encoder with a WordPiece vocabulary, mean, CLS or
             last-token pooling, weights as safetensors, and nothing after the pooling but normalisation.
         target: The file to write.
-        type: Of the weight matrices: "f16" for half the size; "bf16" for the same, and about 1.4 times the speed on a CPU that
-            multiplies in it (`describe_build` says AVX512_BF16), slow on others; "f32" for the folder's own numbers.
-        overwrite: Replace `target` if it is there.
+        type: Type of the weight matrices. "f16" halves the size. "bf16" does too; it is about 1.4 times as fast on a CPU with
+            AVX512_BF16 (see `describe_build`), and slow on others. "f32" keeps the numbers of the folder.
+        overwrite: Replace `target` if it exists.
 
     Raises:
-        ConfigurationError: `type` is none of these.
-        ModelLoadError: The folder is incomplete, damaged, or holds another kind of model; the message says which.
-        StorageError: The target is there, or cannot be written.
+        ConfigurationError: `type` is not one of these.
+        ModelLoadError: The folder is incomplete, damaged, or has another kind of model; the message says which.
+        StorageError: The target exists already, or cannot be written.
 
     Example:
         >>> convert_bert("models/all-minilm-l6-v2", "all-minilm-l6-v2-f16.gguf")  # doctest: +SKIP
@@ -110,21 +110,21 @@ def convert_bert(
         try:
             check_gguf(part)
         except ModelLoadError as error:
-            source.fail(f"what was made of it cannot be read: {error}")
+            source.fail(f"the written file cannot be read: {error}")
     return target
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoder:
-    """The network, as `config.json` and the files beside it describe it."""
+    """The network that `config.json` and the other files of the folder describe."""
 
     layers: int
     width: int
     heads: int
     feed_forward: int
     token_types: int
-    positions: int  # rows of the table
-    window: int  # rows that the model is used with: a text may have as many tokens
+    positions: int  # rows of the table of positions
+    window: int  # most tokens of a text: the rows of this table that are used
     epsilon: float
     pooling: str
     prompts: Mapping[str, str]
@@ -136,13 +136,13 @@ class _Vocabulary:
 
     tokens: Sequence[str]
     special: frozenset[str]  # control tokens
-    added: frozenset[str]  # found in any text
+    added: frozenset[str]  # tokens that are found anywhere in a text
     lowercase: bool
     strip_accents: bool
 
 
 class _Folder:
-    """The folder, and complaints about it."""
+    """Reads the files of the folder; raises a `ModelLoadError` if something is wrong with them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -153,13 +153,13 @@ class _Folder:
 
     def fail(self, what: str) -> NoReturn:
         raise ModelLoadError(
-            f"the model in {str(self.path)!r} cannot be converted: {what}. Only BERT encoders that were saved with"
-            " SentenceTransformer.save are",
+            f"the model in {str(self.path)!r} cannot be converted: {what}. Pass a BERT encoder that was saved with"
+            " SentenceTransformer.save",
             path=self.path,
         )
 
     def read(self, name: str) -> Any:
-        """Return what a JSON file holds, None when it is not there."""
+        """Return the value in a JSON file; None if the file does not exist."""
         file = self.path / name
         try:
             return json.loads(file.read_bytes()) if file.exists() else None
@@ -167,7 +167,7 @@ class _Folder:
             self.fail(f"{name} cannot be read ({error})")
 
     def read_object(self, name: str, *, optional: bool = False) -> dict[str, Any]:
-        """Return the object in a JSON file; when it is not there and may be missing, an empty one."""
+        """Return the object in a JSON file; an empty object if the file is `optional` and does not exist."""
         value = self.read(name)
         if value is None and optional:
             return {}
@@ -176,14 +176,14 @@ class _Folder:
         return value
 
     def number(self, values: Mapping[str, Any], key: str) -> int:
-        """Return a positive integer."""
+        """Return a value that must be a positive integer."""
         value = values.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**24:
             self.fail(f"`{key}` is {value!r:.80}, but must be a positive integer")
         return value
 
     def expect(self, what: str, value: object, *allowed: object) -> None:
-        """Complain when a setting has another value than llama.cpp computes with."""
+        """Raise unless a setting has a value with which llama.cpp can compute."""
         if value not in allowed:
             self.fail(f"{what} is {value!r:.80}, not {' or '.join(map(repr, allowed))}")
 
@@ -222,7 +222,7 @@ def _read_window(folder: _Folder) -> int:
     window = folder.read_object("sentence_bert_config.json", optional=True).get("max_seq_length")
     if window is None:
         window = folder.read_object("tokenizer_config.json", optional=True).get("model_max_length")
-    if window is None or (isinstance(window, int | float) and window >= 2**24):  # 1e30 stands for none
+    if window is None or (isinstance(window, int | float) and window >= 2**24):  # 1e30 means no limit
         return 2**24
     return folder.number({"max_seq_length": window}, "max_seq_length")
 
@@ -233,11 +233,11 @@ def _read_pooling(folder: _Folder) -> str:
         folder.fail("modules.json is missing or has no list of modules")
     kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
     folder.expect("the list of modules", kinds, ["Transformer", "Pooling", "Normalize"], ["Transformer", "Pooling"])
-    folder.expect("the transformer's place", modules[0].get("path", ""), "")
+    folder.expect("the path of the transformer", modules[0].get("path", ""), "")
     config = folder.read_object(f"{modules[1].get('path')}/config.json")
     modes = config.get("pooling_mode", [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)])
     modes = [modes] if isinstance(modes, str) else modes
-    folder.expect("the way to pool", modes, *([mode] for mode in _POOLINGS))
+    folder.expect("the pooling mode", modes, *([mode] for mode in _POOLINGS))
     folder.expect("`include_prompt`", config.get("include_prompt", True), True)
     return str(modes[0])
 
@@ -276,7 +276,7 @@ def _read_fast_vocabulary(folder: _Folder, settings: Mapping[str, Any]) -> _Voca
     except (TypeError, KeyError) as error:
         folder.fail(f"the vocabulary in tokenizer.json is damaged ({error!r})")
     if not tokens or [ids[token] for token in tokens] != list(range(len(tokens))):
-        folder.fail("the vocabulary in tokenizer.json does not number its tokens from 0 on")
+        folder.fail("the vocabulary in tokenizer.json does not number its tokens from 0 on without gaps")
     lowercase = bool(normalizer.get("lowercase", True))
     strip_accents = normalizer.get("strip_accents")
     return _Vocabulary(
@@ -290,7 +290,7 @@ def _read_fast_vocabulary(folder: _Folder, settings: Mapping[str, Any]) -> _Voca
 
 
 def _read_plain_vocabulary(folder: _Folder) -> _Vocabulary:
-    """Read `vocab.txt`, a token a line."""
+    """Read `vocab.txt`, which has a token in each line."""
     try:
         tokens = (folder.path / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
@@ -321,16 +321,16 @@ def _read_tensors(
                     folder.fail(f"model.safetensors has no tensor {name!r}")
                 weights = tensors.get_tensor(stored[name])
                 folder.expect(f"the type of {name}", weights.dtype.name, "float32", "float16")
-                is_padded = gguf_name == "token_embd.weight" and weights.shape > shape  # rows that no token has
+                is_padded = gguf_name == "token_embd.weight" and weights.shape > shape  # more rows than tokens
                 if weights.shape[1:] != shape[1:] or not (weights.shape == shape or is_padded):
                     folder.fail(f"{name} has the shape {weights.shape}, not {shape}")
                 yield gguf_name, weights[:n_rows]
-    except (safetensors.SafetensorError, OSError, TypeError) as error:  # TypeError: a type that NumPy has not
+    except (safetensors.SafetensorError, OSError, TypeError) as error:  # TypeError: a type that NumPy does not have
         folder.fail(f"model.safetensors cannot be read ({error})")
 
 
 def _layout(encoder: _Encoder, n_tokens: int) -> dict[str, tuple[str, tuple[int, ...], int]]:
-    """Return for each tensor of the folder its name in GGUF, its shape, and the rows to keep."""
+    """Return the name in GGUF, the shape, and the number of rows to keep, for each tensor of the folder."""
     width = encoder.width
     sizes = {"width": width, "feed_forward": encoder.feed_forward}
     layout = {

@@ -1,7 +1,7 @@
-"""What a GGUF file is, read in pure Python, before llama.cpp sees it.
+"""Reads and checks the header of a GGUF file in pure Python, before llama.cpp reads the file.
 
-llama.cpp ends the process on some malformed files, which Python cannot catch; here they are a `ModelLoadError`. The format is
-that of ggml's `docs/gguf.md`, versions 2 and 3, little-endian. Only the header is read, never the weights.
+llama.cpp ends the process on some malformed files, and Python cannot catch that. Here such a file raises a `ModelLoadError`. The
+format is described in ggml's `docs/gguf.md`: versions 2 and 3, little-endian. Only the header is read, not the weights.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 
-# Bounds well above any published model, well below what exhausts memory or trips an assertion in llama.cpp.
+# Limits far above any published model, and far below what fills the memory or fails an assertion in llama.cpp.
 _MAX_KEYS, _MAX_TENSORS = 16_384, 65_536
 _MAX_KEY_BYTES, _MAX_STRING_BYTES, _MAX_ITEMS = 65_535, 16 * 2**20, 2 * 2**20
 _MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS: llama-model.cpp asserts it
@@ -87,7 +87,7 @@ _LOOKS_LIKE = (
 
 @dataclass(frozen=True, slots=True)
 class GGUFArray:
-    """An array in the metadata, not read: the type of its items, how many, and where they start in the file."""
+    """An array in the metadata, which is not read: the type of its items, their number, and their offset in the file."""
 
     item_type: int
     length: int
@@ -100,12 +100,12 @@ class GGUFInfo:
 
     Attributes:
         path: The file.
-        size_bytes: Its size.
-        version: Format version.
-        metadata: Keys and values; arrays are `GGUFArray`.
-        tensor_types: How many tensors there are of each type, by name.
-        n_params: Weights.
-        tensor_bytes: Size of each tensor by name; of a file in several parts, those of this part.
+        size_bytes: Size of the file.
+        version: Version of the format.
+        metadata: Keys and values; an array is a `GGUFArray`.
+        tensor_types: Number of tensors of each type.
+        n_params: Number of weights.
+        tensor_bytes: Size of each tensor by name; if the model has several files, only the tensors of this file.
     """
 
     path: Path
@@ -122,7 +122,7 @@ class GGUFInfo:
         return str(self.metadata["general.architecture"])
 
     def number(self, key: str) -> int | None:
-        """Return an integer of the architecture, such as "block_count"; None when it is absent or no single integer."""
+        """Return an integer of the architecture, such as "block_count"; None if it is missing or not a single integer."""
         value = self.metadata.get(f"{self.architecture}.{key}")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -139,15 +139,15 @@ class GGUFInfo:
 
 
 def check_gguf(path: str | os.PathLike[str]) -> GGUFInfo:
-    """Read the header of a GGUF file and check that llama.cpp can be trusted with it.
+    """Read the header of a GGUF file, and check that llama.cpp can load the file safely.
 
     Raises:
-        ModelLoadError: The file is missing, no GGUF, truncated, malformed, or out of bounds; the message says which.
+        ModelLoadError: The file is missing, truncated, malformed, not a GGUF file, or exceeds a limit; the message says which.
     """
     path = Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ModelLoadError(f"{str(path)!r} is not a file; name a .gguf file", path=path)
+            raise ModelLoadError(f"{str(path)!r} is not a file. Pass the path of a .gguf file", path=path)
         with path.open("rb", buffering=1 << 16) as file:
             return _Reader(path, file).read()
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
@@ -164,12 +164,12 @@ class _Tensor:
 
 
 class _Reader:
-    """Reads one header from front to back; every number is checked against what is left of the file before it is used."""
+    """Reads a header from front to back; each length is checked against the remaining bytes before it is used."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
         self._size = os.fstat(file.fileno()).st_size
-        self._at = 0
+        self._position = 0
         self._tokens: list[bytes] = []
 
     def read(self) -> GGUFInfo:
@@ -202,22 +202,22 @@ class _Reader:
         )
 
     def _need(self, count: int, what: str) -> None:
-        left = self._size - self._at
-        if count > left:
-            self._fail(f"truncated: {what} takes {count:,} bytes and {left:,} are left of {self._size:,}")
+        remaining = self._size - self._position
+        if count > remaining:
+            self._fail(f"truncated: {what} needs {count:,} bytes, but only {remaining:,} of {self._size:,} remain")
 
     def _take(self, count: int, what: str) -> bytes:
         self._need(count, what)
         data = self._file.read(count)
         if len(data) != count:
             self._fail(f"truncated while it was read, in {what}")
-        self._at += count
+        self._position += count
         return data
 
     def _skip(self, count: int, what: str) -> None:
         self._need(count, what)
         self._file.seek(count, io.SEEK_CUR)
-        self._at += count
+        self._position += count
 
     def _unpack(self, code: str, what: str) -> int | float | bool:
         value: int | float | bool = struct.unpack("<" + code, self._take(struct.calcsize("<" + code), what))[0]
@@ -246,11 +246,11 @@ class _Reader:
         if version & 0xFFFF == 0:
             self._fail("it is big-endian; convert it for this machine")
         if version not in (2, 3):
-            self._fail(f"GGUF version {version}; versions 2 and 3 are read")
+            self._fail(f"it has GGUF version {version}; only versions 2 and 3 are supported")
         n_tensors, n_keys = self._integer("Q", "the tensor count"), self._integer("Q", "the key count")
         if n_tensors > _MAX_TENSORS or n_keys > _MAX_KEYS:
             self._fail(
-                f"{n_tensors:,} tensors and {n_keys:,} keys; at most {_MAX_TENSORS:,} and {_MAX_KEYS:,} are read"
+                f"it has {n_tensors:,} tensors and {n_keys:,} keys; at most {_MAX_TENSORS:,} and {_MAX_KEYS:,} are allowed"
             )
         self._need(n_keys * 13 + n_tensors * 32, "the header")
         return version, n_tensors, n_keys
@@ -273,7 +273,7 @@ class _Reader:
 
     def _read_array(self, key: str) -> GGUFArray:
         kind, length = self._integer("I", key), self._integer("Q", key)
-        array = GGUFArray(kind, length, self._at)
+        array = GGUFArray(kind, length, self._position)
         if length > _MAX_ITEMS:
             self._fail(f"{key} has {length:,} items, more than {_MAX_ITEMS:,}")
         if kind in _SCALARS:
@@ -295,7 +295,7 @@ class _Reader:
     def _read_tensor(self) -> _Tensor:
         name = self._string(_MAX_KEY_BYTES, "a tensor's name")
         if not 0 < len(name.encode()) < 64:
-            self._fail(f"the tensor name {name!r:.80} has not 1 to 63 bytes")
+            self._fail(f"the tensor name {name!r:.80} must have 1 to 63 bytes")
         n_dims = self._integer("I", name)
         if not 1 <= n_dims <= 4:
             self._fail(f"{name} has {n_dims} dimensions, not 1 to 4")
@@ -324,14 +324,14 @@ class _Reader:
                     f"{tensor.name} is at offset {tensor.offset:,}, not at {expected:,}, where the one before it ends"
                 )
             expected += _padded(tensor.size_bytes, alignment)
-        end = _padded(self._at, alignment) + expected
+        end = _padded(self._position, alignment) + expected
         # The padding after the last tensor may be missing: llama.cpp reads none of it.
         needed = end - (expected and _padded(tensors[-1].size_bytes, alignment) - tensors[-1].size_bytes)
         if tensors and needed > self._size:
-            self._fail(f"truncated: {self._size:,} of {needed:,} bytes, {needed - self._size:,} are missing")
+            self._fail(f"truncated: it has {self._size:,} of {needed:,} bytes, {needed - self._size:,} are missing")
 
     def _check_meaning(self, info: GGUFInfo) -> None:
-        """Bounds that llama.cpp asserts, or divides by."""
+        """Check the values that llama.cpp asserts or divides by."""
         architecture = info.metadata.get("general.architecture")
         if not isinstance(architecture, str) or not re.fullmatch(r"[\w.-]{1,64}", architecture):
             self._fail(f"general.architecture is {architecture!r:.80}, not a name")
@@ -350,7 +350,7 @@ class _Reader:
             ("vocab_size", 1, _MAX_ITEMS),
         ):
             value = info.metadata.get(f"{architecture}.{key}")
-            if value is None or isinstance(value, GGUFArray):  # arrays hold one value a layer
+            if value is None or isinstance(value, GGUFArray):  # an array has a value for each layer
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 self._fail(f"{architecture}.{key} is {value!r:.80}, not from {low} to {high:,}")
@@ -363,11 +363,11 @@ class _Reader:
     def _check_vocabulary(self, metadata: Mapping[str, Value]) -> None:
         model = metadata.get("tokenizer.ggml.model")
         if model is not None and model not in _TOKENIZERS:
-            self._fail(f"tokenizer.ggml.model is {model!r:.80}; known are {', '.join(sorted(_TOKENIZERS))}")
+            self._fail(f"tokenizer.ggml.model is {model!r:.80}, but must be one of {', '.join(sorted(_TOKENIZERS))}")
         tokens = metadata.get("tokenizer.ggml.tokens")
         if tokens is None:
             if model not in (None, "no_vocab", "none"):
-                self._fail("it has a tokenizer and no tokens")
+                self._fail("it has a tokenizer but no tokens")
             return
         if not isinstance(tokens, GGUFArray) or tokens.item_type != _STRING or not tokens.length:
             self._fail("tokenizer.ggml.tokens is not a list of strings")
@@ -386,16 +386,18 @@ class _Reader:
                 continue
             is_none = value in (-1, 2**32 - 1)  # all bits set
             if not isinstance(value, int) or not (0 <= value < tokens.length or is_none):
-                self._fail(f"{key} is {value!r:.80}, and there are {tokens.length:,} tokens")
+                self._fail(f"{key} is {value!r:.80}, but there are only {tokens.length:,} tokens")
 
     def _check_tokens(self, metadata: Mapping[str, Value]) -> None:
-        named = [token for token in self._tokens if token]  # llama.cpp gives the empty ones names of its own
+        named = [token for token in self._tokens if token]  # llama.cpp gives names to empty tokens
         if len(set(named)) != len(named):
             self._fail("two tokens have the same text")
         if metadata.get("tokenizer.ggml.model") == "llama":
             missing = {b"<0x%02X>" % byte for byte in range(256)}.difference(named)
             if missing:
-                self._fail(f"its tokenizer falls back to bytes, and has no token {min(missing).decode()}")
+                self._fail(
+                    f"its tokenizer needs a token for each byte, but the token {min(missing).decode()} is missing"
+                )
         types = metadata.get("tokenizer.ggml.token_type")
         if isinstance(types, GGUFArray) and types.item_type in (4, 5) and types.length == len(self._tokens):
             self._file.seek(types.offset)
@@ -412,11 +414,11 @@ class _Reader:
             return
         found = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", self._path.name)
         if found is None:
-            self._fail(f"it is one of {count} parts, and its name does not end in -00001-of-{count:05}.gguf")
+            self._fail(f"it is one of {count} parts, but its name does not end in -00001-of-{count:05}.gguf")
         parts = [self._path.with_name(f"{found[1]}-{part:05}-of-{found[3]}.gguf") for part in range(1, count + 1)]
         missing = [part.name for part in parts if not part.exists()]
         if missing:
-            self._fail(f"of its {count} parts these are not beside it: {', '.join(missing)[:400]}")
+            self._fail(f"of its {count} parts, these are missing in its folder: {', '.join(missing)[:400]}")
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -1,7 +1,6 @@
-"""A GGUF file in fewer bits or with fewer layers, and what that did to it.
+"""Rewrites a GGUF file with fewer bits or fewer layers, and measures the speed and the perplexity of a file.
 
-Rewriting goes through llama.cpp's own quantizer, in a process of its own: it cannot be asked to stop, and what it cannot
-read may end the process it runs in.
+llama.cpp's quantizer rewrites the file, in a child process: it cannot be stopped, and a damaged file may end its process.
 """
 
 from __future__ import annotations
@@ -57,16 +56,16 @@ QUANTIZED_TYPES: Mapping[str, int] = {
     "q3_k_s": 11,
     "q2_k": 10,
 }
-"""Mixtures of llama.h, enum llama_ftype, that need no importance matrix. A test compares them with the installed library."""
+"""Types of llama.h, enum llama_ftype, that need no importance matrix. A test compares them with the installed library."""
 
 _LIKE_LAYERED = frozenset({"gemma", "internlm2", "llama", "mistral3", "qwen2", "qwen3", "starcoder2"})
-"""Architectures in which llama.cpp computes each layer alike; in others a layer's number decides what it does."""
+"""Architectures whose layers llama.cpp computes all in the same way; in others this depends on the number of the layer."""
 
 _REPACKED: Mapping[str, frozenset[str]] = {
     "x86": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
     "arm": frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"}),
 }
-"""Types whose weights llama.cpp reorders for the CPU's wide instructions at load: ggml-cpu/repack.cpp, at AVX2 and NEON."""
+"""Types whose weights llama.cpp reorders at load for vector instructions (AVX2, NEON): see its ggml-cpu/repack.cpp."""
 
 _FAMILIES = {"x86_64": "x86", "amd64": "x86", "arm64": "arm", "aarch64": "arm"}
 _FLOATS = frozenset({"F32", "F16", "BF16", "F64"})
@@ -75,18 +74,18 @@ _ALIGNMENT = 32  # llama-quant.cpp pads to GGUF_DEFAULT_ALIGNMENT, whatever the 
 
 @dataclass(frozen=True, slots=True)
 class QuantizeReport:
-    """What `quantize` did.
+    """The result of `quantize`.
 
     Attributes:
         source: The file that was read.
         target: The file that was written.
-        type: The mixture asked for. Tensors that it does not suit are of another type.
+        type: The requested type. Tensors that cannot have this type have another.
         source_bytes: Size of the source.
         target_bytes: Size of the target.
-        bits_per_weight: Of the target, its header included.
-        layers_before: Layers of the source.
-        layers_after: Layers of the target.
-        seconds: Time it took.
+        bits_per_weight: Bits of the target for each weight, including its header.
+        layers_before: Number of layers of the source.
+        layers_after: Number of layers of the target.
+        seconds: Time that the rewriting took.
     """
 
     source: Path
@@ -109,23 +108,23 @@ def quantize(
     threads: int | None = None,
     overwrite: bool = False,
 ) -> QuantizeReport:
-    """Write `source` anew with weights of another type, layers left out.
+    """Write a GGUF file again with weights of another type, and without the layers in `prune_layers`.
 
-    The target appears whole and checked, or not at all; Ctrl-C stops at once. What a quantized source has lost stays lost:
-    begin with the most exact file there is.
+    After an error, `target` is as it was before. Ctrl-C stops at once. A quantized source has lost precision already, so begin with
+    the most exact file.
 
     Args:
-        source: A GGUF file of any type, in one part.
+        source: A GGUF file of any type, not split into parts.
         target: The file to write.
-        type: A name of `QUANTIZED_TYPES`.
-        prune_layers: Layers to leave out, counted from 0. The model is not trained anew: measure what it lost.
-        threads: Threads to compute with; by default the physical cores that this process may use.
-        overwrite: Replace `target` if it is there.
+        type: A name in `QUANTIZED_TYPES`.
+        prune_layers: Layers to remove, counted from 0. The model is not trained again: measure the loss with `measure`.
+        threads: Number of threads; by default the number of physical cores that this process may use.
+        overwrite: Replace `target` if it exists.
 
     Raises:
-        ConfigurationError: An argument cannot work, or the architecture's layers cannot be left out.
-        ModelLoadError: The source is damaged, or llama.cpp cannot rewrite it; the message carries its words.
-        StorageError: The target is there, or cannot be written.
+        ConfigurationError: An argument is wrong, or layers of this architecture cannot be removed.
+        ModelLoadError: The source is damaged, or llama.cpp cannot rewrite it; the message quotes llama.cpp.
+        StorageError: The target exists already, or cannot be written.
 
     Example:
         >>> quantize("model-f16.gguf", "model-q4_0.gguf").bits_per_weight  # doctest: +SKIP
@@ -142,13 +141,13 @@ def quantize(
     if prune_layers:
         _check_prunable(before, prune_layers, layers)
     _check_target(source, target, overwrite)
-    library()  # what keeps it from loading is raised here, not in the child
+    library()  # an error of loading llama.cpp is raised here, not in the child
     started = time.perf_counter()
     with whole_file(target) as part:
         _rewrite(source, part, QUANTIZED_TYPES[type], threads or usable_cores(), sorted(map(int, prune_layers)))
         after = check_gguf(part)
-        left = after.number("block_count") or 0
-        if left != layers - len(prune_layers):
+        layers_after = after.number("block_count") or 0
+        if layers_after != layers - len(prune_layers):
             raise ModelLoadError(f"{source} has tensors of other layers than its {layers:,}", path=source)
     return QuantizeReport(
         source=source,
@@ -158,7 +157,7 @@ def quantize(
         target_bytes=after.size_bytes,
         bits_per_weight=8 * after.size_bytes / max(1, after.n_params),
         layers_before=layers,
-        layers_after=left,
+        layers_after=layers_after,
         seconds=time.perf_counter() - started,
     )
 
@@ -168,7 +167,7 @@ def _check_rewritable(info: GGUFInfo) -> None:
     if count != 1:
         raise ConfigurationError(f"{info.path} is one of {count} parts. Join them with: llama-gguf-split --merge")
     alignment = info.metadata.get("general.alignment", _ALIGNMENT)
-    if alignment != _ALIGNMENT:  # the quantizer would keep the number and pad by 32
+    if alignment != _ALIGNMENT:  # the quantizer would write the same number, but align to 32
         raise ConfigurationError(f"{info.path} is aligned to {alignment} bytes; only files aligned to 32 are rewritten")
 
 
@@ -185,7 +184,7 @@ def _check_prunable(info: GGUFInfo, layers: Sequence[int], count: int) -> None:
         if key.startswith(f"{name}.") and isinstance(value, GGUFArray) and value.length == count
     ]
     if name not in _LIKE_LAYERED or by_layer or info.number("nextn_predict_layers"):
-        why = f"{by_layer[0]} holds a value a layer" if by_layer else "not all of its layers are alike"
+        why = f"{by_layer[0]} has a value for each layer" if by_layer else "not all of its layers are alike"
         raise ConfigurationError(
             f"layers of {info.path.name}, architecture {name!r}, cannot be left out: {why}. It works with "
             f"{', '.join(sorted(_LIKE_LAYERED))}"
@@ -195,10 +194,10 @@ def _check_prunable(info: GGUFInfo, layers: Sequence[int], count: int) -> None:
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     try:
         if target.is_dir():
-            raise StorageError(f"{str(target)!r} is a folder; name the file to write", path=target)
+            raise StorageError(f"{str(target)!r} is a folder. Pass the name of the file to write", path=target)
         if target.exists():
             if target.samefile(source):
-                raise ConfigurationError(f"source and target are the same file, {str(target)!r}; name another target")
+                raise ConfigurationError(f"source and target are the same file, {str(target)!r}. Pass another target")
             if not overwrite:
                 raise StorageError(
                     f"{str(target)!r} exists already. Pass another file, or `overwrite=True`", path=target
@@ -211,7 +210,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
 
 
 def _rewrite(source: Path, part: Path, ftype: int, threads: int, prune: Sequence[int]) -> None:
-    program = (  # only with the parent's own search path, which need not begin with the working folder
+    program = (  # with exactly the search path of the parent, which may not begin with the working folder
         f"import sys; sys.path[:] = {[str(folder) for folder in sys.path]!r}; "
         "from leanrag.llama.files.quantize import _main; _main()"
     )
@@ -227,8 +226,8 @@ def _rewrite(source: Path, part: Path, ftype: int, threads: int, prune: Sequence
     )
     if child.returncode == 0:
         return
-    reason = child.stderr.strip()[-1000:] or "llama.cpp gave no reason"
-    if "iostream" in reason:  # what C++ says of a write that failed
+    reason = child.stderr.strip()[-1000:] or "llama.cpp reported no reason"
+    if "iostream" in reason:  # the message of C++ for a failed write
         raise OSError("the disk is full, or the file is too large")
     how = f"it ended with code {child.returncode}" if child.returncode != 1 else "it refused"
     raise ModelLoadError(f"llama.cpp cannot rewrite {source}: {how}: {reason}", path=source)
@@ -252,14 +251,14 @@ def _main() -> None:
 
 
 def fastest_int4(machine: str) -> str:
-    """Return the 4-bit type to choose for speed on a CPU; of equally fast ones that which loses least.
+    """Return the fastest 4-bit type on a CPU; of equally fast types, the most exact.
 
-    On x86 llama.cpp computes Q4_0 and IQ4_NL with the same code and another table of 16 values (ggml-cpu/arch/x86/repack.cpp),
-    and IQ4_NL's values fit weights better; it takes some 20 times as long to make. On ARM, Q4_0 alone has kernels for the
-    integer matrix instructions. Elsewhere weights are not reordered, and q4_k_m is the most exact.
+    On x86, llama.cpp computes Q4_0 and IQ4_NL with the same code and different tables of 16 values
+    (ggml-cpu/arch/x86/repack.cpp). The values of IQ4_NL fit weights better, but quantizing takes about 20 times as long. On ARM,
+    only Q4_0 has kernels for the integer matrix instructions. On other CPUs, weights are not reordered; q4_k_m is the most exact.
 
     Args:
-        machine: As of `platform.machine()`.
+        machine: The CPU, from `platform.machine()`.
 
     Example:
         >>> fastest_int4("x86_64"), fastest_int4("arm64")
@@ -269,9 +268,9 @@ def fastest_int4(machine: str) -> str:
 
 
 def has_fast_kernels(info: GGUFInfo, machine: str) -> bool:
-    """Whether most quantized tensors of a file are of a type with fast kernels on `machine`, as of `platform.machine()`.
+    """Return whether most quantized tensors of a file have a type with fast kernels on `machine`, from `platform.machine()`.
 
-    True for a file that is not quantized, and for machines that leanrag knows nothing of.
+    True for a file that is not quantized, and for an unknown machine.
     """
     counts = {name: count for name, count in info.tensor_types.items() if name not in _FLOATS}
     family = _FAMILIES.get(machine.lower())
@@ -282,22 +281,22 @@ def has_fast_kernels(info: GGUFInfo, machine: str) -> bool:
 
 
 def perplexity(model: LlamaBase, text: str, *, n_ctx: int = 512) -> float:
-    """Return how surprised a model is by a text: exp of the mean negative log-probability of its tokens.
+    """Return the perplexity of a text under a model: exp of the mean negative log-probability of its tokens.
 
-    1 is certainty. The text is scored in windows that do not overlap and end between words where there are any, so that the
-    first tokens of each have little before them. Compare models with the same tokenizer, text and `n_ctx` only.
+    1 is the lowest value. The text is scored in windows that do not overlap and, if possible, end between words. So the first
+    tokens of each window have little text before them. Compare only models with the same tokenizer, text and `n_ctx`.
 
     Args:
-        model: Scores text.
-        text: At least two tokens.
-        n_ctx: Tokens a window; the model's own when that is smaller.
+        model: The model that scores the text.
+        text: A text of at least two tokens.
+        n_ctx: Tokens of a window; at most the window of the model.
 
     Raises:
-        ConfigurationError: `n_ctx` is below 2, or no token of the text has another before it.
+        ConfigurationError: `n_ctx` is less than 2, or the text has fewer than two tokens.
     """
     if n_ctx < 2:
         raise ConfigurationError(f"`n_ctx` must be at least 2, got {n_ctx!r}")
-    limit = max(1, min(n_ctx, model.n_ctx) - 1)  # one is for a BOS
+    limit = max(1, min(n_ctx, model.n_ctx) - 1)  # without the BOS token
     logprobs = [
         logprob
         for window in _windows(text, model, limit)
@@ -310,7 +309,7 @@ def perplexity(model: LlamaBase, text: str, *, n_ctx: int = 512) -> float:
 
 
 def _windows(text: str, model: LlamaBase, limit: int) -> Iterator[str]:
-    """Cut `text` into pieces of at most `limit` tokens (a character of more stands alone); joined they are the text."""
+    """Cut `text` into pieces of at most `limit` tokens (a character with more tokens is a piece); joined, they are the text."""
     while text:
         piece = _first_window(text, model, limit)
         yield piece
@@ -326,12 +325,12 @@ def _first_window(text: str, model: LlamaBase, limit: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a file costs and what it is worth, on this machine. All but the size are None for a model that embeds.
+    """Size, speed and perplexity of a model file on this machine; for an embedding model, only the size is not None.
 
     Attributes:
         size_bytes: Size of the file.
         prefill_tokens_per_second: Speed of reading a prompt of 128 tokens, the best of three.
-        decode_tokens_per_second: Speed of writing, over at most 32 tokens; None when it wrote less than two.
+        decode_tokens_per_second: Speed of writing at most 32 tokens; None if the model wrote fewer than two.
         perplexity: See `perplexity`.
     """
 
@@ -346,7 +345,7 @@ def measure(path: str | os.PathLike[str], text: str, *, threads: int | None = No
 
     Raises:
         ModelLoadError: llama.cpp refuses the file.
-        ConfigurationError: `text` has less than two tokens, or an argument cannot work.
+        ConfigurationError: `text` has fewer than two tokens, or an argument is wrong.
     """
     from leanrag.llama.model import LlamaCppModel
 
@@ -354,13 +353,13 @@ def measure(path: str | os.PathLike[str], text: str, *, threads: int | None = No
     if info.number("pooling_type") is not None or info.metadata.get(f"{info.architecture}.attention.causal") is False:
         return Figures(info.size_bytes)
     with LlamaCppModel(path, n_ctx=min(512, info.n_ctx_train or 512), threads=threads) as model:
-        surprise = perplexity(model, text)  # first: it warms up
+        text_perplexity = perplexity(model, text)  # first, because it also warms up the model
         prefill, decode = [], []
-        for start in range(3):  # each from another character: nothing that was computed fits again
+        for start in range(3):  # each time from another character, so that no computed prompt is used again
             prompt = _first_window(text[start:] or text, model, 128)
             written = model.generate(prompt, max_tokens=32)
             read = written.usage.prompt_tokens - written.usage.cached_tokens
             prefill.append(read / (written.prefill_seconds or math.inf))
             if written.usage.completion_tokens > 1:
                 decode.append((written.usage.completion_tokens - 1) / (written.decode_seconds or math.inf))
-    return Figures(info.size_bytes, max(prefill), max(decode, default=None), surprise)
+    return Figures(info.size_bytes, max(prefill), max(decode, default=None), text_perplexity)

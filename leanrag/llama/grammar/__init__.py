@@ -1,7 +1,7 @@
-"""Answers that keep to a JSON Schema or a grammar.
+"""Restricts answers to a JSON Schema or a grammar.
 
-`make_grammar` is the way in: `schema` turns a JSON Schema into GBNF, `gbnf` reads GBNF and bounds the work that it asks for,
-`sampler` draws only tokens that the grammar allows.
+Begin with `make_grammar`. `schema` turns a JSON Schema into GBNF, `gbnf` checks GBNF and limits its work, `sampler` draws only
+tokens that the grammar allows.
 """
 
 from leanrag.llama.grammar.sampler import Grammar as Grammar

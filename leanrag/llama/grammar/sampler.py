@@ -1,9 +1,8 @@
-"""Structured answers: the grammar that a generation keeps to.
+"""Structured answers: draws only tokens that a grammar allows.
 
     schema -> schema_to_gbnf -> GBNF -> read_gbnf -> Grammar: pick, accept, pick, accept, ...
 
-llama.cpp runs the grammar. A token that the grammar does not allow throws through ctypes and ends the process, so it is given no
-token that it did not allow.
+llama.cpp runs the grammar. It ends the process if it gets a token that the grammar does not allow. So each token is tested first.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Grammar:
-    """What one generation keeps to; used by the thread that owns the model, and closed before the model is freed.
+    """The grammar of one generation; used by the owner thread, and closed before the model is freed.
 
-    Call `pick` and `accept` in turn, until the token picked is an end token.
+    Call `pick` and `accept` in turn, until `pick` returns an end token.
     """
 
     def __init__(self, vocabulary: Vocabulary, gbnf: str, *, limits_work: bool = True) -> None:
-        """Check `gbnf` and make llama.cpp read it.
+        """Check a grammar and load it into llama.cpp.
 
         Args:
-            vocabulary: What the tokens spell.
+            vocabulary: The model's vocabulary.
             gbnf: The grammar.
-            limits_work: Whether to look, before llama.cpp tests all tokens, how much work that is; grammars that
-                `schema_to_gbnf` wrote need it not.
+            limits_work: Whether to estimate the work before llama.cpp tests all tokens; not needed for grammars from
+                `schema_to_gbnf`.
 
         Raises:
-            ConfigurationError: As `check_gbnf`.
+            ConfigurationError: The grammar is wrong; see `check_gbnf`.
         """
         self._readings, self._limits_work = Readings(read_gbnf(gbnf)), limits_work
         self._vocabulary, self._lib = vocabulary, library()
@@ -60,31 +59,32 @@ class Grammar:
         self._control = [token for token in vocabulary.control_tokens if not vocabulary.is_end(token)]
         self._all, self._all_view = self._candidates(vocabulary.n_tokens)
         self._all["id"] = np.arange(vocabulary.n_tokens)
-        self._one, self._one_view = self._candidates(1)
-        self._partial = b""  # first bytes of a character whose rest is to come
+        self._single, self._single_view = self._candidates(1)
+        self._partial = b""  # first bytes of a character that is not complete yet
 
     def close(self) -> None:
-        """Free it; idempotent."""
+        """Free the grammar; idempotent."""
         self._finalizer()
 
     def pick(self, logits: NDArray[np.float32], sampler: Chooser) -> int:
-        """Return the token that `sampler` draws among those that the grammar allows.
+        """Draw a token with `sampler` among the tokens that the grammar allows, and return it.
 
-        A first draw is from all tokens: mostly the model keeps to the grammar by itself, and testing one token is cheap.
-        If it is refused, the next is drawn with all that the grammar refuses at minus infinity. For greedy sampling that is
-        the best allowed token. For temperature alone it is exactly the distribution restricted to the allowed tokens, for
-        P(y) = p(y) + (1 - p(allowed)) p(y) / p(allowed) = p(y) / p(allowed). `top_k`, `top_p` and `min_p` cut off the tail of
-        all tokens in the first draw and that of the allowed ones in the second, as llama.cpp's `common_sampler_sample` does.
+        The first draw is from all tokens: a model mostly follows the grammar without help, and the test of one token is cheap.
+        If the grammar refuses the token, the second draw is from the allowed tokens: the logits of all others are minus infinity.
+        With greedy sampling the result is the best allowed token. With temperature alone its distribution is exactly that of the
+        allowed tokens, because P(y) = p(y) + (1 - p(allowed)) p(y) / p(allowed) = p(y) / p(allowed). `top_k`, `top_p` and `min_p`
+        cut the tail of all tokens in the first draw, and the tail of the allowed tokens in the second, as llama.cpp's
+        `common_sampler_sample` does.
 
-        Control tokens are refused, except end tokens, which are allowed exactly when the text is complete. So are tokens
-        that hold a NUL or would break the UTF-8 of the text.
+        End tokens are allowed exactly when the text is complete. Other control tokens are refused, and so are tokens that contain
+        a NUL or that would break the UTF-8 of the text.
 
         Args:
             logits: `(n_vocab,)`, not changed.
-            sampler: Draws.
+            sampler: Draws a token from logits.
 
         Raises:
-            GenerationError: No token is allowed, or finding out would take too long: the grammar is too ambiguous.
+            GenerationError: The grammar allows no token, or is so ambiguous that the test would take too long.
             ConfigurationError: The grammar is closed, or `logits` has another shape.
         """
         self._check_open()
@@ -98,14 +98,14 @@ class Grammar:
             token = sampler(masked)
             if self._allows(token):
                 return token
-            masked[token] = -np.inf  # bytes that are no text: drawing again without it keeps the distribution
+            masked[token] = -np.inf  # not valid UTF-8: another draw without this token keeps the distribution
         raise GenerationError(
             "no token of the model is allowed next by the grammar. Allow more in the grammar, or check that the "
             "model's vocabulary can spell what the grammar requires"
         )
 
     def chooser(self, sampler: Chooser) -> Chooser:
-        """Return what draws with `sampler` one token after another, each allowed and accepted."""
+        """Return a function that draws a token with `sampler`; each token is allowed by the grammar and accepted."""
 
         def choose(logits: NDArray[np.float32]) -> int:
             token = self.pick(logits, sampler)
@@ -115,7 +115,7 @@ class Grammar:
         return choose
 
     def accept(self, token: int) -> None:
-        """Take `token`, allowed now, as written.
+        """Append an allowed token to the text.
 
         Raises:
             ConfigurationError: The grammar is closed or does not allow `token`; nothing changed.
@@ -124,7 +124,7 @@ class Grammar:
         self._check_open()
         if not self._allows(token):
             raise ConfigurationError(
-                f"token {token!r} is not allowed by the grammar here; accept only what `pick` returned"
+                f"token {token!r} is not allowed by the grammar here. Accept only tokens that `pick` returned"
             )
         if self._vocabulary.is_end(token):
             return
@@ -136,10 +136,10 @@ class Grammar:
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
-            raise ConfigurationError("the grammar is closed; make a new one")
+            raise ConfigurationError("the grammar is closed. Make a new grammar")
 
     def _candidates(self, n: int) -> tuple[NDArray[np.void], Any]:
-        """Return `n` candidates, and the structure that shows them to llama.cpp."""
+        """Return an array of `n` candidates, and the structure with which llama.cpp reads it."""
         candidates = np.zeros(n, _CANDIDATE)
         data = candidates.ctypes.data_as(self._lib.llama_token_data_p)
         return candidates, self._lib.llama_token_data_array(data, n, -1, False)
@@ -149,9 +149,9 @@ class Grammar:
         if not 0 <= token < vocabulary.n_tokens:
             return False
         self._readings.check_work([(self._partial + vocabulary.piece(token)).decode("utf-8", "ignore")], [0])
-        self._one[0] = (token, 0, 0)
-        self._lib.llama_sampler_apply(self._native, ctypes.byref(self._one_view))
-        if self._one["logit"][0] != 0:
+        self._single[0] = (token, 0, 0)
+        self._lib.llama_sampler_apply(self._native, ctypes.byref(self._single_view))
+        if self._single["logit"][0] != 0:
             return False
         return vocabulary.is_end(token) or (token not in vocabulary.control_tokens and self._is_text(token))
 
@@ -166,7 +166,7 @@ class Grammar:
         return not is_surrogate and b"\0" not in piece  # llama.cpp reads a piece up to a NUL
 
     def _allowed(self) -> NDArray[np.bool_]:
-        """Return which tokens the grammar allows, `(n_vocab,)`; a few of them may still not be text."""
+        """Return which tokens the grammar allows, `(n_vocab,)`; a few of them may still break the UTF-8 of the text."""
         if self._limits_work:
             self._readings.check_work(*self._vocabulary.spellings)
         self._all["logit"] = 0
@@ -182,15 +182,15 @@ def make_grammar(
     schema: Mapping[str, object] | type[pydantic.BaseModel] | None = None,
     gbnf: str | None = None,
 ) -> Grammar | None:
-    """Return the grammar that a generation keeps to, None when it is free.
+    """Return the grammar of a schema or of GBNF; None if neither is passed.
 
     Args:
-        vocabulary: What the tokens spell.
+        vocabulary: The model's vocabulary.
         schema: JSON Schema, or a pydantic model.
-        gbnf: A grammar in GBNF, in place of a schema.
+        gbnf: A grammar in GBNF, instead of a schema.
 
     Raises:
-        ConfigurationError: Both are given, or one of them cannot work.
+        ConfigurationError: Both are passed, or the schema or the grammar is wrong.
     """
     if schema is not None and gbnf is not None:
         raise ConfigurationError("`schema` and `grammar` exclude each other: pass one of them")

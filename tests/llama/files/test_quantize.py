@@ -167,7 +167,7 @@ def test_layers_that_are_not_there_are_refused(deep, tmp_path, layers):
     ("options", "says"),
     [
         ({"architecture": "gemma3"}, "'gemma3', cannot be left out: not all of its layers are alike"),
-        ({"attention.head_count_kv_by_layer": [2] * LAYERS}, "head_count_kv_by_layer holds a value a layer"),
+        ({"attention.head_count_kv_by_layer": [2] * LAYERS}, "head_count_kv_by_layer has a value for each layer"),
         ({"nextn_predict_layers": 1}, "not all of its layers are alike"),
     ],
 )
