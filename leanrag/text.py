@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _WORD = re.compile(r"\w+(?:[.,'’]\w+)*")
-_BRACKETS = re.compile(r"\[\d{1,4}(?:\s{0,3},\s{0,3}\d{1,4}){0,40}\]")
+_BRACKETS = re.compile(r"\[\d{1,2}(?:\s{0,3},\s{0,3}\d{1,2}){0,40}\]")
 _AFTER_MARK = re.compile(r"\s*(?:[.!?,;:)。！？，、।؟\[]|\Z|[\r\n])|\s+\w")
 _WORD_BEFORE_MARK = re.compile(r"[^\W\d_]+\Z")
 _BEFORE_LIST = frozenset(
@@ -54,8 +54,8 @@ def words(text: str) -> list[str]:
 def without_marks(text: str) -> str:
     """Return `text` without marks of sources, such as [1] and [2, 3], and the space before them.
 
-    Numbers in brackets are a mark only after the words that they support. Subscripts (`items[0]`), lists of numbers ("is
-    [1, 2]"), code between backticks, and Markdown links are kept.
+    Numbers in brackets are a mark only after the words that they support. Subscripts (`items[0]`, `"abc"[1]`), lists of numbers
+    ("is [1, 2]"), numbers above 99 ("RFC [2119]"), code between backticks, and Markdown links are kept.
 
     Example:
         >>> without_marks("Ada Park signs [1, 2]. Use items[0], or the list [1].")
@@ -84,7 +84,8 @@ def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:
     if not before.strip():
         return last_end > 0 or "," not in found[0]
     if not before[-1].isspace():
-        return before[-1] in '.!?,;。！？，、।؟」』”’"' or _is_unspaced(before[-1])
+        last = before.rstrip("”’\"")[-1:]  # of a quote, what it ends with
+        return last in set(".!?,;。！？，、।؟」』") or _is_unspaced(last)
     word = _WORD_BEFORE_MARK.search(before.rstrip())
     if word is None:
         return before.rstrip()[-1] not in "=([{<>+-*/%|&^~:"

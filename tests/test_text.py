@@ -156,6 +156,9 @@ def test_sentences_cover_the_text(text):
         "sorted([2, 1]) returns [1, 2].",
         "[1, 2]",
         "x = [1]",
+        '"abc"[1] is b.',
+        "See RFC [2119] for it.",
+        "See RFC [793].",
         "Write `a [1]` here.",
         "```\na [1]\n```",
         "See the [1](https://a.b) link.",
@@ -172,6 +175,8 @@ def test_brackets_that_are_no_marks_stay(text):
         ("Ada Park [7]. Bo Lind [1, 2].", "Ada Park. Bo Lind."),
         ("Ada signs.[1] Bo pays. [2][3]", "Ada signs. Bo pays."),
         ("北京[1]。", "北京。"),
+        ("「北京」[1]。", "「北京」。"),
+        ('Ada said "I sign."[1] Bo said "no" [2].', 'Ada said "I sign." Bo said "no".'),
         ("Ada [1] signs it, Bo [2], and Cy [3]\n", "Ada signs it, Bo, and Cy\n"),
     ],
 )
