@@ -84,7 +84,7 @@ def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:
     if not before.strip():
         return last_end > 0 or "," not in found[0]
     if not before[-1].isspace():
-        last = before.rstrip("”’\"")[-1:]  # of a quote, what it ends with
+        last = before.rstrip('”’"')[-1:]  # of a quote, what it ends with
         return last in set(".!?,;。！？，、।؟」』") or _is_unspaced(last)
     word = _WORD_BEFORE_MARK.search(before.rstrip())
     if word is None:

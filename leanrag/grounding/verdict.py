@@ -17,10 +17,11 @@ from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of,
 from leanrag.grounding.compare import contradiction
 from leanrag.grounding.index import PlaceIndex, covered_share
 from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
+from leanrag.grounding.marks import goes_on, sentences_of, with_marks
 from leanrag.grounding.places import Place, Style, find_places, style_of
 from leanrag.grounding.reading import Token, base_of
 from leanrag.protocols import EntailmentChecker
-from leanrag.text import code_spans, split_sentences, without_marks
+from leanrag.text import without_marks
 from leanrag.types import Citation, PackedItem
 
 __all__ = ["Grounding", "ground"]
@@ -96,31 +97,28 @@ def ground(
     """
     answer = without_marks(answer).strip()
     sources = _Sources(question, answer, items)
+    texts = [item.text for item in items]
+    sentences = list(sentences_of(answer))
+    findings = [sources.find(answer[start:end], check) for start, end, _ in sentences]
+    numbers = [list(dict.fromkeys(place.item.number for place in finding.places)) for finding in findings]
     pieces: list[str] = []
-    citations: dict[tuple[int, int, int], Citation] = {}
-    supported = total = 0.0
-    is_contradicted = False
-    cited: list[Place] = []
     end_of_last = 0
-    for start, end, is_code in _sentences(answer):
-        sentence = answer[start:end]
-        finding = sources.look_up(sentence)
-        if finding.places and check is not None and not sources.passes(finding, sentence, check):
-            finding = _Finding((), 0.0, finding.information, True)
-        supported += finding.support * finding.information
-        total += finding.information
-        is_contradicted |= finding.is_contradicted
-        pieces.append(answer[end_of_last:start])
+    for i, (start, end, is_code) in enumerate(sentences):
+        is_last = i + 1 == len(sentences)
+        if not is_last and set(numbers[i]) <= set(numbers[i + 1]) and goes_on(answer, end, sentences[i + 1][0], texts):
+            numbers[i] = []  # the sentence ends later
+        pieces += answer[end_of_last:start], with_marks(answer[start:end], numbers[i], is_code)
         end_of_last = end
-        cited += finding.places
-        found = [place.cite(finding.support) for place in finding.places]
-        for citation in found:
-            citations.setdefault((citation.number, citation.start, citation.end), citation)
-        numbers = list(dict.fromkeys(citation.number for citation in found))
-        pieces.append(_mark(sentence, numbers, is_code) if numbers else sentence)
     pieces.append(answer[end_of_last:])
+    citations: dict[tuple[int, int, int], Citation] = {}
+    for finding in findings:
+        for citation in (place.cite(finding.support) for place in finding.places):
+            citations.setdefault((citation.number, citation.start, citation.end), citation)
+    is_contradicted = any(finding.is_contradicted for finding in findings)
+    total = sum(finding.information for finding in findings)
+    supported = sum(finding.support * finding.information for finding in findings)
     support = supported / total if total else 0.0
-    subject = sources.subject(cited)
+    subject = sources.subject([place for finding in findings for place in finding.places])
     return Grounding(
         text="".join(pieces),
         citations=tuple(citations.values()),
@@ -170,6 +168,13 @@ class _Sources:
         return max(self._relevance.values(), default=0.0)
 
     # Looking up
+
+    def find(self, sentence: str, check: EntailmentChecker | None) -> _Finding:
+        """Return the places that carry a sentence of the answer; none if an entailment check does not agree."""
+        finding = self.look_up(sentence)
+        if finding.places and check is not None and not self.passes(finding, sentence, check):
+            return _Finding((), 0.0, finding.information, True)
+        return finding
 
     def look_up(self, sentence: str) -> _Finding:
         """Return the places that carry a sentence of the answer."""
@@ -418,51 +423,3 @@ def _are_parallel(place: Place, other: Place) -> bool:
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / len(left | right) if left or right else 0.0
-
-
-# ------------------------------------------------------------------------------------------------ marks
-
-
-def _sentences(answer: str) -> Iterator[tuple[int, int, bool]]:
-    """The sentences of an answer; a block of code, or a sentence with code that holds a full stop, is one."""
-    code = list(code_spans(answer))
-    fenced = [
-        span
-        for span in code
-        if answer[span[0] : span[1]].lstrip().startswith(("```", "~~~")) and "\n" in answer[span[0] : span[1]]
-    ]
-    pending: tuple[int, int] | None = None
-    for start, end in _split_around(answer, fenced):
-        if (start, end) in fenced:
-            if pending:
-                yield (*pending, False)
-                pending = None
-            yield start, end, True
-            continue
-        start = pending[0] if pending else start
-        pending = (start, end) if any(low < end < high for low, high in code) else None
-        if pending is None:
-            yield start, end, False
-    if pending:
-        yield (*pending, False)
-
-
-def _split_around(answer: str, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    start = 0
-    for low, high in [*blocks, (len(answer), len(answer))]:
-        yield from ((start + a, start + b) for a, b in split_sentences(answer[start:low]))
-        if low < high:
-            yield low, high
-        start = high
-
-
-_SENTENCE_ENDS = ".!?。！？।؟۔"
-
-
-def _mark(sentence: str, numbers: Sequence[int], is_code: bool) -> str:
-    """Put [n] before the punctuation that ends the sentence, or under a block of code."""
-    marks = " ".join(f"[{number}]" for number in numbers)
-    if is_code:
-        return f"{sentence}\n{marks}"
-    body = sentence.removesuffix("|").rstrip() if sentence.endswith("|") else sentence.rstrip(_SENTENCE_ENDS)
-    return f"{body} {marks}{sentence[len(body) :]}"
