@@ -29,7 +29,7 @@ class ExtractiveCompressor:
             `SentenceVectors` of an embedder for better choices.
         protection: Its patterns, and its kinds when `everywhere` is set, are always in the result.
         power: 1 for worth per token, 0 for worth alone.
-        least: Stop filling the budget at units below this share of the best one's worth; 0 fills it.
+        least: Leave out units that are worth less than this share of the best unit; 0 fills the budget.
 
     Example:
         >>> compressor = ExtractiveCompressor()
@@ -69,7 +69,7 @@ class ExtractiveCompressor:
         """Return the sources in at most `budget` tokens; see `leanrag.protocols.Compressor`.
 
         Raises:
-            BudgetError: What must stay does not fit, or not one unit does.
+            BudgetError: The text that must stay does not fit, or no unit fits.
             ConfigurationError: An argument cannot work.
         """
         task = Task.of(sources, count_tokens=count_tokens, budget=budget, rate=rate, question=question, keep=keep)
@@ -147,7 +147,7 @@ class ExtractiveCompressor:
 
 
 def _least_of(candidates: Sequence[Candidate], budget: int) -> tuple[int, ...]:
-    """Places of the required ones and of what they need; where nothing is required, of the best that may fit alone."""
+    """Return the indices of the required units and of those that they need; if there are none, of the best unit that may fit."""
     found: set[int] = set()
     for place, candidate in enumerate(candidates):
         at: int | None = place if candidate.required else None

@@ -1,4 +1,4 @@
-"""Whether compressing pays: the seconds and the price it saves beside the seconds it takes."""
+"""Whether compression pays: it saves seconds and money, and it takes seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIN_TOKENS = 16  # of fewer the fixed part of a call takes most of the time
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a model and a compressor were seen to do on this machine; None for what was not seen.
+    """The measured speed of a model and of a compressor on this machine; None if it was not measured.
 
     Attributes:
         prefill_tokens_per_second: Prompt tokens that the model computes in a second, cached ones not counted.
@@ -39,15 +39,15 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Whether to compress, and what that rests on; `dataclasses.asdict` of it holds scalars alone, as a trace does.
+    """Whether to compress, and the figures behind it; `dataclasses.asdict` of it holds only scalars, as a trace does.
 
     Attributes:
-        compress: What to do.
+        compress: Whether to compress.
         saved_tokens: Prompt tokens that compressing saves.
-        saved_seconds: Prefill time of those, None when the model's rate is unknown.
-        saved_price: Price of those, None when the model has none.
-        cost_seconds: Time that compressing takes, None when the compressor's rate is unknown.
-        reason: "fits" (nothing would be saved), "too long" (it must, whatever it costs), "unknown" (no rate to judge by), "faster",
+        saved_seconds: Prefill time of these tokens; None if the speed of the model is unknown.
+        saved_price: Price of these tokens; None if the model has no price.
+        cost_seconds: Time that compression takes; None if the speed of the compressor is unknown.
+        reason: "fits" (nothing would be saved), "too long" (the prompt must be compressed), "unknown" (no known speed), "faster",
             "slower" (local models), "cheaper" or "dearer" (models with a price).
     """
 
@@ -71,8 +71,8 @@ def decide(
     """Say whether to compress `tokens_before` prompt tokens to `tokens_after`.
 
     A model without a price is local: compressing pays if it takes fewer seconds than the prefill of the tokens that it saves. A
-    model with one is remote: it pays if the tokens that it saves cost more than the seconds that it adds. Seconds that a remote
-    model saves are only counted when its rate is known.
+    model with a price is remote: compressing pays if the tokens that it saves cost more than the seconds that it adds. Seconds
+    that a remote model saves are only counted if its speed is known.
 
     When a rate that matters is unknown, the answer is to compress: extractive methods take milliseconds for what a local model
     reads in seconds, and a compressor's rate is only learnt by running it.

@@ -26,13 +26,13 @@ class MessageCompression:
     """A chat that takes fewer tokens, and what became of each of its messages.
 
     Attributes:
-        messages: What is left, in order, with the roles they had.
-        places: For each of `messages`, which of the given ones it is, from 0.
-        compressions: For each of `messages`, how it was compressed: offsets are in its content, `seconds` its share of them all.
-            None for one that stays as it was unseen.
-        dropped: Which of the given messages are gone.
-        tokens_before: Tokens of the messages as given.
-        tokens_after: Tokens of `messages`, counted alike; at most the budget.
+        messages: The messages that remain, in order, with their roles.
+        places: For each of `messages`, its index in the chat that was passed in, from 0.
+        compressions: For each of `messages`, how it was compressed: offsets are in its content, and `seconds` is its share of the
+            whole time. None for a message that the compressor did not see.
+        dropped: Indices of the messages that were dropped.
+        tokens_before: Tokens of the chat that was passed in.
+        tokens_after: Tokens of `messages`, counted in the same way; at most the budget.
         method: The compressor's name.
         seconds: Time it took.
     """
@@ -48,7 +48,7 @@ class MessageCompression:
 
     @property
     def rate(self) -> float:
-        """Share of the tokens that is left; 1 when there were none."""
+        """Share of the tokens that remains; 1 if there were no tokens."""
         return self.tokens_after / self.tokens_before if self.tokens_before else 1.0
 
 
@@ -63,13 +63,13 @@ def compress_prompt(
     keep: Sequence[Span] = (),
     protection: Protection | None = None,
 ) -> Compression:
-    """Compress a prompt that no retriever made: instructions, a form, a few examples.
+    """Compress a prompt that was not retrieved: instructions, a form, a few examples.
 
     Args:
         prompt: The text.
-        compressor: How.
+        compressor: Compresses the prompt.
         count_tokens: Tokens of a text, as the reader counts them.
-        budget: Most tokens of the result; exactly one of `budget` and `rate` is given.
+        budget: Most tokens of the result. Pass either `budget` or `rate`.
         rate: Share of the tokens that may stay, in (0, 1].
         question: What the reader will be asked; "" for nothing in particular.
         keep: Spans of `prompt` that must stay.
@@ -99,19 +99,19 @@ def compress_messages(
     question: str | None = None,
     protection: Protection | None = None,
 ) -> MessageCompression:
-    """Return the chat in at most `budget` tokens: the last messages as they are, older ones compressed, the newest best kept.
+    """Return the chat in at most `budget` tokens: the last messages unchanged, older messages compressed.
 
-    Roles and order stay. A message of which nothing is left vanishes, together with those that it answers or that answer it, so
-    that user and assistant still take turns. One that cannot vanish (a message beside it stays whole, or holds something
-    protected) keeps its last sentence. What fits comes back as it is.
+    Roles and order stay. The older a message is, the more it is shortened. A message that becomes empty is dropped together with
+    the messages that it answers or that answer it, so that user and assistant still take turns. If these must stay (a message
+    beside it stays whole, or holds protected text), it keeps its last sentence. A chat that fits is returned unchanged.
 
     Args:
         messages: The chat, oldest first.
-        compressor: How older messages are compressed, as sources, the newest first.
+        compressor: Compresses the older messages, as sources, the newest first.
         budget: Most tokens of the result.
         count_tokens: Tokens of a plain text, as the reader counts them.
-        count_messages: Tokens of messages with all that their template adds; without it, the sum over their contents.
-        keep_last: Messages at the end that stay whole. The last one of the user always does.
+        count_messages: Tokens of messages, their template included; None for the sum over their contents.
+        keep_last: Number of messages at the end that stay whole. The last message of the user always stays whole.
         keep_system: Whether system messages stay whole.
         question: What matters in older messages; by default the last message of the user.
         protection: What must stay of older messages: its `patterns`, and all that it recognises if it says `everywhere`.
@@ -163,13 +163,13 @@ def compress_messages(
 
 @dataclass(frozen=True, slots=True)
 class _Chat:
-    """What was asked, by place of the message.
+    """The chat and the settings; the index of a message is its position in the chat.
 
     Attributes:
-        messages: As given.
+        messages: The whole chat, oldest first.
         whole: Messages that stay as they are.
         required: Spans of each message that must stay.
-        exchanges: For each message, which exchange it belongs to.
+        exchanges: For each message, the number of its exchange.
         question: What matters.
         count_tokens: Tokens of a text.
         count_messages: Tokens of messages; None for the sum over their contents.
@@ -184,7 +184,7 @@ class _Chat:
     count_messages: MessageCounter | None
 
     def count(self, messages: Sequence[Message]) -> int:
-        """Return the tokens of `messages`, 0 of none."""
+        """Return the tokens of `messages`; 0 if there are no messages."""
         if self.count_messages is None or not messages:
             return sum(self.count_tokens(message.content) for message in messages)
         return self.count_messages(messages)
@@ -192,46 +192,46 @@ class _Chat:
     def apply(self, pieces: Mapping[int, Compression | None]) -> tuple[Message, ...]:
         """Return the messages of `pieces`, compressed as they say."""
         return tuple(
-            self.messages[place] if piece is None else replace(self.messages[place], content=piece.text)
-            for place, piece in pieces.items()
+            self.messages[i] if piece is None else replace(self.messages[i], content=piece.text)
+            for i, piece in pieces.items()
         )
 
     def may_vanish(self, exchange: int) -> bool:
-        """Whether nothing of an exchange must stay."""
+        """Whether an exchange holds nothing that must stay."""
         return not any(
-            own == exchange and (place in self.whole or self.required[place])
-            for place, own in enumerate(self.exchanges)
+            own == exchange and (i in self.whole or self.required[i]) for i, own in enumerate(self.exchanges)
         )
 
-    def is_older(self, place: int) -> bool:
-        """Whether a message is one to compress."""
-        return place not in self.whole and bool(self.messages[place].content.strip())
+    def is_older(self, i: int) -> bool:
+        """Whether a message is to be compressed."""
+        return i not in self.whole and bool(self.messages[i].content.strip())
 
 
 def _exchanges(messages: Sequence[Message]) -> tuple[int, ...]:
-    """A message of the user and what answers it are an exchange; so is a system message."""
+    """Number the exchanges: a message of the user with its answers, or a system message."""
     numbers, users = [], 0
-    for place, message in enumerate(messages):
+    for i, message in enumerate(messages):
         users += message.role == "user"
-        numbers.append(-1 - place if message.role == "system" else users)
+        numbers.append(-1 - i if message.role == "system" else users)
     return tuple(numbers)
 
 
 def _fit(chat: _Chat, compressor: Compressor, budget: int) -> dict[int, Compression | None]:
-    """Return what is left of the messages, by place, oldest first, in at most `budget` tokens.
+    """Return the compressions of the messages that remain, by index, oldest first, in at most `budget` tokens.
 
-    Each round lets exchanges vanish, asks for the last sentence of a message that cannot, or gives the compressor less room: what
-    vanished leaves room to the others, and templates and tokenizers do not add up.
+    Each round drops exchanges, keeps the last sentence of a message that must stay, or gives the compressor less room. Several
+    rounds may be needed: a dropped exchange leaves room to the others, and the tokens of the parts do not add up to those of
+    the whole.
     """
     alive = list(range(len(chat.messages)))
     anchored: set[int] = set()
     slack = 0
     while True:
-        older = [place for place in reversed(alive) if chat.is_older(place)]
-        rest = chat.count([chat.messages[place] for place in alive])
+        older = [i for i in reversed(alive) if chat.is_older(i)]
+        rest = chat.count([chat.messages[i] for i in alive])
         if not older and rest <= budget:
             return dict.fromkeys(alive)
-        rest += slack - sum(chat.count_tokens(chat.messages[place].content) for place in older)
+        rest += slack - sum(chat.count_tokens(chat.messages[i].content) for i in older)
         room = budget - rest
         if room < 0 and (fewer := _without_oldest(chat, alive)) is not None:
             alive = fewer
@@ -245,17 +245,17 @@ def _fit(chat: _Chat, compressor: Compressor, budget: int) -> dict[int, Compress
                 raise _too_small(rest + error.needed, budget) from error
             alive = fewer
             continue
-        empty = {place for place in older if not found[place].text.strip()}
+        empty = {i for i in older if not found[i].text.strip()}
         if empty:
             vanishing, lasting = _without(chat, alive, empty)
             if lasting & anchored:
                 raise CompressionError(
                     f"{compressor.name!r} left nothing of a message, though `keep` named a span of it"
                 )
-            alive = [place for place in alive if place not in vanishing]
+            alive = [i for i in alive if i not in vanishing]
             anchored |= lasting
             continue
-        pieces = {place: found.get(place) for place in alive}
+        pieces = {i: found.get(i) for i in alive}
         total = chat.count(chat.apply(pieces))
         if total <= budget:
             return pieces
@@ -274,25 +274,25 @@ def _too_small(needed: int, budget: int) -> BudgetError:
 
 
 def _without_oldest(chat: _Chat, alive: Sequence[int]) -> list[int] | None:
-    """Return what is left without the oldest exchange that may vanish, None when none may."""
-    for place in alive:
-        exchange = chat.exchanges[place]
+    """Return the messages without the oldest exchange that may be dropped; None if every exchange must stay."""
+    for i in alive:
+        exchange = chat.exchanges[i]
         if chat.may_vanish(exchange):
             return [other for other in alive if chat.exchanges[other] != exchange]
     return None
 
 
 def _without(chat: _Chat, alive: Sequence[int], empty: set[int]) -> tuple[set[int], set[int]]:
-    """Return which messages vanish because `empty` ones are left with nothing, and which of these must not."""
+    """Return the messages to drop because the `empty` messages have no text, and the empty messages that must stay."""
     vanishing, lasting = set(empty), set()
     sides: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
-    for place in alive:
-        sides[chat.exchanges[place], chat.messages[place].role].append(place)
+    for i in alive:
+        sides[chat.exchanges[i], chat.messages[i].role].append(i)
     for (exchange, _), side in sides.items():
         if not empty.issuperset(side):
             continue  # somebody still speaks for this side
         if chat.may_vanish(exchange):
-            vanishing.update(place for place in alive if chat.exchanges[place] == exchange)
+            vanishing.update(i for i in alive if chat.exchanges[i] == exchange)
         else:
             vanishing.discard(side[-1])
             lasting.add(side[-1])
@@ -302,15 +302,15 @@ def _without(chat: _Chat, alive: Sequence[int], empty: set[int]) -> tuple[set[in
 def _compress(
     chat: _Chat, compressor: Compressor, older: Sequence[int], room: int, anchored: set[int]
 ) -> dict[int, Compression]:
-    """Compress messages together, and return what became of each; of `anchored` ones the last sentence stays."""
-    contents = [chat.messages[place].content for place in older]
+    """Compress messages together, and return the compression of each; `anchored` messages keep their last sentence."""
+    contents = [chat.messages[i].content for i in older]
     hits = [
-        Hit(Chunk(f"message:{place}", 0, len(content), content, chat.messages[place].role), 1.0 / rank)
-        for rank, (place, content) in enumerate(zip(older, contents, strict=True), start=1)
+        Hit(Chunk(f"message:{i}", 0, len(content), content, chat.messages[i].role), 1.0 / rank)
+        for rank, (i, content) in enumerate(zip(older, contents, strict=True), start=1)
     ]
     keep = [
-        [*chat.required[place], *(split_sentences(content)[-1:] if place in anchored else [])]
-        for place, content in zip(older, contents, strict=True)
+        [*chat.required[i], *(split_sentences(content)[-1:] if i in anchored else [])]
+        for i, content in zip(older, contents, strict=True)
     ]
     compression = compressor.compress(
         hits, count_tokens=chat.count_tokens, budget=room, question=chat.question, keep=keep
@@ -319,7 +319,7 @@ def _compress(
 
 
 def _by_source(compression: Compression, count_tokens: TokenCounter) -> Iterator[Compression]:
-    """Take a compression of several sources apart."""
+    """Yield the compression of each source of a compression of several."""
     own: defaultdict[int, list[Segment]] = defaultdict(list)
     for number, group in itertools.groupby(compression.segments, key=lambda segment: segment.source):
         if own[number]:

@@ -406,7 +406,7 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def _overlaps(spans: Sequence[Span], start: int, end: int) -> bool:
-    """Whether any of `spans`, disjoint and in order, overlaps."""
+    """Whether any of `spans` (disjoint, in order) overlaps the span from `start` to `end`."""
     at = bisect.bisect_right(spans, start, key=lambda span: span[1])
     return at < len(spans) and spans[at][0] < end
 
@@ -474,7 +474,7 @@ def _count(task: Task, atoms: Sequence[_Atom], kept: NDArray[np.bool_]) -> int:
 
 
 def _runs(atoms: Sequence[_Atom], member: NDArray[np.bool_], reason: str | None = None) -> list[Part]:
-    """Neighbours that are members, as one part with their mean score."""
+    """Join neighbours that are members to a part with their mean score."""
     runs: list[list[_Atom]] = []
     last = -2
     for i in np.flatnonzero(member).tolist():
@@ -493,7 +493,7 @@ def _runs(atoms: Sequence[_Atom], member: NDArray[np.bool_], reason: str | None 
 
 
 def _rounded(values: Values) -> Values:
-    """What is stored and what is computed anew must choose the same words."""
+    """Round the values, so that stored and computed values choose the same words."""
     return np.rint(values / _STEP).clip(0, 255) * _STEP
 
 

@@ -34,7 +34,7 @@ class LikelihoodScorer:
 
     Args:
         scorer: The model that reads, such as a `LlamaCppModel`.
-        evidence: What finds the promising ones; by default `SentenceScorer()`, words alone.
+        evidence: Finds the promising units; by default `SentenceScorer()`, which compares words only.
         sentences: How many are read; reading takes all the time.
         weight: Of the likelihood, at least 0; tokens of a question are far from independent, so that it is well below 1.
 

@@ -41,7 +41,7 @@ class Protection:
 
     Args:
         kinds: Kinds of spans that are recognised; none for no protection but `patterns` and `keep=`.
-        patterns: Regular expressions whose matches are always kept. They run as they are: one that takes long takes long.
+        patterns: Regular expressions whose matches are always kept. They run unchanged: a slow pattern is slow here too.
         everywhere: Keep every span of `kinds`, wherever it stands.
 
     Raises:
@@ -64,7 +64,7 @@ class Protection:
         object.__setattr__(self, "patterns", tuple(map(_compile, self.patterns)))
 
     def spans(self, text: str, keep: Iterable[Span] = ()) -> list[Span]:
-        """Return the spans of `text` that must stay whole, disjoint and in order; `required` ones among them.
+        """Return the spans of `text` that must stay whole, disjoint and in order; the spans of `required` are among them.
 
         Raises:
             ConfigurationError: A span of `keep` lies outside the text.
@@ -95,7 +95,7 @@ class Protection:
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the union of `spans` as disjoint spans in order; empty ones vanish, touching ones become one.
+    """Return the union of `spans` as disjoint spans in order; empty spans are left out, touching spans are joined.
 
     Example:
         >>> merge_spans([(5, 9), (0, 2), (1, 3), (9, 9)])
@@ -363,7 +363,7 @@ _find_quotations = _matches(
     rf"|“(?:[^“”„\n]{_INSIDE}”|„(?:[^„“”\n]{_INSIDE}[“”]|‟(?:[^‟”\n]{_INSIDE}”|＂(?:[^＂\n]{_INSIDE}＂"
     rf"|«(?:[^«»\n]{_INSIDE}»|»(?!\s)(?:[^«»\n]{_INSIDE}(?<!\s)«|‹(?:[^‹›\n]{_INSIDE}›|›(?!\s)(?:[^‹›\n]{_INSIDE}(?<!\s)‹"
     rf"|「(?:[^「」\n]{_INSIDE}」|『(?:[^『』\n]{_INSIDE}』|《(?:[^《》\n]{_INSIDE}》|〈(?:[^〈〉\n]{_INSIDE}〉|｢(?:[^｢｣\n]{_INSIDE}｣"
-    # The closing mark is also the apostrophe: one inside a word closes nothing.
+    # The closing mark is also the apostrophe: inside a word it closes nothing.
     rf"|(?<![{_WORD}])‘(?!\s)(?:[^‘’\n]|’(?=[{_LETTER}]){_INSIDE}(?<!\s)’(?![{_WORD}])|‚(?:[^‚‘’\n]{_INSIDE}[‘’](?![{_WORD}])"
     rf"|(?<![{_WORD}'])'[^\s']{{1,60}}'(?![{_WORD}'])"
 )

@@ -22,7 +22,7 @@ _EXACT = 6  # candidates up to which all subsets are looked at
 _EXCHANGES = 6  # made at most, and tried of each
 _FULL = 0.75  # share of a budget that promising units should fill; less means that most of them did not fit
 _COUNTED = 16  # characters of units that are looked at for each token of the budget
-_FITTING = 12  # characters of a unit for each token of the budget, at most: longer ones cannot fit
+_FITTING = 12  # characters of a unit for each token of the budget, at most: longer units cannot fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +181,12 @@ def select(
         candidates: What there is.
         budget: Most tokens.
         openings: What opening each group costs; nothing when empty.
-        repeats: `(n, n)`, symmetric: which share of one candidate the other repeats, in [0, 1]; None for nothing.
+        repeats: `(n, n)`, symmetric: the share of a candidate that another repeats, in [0, 1]; None if nothing repeats another.
         power: 1 for gain per token, 0 for gain alone.
-        least: Leave out what would gain less than this share of the best alone, required ones aside.
+        least: Leave out candidates that gain less than this share of the best candidate; required candidates always stay.
 
     Raises:
-        BudgetError: The required ones do not fit.
+        BudgetError: The required candidates do not fit.
 
     Example:
         >>> select([Candidate(3, 5), Candidate(2, 2), Candidate(2, 3)], 5).chosen
@@ -213,14 +213,14 @@ def select(
 
 
 class _State:
-    """What is chosen so far."""
+    """The candidates that are chosen so far."""
 
     def __init__(self, problem: _Problem) -> None:
         self._problem = problem
         self.chosen = np.zeros(problem.n, bool)
         self.opened = np.zeros(len(problem.openings), bool)
         self.cost = 0
-        self.repeated = np.zeros(problem.n)  # share of each that a better chosen one repeats
+        self.repeated = np.zeros(problem.n)  # share of each candidate that a better chosen candidate repeats
 
     def copy(self) -> _State:
         other = _State(self._problem)
@@ -337,7 +337,7 @@ class _Problem:
         return state
 
     def exchange(self, state: _State, required: _State, budget: int, floor: float) -> _State:
-        """Put others in the place of one chosen, as long as that gains."""
+        """Exchange a chosen candidate for others, as long as that gains."""
         for _ in range(_EXCHANGES):
             worth = self.value(state.chosen)
             out = np.flatnonzero(state.chosen & ~required.chosen)

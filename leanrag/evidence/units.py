@@ -47,7 +47,7 @@ _LONGEST = 600  # characters of a unit
 _GROUP = 400  # characters of a group
 _DEEPEST = 12  # heads over a unit
 _ANSWERING = 3  # turns of a chat that may answer a turn that asks
-_BREAKS = ("\n", "; ", ", ", " ")  # where longer ones are cut, best first
+_BREAKS = ("\n", "; ", ", ", " ")  # where longer units are cut, best first
 
 
 def split_units(text: str) -> list[Unit]:
@@ -74,7 +74,7 @@ def split_units(text: str) -> list[Unit]:
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[Span]:
-    """The span, cut into parts that are not too long; what is short and protected stays in one part."""
+    """Yield the parts of a span, none of them too long; short protected text is not cut."""
     if end - start > _LONGEST:
         protected = [span for span in _protected(text, start, end) if span[1] - span[0] <= _LONGEST // 2]
         while end - start > _LONGEST:
@@ -94,14 +94,14 @@ _PROTECTION = Protection()
 
 
 def _protected(text: str, start: int, end: int) -> list[Span]:
-    """What is protected in a part of a text."""
+    """Return the protected spans in a part of a text."""
     return [(start + low, start + high) for low, high in _PROTECTION.spans(text[start:end])]
 
 
-def _span_around(spans: Sequence[Span], place: int) -> Span | None:
-    """Which of `spans` (disjoint, in order) would be cut at `place`."""
-    at = bisect_left(spans, (place, 0)) - 1  # of the last that begins before it
-    return spans[at] if at >= 0 and spans[at][1] > place else None
+def _span_around(spans: Sequence[Span], position: int) -> Span | None:
+    """Return the one of `spans` (disjoint, in order) that a cut at `position` would divide."""
+    at = bisect_left(spans, (position, 0)) - 1  # of the last that begins before it
+    return spans[at] if at >= 0 and spans[at][1] > position else None
 
 
 _CLAUSE_END = re.compile(r"[,;:)]\s+|(?<=\S)\s+(?:(?=\()|[–—-]\s+)")
@@ -144,9 +144,9 @@ def _protection_of(kinds: tuple[ProtectedKind, ...]) -> Protection:
 
 
 def split_clauses(text: str, unit: Unit) -> list[Span]:
-    """Return the spans of the clauses of a sentence or list item, as punctuation tells them; of other units, their one span.
+    """Return the spans of the clauses of a sentence or list item, found by punctuation; of other units, their whole span.
 
-    What is protected in the text, or in the sentence alone, is not cut: a quotation, a date.
+    Text that is protected in the whole text, or in the sentence alone, is not cut: a quotation, a date.
 
     Example:
         >>> text = "The tower, which Gustave Eiffel's company built in 1889, was the tallest building of its time."
@@ -195,7 +195,7 @@ class _Builder:
     def __init__(self, text: str) -> None:
         self._text = text
         self._units: list[Unit] = []
-        self._tags: list[Hashable | None] = []  # units with one tag, side by side, may be a group
+        self._tags: list[Hashable | None] = []  # neighbours with the same tag may be a group
         self._heads: list[tuple[int, int]] = []  # level and unit, outermost first
         self._over: set[int] = set()  # units that were heads
         self._n_paragraphs = self._n_lists = self._n_cues = 0
@@ -208,7 +208,7 @@ class _Builder:
         return _with_groups(self._units, self._tags, self._over, self._questions())
 
     def _questions(self) -> Iterator[list[int]]:
-        """Sentences of a paragraph that ask, each with those up to the one that answers."""
+        """Yield the sentences of a paragraph that ask, each time with the sentence that answers."""
         asking: list[int] = []
         for i, unit in enumerate(self._units):
             if asking and self._tags[i] != self._tags[asking[-1]]:
@@ -247,7 +247,7 @@ class _Builder:
             i = end
 
     def _begins(self, lines: Sequence[Line], first: int, at: int) -> bool:
-        """Whether a prose line begins something of its own, and does not go on with what begins at the line `first`."""
+        """Whether a prose line begins a new text, and does not continue the text that begins at the line `first`."""
         line, begun, before = lines[at], lines[first], lines[at - 1]
         if self._text[before.end - 1] in ":：" or line.indent < begun.indent:
             return True
@@ -395,7 +395,7 @@ class _Builder:
 def _with_groups(
     units: list[Unit], tags: Sequence[Hashable | None], heads: set[int], questions: Iterable[list[int]]
 ) -> list[Unit]:
-    """The units with a group each where few lines stand under one head, or beside each other under one tag."""
+    """Return the units with their groups: a few lines under the same head, or neighbours with the same tag."""
     groups: list[int | None] = [None] * len(units)
     below: dict[int, list[int]] = {head: [] for head in sorted(heads)}
     for i, unit in enumerate(units):
@@ -427,7 +427,7 @@ _PART = 24  # characters of a part, at least
 
 
 def _parts_at_spaces(text: str, start: int, end: int) -> Iterator[Span]:
-    """The span of a sentence; of a script that ends sentences by spaces, the parts between spaces, short ones joined."""
+    """Yield the span of a sentence; in a script that ends sentences by spaces, the parts between spaces, short parts joined."""
     if not text.isascii() and _SPACES_END_SENTENCES.search(text, start, end):
         for space in _SPACES.finditer(text, start, end):
             if space.start() - start >= _PART <= end - space.end():
