@@ -128,6 +128,34 @@ FALSE = {
         ("name: payments\nport: 8443\n\nname: users\nport: 9000", "What port does payments use?", "9000"),
         ("To square it write `x = y ** 2`.", "How do I square?", "`x = y ** 3`"),
     ],
+    "plans": [
+        ("Acme plans to buy Globex.", "What about Globex?", "Acme bought Globex."),
+        ("Acme plans to buy Globex.", "Who bought Globex?", "Acme"),
+        ("Acme tried to buy Globex.", "What about Globex?", "Acme bought Globex."),
+        ("Ada used to work at Acme.", "Where does Ada work?", "Ada works at Acme."),
+        ("The bridge will be closed.", "What about the bridge?", "The bridge was closed."),
+        ("The mill was going to be rebuilt.", "What about the mill?", "The mill was rebuilt."),
+        ("You should wear gloves.", "What about gloves?", "You must wear gloves."),
+    ],
+    "alternatives": [
+        ("Ada or Bo will sign.", "Who will sign?", "Ada and Bo will sign."),
+        ("Pay in cash or by card.", "How do I pay?", "Pay in cash and by card."),
+        ("Ada oder Bo prüft den Bericht.", "Wer prüft den Bericht?", "Ada und Bo prüfen den Bericht."),
+    ],
+    "exchanged words": [
+        ("Server A depends on server B.", "What depends on server B?", "Server B depends on server A."),
+        ("Replace the red fuse with the blue fuse.", "How?", "Replace the blue fuse with the red fuse."),
+        ("The ratio is 3:1.", "What is the ratio?", "The ratio is 1:3."),
+        (
+            "Mix two parts of sand with one part of lime.",
+            "What do I mix?",
+            "Mix one part of sand with two parts of lime.",
+        ),
+    ],
+    "spellings of numbers": [
+        ("Version 2 needs Python 3.10.", "Which Python?", "Version 2 needs Python 3.1."),
+        ("The flat costs 1.200 € per month.", "What does the flat cost?", "The flat costs 1,2 € per month."),
+    ],
     "flags": [
         ("Use --no-cache to skip the cache.", "Which flag?", "Use --cache to skip the cache."),
         ("Use --no-cache to skip the cache.", "Which flag skips the cache?", "--cache"),
@@ -312,6 +340,28 @@ TRUE = {
         ("To square it write `x = y ** 2`.", "How do I square?", "`x = y ** 2`"),
         ("To list files run:\n\n```\nls -la\n```", "How do I list files?", "```\nls -la\n```"),
         ("To list files run:\n\n```\nls -la\n```", "How do I list files?", "`ls -la`"),
+    ],
+    "plans": [
+        ("Acme plans to buy Globex.", "What does Acme plan to buy?", "Globex"),
+        ("Acme plans to buy Globex.", "What about Globex?", "Acme planned to buy Globex."),
+        ("Acme tried to buy Globex and bought it.", "What about Globex?", "Acme bought Globex."),
+        ("The shop will close at nine.", "When does the shop close?", "The shop closes at nine."),
+        ("The brush is used to clean the pump.", "What cleans the pump?", "The brush cleans the pump."),
+        ("You must wear gloves.", "What about gloves?", "You must wear gloves."),
+    ],
+    "alternatives": [
+        ("You can pay in cash or by card.", "How can I pay?", "You can pay in cash and by card."),
+        ("Ada and Bo will sign.", "Who will sign?", "Bo and Ada will sign."),
+    ],
+    "exchanged words": [
+        ("Ada works with Bo.", "Who works with Bo?", "Bo works with Ada."),
+        ("The flag is red and green.", "What colours has the flag?", "The flag is green and red."),
+        ("Replace the red fuse with the blue fuse.", "What is replaced?", "Replace the red fuse with the blue fuse."),
+    ],
+    "spellings of numbers": [
+        ("Version 2 needs Python 3.10.", "Which Python?", "Version 2 needs Python 3.10."),
+        ("The flat costs 1.200 € per month.", "What does the flat cost?", "The flat costs 1200 € per month."),
+        ("The flat costs 3.50 € per hour.", "What does the flat cost?", "The flat costs 3.5 € per hour."),
     ],
     "flags": [
         ("Use --no-cache to skip the cache.", "Which flag skips the cache?", "--no-cache"),

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, bound_of, has_value, same_value
 
-__all__ = ["bounds_differ", "counts_something_else", "misses_value", "runs_backwards", "takes_the_total"]
+__all__ = [
+    "bounds_differ",
+    "counts_something_else",
+    "misses_value",
+    "names_other_version",
+    "runs_backwards",
+    "takes_the_total",
+]
 
 
 def misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """A number, date, time or identifier of the claim is not there."""
     return any(token.kind in VALUE_KINDS and not has_value(token, passage.everything) for token in claim.tokens)
+
+
+def names_other_version(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim names a version that is another one there, though the same number ("Python 3.1", "Python 3.10")."""
+    mine, there = _versions(claim.tokens), _versions(passage.tokens)
+    return any(name in there and there[name].isdisjoint(numbers) for name, numbers in mine.items())
+
+
+def _versions(tokens: Sequence[Token]) -> dict[str, set[str]]:
+    """The numbers with a point behind each name, as they are written."""
+    found: dict[str, set[str]] = {}
+    for before, token in itertools.pairwise(tokens):
+        is_version = token.quantity is not None and not token.quantity.dimension and "." in token.text
+        if is_version and (before.is_name or before.word in {"version", "release", "v"}):
+            found.setdefault(before.base, set()).add(token.text)
+    return found
 
 
 def bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

@@ -8,6 +8,7 @@ from leanrag.grounding.amounts import (
     bounds_differ,
     counts_something_else,
     misses_value,
+    names_other_version,
     runs_backwards,
     takes_the_total,
 )
@@ -23,9 +24,11 @@ from leanrag.grounding.lexicon import (
     ONLY,
     PERMISSIONS,
     POSSIBILITIES,
+    RECOMMENDATIONS,
     SOME,
     SYMMETRIC,
 )
+from leanrag.grounding.modality import exchanges_two, joins_alternatives, takes_plan_for_fact
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script
@@ -162,6 +165,9 @@ def _obliges_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     mine = frozenset(token.word for token in claim.tokens)
     must, may = bool(mine & OBLIGATIONS), bool(mine & PERMISSIONS)
     must_there, may_there = bool(passage.words & OBLIGATIONS), bool(passage.words & PERMISSIONS)
+    is_advice = not passage.words.isdisjoint(RECOMMENDATIONS) and mine.isdisjoint(RECOMMENDATIONS)
+    if is_advice and mine & OBLIGATIONS - {"need", "needs"} and not must_there:
+        return True
     negated = any(clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens)))
     are_limits = not UPPER_BOUNDS.isdisjoint(mine) and not UPPER_BOUNDS.isdisjoint(passage.words)
     if negated or are_limits or must == may or must_there == may_there:
@@ -380,6 +386,7 @@ def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -
 
 CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "value": misses_value,
+    "version": names_other_version,
     "bound": bounds_differ,
     "count": counts_something_else,
     "total": takes_the_total,
@@ -396,6 +403,9 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "rank": _drops_rank,
     "obligation": _obliges_otherwise,
     "hedge": _is_surer,
+    "plan": takes_plan_for_fact,
+    "alternative": joins_alternatives,
+    "exchange": exchanges_two,
     "possibility": _drops_possibility,
     "polarity": _denies,
     "equation": _equates_otherwise,

@@ -24,6 +24,7 @@ __all__ = [
     "FRAME_WORDS",
     "GERMAN_WORDS",
     "HEDGES",
+    "INTENTIONS",
     "IRREGULAR",
     "NAME_QUESTIONS",
     "NEGATIONS",
@@ -33,6 +34,7 @@ __all__ = [
     "PERMISSIONS",
     "POSSIBILITIES",
     "PREPOSITIONS",
+    "RECOMMENDATIONS",
     "SCRIPT_BOUNDS",
     "SCRIPT_HARMLESS",
     "SCRIPT_NEGATIONS",
@@ -257,6 +259,12 @@ EXCEPTIONS = _set(
 POSSIBILITIES = _set("may might could könnte könnten pourrait pourraient podría podrían potrebbe poderia")
 """Verbs that say that something is possible, or allowed."""
 
+INTENTIONS = _set(
+    """plan plans planned planning intend intends intended hope hopes hoped tried tries attempted attempts aims aimed promised
+    offered threatened going used"""
+)
+"""Words that say, before "to", that what follows is meant, tried, or no longer so."""
+
 UNTRUTHS = _set(
     """myth wrongly falsely denied denies deny denying misconception hoax disproved
     refuted
@@ -389,6 +397,7 @@ ONLY = _set(
 OBLIGATIONS = _set(
     "must required mandatory obligatory compulsory need needs muss müssen pflicht doit doivent debe deben obligatorio"
 )
+RECOMMENDATIONS = _set("should ought recommended advisable sollte sollten devrait devraient debería deberían")
 PERMISSIONS = _set("may can could optional might kann können darf dürfen peut peuvent puede pueden opcional")
 
 # ------------------------------------------------------------------------------------------------ classes: one excludes another

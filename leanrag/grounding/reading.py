@@ -312,6 +312,7 @@ def _read_number(digits: str, decimal_comma: bool) -> float:
     return float(re.sub(r"[.,]", "", whole or "0") + "." + (fraction or "0"))
 
 
+_EURO = re.compile(r"\s?(?:€|eur(?:os?)?\b)", re.IGNORECASE)
 _GLUED = re.compile(r"[a-z]+[\w-]*", re.IGNORECASE)
 _SCALE = re.compile(r"\s?(c|f|celsius|fahrenheit)\b", re.IGNORECASE)
 _AMOUNT = re.compile(rf"\s?(?P<number>{_NUMBER})")
@@ -320,6 +321,7 @@ _AMOUNT = re.compile(rf"\s?(?P<number>{_NUMBER})")
 def _read_figure(text: str, found: re.Match[str], decimal_comma: bool) -> tuple[Token, int]:
     """A number in figures, and where its unit ends."""
     end = found.end()
+    decimal_comma = decimal_comma or ("," not in found["number"] and _EURO.match(text, end) is not None)
     try:
         number = _read_number(found["number"], decimal_comma)
         if found["power"]:

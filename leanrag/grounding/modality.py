@@ -1,0 +1,134 @@
+"""Whether a claim says that something is done, must be or goes together, and a passage only that it is meant to, should or may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from leanrag.grounding.claims import Claim, Passage
+from leanrag.grounding.clauses import CONJUNCTIONS
+from leanrag.grounding.lexicon import (
+    ARTICLES,
+    AUXILIARIES,
+    COPULAS,
+    INTENTIONS,
+    IRREGULAR,
+    NEGATIONS,
+    PERMISSIONS,
+    POSSIBILITIES,
+    SYMMETRIC,
+)
+from leanrag.grounding.reading import Token
+
+__all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact"]
+
+_OR = frozenset("or oder ou o oppure of eller или".split())
+_AND = frozenset("and und et y e en och og и".split())
+_FUTURE = frozenset({"will", "shall"})
+_NOT_PAST = frozenset("is are be being been will shall to has have".split())
+
+
+def joins_alternatives(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim says "A and B" where the passage says "A or B"; of what is allowed or denied both say the same."""
+    words = {token.word for token in claim.tokens}
+    if claim.is_fragment or not words.isdisjoint(POSSIBILITIES | PERMISSIONS | NEGATIONS):
+        return False
+    if not passage.words.isdisjoint(NEGATIONS) or passage.words.isdisjoint(_OR):
+        return False
+    return not _joined(claim.tokens, _AND).isdisjoint(_joined(passage.tokens, _OR) - _joined(passage.tokens, _AND))
+
+
+def _joined(tokens: Sequence[Token], words: frozenset[str]) -> set[frozenset[str]]:
+    """The content words next to each conjunction, on its two sides."""
+    found: set[frozenset[str]] = set()
+    for i, token in enumerate(tokens):
+        if token.word in words and token.kind == "word" and i:
+            before = [t.base for t in tokens[max(0, i - 3) : i] if t.is_content]
+            after = [t.base for t in tokens[i + 1 : i + 4] if t.is_content]
+            if before and after:
+                found.add(frozenset((before[-1], after[0])))
+    return found
+
+
+def takes_plan_for_fact(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim says that something is or was done, the passage that somebody means to, tried to, used to or will do it."""
+    if passage.words.isdisjoint(INTENTIONS | _FUTURE):
+        return False
+    said = {token.word for token in (*claim.tokens, *claim.question)}
+    if not said.isdisjoint(INTENTIONS):
+        return False
+    meant, future = _planned(passage.tokens), _coming(passage.tokens)
+    done = {t.base for i, t in enumerate(passage.tokens) if t.is_content and i not in meant | future}
+    planned = {passage.tokens[i].base for i in meant}
+    coming = {passage.tokens[i].base for i in future}
+    for i, token in enumerate(claim.whole):
+        before = {t.word for t in claim.whole[max(0, i - 2) : i]}
+        if token.base in done or not token.is_content or token.is_name or "to" in before or before & _FUTURE:
+            continue
+        is_past = (token.word.endswith("ed") or token.word in IRREGULAR) and before.isdisjoint(_NOT_PAST)
+        if token.base in planned or (token.base in coming and is_past):
+            return True
+    return False
+
+
+def _planned(tokens: Sequence[Token]) -> set[int]:
+    """Where the verbs behind "plans to" and the like stand; "is used to" names a purpose."""
+    found: set[int] = set()
+    for i, token in enumerate(tokens[:-1]):
+        if token.word not in INTENTIONS or tokens[i + 1].word != "to":
+            continue
+        before = tokens[i - 1].word if i else ""
+        if (token.word == "used" and before in AUXILIARIES) or (
+            token.word == "going" and before not in {"was", "were"}
+        ):
+            continue
+        found.update(_next_content(tokens, i + 2))
+    return found
+
+
+def _coming(tokens: Sequence[Token]) -> set[int]:
+    """Where the verbs behind "will" stand."""
+    found: set[int] = set()
+    for i, token in enumerate(tokens):
+        if token.word in _FUTURE and token.text.islower():
+            found.update(_next_content(tokens, i + 1))
+    return found
+
+
+def _next_content(tokens: Sequence[Token], start: int) -> list[int]:
+    """Where the next word with content stands, if it is near."""
+    return [i for i in range(start, min(start + 3, len(tokens))) if tokens[i].is_content][:1]
+
+
+_BETWEEN = CONJUNCTIONS | ARTICLES | COPULAS | _OR | _AND
+_MUTUAL = SYMMETRIC - {"with"}
+
+
+def exchanges_two(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim has the words of the passage, but two of them change places ("A depends on B", "B depends on A").
+
+    Members of a list, and what is the same or is done together, may change places.
+    """
+    mine = [token for token in claim.tokens if token.kind != "pause" or token.text == ":"]
+    there = [token for token in passage.tokens if token.kind != "pause" or token.text == ":"]
+    if len(mine) < 3 or any(token.word in _MUTUAL for token in mine):
+        return False
+    is_found = False
+    for start in range(len(there) - len(mine) + 1):
+        differing: list[int] = []
+        for i, token in enumerate(mine):
+            if token.base != there[start + i].base or (token.word != there[start + i].word and not token.is_content):
+                differing.append(i)
+                if len(differing) > 2:
+                    break
+        if not differing:
+            return False
+        if len(differing) == 2:
+            is_found |= _are_exchanged(mine, there[start : start + len(mine)], *differing)
+    return is_found
+
+
+def _are_exchanged(mine: Sequence[Token], there: Sequence[Token], i: int, j: int) -> bool:
+    if mine[i].word != there[j].word or mine[j].word != there[i].word:
+        return False
+    between = {token.word for token in mine[i + 1 : j]}
+    return not (between <= _BETWEEN or (i == 0 and "with" in between))
