@@ -1,4 +1,4 @@
-"""Write the measured figures into the documentation from `benchmarks/results`; with `--check`, fail when they are stale.
+"""Writes the measured figures from `benchmarks/results` into the documentation; with `--check`, fails if the pages are stale.
 
 All tables go into `docs/benchmarks.md`, and one table of ten figures into the README.
 
@@ -33,7 +33,7 @@ def origin(name: str, result: dict[str, Any]) -> str:
 def retrieval() -> str:
     figures = load("retrieval")
     rows = [
-        f"Recall of the passage that a question was asked about ({origin('retrieval', figures)}):",
+        f"Recall: the share of questions whose passage is among the first k hits ({origin('retrieval', figures)}):",
         "",
         "| recall@ | " + " | ".join(f"{label} {k}" for label in ("SQuAD", "NQ") for k in (1, 3, 5, 10)) + " |",
         "|---|" + "---|" * 8,
@@ -48,7 +48,7 @@ def retrieval() -> str:
 def reading() -> str:
     figures = load("reading")
     rows = [
-        f"SmolLM2-135M reading the whole top 10, and a context packed to 300 tokens ({origin('reading', figures)}):",
+        f"SmolLM2-135M reads all ten hits (full), or a context of 300 tokens (packed) ({origin('reading', figures)}):",
         "",
         "| | right (answer contained) full / packed | difference [95 %] | prompt tokens | seconds, packed / full | n |",
         "|---|---|---|---|---|---|",
@@ -65,18 +65,18 @@ def reading() -> str:
 
 
 ENGINE_ROWS = (
-    ("prefill_ratio", "one request: prompt tokens a second"),
-    ("decode_ratio", "one request: generated tokens a second"),
-    ("shared8_vs_no_reuse", "8 questions on one context of 800 tokens, against no reuse"),
-    ("shared8_vs_prefix_match", "the same, against reuse of the last prompt"),
-    ("interleaved16_ratio", "16 questions over 4 contexts, interleaved"),
-    ("batch8_ratio", "8 different short prompts: tokens a second"),
+    ("prefill_ratio", "1 request: prompt tokens per second"),
+    ("decode_ratio", "1 request: generated tokens per second"),
+    ("shared8_vs_no_reuse", "8 questions on a context of 800 tokens, compared with `Llama` without reuse"),
+    ("shared8_vs_prefix_match", "the same, compared with `Llama` that reuses the last prompt"),
+    ("interleaved16_ratio", "16 questions on 4 contexts, in turn"),
+    ("batch8_ratio", "8 different short prompts: tokens per second"),
 )
 
 
 def engine() -> str:
     figures = load("engine")
-    title = "The engine against `llama_cpp.Llama` with the same file, threads and prompts; above 1, leanrag is faster"
+    title = "Speed relative to `llama_cpp.Llama` with the same file, threads and prompts; above 1, leanrag is faster"
     rows = [
         f"{title} ({origin('engine', figures)}, medians of {figures['n']}):",
         "",
@@ -87,23 +87,23 @@ def engine() -> str:
         fast = figures.get(f"q4_0_{name}")
         rows.append(f"| {label} | {figures[name]:.2f} | {'' if fast is None else f'{fast:.2f}'} |")
     sentences = (
-        f"A context seen before gives its first token {figures['ttft_reuse_ratio']:.0f} times as soon,",
-        f"after a restart, from disk, {figures['ttft_disk_ratio']:.0f} times.",
-        f"Q4_0 reads prompts {figures['q4_0_prefill_ratio']:.1f} times as fast as Q4_1.",
-        f"Scoring a text runs at {figures['score_ratio']:.2f} of the speed of reading it.",
-        f"Over {figures['rss_requests']:,} mixed requests resident memory grew by {figures['rss_growth_percent']:.1f} %.",
+        f"If the context was read before, the first token comes {figures['ttft_reuse_ratio']:.0f} times as fast;",
+        f"after a restart, with the state on disk, {figures['ttft_disk_ratio']:.0f} times as fast.",
+        f"The engine reads prompts with Q4_0 {figures['q4_0_prefill_ratio']:.1f} times as fast as with Q4_1.",
+        f"It scores a text at {figures['score_ratio']:.2f} of the speed of reading it.",
+        f"During {figures['rss_requests']:,} mixed requests, resident memory grew by {figures['rss_growth_percent']:.1f} %.",
     )
     return "\n".join([*rows, "", " ".join(sentences)])
 
 
 GPU_ROWS = (
-    ("prefill_2048", "a prompt of 2,048 tokens: tokens a second"),
-    ("decode_1", "one answer: tokens a second"),
-    ("aggregate_8", "8 answers at once: tokens a second together"),
-    ("aggregate_32", "32 answers"),
-    ("aggregate_128", "128 answers"),
-    ("ttft_seen_800_p50_ms", "first token on a context of 800 tokens seen before: milliseconds"),
-    ("ask_8_callers_p50", "`ask`, 8 callers at once: seconds; beside it, all hits read by a `Llama` that they share"),
+    ("prefill_2048", "a prompt of 2,048 tokens: tokens per second"),
+    ("decode_1", "1 answer: tokens per second"),
+    ("aggregate_8", "8 answers at once: tokens per second of all"),
+    ("aggregate_32", "32 answers at once: tokens per second of all"),
+    ("aggregate_128", "128 answers at once: tokens per second of all"),
+    ("ttft_seen_800_p50_ms", "first token on a context of 800 tokens that was read before: milliseconds"),
+    ("ask_8_callers_p50", "`ask`, 8 callers at once: seconds (for `Llama`: all hits, read by a shared `Llama`)"),
 )
 
 
@@ -112,16 +112,16 @@ def engine_on_gpu() -> str:
     about, machine = figures["about"], figures["about"]["machine"]
     run = f"`python -m benchmarks.engine --device gpu`, commit {about['commit']}, {machine['gpu']}, {machine['cpu']}"
     rows = [
-        f"The engine on a GPU, SmolLM2-135M in Q4_0 ({run}, medians of {figures['n']}):",
+        f"SmolLM2-135M in Q4_0 on a GPU ({run}, medians of {figures['n']}):",
         "",
-        "| | leanrag | `llama_cpp.Llama` | C functions alone, no sampling |",
+        "| | leanrag | `llama_cpp.Llama` | only the C functions, without sampling |",
         "|---|---|---|---|",
     ]
     for name, label in GPU_ROWS:
         cells = (_figure(figures.get(f"{side}_{name}")) for side in ("gpu", "llama", "c"))
         rows.append(f"| {label} | {' | '.join(cells)} |")
-    memory = f"Memory in use on the GPU after {figures['gpu_memory_requests']:,.0f} mixed requests: "
-    return "\n".join([*rows, "", f"{memory}{figures['gpu_memory_growth']:.2f} times that after the first 50."])
+    memory = f"After {figures['gpu_memory_requests']:,.0f} mixed requests, the used memory of the GPU is "
+    return "\n".join([*rows, "", f"{memory}{figures['gpu_memory_growth']:.2f} times the memory after the first 50."])
 
 
 def _figure(value: float | None) -> str:
@@ -140,16 +140,14 @@ EMBEDDERS = (
 def embedding() -> str:
     figures = load("embedding")
     rows = [
-        f"all-MiniLM-L6-v2 on the same texts; speeds as ratios to torch ({origin('embedding', figures)}, n = {figures['n']}):",
+        f"Speed of all-MiniLM-L6-v2 on the same texts, relative to torch ({origin('embedding', figures)}, n = {figures['n']}):",
         "",
-        "| run by | sentences | passages | least cosine to torch | first use, s |",
+        "| program | sentences | passages | lowest cosine to torch | first use, s |",
         "|---|---|---|---|---|",
     ]
     for name, label in EMBEDDERS:
-        own = f"embed_{name}"
-        cells = [
-            figures.get(f"{own}{ending}") for ending in ("_ratio", "_passage_ratio", "_min_cosine", "_first_use_s")
-        ]
+        endings = ("_ratio", "_passage_ratio", "_min_cosine", "_first_use_s")
+        cells = [figures.get(f"embed_{name}{ending}") for ending in endings]
         texts = ["" if cell is None else f"{cell:.{digits}f}" for cell, digits in zip(cells, (2, 2, 4, 1), strict=True)]
         rows.append(f"| {label} | " + " | ".join(texts) + " |")
     return "\n".join(rows)
@@ -158,9 +156,8 @@ def embedding() -> str:
 def overhead() -> str:
     figures = load("overhead")
     return (
-        f"`import leanrag` takes {figures['import_cpu_s']:.3f} s of CPU more than a bare interpreter; of an `ask`, "
-        f"{figures['ask_overhead_p50_ms']:.1f} ms (median) are leanrag's own, outside model, embedder and index "
-        f"({origin('overhead', figures)})."
+        f"`import leanrag` takes {figures['import_cpu_s']:.3f} s of CPU time more than a bare interpreter. An `ask` takes "
+        f"{figures['ask_overhead_p50_ms']:.1f} ms (median) outside of model, embedder and index ({origin('overhead', figures)})."
     )
 
 
@@ -169,7 +166,7 @@ ROUTERS = {
     "random": "random",
     "length": "length of the question",
     "oracle": "oracle",
-    "zero": "zero labels (unseen half)",
+    "zero": "without labels (unseen half of the questions)",
     "query": "`QueryRouter`, from the question",
     "cascade": "question and checks of the answer",
 }
@@ -179,7 +176,7 @@ METHODS = {
     "topk": "first passages, whole",
     "cut": "passages, cut",
     "bm25": "BM25 sentences",
-    "words": "extractive, words alone",
+    "words": "extractive, by words only",
     "": "**extractive**",
     "selective": "Selective-Context",
     "llmlingua": "LLMLingua",
@@ -193,8 +190,9 @@ METHODS = {
 def routing() -> str:
     figures = load("routing")
     rows = [
-        "Which questions to send to a larger model: average performance gap recovered (APGR; 0.5 for a random router), with 95 %",
-        f"bootstrap interval, and the share of calls that recover half and 80 % of the gap ({origin('routing', figures)}):",
+        "Which questions to send to a larger model: the average performance gap recovered (APGR; a random router has 0.5) with its",
+        "95 % bootstrap interval, and the calls of the larger model that recover 50 % and 80 % of the gap (CPT50, CPT80; in %)",
+        f"({origin('routing', figures)}):",
         "",
         "| | GSM8K APGR | CPT50 / CPT80 | MMLU APGR | CPT50 / CPT80 |",
         "|---|---|---|---|---|",
@@ -216,9 +214,9 @@ def routing() -> str:
 
 def _calibration(figures: dict[str, Any]) -> list[str]:
     return [
-        f"Calibration error on rows that were not learnt from: {_cell(figures.get('ece'), 3)} (a perfect forecast would show",
-        f"{_cell(figures.get('ece_floor'), 3)}).",
-        f"A guaranteed risk was exceeded in {_percent(figures.get('ltt_violation_rate'))} of 200 random splits at worst;",
+        f"The calibration error on questions outside of the training data is {_cell(figures.get('ece'), 3)}; a perfect forecast",
+        f"would have {_cell(figures.get('ece_floor'), 3)}.",
+        f"In the worst case, {_percent(figures.get('ltt_violation_rate'))} of 200 random splits exceeded the guaranteed risk;",
         "10 % are allowed.",
         f"A decision takes {_cell(figures.get('decision_ms_p50'))} ms (median).",
     ]
@@ -232,9 +230,9 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
         return _percent(figures.get(name))
 
     rows = [
-        f"Two models on {figures.get('cascade_n', '–')} questions of SQuAD 2.0, {percent('cascade_unanswerable')} of them without",
-        "an answer: SmolLM2-135M with 100 tokens of sources and Gemma 3 270M with 300. What is learnt is applied to other",
-        f"paragraphs{_later(figures, 'cascade')}.",
+        f"Two models answer {figures.get('cascade_n', '–')} questions of SQuAD 2.0: SmolLM2-135M with 100 tokens of sources, and",
+        f"Gemma 3 270M with 300. {percent('cascade_unanswerable')} of the questions have no answer in the sources. Calibration and",
+        f"test use different paragraphs{_later(figures, 'cascade')}.",
         "",
         "| | right | AUROC of confidence | best single signal | rule without labels | answerable? macro F1 | best single signal |",
         "|---|---|---|---|---|---|---|",
@@ -253,14 +251,16 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
     return [
         *rows,
         "",
-        f"F1 as they answer is {cell('small_f1_plain')} and {cell('large_f1_plain')}; where they abstain below the learnt",
-        f"confidence, {cell('small_f1')} and {cell('large_f1')}; never to answer gives {cell('cascade_unanswerable')}.",
-        f"A cascade that asks {percent('small_asked')} of the questions and passes on {percent('large_escalated')} gives",
-        f"{cell('large_cascade_f1_part')} of the larger model's F1 and saves {percent('cpu_saved_share')}",
-        f"[{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU seconds of always asking it. (SmolLM2",
-        f"takes {_cell(figures.get('small_cpu_seconds'))} a question, for it writes sentences, Gemma",
-        f"{_cell(figures.get('large_cpu_seconds'))}.) To a model that is always right, {percent('perfect_escalated')} must",
-        f"be passed on for {cell('perfect_cascade_f1_part')} of its F1.",
+        f"If the models always answer, their F1 is {cell('small_f1_plain')} and {cell('large_f1_plain')}. If they abstain below",
+        f"the learnt confidence, it is {cell('small_f1')} and {cell('large_f1')}. A model that always abstains has",
+        f"{cell('cascade_unanswerable')}.",
+        f"A cascade asks the small model for {percent('small_asked')} of the questions, and then the larger model for",
+        f"{percent('large_escalated')}. It reaches {cell('large_cascade_f1_part')} of the larger model's F1 and saves",
+        f"{percent('cpu_saved_share')} [{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU time of",
+        f"always asking the larger model. (SmolLM2 takes {_cell(figures.get('small_cpu_seconds'))} CPU seconds for a question,",
+        f"because it writes sentences; Gemma takes {_cell(figures.get('large_cpu_seconds'))}.) With a larger model that is always",
+        f"right, the cascade must ask it for {percent('perfect_escalated')} of the questions to reach",
+        f"{cell('perfect_cascade_f1_part')} of its F1.",
     ]
 
 
@@ -271,18 +271,18 @@ def compression() -> str:
 
 def _answers_in_context(figures: dict[str, Any]) -> list[str]:
     rows = [
-        "Share of questions whose answer is still in the text when ten retrieved passages were compressed to so many tokens",
-        f"(cl100k; {origin('compression', figures)}):",
+        "Share of questions whose answer is still in the text after ten retrieved passages were compressed to a number of tokens",
+        f"(in the header, counted with cl100k; {origin('compression', figures)}):",
         "",
-        "| | " + " | ".join(f"{_label(name)} {b}" for name, own in BUDGETS.items() for b in own) + " | n | s |",
+        "| | " + " | ".join(f"{_label(name)} {b}" for name, budgets in BUDGETS.items() for b in budgets) + " | n | s |",
         "|---|" + "---|" * 8,
     ]
     for method, label in METHODS.items():
         bases = {name: f"{name}_{method}" if method else name for name in BUDGETS}
         if method == "full":
-            cells = [_cell(figures.get(f"{name}_full_aic")) for name, own in BUDGETS.items() for _ in own]
+            cells = [_cell(figures.get(f"{name}_full_aic")) for name, budgets in BUDGETS.items() for _ in budgets]
         else:
-            cells = [_cell(figures.get(f"{bases[name]}_aic@{b}")) for name, own in BUDGETS.items() for b in own]
+            cells = [_cell(figures.get(f"{bases[name]}_aic@{b}")) for name, budgets in BUDGETS.items() for b in budgets]
         counts = [
             figures.get(f"{base}_n") or (method == "full" and figures[f"{name}_n"]) for name, base in bases.items()
         ]
@@ -298,16 +298,17 @@ def _answers_in_context(figures: dict[str, Any]) -> list[str]:
     return [
         *rows,
         "",
-        f"All ten passages are {tokens} tokens. Methods with a model score with SmolLM2-135M. On the questions of self-information",
-        f"extractive keeps {_kept(figures, 'same')}; on those of LLMLingua {_kept(figures, 'same_lingua')}.",
+        f"All ten passages have {tokens} tokens. The methods that need a language model use SmolLM2-135M. On the questions with",
+        f"which self-information was measured, extractive reaches {_kept(figures, 'same')}; on those of LLMLingua,",
+        f"{_kept(figures, 'same_lingua')}.",
     ]
 
 
 def _kept(figures: dict[str, Any], method: str) -> str:
     return ", ".join(
-        " / ".join(_cell(value) for b in own if (value := figures.get(f"{name}_{method}_aic@{b}")) is not None)
+        " / ".join(_cell(value) for b in budgets if (value := figures.get(f"{name}_{method}_aic@{b}")) is not None)
         + f" ({_label(name)})"
-        for name, own in BUDGETS.items()
+        for name, budgets in BUDGETS.items()
     )
 
 
@@ -316,22 +317,23 @@ def _costs(figures: dict[str, Any]) -> str:
         return _cell(figures.get(f"extractive{name}_ms"), 1)
 
     return (
-        f"Compressing {_cell(figures.get('extractive_tokens'), 0)} tokens takes the extractive compressor {ms('_p50')} ms (median; "
-        f"95 %: {ms('_p95')}),\n"
-        f"{ms('_rest_p50')} ({ms('_rest_p95')}) of them after the question's vector, which a search has made already; "
-        f"counted with\nSmolLM2's tokenizer {ms('_reader_p50')} ({ms('_reader_p95')}).\n"
+        f"The extractive compressor takes {ms('_p50')} ms for {_cell(figures.get('extractive_tokens'), 0)} tokens (median; "
+        f"95 %: {ms('_p95')} ms).\n"
+        f"Without the vector of the question, which a search has computed already, it takes {ms('_rest_p50')} ms "
+        f"({ms('_rest_p95')} ms);\nif SmolLM2's tokenizer counts the tokens, {ms('_reader_p50')} ms ({ms('_reader_p95')} ms).\n"
         f"Self-information takes {_cell(figures.get('selfinfo_time_ratio'))} of LongLLMLingua's time on the same texts "
         f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).\n"
-        f"Of {_cell(figures.get('random_n'), 0)} random cases{_later(figures, 'random')} "
+        f"Of {_cell(figures.get('random_n'), 0)} random cases{_later(figures, 'random')}, "
         f"{_cell(figures.get('over_budget'), 0)} exceeded the budget and "
-        f"{_cell(figures.get('protected_lost'), 0)} lost what was protected;\n"
-        f"the share of results made of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}."
+        f"{_cell(figures.get('protected_lost'), 0)} lost protected text.\n"
+        f"The share of results that consist of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}."
     )
 
 
 def _readers(figures: dict[str, Any]) -> list[str]:
     rows = [
-        f"Small readers given 200 tokens at most, or everything: right (answer contained), F1{_later(figures, 'readers')}.",
+        "Small models read at most 200 tokens of sources, or all ten passages. Each cell has the share of right answers (the right",
+        f"answer is in the text) and F1{_later(figures, 'readers')}.",
         "",
         "| reader | all ten passages | nothing | random | passages | cut | filled | packed | + model | packed / all | n |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Argument bounds, and the check that an object is used in the process that made it.
+"""Checks of arguments, and the check that an object is used in the process that made it.
 
 Each `check_...` function takes the arguments by their names and raises a `ConfigurationError` that names the argument, its
 value and what is allowed. With `optional=True`, None is allowed too.
@@ -93,7 +93,7 @@ def _check(
 
 
 class ProcessGuard:
-    """Remembers the process that made an object: threads and locks do not survive a fork, so a forked child may not use it."""
+    """Checks that an object is used in the process that made it: its threads and locks do not work in a forked child."""
 
     __slots__ = ("_pid",)
 
@@ -112,8 +112,8 @@ class ProcessGuard:
 
         Args:
             what: Name of the object, the subject of the message.
-            error: Makes the exception.
-            advice: What to do instead, without a full stop.
+            error: Makes the exception from the message.
+            advice: What the user can do, without a full stop.
         """
         if not self.is_here:
             raise error(

@@ -1,7 +1,7 @@
-"""What every language model shares: `BaseLanguageModel`, and streams of text.
+"""The base class of language models, `BaseLanguageModel`, and streams of generated text.
 
-A model of your own inherits from `BaseLanguageModel` and writes one method, `stream`. `PieceStream` makes what that returns
-from any iterator of strings.
+To add a model, inherit from `BaseLanguageModel` and write its method `stream`. `PieceStream` makes the stream from an iterator of
+strings.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-# OpenAI's cookbook, "How to count tokens with tiktoken": three tokens and the role for a message, three for the reply's beginning.
+# OpenAI's cookbook, "How to count tokens with tiktoken": three tokens and the role for each message, three tokens for the reply.
 _MESSAGE_TOKENS = 4
 _REPLY_TOKENS = 3
 _TOKEN = re.compile(r"[A-Za-z]{1,4}|[0-9]{1,3}|[^\sA-Za-z0-9]")
@@ -66,15 +66,15 @@ class GenerateKeywords(TypedDict, total=False):
 
 
 class BaseLanguageModel(abc.ABC):
-    r"""A `LanguageModel` that needs one method, `stream`; inherit from it to bring a model of your own.
+    r"""Base class of language models: a subclass needs only the method `stream`.
 
-    The counts are estimates, rather too high than too low. Override `count_tokens` if you have the model's tokenizer, and `count`
-    and `render` if you know its chat template.
+    The counts of tokens are estimates, rather too high than too low. Override `count_tokens` if you have the model's tokenizer, and
+    `count` and `render` if you know its chat template.
 
     Attributes:
-        name: What `Answer.model` says; by default the name of the class.
+        name: Name of the model in `Answer.model`; by default the name of the class.
         n_ctx: Window in tokens.
-        is_chat: Whether it reads messages; otherwise it reads strings only.
+        is_chat: Whether the model reads messages; otherwise it reads only strings.
 
     Example:
         >>> class Shouting(BaseLanguageModel):
@@ -91,7 +91,7 @@ class BaseLanguageModel(abc.ABC):
     is_chat: bool = True
 
     def __new__(cls, *_: object, **__: object) -> Self:
-        """Name the model after its class, unless the class says another name."""
+        """Name the model after its class, unless the class has a `name`."""
         model = super().__new__(cls)
         if not cls.name:
             model.name = cls.__name__
@@ -99,7 +99,7 @@ class BaseLanguageModel(abc.ABC):
 
     @abc.abstractmethod
     def stream(self, prompt: Prompt, options: GenerateOptions) -> GenerationStream:
-        """Return a generation under way; see `LanguageModel.stream`."""
+        """Start a generation and return its stream; see `LanguageModel.stream`."""
 
     def generate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateKeywords]) -> Generation:
         """Return the completion of `prompt`.
@@ -122,30 +122,30 @@ class BaseLanguageModel(abc.ABC):
     ) -> list[Generation]:
         """Return the completion of each prompt, in order.
 
-        A prompt that fails stops the others and raises its error.
+        If a prompt fails, the others stop and its error is raised.
         """
         return self._generate_many(prompts, GenerateOptions(max_tokens, **options))
 
     async def agenerate(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateKeywords]) -> Generation:
-        """As `generate`, for asyncio; cancelling the task stops the generation."""
+        """Return the completion of `prompt`, for asyncio; cancelling the task stops the generation."""
         return await self._agenerate(prompt, GenerateOptions(max_tokens, **options))
 
     def astream(self, prompt: Prompt, *, max_tokens: int, **options: Unpack[GenerateKeywords]) -> AsyncIterator[str]:
-        """Yield the text as it comes, for asyncio; leaving the loop stops the generation."""
+        """Yield the text while it is generated, for asyncio; leaving the loop stops the generation."""
         return self._astream(prompt, GenerateOptions(max_tokens, **options))
 
     def count_tokens(self, text: str) -> int:
-        """Return about the tokens of plain `text`, no template."""
+        """Return about the number of tokens of `text`, without a chat template."""
         return len(_TOKEN.findall(text))
 
     def count(self, prompt: Prompt) -> int:
-        """Return about the tokens of the prompt: its texts, and for messages what chat templates usually add."""
+        """Return about the number of tokens of the prompt; for messages, with the tokens that chat templates usually add."""
         if isinstance(prompt, str):
             return self.count_tokens(prompt)
         return sum(self.count_tokens(message.content) + _MESSAGE_TOKENS for message in prompt) + _REPLY_TOKENS
 
     def render(self, prompt: Prompt) -> str:
-        """Return the prompt as text: a string as it is, messages under their roles."""
+        """Return the prompt as text; messages get lines with their roles."""
         prompt = self._readable(prompt)
         if isinstance(prompt, str):
             return prompt
@@ -168,7 +168,7 @@ class BaseLanguageModel(abc.ABC):
             raise ConfigurationError(f"{self.name} completes text (`is_chat` is False). Pass a string as the prompt")
         return check_messages(prompt)
 
-    # What the methods above do, for options of any kind
+    # The methods above, with checked options
 
     def _generate(self, prompt: Prompt, options: GenerateOptions) -> Generation:
         return self.stream(prompt, options).result
@@ -187,18 +187,18 @@ class BaseLanguageModel(abc.ABC):
 
 
 class PieceStream:
-    """A `GenerationStream` of text that comes from an iterator, in the thread that reads it.
+    """A `GenerationStream` that reads text from an iterator, in the thread that reads the stream.
 
-    It ends the text at a stop string, or before the first piece after `max_tokens`; between pieces it looks at the time limit and
-    whether the request was cancelled. Thoughts of a reasoning model are not part of the text. An exception of the iterator
+    The text ends at a stop string, or before the first piece after `max_tokens`. Between pieces, the stream checks the time limit
+    and whether the request was cancelled. Thoughts of a reasoning model are not part of the text. An exception of the iterator
     becomes a `GenerationError`.
 
     Args:
         pieces: The text, in pieces of any length.
-        model: Who writes it; its counts become the usage.
-        prompt: What it answers.
+        model: The model that writes the text; its counts of tokens become the usage.
+        prompt: The prompt of this text.
         options: How to generate.
-        is_timed: Whether the result says how long the model took.
+        is_timed: Whether the result has the seconds that the model took.
 
     Raises:
         ContextOverflowError: Prompt plus `max_tokens` exceed the window of `model`.
@@ -225,13 +225,13 @@ class PieceStream:
         self._started = self._first = time.monotonic()
 
     def __iter__(self) -> Iterator[str]:
-        """Yield text as it comes."""
+        """Yield the text while it is generated."""
         while self._outcome is None:
             try:
                 piece = self._read()
             except LeanRAGError as error:
                 self._outcome = error
-            except Exception as error:  # noqa: BLE001 - of the user's code
+            except Exception as error:  # noqa: BLE001 - the iterator may be the user's code
                 name = self._model.name
                 self._outcome = GenerationError(f"{name} failed: {type(error).__name__}: {error}", model=name)
                 self._outcome.__cause__ = error
@@ -250,7 +250,7 @@ class PieceStream:
 
     @property
     def result(self) -> Generation:
-        """The whole generation; reads the rest of the text."""
+        """The whole generation; reads the rest of the text first."""
         for _ in self:
             pass
         assert isinstance(self._outcome, Generation)
@@ -274,7 +274,7 @@ class PieceStream:
         return self._without_thoughts(self._text[-1])
 
     def _finish(self, reason: FinishReason) -> str:
-        """Set the outcome; return the text that was held back because a stop string may have begun in it."""
+        """Set the outcome; return the last text, which was delayed because it could have been the start of a stop string."""
         if self._match_stop.reason is None:
             self._text.append(self._match_stop("", final=True))
         written, ended = "".join(self._text), time.monotonic()
@@ -301,13 +301,13 @@ class PieceStream:
 
 
 class PendingStream(Generic[T, R]):
-    """What another thread computes: iterate for text, then read `result`. Event loops can read it too.
+    """A stream of text that another thread generates: iterate over the text, then read `result`. Event loops can read it too.
 
     Args:
-        pending: What is under way.
-        finish: Makes the result of its outcome.
-        owner: Must not be collected while this runs.
-        thoughts: Keeps the thoughts out of the text; None if the text has none, or if they were kept out before.
+        pending: The running computation.
+        finish: Makes the result from the outcome of `pending`.
+        owner: An object that must stay alive while the stream runs.
+        thoughts: Removes thoughts from the text; None if the text has none, or if they are removed already.
     """
 
     def __init__(
@@ -317,7 +317,7 @@ class PendingStream(Generic[T, R]):
         self._pass = thoughts or _pass_all
 
     def __iter__(self) -> Iterator[str]:
-        """Yield text as it comes; leaving the loop early stops the generation."""
+        """Yield the text while it is generated; leaving the loop early stops the generation."""
         for piece in self._pending:
             if text := self._pass(piece):
                 yield text
@@ -325,7 +325,7 @@ class PendingStream(Generic[T, R]):
             yield text
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        """As iterating, in an event loop."""
+        """Yield the text while it is generated, for asyncio."""
         async for piece in self._pending:
             if text := self._pass(piece):
                 yield text
@@ -333,7 +333,7 @@ class PendingStream(Generic[T, R]):
             yield text
 
     async def wait(self) -> None:
-        """Wait for the end, in an event loop."""
+        """Wait for the end of the generation, for asyncio."""
         await self._pending.wait()
 
     def close(self) -> None:
@@ -342,12 +342,12 @@ class PendingStream(Generic[T, R]):
 
     @property
     def result(self) -> R:
-        """The result; waits for it."""
+        """The result; waits until the generation ends."""
         return self._finish(self._pending.result)
 
 
 class _Pumped(Pending[Generation]):
-    """A stream that is read in a thread of its own."""
+    """Reads a stream in a separate thread."""
 
     def __init__(self, stream: GenerationStream) -> None:
         super().__init__()
@@ -377,7 +377,7 @@ def _pass_all(text: str, *, final: bool = False) -> str:  # noqa: ARG001 - as `T
 
 
 class _HasResult(Protocol[R_co]):
-    """Something under way that has a result."""
+    """A running computation with a result."""
 
     def close(self) -> None: ...
 
@@ -386,7 +386,7 @@ class _HasResult(Protocol[R_co]):
 
 
 def gather_results(submit: Callable[[S], _HasResult[R]], items: Iterable[S]) -> list[R]:
-    """Submit all items, as many at once as the model's queue takes, and return their results in order."""
+    """Submit all items and return their results in order; when the model's queue is full, wait for the oldest result."""
     waiting: collections.deque[_HasResult[R]] = collections.deque()
     results: list[R] = []
     try:
@@ -418,9 +418,10 @@ def ends_in_thought(prompt: str) -> bool:
 
 
 def part_thoughts(text: str, *, begins_in_thought: bool = False) -> tuple[str | None, str]:
-    r"""Return the thoughts in what a model wrote, None if there are none, and its answer without them.
+    r"""Split the text of a model into its thoughts (None if it has none) and its answer.
 
-    The answer is what `ThoughtFilter` passes of a stream. If only a closing tag is there, all text before it is a thought.
+    The answer is the text that `ThoughtFilter` passes on from a stream. If the text has only a closing tag, all text before the tag
+    is a thought.
 
     Example:
         >>> part_thoughts("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
@@ -435,10 +436,10 @@ def part_thoughts(text: str, *, begins_in_thought: bool = False) -> tuple[str | 
 
 
 def check_messages(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return `messages`.
+    """Check that `messages` is a prompt, and return it.
 
     Raises:
-        ConfigurationError: They are not a prompt.
+        ConfigurationError: `messages` is empty, or has an item that is not a `Message`.
     """
     if not messages or not all(isinstance(message, Message) for message in messages):
         raise ConfigurationError(f"a prompt is a string or a non-empty sequence of Message, got {messages!r:.200}")
@@ -446,10 +447,10 @@ def check_messages(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def check_window(model: LanguageModel, prompt_tokens: int, options: GenerateOptions) -> int:
-    """Return `prompt_tokens`.
+    """Check that the prompt and `options.max_tokens` fit into the window of `model`, and return `prompt_tokens`.
 
     Raises:
-        ContextOverflowError: Together with `options.max_tokens` they exceed the window of `model`.
+        ContextOverflowError: They do not fit.
     """
     needed = prompt_tokens + options.max_tokens
     if needed > model.n_ctx:

@@ -1,4 +1,4 @@
-"""Lines of a text: where they end sentences, and which of them are records."""
+"""Rules for the lines of a text: which line ends also end sentences, and which lines are records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RECORD = re.compile(
     r"|\S{1,64} \S{1,64} \S{1,64} \[\d{2}/[A-Z][a-z]{2}/\d{4}:"
 )
 _JSON_RECORD = re.compile(r"[{\[]\s*(?:[\"'{\[}\]]|-?\d+[,.\]])")
-# The same with less certainty: records only where another line of the paragraph begins like this.
+# Less certain beginnings: such a line is a record only if another line of its paragraph has such a beginning too.
 _MAYBE_RECORD = re.compile(
     r"[\[(]?\d{1,3}(?::\d{2}){1,2}(?:[\])\s-]|$)|[\[(]?\d{4}-\d{2}-\d{2}\b|\d{1,3}(?:\.\d{1,3}){3}\b"
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|ERR|FATAL|CRITICAL|SEVERE)\b"
@@ -33,13 +33,13 @@ _DIGIT = re.compile(r"\d")
 _SECTION = re.compile(r"\[[^\]\[]{1,80}\]$")
 _CELL_BREAK = re.compile(r"(?<=\S)[,;](?!\d{3}(?!\d))(?=\S)|[,;]{2}|\t|\|")
 _FIRST_WORD = re.compile(r"\S+")
-_SHORT_LINE = 40  # characters; most prose that is wrapped by hand has longer lines
-_MIN_TURNS = 3  # paragraphs that begin with a key, for each to be a record
+_SHORT_LINE = 40  # characters; prose with line breaks mostly has longer lines
+_MIN_TURNS = 3  # least paragraphs that begin with a key, for them to be records
 _LINE = re.compile(r"[^\r\n]*\S[^\r\n]*")
 
 
 class _Line:
-    """A line that is not blank, and what it looks like."""
+    """A line that is not blank, and its features."""
 
     __slots__ = ("end", "has_key", "is_indented", "is_record", "maybe_record", "start", "words")
 
@@ -56,17 +56,17 @@ class _Line:
         self.has_key = _KEY_MARK.search(head) is not None and _KEY.match(head) is not None
 
     def cells(self) -> int:
-        """Return how many times the line is parted as rows of separated values are."""
+        """Return the number of separators between values, as in a row of CSV."""
         return len(_CELL_BREAK.findall(self.words))
 
 
 class LineRules:
-    """Where the lines of a text end sentences, and which lines are never cut inside.
+    """Finds the line ends at which sentences end, and the lines inside which no sentence ends.
 
     Attributes:
-        breaks: Ends of the lines after which a sentence ends.
+        breaks: Ends of lines at which a sentence ends too.
         records: Spans of the records, in order.
-        turns: Spans of paragraphs that begin with a key, outside of records.
+        turns: Spans of paragraphs that begin with a key and are not records.
     """
 
     def __init__(self, text: str) -> None:
@@ -74,7 +74,7 @@ class LineRules:
         self.records: list[tuple[int, int]] = []
         self.turns: list[tuple[int, int]] = []
         self._whole: list[tuple[int, int]] = []
-        self._next = 0  # of `_whole`; positions are asked for in order
+        self._next = 0  # index in `_whole`; calls of `is_whole` have increasing positions
         paragraph: list[_Line] = []
         for found in _LINE.finditer(text):
             line = _Line(found)
@@ -88,13 +88,13 @@ class LineRules:
         self._whole.sort()
 
     def is_whole(self, position: int) -> bool:
-        """Return whether `position` lies inside a line that is one record; positions must not decrease."""
+        """Return whether `position` is inside a line that is a record; the positions of calls must not decrease."""
         while self._next < len(self._whole) and self._whole[self._next][1] <= position:
             self._next += 1
         return self._next < len(self._whole) and self._whole[self._next][0] <= position
 
     def _read(self, paragraph: list[_Line]) -> None:
-        """Note the breaks and the whole lines of consecutive lines."""
+        """Find the breaks, records and turns of a paragraph."""
         first = paragraph[0]
         if len(paragraph) == 1:
             if first.is_record:
@@ -133,9 +133,9 @@ def _is_blank_between(text: str, start: int, end: int) -> bool:
 
 
 def _wrapping(paragraph: list[_Line]) -> tuple[int, Literal["wrapped", "lines", "unknown"]]:
-    """Return the longest line's characters and whether the paragraph was wrapped to that width.
+    """Return the length of the longest line, and whether the paragraph was wrapped to this width.
 
-    A line of wrapped prose ends because the next word did not fit. Lines that end before are lines on purpose.
+    A line of wrapped prose ends because the next word did not fit. A line that ends earlier is separate on purpose.
     """
     width = max(len(line.words) for line in paragraph)
     starts_lower = any(line.words[0].islower() for line in paragraph[1:])
@@ -172,8 +172,8 @@ def _ends_line(line: _Line, following: _Line, wrap: tuple[int, str]) -> bool:
 def find_records(text: str) -> list[tuple[int, int]]:
     r"""Return the `(start, end)` spans of the records of `text`, in order: log lines, rows, turns of a chat.
 
-    A record has a beginning that others of its kind share: a time, the name of a speaker, a key. It ends where the next
-    begins, or with its paragraph. Prose has none.
+    Records of a kind have similar beginnings: a time, the name of a speaker, a key. A record ends where the next record begins, or
+    at the end of its paragraph. Prose has no records.
 
     Example:
         >>> text = "Ann: Is it on? I hope so.\nBob: Yes. On 4 May."

@@ -215,7 +215,7 @@ class ThoughtFilter:
         self._closings = tuple(closing.lower() for _, closing in THOUGHT_TAGS) if begins_in_thought else ()
         self._pending = ""
         self._answer = ""
-        self._space = ""  # white space before the answer: part of it only if there are no thoughts
+        self._space = ""  # white space before the answer: part of it only if the text has no thoughts
 
     def __call__(self, text: str, *, final: bool = False) -> str:
         """Return the text that certainly belongs to the answer."""

@@ -1,4 +1,7 @@
-"""The prompt: fixed text first, numbered sources, the question last, so that the beginning stays the same between questions."""
+"""Templates that turn sources and a question into a prompt.
+
+Fixed text comes first and the question last, so that prompts share a beginning, which a model then reads only once.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ __all__ = ["CHAT_TEMPLATE", "COMPLETION_TEMPLATE", "PromptTemplate"]
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """How sources and question become a prompt.
+    """Makes a prompt from sources and a question.
 
     Attributes:
-        system: System message of a chat; for a completion, text that comes before everything.
-        source: One source; has the fields `{number}`, `{title}` and `{text}`.
-        question: What follows the sources; has the field `{question}`.
+        system: System message of a chat; for a completion, the first text of the prompt.
+        source: Text for each source, with the fields `{number}`, `{title}` and `{text}`.
+        question: Text after the sources, with the field `{question}`.
         stop: Strings that end the answer.
-        is_chat: Messages for a chat model, or one string for a model that completes text.
+        is_chat: Whether the prompt is a list of messages for a chat model; otherwise it is a string to complete.
     """
 
     system: str
@@ -36,11 +39,11 @@ class PromptTemplate:
                 raise ConfigurationError(f"the `{name}` part of a prompt template must hold {field}, got {template!r}")
 
     def render_source(self, number: int, title: str, text: str) -> str:
-        """Return one source as the prompt shows it."""
+        """Return the text of a source in the prompt."""
         return _fill(self.source, number=str(number), title=title, text=text)
 
     def build(self, question: str, items: Sequence[PackedItem]) -> Prompt:
-        """Return the prompt for `question` over `items`."""
+        """Return the prompt with the sources `items` and the question."""
         sources = "".join(self.render_source(item.number, item.hit.chunk.title, item.text) for item in items)
         body = sources + _fill(self.question, question=question)
         if not self.is_chat:
@@ -50,7 +53,7 @@ class PromptTemplate:
 
 
 def _fill(template: str, **values: str) -> str:
-    """Replace each `{field}`; braces in the values stay as they are."""
+    """Replace each `{field}` by its value; braces in the values stay."""
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
 
 
@@ -73,4 +76,4 @@ COMPLETION_TEMPLATE = PromptTemplate(
     stop=("\n",),
     is_chat=False,
 )
-"""For base models: two worked examples and a stop at the end of the line."""
+"""For base models: two examples come first, and the answer ends with its line."""

@@ -139,7 +139,7 @@ def _read_bytes(path: Path, max_bytes: int, *, allow_more: bool = False) -> byte
         with open(path, "rb", opener=_open_quickly) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise DocumentError(f"{str(path)!r} is no longer a regular file; add it again", path=path)
+                raise DocumentError(f"{str(path)!r} is not a regular file any more. Add it again", path=path)
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error

@@ -237,7 +237,7 @@ _NUMBER = re.compile(
     r"|[½⅓⅔¼¾⅛⅜⅝⅞]"
     rf"|[{_CJK_DIGITS}]{{2,}}(?:(?:分之|[点點])[{_CJK_DIGITS}]+)?|[{_CJK_DIGITS}](?=分之|{_CJK_UNIT})(?:分之[{_CJK_DIGITS}]+)?"
     rf"|\b(?i:{_NUMBER_WORDS})(?:[ -](?i:and )?(?i:{_NUMBER_WORDS})){{0,8}}\b"
-    r"|\b(?=[IVX]{2,6}\b)X{0,3}(?:IX|IV|V?I{0,3})(?<=[IVX])\b"  # Roman numerals that are no words
+    r"|\b(?=[IVX]{2,6}\b)X{0,3}(?:IX|IV|V?I{0,3})(?<=[IVX])\b"  # Roman numerals that are not words
 )
 _BEFORE_NUMBER = re.compile(
     rf"(?:(?<![{_WORD})\]])(?:[±~≈<>≤≥]{{1,2}}[{_GAP}]?)?[-−+]?)?"

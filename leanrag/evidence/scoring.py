@@ -216,7 +216,7 @@ def _take_apart(text: str, clauses: bool) -> _Parts:
         )
         head = unit.needs
         needs += [None if head is None else firsts[head]] * len(parts)
-        while head is not None and units[head].kind == "sentence":  # what it leans back on is no head
+        while head is not None and units[head].kind == "sentence":  # a sentence that needs another is not a head
             head = units[head].needs
         heads.append(-1 if head is None else head)
         under.append(_NONE if head is None else under[head] | terms[head])

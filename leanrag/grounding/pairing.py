@@ -164,7 +164,7 @@ def mixes_clauses(claim: Claim, passage: Passage, _: Mapping[str, float]) -> boo
 
 
 def _sides(part: Sequence[Token], verb: str) -> tuple[frozenset[str], frozenset[str]] | None:
-    """What stands before a verb in a clause and what stands behind it; None if it is not there or is no verb."""
+    """Return the things before a verb in a clause and the things after it; None if the clause does not have this verb."""
     for i, token in enumerate(part):
         is_there = token.word == verb if token.word in COPULAS else token.base == verb and not token.is_name
         if is_there and i and part[i - 1].word not in ARTICLES and part[i - 1].word not in PREPOSITIONS:

@@ -62,7 +62,7 @@ class ModelSpec:
         kind: What reads the files: llama.cpp, the converter of embedders, or tiktoken.
         licence: SPDX identifier, or the name of the terms.
         files: The file, or the files of its folder.
-        terms: Text that must be accepted before a pull; "" if there are no terms.
+        terms: Text that must be accepted before a pull; "" if the model has none.
         about: The use of the model, in one line.
         copy_type: If not "", leanrag runs a GGUF copy whose weights have this type, instead of the file itself.
     """

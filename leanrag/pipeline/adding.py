@@ -323,7 +323,7 @@ def _left_out(document: Document, chunks: Iterable[Chunk]) -> int:
 
 
 def _is_gone(path: Path) -> bool:
-    """Return whether there is no file: nothing at all, a folder, a link to itself, a pipe."""
+    """Return whether the path is not a file any more: it does not exist, or is a folder, a link to itself or a pipe."""
     try:
         return not S_ISREG(path.stat().st_mode)
     except OSError as error:  # what cannot be read may exist

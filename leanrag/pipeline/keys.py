@@ -20,7 +20,7 @@ _OPTIONS = ("k", "context_tokens", "max_tokens", "temperature", "seed")
 
 
 def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade, store: Store) -> AskKey | None:
-    """Return the key of an answer; None when there is no cache, or when the answer is drawn at random and may be another."""
+    """Return the key of an answer; None without a cache, or if the answer is drawn at random."""
     if stages.cache is None or not query.is_repeatable:
         return None
     options = {name: getattr(query, name) for name in _OPTIONS}

@@ -144,7 +144,7 @@ class Rag:
             name, path = os.fspath(source), Path(source).resolve().as_posix()
             matches = [id for id in ids if id in (name, path) or id.startswith(path.rstrip("/") + "/")]  # noqa: A001
             if not matches:
-                raise DocumentError(f"there is no document {name!r} in {str(self._store.folder)!r}", path=name)
+                raise DocumentError(f"{str(self._store.folder)!r} has no document {name!r}", path=name)
             chosen += matches
         return self._store.remove(dict.fromkeys(chosen))
 

@@ -181,7 +181,7 @@ class Turn:
                     break
             else:
                 self._stopped_by = limit
-                if limit != "cost":  # when there is no money left, a later model may be free
+                if limit != "cost":  # after the limit of the cost, a later model may be free
                     return
         if self._is_kept and self._should_audit():
             self._is_audit, self._step_seconds = True, 0.0
@@ -382,7 +382,7 @@ def _was_refused(error: Exception) -> bool:
 
 
 def answers_agree(kept: Answer, other: Answer) -> bool:
-    """Return whether two answers say the same; not to answer is the same as to say that there is no answer."""
+    """Return whether two answers say the same; to abstain is the same as to say that the sources have no answer."""
     if kept.abstained or other.abstained:
         return all(answer.abstained or is_refusal(answer.text) for answer in (kept, other))
     return texts_agree(kept.text, other.text)

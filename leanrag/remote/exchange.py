@@ -321,7 +321,7 @@ class Exchange:
             return True
         for field in sorted(_OPTIONAL_FIELDS & sent):
             if field in words:
-                logger.info("%s refuses the field %s, which is no longer sent", self._name, field)
+                logger.info("%s refuses the field %s, so later requests leave it out", self._name, field)
                 self._optional.discard(field)
                 return True
         return False

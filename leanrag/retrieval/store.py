@@ -294,7 +294,7 @@ class Store:
             ).fetchone()
             if row is None:
                 raise ConfigurationError(
-                    f"there is no document {document_id!r} in {str(self.folder)!r}; `documents()` lists those there are"
+                    f"{str(self.folder)!r} has no document {document_id!r}. `documents()` lists its documents"
                 )
             identity, title, source, kind, metadata, key = map(from_sql, row)
             text = read_span(connection, key, 0)
@@ -394,7 +394,7 @@ class Store:
     def _found(self, rows: Mapping[int, tuple[Any, ...]], number: int) -> tuple[Any, ...]:
         if number not in rows:
             raise MissingChunkError(
-                f"there is no chunk {number!r} in {str(self.folder)!r}; the index is older than the store, update it",
+                f"{str(self.folder)!r} has no chunk {number!r} because the index is older than the store. Update the index",
                 path=self.folder,
             )
         return rows[number]

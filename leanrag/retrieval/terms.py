@@ -364,7 +364,7 @@ def quote_term(term: str) -> str:
 
 @functools.lru_cache(maxsize=32)  # one search parses its question several times
 def parse_query(question: str) -> Query:
-    """Return the terms of a question. English function words are among them only if there are no others.
+    """Return the terms of a question. English function words are among them only if it has no other words.
 
     Example:
         >>> parse_query("What does ERR_4021 mean?").terms

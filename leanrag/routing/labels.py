@@ -35,7 +35,7 @@ def texts_agree(answer: str, other: str) -> bool:
 
 
 def is_right_or_silent(answer: str, answers: Sequence[str]) -> bool:
-    """Return whether an answer contains a right answer or, if there is no right answer, says that it does not know.
+    """Return whether an answer contains a right answer or, if no right answer exists, says that it does not know.
 
     Example:
         >>> is_right_or_silent("In Oslo.", ["Oslo"]), is_right_or_silent("The text does not say.", [])

@@ -64,7 +64,7 @@ def plan_calibration(
         raise ConfigurationError("`is_right` compares with right answers. Give the questions with their answers")
     if models == 1 and without:
         raise ConfigurationError(
-            "with one model there is no larger model to compare with. Give the questions with their answers"
+            "a single model has no larger model to compare with. Pass each question with its answers"
         )
     if not 0 < delta <= 0.5:
         raise ConfigurationError(f"`delta` must be in (0, 0.5], got {delta!r}")

@@ -111,7 +111,7 @@ def test_remove_takes_a_folder_away(filled):
     assert filled("remove", "docs")[:2] == (0, "removed 2 documents\n")
     code, _, err = filled("remove", "docs", "--json")
     assert code == output.FAILED == 1
-    assert "there is no document 'docs'" in err
+    assert "has no document 'docs'" in err
 
 
 def test_stats_count(filled, tmp_path):

@@ -464,7 +464,7 @@ def test_cancelling_and_time_limits(tmp_path):
 def test_what_is_removed_is_gone(rag):
     assert rag.remove("park") == 1
     assert [hit.chunk.document_id for hit in rag.search("Who signs off the releases?")] == ["nile"]
-    with pytest.raises(DocumentError, match="there is no document 'park'"):
+    with pytest.raises(DocumentError, match="has no document 'park'"):
         rag.remove("park")
 
 

@@ -157,7 +157,7 @@ def gpu_backends() -> tuple[str, ...]:
 
 
 def gpu_devices(devices: Sequence[Device] | None = None) -> list[Device]:
-    """Return the GPUs that llama.cpp would use, in its order: discrete GPUs, or integrated GPUs if there are no discrete ones.
+    """Return the GPUs that llama.cpp would use, in its order: all discrete GPUs, or without them all integrated GPUs.
 
     An integrated GPU that reports no memory shares the memory of the host. A discrete GPU that reports no memory has none free:
     CUDA cannot report it when other processes use all of it.
