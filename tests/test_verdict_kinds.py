@@ -156,6 +156,22 @@ FALSE = {
         ("Version 2 needs Python 3.10.", "Which Python?", "Version 2 needs Python 3.1."),
         ("The flat costs 1.200 € per month.", "What does the flat cost?", "The flat costs 1,2 € per month."),
     ],
+    "negations of many languages": [
+        ("Muzeum nie jest otwarte w poniedziałek.", "Czy muzeum jest otwarte?", "Muzeum jest otwarte w poniedziałek."),
+        ("Muzeum není v pondělí otevřené.", "Je muzeum otevřené?", "Muzeum je v pondělí otevřené."),
+        (
+            "Το μουσείο δεν είναι ανοιχτό τη Δευτέρα.",
+            "Είναι ανοιχτό το μουσείο;",
+            "Το μουσείο είναι ανοιχτό τη Δευτέρα.",
+        ),
+        ("המוזיאון לא פתוח ביום שני.", "האם המוזיאון פתוח?", "המוזיאון פתוח ביום שני."),
+        ("Bảo tàng không mở cửa vào thứ hai.", "Bảo tàng mở cửa?", "Bảo tàng mở cửa vào thứ hai."),
+        ("Museo ei ole auki maanantaina.", "Onko museo auki?", "Museo on auki maanantaina."),
+        ("A múzeum nem nyitott hétfőn.", "Nyitott a múzeum?", "A múzeum nyitott hétfőn."),
+        ("Muzeul nu este deschis luni.", "Este deschis muzeul?", "Muzeul este deschis luni."),
+        ("Музей закрыт по понедельникам.", "Когда открыт музей?", "Музей открыт по понедельникам."),
+        ("Das Museum ist montags nie offen.", "Ist das Museum offen?", "Das Museum ist montags offen."),
+    ],
     "flags": [
         ("Use --no-cache to skip the cache.", "Which flag?", "Use --cache to skip the cache."),
         ("Use --no-cache to skip the cache.", "Which flag skips the cache?", "--cache"),
@@ -362,6 +378,9 @@ TRUE = {
         ("Version 2 needs Python 3.10.", "Which Python?", "Version 2 needs Python 3.10."),
         ("The flat costs 1.200 € per month.", "What does the flat cost?", "The flat costs 1200 € per month."),
         ("The flat costs 3.50 € per hour.", "What does the flat cost?", "The flat costs 3.5 € per hour."),
+    ],
+    "negations of many languages": [
+        (text, question, text) for text, question, _ in FALSE["negations of many languages"]
     ],
     "flags": [
         ("Use --no-cache to skip the cache.", "Which flag skips the cache?", "--no-cache"),

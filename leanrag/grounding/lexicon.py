@@ -243,7 +243,10 @@ NEGATIONS = _set(
     pas jamais aucun aucune sans rien ni nul nulle non sauf
     nunca sin ningún ninguno ninguna nada jamás tampoco salvo excepto
     mai senza nessuno nessuna nessun não sem nenhum nenhuma niet geen nooit zonder
-    inte ej aldrig utan ingen inget ikke aldri uten ingen nie bez nikt żaden
+    inte ej aldrig utan ingen inget ikke aldri uten ingen nie nigdy bez nikt nic żaden żadna żadne
+    není nejsou nebyl nebyla nebylo nemá nemají nesmí nelze nikdy nikdo žádný žádná δεν δε μην μη ποτέ κανείς κανένας χωρίς
+    לא אין אינו אינה אל בלי không chưa chẳng đừng ei eivät emme älä eikä ilman koskaan nem nincs soha senki
+    nu niciodată nimeni fără
     не нет без никогда ни нельзя ні немає
     لا ليس ليست لم لن غير بدون नहीं न मत बिना ना değil yok hayır 안 못 아니다 없다"""
 )
@@ -268,7 +271,7 @@ INTENTIONS = _set(
 UNTRUTHS = _set(
     """myth wrongly falsely denied denies deny denying misconception hoax disproved
     refuted
-    falsch unwahr mythos bestreitet leugnet faux démenti nie dément falso mito niega desmiente"""
+    falsch unwahr mythos bestreitet leugnet faux démenti dément falso mito niega desmiente"""
 )
 """Words that say that what follows is not so."""
 
@@ -307,7 +310,9 @@ COMPLEMENTS = _pairs(
     ouvert/fermé ouverte/fermée ouvre/ferme autorisé/interdit permis/interdit possible/impossible vrai/faux
     gratuit/payant
     abierto/cerrado abierta/cerrada abre/cierra permitido/prohibido
-    posible/imposible verdadero/falso gratis/pago seguro/inseguro"""
+    posible/imposible verdadero/falso gratis/pago seguro/inseguro
+    открыт/закрыт открыта/закрыта открыто/закрыто открыты/закрыты разрешён/запрещён разрешено/запрещено бесплатно/платно
+    можно/нельзя включён/выключен включено/выключено"""
 )
 """Opposites of which one is the other's negation."""
 
