@@ -156,6 +156,10 @@ FALSE = {
         ("Version 2 needs Python 3.10.", "Which Python?", "Version 2 needs Python 3.1."),
         ("The flat costs 1.200 € per month.", "What does the flat cost?", "The flat costs 1,2 € per month."),
     ],
+    "exceptions to a rule": [
+        ("Unless you pay, the seat is released.", "When is the seat released?", "If you pay, the seat is released."),
+        ("The seat is released unless you pay.", "When is the seat released?", "The seat is released if you pay."),
+    ],
     "negations of many languages": [
         ("Muzeum nie jest otwarte w poniedziałek.", "Czy muzeum jest otwarte?", "Muzeum jest otwarte w poniedziałek."),
         ("Muzeum není v pondělí otevřené.", "Je muzeum otevřené?", "Muzeum je v pondělí otevřené."),
@@ -378,6 +382,15 @@ TRUE = {
         ("Version 2 needs Python 3.10.", "Which Python?", "Version 2 needs Python 3.10."),
         ("The flat costs 1.200 € per month.", "What does the flat cost?", "The flat costs 1200 € per month."),
         ("The flat costs 3.50 € per hour.", "What does the flat cost?", "The flat costs 3.5 € per hour."),
+    ],
+    "exceptions to a rule": [
+        (
+            "Unless you pay, the seat is released.",
+            "When is the seat released?",
+            "If you do not pay, the seat is released.",
+        ),
+        ("The seat is released unless you pay.", "When is the seat released?", "The seat is released unless you pay."),
+        ("The seat is released unless you pay.", "When is the seat released?", "Unless you pay, the seat is released."),
     ],
     "negations of many languages": [
         (text, question, text) for text, question, _ in FALSE["negations of many languages"]

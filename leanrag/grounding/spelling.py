@@ -44,6 +44,8 @@ _PHRASES = [
     for hints, pattern, replacement in (
         ("not only", r"\bnot only\b", ""),
         ("not until", r"\bnot until\b", "from"),
+        ("unless", r"(?<=[\w)]) unless\b", ", if not"),
+        ("unless", r"\bunless\b", "if not"),
         ("no doubt", r"\bno doubt\b", ""),
         (" that", r"\b(?:false|untrue|wrong|incorrect|not true|not the case) that\b", "myth that"),
         (", da", r"\b(?:falsch|unwahr|nicht wahr), (?:dass|daß)\b", "mythos dass"),
