@@ -77,7 +77,7 @@ class TestModel:
             minilm.embed_queries(["ok", "word " * 255])
         with pytest.raises(ConfigurationError, match="document has 257 tokens"):
             minilm.embed_documents(["word " * 255])
-        with pytest.raises(ConfigurationError, match="one string"):
+        with pytest.raises(ConfigurationError, match="got a string"):
             minilm.embed_documents("hello")
 
     def test_threads_may_share_it(self, minilm):
