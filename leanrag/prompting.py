@@ -60,7 +60,7 @@ def _fill(template: str, **values: str) -> str:
 CHAT_TEMPLATE = PromptTemplate(
     system="",
     source="{title}\n{text}\n\n",
-    question="Based only on the text above, answer this question with the words of the text: {question}",
+    question="Based only on the text above, answer this question: {question}",
 )
 """For models with a chat template."""
 
