@@ -63,6 +63,7 @@ class GenerateKeywords(TypedDict, total=False):
     stop: Sequence[str]
     timeout_seconds: float | None
     cancel: CancelToken | None
+    thinking_tokens: int | None
 
 
 class BaseLanguageModel(abc.ABC):
@@ -452,11 +453,11 @@ def check_window(model: LanguageModel, prompt_tokens: int, options: GenerateOpti
     Raises:
         ContextOverflowError: They do not fit.
     """
-    needed = prompt_tokens + options.max_tokens
+    needed = prompt_tokens + options.reserved_tokens
     if needed > model.n_ctx:
         raise ContextOverflowError(
-            f"the prompt of {prompt_tokens:,} tokens and {options.max_tokens:,} for the answer exceed the window of {model.name}, "
-            f"{model.n_ctx:,} tokens. Shorten the prompt or lower `max_tokens`",
+            f"the prompt of {prompt_tokens:,} tokens and {options.reserved_tokens:,} for the answer exceed the window of "
+            f"{model.name}, {model.n_ctx:,} tokens. Shorten the prompt or lower `max_tokens`",
             needed=needed,
             available=model.n_ctx,
             model=model.name,

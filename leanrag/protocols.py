@@ -334,6 +334,8 @@ class GenerateOptions:
 
     Attributes:
         max_tokens: Most tokens of the answer.
+        thinking_tokens: Most tokens of the thoughts of a reasoning model, in addition to `max_tokens`. None: thoughts and answer
+            share `max_tokens`, and thoughts take at most half of it. A local model then ends its thoughts and answers.
         temperature: 0 takes the most probable token; a higher value gives more varied text.
         seed: Seed of the random choice; the same seed gives the same text. None takes a new seed.
         stop: Strings that end the text; they are not part of it.
@@ -350,15 +352,22 @@ class GenerateOptions:
     stop: Sequence[str] = ()
     timeout_seconds: float | None = field(default=None, compare=False)
     cancel: CancelToken | None = field(default=None, compare=False)
+    thinking_tokens: int | None = None
 
     def __post_init__(self) -> None:
         check_whole(1, max_tokens=self.max_tokens)
+        check_whole(0, optional=True, thinking_tokens=self.thinking_tokens)
         check_at_least(0, temperature=self.temperature)
         check_whole(0, 2**64 - 1, optional=True, seed=self.seed)
         check_seconds(optional=True, timeout_seconds=self.timeout_seconds)
         if isinstance(self.stop, str) or not all(self.stop):
             raise ConfigurationError(f"`stop` must be a sequence of non-empty strings, got {self.stop!r}")
         object.__setattr__(self, "stop", tuple(self.stop))
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Most tokens that the model may write: thoughts and answer."""
+        return self.max_tokens + (self.thinking_tokens or 0)
 
 
 class GenerationStream(Protocol):

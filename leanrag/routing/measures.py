@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -24,10 +24,11 @@ _CAPITALISED = re.compile(r"[^\W\d_][\w'’]*")
 
 
 def measure_tokens(generation: Generation) -> dict[str, Any]:
-    """Return the signals of the token probabilities."""
-    logprobs = _clipped(generation.logprobs)
-    margins = _clipped(generation.margins)
-    entropies = _clipped(generation.entropies)
+    """Return the signals of the token probabilities; tokens of thoughts do not count."""
+    start = generation.thought_tokens
+    logprobs = _clipped(generation.logprobs, start)
+    margins = _clipped(generation.margins, start)
+    entropies = _clipped(generation.entropies, start)
     return {
         "logprob_mean": _mean(logprobs),
         "logprob_min": _quantile(logprobs, 0.0),
@@ -38,7 +39,7 @@ def measure_tokens(generation: Generation) -> dict[str, Any]:
         "margin_mean": _mean(margins),
         "entropy_mean": _mean(entropies),
         "entropy_max": _quantile(entropies, 1.0),
-        "log_length": math.log1p(generation.usage.completion_tokens),
+        "log_length": math.log1p(max(0, generation.usage.completion_tokens - start)),
     }
 
 
@@ -118,9 +119,9 @@ def measure_overlap(question: str, answer: str, packing: Packing) -> dict[str, A
     }
 
 
-def _clipped(values: Iterable[float] | None) -> list[float]:
-    """Return the known values, clipped to [-_LIMIT, _LIMIT]."""
-    return [max(-_LIMIT, min(_LIMIT, value)) for value in values or () if not math.isnan(value)]
+def _clipped(values: Sequence[float] | None, start: int) -> list[float]:
+    """Return the known values from index `start` on, clipped to [-_LIMIT, _LIMIT]."""
+    return [max(-_LIMIT, min(_LIMIT, value)) for value in (values or ())[start:] if not math.isnan(value)]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -27,6 +27,7 @@ from leanrag.types.generation import Generation as Generation
 from leanrag.types.generation import Message as Message
 from leanrag.types.generation import Prompt as Prompt
 from leanrag.types.generation import Scores as Scores
+from leanrag.types.generation import TextPiece as TextPiece
 from leanrag.types.generation import Usage as Usage
 from leanrag.types.packing import Compression as Compression
 from leanrag.types.packing import DroppedItem as DroppedItem

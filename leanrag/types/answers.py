@@ -139,6 +139,11 @@ class Answer(_ShownInNotebooks):
         return self.text if is_plain else f"{self.text}\n(Not supported by the sources.)"
 
     @property
+    def thoughts(self) -> str | None:
+        """What a reasoning model thought before it answered; None if there are no thoughts. Nothing here is checked or cited."""
+        return None if self.generation is None else self.generation.thoughts
+
+    @property
     def seconds(self) -> float:
         """Wall time of all stages."""
         return sum(stage.seconds for stage in self.trace)

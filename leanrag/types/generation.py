@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CancelToken", "FinishReason", "Generation", "Message", "Prompt", "Scores", "Usage"]
+__all__ = ["CancelToken", "FinishReason", "Generation", "Message", "Prompt", "Scores", "TextPiece", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPiece:
+    """A piece of text from a running generation.
+
+    Attributes:
+        text: The piece.
+        is_thought: Whether it is a thought of a reasoning model; otherwise it is part of the answer.
+    """
+
+    text: str
+    is_thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """What a model returned.
 
@@ -65,7 +78,8 @@ class Generation:
         finish_reason: "stop" (end token or stop string), "length" (`max_tokens` reached) or "repetition" (the model began to
             repeat itself and was stopped).
         usage: Tokens in and out, thoughts included.
-        token_ids: Generated tokens, thoughts included, without the end token; None if unknown.
+        token_ids: Generated tokens, thoughts included, without the end token; None if unknown. `logprobs`, `margins` and
+            `entropies` have a value for each of them.
         logprobs: Natural-log probability of each token at temperature 1; None if unknown.
         margins: Log-probability of each token minus that of the best alternative; None if unknown.
         entropies: Entropy in nats of the distribution that each token was drawn from; None if unknown.
@@ -73,6 +87,7 @@ class Generation:
         prefill_seconds: Time to the first token.
         decode_seconds: Time from the first token to the last.
         thoughts: Text of a reasoning model between tags such as <think> and </think>; None if there is none.
+        thought_tokens: Number of tokens, from the first, that are thoughts and their tags. The other tokens are the answer.
     """
 
     text: str
@@ -87,6 +102,7 @@ class Generation:
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
     thoughts: str | None = None
+    thought_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

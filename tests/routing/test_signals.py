@@ -65,6 +65,17 @@ def test_token_signals_have_known_values():
     assert found.log_length == pytest.approx(math.log(3))
 
 
+def test_tokens_of_thoughts_do_not_count():
+    scores = {"logprobs": (-9.0, -8.0, -0.5), "margins": (-3.0, -2.0, 1.0), "entropies": (4.0, 5.0, 0.25)}
+    found = signals_of("?", [], packing_of(), Generation("Ada", "m", "stop", Usage(9, 3), **scores, thought_tokens=2))
+    assert (found.logprob_min, found.logprob_first, found.margin_first, found.entropy_max) == (-0.5, -0.5, 1.0, 0.25)
+    assert found.log_length == pytest.approx(math.log(2))
+    unfinished = signals_of(
+        "?", [], packing_of(), Generation("", "m", "length", Usage(9, 3), **scores, thought_tokens=3)
+    )
+    assert (unfinished.logprob_mean, unfinished.margin_mean, unfinished.entropy_mean) == (None, None, None)
+
+
 @pytest.mark.parametrize("none", [None, (), (math.nan,)])
 def test_what_a_model_does_not_tell_is_unknown(none):
     found = signals("Ada Park", PARK, logprobs=none, margins=none, entropies=none)
