@@ -30,6 +30,7 @@ __all__ = [
     "cache_dir",
     "file_ends",
     "fingerprint_of",
+    "known_sha256",
     "read_record",
     "remove_abandoned",
     "sha256_of",
@@ -154,6 +155,22 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """Return the hash as `sha256_of`. A file that this process read before is read again only if its size or time changed.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    status = path.stat()
+    version = path.resolve(), status.st_size, status.st_mtime_ns
+    if version not in _known_sha256:
+        _known_sha256[version] = sha256_of(path)
+    return _known_sha256[version]
+
+
+_known_sha256: dict[tuple[Path, int, int], str] = {}
 
 
 def file_ends(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 from leanrag.checks import check_at_least, check_seconds, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.types import (
+    Adapter,
     Answer,
     AskKey,
     CancelToken,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Ids: TypeAlias = NDArray[np.int64]
 
 __all__ = [
+    "Adapted",
     "ChunkFeature",
     "ChunkStore",
     "Chunker",
@@ -491,6 +493,15 @@ class FromFile(Protocol):
     @property
     def path(self) -> Path:
         """The file, or a folder of files."""
+
+
+@runtime_checkable
+class Adapted(Protocol):
+    """A model that adapters may change."""
+
+    @property
+    def adapters(self) -> Sequence[Adapter]:
+        """The adapters; empty if there are none."""
 
 
 @runtime_checkable

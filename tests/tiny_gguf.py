@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -15,6 +18,38 @@ WIDTH, HEADS, FEED_FORWARD = 32, 2, 64
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<tool>"]
 
 
+def write_tiny_lora(
+    path: Path,
+    factors: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+    *,
+    alpha: float | None = 1.0,
+    architecture: str = "llama",
+    keys: Mapping[str, str] = MappingProxyType({"general.type": "adapter", "adapter.type": "lora"}),
+) -> Path:
+    """Write a LoRA adapter: `alpha / rank * b @ a` is added to each tensor that is named.
+
+    Args:
+        path: Where to.
+        factors: By the name of the tensor: `a`, `(rank, columns)`, and `b`, `(rows, rank)`.
+        alpha: None leaves the key out.
+        architecture: Of the model.
+        keys: Further keys.
+    """
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in keys.items():
+        writer.add_string(key, value)
+    if alpha is not None:
+        writer.add_float32("adapter.lora.alpha", alpha)
+    for name, (a, b) in factors.items():
+        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(a, np.float32))
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def write_tiny_gguf(
     path: Path,
     *,
@@ -22,6 +57,7 @@ def write_tiny_gguf(
     seed: int = 0,
     n_ctx: int = 256,
     ascii_only: bool = True,
+    tied: bool = False,
 ) -> Path:
     """Write the file: byte tokens, four control tokens, one user-defined, one layer; the same bytes each time.
 
@@ -30,6 +66,7 @@ def write_tiny_gguf(
         chat_template: Jinja source, None for a base model.
         seed: Of the weights.
         n_ctx: Trained window.
+        tied: Use the token embeddings for the output too.
         ascii_only: Never generate bytes of 0x80 and above, nor control tokens.
     """
     kind = gguf.TokenType
@@ -70,7 +107,8 @@ def write_tiny_gguf(
         else list(range(len(SPECIAL)))
     )
     add("token_embd.weight", len(tokens), WIDTH)
-    add("output.weight", len(tokens), WIDTH, silent)
+    if not tied:
+        add("output.weight", len(tokens), WIDTH, silent)
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
     writer.add_tensor("blk.0.attn_norm.weight", np.ones(WIDTH, np.float32))
     writer.add_tensor("blk.0.ffn_norm.weight", np.ones(WIDTH, np.float32))

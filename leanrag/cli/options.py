@@ -57,7 +57,8 @@ class Commands:
         reading.add_argument(
             "--model",
             action="append",
-            help=f"name or GGUF file; repeat it for a cascade, the smallest model first (default: {_DEFAULT_MODEL})",
+            help="name or GGUF file, followed by +ADAPTER to use a LoRA adapter; repeat it for a cascade, the smallest model "
+            f"first (default: {_DEFAULT_MODEL})",
         )
         reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
         reading.add_argument(

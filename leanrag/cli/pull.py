@@ -68,7 +68,7 @@ def _pull(name: str, spec: ModelSpec | None, options: argparse.Namespace) -> dic
 
 
 def _advise_type(name: str, path: Path, say: Callable[[str], None]) -> None:
-    from leanrag.llama.files.gguf import check_gguf
+    from leanrag.llama.files import check_gguf
     from leanrag.llama.files.quantize import fastest_int4, has_fast_kernels
 
     machine = platform.machine()

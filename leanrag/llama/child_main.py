@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from leanrag.llama.model import LlamaCppModel
 from leanrag.llama.options import LlamaOptions
-from leanrag.llama.wire import plain_error, read_prompt, read_settings
+from leanrag.llama.wire import plain_adapters, plain_error, read_prompt, read_settings
 from leanrag.types import CancelToken
 
 __all__ = ["serve"]
@@ -43,6 +43,7 @@ class _Server:
             self._send_error(-1, error)
             os._exit(0)
         facts: dict[str, Any] = {"name": model.name, "n_ctx": model.n_ctx, "is_chat": model.is_chat}
+        facts["adapters"] = plain_adapters(model.adapters)
         facts["placement"] = dataclasses.asdict(model.placement)
         facts |= {name: getattr(model.info, name) for name in ("architecture", "n_params", "n_ctx_train", "size_bytes")}
         self._send({"id": -1, "value": facts})

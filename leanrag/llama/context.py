@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,12 @@ class Context:
         worth = min(_MOST_WORTH_KEEPING, self.n_ctx // 4, _WORTH_KEEPING_WEIGHTS // n_params)
         self.worth_keeping = max(_WORTH_KEEPING, worth) if is_on_gpu else _WORTH_KEEPING
         self.resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
+
+    def use_adapters(self, adapters: Sequence[Any], scales: Sequence[float]) -> None:
+        """Change the weights by these LoRA adapters, llama.cpp's handles, in each computation from now on."""
+        n_adapters = len(adapters)
+        handles = (self._lib.llama_adapter_lora_p_ctypes * n_adapters)(*adapters)
+        self._lib.llama_set_adapters_lora(self._handle, handles, n_adapters, (ctypes.c_float * n_adapters)(*scales))
 
     def free(self) -> None:
         """Free the memory of the context; call it once."""

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leanrag.errors import ModelLoadError
-from leanrag.files import sha256_of
+from leanrag.files import known_sha256
 from leanrag.llama.context import RESIDENT, Context, batch_rows, build, open_context
 from leanrag.llama.files import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library
 from leanrag.llama.placement import CPU_ONLY, EXACT, Attention, Placement, measure_sizes, place, share
 from leanrag.llama.prefix import StateCache
 from leanrag.llama.settings import EngineSettings
-from leanrag.llama.weights import Weights
+from leanrag.llama.weights import LoadedAdapter, Weights
 
 __all__ = ["LoadedModel"]
 
@@ -55,6 +55,8 @@ class LoadedModel:
         self.placement, self.attention = CPU_ONLY, EXACT
         self.weights: Weights | None = None
         self.context: Context | None = None
+        self._adapters: list[LoadedAdapter] = []
+        self._adapter_versions: list[tuple[int, int] | None] = [None] * len(settings.adapters)
         can_be_freed = settings.keep_alive is not None
         self._vocabulary_only = Weights.acquire(path, vocab_only=True) if can_be_freed else None
         try:
@@ -63,7 +65,7 @@ class LoadedModel:
             self._version = weights.version
             self.vocabulary = (self._vocabulary_only or weights).vocabulary
             self.n_ctx = context.n_ctx
-            key = "" if settings.cache_dir is None else f"{sha256_of(path)} {build()} {self.attention}"
+            key = "" if settings.cache_dir is None else self._state_key()
             self.states = StateCache(settings.cache_bytes, settings.cache_dir, key)
         except BaseException:
             self.free()
@@ -83,14 +85,13 @@ class LoadedModel:
         """Free the context, and also the weights if they can be loaded again (perhaps with fewer layers on a GPU)."""
         if self._vocabulary_only:
             self.free_weights()
-        elif self.context is not None:
-            self.context.free()
+        else:
+            self._close_context()
             self.context = None
 
     def free_weights(self) -> None:
         """Free the weights and the context."""
-        if self.context is not None:
-            self.context.free()
+        self._close_context()
         if self.weights is not None:
             self.weights.release()
         self.context = self.weights = None  # last: other threads read these to see whether the memory is free
@@ -137,9 +138,28 @@ class LoadedModel:
 
     def _open_context(self, weights: Weights) -> Context:
         known: Attention | None = self.attention if self._attention_of == self.placement.key else None
+        adapters = self._settings.adapters
+        for adapter, version in zip(adapters, self._adapter_versions, strict=True):
+            self._adapters.append(weights.acquire_adapter(adapter.path, version))
+        self._adapter_versions = [loaded.version for loaded in self._adapters]
         context = open_context(self._path, weights, self.placement, self._settings, self._abort, known=known)
+        context.use_adapters([loaded.handle for loaded in self._adapters], [adapter.scale for adapter in adapters])
         self.context, self.attention, self._attention_of = context, context.attention, self.placement.key
         return context
+
+    def _close_context(self) -> None:
+        """Free the memory of the context and of its adapters."""
+        if self.context is not None:
+            self.context.free()
+        for adapter in self._adapters:
+            assert self.weights is not None
+            self.weights.release_adapter(adapter)
+        self._adapters = []
+
+    def _state_key(self) -> str:
+        """Return what a stored state depends on."""
+        adapters = "".join(f" {adapter.sha256}@{adapter.scale!r}" for adapter in self._settings.adapters)
+        return f"{known_sha256(self._path)}{adapters} {build()} {self.attention}"
 
     def _place(self, at_most: int | None = None) -> Placement:
         """Choose the layers to put on GPUs by their free memory now."""

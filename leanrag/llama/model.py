@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from leanrag.checks import check_seconds, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.generation import PendingStream, check_messages, ends_in_thought, gather_results, part_thoughts
+from leanrag.llama.adapters import AdapterSource, find_adapters, name_with_adapters
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.context import MAX_PARALLEL
 from leanrag.llama.counting import TokenCounts
@@ -59,7 +60,9 @@ class LlamaCppModel(LlamaBase):
 
     Args:
         path: The GGUF file.
-        name: Value of `Answer.model`; by default the name of the file without its suffix.
+        adapters: LoRA adapters of this model: GGUF files, or pairs of a file and a scale. Models of the same file share its
+            weights, also if their adapters differ.
+        name: Value of `Answer.model`; by default the name of the file without its suffix, and the names of the adapters.
         n_ctx: Window in tokens. Requests that are computed at the same time share it. "auto" is the window that the model was
             trained with, at most 4,096, and less if there is little memory. llama.cpp rounds it up to a multiple of 256; the
             attribute `n_ctx` has the allocated number.
@@ -97,6 +100,7 @@ class LlamaCppModel(LlamaBase):
         self,
         path: str | os.PathLike[str],
         *,
+        adapters: Sequence[AdapterSource] = (),
         name: str | None = None,
         n_ctx: int | Literal["auto"] = "auto",
         threads: int | None = None,
@@ -112,7 +116,8 @@ class LlamaCppModel(LlamaBase):
     ) -> None:
         self.path = Path(path)
         self.info: GGUFInfo = check_gguf(self.path)
-        self.name = name or self.path.stem
+        self.adapters = find_adapters(adapters, self.info)
+        self.name = name or name_with_adapters(self.path.stem, self.adapters)
         allocated = _requested_n_ctx(self.info, n_ctx)
         check_whole(1, optional=True, threads=threads)
         check_whole(1, max_queue=max_queue)
@@ -139,6 +144,7 @@ class LlamaCppModel(LlamaBase):
                 cache_dir=None if cache_dir is None else Path(cache_dir),
                 keep_alive=keep_alive,
                 choices=choices_file(),
+                adapters=self.adapters,
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)

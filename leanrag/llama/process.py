@@ -26,7 +26,7 @@ from leanrag.llama.child import Call, Child
 from leanrag.llama.model import LlamaCppModel
 from leanrag.llama.options import LlamaBase
 from leanrag.llama.placement import Placement
-from leanrag.llama.wire import plain_options, plain_pair, plain_prompt, read_generation, read_placement
+from leanrag.llama.wire import plain_options, plain_pair, plain_prompt, read_adapters, read_generation, read_placement
 from leanrag.protocols import GenerateOptions
 from leanrag.types import CancelToken, Generation, Prompt, Scores
 
@@ -182,6 +182,7 @@ class IsolatedModel(LlamaBase):
         self.n_ctx: int = facts["n_ctx"]
         self.n_params: int = facts["n_params"]
         self.is_chat: bool = facts["is_chat"]
+        self.adapters = read_adapters(facts["adapters"])
 
     def __repr__(self) -> str:
         return f"IsolatedModel({self.name!r}, n_ctx={self.n_ctx})"

@@ -9,6 +9,7 @@ from typing import Literal
 from leanrag.checks import check_choice, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.llama.placement import GpuOptions, KVType
+from leanrag.types import Adapter
 
 __all__ = ["ComputeOptions", "EngineSettings"]
 
@@ -60,6 +61,7 @@ class EngineSettings:
         cache_dir: Folder that keeps states on disk, also at most `cache_bytes`; None keeps none there.
         keep_alive: Seconds without a request after which weights and context are freed; None never frees them.
         choices: File that stores which attention was faster on a GPU; None stores nothing.
+        adapters: LoRA adapters that change the weights; checked.
     """
 
     n_ctx: int
@@ -72,3 +74,4 @@ class EngineSettings:
     cache_dir: Path | None = None
     keep_alive: float | None = None
     choices: Path | None = None
+    adapters: tuple[Adapter, ...] = ()

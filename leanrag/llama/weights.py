@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,27 @@ from leanrag.llama.library import library, native_errors
 from leanrag.llama.placement import CPU_ONLY, Placement, Split
 from leanrag.llama.vocabulary import Vocabulary
 
-__all__ = ["Weights"]
+__all__ = ["LoadedAdapter", "Weights"]
 
 _SPLIT_MODES: Mapping[Split, int] = {"none": 0, "layer": 1, "row": 2}  # llama.h, enum llama_split_mode
 
 _lock = threading.RLock()  # reentrant: a load may start the garbage collector, which may release other weights
 _loaded: dict[tuple[object, ...], Weights] = {}
+
+
+@dataclass(slots=True)
+class LoadedAdapter:
+    """A LoRA adapter in memory.
+
+    Attributes:
+        handle: llama.cpp's handle.
+        version: The time of the file's last change in nanoseconds, and its size in bytes.
+        users: The number of contexts that use it.
+    """
+
+    handle: Any
+    version: tuple[int, int]
+    users: int = 0
 
 
 class Weights:
@@ -56,6 +72,7 @@ class Weights:
                 raise ModelLoadError(f"llama.cpp cannot load {path}: {native}", path=path, model=path.name)
         self.vocabulary = Vocabulary(lib, self.model)
         self._lib, self._users = lib, 0
+        self._adapters: dict[tuple[object, ...], LoadedAdapter] = {}
         self._key: tuple[object, ...] = ()
 
     @classmethod
@@ -116,6 +133,36 @@ class Weights:
             found = [weights.placement for key, weights in _loaded.items() if key[:2] == (os.getpid(), path)]
         with_layers = [placement for placement in found if placement.layers]
         return max(with_layers, key=lambda placement: placement.layers, default=None)
+
+    def acquire_adapter(self, path: Path, version: tuple[int, int] | None = None) -> LoadedAdapter:
+        """Return an adapter for these weights; load it if it is not in memory.
+
+        Args:
+            path: A checked file.
+            version: The `version` that was checked; None allows any.
+
+        Raises:
+            ModelLoadError: The file is missing, has another version, or llama.cpp refuses it; the message quotes llama.cpp.
+        """
+        key = (path.resolve(), self.check_version(path, version))
+        with _lock:
+            adapter = self._adapters.get(key)
+            if adapter is None:
+                with native_errors() as native:
+                    handle = self._lib.llama_adapter_lora_init(self.model, os.fsencode(path))
+                    if not handle:
+                        raise ModelLoadError(f"llama.cpp cannot load the adapter {path}: {native}", path=path)
+                adapter = self._adapters[key] = LoadedAdapter(handle, key[1])
+            adapter.users += 1
+            return adapter
+
+    def release_adapter(self, adapter: LoadedAdapter) -> None:
+        """Free the adapter if this was its last user; call it once for each `acquire_adapter`, after the context is freed."""
+        with _lock:
+            adapter.users -= 1
+            if adapter.users == 0:
+                self._adapters = {key: each for key, each in self._adapters.items() if each is not adapter}
+                self._lib.llama_adapter_lora_free(adapter.handle)
 
     def release(self) -> None:
         """Free the weights if this was their last user; call it once for each `acquire`, after the contexts on them are freed."""

@@ -20,17 +20,20 @@ from leanrag.errors import (
     QueueFullError,
 )
 from leanrag.generation import check_messages
+from leanrag.llama.adapters import split_source
 from leanrag.llama.placement import DevicePart, GpuOptions, Placement
 from leanrag.llama.settings import ComputeOptions
 from leanrag.protocols import GenerateOptions
-from leanrag.types import Generation, Message, Prompt, Usage
+from leanrag.types import Adapter, Generation, Message, Prompt, Usage
 
 __all__ = [
+    "plain_adapters",
     "plain_error",
     "plain_options",
     "plain_pair",
     "plain_prompt",
     "plain_settings",
+    "read_adapters",
     "read_error",
     "read_generation",
     "read_placement",
@@ -59,13 +62,19 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments of `LlamaCppModel`."""
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     options = {name: dataclasses.asdict(plain[name]) for name in _OPTION_VALUES if plain.get(name) is not None}
-    return plain | options
+    adapters = [split_source(source) for source in settings.get("adapters", ())]
+    return plain | options | {"adapters": [(os.fspath(path.absolute()), scale) for path, scale in adapters]}
 
 
 def read_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that `plain_settings` was given."""
     options = {name: kind(**plain[name]) for name, kind in _OPTION_VALUES.items() if plain.get(name) is not None}
     return {**plain, **options}
+
+
+def plain_adapters(adapters: Sequence[Adapter]) -> list[dict[str, Any]]:
+    """Return the adapters of a model."""
+    return [{"path": os.fspath(each.path), "scale": each.scale, "sha256": each.sha256} for each in adapters]
 
 
 def plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
@@ -106,6 +115,11 @@ def read_placement(plain: Mapping[str, Any]) -> Placement:
     """Return a placement of which `dataclasses.asdict` was sent."""
     devices = tuple(DevicePart(**part) for part in plain["devices"])
     return Placement(**{**plain, "devices": devices, "tensor_split": tuple(plain["tensor_split"])})
+
+
+def read_adapters(plain: Sequence[Mapping[str, Any]]) -> tuple[Adapter, ...]:
+    """Return the adapters that `plain_adapters` got."""
+    return tuple(Adapter(Path(each["path"]), each["scale"], each["sha256"]) for each in plain)
 
 
 def plain_error(error: Exception) -> dict[str, Any]:

@@ -4,7 +4,7 @@ The modules, in the order of data flow: `registry` (the names, and the exact fil
 `fetching` and `hub` (downloads), and `encodings` (tokenizers of tiktoken that were pulled).
 """
 
-from leanrag.models.cache import ModelStatus, keep_copy, list_models, resolve
+from leanrag.models.cache import ModelFiles, ModelStatus, keep_copy, list_models, resolve, resolve_model, split_name
 from leanrag.models.encodings import load_encoding
 from leanrag.models.fetching import pull
 from leanrag.models.registry import REGISTRY, HubFile, ModelFile, ModelSpec, WheelMember
@@ -13,6 +13,7 @@ __all__ = [
     "REGISTRY",
     "HubFile",
     "ModelFile",
+    "ModelFiles",
     "ModelSpec",
     "ModelStatus",
     "WheelMember",
@@ -21,4 +22,6 @@ __all__ = [
     "load_encoding",
     "pull",
     "resolve",
+    "resolve_model",
+    "split_name",
 ]

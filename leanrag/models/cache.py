@@ -1,7 +1,8 @@
-"""The cache of models: find the files of a model and its copies, and check that they are complete.
+"""The cache of models: find the files of a model, its adapters and its copies, and check that they are complete.
 
 A model is in the folder `<sha256>`. A record in the folder, which is written last, says that all files were verified.
-`NAME:TYPE` is a copy with another type of weights; `leanrag pull NAME --type TYPE` makes it on this machine.
+`NAME:TYPE` is a copy with another type of weights; `leanrag pull NAME --type TYPE` makes it on this machine. Adapters may be
+files of this package.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
-from leanrag.files import cache_dir, sha256_of, whole_file
+from leanrag.files import cache_dir, known_sha256, sha256_of, whole_file
 from leanrag.models import hub, registry
 from leanrag.models.registry import ModelSpec, find_spec
 
 __all__ = [
+    "ModelFiles",
     "ModelStatus",
     "entry_of",
     "folder_of",
     "is_complete",
     "keep_copy",
     "list_models",
+    "packaged_adapter",
     "resolve",
+    "resolve_model",
+    "split_name",
     "unwritable_cache",
     "write_record",
 ]
@@ -33,11 +38,12 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _RECORD = "verified.json"
+_PACKAGED = Path(__file__).parent / "adapters"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model of the registry, and its files on this machine.
+    """A model or an adapter of the registry, and its files on this machine.
 
     Attributes:
         spec: The model.
@@ -48,6 +54,95 @@ class ModelStatus:
     spec: ModelSpec
     path: Path | None
     copies: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The files that a model is loaded from.
+
+    Attributes:
+        path: The file or folder of the model.
+        adapters: The files of the LoRA adapters that change it.
+    """
+
+    path: Path
+    adapters: tuple[Path, ...] = ()
+
+
+def resolve_model(name: str | os.PathLike[str]) -> ModelFiles:
+    """Return the files of a model with its adapters. Nothing is downloaded.
+
+    Args:
+        name: As for `resolve`, and after it a `+` and an adapter, once or several times. An adapter is a word, if the registry has
+            the name `BASE+WORD`, or the path of a GGUF file: `smollm2-135m+reader`, `base.gguf+my.lora.gguf`.
+
+    Raises:
+        ConfigurationError: A part of the name is not an existing path and not a known name.
+        ModelLoadError: The name is known, but a file is not on this machine, or was changed.
+    """
+    base, *adapters = split_name(name)
+    path = resolve(base)
+    return ModelFiles(path, tuple(_find_adapter(os.fspath(base), adapter) for adapter in adapters))
+
+
+def split_name(name: str | os.PathLike[str]) -> list[str]:
+    """Return the parts of a name: first the model, then its adapters. A `+` in an existing path separates nothing."""
+    if Path(name).exists():
+        return [os.fspath(name)]
+    parts: list[str] = []
+    pending: list[str] = []
+    for piece in os.fspath(name).split("+"):
+        pending.append(piece)
+        joined = "+".join(pending)
+        is_hub_file = joined.startswith(hub.PREFIX) and joined.endswith(".gguf")
+        is_known = (
+            f"{parts[0]}+{joined}" in registry.REGISTRY if parts else joined.partition(":")[0] in registry.REGISTRY
+        )
+        if is_hub_file or is_known or (joined and Path(joined).exists()):
+            parts.append(joined)
+            pending.clear()
+    return [*parts, "+".join(pending)] if pending else parts
+
+
+def _find_adapter(base: str, name: str) -> Path:
+    spec = registry.REGISTRY.get(f"{base}+{name}")
+    if spec is None:
+        if name.startswith(hub.PREFIX) or Path(name).is_file():
+            return resolve(name)
+        words = [each.name for each in registry.REGISTRY.values() if each.kind == "adapter" and each.base == base]
+        known = (
+            f"The known adapters of this model are {', '.join(words)}"
+            if words
+            else "No adapter of this model has a name"
+        )
+        raise ConfigurationError(
+            f"{name!r} in {f'{base}+{name}'!r} is not an existing path and not a known adapter. {known}"
+        )
+    packaged = packaged_adapter(spec)
+    if packaged is not None:
+        return packaged
+    folder = folder_of(spec)
+    if not is_complete(spec, folder):
+        raise _missing(spec.name, entry_of(spec, folder), f"leanrag pull {spec.name}")
+    return entry_of(spec, folder)
+
+
+def packaged_adapter(spec: ModelSpec) -> Path | None:
+    """Return the file of an adapter if it is in this package.
+
+    Raises:
+        ModelLoadError: The file was changed.
+    """
+    path = _PACKAGED / spec.files[0].path
+    if not path.is_file():
+        return None
+    if known_sha256(path) != spec.sha256:
+        raise ModelLoadError(f"{str(path)!r} was changed. Install leanrag again", path=path, model=spec.name)
+    return path
+
+
+def _missing(name: str, path: Path, command: str) -> ModelLoadError:
+    return ModelLoadError(f"the model {name!r} is not on this machine. Get it with: {command}", path=path, model=name)
 
 
 def resolve(name: str | os.PathLike[str]) -> Path:
@@ -69,13 +164,15 @@ def resolve(name: str | os.PathLike[str]) -> Path:
         return hub.get_file(name, local_only=True)
     base, _, kind = name.partition(":")
     spec = find_spec(base if kind and base in registry.REGISTRY else name)
+    if spec.kind == "adapter":
+        raise ConfigurationError(
+            f"{name!r} is a model with an adapter. Pass a name of a model alone, such as {spec.base!r}"
+        )
     folder = folder_of(spec)
     path = _copy(spec, kind) if kind else entry_of(spec, folder)
     if not (_is_unchanged(path) if kind else is_complete(spec, folder)):
         command = f"leanrag pull {spec.name}" + (f" --type {kind}" if kind else "")
-        raise ModelLoadError(
-            f"the model {name!r} is not on this machine. Get it with: {command}", path=path, model=name
-        )
+        raise _missing(name, path, command)
     return path
 
 
@@ -84,6 +181,9 @@ def list_models() -> list[ModelStatus]:
     statuses = []
     for spec in registry.REGISTRY.values():
         folder = folder_of(spec)
+        if spec.kind == "adapter" and (packaged := packaged_adapter(spec)):
+            statuses.append(ModelStatus(spec, packaged))
+            continue
         kinds = sorted(record.parent.name for record in folder.glob(f"*/{_RECORD}"))
         copies = {kind: copy for kind in kinds if _is_unchanged(copy := _copy(spec, kind))}
         statuses.append(ModelStatus(spec, entry_of(spec, folder) if is_complete(spec, folder) else None, copies))
@@ -104,7 +204,7 @@ def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Pat
         StorageError: The cache cannot be written.
     """
     spec = find_spec(name)
-    if spec.kind == "tiktoken" or not re.fullmatch(r"\w+", kind):
+    if spec.kind in ("adapter", "tiktoken") or not re.fullmatch(r"\w+", kind):
         raise ConfigurationError(
             f"cannot make a copy of type {kind!r} of {name!r}. Only a model has copies, and the type is a word such as q4_0"
         )

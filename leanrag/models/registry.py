@@ -59,20 +59,23 @@ class ModelSpec:
 
     Attributes:
         name: The name.
-        kind: What reads the files: llama.cpp, the converter of embedders, or tiktoken.
+        kind: What reads the files: llama.cpp, the converter of embedders, or tiktoken. An "adapter" is a LoRA adapter, which
+            llama.cpp reads together with the model `base`; its name is `BASE+WORD`.
         licence: SPDX identifier, or the name of the terms.
         files: The file, or the files of its folder.
         terms: Text that must be accepted before a pull; "" if the model has none.
         about: The use of the model, in one line.
+        base: The name of the model that an adapter changes; "" for all other kinds.
         copy_type: If not "", leanrag runs a GGUF copy whose weights have this type, instead of the file itself.
     """
 
     name: str
-    kind: Literal["gguf", "sentence-transformers", "tiktoken"]
+    kind: Literal["gguf", "adapter", "sentence-transformers", "tiktoken"]
     licence: str
     files: tuple[ModelFile, ...]
     terms: str = ""
     about: str = ""
+    base: str = ""
     copy_type: str = ""
 
     @property

@@ -8,8 +8,10 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
+from leanrag.models import split_name
 from leanrag.pipeline.query import Query, Settings
 from leanrag.pipeline.stages import Stages
+from leanrag.protocols import Adapted
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.types import AskKey
@@ -48,11 +50,19 @@ def _canonical(value: object) -> str:
 
 
 def _identify(model: Model) -> str:
-    """Return the name of a model, or for a file what changes when another file takes its place."""
-    if not isinstance(model, (str, os.PathLike)) or not Path(model).is_file():
-        return model_name(model)
-    stat = Path(model).stat()
-    return f"{Path(model).resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    """Return the name of a model, or for files what changes when other files take their places."""
+    if isinstance(model, (str, os.PathLike)):
+        return "+".join(map(_identify_part, split_name(model)))
+    adapters = model.adapters if isinstance(model, Adapted) else ()
+    return " ".join([model_name(model), *(f"{adapter.sha256}@{adapter.scale!r}" for adapter in adapters)])
+
+
+def _identify_part(name: str) -> str:
+    path = Path(name)
+    if not path.is_file():
+        return name
+    stat = path.stat()
+    return f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def _policy(cascade: Cascade) -> str:

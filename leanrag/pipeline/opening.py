@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from leanrag.caching.queries import QueryCache
 from leanrag.errors import ConfigurationError
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
-from leanrag.models import resolve
+from leanrag.models import resolve_model
 from leanrag.pipeline.copies import find_embedder
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.query import Settings
@@ -35,7 +34,7 @@ from leanrag.protocols import (
 )
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.retrieval.store import Store
-from leanrag.routing.cascade import Cascade, Model
+from leanrag.routing.cascade import Cascade, Model, model_name
 
 __all__ = ["open"]
 
@@ -73,7 +72,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
 
     Args:
         path: The folder; it is made when it does not exist.
-        model: Answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several.
+        model: Answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several. A
+            name or file may be followed by LoRA adapters: "smollm2-135m+reader", "base.gguf+my.lora.gguf".
         embedder: Embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
             llama.cpp; a folder needs the extra `torch`.
         isolation: "process" runs each model that is loaded by name or file in its own process, so that a broken file cannot end
@@ -158,9 +158,15 @@ def _find_model(model: Model, isolation: Isolation, keep_alive: float | None) ->
         return Lazy.of(model)
 
     def load() -> LanguageModel:
-        path = resolve(model)
-        name = model if isinstance(model, str) and not Path(model).exists() else None
-        return load_model(path, isolation=isolation, name=name, no_repeats=True, keep_alive=keep_alive)
+        files = resolve_model(model)
+        return load_model(
+            files.path,
+            isolation=isolation,
+            adapters=files.adapters,
+            name=model_name(model),
+            no_repeats=True,
+            keep_alive=keep_alive,
+        )
 
     return Lazy(load)
 

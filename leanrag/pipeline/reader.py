@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import math
 from pathlib import Path
 
 from leanrag.errors import GenerationCancelled, GenerationError, StorageError
 from leanrag.evidence.budget import TokenBudget
-from leanrag.files import sha256_of
+from leanrag.files import known_sha256
 from leanrag.ledger import Cost, Prices
 from leanrag.pipeline.lazy import Lazy
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import FromFile, LanguageModel, Priced, Remote, ScoresText, TokenCounter
+from leanrag.protocols import Adapted, FromFile, LanguageModel, Priced, Remote, ScoresText, TokenCounter
 from leanrag.routing.cascade import Cascade
 from leanrag.types import CancelToken, Message, Prompt, Usage
 
@@ -101,7 +102,7 @@ class Reader:
 
     @functools.cached_property
     def sha256(self) -> str | None:
-        """Hash of the model's file, hexadecimal; None for a model without a file. The whole file is read the first time.
+        """Hash of the model's file and its adapters, hexadecimal; None for a model without a file. All are read the first time.
 
         Raises:
             StorageError: The file cannot be read.
@@ -110,9 +111,12 @@ class Reader:
         if not isinstance(model, FromFile) or not Path(model.path).is_file():
             return None
         try:
-            return sha256_of(Path(model.path))
+            sha256 = known_sha256(Path(model.path))
         except OSError as error:
             raise StorageError(f"cannot read the model {str(model.path)!r}: {error}", path=model.path) from error
+        adapters = model.adapters if isinstance(model, Adapted) else ()
+        lines = [sha256, *(f"{adapter.sha256} {adapter.scale!r}" for adapter in adapters)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest() if adapters else sha256
 
     def check_file(self, cascade: Cascade) -> None:
         """Check that the model's file is the one that the calibrations of a cascade were made for.

@@ -16,6 +16,7 @@ import numpy as np
 from leanrag.checks import check_share, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.ledger import Limits, Prices
+from leanrag.models import split_name
 from leanrag.protocols import LanguageModel
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.confidence import Confidence, uncalibrated_confidence
@@ -195,10 +196,11 @@ class Cascade:
 
 
 def model_name(model: Model) -> str:
-    """Return the name of a model, or the name that it gets when it is loaded: for a file, its name without the suffix."""
+    """Return the name of a model, or the name that it gets when it is loaded: for files, their names without the suffix."""
     if not isinstance(model, (str, os.PathLike)):
         return model.name
-    return model if isinstance(model, str) and not Path(model).exists() else Path(model).stem
+    parts = split_name(model)
+    return "+".join(Path(part).stem if Path(part).exists() else part for part in parts)
 
 
 def _name(model: Model) -> str:

@@ -21,6 +21,7 @@ from leanrag.types.documents import MetadataValue as MetadataValue
 from leanrag.types.documents import Scalar as Scalar
 from leanrag.types.documents import Where as Where
 from leanrag.types.documents import plain_metadata as plain_metadata
+from leanrag.types.generation import Adapter as Adapter
 from leanrag.types.generation import CancelToken as CancelToken
 from leanrag.types.generation import FinishReason as FinishReason
 from leanrag.types.generation import Generation as Generation

@@ -6,9 +6,10 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-__all__ = ["CancelToken", "FinishReason", "Generation", "Message", "Prompt", "Scores", "TextPiece", "Usage"]
+__all__ = ["Adapter", "CancelToken", "FinishReason", "Generation", "Message", "Prompt", "Scores", "TextPiece", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,21 @@ class TextPiece:
 
     text: str
     is_thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter of a loaded model.
+
+    Attributes:
+        path: The GGUF file of the adapter.
+        scale: Factor of its changes; 1 is what it was trained with.
+        sha256: Hash of the file, hexadecimal.
+    """
+
+    path: Path
+    scale: float
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

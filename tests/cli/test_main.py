@@ -17,7 +17,7 @@ from leanrag import models
 from leanrag.cli import main as cli
 from leanrag.cli import output, pull
 from leanrag.cli import quantize as quantizing
-from leanrag.llama.files.gguf import check_gguf
+from leanrag.llama.files import check_gguf
 from leanrag.llama.files.quantize import quantize
 from leanrag.models import cache, fetching
 from leanrag.testing import FakeModel, HashEmbedder

@@ -23,8 +23,8 @@ from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError, 
 from leanrag.llama import GpuOptions
 from leanrag.llama import embedder as embedder_module
 from leanrag.llama.embedder import LlamaCppEmbedder, _groups
+from leanrag.llama.files import check_gguf
 from leanrag.llama.files.convert import convert_bert
-from leanrag.llama.files.gguf import check_gguf
 from leanrag.llama.library import Device, library
 
 WIDTH, HEADS, FEED_FORWARD, LAYERS, POSITIONS, WINDOW = 32, 2, 64, 2, 64, 48

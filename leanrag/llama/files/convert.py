@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
 from leanrag.files import whole_file
-from leanrag.llama.files.gguf import check_gguf
+from leanrag.llama.files.preflight import check_gguf
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,24 +1,26 @@
-"""Reads and checks the header of a GGUF file in pure Python, before llama.cpp reads the file.
+"""Reads the header of a GGUF file in pure Python, and checks that all of its parts are inside the file.
 
 llama.cpp ends the process on some malformed files, and Python cannot catch that. Here such a file raises a `ModelLoadError`. The
-format is described in ggml's `docs/gguf.md`: versions 2 and 3, little-endian. Only the header is read, not the weights.
+format is described in ggml's `docs/gguf.md`: versions 2 and 3, little-endian. Only the header is read, not the weights. Whether
+the values make sense is checked in `preflight` and `adapters`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import re
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeAlias
 
 from leanrag.errors import ModelLoadError
 
-__all__ = ["TENSOR_TYPES", "GGUFArray", "GGUFInfo", "check_gguf"]
+__all__ = ["STRING_ITEMS", "TENSOR_TYPES", "GGUFArray", "GGUFHeader", "GGUFInfo", "read_header", "refuse"]
 
 Value: TypeAlias = "int | float | bool | str | GGUFArray"
 
@@ -64,17 +66,13 @@ TENSOR_TYPES: Mapping[int, tuple[str, int, int]] = {
 # gguf.h, enum gguf_type: number -> struct code; 8 is a string, 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+STRING_ITEMS = _STRING
+"""`GGUFArray.item_type` of a list of strings."""
 
 # Limits far above any published model, and far below what fills the memory or fails an assertion in llama.cpp.
 _MAX_KEYS, _MAX_TENSORS = 16_384, 65_536
 _MAX_KEY_BYTES, _MAX_STRING_BYTES, _MAX_ITEMS = 65_535, 16 * 2**20, 2 * 2**20
-_MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS: llama-model.cpp asserts it
-_MAX_N_CTX = 2**22
-_MAX_WIDTH = 2**20
-
-_BYTE_TOKEN = 6  # llama.h, LLAMA_TOKEN_TYPE_BYTE
-
-_TOKENIZERS = frozenset({"llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "no_vocab", "none"})
+_MAX_READ_NUMBERS = 4096  # of an array; longer arrays belong to the vocabulary
 _LOOKS_LIKE = (
     (re.compile(rb"(?i)\s*<(?:!doctype|html)"), "a web page: an error page was saved in place of the model"),
     (re.compile(rb"version https://git-lfs"), "a Git LFS pointer: run `git lfs pull` where it came from"),
@@ -87,11 +85,19 @@ _LOOKS_LIKE = (
 
 @dataclass(frozen=True, slots=True)
 class GGUFArray:
-    """An array in the metadata, which is not read: the type of its items, their number, and their offset in the file."""
+    """An array in the metadata.
+
+    Attributes:
+        item_type: Number of the type of its items, as in gguf.h.
+        length: Number of its items.
+        offset: Where the items begin in the file.
+        numbers: The items, if they are numbers, and at most 4,096; else empty.
+    """
 
     item_type: int
     length: int
     offset: int
+    numbers: tuple[int | float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ class GGUFInfo:
         tensor_types: Number of tensors of each type.
         n_params: Number of weights.
         tensor_bytes: Size of each tensor by name; if the model has several files, only the tensors of this file.
+        shapes: Shape of each tensor by name, in llama.cpp's order: the length of a row comes first.
     """
 
     path: Path
@@ -115,6 +122,7 @@ class GGUFInfo:
     tensor_types: Mapping[str, int]
     n_params: int
     tensor_bytes: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
 
     @property
     def architecture(self) -> str:
@@ -138,8 +146,23 @@ class GGUFInfo:
         return value if isinstance(value, str) and value.strip() else None
 
 
-def check_gguf(path: str | os.PathLike[str]) -> GGUFInfo:
-    """Read the header of a GGUF file, and check that llama.cpp can load the file safely.
+@dataclass(frozen=True, slots=True)
+class GGUFHeader:
+    """The header of a file, with the texts and types of its tokens.
+
+    Attributes:
+        info: The header.
+        tokens: The texts of the tokens in UTF-8; empty if the file has none.
+        token_types: llama.cpp's type of each token; empty if the file has none.
+    """
+
+    info: GGUFInfo
+    tokens: Sequence[bytes]
+    token_types: Sequence[int]
+
+
+def read_header(path: str | os.PathLike[str]) -> GGUFHeader:
+    """Read the header of a GGUF file, and check that all of its parts are inside the file.
 
     Raises:
         ModelLoadError: The file is missing, truncated, malformed, not a GGUF file, or exceeds a limit; the message says which.
@@ -152,6 +175,13 @@ def check_gguf(path: str | os.PathLike[str]) -> GGUFInfo:
             return _Reader(path, file).read()
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise ModelLoadError(f"cannot read {str(path)!r}: {error}", path=path) from error
+
+
+def refuse(path: Path, what: str) -> NoReturn:
+    """Raise the error for a damaged file."""
+    raise ModelLoadError(
+        f"{str(path)!r} is damaged or not a model that llama.cpp reads: {what}. Get the file again", path=path
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +201,9 @@ class _Reader:
         self._size = os.fstat(file.fileno()).st_size
         self._position = 0
         self._tokens: list[bytes] = []
+        self._token_types: Sequence[int] = ()
 
-    def read(self) -> GGUFInfo:
+    def read(self) -> GGUFHeader:
         version, n_tensors, n_keys = self._read_start()
         seen: set[str] = set()
         metadata = dict(self._read_pair(seen) for _ in range(n_keys))
@@ -189,17 +220,14 @@ class _Reader:
             tensor_types=_count(tensor.type_name for tensor in tensors),
             n_params=sum(_product(tensor.shape) for tensor in tensors),
             tensor_bytes={tensor.name: tensor.size_bytes for tensor in tensors},
+            shapes={tensor.name: tensor.shape for tensor in tensors},
         )
-        self._check_meaning(info)
-        return info
+        return GGUFHeader(info, self._tokens, self._token_types)
 
     # Bytes
 
     def _fail(self, what: str) -> NoReturn:
-        raise ModelLoadError(
-            f"{str(self._path)!r} is damaged or not a model that llama.cpp reads: {what}. Get the file again",
-            path=self._path,
-        )
+        refuse(self._path, what)
 
     def _need(self, count: int, what: str) -> None:
         remaining = self._size - self._position
@@ -277,7 +305,15 @@ class _Reader:
         if length > _MAX_ITEMS:
             self._fail(f"{key} has {length:,} items, more than {_MAX_ITEMS:,}")
         if kind in _SCALARS:
-            self._skip(length * struct.calcsize("<" + _SCALARS[kind]), key)
+            size, is_types = struct.calcsize("<" + _SCALARS[kind]), key == "tokenizer.ggml.token_type"
+            if is_types or length <= _MAX_READ_NUMBERS:
+                numbers = struct.unpack(f"<{length}{_SCALARS[kind]}", self._take(length * size, key))
+                if is_types:
+                    self._token_types = numbers
+                else:
+                    array = dataclasses.replace(array, numbers=numbers)
+            else:
+                self._skip(length * size, key)
         elif kind == _STRING:
             self._need(length * 8, key)
             for _ in range(length):
@@ -330,96 +366,6 @@ class _Reader:
         if tensors and needed > self._size:
             self._fail(f"truncated: it has {self._size:,} of {needed:,} bytes, {needed - self._size:,} are missing")
 
-    def _check_meaning(self, info: GGUFInfo) -> None:
-        """Check the values that llama.cpp asserts or divides by."""
-        architecture = info.metadata.get("general.architecture")
-        if not isinstance(architecture, str) or not re.fullmatch(r"[\w.-]{1,64}", architecture):
-            self._fail(f"general.architecture is {architecture!r:.80}, not a name")
-        for key, low, high in (
-            ("block_count", 1, _MAX_BLOCKS),
-            ("context_length", 1, _MAX_N_CTX),
-            ("embedding_length", 1, _MAX_WIDTH),
-            ("feed_forward_length", 0, 2**24),
-            ("attention.head_count", 1, 4096),
-            ("attention.head_count_kv", 0, 4096),
-            ("attention.key_length", 1, 2**16),
-            ("attention.value_length", 1, 2**16),
-            ("rope.dimension_count", 0, 2**16),
-            ("expert_count", 0, 4096),
-            ("expert_used_count", 0, 4096),
-            ("vocab_size", 1, _MAX_ITEMS),
-        ):
-            value = info.metadata.get(f"{architecture}.{key}")
-            if value is None or isinstance(value, GGUFArray):  # an array has a value for each layer
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                self._fail(f"{architecture}.{key} is {value!r:.80}, not from {low} to {high:,}")
-        heads, kv_heads = info.number("attention.head_count"), info.number("attention.head_count_kv")
-        if heads and kv_heads and (kv_heads > heads or heads % kv_heads):
-            self._fail(f"{kv_heads} key-value heads do not divide {heads} heads")
-        self._check_vocabulary(info.metadata)
-        self._check_splits(info.metadata)
-
-    def _check_vocabulary(self, metadata: Mapping[str, Value]) -> None:
-        model = metadata.get("tokenizer.ggml.model")
-        if model is not None and model not in _TOKENIZERS:
-            self._fail(f"tokenizer.ggml.model is {model!r:.80}, but must be one of {', '.join(sorted(_TOKENIZERS))}")
-        tokens = metadata.get("tokenizer.ggml.tokens")
-        if tokens is None:
-            if model not in (None, "no_vocab", "none"):
-                self._fail("it has a tokenizer but no tokens")
-            return
-        if not isinstance(tokens, GGUFArray) or tokens.item_type != _STRING or not tokens.length:
-            self._fail("tokenizer.ggml.tokens is not a list of strings")
-        self._check_tokens(metadata)
-        for key, kinds in (("token_type", {4, 5}), ("scores", {6})):
-            array = metadata.get(f"tokenizer.ggml.{key}")
-            if array is not None and (
-                not isinstance(array, GGUFArray) or array.item_type not in kinds or array.length < tokens.length
-            ):
-                self._fail(f"tokenizer.ggml.{key} must have one number for each of the {tokens.length:,} tokens")
-        merges = metadata.get("tokenizer.ggml.merges")
-        if merges is not None and not (isinstance(merges, GGUFArray) and merges.item_type == _STRING):
-            self._fail("tokenizer.ggml.merges is not a list of strings")
-        for key, value in metadata.items():
-            if not (key.startswith("tokenizer.ggml.") and key.endswith("_token_id")):
-                continue
-            is_none = value in (-1, 2**32 - 1)  # all bits set
-            if not isinstance(value, int) or not (0 <= value < tokens.length or is_none):
-                self._fail(f"{key} is {value!r:.80}, but there are only {tokens.length:,} tokens")
-
-    def _check_tokens(self, metadata: Mapping[str, Value]) -> None:
-        named = [token for token in self._tokens if token]  # llama.cpp gives names to empty tokens
-        if len(set(named)) != len(named):
-            self._fail("two tokens have the same text")
-        if metadata.get("tokenizer.ggml.model") == "llama":
-            missing = {b"<0x%02X>" % byte for byte in range(256)}.difference(named)
-            if missing:
-                self._fail(
-                    f"its tokenizer needs a token for each byte, but the token {min(missing).decode()} is missing"
-                )
-        types = metadata.get("tokenizer.ggml.token_type")
-        if isinstance(types, GGUFArray) and types.item_type in (4, 5) and types.length == len(self._tokens):
-            self._file.seek(types.offset)
-            kinds = struct.unpack(f"<{types.length}i", self._file.read(4 * types.length))
-            for token, kind in zip(self._tokens, kinds, strict=True):
-                if kind == _BYTE_TOKEN and not re.fullmatch(rb"<0x[0-9A-Fa-f]{2}>", token):
-                    self._fail(
-                        f"the token {token.decode('utf-8', 'replace')!r:.80} is marked as a byte but is not a byte"
-                    )
-
-    def _check_splits(self, metadata: Mapping[str, Value]) -> None:
-        count = metadata.get("split.count")
-        if not isinstance(count, int) or count <= 1:
-            return
-        found = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", self._path.name)
-        if found is None:
-            self._fail(f"it is one of {count} parts, but its name does not end in -00001-of-{count:05}.gguf")
-        parts = [self._path.with_name(f"{found[1]}-{part:05}-of-{found[3]}.gguf") for part in range(1, count + 1)]
-        missing = [part.name for part in parts if not part.exists()]
-        if missing:
-            self._fail(f"of its {count} parts, these are missing in its folder: {', '.join(missing)[:400]}")
-
 
 def _product(shape: tuple[int, ...]) -> int:
     result = 1
@@ -432,7 +378,7 @@ def _padded(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
-def _count(names: Iterator[str]) -> dict[str, int]:
+def _count(names: Iterable[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in names:
         counts[name] = counts.get(name, 0) + 1

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
 from leanrag.files import unwritable, whole_file
-from leanrag.llama.files.gguf import GGUFArray, GGUFInfo, check_gguf
+from leanrag.llama.files.gguf import GGUFArray, GGUFInfo
+from leanrag.llama.files.preflight import check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.options import LlamaBase
 from leanrag.llama.threads import usable_cores

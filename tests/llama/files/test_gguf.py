@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from leanrag import ModelLoadError
-from leanrag.llama.files.gguf import TENSOR_TYPES, GGUFArray, check_gguf
+from leanrag.llama.files.gguf import TENSOR_TYPES, GGUFArray
+from leanrag.llama.files.preflight import check_gguf
 
 U32, STRING, ARRAY = 4, 8, 9
 

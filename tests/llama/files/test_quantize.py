@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, LlamaCppModel, ModelLoadError, StorageError
+from leanrag.llama.files import check_gguf
 from leanrag.llama.files import quantize as module
-from leanrag.llama.files.gguf import check_gguf
 from leanrag.llama.files.quantize import (
     QUANTIZED_TYPES,
     Figures,

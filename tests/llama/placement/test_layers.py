@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from leanrag import ConfigurationError, GenerationError, LlamaCppModel, ModelLoadError
 from leanrag.llama import ComputeOptions
 from leanrag.llama.engine import Engine
-from leanrag.llama.files.gguf import check_gguf
+from leanrag.llama.files import check_gguf
 from leanrag.llama.library import Device, compiled_backends, library
 from leanrag.llama.placement.layers import (
     CPU_ONLY,
