@@ -61,9 +61,9 @@ if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag.pipeline.turn import AnswerStream as AnswerStream
     from leanrag.prompting import PromptTemplate as PromptTemplate
     from leanrag.protocols import GenerateOptions as GenerateOptions
+    from leanrag.remote.embedder import RemoteEmbedder as RemoteEmbedder
     from leanrag.remote.model import RemoteModel as RemoteModel
-    from leanrag.remote.waiting import Retry as Retry
-    from leanrag.remote.waiting import Timeouts as Timeouts
+    from leanrag.remote.reranker import RemoteReranker as RemoteReranker
     from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
     from leanrag.routing.calibration.stored import Calibration as Calibration
     from leanrag.routing.cascade import Cascade as Cascade
@@ -103,8 +103,9 @@ _HOMES = {
     "pipeline.turn": "AnswerStream",
     "prompting": "PromptTemplate",
     "protocols": "GenerateOptions",
+    "remote.embedder": "RemoteEmbedder",
     "remote.model": "RemoteModel",
-    "remote.waiting": "Retry Timeouts",
+    "remote.reranker": "RemoteReranker",
     "retrieval.embedding": "SentenceTransformerEmbedder",
     "routing.calibration.stored": "Calibration",
     "routing.cascade": "Cascade",
@@ -118,6 +119,7 @@ _MOVED = {
     "compression.lingua": "LLMLinguaCompressor dequantize",
     "evidence": "CompressingPacker GreedyPacker LikelihoodScorer Protection SentenceScorer SentenceVectors TokenBudget",
     "llama": "IsolatedModel check_in_process load_model quantize",
+    "remote": "Retry Timeouts",
     "retrieval": "BM25Retriever DenseRetriever FaissIndex FlatIndex HybridRetriever Store",
     "routing": "Confidence DriftAudit Signals",
     "types": "Compression Generation Packing Scores Segment Step",

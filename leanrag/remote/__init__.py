@@ -4,16 +4,21 @@ Nothing is sent until a `RemoteModel` is asked to generate, and then only to the
 streamed: this tells a slow server from a dead server, and a cancelled request can end at once. Responses of a server are checked.
 The key is in no representation, log, trace or exception.
 
-The modules, in the order of data flow: `model` (the public class), `worker` (the thread with the connections), `exchange` (the
-attempts for a prompt), `keys`, `waiting` (time limits, retries, the breaker), `protocol` (the responses of servers).
+The modules, in the order of data flow: `model`, `embedder` and `reranker` (the public classes), `connection` (what they share),
+`worker` (its thread), `attempts` (a request with its retries), `exchange` (a completion), `refusals` (the fields that a model
+accepts), `keys`, `safety`, `waiting` (time limits, the breaker), `events` and `protocol` (the responses of servers), `failures`
+(the errors).
 """
 
 from leanrag.ledger import Prices as Prices
+from leanrag.remote.connection import ConnectionKeywords as ConnectionKeywords
+from leanrag.remote.embedder import RemoteEmbedder as RemoteEmbedder
+from leanrag.remote.events import EventDecoder as EventDecoder
 from leanrag.remote.keys import EnvironmentKey as EnvironmentKey
 from leanrag.remote.keys import env as env
 from leanrag.remote.model import RemoteModel as RemoteModel
 from leanrag.remote.model import RemoteUsage as RemoteUsage
-from leanrag.remote.protocol import EventDecoder as EventDecoder
+from leanrag.remote.reranker import RemoteReranker as RemoteReranker
 from leanrag.remote.safety import Safety as Safety
 from leanrag.remote.waiting import Clock as Clock
 from leanrag.remote.waiting import Retry as Retry

@@ -1,116 +1,57 @@
-"""Send a prompt and read its answer, with retries. All code of this module runs in the event loop of a worker."""
+"""Ask a model for a completion and read its answer. All code of this module runs in the event loop of a worker."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+import re
+from collections.abc import AsyncIterator, Callable
 
-import httpx
-
-from leanrag.errors import ConfigurationError, ContextOverflowError, GenerationError, GenerationTimeout, RemoteError
 from leanrag.pending import StopMatcher
-from leanrag.remote.keys import Credentials, Secret
+from leanrag.remote.attempts import Attempt, Operation
+from leanrag.remote.events import EventDecoder, SurrogateJoiner
 from leanrag.remote.protocol import (
+    FAILED_REASONS,
     FINISH_REASONS,
     Choice,
-    EventDecoder,
+    is_error,
     parse_chunk,
     parse_object,
-    parse_overflow,
     parse_reason,
     parse_scores,
+    parse_usage,
 )
-from leanrag.remote.waiting import Breaker, Clock, Limit, retry_after_seconds
+from leanrag.remote.refusals import Fields, Query
+from leanrag.remote.waiting import Limit
 from leanrag.types import FinishReason
 
-__all__ = ["OWN_FIELDS", "Endpoint", "Exchange", "Query", "Reply"]
-
-T = TypeVar("T")
+__all__ = ["Exchange", "Reply"]
 
 logger = logging.getLogger(__name__)
 
-# The statuses that the client of OpenAI tries again, and 529, which gateways send when they are overloaded.
-_RETRYABLE = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
-_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 20.0
-_MAX_ERROR_BYTES = 1 << 16
-_MAX_ERROR_CHARS = 300
-
-_OPTIONAL_FIELDS = frozenset({"logprobs", "stream_options"})  # a server may refuse them and still answer
-OWN_FIELDS = _OPTIONAL_FIELDS | frozenset(
-    "max_completion_tokens max_tokens messages model n prompt seed stop stream temperature top_logprobs".split()
-)
-"""Fields of the body that a request sets."""
-
-_TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
-_PASSING_ERRORS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError, OSError)
+_EVENTS_BEGIN = re.compile(rb"(?:data|event|id|retry)?[ \t]*:|(?:data|event|id|retry)[\r\n]")
+_USAGE_SECONDS = 5.0  # how long to wait for the usage after the answer has ended
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The server, and how requests are sent; `leanrag.remote.RemoteModel` describes the fields."""
-
-    model: str
-    name: str
-    base_url: str
-    n_ctx: int
-    api_key: Secret | Callable[[], str] | None
-    headers: Mapping[str, Secret]
-    extra_body: Mapping[str, object]
-    first_token_seconds: float
-    max_retries: int
-    parallel: int
-    logprobs: bool
-    max_body_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A checked prompt and its options.
-
-    Attributes:
-        fields: Fields of the body.
-        counted: Tokens of the prompt, counted here.
-        max_tokens: Most tokens to generate.
-        stop: Strings that end the text.
-        seed: Value of `Generation.seed`.
-        seconds: Time limit for all attempts.
-    """
-
-    fields: Mapping[str, object]
-    counted: int
-    max_tokens: int
-    stop: tuple[str, ...]
-    seed: int | None
-    seconds: float
-
-    @property
-    def is_chat(self) -> bool:
-        """Whether the prompt consists of messages."""
-        return "messages" in self.fields
-
-
-class Reply:
-    """What has arrived in an attempt."""
+class Reply(Attempt):
+    """What has arrived of an answer."""
 
     def __init__(self, match_stop: StopMatcher, emit: Callable[[str], None], monotonic: Callable[[], float]) -> None:
+        super().__init__()
         self.match_stop = match_stop
         self.pieces: list[str] = []
-        self.thoughts: list[str] = []  # reasoning that the server sends apart from the text
-        self.secrets: Sequence[Secret] = ()
-        self.sent: frozenset[str] = frozenset()
+        self.thoughts = ""  # reasoning that the server sends apart from the text
+        self.refusal = ""  # the words with which the model refuses to answer
         self.usage: object = None
         self.finish_reason: FinishReason | None = None
-        self.retry_after: float | None = None
-        self.first_limit: Limit | None = None
+        self.has_choices = False
         self.has_content = False  # some text, perhaps empty
-        self.has_text = False
+        self.is_unfinished = False  # whether the server said last that the answer goes on
+        self.has_skipped = False  # whether an event was neither a piece of the answer nor its usage
+        self.has_last_usage = False  # whether the usage came in an event of its own, as it does after an answer
+        self._index: object = None
         self._scores: list[tuple[float, float | None]] | None = []
+        self._join_text, self._join_thoughts = SurrogateJoiner(), SurrogateJoiner()
         self._emit, self._monotonic = emit, monotonic
         self._started = self._first = self._last = monotonic()
 
@@ -124,11 +65,22 @@ class Reply:
         """Whether the whole answer has arrived."""
         return self.finish_reason is not None and self.has_content
 
+    def pick(self, choices: list[Choice]) -> Choice | None:
+        """Return the piece of the first answer, if a server sends several."""
+        if not choices:
+            return None
+        if not self.has_choices:
+            self.has_choices, self._index = True, choices[0].index
+        return next((choice for choice in choices if choice.index == self._index), None)
+
     def add(self, choice: Choice) -> None:
         """Add a piece of the answer."""
         text = choice.content
-        self.thoughts.append(choice.thoughts)
-        if (text or choice.is_thinking) and self.first_limit is not None:
+        self.thoughts += self._join_thoughts(choice.thoughts)
+        self.refusal += choice.refusal
+        if choice.names_end:
+            self.is_unfinished = choice.end is None
+        if (text or choice.is_thinking or choice.refusal) and self.first_limit is not None:
             self.first_limit.lift()
         scores = parse_scores(choice.logprobs)
         if scores and self._scores is not None:
@@ -143,12 +95,13 @@ class Reply:
         self._last = self._monotonic()
         if not self.has_text:
             self.has_text, self._first = True, self._last
-        self._pass(self.match_stop(text))
+        self._pass(self.match_stop(self._join_text(text)))
 
     def end(self) -> None:
         """Pass on the text that was kept back because it could begin a stop string."""
+        self.thoughts += self._join_thoughts("", final=True)
         if self.match_stop.reason is None:
-            self._pass(self.match_stop("", final=True))
+            self._pass(self.match_stop(self._join_text("", final=True), final=True))
 
     def _pass(self, text: str) -> None:
         if text:
@@ -176,315 +129,167 @@ class Reply:
         """Seconds from the first text to the last."""
         return self._last - self._first
 
-    def scrub(self, text: str) -> str:
-        """Return `text` as a short line without control characters and secrets."""
-        for secret in self.secrets:
-            text = secret.hide_in(text)
-        text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-        return text if len(text) <= _MAX_ERROR_CHARS else text[:_MAX_ERROR_CHARS] + "..."
 
-
-class Exchange:
-    """Sends requests to a server, and remembers between requests what the server refuses and how often it failed.
+class Exchange(Operation[Reply]):
+    """A request for a completion.
 
     Args:
-        endpoint: The server, and how requests are sent.
-        breaker: Counts the failures in a row.
-        clock: Time and random numbers.
+        query: The prompt and its options.
+        fields: What the model accepts.
+        emit: Gets each piece of text when it arrives.
+        monotonic: Seconds, for durations.
     """
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, clock: Clock) -> None:
-        self._endpoint, self._breaker, self._clock = endpoint, breaker, clock
-        self._name = endpoint.name
-        self._optional = set(_OPTIONAL_FIELDS if endpoint.logprobs else _OPTIONAL_FIELDS - {"logprobs"})
-        self._limit_field = "max_tokens"
-        self._slots = asyncio.Semaphore(endpoint.parallel)
+    def __init__(
+        self, query: Query, fields: Fields, emit: Callable[[str], None], monotonic: Callable[[], float]
+    ) -> None:
+        self._query, self._fields = query, fields
+        self._emit, self._monotonic = emit, monotonic
+        self.path = "chat/completions" if query.is_chat else "completions"
+        self.seconds = query.seconds
 
-    async def complete(self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]) -> Reply:
-        """Return the answer to `request`; `emit` gets each piece of text when it arrives.
+    def begin(self) -> Reply:
+        """Return an empty reply."""
+        return Reply(StopMatcher(self._query.stop), self._emit, self._monotonic)
 
-        Raises:
-            ContextOverflowError: The server says that the window is too small.
-            GenerationTimeout: There was no text within `first_token_seconds`, or no end within `request.seconds`.
-            RemoteError: The server cannot be reached, refused the request, or did not keep to the API.
-            ConfigurationError: The key is missing or invalid.
-        """
-        limit = Limit(request.seconds)
-        late = f"{self._name} did not answer within {request.seconds:g} seconds"
-        return await self._within(limit, self._attempts(connections, request, emit), late)
+    def body(self) -> dict[str, object]:
+        """Return the body of the next request, with the fields that the model accepts."""
+        return self._fields.body(self._query)
 
-    async def _within(self, limit: Limit, work: Awaitable[T], late: str) -> T:
-        try:
-            with limit:
-                return await work
-        except asyncio.CancelledError:
-            if not limit.is_over:
-                raise
-        raise GenerationTimeout(
-            late, model=self._name
-        )  # outside `except`, because the interrupted code may refer to the key
+    def adapts(self, status: int | None, attempt: Reply) -> bool:
+        """Return whether the server refused a field that later requests leave out."""
+        return self._fields.learn(status, attempt.reason, attempt.sent)
 
-    async def _attempts(self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]) -> Reply:
-        deadline = self._clock.monotonic() + request.seconds
-        retries = 0
-        while True:
-            if (seconds := self._breaker.seconds_to_wait()) > 0:
-                raise RemoteError(
-                    f"{self._name} failed {self._breaker.failures} times in a row; the next request can be sent in {seconds:.0f} "
-                    "seconds. Use another model until then",
-                    model=self._name,
-                    retryable=True,
-                )
-            reply = Reply(StopMatcher(request.stop), emit, self._clock.monotonic)
-            failure = await self._attempt(connections, request, reply)
-            if failure is None:
-                reply.end()
-                return reply
-            if self._adapts(failure, reply.sent):
-                continue
-            backoff = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2**retries)
-            asked = reply.retry_after or 0.0
-            delay = asked + self._clock.random() * backoff
-            if (
-                not (isinstance(failure, RemoteError) and failure.retryable)
-                or reply.has_text
-                or retries >= self._endpoint.max_retries
-                or self._clock.monotonic() + delay >= deadline
-                or asked
-                > self._endpoint.first_token_seconds  # the caller does not want to wait so long for the first text
-                or self._breaker.is_open
-            ):
-                raise failure
-            retries += 1
-            logger.info("%s: attempt %d in %.1f seconds: %s", self._name, retries + 1, delay, failure)
-            await self._clock.sleep(delay)
-
-    async def _attempt(self, connections: httpx.AsyncClient, request: Query, reply: Reply) -> GenerationError | None:
-        """Send the request once. Return the error, or None."""
-        is_up: bool | None = None
-        try:
-            async with self._slots:
-                late = f"{self._name} sent no text within {self._endpoint.first_token_seconds:g} seconds"
-                reply.first_limit = Limit(self._endpoint.first_token_seconds)
-                await self._within(reply.first_limit, self._send(connections, request, reply), late)
-            is_up = True
-        except GenerationError as error:
-            is_lost = isinstance(error, RemoteError) and error.retryable and error.status != 429
-            is_up = not (is_lost or isinstance(error, GenerationTimeout))
-            return error.with_traceback(None)  # traceback frames refer to the request, and the request to the key
-        finally:
-            self._breaker.record(is_up)
-        return None
-
-    async def _send(self, connections: httpx.AsyncClient, request: Query, reply: Reply) -> None:
-        key = await self._key()
-        reply.secrets = [*self._endpoint.headers.values(), *([key] if key else [])]
-        body = self._body(request)
-        reply.sent = frozenset(body)
-        lost: RemoteError | None = None
-        try:
-            async with connections.stream(
-                "POST",
-                f"{self._endpoint.base_url}/{'chat/completions' if request.is_chat else 'completions'}",
-                content=json.dumps(body).encode(),
-                headers={"Content-Type": "application/json", "Accept": "text/event-stream, application/json"},
-                auth=Credentials(key, self._endpoint.headers),
-            ) as response:
-                await self._read(response, reply)
-        except _TRANSPORT_ERRORS as error:
-            if not reply.is_complete:
-                lost = self._lost(error, reply)
-        if lost is not None:
-            raise lost  # outside `except`, because exceptions of httpx refer to the request, and the request to the key
-
-    async def _key(self) -> Secret | None:
-        if self._endpoint.api_key is None or isinstance(self._endpoint.api_key, Secret):
-            return self._endpoint.api_key
-        problem = "must return printable ASCII without spaces around it, and not an empty text"
-        try:
-            key = Secret(await asyncio.to_thread(self._endpoint.api_key))
-            if key.is_sendable:
-                return key
-        except ConfigurationError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a function of the caller; its message may contain the key
-            problem = f"raised {type(error).__name__}"
-        raise ConfigurationError(f"the function `api_key` of {self._name} {problem}")
-
-    def _adapts(self, failure: GenerationError, sent: frozenset[str]) -> bool:
-        """Return whether the server refused an optional field. Later requests do not send this field."""
-        if not (isinstance(failure, RemoteError) and failure.status in (400, 422, 500)):
-            return False
-        words = str(failure)
-        if "max_completion_tokens" in words and "max_tokens" in sent:
-            self._limit_field = "max_completion_tokens"
-            return True
-        for field in sorted(_OPTIONAL_FIELDS & sent):
-            if field in words:
-                logger.info("%s refuses the field %s, so later requests leave it out", self._name, field)
-                self._optional.discard(field)
-                return True
-        return False
-
-    def _body(self, request: Query) -> dict[str, object]:
-        body = {"model": self._endpoint.model, **request.fields, self._limit_field: request.max_tokens, "stream": True}
-        if "stream_options" in self._optional:
-            body["stream_options"] = {"include_usage": True}
-        if "logprobs" in self._optional:
-            body |= {"logprobs": True, "top_logprobs": 2} if request.is_chat else {"logprobs": 2}
-        return {**self._endpoint.extra_body, **body}
-
-    async def _read(self, response: httpx.Response, reply: Reply) -> None:
-        if response.status_code != 200:
-            await self._refuse(response, reply)
-        if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise self._broken("is compressed, although the request did not allow that", reply)
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind == "application/json":
-            self._take(b"".join([chunk async for chunk in self._bounded(response, reply)]), reply)
-            if reply.finish_reason is None:
-                raise self._broken("has no `finish_reason`", reply)
-        elif kind == "text/event-stream":
-            await self._read_events(response, reply)
+    async def read(self, content_type: str, chunks: AsyncIterator[bytes], attempt: Reply) -> None:
+        """Read an answer, whole or in events: its first bytes say which, for servers label both wrongly."""
+        start = b""
+        async for chunk in chunks:
+            start += chunk
+            if start.removeprefix(b"\xef\xbb\xbf").strip():
+                break
+        begin = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+        kind = content_type.lower()
+        is_json = begin.startswith((b"{", b"["))
+        if is_json or (kind.endswith("json") and not _EVENTS_BEGIN.match(begin)):
+            self._take_whole(start + b"".join([chunk async for chunk in chunks]), attempt)
+        elif kind == "text/event-stream" or _EVENTS_BEGIN.match(begin):
+            await self._read_events(start, chunks, attempt)
         else:
-            raise self._broken(f"is {kind[:60] or 'of no type'!r}, not JSON or events. Check `base_url`", reply)
-        if not reply.has_content:
-            raise self._broken(
-                "has no text"
-                + (", because hidden reasoning used all of `max_tokens`" if reply.finish_reason == "length" else ""),
-                reply,
-            )
+            shown = attempt.failures.scrub(content_type)[:60]
+            problem = f"is {shown or 'of no type'!r}, not JSON or events. Check `base_url`"
+            raise attempt.failures.broken(problem)
+        if not attempt.has_content:
+            if attempt.refusal:
+                raise attempt.failures.declined(attempt.refusal)
+            is_cut = attempt.finish_reason == "length"
+            cause = ", because hidden reasoning used all of `max_tokens`" if is_cut else ""
+            raise attempt.failures.broken(f"has no text{cause}")
 
-    async def _read_events(self, response: httpx.Response, reply: Reply) -> None:
-        decoder = EventDecoder()
-        async for chunk in self._bounded(response, reply):
-            try:
-                events = decoder.feed(chunk)
-            except UnicodeDecodeError:
-                events = None
-            if events is None:
-                raise self._broken("is not UTF-8", reply)
-            for event in events:
-                if event.strip() == "[DONE]":
-                    if reply.finish_reason is None:
-                        # llama_cpp.server 0.3.36 does this when it drops an answer for the next request
-                        raise self._cut(
-                            ". Ask again; if the server answers only one request at a time, pass `parallel=1`"
-                        )
-                    return
-                self._take(event, reply)
-                if reply.match_stop.reason is not None:
-                    return  # the server ignored the stop strings
-        if reply.finish_reason is None:
-            raise self._cut(". Ask again")
-
-    async def _bounded(self, response: httpx.Response, reply: Reply) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-            if size > self._endpoint.max_body_bytes:
-                raise self._broken(f"is longer than {self._endpoint.max_body_bytes:,} bytes", reply)
-            yield chunk
-
-    def _take(self, data: str | bytes, reply: Reply) -> None:
+    def _take_whole(self, data: bytes, reply: Reply) -> None:
         value, problem = parse_object(data)
-        if value.get("error"):
-            code = value["error"].get("code") if isinstance(value["error"], dict) else None
-            raise self._refusal(code if type(code) is int and 400 <= code < 600 else 200, value, None, reply)
-        chunk, problem = (None, problem) if problem else parse_chunk(value)
+        if problem:
+            raise reply.failures.broken(problem)
+        self._take(value, reply)
+        if not reply.has_choices:
+            raise reply.failures.broken("has no `choices`, so it is not an answer. Check `base_url`")
+        reply.finish_reason = reply.finish_reason or "stop"  # the response is whole
+
+    async def _read_events(self, start: bytes, chunks: AsyncIterator[bytes], reply: Reply) -> None:
+        decoder = EventDecoder()
+        tail = Limit(_USAGE_SECONDS)  # a server that keeps the connection open after the answer does not delay it
+        is_limited = False
+        try:
+            async for chunk in _prepend(start, chunks):
+                for event, data in self._decode(decoder, chunk, reply):
+                    if self._take_event(event, data, reply):
+                        return
+                if reply.is_complete and not is_limited:
+                    is_limited = True
+                    tail.start()
+            for event, data in decoder.end():
+                if parse_object(data)[1] == "" and self._take_event(event, data, reply):
+                    return
+        except asyncio.CancelledError:
+            if not tail.is_over:
+                raise
+        finally:
+            tail.lift()
+        if reply.finish_reason is None:
+            self._end_without_reason(reply, is_done=False)
+
+    @staticmethod
+    def _decode(decoder: EventDecoder, chunk: bytes, reply: Reply) -> list[tuple[str, str]]:
+        try:
+            return decoder.feed_named(chunk)
+        except UnicodeDecodeError:
+            pass
+        raise reply.failures.broken("is not UTF-8")
+
+    def _take_event(self, event: str, data: str, reply: Reply) -> bool:
+        """Take an event. Return whether the answer is whole."""
+        if data.lstrip().startswith("[DONE]"):
+            if reply.finish_reason is None:
+                self._end_without_reason(reply, is_done=True)
+            return True
+        value, problem = parse_object(data)
+        if event == "error" and not value:
+            value = {"error": data}
+        if problem and data.lstrip().startswith("{"):
+            raise reply.failures.broken(problem)
+        self._take(value, reply, event)
+        return reply.match_stop.reason is not None  # the server ignored the stop strings
+
+    @staticmethod
+    def _end_without_reason(reply: Reply, *, is_done: bool) -> None:
+        """End an answer whose server did not say why it ended, if it certainly ended; raise if it was cut."""
+        if not reply.has_choices and reply.has_skipped:
+            raise reply.failures.broken("has no `choices`, so it is not an answer. Check `base_url`")
+        is_whole = reply.has_last_usage or (is_done and not reply.is_unfinished)
+        if reply.has_choices and is_whole:
+            reply.finish_reason = "stop"
+        elif is_done:  # llama_cpp.server 0.3.36 does this when it drops an answer for the next request
+            raise reply.failures.cut("Ask again; if the server answers only one request at a time, pass `parallel=1`")
+        else:
+            raise reply.failures.cut()
+
+    def _take(self, value: dict[str, object], reply: Reply, event: str = "") -> None:
+        if is_error(value, event=event):
+            reason = parse_reason(value)
+            reply.refuse(reason.status or 200, reason)
+        chunk, problem = parse_chunk(value)
         if chunk is None:
-            raise self._broken(problem, reply)
-        if chunk.usage is not None:
-            reply.usage = chunk.usage
-        choice = next((choice for choice in chunk.choices if choice.index == 0), None)
+            raise reply.failures.broken(problem)
+        usage = chunk.reported_usage
+        is_usage = parse_usage(usage) is not None
+        if is_usage or reply.usage is None:
+            reply.usage = usage
+        if not chunk.choices:
+            reply.has_skipped = reply.has_skipped or not is_usage
+            reply.has_last_usage = is_usage and reply.has_content
+        choice = reply.pick(chunk.choices or [])
         if choice is None:
             return
+        if choice.error:
+            reason = parse_reason({"error": choice.error})
+            reply.refuse(reason.status or 200, reason)
         reply.add(choice)
-        if choice.finish_reason is not None and reply.finish_reason is None:
-            reply.finish_reason = FINISH_REASONS.get(choice.finish_reason)
-            if reply.finish_reason is None:
-                reason = reply.scrub(choice.finish_reason)
-                raise self._broken(f"has an unknown `finish_reason`: {reason!r:.60}", reply)
+        self._take_end(choice.end, reply)
 
-    async def _refuse(self, response: httpx.Response, reply: Reply) -> NoReturn:
-        status = response.status_code
-        if 300 <= status < 400:
-            target = reply.scrub(response.headers.get("Location", "nowhere").partition("?")[0])
-            raise RemoteError(
-                f"{self._name} answered {status}, a redirect to {target:.120}. Redirects are not followed, so that the key and "
-                "the prompt are not sent to another server. If the target is right, use it as `base_url`",
-                model=self._name,
-                status=status,
-            )
-        reply.retry_after = retry_after_seconds(response.headers.get("Retry-After"), now=self._clock.now())
-        body = b""
-        with contextlib.suppress(*_TRANSPORT_ERRORS):  # the status says enough
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) >= _MAX_ERROR_BYTES:
-                    break
-        body = body[:_MAX_ERROR_BYTES]
-        value, problem = parse_object(body)
-        words = body.decode("utf-8", "replace") if problem else None
-        raise self._refusal(status, value, words, reply)
-
-    def _refusal(self, status: int, value: Mapping[str, Any], words: str | None, reply: Reply) -> GenerationError:
-        said, code = parse_reason(value)
-        said = reply.scrub(words if words is not None else said)
-        overflow = parse_overflow(said, code) if status in (200, 400, 413, 422, 500) else None
-        if overflow is not None:
-            needed, available = overflow
-            return ContextOverflowError(
-                f"the server says that the prompt does not fit into the window of {self._name}: {said}. Shorten the prompt, "
-                "or correct `n_ctx`",
-                needed=needed or self._endpoint.n_ctx + 1,
-                available=available or self._endpoint.n_ctx,
-                model=self._name,
-            )
-        is_out_of_money = code == "insufficient_quota"
-        wait = f" It asks to wait {reply.retry_after:g} seconds." if reply.retry_after else ""
-        return RemoteError(
-            f"{self._name} answered {status}{f' ({said})' if said else ''}.{wait} {_hint(status, is_out_of_money)}",
-            model=self._name,
-            status=status,
-            retryable=status in _RETRYABLE and not is_out_of_money,
-            retry_after=reply.retry_after,
-        )
-
-    def _cut(self, advice: str) -> RemoteError:
-        return RemoteError(
-            f"the answer of {self._name} ended too early{advice}", model=self._name, status=200, retryable=True
-        )
-
-    def _broken(self, problem: str, reply: Reply) -> RemoteError:
-        return RemoteError(f"the response of {self._name} {reply.scrub(problem)}", model=self._name, status=200)
-
-    def _lost(self, error: Exception, reply: Reply) -> RemoteError:
-        words, url = reply.scrub(str(error)) or type(error).__name__, self._endpoint.base_url
-        chain: BaseException | None = error
-        while chain is not None and not isinstance(chain, ssl.SSLError):
-            chain = chain.__cause__ or chain.__context__
-        if chain is not None:
-            problem = (
-                f"cannot open a secure connection to {url} ({words}). Check that the server supports https and has a trusted "
-                "certificate. The environment variable SSL_CERT_FILE can name a file of trusted authorities"
-            )
-        elif isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            problem = f"cannot connect to {url} ({words}). Check `base_url`, and that the server is running"
-        else:
-            problem = f"the connection to {self._name} broke ({words}). Ask again"
-        return RemoteError(problem, model=self._name, retryable=chain is None and isinstance(error, _PASSING_ERRORS))
+    @staticmethod
+    def _take_end(end: str | None, reply: Reply) -> None:
+        if not end or reply.finish_reason is not None:
+            return
+        word = end.lower()
+        if word in FAILED_REASONS:
+            raise reply.failures.withheld(end, retryable=FAILED_REASONS[word])
+        if word not in FINISH_REASONS:
+            shown = reply.failures.scrub(end)[:60]
+            logger.info("%s ended an answer for the reason %r, which counts as 'stop'", reply.failures.name, shown)
+        reply.finish_reason = FINISH_REASONS.get(word, "stop")
 
 
-def _hint(status: int, is_out_of_money: bool) -> str:
-    if is_out_of_money:
-        return "The account has no credit. Add credit, or use another account"
-    if status in (401, 403):
-        return "Check `api_key` and its permissions"
-    if status == 404:
-        return "Check `base_url` (it usually ends in /v1) and `model`"
-    if status == 429:
-        return "Send fewer requests, or lower `parallel`"
-    if status in _RETRYABLE:
-        return "The server may recover. Ask again later"
-    return "Change the request. The same request will fail again"
+async def _prepend(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if start:
+        yield start
+    async for chunk in chunks:
+        yield chunk

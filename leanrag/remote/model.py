@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import json
 import logging
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import httpx
 
-from leanrag.checks import ProcessGuard, check_whole
-from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError
+from leanrag.checks import check_whole
+from leanrag.errors import ConfigurationError, GenerationCancelled
 from leanrag.generation import BaseLanguageModel, PendingStream, check_window, part_thoughts
 from leanrag.ledger import Cost, Prices
 from leanrag.models import load_encoding
 from leanrag.pending import ThoughtFilter
 from leanrag.protocols import GenerateOptions
-from leanrag.remote.exchange import OWN_FIELDS, Endpoint, Exchange, Query, Reply
-from leanrag.remote.keys import Secret
+from leanrag.remote.body import check_extra_body
+from leanrag.remote.calls import run_all
+from leanrag.remote.connection import Connection, ConnectionKeywords, take_secrets
+from leanrag.remote.exchange import Exchange, Reply
 from leanrag.remote.protocol import parse_usage
-from leanrag.remote.safety import Safety, check_secrets, check_url
-from leanrag.remote.waiting import Breaker, Clock, Retry, Timeouts
-from leanrag.remote.worker import Call, Work, Worker
-from leanrag.types import CancelToken, Generation, Message, Prompt, Usage
+from leanrag.remote.refusals import OWN_FIELDS, Fields, Query
+from leanrag.types import Generation, Message, Prompt, Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["RemoteModel", "RemoteUsage"]
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -79,25 +76,22 @@ class RemoteModel(BaseLanguageModel):
     `Generation.usage`, a `RemoteUsage`, has the tokens that were spent. Log-probabilities are requested, and returned if the
     server sends them; the server does not say whether they are before or after the temperature.
 
+    A field that the model refuses (`temperature`, `logprobs`, `stop`, `seed`, `max_tokens`, streaming) is left out, or replaced,
+    from then on; a log line says so. The stop strings end the text in any case.
+
     Args:
         model: Name of the model on the server.
         base_url: URL of the API, such as "https://api.openai.com/v1" or "http://localhost:8080/v1".
         n_ctx: Window of the model in tokens; APIs do not report it.
-        api_key: The key, a function that returns it (called for each request), or `env("NAME")`; None for servers without keys.
         count_tokens: Counts the tokens of a plain text; tiktoken's cl100k_base by default.
         is_chat: Whether it reads messages; strings are always sent unchanged to the completions endpoint.
         name: Value of `Answer.model`; `model` by default.
         prices: Prices of the model.
-        timeouts: How long a request may take.
-        retry: How often to try again.
-        safety: What may be sent where, and what is accepted from the server.
-        parallel: Most requests that are sent at the same time; others wait.
         logprobs: Request log-probabilities; if the server refuses that, the request is sent again without them.
         redact: Function that is applied to each text before it is counted, shown or sent.
-        headers: Further headers; they are kept secret like the key.
         extra_body: Further fields of the JSON body of a request.
-        transport: Replaces the network, for tests.
-        clock: Replaces time and random numbers, for tests.
+        connection: How the server is reached: `api_key`, `headers`, `query`, `timeouts`, `retry`, `safety`, `parallel`,
+            `transport` and `clock`; see `leanrag.remote.ConnectionKeywords`.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -117,82 +111,36 @@ class RemoteModel(BaseLanguageModel):
         *,
         base_url: str,
         n_ctx: int,
-        api_key: str | Callable[[], str] | None = None,
         count_tokens: Callable[[str], int] | None = None,
         is_chat: bool = True,
         name: str | None = None,
         prices: Prices | None = None,
-        timeouts: Timeouts | None = None,
-        retry: Retry | None = None,
-        safety: Safety | None = None,
-        parallel: int = 8,
         logprobs: bool = True,
         redact: Callable[[str], str] | None = None,
-        headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-        clock: Clock | None = None,
+        **connection: Unpack[ConnectionKeywords],
     ) -> None:
-        key: Secret | Callable[[], str] | None = Secret(api_key) if isinstance(api_key, str) else api_key
-        secrets = {field: Secret(value) for field, value in (headers or {}).items()}
-        del api_key, headers  # so that no traceback shows them
-        timeouts, retry, safety = timeouts or Timeouts(), retry or Retry(), safety or Safety()
-        check_whole(1, n_ctx=n_ctx, parallel=parallel)
+        secrets, options = take_secrets(connection)
+        check_whole(1, n_ctx=n_ctx)
         if not model:
             raise ConfigurationError("`model` must be the name of the model on the server, got ''")
-        self._is_local = check_url(base_url, safety.allowed_hosts)
-        self._base_url = base_url.rstrip("/")
-        check_secrets(key, secrets, self._base_url, is_safe=safety.allow_insecure or self._is_local)
-        if taken := OWN_FIELDS & set(extra_body or ()):
-            raise ConfigurationError(
-                f"`extra_body` cannot have the fields {', '.join(sorted(taken))}, because each request sets them. Remove them"
-            )
-        try:
-            more: dict[str, object] = json.loads(json.dumps(dict(extra_body or {}), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"`extra_body` must have only values that JSON has: {error}") from error
-
         self.model = model
         self.name = name or model
+        self._connection = Connection("RemoteModel", self.name, base_url, secrets, n_ctx=n_ctx, **options)
         self.n_ctx = n_ctx
         self.is_chat = is_chat
         self.prices = prices
         self._count_text = count_tokens
         self._redact = redact
-        self._timeouts, self._safety = timeouts, safety
-        self._parallel = parallel
-        self._transport = transport
-        clock = clock or Clock()
-        self._exchange = Exchange(
-            Endpoint(
-                model=model,
-                name=self.name,
-                base_url=self._base_url,
-                n_ctx=n_ctx,
-                api_key=key,
-                headers=secrets,
-                extra_body=more,
-                first_token_seconds=timeouts.first_token_seconds,
-                max_retries=retry.max_retries,
-                parallel=parallel,
-                logprobs=logprobs,
-                max_body_bytes=safety.max_body_bytes,
-            ),
-            Breaker(retry.breaker_failures, retry.breaker_seconds, clock.monotonic),
-            clock,
-        )
-        self._lock = threading.Lock()
-        self._guard = ProcessGuard()
-        self._closed = False
-        self._worker: Worker | None = None
+        self._fields = Fields(model, self.name, logprobs=logprobs, extra=check_extra_body(extra_body, taken=OWN_FIELDS))
 
     @property
     def base_url(self) -> str:
         """URL of the API."""
-        return self._base_url
+        return self._connection.base_url
 
     def __repr__(self) -> str:
-        return f"RemoteModel({self.model!r}, base_url={self._base_url!r}, n_ctx={self.n_ctx})"
+        return f"RemoteModel({self.model!r}, base_url={self.base_url!r}, n_ctx={self.n_ctx})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -201,13 +149,7 @@ class RemoteModel(BaseLanguageModel):
 
     def close(self) -> None:
         """Stop all requests and close the connections. May be called twice; does nothing in a forked child."""
-        if not self._guard.is_here:
-            return
-        with self._lock:
-            self._closed = True
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.close()
+        self._connection.close()
 
     def price(self, usage: Usage) -> Cost:
         """Return the cost of `usage`; None if the model has no prices, or the server did not bill it."""
@@ -244,32 +186,19 @@ class RemoteModel(BaseLanguageModel):
             GenerationTimeout: There was no text within `first_token_seconds`, or the time limit was reached.
             RemoteError: The server cannot be reached, refused the request, or did not keep to the API.
         """
-        request = self._request(prompt, options)
-        call = self._submit(lambda connections, emit: self._complete(connections, request, emit), options.cancel)
+        query = self._query(prompt, options)
+        call = self._connection.submit(lambda client, emit: self._complete(client, query, emit), options.cancel)
         return PendingStream(call, lambda generation: generation, owner=self, thoughts=ThoughtFilter())
 
     def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
         """Check all prompts, then send at most `parallel` of them at a time; each has its time limit."""
-        requests = [self._request(prompt, options) for prompt in prompts]
+        queries = [self._query(prompt, options) for prompt in prompts]
 
-        async def work(connections: httpx.AsyncClient, _: Callable[[str], None]) -> list[Generation]:
-            results: dict[int, Generation] = {}
-            todo = iter(enumerate(requests))
+        async def work(client: httpx.AsyncClient, _: Callable[[str], None]) -> list[Generation]:
+            jobs = [functools.partial(self._complete, client, query, _ignore) for query in queries]
+            return await run_all(jobs, self._connection.parallel)
 
-            async def take() -> None:
-                for number, request in todo:
-                    results[number] = await self._complete(connections, request, _ignore)
-
-            tasks = [asyncio.create_task(take()) for _ in range(min(self._parallel, len(requests)))]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-            return [results[number] for number in range(len(requests))]
-
-        return self._submit(work, options.cancel).result
+        return self._connection.submit(work, options.cancel).result
 
     # The request
 
@@ -288,101 +217,55 @@ class RemoteModel(BaseLanguageModel):
             raise ConfigurationError(f"`redact` must return a string, got {type(redacted).__name__}")
         return redacted
 
-    def _request(self, prompt: Prompt, options: GenerateOptions) -> Query:
-        self._check_usable()
+    def _query(self, prompt: Prompt, options: GenerateOptions) -> Query:
+        self._connection.check_usable()
         if options.cancel is not None and options.cancel.cancelled:
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
         checked = self._checked(prompt)
         if not checked:
             raise ConfigurationError("the prompt is empty. It must have at least one token")
         counted = check_window(self, super().count(checked), options)
-        fields: dict[str, object] = {"temperature": options.temperature}
-        if isinstance(checked, str):
-            fields["prompt"] = checked
-        else:
-            fields["messages"] = [{"role": message.role, "content": message.content} for message in checked]
-        if options.stop:
-            fields["stop"] = list(options.stop)
-        if options.seed is not None:
-            fields["seed"] = options.seed
+        timeout_seconds = options.timeout_seconds
         return Query(
-            fields=fields,
+            prompt=checked
+            if isinstance(checked, str)
+            else [{"role": message.role, "content": message.content} for message in checked],
             counted=counted,
             max_tokens=options.max_tokens,
+            temperature=options.temperature,
             stop=tuple(options.stop),
             seed=options.seed if options.temperature > 0 else None,
-            seconds=self._timeouts.total_seconds if options.timeout_seconds is None else options.timeout_seconds,
+            seconds=self._connection.timeouts.total_seconds if timeout_seconds is None else timeout_seconds,
         )
 
-    def _check_usable(self) -> None:
-        advice = "Make a RemoteModel in this process"
-        self._guard.check(self.name, functools.partial(GenerationError, model=self.name), advice=advice)
-        if self._closed:
-            raise self._closed_error()
-
-    def _closed_error(self) -> GenerationError:
-        return GenerationError(f"{self.name} is closed. Make a new RemoteModel to use it", model=self.name)
-
-    # The exchange with the server
-
-    def _submit(self, work: Work[T], cancel: CancelToken | None) -> Call[T]:
-        with self._lock:  # `close` takes it too, so every submitted call has begun before the worker stops
-            self._check_usable()
-            if self._worker is None:
-                self._worker = Worker(self._open_client(), self.name)
-                weakref.finalize(self, self._worker.stop)
-            call = Call(self._worker, work, self.name)
-        if cancel is not None:
-            cancel.on_cancel(call.cancel)
-        return call
-
-    def _open_client(self) -> httpx.AsyncClient:
-        try:
-            return httpx.AsyncClient(
-                timeout=httpx.Timeout(None, connect=self._timeouts.connect_seconds),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=self._parallel),
-                headers={"User-Agent": "leanrag", "Accept-Encoding": "identity"},
-                follow_redirects=False,
-                trust_env=not self._is_local,  # a proxy cannot reach this machine
-                # reading certificates takes time; the variables that name them are used for this machine too
-                verify=httpx.create_ssl_context()
-                if self._base_url.lower().startswith("https:")
-                else not self._is_local,
-                transport=self._transport,
-            )
-        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
-            problem = type(error).__name__  # its message may contain a proxy's password
-        raise ConfigurationError(
-            f"connections cannot be set up ({problem}). Check the environment variables HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
-        )
-
-    async def _complete(
-        self, connections: httpx.AsyncClient, request: Query, emit: Callable[[str], None]
-    ) -> Generation:
-        reply = await self._exchange.complete(connections, request, emit)
+    async def _complete(self, client: httpx.AsyncClient, query: Query, emit: Callable[[str], None]) -> Generation:
+        exchange = Exchange(query, self._fields, emit, self._connection.monotonic)
+        reply = await self._connection.complete(client, exchange)
         thoughts, text = part_thoughts(reply.text)
         return Generation(
             text=text,
             model=self.name,
             finish_reason=reply.match_stop.reason or reply.finish_reason or "stop",
-            usage=self._usage(request, reply),
+            usage=self._usage(query, reply),
             logprobs=reply.logprobs,
             margins=reply.margins,
-            seed=request.seed,
+            seed=query.seed if "seed" in reply.sent else None,
             prefill_seconds=reply.prefill_seconds,
             decode_seconds=reply.decode_seconds,
-            thoughts="".join(reply.thoughts).strip() or thoughts,
+            thoughts=reply.thoughts.strip() or thoughts,
         )
 
-    def _usage(self, request: Query, reply: Reply) -> RemoteUsage:
+    def _usage(self, query: Query, reply: Reply) -> RemoteUsage:
         billed = parse_usage(reply.usage)
         if billed is None:
             if reply.usage is not None:
-                logger.warning("%s reported an impossible usage: %.200s", self.name, reply.scrub(repr(reply.usage)))
+                logger.warning(
+                    "%s reported an impossible usage: %.200s", self.name, reply.failures.scrub(repr(reply.usage))
+                )
             return RemoteUsage(
-                request.counted, self.count_tokens(reply.text), counted_prompt_tokens=request.counted, is_billed=False
+                query.counted, self.count_tokens(reply.text), counted_prompt_tokens=query.counted, is_billed=False
             )
-        counted, slack = request.counted, _MISMATCH_SLACK + self._safety.count_tolerance * request.counted
+        counted, slack = query.counted, _MISMATCH_SLACK + self._connection.safety.count_tolerance * query.counted
         mismatch: Literal["fewer", "more"] | None = None
         if abs(billed.prompt_tokens - counted) > slack:
             mismatch = "fewer" if billed.prompt_tokens < counted else "more"

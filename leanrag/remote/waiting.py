@@ -94,6 +94,13 @@ class Limit:
         self.is_over = False
 
     def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.lift()
+
+    def start(self) -> None:
+        """Cancel the current task after the seconds from now."""
         task = asyncio.current_task()
         assert task is not None
 
@@ -102,9 +109,6 @@ class Limit:
             task.cancel()
 
         self._timer = asyncio.get_running_loop().call_later(self._seconds, end)
-
-    def __exit__(self, *_: object) -> None:
-        self.lift()
 
     def lift(self) -> None:
         """Remove the limit."""
