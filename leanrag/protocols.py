@@ -50,6 +50,7 @@ __all__ = [
     "FromFile",
     "GenerateOptions",
     "GenerationStream",
+    "HasWeights",
     "LanguageModel",
     "Ledger",
     "Packer",
@@ -445,6 +446,15 @@ class Remote(Protocol):
     @property
     def base_url(self) -> str:
         """Address of the server."""
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A model whose size is known."""
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights."""
 
 
 @runtime_checkable

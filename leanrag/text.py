@@ -22,6 +22,7 @@ __all__ = [
     "split_thoughts",
     "stem",
     "trim_span",
+    "marked_numbers",
     "without_marks",
     "words",
 ]
@@ -63,17 +64,35 @@ def without_marks(text: str) -> str:
     """
     if "[" not in text:
         return text
-    code = deque(code_spans(text))
     pieces: list[str] = []
     start = 0
-    for found in _BRACKETS.finditer(text):
-        while code and code[0][1] <= found.start():
-            code.popleft()
-        if (code and code[0][0] < found.start()) or not _is_mark(text, start, found):
-            continue
+    for found in _find_marks(text):
         pieces.append(text[start : found.start()].rstrip())
         start = found.end()
     return "".join([*pieces, text[start:]])
+
+
+def marked_numbers(text: str) -> frozenset[int]:
+    """Return the numbers of the sources that the marks in `text` name; see `without_marks` for what is a mark.
+
+    Example:
+        >>> sorted(marked_numbers("Ada Park signs [1, 2]. Use items[0], or the list [1]."))
+        [1, 2]
+    """
+    return frozenset(int(number) for found in _find_marks(text) for number in re.findall(r"\d+", found[0]))
+
+
+def _find_marks(text: str) -> Iterator[re.Match[str]]:
+    """Yield the marks of sources, in order."""
+    code = deque(code_spans(text))
+    end_of_last = 0
+    for found in _BRACKETS.finditer(text):
+        while code and code[0][1] <= found.start():
+            code.popleft()
+        if (code and code[0][0] < found.start()) or not _is_mark(text, end_of_last, found):
+            continue
+        yield found
+        end_of_last = found.end()
 
 
 def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:

@@ -142,3 +142,16 @@ def test_every_citation_is_verbatim_and_every_figure_a_share(question, answer, t
         item = items[citation.number - 1]
         assert citation.quote == item.text[citation.start - 100 : citation.end - 100]
         assert f"[{citation.number}]" in result.text
+
+
+@pytest.mark.parametrize("cited", [(1,), (2,)])
+def test_of_equal_quotes_the_one_from_the_source_that_the_model_named_is_cited(cited):
+    texts = "The dam was built in 1962. It is tall.", "The dam was built in 1962. It is wide."
+    for answer in ("The dam was built in 1962.", "1962"):
+        result = ground("When was the dam built?", answer, items_of(*texts), cited=cited)
+        assert [citation.number for citation in result.citations] == list(cited)
+
+
+def test_a_source_that_the_model_named_wrongly_is_not_cited():
+    result = ground("Who signs off releases?", "Ada Park signs off the releases.", items_of(NILE, PARK), cited=[1])
+    assert [citation.number for citation in result.citations] == [2]

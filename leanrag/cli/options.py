@@ -62,10 +62,13 @@ class Commands:
         )
         reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
         reading.add_argument(
-            "--context-tokens", type=int, default=300, help="most tokens of sources (default: %(default)s)"
+            "--context-tokens", type=int, help="most tokens of sources (default: what suits the model)"
         )
+        reading.add_argument("--max-tokens", type=int, help="most tokens of the answer (default: what suits the model)")
         reading.add_argument(
-            "--max-tokens", type=int, default=64, help="most tokens of the answer (default: %(default)s)"
+            "--style",
+            choices=("phrase", "sentence", "explanation"),
+            help="form of the answer (default: what suits the model)",
         )
         add_where(reading)
         asking = argparse.ArgumentParser(add_help=False, parents=[reading])
@@ -108,8 +111,8 @@ def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterato
     """Open the database with the models and budgets of the options."""
     settings = {
         name: getattr(options, name)
-        for name in ("k", "context_tokens", "max_tokens", "abstain_below")
-        if hasattr(options, name)
+        for name in ("k", "context_tokens", "max_tokens", "style", "abstain_below")
+        if getattr(options, name, None) is not None
     }
     if hasattr(options, "model"):
         settings["model"] = _models(options)

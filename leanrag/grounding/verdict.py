@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.grounding.claims import Claim, Passage, holds
@@ -80,7 +80,12 @@ class Grounding:
 
 
 def ground(
-    question: str, answer: str, items: Sequence[PackedItem], *, check: EntailmentChecker | None = None
+    question: str,
+    answer: str,
+    items: Sequence[PackedItem],
+    *,
+    cited: Collection[int] = (),
+    check: EntailmentChecker | None = None,
 ) -> Grounding:
     """Look for the quotes that carry each sentence of `answer`.
 
@@ -93,10 +98,12 @@ def ground(
         question: As asked.
         answer: The model's words.
         items: The sources that it read.
+        cited: Numbers of the sources that the model named. Of places that carry a sentence equally well, those in these sources
+            come first.
         check: Looks at each sentence and quote that the rules let pass; None for the rules alone.
     """
     answer = without_marks(answer).strip()
-    sources = _Sources(question, answer, items)
+    sources = _Sources(question, answer, items, cited)
     texts = [item.text for item in items]
     sentences = list(sentences_of(answer))
     findings = [sources.find(answer[start:end], check) for start, end, _ in sentences]
@@ -143,8 +150,8 @@ class _Finding:
 class _Sources:
     """The places of the sources, and the question about them."""
 
-    def __init__(self, question: str, answer: str, items: Sequence[PackedItem]) -> None:
-        self._items = items
+    def __init__(self, question: str, answer: str, items: Sequence[PackedItem], cited: Collection[int]) -> None:
+        self._items, self._cited = items, cited
         self._question_text = question
         self._places = find_places(items)
         style = style_of(question, answer)
@@ -230,14 +237,23 @@ class _Sources:
 
     def _ranked(self, tokens: Sequence[Token]) -> list[tuple[float, Place]]:
         shares = [pair for pair in zip(self._index.shares(tokens), self._places, strict=True) if pair[0] > 0]
-        shares.sort(key=lambda pair: (-round(pair[0], 6), pair[1].end - pair[1].start))
+        shares.sort(key=lambda pair: (-round(pair[0], 6), not self._is_cited(pair[1]), pair[1].end - pair[1].start))
         return shares
+
+    def _is_cited(self, place: Place) -> bool:
+        return place.item.number in self._cited
 
     def _best(self, claim: Claim) -> tuple[Place | None, float, bool]:
         """The place that carries a claim, how far it does, and whether there is none because all places near it contradict it."""
         ranked = self._ranked(claim.tokens)[:_MOST_COMPARED]
         if claim.is_fragment:  # of equals, where the question is spoken of
-            ranked.sort(key=lambda pair: (-round(pair[0], 6), -round(self._relevance[id(pair[1])], 6)))
+            ranked.sort(
+                key=lambda pair: (
+                    -round(pair[0], 6),
+                    not self._is_cited(pair[1]),
+                    -round(self._relevance[id(pair[1])], 6),
+                )
+            )
         weights = self._index.weights((*claim.tokens, *claim.whole, *claim.question))
         is_contradicted = False
         for share, place in ranked:

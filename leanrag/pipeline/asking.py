@@ -18,14 +18,18 @@ from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
-from leanrag.protocols import GenerateOptions, GenerationStream
+from leanrag.protocols import EntailmentChecker, GenerateOptions, GenerationStream
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.confidence import Confidence
 from leanrag.routing.signals import Signals, signals_of
+from leanrag.text import marked_numbers
 from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, Usage
 
 __all__ = ["Asking"]
+
+_NOTHING = Grounding(NO_ANSWER, citations=(), support=0.0, subject=0.0, is_supported=False)
+"""What the sources have for a reply that they do not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Asking:
             # 2. Budget: divide the window of the model.
             with turn.noting_failure(i), timer("budget"):
                 reader.check_file(self.cascade)
-                budget = reader.budget(query.question, query.max_tokens, query.context_tokens)
+                plan = reader.plan(query)
             if turn.has_failed:
                 continue
             # 3. Retrieve, and rerank: once, for all models.
@@ -89,7 +93,7 @@ class Asking:
                 hits = self.retrieve(query, timer)
             with turn.noting_failure(i):
                 # 4. Pack, or compress where that pays.
-                prepared = self.preparer.prepare(reader, query.question, hits, budget, timer)
+                prepared = self.preparer.prepare(reader, query.question, hits, plan, timer)
                 yield Planned(prepared, timer.stages)
                 if prepared.prompt is None or not turn.should_ask(i, prepared):
                     turn.add_unasked(i, _answer_without_model(query, prepared))
@@ -103,7 +107,7 @@ class Asking:
                     if turn.is_final(i):
                         yield ""
                     if turn.can_show(i):
-                        for piece in stream:
+                        for piece in reader.profile.withhold_refusal(stream):
                             turn.has_shown_text |= not piece.isspace()
                             yield piece
                     generation = stream.result
@@ -113,14 +117,17 @@ class Asking:
                 self.preparer.observe(generation)
                 # 6. Ground: find the quotes that support the answer.
                 with timer("ground"):
-                    grounding = ground(query.question, generation.text, prepared.packing.items, check=check)
+                    refuses = reader.profile.refuses(generation.text)
+                    grounding = _NOTHING if refuses else _ground(query, prepared, generation, check)
                 # 7. Judge: how sure is the answer, and is it kept?
                 with timer("confidence") as details:
                     signals = self._signals(query, prepared, generation, grounding)
+                    signals = replace(signals, refusal=1.0) if refuses else signals
                     confidence, is_sure = self.cascade.judge(i, signals)
                     details |= {name: value for name, value in signals.as_dict().items() if value is not None}
                 cost = reader.cost(generation.usage, _seconds_of(generation, timer))
                 answer = _answer_of_model(query, prepared, rendered, generation, grounding, confidence, cost)
+                answer = replace(answer, abstained=refuses)
                 yield Judged(answer, confidence)
                 turn.add(i, answer, is_sure)
 
@@ -153,7 +160,7 @@ class Asking:
             model=model.name,
             n_ctx=model.n_ctx,
             prompt_tokens=prepared.prompt_tokens,
-            max_tokens=query.max_tokens,
+            max_tokens=prepared.plan.budget.answer,
             cost=self._highest_cost(query, prepared),
             trace=planned.trace,
         )
@@ -194,11 +201,12 @@ class Asking:
             if not reader.has_price:
                 continue
             with contextlib.suppress(BudgetError):  # a question that does not fit a later model costs nothing there
-                tokens = prepared.prompt_tokens
+                tokens, budget = prepared.prompt_tokens, prepared.plan.budget
                 if i > first:
                     most = self.cascade.most_tokens(i, query.context_tokens)
-                    tokens = reader.budget(query.question, query.max_tokens, most).prompt
-                costs.append(reader.cost(Usage(tokens, query.max_tokens) if prepared.prompt else Usage(0, 0)))
+                    budget = reader.plan(replace(query, context_tokens=most)).budget
+                    tokens = budget.prompt
+                costs.append(reader.cost(Usage(tokens, budget.answer) if prepared.prompt else Usage(0, 0)))
         return add_costs(costs) if costs else None
 
     def _begin(self, prepared: Prepared, query: Query) -> GenerationStream:
@@ -206,10 +214,10 @@ class Asking:
         return prepared.reader.model.stream(
             prepared.prompt,
             GenerateOptions(
-                max_tokens=query.max_tokens,
+                max_tokens=prepared.plan.budget.answer,
                 temperature=query.temperature,
                 seed=query.seed,
-                stop=prepared.reader.template.stop,
+                stop=prepared.plan.template.stop,
                 timeout_seconds=query.timeout_seconds,
                 cancel=query.cancel,
             ),
@@ -253,6 +261,12 @@ def _stopping_early(stream: GenerationStream) -> Generator[None, None, None]:
     except BaseException:
         stream.close()
         raise
+
+
+def _ground(query: Query, prepared: Prepared, generation: Generation, check: EntailmentChecker | None) -> Grounding:
+    """Return the quotes that support a reply; of equal quotes, those from the sources that the model named."""
+    cited = marked_numbers(generation.text) if prepared.plan.template.has_numbers else ()
+    return ground(query.question, generation.text, prepared.packing.items, cited=cited, check=check)
 
 
 def _seconds_of(generation: Generation, timer: StageTimer) -> float:

@@ -84,8 +84,10 @@ def _take_sample(
             return None
         for event in asking.answer(query, hits):
             if isinstance(event, Judged):
-                assert event.answer.generation is not None
-                return Sample(answer_text(event.answer.generation.text), event.confidence.signals)
+                answer = event.answer
+                assert answer.generation is not None
+                text = answer.text if answer.abstained else answer_text(answer.generation.text)
+                return Sample(text, event.confidence.signals)
     except GenerationCancelled:
         raise
     except (GenerationError, BudgetError) as error:

@@ -13,11 +13,11 @@ from leanrag.llama.process import load_model
 from leanrag.models import resolve_model
 from leanrag.pipeline.copies import find_embedder
 from leanrag.pipeline.lazy import Lazy
-from leanrag.pipeline.query import Settings
+from leanrag.pipeline.query import AutoTokens, Settings
 from leanrag.pipeline.rag import Rag
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.stages import MakeIndex, MakeRetriever, Stages
-from leanrag.prompting import PromptTemplate
+from leanrag.prompting import ModelProfile, PromptTemplate, Style, profile_named
 from leanrag.protocols import (
     Chunker,
     Compressor,
@@ -56,12 +56,14 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     packer: Packer | None = None,
     compressor: Compressor | None = None,
     template: PromptTemplate | None = None,
+    profile: ModelProfile | Mapping[str, ModelProfile] | None = None,
     entailment: EntailmentChecker | Literal["reader"] | None = None,
     cache: ResponseCache | None = None,
     ledger: Ledger | None = None,
     k: int = 10,
-    context_tokens: int | None = 300,
-    max_tokens: int = 64,
+    context_tokens: AutoTokens | None = "auto",
+    max_tokens: AutoTokens = "auto",
+    style: Style | None = None,
     abstain_below: float | None = None,
     self_check: bool = False,
     create: bool = True,
@@ -91,15 +93,19 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             question.
         compressor: Makes the hits shorter instead, when that takes less time than the reading that it saves. What it can compute
             ahead is computed when documents are added.
-        template: Makes the prompt; by default it depends on whether the model has a chat template.
+        template: Makes the prompt of every model, instead of its profile.
+        profile: How the models are asked: a profile for all models, or profiles by the names of models. By default each model has
+            the profile that was measured for it, or for models of its size.
         entailment: Has the last word on the verdict: an `EntailmentChecker` looks at each sentence that the rules support.
             "reader" asks the model that answered, which must be a local one. By default the rules decide alone.
         cache: Remembers answers; by default none.
         ledger: Is told each finished answer with its costs; by default none.
         k: Chunks retrieved for a question.
-        context_tokens: Most tokens of sources in a prompt, counted by the answering model; None for all that its window has room
-            for. Few tokens are read sooner, and by small models about as well.
-        max_tokens: Most tokens of an answer; they are reserved in the window.
+        context_tokens: Most tokens of sources in a prompt, counted by the answering model. "auto" takes the number in the profile
+            of the model; None takes all that its window has room for. Few tokens are read sooner, and by small models about as
+            well.
+        max_tokens: Most tokens of an answer; they are reserved in the window. "auto" takes the number in the profile of the model.
+        style: Form of the answers: "phrase", "sentence" or "explanation". None takes the style of the profile.
         abstain_below: Confidence below which the answer is that the sources do not answer: `abstained` is set, and a stream shows
             nothing before its end. None takes what the calibrations of a cascade learned, if they were made with questions that
             have no answer; without these every answer is returned.
@@ -117,9 +123,20 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     rag.add("docs/")
         ...     print(rag.ask("What does the global statement do?"))
     """
-    settings = Settings(k, context_tokens, max_tokens, abstain_below, self_check)
+    settings = Settings(k, context_tokens, max_tokens, style, abstain_below, self_check)
     stages = Stages(
-        chunker, index, retriever, reranker, packer, compressor, template, entailment, cache, ledger, readers or {}
+        chunker,
+        index,
+        retriever,
+        reranker,
+        packer,
+        compressor,
+        template,
+        profile,
+        entailment,
+        cache,
+        ledger,
+        readers or {},
     )
     cascade = model if isinstance(model, Cascade) else Cascade([model])
     _check_loading(cascade, isolation, keep_alive)
@@ -130,7 +147,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         settings,
         cascade,
         readers=[
-            Reader(_find_model(each, isolation, keep_alive), template, price)
+            Reader(
+                _find_model(each, stages, isolation, keep_alive), template, price, stages.profile_of(model_name(each))
+            )
             for each, price in zip(cascade.models, prices, strict=True)
         ],
         embedder=_find_embedder(embedder),
@@ -153,19 +172,21 @@ def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | N
         )
 
 
-def _find_model(model: Model, isolation: Isolation, keep_alive: float | None) -> Lazy[LanguageModel]:
+def _find_model(model: Model, stages: Stages, isolation: Isolation, keep_alive: float | None) -> Lazy[LanguageModel]:
     if not isinstance(model, (str, os.PathLike)):
         return Lazy.of(model)
 
     def load() -> LanguageModel:
-        files = resolve_model(model)
+        files, name = resolve_model(model), model_name(model)
+        profile = stages.profile_of(name) or profile_named(name)
         return load_model(
             files.path,
             isolation=isolation,
             adapters=files.adapters,
-            name=model_name(model),
+            name=name,
             no_repeats=True,
             keep_alive=keep_alive,
+            chat_template=(profile and profile.chat_template) or None,
         )
 
     return Lazy(load)

@@ -11,7 +11,7 @@ from leanrag.evidence.budget import TokenBudget
 from leanrag.evidence.packing import CompressingPacker, EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
 from leanrag.pipeline.lazy import Lazy
-from leanrag.pipeline.reader import Reader
+from leanrag.pipeline.reader import Plan, Reader
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.prompting import PromptTemplate
@@ -29,7 +29,7 @@ class Prepared:
     Attributes:
         reader: The model.
         hits: What was retrieved, best first.
-        budget: How its window is divided.
+        plan: How the question is answered: what makes its prompt, and how its window is divided.
         packing: The sources that fit.
         prompt: What to send; None when nothing was found.
         prompt_tokens: Size of the prompt.
@@ -37,7 +37,7 @@ class Prepared:
 
     reader: Reader
     hits: Sequence[Hit]
-    budget: TokenBudget
+    plan: Plan
     packing: Packing
     prompt: Prompt | None
     prompt_tokens: int
@@ -63,25 +63,24 @@ class Preparer:
             features.append(self._stages.compressor.feature)
         return features
 
-    def prepare(
-        self, reader: Reader, question: str, hits: Sequence[Hit], budget: TokenBudget, timer: StageTimer
-    ) -> Prepared:
+    def prepare(self, reader: Reader, question: str, hits: Sequence[Hit], plan: Plan, timer: StageTimer) -> Prepared:
         """Pack `hits` for a model.
 
         Raises:
             BudgetError: Nothing of the hits fits.
         """
+        budget = plan.budget
         with timer("pack") as details:
             packer = self._choose_packer(reader, hits, budget, details)
             packing, prompt, tokens = fit_prompt_to_budget(
-                question, hits, budget, packer, reader.template, reader.model, reader.count_tokens
+                question, hits, budget, packer, plan.template, reader.model, reader.count_tokens
             )
             if packing.compression is not None:
                 self._gate.observe(packing.compression)
             n_kept = sum(item.action != "heading" for item in packing.items)
             details |= {"kept": n_kept, "dropped": len(packing.dropped)}
             details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
-        return Prepared(reader, hits, budget, packing, prompt, tokens)
+        return Prepared(reader, hits, plan, packing, prompt, tokens)
 
     def observe(self, generation: Generation) -> None:
         """Learn from a generation how fast its model reads: that decides whether compressing pays."""

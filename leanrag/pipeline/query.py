@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
+from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
+from leanrag.prompting import STYLES, Style
 from leanrag.types import CancelToken, Where
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AskOptions", "PromptOptions", "Query", "Settings", "check_counts", "check_question"]
+__all__ = ["AskOptions", "AutoTokens", "PromptOptions", "Query", "Settings", "check_counts", "check_question"]
+
+AutoTokens: TypeAlias = int | Literal["auto"]
+"""A number of tokens; "auto" is the number in the profile of the model that is asked."""
 
 
 class PromptOptions(TypedDict, total=False):
@@ -21,13 +26,15 @@ class PromptOptions(TypedDict, total=False):
         k: Chunks retrieved, at least 1.
         context_tokens: Most tokens of sources in the prompt.
         max_tokens: Most tokens of the answer.
+        style: Form of the answer: "phrase", "sentence" or "explanation".
         where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
         timeout_seconds: Time limit of the generation.
     """
 
     k: int | None
-    context_tokens: int | None
-    max_tokens: int | None
+    context_tokens: AutoTokens | None
+    max_tokens: AutoTokens | None
+    style: Style | None
     where: Where | None
     timeout_seconds: float | None
 
@@ -55,6 +62,7 @@ class Query:
         k: Chunks retrieved.
         context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
         max_tokens: Most tokens of the answer.
+        style: Form of the answer; None for the style of the model's profile.
         where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
         temperature: 0 for the same answer each time.
         seed: Repeats a draw when `temperature` is above 0.
@@ -64,8 +72,9 @@ class Query:
 
     question: str
     k: int
-    context_tokens: int | None
-    max_tokens: int
+    context_tokens: AutoTokens | None
+    max_tokens: AutoTokens
+    style: Style | None = None
     where: Where = field(default_factory=dict)
     temperature: float = 0.0
     seed: int | None = None
@@ -86,6 +95,7 @@ class Settings:
         k: Chunks retrieved.
         context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
         max_tokens: Most tokens of the answer.
+        style: Form of the answer; None for the style of the model's profile.
         abstain_below: Confidence below which the answer is that the sources do not answer; None for what calibrations learned.
         self_check: Whether each model is asked how likely its own answer is right.
 
@@ -94,13 +104,15 @@ class Settings:
     """
 
     k: int = 10
-    context_tokens: int | None = 300
-    max_tokens: int = 64
+    context_tokens: AutoTokens | None = "auto"
+    max_tokens: AutoTokens = "auto"
+    style: Style | None = None
     abstain_below: float | None = None
     self_check: bool = False
 
     def __post_init__(self) -> None:
         check_counts(k=self.k, context_tokens=self.context_tokens, max_tokens=self.max_tokens)
+        check_choice(STYLES, optional=True, style=self.style)
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
             raise ConfigurationError(f"`abstain_below` must be in [0, 1], got {self.abstain_below!r}")
 
@@ -117,6 +129,8 @@ class Settings:
             )
         k, context_tokens, max_tokens = options.get("k"), options.get("context_tokens"), options.get("max_tokens")
         check_counts(k=k, context_tokens=context_tokens, max_tokens=max_tokens)
+        style = options.get("style")
+        check_choice(STYLES, optional=True, style=style)
         cancel = CancelToken()
         if (of_caller := options.get("cancel")) is not None:
             of_caller.on_cancel(cancel.cancel)
@@ -125,6 +139,7 @@ class Settings:
             k=self.k if k is None else k,
             context_tokens=self.context_tokens if context_tokens is None else context_tokens,
             max_tokens=self.max_tokens if max_tokens is None else max_tokens,
+            style=style or self.style,
             where=options.get("where") or {},
             temperature=options.get("temperature", 0.0),
             seed=options.get("seed"),
@@ -143,12 +158,12 @@ def check_question(question: str) -> None:
         raise ConfigurationError(f"a question must be a non-empty text, got {question!r}; ask something")
 
 
-def check_counts(**counts: int | None) -> None:
-    """Check that each count is at least 1, or None.
+def check_counts(**counts: AutoTokens | None) -> None:
+    """Check that each count is at least 1, "auto" or None.
 
     Raises:
-        ConfigurationError: One is less.
+        ConfigurationError: A count is less.
     """
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count is not None and count != "auto" and count < 1:
             raise ConfigurationError(f"`{name}` must be at least 1, got {count!r}")

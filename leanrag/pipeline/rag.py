@@ -180,9 +180,9 @@ class Rag:
             question: Plain text.
             options: What the question needs other than `open` was told, by name:
                 `k`, chunks retrieved; `context_tokens`, most tokens of sources in the prompt; `max_tokens`, most tokens of the
-                answer; `where`, conditions on the documents (see `leanrag.retrieval.filters`); `temperature`, 0 for the same answer
-                each time; `seed`, which repeats a draw; `timeout_seconds`, the time limit of the generation; `cancel`, a
-                `CancelToken` that stops it from another thread.
+                answer; `style`, its form ("phrase", "sentence" or "explanation"); `where`, conditions on the documents (see
+                `leanrag.retrieval.filters`); `temperature`, 0 for the same answer each time; `seed`, which repeats a draw;
+                `timeout_seconds`, the time limit of the generation; `cancel`, a `CancelToken` that stops it from another thread.
 
         Raises:
             ConfigurationError: The folder holds no documents, or an option cannot work.
@@ -258,7 +258,7 @@ class Rag:
             seed: Of the random halves to learn from and to certify with.
             parallel: Questions answered at the same time.
             progress: Show a bar on standard error; by default only when that is a terminal.
-            options: `k`, `context_tokens`, `max_tokens`, `where` and `timeout_seconds`, as for `ask`.
+            options: `k`, `context_tokens`, `max_tokens`, `style`, `where` and `timeout_seconds`, as for `ask`.
 
         Raises:
             ConfigurationError: The folder was opened without a cascade, an argument cannot work, there are too few questions, or a

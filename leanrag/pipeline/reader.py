@@ -1,4 +1,4 @@
-"""One model as a reader of sources: its template, its counts, its file and its price."""
+"""One model as a reader of sources: its profile, its counts, its file and its price."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import functools
 import hashlib
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
-from leanrag.errors import GenerationCancelled, GenerationError, StorageError
+from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError, StorageError
 from leanrag.evidence.budget import TokenBudget
 from leanrag.files import known_sha256
 from leanrag.ledger import Cost, Prices
 from leanrag.pipeline.lazy import Lazy
-from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE, PromptTemplate
-from leanrag.protocols import Adapted, FromFile, LanguageModel, Priced, Remote, ScoresText, TokenCounter
+from leanrag.pipeline.query import Query
+from leanrag.prompting import ModelProfile, PromptTemplate, find_profile
+from leanrag.protocols import Adapted, FromFile, HasWeights, LanguageModel, Priced, Remote, ScoresText, TokenCounter
 from leanrag.routing.cascade import Cascade
 from leanrag.types import CancelToken, Message, Prompt, Usage
 
-__all__ = ["Reader"]
+__all__ = ["Plan", "Reader"]
 
 SELF_CHECK = "Is this answer correct and stated in the text above? Reply Yes or No."
 """What a model is asked about its answer. Nothing is generated: the probabilities of the two words are compared."""
@@ -27,43 +29,77 @@ _MANY_TOKENS = 1000  # to compute the price of one: prices of single tokens are 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model answers one question.
+
+    Attributes:
+        template: Makes the prompt.
+        budget: How the window is divided.
+    """
+
+    template: PromptTemplate
+    budget: TokenBudget
+
+
 class Reader:
     """A model that answers from sources; it is loaded when it is first needed.
 
     Args:
         model: The model.
-        template: Makes the prompt; None for a template of the library, which depends on whether the model reads messages.
+        template: Makes the prompt; None for the template of the profile.
         prices: What the model costs; None for what the model says itself.
+        profile: How the model is asked; None for the profile that leanrag has for it.
     """
 
     def __init__(
-        self, model: Lazy[LanguageModel], template: PromptTemplate | None = None, prices: Prices | None = None
+        self,
+        model: Lazy[LanguageModel],
+        template: PromptTemplate | None = None,
+        prices: Prices | None = None,
+        profile: ModelProfile | None = None,
     ) -> None:
-        self._lazy, self._template, self._prices = model, template, prices
+        self._lazy, self._template, self._prices, self._profile = model, template, prices, profile
 
     @property
     def model(self) -> LanguageModel:
         """The model, which is loaded now if it was not."""
         return self._lazy.get()
 
-    @property
-    def template(self) -> PromptTemplate:
-        """What makes the prompts of this model."""
-        return self._template or (CHAT_TEMPLATE if self.model.is_chat else COMPLETION_TEMPLATE)
+    @functools.cached_property
+    def profile(self) -> ModelProfile:
+        """How the model is asked."""
+        model = self.model
+        return self._profile or find_profile(
+            model.name,
+            is_chat=model.is_chat,
+            path=Path(model.path) if isinstance(model, FromFile) else None,
+            adapters=[adapter.sha256 for adapter in model.adapters] if isinstance(model, Adapted) else (),
+            n_params=model.n_params if isinstance(model, HasWeights) else None,
+        )
 
     @functools.cached_property
     def count_tokens(self) -> TokenCounter:
         """The model's counter, with a memory: the same sentences are counted question after question."""
         return functools.lru_cache(maxsize=8192)(self.model.count_tokens)
 
-    def budget(self, question: str, max_tokens: int, context_tokens: int | None) -> TokenBudget:
-        """Return how the window is divided for a question.
+    def plan(self, query: Query) -> Plan:
+        """Return how a question is answered: what the question does not say is as in the profile.
 
         Raises:
+            ConfigurationError: The question names a style, but the user's own template makes the prompt.
             BudgetError: The question does not fit.
         """
-        fixed = self.model.count(self.template.build(question, []))
-        return TokenBudget(self.model.n_ctx, max_tokens, fixed, context_tokens)
+        if self._template is not None and query.style is not None:
+            raise ConfigurationError(
+                f"`style` has no effect on your own `template`. Leave out one of them; `style` is {query.style!r}"
+            )
+        profile = self.profile
+        template = self._template or profile.template(query.style)
+        max_tokens = profile.form(query.style).max_tokens if query.max_tokens == "auto" else query.max_tokens
+        limit = profile.context_tokens if query.context_tokens == "auto" else query.context_tokens
+        fixed = self.model.count(template.build(query.question, []))
+        return Plan(template, TokenBudget(self.model.n_ctx, max_tokens, fixed, limit))
 
     def self_check(
         self, prompt: Prompt, text: str, *, timeout_seconds: float | None = None, cancel: CancelToken | None = None

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from leanrag.errors import ConfigurationError
 from leanrag.grounding import ReaderEntailment
-from leanrag.prompting import PromptTemplate
+from leanrag.prompting import ModelProfile, PromptTemplate, profiles_digest
 from leanrag.protocols import (
     Chunker,
     Compressor,
@@ -52,6 +52,7 @@ class Stages:
         packer: Chooses what the prompt shows.
         compressor: Says the same in fewer tokens; used where that pays.
         template: Makes the prompt.
+        profile: How models are asked: for all models, or by the name of the model.
         entailment: Checks what the rules of the verdict let pass; "reader" asks the model that answered.
         cache: Remembers answers.
         ledger: Is told each finished answer.
@@ -69,6 +70,7 @@ class Stages:
     packer: Packer | None = None
     compressor: Compressor | None = None
     template: PromptTemplate | None = None
+    profile: ModelProfile | Mapping[str, ModelProfile] | None = None
     entailment: EntailmentChecker | Literal["reader"] | None = None
     cache: ResponseCache | None = None
     ledger: Ledger | None = None
@@ -93,7 +95,11 @@ class Stages:
     def names(self) -> tuple[str, ...]:
         """Return a name for each stage that shapes an answer; the same for two stages of one class, whatever their settings."""
         shaping = (self.index, self.retriever, self.reranker, self.packer, self.compressor, self.entailment)
-        return (*map(_name, shaping), repr(self.template))
+        return (*map(_name, shaping), repr(self.template), repr(self.profile), profiles_digest())
+
+    def profile_of(self, model: str) -> ModelProfile | None:
+        """Return the user's profile for the model with this name; None if there is none."""
+        return self.profile.get(model) if isinstance(self.profile, Mapping) else self.profile
 
     @property
     def finds_other_documents(self) -> bool:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ THRESHOLD = 0.5
 """An answer of a model without calibration is kept from this confidence on: a convention, not a probability."""
 
 Model = str | os.PathLike[str] | LanguageModel
+T = TypeVar("T")
 
 
 class QuestionScorer(Protocol):
@@ -185,7 +186,7 @@ class Cascade:
         calibration = self.calibration(i)
         return calibration is None or bool(calibration.asks(signals.vector()[np.newaxis])[0])
 
-    def most_tokens(self, i: int, context_tokens: int | None) -> int | None:
+    def most_tokens(self, i: int, context_tokens: T) -> int | T:
         """Return the most tokens of sources for model `i`; `context_tokens` if the cascade has no number for it."""
         tokens = self.context_tokens[i] if self.context_tokens else None
         return context_tokens if tokens is None else tokens

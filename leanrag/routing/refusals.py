@@ -15,6 +15,7 @@ _REFUSAL = re.compile(
     r"|\b(?:cannot|can't|could not) be (?:answered|determined|found)\b"
     r"|\b(?:not enough|no|insufficient) (?:relevant )?information (?:is |was )?(?:about|on|in|to|provided|given|available)\b"
     rf"|\b{_TEXT}(?: \w+){{0,3}} (?:do|does|did)(?: not|n't) {_SAID}"
+    rf"|\bnot (?:found )?in (?:the|this|these) (?:\w+ )?{_TEXT}\b"
     rf"|\bnot (?:explicitly |directly |clearly )?{_SAID} (?:in|by|from) (?:the|this|that|any|these)(?: \w+){{0,2}} {_TEXT}\b"
 )
 

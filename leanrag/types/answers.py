@@ -111,8 +111,8 @@ class Answer(_ShownInNotebooks):
         steps: The models of the cascade, in order: what each did, and why.
         stopped_by: Why a larger model was not asked, or did not answer, although the confidence was too low: a limit ("seconds",
             "tokens", "cost", "joules") or "outage"; None otherwise.
-        abstained: Whether `text` says that the sources do not answer although something was found. The confidence of the model's
-            answer, `generation.text`, was too low, or a calibration predicted that from the search.
+        abstained: Whether `text` says that the sources do not answer although something was found. The model said so itself, or
+            the confidence of its answer, `generation.text`, was too low, or a calibration predicted that from the search.
     """
 
     question: str

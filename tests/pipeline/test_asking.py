@@ -17,6 +17,7 @@ from leanrag.retrieval.index import FlatIndex
 from leanrag.retrieval.retrievers import BM25Retriever, DenseRetriever
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
+from tests.pipeline.test_profiles import PROFILE
 from tests.stories import Reporting
 
 PARK = "Releases are signed off by Ada Park. She works in Oslo and likes trains."
@@ -332,8 +333,9 @@ asked = st.fixed_dictionaries(
     {},
     optional={
         "k": st.integers(1, 3),
-        "context_tokens": st.sampled_from([50, 300]),
-        "max_tokens": st.sampled_from([20, 64]),
+        "context_tokens": st.sampled_from([50, 300, "auto"]),
+        "max_tokens": st.sampled_from([20, 64, "auto"]),
+        "style": st.sampled_from(["phrase", "explanation"]),
         "where": st.sampled_from(
             [{}, {"year": 2026}, {"year": 2026.0}, {"year": "2026"}, {"on": True}, {"on": 1}, {"day": DAY}]
         ),
@@ -346,7 +348,8 @@ asked = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=asked, second=asked)
 def test_two_questions_share_an_answer_only_when_everything_is_the_same(tmp_path_factory, first, second):
-    defaults = {"k": 10, "context_tokens": 300, "max_tokens": 64, "where": {}, "temperature": 0.0, "seed": None}
+    defaults = {"k": 10, "context_tokens": "auto", "max_tokens": "auto", "style": None, "where": {}, "temperature": 0.0}
+    defaults["seed"] = None
     same = repr({**defaults, **first}) == repr({**defaults, **second})  # 1, 1.0 and True filter differently
     is_repeatable = first.get("temperature", 0) == 0 or "seed" in first
     model, cache = FakeModel(SURE), MemoryCache()
@@ -367,6 +370,9 @@ def test_other_models_templates_stages_and_policies_have_other_keys(tmp_path):
         {"template": template},
         {"retriever": DenseRetriever},
         {"abstain_below": 0.1},
+        {"style": "phrase"},
+        {"profile": PROFILE},
+        {"profile": {"small": dataclasses.replace(PROFILE, refusal="")}},
     ]
     for options in [{}, *others, {}]:
         with leanrag.open(tmp_path, embedder=HashEmbedder(), cache=cache, **{"model": small, **options}) as rag:

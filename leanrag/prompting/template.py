@@ -38,6 +38,11 @@ class PromptTemplate:
             if field not in template:
                 raise ConfigurationError(f"the `{name}` part of a prompt template must hold {field}, got {template!r}")
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the model sees the number of each source."""
+        return "{number}" in self.source
+
     def render_source(self, number: int, title: str, text: str) -> str:
         """Return the text of a source in the prompt."""
         return _fill(self.source, number=str(number), title=title, text=text)
