@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.common import finish, parse_arguments
+from benchmarks.models import templates
 
 Figures = dict[str, float | int | None]
 Measure = Callable[[Path, bool], Figures]
 """Takes the folder of the data sets and whether a minute must do."""
 
-SECTIONS: Mapping[str, Measure] = {}
+SECTIONS: Mapping[str, Measure] = {
+    "templates": templates.measure,
+}
 
 
 def main() -> None:

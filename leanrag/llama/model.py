@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -70,6 +71,9 @@ class LlamaCppModel(LlamaBase):
         gpu: Which part of the model goes on GPUs.
         compute: How the model computes.
         chat_template: Jinja source that replaces the chat template of the file.
+        template_variables: Variables of the chat template, such as `{"reasoning_effort": "high"}`; JSON values.
+        thinking: Whether a reasoning model thinks before it answers; None leaves it to the chat template.
+        today: The day that a chat template may write into the prompt; None for the day of the request.
         max_queue: Requests that may wait; a further request raises `QueueFullError`.
         parallel: Most requests that are computed at the same time, at most 240; they share the window.
         cache_bytes: Most bytes of computed prompts that are kept in memory. A prompt with the same beginning is then not computed
@@ -107,6 +111,9 @@ class LlamaCppModel(LlamaBase):
         gpu: GpuOptions | None = None,
         compute: ComputeOptions | None = None,
         chat_template: str | None = None,
+        template_variables: Mapping[str, object] | None = None,
+        thinking: bool | None = None,
+        today: datetime.date | None = None,
         max_queue: int = 64,
         parallel: int = 8,
         cache_bytes: int = 256 * 2**20,
@@ -153,8 +160,17 @@ class LlamaCppModel(LlamaBase):
         vocabulary = self._engine.vocabulary
         source = chat_template or self.info.chat_template
         bos, eos = vocabulary.text(vocabulary.bos), vocabulary.text(vocabulary.eos)
+        self._template: ChatTemplate | None = None
         try:
-            self._template = ChatTemplate(source, bos=bos, eos=eos) if source else None
+            if source:
+                self._template = ChatTemplate(
+                    source,
+                    bos=bos,
+                    eos=eos,
+                    variables=template_variables,
+                    thinking=thinking,
+                    today=today,
+                )
         except ConfigurationError:
             self.close()
             raise

@@ -13,7 +13,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -39,11 +39,20 @@ TEMPLATE_ERRORS = (
 """What a bad template can raise, when it is compiled and when it is rendered."""
 
 _MAX_SECONDS = 2.0  # of this thread's CPU time; chat templates take about a millisecond
-_MAX_MADE = 16 * 2**20  # characters and items that a render may make in all, in addition to a multiple of its input
+_MAX_MADE = 16 * 2**20  # characters that a render may make in all, in addition to a multiple of its input
+_STEP = 16  # characters whose cost is that of a turn of a loop, a call, or an item that is looked at
 _MAX_TEXT = 256 * 1024  # characters of a single text, in addition to a multiple of the input
 _MAX_NUMBER = 10_000  # as an argument: a width, an indent or a count
 _MAX_BITS = 4096  # of a whole number
-_REMOVED_FILTERS = ("filesizeformat", "pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr")  # slow or random
+_REMOVED_FILTERS = (
+    "filesizeformat",
+    "pprint",
+    "random",
+    "striptags",
+    "urlize",
+    "wordwrap",
+    "xmlattr",
+)  # slow or random
 _REMOVED_METHODS = frozenset({"encode", "maketrans", "translate"})
 _STRUCTURAL_FILTERS = frozenset(  # these do not turn the items of a container into text
     "attr batch count d default dictsort first groupby items last length list map max min reject rejectattr reverse"
@@ -93,7 +102,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         for piece in template.generate(variables):
             pieces.append(piece)
             size += len(piece)
-            self.work.check_text(size)
+            self.work.check_size(size)
         return "".join(pieces)
 
     @property
@@ -121,7 +130,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.work.count(self.work.measure(literal, is_text=False))
         return literal
 
-    def concat(self, texts: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(self, texts: Iterable[str]) -> str:
         """Return the texts of a block, a macro or a variable as one."""
         texts = [*texts]
         self.work.check_text(sum(map(len, texts)))
@@ -134,7 +143,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.work.check_made(result)
         return result
 
-    def call(self, context: jinja2.runtime.Context, function: Any, /, *args: Any, **keywords: Any) -> Any:  # type: ignore[override]
+    def call(self, context: jinja2.runtime.Context, function: Any, /, *args: Any, **keywords: Any) -> Any:
         """Call a function, a macro or a method within the limits."""
         work = self.work
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
@@ -180,7 +189,9 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             work = self.work
             values = [value for value in args if not isinstance(value, _PASSED)]
             work.check_numbers(values, keywords.values())
-            if name == "sum" and not all(isinstance(value, (int, float)) for value in [*values[2:], *keywords.values()][-1:]):
+            if name == "sum" and not all(
+                isinstance(value, (int, float)) for value in [*values[2:], *keywords.values()][-1:]
+            ):
                 raise jinja2.TemplateRuntimeError("the filter `sum` adds numbers only")
             if name not in _STRUCTURAL_FILTERS:
                 size = sum(map(work.measure, [*values, *keywords.values()]))
@@ -225,21 +236,25 @@ class _Work:
         self._max_text = _MAX_TEXT + 4 * input_chars
         self._left = _MAX_MADE + 64 * input_chars
 
-    def count(self, made: int = 1) -> None:
-        """Count a step of the work, in which so many characters or items are made."""
+    def count(self, made: int = _STEP) -> None:
+        """Count a step of the work, or the characters that are made in it."""
         self._left -= made
         if self._left < 0 or time.thread_time() > self._until:
             raise jinja2.TemplateRuntimeError(f"it does too much work, or takes more than {_MAX_SECONDS:g} seconds")
 
     def check_text(self, size: int) -> None:
         """Count a text that is about to be made, and check its size."""
+        self.check_size(size)
+        self.count(size)
+
+    def check_size(self, size: int) -> None:
+        """Check the size of a text."""
         if size > self._max_text:
             raise jinja2.TemplateRuntimeError(f"it writes a text of more than {self._max_text:,} characters")
-        self.count(size)
 
     def check_made(self, value: object) -> None:
         """Count a value that was made."""
-        self.count(len(value) if isinstance(value, (str, list, tuple, dict)) else 1)
+        self.count(_STEP + (len(value) if isinstance(value, (str, list, tuple, dict)) else 0))
 
     def check_numbers(self, *values: Iterable[object]) -> None:
         """Check that no argument is a large number."""
@@ -294,7 +309,7 @@ class _CountWork(jinja2.visitor.NodeTransformer):
         self.generic_visit(node)
         return _call("join_texts", node.nodes)
 
-    def visit_List(self, node: jinja2.nodes.List | jinja2.nodes.Dict) -> jinja2.nodes.Node:  # noqa: N802
+    def visit_List(self, node: jinja2.nodes.Literal) -> jinja2.nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _call("check_literal", [node])
 
@@ -320,8 +335,8 @@ class _GenerationTag(jinja2.ext.Extension):
 _PASSED = (jinja2.runtime.Context, jinja2.Environment, jinja2.nodes.EvalContext)  # Jinja passes them to some filters
 
 
-def _call(name: str, args: list[jinja2.nodes.Expr]) -> jinja2.nodes.Call:
-    return jinja2.nodes.Call(jinja2.nodes.EnvironmentAttribute(name), args, [], None, None)
+def _call(name: str, args: Sequence[jinja2.nodes.Node]) -> jinja2.nodes.Call:
+    return jinja2.nodes.Call(jinja2.nodes.EnvironmentAttribute(name), [*args], [], None, None)
 
 
 def _largest_result(name: str, values: list[Any], keywords: Mapping[str, Any], size: int) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,9 @@ __all__ = ["ChatTemplate", "Conversation"]
 _MAX_TEMPLATE_CHARS = 64 * 1024
 _Form = Literal["text", "parts"]
 
-_SWITCHES: Mapping[str, tuple[object, object]] = {  # variable of a template: its values for no thoughts and for thoughts
+_SWITCHES: Mapping[
+    str, tuple[object, object]
+] = {  # variable of a template: its values for no thoughts and for thoughts
     "enable_thinking": (False, True),
     "thinking": (False, True),
     "thinking_mode": ("disabled", "enabled"),
@@ -35,6 +38,7 @@ _SWITCHES: Mapping[str, tuple[object, object]] = {  # variable of a template: it
     "thinking_budget": (0, -1),
     "reasoning": (False, True),
 }
+_SET_HERE = frozenset({"messages", "add_generation_prompt"})
 _LEAST_EFFORT = {"reasoning_effort": "low"}
 _HARMONY = "<|channel|>final<|message|>"  # of gpt-oss: what opens the answer
 
@@ -64,11 +68,11 @@ class ChatTemplate:
         variables: Further variables of the template, such as `{"reasoning_effort": "high"}`.
         thinking: Whether the model thinks before it answers: sets the variable of the template that decides this. If there is no
             such variable, False puts an empty thought at the end of the prompt. None leaves it to the template.
-        today: Returns the day that the template may write. The time of the day is always midnight, so prompts with the same
-            messages are equal all day.
+        today: The day that the template may write; None for the day of the render. The time of the day is always midnight, so
+            prompts with the same messages are equal all day.
 
     Raises:
-        ConfigurationError: The source is too large or is not a valid Jinja template.
+        ConfigurationError: The source is too large or is not a valid Jinja template, or a variable cannot be set.
     """
 
     def __init__(
@@ -79,16 +83,17 @@ class ChatTemplate:
         eos: str = "",
         variables: Mapping[str, object] | None = None,
         thinking: bool | None = None,
-        today: Callable[[], datetime.date] = datetime.date.today,
+        today: datetime.date | None = None,
     ) -> None:
+        variables = _check_variables(variables or {})
         if len(source) > _MAX_TEMPLATE_CHARS:
             raise ConfigurationError(
                 f"the chat template has {len(source):,} characters; at most {_MAX_TEMPLATE_CHARS:,} are read. "
                 "Pass `chat_template=` with a shorter one"
             )
 
-        def strftime_now(format: str) -> str:
-            return datetime.datetime.combine(today(), datetime.time()).strftime(format)
+        def strftime_now(format: str) -> str:  # noqa: A002 - templates may name it
+            return datetime.datetime.combine(today or datetime.date.today(), datetime.time()).strftime(format)
 
         self._sandbox = TemplateSandbox({"strftime_now": strftime_now})
         try:
@@ -100,7 +105,9 @@ class ChatTemplate:
                 f"the model's chat template is not valid ({_describe(error)}). Pass `chat_template=` with a correct one"
             ) from error
         self._source, self._thinking = source, thinking
-        self._switches = {name: values[thinking] for name, values in _SWITCHES.items() if thinking is not None and name in names}
+        self._switches = {
+            name: values[thinking] for name, values in _SWITCHES.items() if thinking is not None and name in names
+        }
         if thinking is False and not self._switches and "reasoning_effort" in names:
             self._switches |= _LEAST_EFFORT
         self._variables: dict[str, object] = {
@@ -110,7 +117,7 @@ class ChatTemplate:
             "tools": None,
             "documents": None,
             **self._switches,
-            **(variables or {}),
+            **variables,
         }
 
     def render(self, messages: Sequence[Message]) -> str:
@@ -130,24 +137,21 @@ class ChatTemplate:
         Raises:
             ConfigurationError: The template refuses these messages, or leaves one out.
         """
-        with self._sandbox.limits(sum(len(message.content) for message in messages)):
-            return self._compose_somehow(messages)
-
-    def _compose_somehow(self, messages: Sequence[Message]) -> Conversation:
         problems: list[str] = []
-        for candidate in (messages, *_without_system(messages)):
-            forms: tuple[_Form, ...] = ("text",) * len(candidate)
-            for _ in range(2):
-                try:
-                    conversation, lost = self._compose(candidate, forms)
-                except TEMPLATE_ERRORS as error:
-                    problems.append(_describe(error))
-                    forms = ("parts",) * len(candidate)
-                    continue
-                if not lost:
-                    return conversation
-                problems.append(f"it leaves out the message of the role {candidate[lost[0]].role!r}")
-                forms = tuple("parts" if i in lost else "text" for i in range(len(candidate)))
+        with self._sandbox.limits(sum(len(message.content) for message in messages)):
+            for candidate in (messages, *_without_system(messages)):
+                forms: list[_Form] = ["text"] * len(candidate)
+                for _ in range(2):
+                    try:
+                        conversation, lost = self._compose(candidate, forms)
+                    except TEMPLATE_ERRORS as error:
+                        problems.append(_describe(error))
+                        forms = ["parts"] * len(candidate)
+                        continue
+                    if not lost:
+                        return conversation
+                    problems.append(f"it leaves out the message of the role {candidate[lost[0]].role!r}")
+                    forms = ["parts" if i in lost else "text" for i in range(len(candidate))]
         raise ConfigurationError(
             f"the model's chat template refuses these messages ({[message.role for message in messages]}): {problems[0]}"
         )
@@ -161,7 +165,9 @@ class ChatTemplate:
         lost = [
             i
             for i, mark in enumerate(marks)
-            if contents[i].strip() and mark not in skeleton and not self._depends_on(i, messages, marks, forms, skeleton)
+            if contents[i].strip()
+            and mark not in skeleton
+            and not self._depends_on(i, messages, marks, forms, skeleton)
         ]
         return Conversation(text, skeleton, dict(zip(marks, contents, strict=True))), lost
 
@@ -197,6 +203,21 @@ class ChatTemplate:
     def _tags(self) -> tuple[str, str] | None:
         """The tags of thoughts that the template knows; None if the model does not think."""
         return next((tags for tags in THOUGHT_TAGS if tags[0] in self._source), None)
+
+
+def _check_variables(variables: Mapping[str, object]) -> dict[str, object]:
+    """Return the variables of a template as plain JSON values, which give a template nothing to call."""
+    if taken := _SET_HERE & variables.keys():
+        raise ConfigurationError(
+            f"`template_variables` cannot set {min(taken)!r}: it is set for each prompt. Remove it"
+        )
+    try:
+        plain: dict[str, object] = json.loads(json.dumps(dict(variables)))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`template_variables` must be JSON values by name, got {variables!r:.200} ({error})"
+        ) from error
+    return plain
 
 
 def _without_system(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:

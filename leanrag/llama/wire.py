@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,12 +64,16 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     options = {name: dataclasses.asdict(plain[name]) for name in _OPTION_VALUES if plain.get(name) is not None}
     adapters = [split_source(source) for source in settings.get("adapters", ())]
+    if plain.get("today") is not None:
+        plain["today"] = plain["today"].isoformat()
     return plain | options | {"adapters": [(os.fspath(path.absolute()), scale) for path, scale in adapters]}
 
 
 def read_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that `plain_settings` was given."""
     options = {name: kind(**plain[name]) for name, kind in _OPTION_VALUES.items() if plain.get(name) is not None}
+    if plain.get("today") is not None:
+        options["today"] = datetime.date.fromisoformat(plain["today"])
     return {**plain, **options}
 
 
