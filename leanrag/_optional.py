@@ -7,6 +7,7 @@ import importlib.util
 from types import ModuleType
 
 from leanrag.errors import MissingDependencyError
+from leanrag.openmp import limit_spinning
 
 __all__ = ["require"]
 
@@ -30,4 +31,5 @@ def require(package: str, *, extra: str, why: str) -> ModuleType:
             package=package,
             extra=extra,
         )
+    limit_spinning()  # many of these packages compute with OpenMP
     return importlib.import_module(package)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -13,8 +14,18 @@ from leanrag.errors import ConfigurationError
 
 Rows: TypeAlias = NDArray[np.float32]
 
-__all__ = ["check_length", "check_rows", "check_texts", "embedder_id", "has_unit_norm", "room_for_text", "unit_rows"]
+__all__ = [
+    "check_length",
+    "check_rows",
+    "check_texts",
+    "cosines",
+    "embedder_id",
+    "has_unit_norm",
+    "room_for_text",
+    "unit_rows",
+]
 
+_SINGLE_THREADED = 2**18  # multiplications of one product; OpenBLAS starts threads for more (interface/gemm.c)
 _NORM_TOLERANCE = 1e-3  # the rounding error of a norm in half precision
 
 
@@ -64,6 +75,19 @@ def has_unit_norm(rows: Rows) -> NDArray[np.bool_]:
     """Return for each row of `(n, dim)` whether its L2 norm is 1 in half precision; False for NaN."""
     squares = np.einsum("ij,ij->i", rows, rows)
     result: NDArray[np.bool_] = np.abs(squares - 1.0) <= 2 * _NORM_TOLERANCE
+    return result
+
+
+def cosines(rows: Rows, others: Rows) -> Rows:
+    """Return the cosine of each row of `(n, dim)` with each row of `(m, dim)`, all of unit norm, as `(n, m)`.
+
+    Computed by the calling thread alone: the threads of BLAS wait for each other, which is slow on a busy machine.
+    """
+    result = np.empty((len(rows), len(others)), np.float32)
+    side = max(1, math.isqrt(_SINGLE_THREADED // max(1, rows.shape[1])))
+    for i in range(0, len(rows), side):
+        for j in range(0, len(others), side):
+            result[i : i + side, j : j + side] = rows[i : i + side] @ others[j : j + side].T
     return result
 
 

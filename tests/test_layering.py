@@ -14,7 +14,7 @@ ROOT = Path(leanrag.__file__).parent
 FLOORS = [
     {"types", "lines"},
     {"errors", "text"},
-    {"checks", "structure"},
+    {"checks", "openmp", "structure", "threads"},
     {"protocols"},
     {"files", "vectors", "pending", "_optional"},
     {"metrics", "ledger", "models", "generation"},

@@ -49,7 +49,6 @@ from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.files.quantize import quantize
 from leanrag.llama.model import LlamaCppModel
-from leanrag.llama.threads import usable_cores
 from leanrag.metrics import answer_in_context, bootstrap_interval, contains_answer, exact_match, f1
 from leanrag.models import load_encoding, resolve
 from leanrag.pipeline.adding import Ingestion
@@ -59,6 +58,7 @@ from leanrag.protocols import Compressor, Embedder, Packer, TextScorer, TokenCou
 from leanrag.retrieval.index import FaissIndex
 from leanrag.retrieval.retrievers import HybridRetriever
 from leanrag.retrieval.store import Store
+from leanrag.threads import usable_cores
 from leanrag.types import Chunk, Compression, Hit, PackedItem, Prompt
 
 if TYPE_CHECKING:

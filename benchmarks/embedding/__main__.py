@@ -24,11 +24,11 @@ from benchmarks.common import finish, parse_arguments, read_squad
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.files.convert import convert_bert
 from leanrag.llama.files.quantize import quantize
-from leanrag.llama.threads import usable_cores
 from leanrag.models import resolve
 from leanrag.protocols import Embedder
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.text import split_sentences
+from leanrag.threads import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

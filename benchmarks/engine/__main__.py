@@ -22,9 +22,9 @@ from benchmarks.common import Arguments, finish, parse_arguments, read_squad
 from benchmarks.engine.gpu import Plan, measure
 from leanrag.llama import LlamaCppModel, quantize
 from leanrag.llama.library import list_devices
-from leanrag.llama.threads import usable_cores
 from leanrag.models import resolve
 from leanrag.testing import HashEmbedder
+from leanrag.threads import usable_cores
 
 T = TypeVar("T")
 

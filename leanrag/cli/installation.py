@@ -17,8 +17,9 @@ from leanrag.files import cache_dir
 from leanrag.llama.library import compiled_backends, describe_build, library, list_devices
 from leanrag.llama.placement import GpuOptions
 from leanrag.llama.process import check_in_process
-from leanrag.llama.threads import usable_cores
 from leanrag.models import list_models
+from leanrag.openmp import SPIN_SETTINGS, unlimited_libraries
+from leanrag.threads import usable_cores
 
 __all__ = ["Findings", "examine"]
 
@@ -153,7 +154,13 @@ def _cpu_flags() -> frozenset[str]:
 
 def _threads(advice: list[str]) -> dict[str, str]:
     cores = usable_cores()
-    rows = {"logical CPUs": str(os.cpu_count()), "used to compute": str(cores)}
+    spinning = unlimited_libraries()
+    if spinning:
+        advice.append(
+            f"{' and '.join(spinning)} was loaded before leanrag. Its threads spin while they wait, which makes answers many"
+            " times slower while other programs compute. Set GOMP_SPINCOUNT=1000 before Python starts"
+        )
+    rows = {"logical CPUs": str(os.cpu_count()), "used to compute": str(cores), "spinning": _spinning()}
     limit = os.environ.get("OMP_NUM_THREADS")
     if limit is not None:
         rows["OMP_NUM_THREADS"] = limit
@@ -162,6 +169,12 @@ def _threads(advice: list[str]) -> dict[str, str]:
                 f"OMP_NUM_THREADS={limit} limits embedding and search to {limit} of {cores} cores. Unset it to use all cores"
             )
     return rows
+
+
+def _spinning() -> str:
+    """Say what decides how long the threads of OpenMP spin."""
+    settings = (name for name in SPIN_SETTINGS if name in os.environ)
+    return ", ".join(f"{name}={os.environ[name]}" for name in settings)
 
 
 def _models(advice: list[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from leanrag.evidence.units import Unit, split_clauses, split_units
 from leanrag.evidence.weights import read_weights
 from leanrag.text import answer_kind, content_words
 from leanrag.types import Chunk, Evidence, Hit
+from leanrag.vectors import cosines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -463,7 +464,7 @@ def _repeats(text: _Text, vectors: Vectors) -> NDArray[np.float32] | None:
     """Share of each clause's terms that a clause of another, much alike sentence holds, too; None for too many or none alike."""
     if len(text.clauses) > _MOST_COMPARED:
         return None
-    alike = vectors @ vectors.T > _ALIKE
+    alike = cosines(vectors, vectors) > _ALIKE
     np.fill_diagonal(alike, False)
     if not alike.any():
         return None

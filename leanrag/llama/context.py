@@ -22,6 +22,7 @@ from leanrag.llama.lookup import MAX_DRAFT
 from leanrag.llama.placement import CANDIDATES, Attention, KVType, Placement, choose
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.weights import Weights
+from leanrag.threads import usable_cores
 
 __all__ = ["MAX_PARALLEL", "MAX_SCORED", "RESIDENT", "Context", "batch_rows", "build", "open_context"]
 
@@ -90,7 +91,8 @@ class Context:
         # llama.cpp reserves memory for this number of rows of logits, and ends the process at one more.
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self.max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
-        parameters.n_threads = parameters.n_threads_batch = settings.threads
+        self._threads = settings.threads or usable_cores()
+        parameters.n_threads = parameters.n_threads_batch = self._threads
         flash = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if attention.flash_attn else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.flash_attn_type = flash
         parameters.type_k = parameters.type_v = _KV_TYPES[attention.kv_type]
@@ -131,6 +133,12 @@ class Context:
         self._lib.llama_free(self._handle)
 
     # Computing
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from now on."""
+        if threads != self._threads:
+            self._lib.llama_set_n_threads(self._handle, threads, threads)
+            self._threads = threads
 
     def decode(self) -> tuple[int, str]:
         """Compute the batch; return llama.cpp's code (0: success, 1: too few cells, 2: aborted) and its error messages."""

@@ -10,12 +10,13 @@ import threading
 import unicodedata
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 
-from leanrag.checks import ProcessGuard, check_whole
+from leanrag.checks import ProcessGuard, check_choice, check_whole
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
@@ -23,8 +24,8 @@ from leanrag.llama.chat import encode_text
 from leanrag.llama.files import GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.placement import GpuOptions, Placement, check_gpu_options, gpu_devices, measure_sizes, place
-from leanrag.llama.threads import usable_cores
 from leanrag.llama.weights import Weights
+from leanrag.threads import Priority, ThreadCount, lower_priority
 from leanrag.vectors import check_length, check_texts, embedder_id, room_for_text, unit_rows
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class LlamaCppEmbedder:
         document_prefix: str | None = None,
         n_ctx: int | None = None,
         threads: int | None = None,
+        priority: Priority = "normal",
         gpu: GpuOptions | None = None,
         batch_tokens: int | None = None,
     ) -> None:
@@ -75,7 +77,9 @@ class LlamaCppEmbedder:
             query_prefix: Text before every query; by default the prefix that `convert_bert` found in the model.
             document_prefix: Text before every document; by default the prefix that `convert_bert` found in the model.
             n_ctx: Window in tokens; by default the window of the model, at most 2,048.
-            threads: Threads to compute with; by default the physical cores that this process may use.
+            threads: Threads to compute with; by default the physical cores that this process may use, and fewer while other
+                programs compute.
+            priority: "background" gives way to other programs: half of the cores, and on Linux a thread of niceness 10.
             gpu: Which part of the model goes on GPUs.
             batch_tokens: Most tokens that are computed together, except for a longer text; by default 256, or 1,024 with a GPU.
 
@@ -85,6 +89,7 @@ class LlamaCppEmbedder:
         """
         check_whole(1, _MAX_N_CTX, optional=True, n_ctx=n_ctx, batch_tokens=batch_tokens)
         check_whole(1, _MAX_THREADS, optional=True, threads=threads)
+        check_choice(get_args(Priority), priority=priority)
         path = Path(path)
         info = check_gguf(path)
         _check_embeds(info)
@@ -103,11 +108,11 @@ class LlamaCppEmbedder:
         capacity = max(self._window, batch_tokens)
         sizes = measure_sizes(info, n_ctx=capacity, n_batch=capacity)
         self.placement: Placement = place(sizes, devices, gpu)
-        threads = threads or usable_cores()
+        thread_count = ThreadCount(threads, priority)
         limits = iter((self.placement.layers // 2, 0))  # others may take the memory of a GPU meanwhile
         while True:
             try:
-                self._encoder = _Encoder(info, self._window, threads, self.placement, batch_tokens)
+                self._encoder = _Encoder(info, self._window, thread_count, self.placement, batch_tokens)
                 break
             except ModelLoadError as error:
                 if gpu.layers != "auto" or not self.placement.layers:
@@ -192,7 +197,7 @@ class _Encoder:
     Args:
         info: A checked file with pooling.
         window: Most tokens of a sequence.
-        threads: Threads to compute with.
+        threads: How many threads to compute with; "background" computes in a thread that gives way to other programs.
         placement: Which layers are on which GPU.
         batch_tokens: Most tokens computed at once, a longer sequence excepted.
 
@@ -203,7 +208,14 @@ class _Encoder:
     _batch: Batch
     _memory: Any
 
-    def __init__(self, info: GGUFInfo, window: int, threads: int, placement: Placement, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        info: GGUFInfo,
+        window: int,
+        threads: ThreadCount,
+        placement: Placement,
+        batch_tokens: int,
+    ) -> None:
         self._path, self._batch_tokens, self._threads = info.path, batch_tokens, threads
         self._strips_accents = _strips_accents(info)
         self._lib = library()
@@ -211,12 +223,15 @@ class _Encoder:
         self._turn = threading.Lock()  # held by who computes
         self._state = threading.Lock()  # guards what follows
         self._is_closed, self._users = False, 0
+        self._background = None
+        if threads.priority == "background":
+            self._background = ThreadPoolExecutor(1, "leanrag embedder", initializer=lower_priority)
         self._context = None
         self._weights = Weights.acquire(info.path, placement)
         try:
             self._before, self._after = self._frame()
             self.dim: int = self._lib.llama_model_n_embd_out(self._weights.model)
-            self._open_context(window, threads)
+            self._open_context(window)
         except BaseException:
             self.close()
             raise
@@ -235,7 +250,11 @@ class _Encoder:
         lengths = [len(sequence) for sequence in sequences]
         for group in _groups(lengths, self._batch_tokens, self._n_sequences):
             with self._in_use(), self._turn:
-                self._compute([(number, sequences[number]) for number in group], rows)
+                part = [(number, sequences[number]) for number in group]
+                if self._background is None:
+                    self._compute(part, rows)
+                else:
+                    self._background.submit(self._compute, part, rows).result()
         return rows
 
     def close(self) -> None:
@@ -274,6 +293,8 @@ class _Encoder:
             self._lib.llama_free(self._context)
         self._weights.release()
         self._context = None
+        if self._background is not None:
+            self._background.shutdown(wait=False)
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """Return the tokens that begin and end a sequence, as `llama_vocab::tokenize` adds them, without its assertions."""
@@ -290,7 +311,7 @@ class _Encoder:
             self._refuse("does not say which tokens begin and end a text. Convert the model again")
         return frame
 
-    def _open_context(self, window: int, threads: int) -> None:
+    def _open_context(self, window: int) -> None:
         lib = self._lib
         capacity = max(window, self._batch_tokens)
         self._n_sequences = min(capacity, lib.llama_max_parallel_sequences())
@@ -300,7 +321,6 @@ class _Encoder:
         # One computation a batch: an encoder's tokens see all others, so llama.cpp cannot split it, and asserts that it need not.
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = capacity
         parameters.n_seq_max, parameters.kv_unified = self._n_sequences, True
-        parameters.n_threads = parameters.n_threads_batch = threads
         parameters.op_offload = False
         parameters.flash_attn_type = _FLASH_ATTENTION
         with native_errors() as native:
@@ -319,7 +339,7 @@ class _Encoder:
         batch.clear()
         for sequence, (_, tokens) in enumerate(group):
             batch.add(list(tokens), 0, sequence, 0)
-        threads = 1 if batch.n_rows <= _FEW_TOKENS else self._threads
+        threads = 1 if batch.n_rows <= _FEW_TOKENS else self._threads.now()
         lib.llama_set_n_threads(self._context, threads, threads)
         with native_errors() as native:
             code = lib.llama_decode(self._context, batch.native())

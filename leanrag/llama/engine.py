@@ -45,6 +45,7 @@ from leanrag.llama.run import Run
 from leanrag.llama.sampling import TokenScore
 from leanrag.llama.sequences import WORTH_WAITING, Sequences
 from leanrag.llama.settings import EngineSettings
+from leanrag.threads import ThreadCount, lower_priority
 
 __all__ = ["Engine"]
 
@@ -116,6 +117,7 @@ class Engine:
         devices: Callable[[], Sequence[Device]] = gpu_devices,
     ) -> None:
         self._path, self._settings, self._name, self._now = path, settings, path.name, clock
+        self._threads = ThreadCount(settings.threads, settings.priority)
         self._guard = ProcessGuard()
         self._abort = AbortFlag()
         self._wake = threading.Condition()
@@ -133,7 +135,7 @@ class Engine:
         if isinstance(model, Exception):
             raise model
         self._model, self.vocabulary, self.n_ctx = model, model.vocabulary, model.n_ctx
-        self._rows = Rows(self.vocabulary.n_tokens, settings.parallel, settings.threads)
+        self._rows = Rows(self.vocabulary.n_tokens, settings.parallel, self._threads.most)
         assert model.context is not None
         self._use_context(model.context)
         may_work.set()
@@ -237,6 +239,8 @@ class Engine:
         loaded: queue.SimpleQueue[LoadedModel | Exception],
         may_work: threading.Event,
     ) -> None:
+        if self._settings.priority == "background":
+            lower_priority()
         try:
             model = LoadedModel(self._path, self._settings, devices, self._abort)
         except Exception as error:  # noqa: BLE001 - handed to the thread that waits for the load
@@ -386,6 +390,7 @@ class Engine:
         5. If the computation failed, take the batch back instead, and free cells or open a new context.
         """
         parts = self._fill_batch()
+        self._context.use_threads(self._threads.now())
         code, complaint = self._context.decode()
         self._catch_up()
         if code == 0:

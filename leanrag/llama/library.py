@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leanrag.errors import MissingDependencyError
+from leanrag.openmp import limit_spinning
 
 __all__ = [
     "AbortFlag",
@@ -52,6 +53,7 @@ def library() -> Any:
 @functools.cache
 def _load() -> Any:
     _share_cxx_runtime()
+    limit_spinning()
     try:
         import llama_cpp
         from llama_cpp import llama_cpp as lib

@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from leanrag.checks import check_seconds, check_whole
+from leanrag.checks import check_choice, check_seconds, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.generation import PendingStream, check_messages, ends_in_thought, gather_results, part_thoughts
 from leanrag.llama.adapters import AdapterSource, find_adapters, name_with_adapters
@@ -38,9 +38,9 @@ from leanrag.llama.placement import (
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.settings import ComputeOptions, EngineSettings
-from leanrag.llama.threads import usable_cores
 from leanrag.pending import StopMatcher, ThoughtFilter
 from leanrag.protocols import GenerateOptions
+from leanrag.threads import Priority
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class LlamaCppModel(LlamaBase):
         n_ctx: Window in tokens. Requests that are computed at the same time share it. "auto" is the window that the model was
             trained with, at most 4,096, and less if there is little memory. llama.cpp rounds it up to a multiple of 256; the
             attribute `n_ctx` has the allocated number.
-        threads: Threads to compute with; by default the physical cores that this process may use.
+        threads: Threads to compute with; by default the physical cores that this process may use, and fewer while other
+            programs compute.
+        priority: "background" gives way to other programs: half of the cores, and on Linux threads of niceness 10.
         gpu: Which part of the model goes on GPUs.
         compute: How the model computes.
         chat_template: Jinja source that replaces the chat template of the file.
@@ -108,6 +110,7 @@ class LlamaCppModel(LlamaBase):
         name: str | None = None,
         n_ctx: int | Literal["auto"] = "auto",
         threads: int | None = None,
+        priority: Priority = "normal",
         gpu: GpuOptions | None = None,
         compute: ComputeOptions | None = None,
         chat_template: str | None = None,
@@ -127,6 +130,7 @@ class LlamaCppModel(LlamaBase):
         self.name = name or name_with_adapters(self.path.stem, self.adapters)
         allocated = _requested_n_ctx(self.info, n_ctx)
         check_whole(1, optional=True, threads=threads)
+        check_choice(get_args(Priority), priority=priority)
         check_whole(1, max_queue=max_queue)
         check_whole(1, MAX_PARALLEL, parallel=parallel)
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
@@ -142,7 +146,8 @@ class LlamaCppModel(LlamaBase):
                 n_ctx=_fitting_n_ctx(self.info, allocated, compute.n_batch or _DEFAULT_N_BATCH)
                 if n_ctx == "auto"
                 else allocated,
-                threads=threads or usable_cores(),
+                threads=threads,
+                priority=priority,
                 gpu=gpu,
                 compute=compute,
                 max_queue=max_queue,

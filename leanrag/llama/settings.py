@@ -9,6 +9,7 @@ from typing import Literal
 from leanrag.checks import check_choice, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.llama.placement import GpuOptions, KVType
+from leanrag.threads import Priority
 from leanrag.types import Adapter
 
 __all__ = ["ComputeOptions", "EngineSettings"]
@@ -52,7 +53,8 @@ class EngineSettings:
 
     Attributes:
         n_ctx: Window in tokens, which running requests share; llama.cpp rounds it up to a multiple of 256.
-        threads: Threads to compute with.
+        threads: Threads to compute with; None follows what is free now.
+        priority: Whether to give way to other programs.
         gpu: Which part of the model goes on GPUs; checked.
         compute: How the model computes.
         max_queue: Most requests that may wait.
@@ -65,7 +67,8 @@ class EngineSettings:
     """
 
     n_ctx: int
-    threads: int
+    threads: int | None = None
+    priority: Priority = "normal"
     gpu: GpuOptions = field(default_factory=GpuOptions)
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     max_queue: int = 64

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from leanrag.caching.queries import QueryCache
+from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
@@ -35,6 +36,7 @@ from leanrag.protocols import (
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
+from leanrag.threads import Priority, ThreadCount
 
 __all__ = ["open"]
 
@@ -48,6 +50,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
     isolation: Isolation = "none",
     keep_alive: float | None = None,
+    priority: Priority = "normal",
     readers: Mapping[str, DocumentReader] | None = None,
     chunker: Chunker | None = None,
     index: VectorIndex | MakeIndex | None = None,
@@ -82,6 +85,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             this one.
         keep_alive: Seconds without a question after which a model that is loaded by name or file leaves the memory; the next
             question loads it again. None keeps it, 0 frees it at once.
+        priority: "background" lets models that are loaded by name or file give way to other programs, for indexing beside a person
+            at work: they use at most half of the cores, and on Linux their threads have niceness 10.
         readers: Reads files, by suffix: `{".pdf": read_pdf}`. Other suffixes have the library's own readers.
         chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By
@@ -140,19 +145,19 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     )
     cascade = model if isinstance(model, Cascade) else Cascade([model])
     _check_loading(cascade, isolation, keep_alive)
+    check_choice(get_args(Priority), priority=priority)
     prices = cascade.prices or [None] * len(cascade.models)
+    loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
     return Rag(
         Store(path, create=create),
         stages,
         settings,
         cascade,
         readers=[
-            Reader(
-                _find_model(each, stages, isolation, keep_alive), template, price, stages.profile_of(model_name(each))
-            )
+            Reader(_find_model(each, stages, loading), template, price, stages.profile_of(model_name(each)))
             for each, price in zip(cascade.models, prices, strict=True)
         ],
-        embedder=_find_embedder(embedder),
+        embedder=_find_embedder(embedder, priority),
         can_calibrate=isinstance(model, Cascade),
     )
 
@@ -172,7 +177,8 @@ def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | N
         )
 
 
-def _find_model(model: Model, stages: Stages, isolation: Isolation, keep_alive: float | None) -> Lazy[LanguageModel]:
+def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Lazy[LanguageModel]:
+    """Return the model; `loading` has the options of `load_model`."""
     if not isinstance(model, (str, os.PathLike)):
         return Lazy.of(model)
 
@@ -181,23 +187,25 @@ def _find_model(model: Model, stages: Stages, isolation: Isolation, keep_alive: 
         profile = stages.profile_of(name) or profile_named(name)
         return load_model(
             files.path,
-            isolation=isolation,
             adapters=files.adapters,
             name=name,
             no_repeats=True,
-            keep_alive=keep_alive,
             chat_template=(profile and profile.chat_template) or None,
+            **loading,
         )
 
     return Lazy(load)
 
 
-def _find_embedder(embedder: str | os.PathLike[str] | Embedder) -> Lazy[Embedder]:
+def _find_embedder(embedder: str | os.PathLike[str] | Embedder, priority: Priority) -> Lazy[Embedder]:
     if not isinstance(embedder, (str, os.PathLike)):
         return Lazy.of(QueryCache(embedder))
 
     def load() -> Embedder:
         path = find_embedder(os.fspath(embedder))
-        return QueryCache(LlamaCppEmbedder(path) if path.is_file() else SentenceTransformerEmbedder(path))
+        if path.is_file():
+            return QueryCache(LlamaCppEmbedder(path, priority=priority))
+        threads = ThreadCount(None, priority).most if priority == "background" else None
+        return QueryCache(SentenceTransformerEmbedder(path, threads=threads))
 
     return Lazy(load)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrag.errors import ConfigurationError
+from leanrag.openmp import limit_spinning
+from leanrag.threads import ThreadCount
 from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
@@ -189,6 +191,7 @@ class FaissIndex(_ExactIndex):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
+        limit_spinning()
         import faiss
 
         self._faiss: Any = faiss  # its stubs know none of the keyword arguments of SearchParameters (1.15)
@@ -202,8 +205,9 @@ class FaissIndex(_ExactIndex):
 
     def _search(self, queries: Vectors, k: int, rows: Ids | None) -> tuple[Vectors, Ids]:
         if rows is not None and len(rows) <= max(_FEW, _FEW_SHARE * len(self)):
-            scores = queries @ self._index.reconstruct_batch(rows).T  # (q, m)
-            return scores, np.broadcast_to(rows, scores.shape)
+            found = np.broadcast_to(rows, (len(queries), len(rows)))
+            with self._threads(found.size):
+                return self._score(queries, np.ascontiguousarray(found)), found
         with self._threads(len(self) * len(queries)):
             if rows is None:
                 scores, found = self._index.search(queries, k)
@@ -212,12 +216,19 @@ class FaissIndex(_ExactIndex):
                 scores, found = self._index.search(queries, k, params=self._faiss.SearchParameters(sel=selector))
         return scores, found
 
+    def _score(self, queries: Vectors, rows: Ids) -> Vectors:
+        """Return the scores of `rows` `(q, m)`, another list of rows for each query; BLAS would wake all of its threads."""
+        scores = np.empty(rows.shape, np.float32)
+        pointers = map(self._faiss.swig_ptr, (queries, scores, rows))
+        self._index.compute_distance_subset(len(queries), next(pointers), rows.shape[1], *pointers)
+        return scores
+
     @contextmanager
     def _threads(self, work: int) -> Iterator[None]:
-        """Keep FAISS to one thread where more do not pay, and in a fork, whose copy of the thread pool is dead."""
+        """Keep FAISS to the threads that are free, to one where more do not pay, and in a fork, whose thread pool is dead."""
         threads = self._faiss.omp_get_max_threads()  # a setting of the calling thread
-        if work < _MANY or os.getpid() != _PROCESS:
-            self._faiss.omp_set_num_threads(1)
+        is_alone = work < _MANY or os.getpid() != _PROCESS
+        self._faiss.omp_set_num_threads(1 if is_alone else min(threads, ThreadCount(None).now()))
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ import pytest
 from leanrag import MissingDependencyError, ModelLoadError
 from leanrag.cli import installation
 from leanrag.llama.library import Device
-from leanrag.llama.threads import usable_cores
+from leanrag.threads import usable_cores
 
 
 @pytest.fixture
@@ -19,6 +19,8 @@ def machine(monkeypatch, tmp_path):
     """A plain machine with all models, which tests then make worse."""
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     monkeypatch.setattr(installation, "_cpu_flags", lambda: frozenset({"avx2"}))
     monkeypatch.setattr(installation, "describe_build", lambda: {"AVX2": "1", "AVX512": "0", "FMA": "1"})
     monkeypatch.setattr(installation, "list_devices", lambda: [Device("CPU", "A processor", "CPU", 2**30, 2**31)])
@@ -41,8 +43,19 @@ def test_it_reports_what_is_installed(machine):
     assert sections["Versions"]["llama-cpp-python"] == importlib.metadata.version("llama-cpp-python")
     assert sections["llama.cpp"]["features"] == "AVX2 FMA"
     assert sections["llama.cpp"]["CPU"] == "A processor (CPU, 1.0 of 2.0 GiB free)"
-    assert sections["Threads"] == {"logical CPUs": str(os.cpu_count()), "used to compute": str(usable_cores())}
+    assert sections["Threads"] == {
+        "logical CPUs": str(os.cpu_count()),
+        "used to compute": str(usable_cores()),
+        "spinning": "GOMP_SPINCOUNT=7",
+    }
     assert sections["Models"]["smollm2-135m"] == "not pulled"
+
+
+def test_threads_that_spin(machine):
+    assert "spin" not in advice()
+    machine.setattr(installation, "unlimited_libraries", lambda: ("/usr/lib/libgomp.so.1",))
+    assert "/usr/lib/libgomp.so.1 was loaded before leanrag" in advice()
+    assert "Set GOMP_SPINCOUNT=1000 before Python starts" in advice()
 
 
 def test_models_that_are_not_here(machine):

@@ -234,6 +234,16 @@ def test_groups_hold_every_sequence_once_and_fit(lengths, limit, most):
         assert sorted(group, key=lambda number: lengths[number]) == group
 
 
+def test_in_the_background_rows_are_the_same(tiny_bert_gguf, embedder):
+    with LlamaCppEmbedder(tiny_bert_gguf, priority="background") as other:
+        assert other.id == embedder.id
+        np.testing.assert_array_equal(other.embed_documents(TEXTS), embedder.embed_documents(TEXTS))
+        names = {thread.name: thread.native_id for thread in threading.enumerate()}
+        if sys.platform == "linux":
+            assert os.getpriority(os.PRIO_PROCESS, names["leanrag embedder_0"]) >= 10
+            assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < 10
+
+
 def test_no_texts_are_no_rows(embedder):
     rows = embedder.embed_queries([])
     assert (rows.shape, rows.dtype) == ((0, WIDTH), np.float32)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import subprocess
 import sys
 import threading
@@ -379,6 +380,20 @@ def test_what_fits_is_not_compressed(tmp_path):
 def test_a_time_to_keep_a_model_that_cannot_be(tmp_path, options):
     with pytest.raises(ConfigurationError, match="`keep_alive` must be at least 0 seconds, for a model that is named"):
         leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), **options)
+
+
+def test_a_priority_that_does_not_exist(tmp_path):
+    with pytest.raises(ConfigurationError, match="`priority` must be one of 'normal', 'background', got 'idle'"):
+        leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), priority="idle")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no niceness")
+def test_a_model_in_the_background(tmp_path, tiny_gguf):
+    with leanrag.open(tmp_path / "kb", model=tiny_gguf, embedder=HashEmbedder(), priority="background") as rag:
+        rag.add_text("The sun rises.")
+        rag.ask("What rises?", max_tokens=2)
+        owners = [thread for thread in threading.enumerate() if thread.name == f"leanrag {tiny_gguf.name}"]
+        assert max(os.getpriority(os.PRIO_PROCESS, owner.native_id) for owner in owners) >= 10
 
 
 def test_a_packer_and_a_compressor(tmp_path):

@@ -23,7 +23,7 @@ from leanrag.llama.files.gguf import GGUFArray, GGUFInfo
 from leanrag.llama.files.preflight import check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.options import LlamaBase
-from leanrag.llama.threads import usable_cores
+from leanrag.threads import usable_cores
 
 __all__ = [
     "QUANTIZED_TYPES",

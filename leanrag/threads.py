@@ -1,0 +1,119 @@
+"""How many threads to compute with, and how important they are beside other programs.
+
+On a busy machine more threads are slower: those that compute together wait for the last one, and the last one waits for a core.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+__all__ = ["Priority", "ThreadCount", "lower_priority", "running_elsewhere", "usable_cores"]
+
+Priority: TypeAlias = Literal["normal", "background"]
+"""Who computes first where cores are scarce: "background" uses half of the cores, and only the time that others leave there."""
+
+_NICENESS = 10  # from 0 (normal) to 19: beside a normal thread on the same core, it gets a tenth of the time
+
+
+def usable_cores() -> int:
+    """Return the physical cores within this process's CPU affinity and cgroup quota, at least 1.
+
+    Decoding is bound by memory: a second hardware thread on a core slows it down.
+    """
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return max(1, math.ceil(min(len(set(map(_core_of, allowed))), _cgroup_quota())))
+
+
+class ThreadCount:
+    """How many threads to compute with now.
+
+    Args:
+        threads: The number that the caller chose; None follows what is free: affinity, quota and what other programs compute.
+        priority: "background" uses at most half of the cores.
+        cores: Returns the cores that this process may use.
+        running: Returns how many threads other than the calling one compute now.
+        cpus: CPUs of the machine.
+
+    Attributes:
+        priority: As above.
+
+    Example:
+        >>> count = ThreadCount(None, cores=lambda: 4, running=lambda: 3, cpus=4)
+        >>> count.most, count.now()
+        (4, 1)
+    """
+
+    def __init__(
+        self,
+        threads: int | None,
+        priority: Priority = "normal",
+        *,
+        cores: Callable[[], int] | None = None,
+        running: Callable[[], int] | None = None,
+        cpus: int | None = None,
+    ) -> None:
+        self._threads, self.priority = threads, priority
+        self._cores, self._running = cores or usable_cores, running or running_elsewhere
+        self._cpus = cpus or os.cpu_count() or 1
+
+    @property
+    def most(self) -> int:
+        """The threads to compute with on an idle machine."""
+        if self._threads is not None:
+            return self._threads
+        cores = self._cores()
+        return max(1, cores // 2) if self.priority == "background" else cores
+
+    def now(self) -> int:
+        """Return the threads to compute with at this moment. Call it from the thread that computes, just before."""
+        most = self.most
+        if self._threads is not None or most == 1:
+            return most
+        return max(1, min(most, self._cpus - self._running()))
+
+
+def running_elsewhere() -> int:
+    """Return how many threads of the whole machine other than the calling one compute or wait for a core; 0 if unknown."""
+    try:
+        running = _read("/proc/loadavg").split()[3].partition("/")[0]  # runnable threads / all threads
+        return max(0, int(running) - 1)
+    except (IndexError, ValueError):
+        return 0
+
+
+def lower_priority() -> None:
+    """Let the calling thread, and those that it starts, give way to other programs; without effect except on Linux."""
+    if sys.platform == "linux":  # elsewhere the whole process would give way
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+@functools.cache
+def _core_of(cpu: int) -> str:
+    return _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+
+
+def _cgroup_quota() -> float:
+    """CPUs that the control group grants: version 2, then version 1, else unlimited."""
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    if not period:
+        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    try:
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (ValueError, ZeroDivisionError):
+        return math.inf
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
