@@ -38,7 +38,7 @@ class ThreadCount:
         threads: The number that the caller chose; None follows what is free: affinity, quota and what other programs compute.
         priority: "background" uses at most half of the cores.
         cores: Returns the cores that this process may use.
-        running: Returns how many threads other than the calling one compute now.
+        running: Returns how many threads of other processes compute now.
         cpus: CPUs of the machine.
 
     Attributes:
@@ -72,7 +72,7 @@ class ThreadCount:
         return max(1, cores // 2) if self.priority == "background" else cores
 
     def now(self) -> int:
-        """Return the threads to compute with at this moment. Call it from the thread that computes, just before."""
+        """Return the threads to compute with at this moment."""
         most = self.most
         if self._threads is not None or most == 1:
             return most
@@ -80,12 +80,12 @@ class ThreadCount:
 
 
 def running_elsewhere() -> int:
-    """Return how many threads of the whole machine other than the calling one compute or wait for a core; 0 if unknown."""
+    """Return how many threads of other processes compute or wait for a core, on the whole machine; 0 if unknown."""
     try:
-        running = _read("/proc/loadavg").split()[3].partition("/")[0]  # runnable threads / all threads
-        return max(0, int(running) - 1)
+        running = int(_read("/proc/loadavg").split()[3].partition("/")[0])  # runnable threads / all threads
     except (IndexError, ValueError):
         return 0
+    return max(0, running - _running_here()) if running > 1 else 0
 
 
 def lower_priority() -> None:
@@ -93,6 +93,12 @@ def lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere the whole process would give way
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+def _running_here() -> int:
+    """Return how many threads of this process compute or wait for a core, the calling one included."""
+    stats = (_read(str(thread / "stat")) for thread in Path("/proc/self/task").iterdir())
+    return sum(stat.rpartition(")")[2].startswith(" R") for stat in stats)  # the name before may contain ")"
 
 
 @functools.cache

@@ -52,8 +52,15 @@ def test_a_system_that_does_not_tell_its_load(monkeypatch):
     for text in ("", "nonsense", "0.1 0.2 0.3 x/y 9"):
         monkeypatch.setattr(threads, "_read", lambda path, text=text: text)
         assert running_elsewhere() == 0
-    monkeypatch.setattr(threads, "_read", lambda path: "14.10 9.01 4.00 15/210 4711")
-    assert running_elsewhere() == 14
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+@pytest.mark.parametrize(("running", "expected"), [(1, 0), (2, 0), (3, 1), (15, 13)])
+def test_threads_of_this_process_are_not_counted(monkeypatch, running, expected):
+    assert threads._running_here() >= 1  # the calling one
+    monkeypatch.setattr(threads, "_read", lambda path: f"14.10 9.01 4.00 {running}/210 4711")
+    monkeypatch.setattr(threads, "_running_here", lambda: 2)
+    assert running_elsewhere() == expected
 
 
 @pytest.mark.parametrize(
