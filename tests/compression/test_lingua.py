@@ -235,10 +235,15 @@ def test_words_are_those_that_llmlingua2_keeps(compressors, method):
             return tokenizer.convert_tokens_to_ids([names.get(token, token) for token in tokens])
 
     theirs = PromptCompressor.__new__(PromptCompressor)
-    theirs.tokenizer, theirs.model, theirs.device = Named(), driver.model.model, "cpu"
-    theirs.use_llmlingua2, theirs.model_name, theirs.oai_tokenizer = True, driver.model_name, driver.oai_tokenizer
+    class Counts:
+        def encode(self, text):
+            return range(max(1, words(text)))
+
+    theirs.tokenizer, theirs.model, theirs.device = Named(), driver.classifier.model, "cpu"
+    theirs.use_llmlingua2, theirs.oai_tokenizer = True, Counts()
+    theirs.model_name = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-large"}[method]
     theirs.max_batch_size, theirs.max_force_token, theirs.added_tokens = 16, 0, []
-    theirs.max_seq_len = driver.max_seq_len
+    theirs.max_seq_len = 512
     theirs.special_tokens = {tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token}
     report = theirs.compress_prompt(list(DOCUMENTS), rate=0.5)
     kept = []
@@ -483,7 +488,7 @@ def test_nothing_piles_up(long, compressors):
     assert (long._driver.context_idxs, long._driver._ranks, long._driver._first_passes) == ([], {}, {})
     bert = compressors["bert"]
     bert.compress(DOCUMENTS, count_tokens=words, rate=0.5)
-    assert bert._driver.model.seen == {}
+    assert bert._driver._seen == {}
 
 
 def test_the_question_matters_to_longllmlingua_alone(compressors):

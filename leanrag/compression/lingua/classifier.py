@@ -1,180 +1,115 @@
-"""LLMLingua-2: the package on a token classifier."""
+"""LLMLingua-2: a token classifier that says which words to keep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanrag._optional import require
-from leanrag.compression.lingua.driver import WHY, Encoded, LinguaRequest, PackageBase, Verdict
+from leanrag.compression.lingua.driver import WHY, Encoded, LinguaRequest, Verdict
+from leanrag.compression.lingua.words import (
+    Family,
+    document_value,
+    filter_documents,
+    keep_words,
+    read_words,
+    word_values,
+)
 from leanrag.errors import CompressionError
-from leanrag.protocols import TokenCounter
+from leanrag.evidence.protection import Span
 
-__all__ = ["classifier_driver"]
+__all__ = ["ClassifierDriver", "TokenClassifier"]
 
-_WORDS, _LABELS = "\x1e", "\x1f"  # between words, and between a word and its label, in what LLMLingua-2 reports
-_CLS, _SEP, _PAD = 0, 1, 2
-_SPECIAL = 3  # number of special tokens
+_BATCH = 16  # chunks
 
 
-class _PieceTokenizer:
-    """The tokenizer that LLMLingua-2 gets: a text has a name, and a token has an index instead of an id."""
+class TokenClassifier:
+    """The probability that each token stays.
 
-    def __init__(self, start: str) -> None:
-        self.start = start  # prefix of a token that begins a word; "" for WordPiece, which marks all other tokens
-        self.encoded: Encoded
-        self._name = ""
+    Args:
+        tokenizer: Of transformers; it has the special tokens of the classifier.
+        model: Of transformers; label 1 is "keep".
+        device: Where the model is.
+        window: Most tokens that it reads at a time, special tokens included.
+        family: How the tokenizer marks words.
+    """
 
-    def tokenize(self, name: str) -> list[str]:
-        self._name = name
-        span = self.encoded.tokens_of(int(name))
-        tokens = [token.replace(_WORDS, " ").replace(_LABELS, " ") for token in self.encoded.tokens[span]]
-        if self.start and tokens and not tokens[0].startswith(self.start):
-            tokens[0] = self.start + tokens[0]  # a text never begins within a word
-        return tokens
-
-    def convert_tokens_to_string(self, _tokens: Sequence[str]) -> str:
-        return self._name
-
-    def convert_tokens_to_ids(self, tokens: Sequence[str]) -> list[int]:
-        span = self.encoded.tokens_of(int(self._name))
-        numbers = [_CLS, *range(span.start + _SPECIAL, span.stop + _SPECIAL), _SEP]
-        return numbers + [_PAD] * (len(tokens) - len(numbers))
-
-    def convert_ids_to_tokens(self, numbers: Sequence[int]) -> list[str]:
-        names = {_CLS: "[CLS]", _SEP: "[SEP]"}
-        pieces = [self.encoded.tokens[n - _SPECIAL] if n >= _SPECIAL else names[n] for n in numbers]
-        pieces = [token.replace(_WORDS, " ").replace(_LABELS, " ") for token in pieces]
-        if self.start and len(pieces) > 1 and not pieces[1].startswith(self.start):
-            pieces[1] = self.start + pieces[1]
-        return pieces
-
-
-class _NumberedClassifier:
-    """A token classifier that takes indices instead of token ids, and returns a probability of 1 for protected tokens."""
-
-    def __init__(self, model: Any, special: Sequence[int], device: str) -> None:
+    def __init__(self, tokenizer: Any, model: Any, *, device: str, window: int, family: Family) -> None:
         self.torch = require("torch", extra="lingua", why=WHY)
-        self.model = model
-        self.special = list(special)
-        self.device = device
-        self.ids: Any = None
-        self.protected: Any = None
-        self.probabilities: NDArray[np.float64]
-        self.seen: dict[bytes, Any] = {}
+        self.tokenizer, self.model, self.device, self.family = tokenizer, model, device, family
+        self.chunk_tokens = window - 2
+        self._begin, self._end, self._pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
 
-    def begin(self, encoded: Encoded, protected: NDArray[np.bool_]) -> None:
-        ids = np.concatenate([np.array(self.special, np.int64), encoded.ids])
-        self.ids = self.torch.tensor(ids, device=self.device)
-        self.protected = self.torch.tensor(
-            np.concatenate([np.zeros(_SPECIAL, np.bool_), protected]), device=self.device
-        )
-        self.probabilities = np.zeros(len(encoded.ids))
+    def probabilities(self, encoded: Encoded, chunks: Sequence[Span]) -> NDArray[np.float64]:
+        """Return the probability of each token `(n,)`; the chunks are read one by one.
 
-    def __call__(self, *, input_ids: Any, attention_mask: Any) -> Any:
-        key = input_ids.cpu().numpy().tobytes()
-        if key not in self.seen:
-            output = self.model(input_ids=self.ids[input_ids], attention_mask=attention_mask.long())
-            self.seen[key] = output.logits.float()
-        logits = self.seen[key]
-        if not logits.isfinite().all():
-            raise CompressionError(
-                "the classifier's scores are not finite, so its weights are damaged. Use another model folder"
-            )
-        numbers = input_ids.cpu().numpy()
-        keep = logits.softmax(-1)[..., 1].double().cpu().numpy()
-        self.probabilities[numbers[numbers >= _SPECIAL] - _SPECIAL] = keep[numbers >= _SPECIAL]
-        sure = self.torch.full_like(logits, -1e4)
-        sure[..., 1] = 1e4
-        return SimpleNamespace(loss=None, logits=self.torch.where(self.protected[input_ids][..., None], sure, logits))
-
-
-class _ReaderCounts:
-    """The token count of the reader, instead of the encoding of the package."""
-
-    def __init__(self) -> None:
-        self.encoded: Encoded
-        self.count_tokens: TokenCounter
-
-    def encode(self, text: str) -> range:
-        return range(max(1, self.count_tokens(text)))
+        Raises:
+            CompressionError: A probability is not a number.
+        """
+        result = np.zeros(len(encoded.ids))
+        for at in range(0, len(chunks), _BATCH):
+            batch = chunks[at : at + _BATCH]
+            length = max(stop - first for first, stop in batch) + 2
+            ids = np.full((len(batch), length), self._pad, np.int64)
+            for row, (first, stop) in enumerate(batch):
+                ids[row, : stop - first + 2] = [self._begin, *encoded.ids[first:stop].tolist(), self._end]
+            mask = np.arange(length) < np.array([[stop - first + 2] for first, stop in batch])
+            with self.torch.no_grad():
+                output = self.model(
+                    input_ids=self.torch.tensor(ids, device=self.device),
+                    attention_mask=self.torch.tensor(mask.astype(np.int64), device=self.device),
+                )
+            logits = output.logits.float()
+            if not logits.isfinite().all():
+                raise CompressionError(
+                    "the classifier's scores are not finite, so its weights are damaged. Use another model folder"
+                )
+            keep = logits.softmax(-1)[..., 1].double().cpu().numpy()
+            for row, (first, stop) in enumerate(batch):
+                result[first:stop] = keep[row, 1 : stop - first + 1]
+        return result
 
 
-class _ClassifierDriver(PackageBase):
-    """LLMLingua-2."""
+class ClassifierDriver:
+    """LLMLingua-2 for `LLMLinguaCompressor`. A text is at most as long as the classifier reads at a time."""
 
-    def __init__(self, tokenizer: Any, model: Any, *, device: str, window: int, family: str) -> None:
-        self.torch = require("torch", extra="lingua", why=WHY)
-        self._begins_word = require("llmlingua.utils", extra="lingua", why=WHY).is_begin_of_new_word
-        start = "▁" if "roberta" in family else ""
-        special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
-        self.tokenizer = _PieceTokenizer(start)
-        self.model = _NumberedClassifier(model, special, device)
-        self.device = device
-        self.model_name = family  # tells the package how the tokenizer marks words
-        self.use_llmlingua2 = True
-        self.max_batch_size, self.max_force_token = 16, 0
-        self.added_tokens: list[str] = []
-        self.special_tokens = {"[CLS]", "[SEP]"}
-        self.window = window
-        self.max_seq_len = window
-        self.oai_tokenizer = _ReaderCounts()
-        self.context_idxs = []
+    def __init__(self, classifier: TokenClassifier) -> None:
+        self.classifier = classifier
+        self._seen: dict[bytes, NDArray[np.float64]] = {}
 
     def forget(self) -> None:
         """Drop the results for the last texts."""
-        self.model.seen.clear()
+        self._seen.clear()
 
-    def judge(
-        self,
-        request: LinguaRequest,
-        target: float,
-    ) -> Verdict:
-        """Run the package once, with a target of `target` tokens of the scorer. The question is not read."""
-        encoded, options = request.encoded, request.options
-        lengths = np.diff(encoded.bounds)
-        self.tokenizer.encoded = encoded
-        self.oai_tokenizer.count_tokens = request.count_tokens
-        self.max_seq_len = int(lengths.max()) + 2  # texts are padded to it
-        self.model.begin(encoded, request.protected)
-        with self.torch.random.fork_rng(devices=[]):  # the package's DataLoader draws a number
-            report = self.compress_prompt(
-                [str(text) for text in range(len(lengths))],
-                rate=min(0.99, max(0.01, target / len(encoded.ids))),
-                use_context_level_filter=options.document_filter,
-                use_token_level_filter=options.token_filter,
-                force_context_ids=list(request.forced),
-                return_word_label=True,
-                word_sep=_WORDS,
-                label_sep=_LABELS,
-            )
-        labels = [word.rpartition(_LABELS)[2] == "1" for word in report["fn_labeled_original_prompt"].split(_WORDS)]
-        return self._verdict(encoded, request.protected, labels)
-
-    def _verdict(self, encoded: Encoded, protected: NDArray[np.bool_], labels: Sequence[bool]) -> Verdict:
-        values = self.model.probabilities
-        kept = np.zeros(len(values), np.bool_)
-        word = -1
-        for text in range(len(encoded.texts)):
-            span = encoded.tokens_of(text)
-            for at, token in enumerate(self.tokenizer.tokenize(str(text)), span.start):
-                word += self._begins_word(token, self.model_name, [], {})
-                kept[at] = labels[word]
-            dropped = values[span][~kept[span] & ~protected[span]]
-            values[span] -= dropped.max() if len(dropped) else values[span].min() - 1e-6
-        if word + 1 != len(labels):
-            raise CompressionError(
-                f"llmlingua returned labels for {len(labels)} words, but the texts have {word + 1}. Use llmlingua 0.2.2"
-            )
+    def judge(self, request: LinguaRequest, target: float) -> Verdict:
+        """Return which tokens stay, at a target of `target` tokens of the scorer. The question is not read."""
+        encoded, options, family = request.encoded, request.options, self.classifier.family
+        rate = min(0.99, max(0.01, target / len(encoded.ids)))
+        chunks = list(zip(encoded.bounds[:-1].tolist(), encoded.bounds[1:].tolist(), strict=True))
+        key = encoded.ids.tobytes()
+        if key not in self._seen:
+            self._seen[key] = self.classifier.probabilities(encoded, [chunk for chunk in chunks if chunk[0] < chunk[1]])
+        probabilities = self._seen[key]
+        words = [read_words(encoded, text, chunk, family) for text, chunk in enumerate(chunks)]
+        used: Sequence[int] = range(len(chunks))
+        if options.document_filter and len(chunks) > 1:
+            share = (rate + 1) / 2 if options.token_filter else rate
+            used = filter_documents([document_value(own, probabilities) for own in words], share, request.forced)
+        kept = np.zeros(len(probabilities), np.bool_)
+        for text in used:
+            values = word_values(words[text], probabilities, request.protected)
+            spellings = [encoded.texts[text][word.start : word.end] for word in words[text]]
+            share = rate if options.token_filter else 1.0
+            for word, stays in zip(
+                words[text], keep_words(spellings, values, share, request.count_tokens), strict=True
+            ):
+                kept[word.first : word.stop] = stays
+        values = probabilities.copy()
+        for first, stop in chunks:
+            dropped = values[first:stop][~kept[first:stop] & ~request.protected[first:stop]]
+            lowest = values[first:stop].min() - 1e-6 if stop > first else 0.0
+            values[first:stop] -= dropped.max() if len(dropped) else lowest
         return Verdict(np.ones(len(values), np.bool_), kept, values)
-
-
-def classifier_driver(tokenizer: Any, model: Any, *, device: str, window: int, family: str) -> _ClassifierDriver:
-    """Return LLMLingua-2 on a token classifier; `family` tells the package how the tokenizer marks words."""
-    package = require("llmlingua", extra="lingua", why=WHY)
-    kind = type("ClassifierDriver", (_ClassifierDriver, package.PromptCompressor), {})
-    return kind(tokenizer, model, device=device, window=window, family=family)  # type: ignore[no-any-return]

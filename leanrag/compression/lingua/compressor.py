@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from leanrag._optional import require
-from leanrag.compression.lingua.classifier import classifier_driver
+from leanrag.compression.lingua.classifier import ClassifierDriver, TokenClassifier
 from leanrag.compression.lingua.driver import (
     Condition,
     Encoded,
@@ -29,7 +29,7 @@ from leanrag.compression.lingua.driver import (
     encode,
 )
 from leanrag.compression.lingua.language_model import language_model_driver
-from leanrag.compression.lingua.loading import FAMILIES, load_scorer, package_errors, read_config
+from leanrag.compression.lingua.loading import classifier_window, load_scorer, package_errors, read_config
 from leanrag.compression.lingua.plan import Piece, Plan, TokenAtoms, cut_pieces, locate_tokens
 from leanrag.compression.task import Part, Task, assemble
 from leanrag.errors import CompressionError, ConfigurationError
@@ -58,7 +58,8 @@ class LLMLinguaCompressor:
 
     If a word of a sentence, row or block is kept, the protected spans of this unit are kept too. Spans in `keep` are always kept.
 
-    Without a question, "longllmlingua" works like "llmlingua". A source longer than `piece_tokens` counts as several documents.
+    Without a question, "longllmlingua" works like "llmlingua". A source that the scorer cannot read at
+    a time counts as several documents.
 
     Args:
         model: A folder of transformers with safetensors. For "longllmlingua" and "llmlingua" it must contain a causal language
@@ -84,7 +85,8 @@ class LLMLinguaCompressor:
         document_filter: Whether to drop whole documents first.
         token_filter: Whether to drop tokens of the remaining documents. Without it, whole documents are kept, and the last one
             is cut at its end.
-        piece_tokens: Most tokens of a document, counted by the tokenizer of the scorer.
+        piece_tokens: Most tokens of a document, counted by the tokenizer of the scorer; a longer source counts as several. None for as
+            many as the window of the scorer allows, so that the documents are chosen as the package chooses them.
         window_tokens: Most tokens that the scorer reads at a time; fewer if the window of the model is smaller. The
             log-probabilities need up to 16 bytes for each token and each entry of the vocabulary: 1.6 GB for 2,048 tokens and
             49,152 entries.
@@ -112,7 +114,7 @@ class LLMLinguaCompressor:
         stretch_tokens: int = 200,
         document_filter: bool = True,
         token_filter: bool = True,
-        piece_tokens: int = 400,
+        piece_tokens: int | None = None,
         window_tokens: int = 2048,
         max_calls: int = 3,
     ) -> None:
@@ -126,7 +128,7 @@ class LLMLinguaCompressor:
         for name, number, least in [
             ("extra_tokens", extra_tokens, 0),
             ("stretch_tokens", stretch_tokens, 16),
-            ("piece_tokens", piece_tokens, 16),
+            ("piece_tokens", 16 if piece_tokens is None else piece_tokens, 16),
             ("window_tokens", window_tokens, 128),
             ("max_calls", max_calls, 1),
             ("threads", 1 if threads is None else threads, 1),
@@ -148,6 +150,7 @@ class LLMLinguaCompressor:
         self._protection = protection
         self._threads = threads
         self._max_calls = max_calls
+        self._piece_tokens = piece_tokens
         self._options = LinguaOptions(
             contrastive=is_long if contrastive is None else contrastive,
             condition_in_question=condition_in_question,
@@ -164,17 +167,13 @@ class LLMLinguaCompressor:
         self._tokenizer, scorer = load_scorer(folder, method, device)
         model_window = config.get("max_position_embeddings") or config.get("n_positions") or window_tokens
         if method == "llmlingua2":
-            family = str(config["model_type"])
-            self._window = min(
-                512, model_window - 2 * (family == "xlm-roberta")
-            )  # XLM-RoBERTa numbers positions from 2
-            self._piece_tokens = min(piece_tokens, self._window - 2)
-            self._driver: Any = classifier_driver(
-                self._tokenizer, scorer, device=device, window=self._window, family=FAMILIES[family]
+            family = config["model_type"]
+            self._window = classifier_window(config)
+            self._driver: Any = ClassifierDriver(
+                TokenClassifier(self._tokenizer, scorer, device=device, window=self._window, family=family)
             )
         else:
             self._window = min(window_tokens, model_window)
-            self._piece_tokens = piece_tokens
             self._driver = language_model_driver(self._tokenizer, scorer, device=device, window=self._window)
 
     @property
@@ -279,15 +278,18 @@ class LLMLinguaCompressor:
 
     def _pieces(self, task: Task) -> list[Piece]:
         """Cut the sources into the documents of the package, between sentences if possible."""
-        limit = self._piece_tokens
-        if self._method != "llmlingua2":
+        if self._method == "llmlingua2":
+            limit = self._window - 2
+        else:
             question = len(encode(self._tokenizer, [task.question]).ids) if self._method == "longllmlingua" else 0
-            limit = min(limit, (self._window - question) // 2 - 32)
+            limit = (self._window - question) // 2 - 32
             if limit < 16:
                 raise CompressionError(
                     f"the question has {question:,} tokens, which is too many for the scorer's window of {self._window:,} tokens."
                     " Shorten the question, or raise `window_tokens`"
                 )
+        if self._piece_tokens is not None:
+            limit = min(limit, self._piece_tokens)
         pieces: list[Piece] = []
         for number, hit in enumerate(task.hits):
             text = hit.chunk.text

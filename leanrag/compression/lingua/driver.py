@@ -1,19 +1,20 @@
 """Run the unchanged algorithms of the llmlingua package, with adapters for its tokenizer and model.
 
-The package (release 0.2.2) is a class with a tokenizer and a model, written for transformers before 4.36. The drivers are
-subclasses of it. They pass it a tokenizer and a model that translate between that interface and the one of current transformers,
-and they override the methods that return text, to record which tokens were kept. This solves the following problems:
+The package (release 0.2.2) is a class with a tokenizer and a model, written for transformers before 4.36. The driver is a
+subclass of it. It passes it a tokenizer and a model that translate between that interface and the one of current transformers,
+and it overrides the methods that return text, to record which tokens were kept. This solves the following problems:
 
 - Current transformers keep past states in a `DynamicCache`; the package expects pairs of tensors.
 - The constructor of the package downloads an encoding, trusts code of the model, and seeds all random generators of the process.
   It is not called.
 - The package returns text. It gets the index of each token instead of its id, so the kept tokens are known exactly.
-- Protected tokens are kept with `keep_flag` in the token filter, and with a probability of 1 in LLMLingua-2.
+- Protected tokens are kept with `keep_flag` in the token filter.
 - The token filter keeps its last, incomplete stretch whole, which is the whole text if it has fewer than 200 tokens. All
   stretches therefore get the same length.
 - The package counts wrongly if a text is longer than the window of the model. Such a text is passed in several parts.
 - The ranks of documents and the first pass over a text are reused in the next call for the same text.
-- LLMLingua-2 fails on `[UNK]`, and with XLM-RoBERTa on `[CLS]` and `[SEP]`.
+
+LLMLingua-2 does not run the package, which drops `[UNK]`, and feeds `[CLS]` and `[SEP]` to XLM-RoBERTa: see `classifier`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
         context_idxs: list[Any]
 
         def compress_prompt(self, *args: Any, **options: Any) -> Any: ...
-        def compress_prompt_llmlingua2(self, *args: Any, **options: Any) -> Any: ...
         def control_context_budget(self, *args: Any, **options: Any) -> Any: ...
         def get_compressed_input(self, *args: Any, **options: Any) -> Any: ...
         def get_condition_ppl(self, *args: Any, **options: Any) -> Any: ...

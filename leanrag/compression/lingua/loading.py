@@ -7,18 +7,19 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from leanrag._optional import require
 from leanrag.compression.lingua.driver import WHY, LinguaMethod
+from leanrag.compression.lingua.words import Family
 from leanrag.errors import CompressionError, ConfigurationError, LeanRAGError, ModelLoadError, StorageError
 
-__all__ = ["FAMILIES", "dequantize", "load_scorer", "package_errors", "read_config"]
+__all__ = ["classifier_window", "dequantize", "load_scorer", "package_errors", "read_config"]
 
 _GGUF = b"GGUF"
-FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-large"}  # by `model_type`
+_FAMILIES: tuple[str, ...] = get_args(Family)  # values of `model_type`
 
 
 @contextlib.contextmanager
@@ -57,7 +58,7 @@ def read_config(folder: Path, method: LinguaMethod) -> dict[str, Any]:
         raise ModelLoadError(f"{str(folder)!r} has no readable config.json: {error}", path=folder) from error
     is_classifier = any("ForTokenClassification" in name for name in architectures)
     if method == "llmlingua2":
-        if not is_classifier or config.get("model_type") not in FAMILIES:
+        if not is_classifier or config.get("model_type") not in _FAMILIES:
             raise ConfigurationError(
                 "the method 'llmlingua2' needs a token classifier of type bert or xlm-roberta (LLMLingua-2 weights), got"
                 f" {config.get('model_type')!r}, {', '.join(architectures) or 'no architecture'}"
@@ -68,6 +69,12 @@ def read_config(folder: Path, method: LinguaMethod) -> dict[str, Any]:
             " method='llmlingua2'"
         )
     return config  # type: ignore[no-any-return]
+
+
+def classifier_window(config: Mapping[str, Any]) -> int:
+    """Return the tokens that a classifier reads at a time; XLM-RoBERTa numbers positions from 2."""
+    positions = int(config.get("max_position_embeddings") or 512)
+    return min(512, positions - 2 * (config["model_type"] == "xlm-roberta"))
 
 
 def load_scorer(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, Any]:
