@@ -85,8 +85,8 @@ class LLMLinguaCompressor:
         document_filter: Whether to drop whole documents first.
         token_filter: Whether to drop tokens of the remaining documents. Without it, whole documents are kept, and the last one
             is cut at its end.
-        piece_tokens: Most tokens of a document, counted by the tokenizer of the scorer; a longer source counts as several. None for as
-            many as the window of the scorer allows, so that the documents are chosen as the package chooses them.
+        piece_tokens: Most tokens of a document, counted by the tokenizer of the scorer; a longer source counts as several. None
+            for as many as the window of the scorer allows, so that documents are chosen as the package chooses them.
         window_tokens: Most tokens that the scorer reads at a time; fewer if the window of the model is smaller. The
             log-probabilities need up to 16 bytes for each token and each entry of the vocabulary: 1.6 GB for 2,048 tokens and
             49,152 entries.

@@ -14,9 +14,9 @@ from leanrag._optional import require
 from leanrag.compression.lingua.driver import WHY, Encoded, LinguaRequest, PackageBase, Verdict, encode
 from leanrag.errors import CompressionError
 
-__all__ = ["language_model_driver"]
+__all__ = ["JOINT", "PackageScorer", "TokenValues", "language_model_driver", "package_class"]
 
-_JOINT = "\n\n"  # the package puts it between documents
+JOINT = "\n\n"  # the package puts it between documents
 
 
 def _groups(lengths: NDArray[np.int64], room: int) -> Iterator[tuple[int, int]]:
@@ -81,19 +81,24 @@ class _NoCounts:
 
 
 @dataclass(slots=True)
-class _Reading:
-    """What the overridden methods record while the package runs."""
+class TokenValues:
+    """What the token filter of the package makes of each token of some texts.
 
-    encoded: Encoded
+    Attributes:
+        ids: Token ids by index, for the text that the token filter reads; a tensor.
+        origin: Index in `values` by index, -1 for tokens between and before the texts.
+        protected: bool `(n,)`: tokens that always stay.
+        values: float64 `(n,)`: value of the token minus the threshold.
+    """
+
+    ids: Any
+    origin: NDArray[np.int64]
     protected: NDArray[np.bool_]
-    used: list[int]
-    ranking: list[int]
     values: NDArray[np.float64]
-    kept: NDArray[np.bool_]
 
 
-class _LanguageModelDriver(PackageBase):
-    """LLMLingua and LongLLMLingua."""
+class PackageScorer(PackageBase):
+    """What the package computes with a causal language model, on indices of tokens instead of token ids."""
 
     def __init__(self, tokenizer: Any, model: Any, *, device: str, window: int) -> None:
         self.torch = require("torch", extra="lingua", why=WHY)
@@ -106,13 +111,9 @@ class _LanguageModelDriver(PackageBase):
         self.retrieval_model = self.retrieval_model_name = None
         self.open_api_config: dict[str, str] = {}
         self.cache_bos_num, self.prefix_bos_num = 10, 100
-        self.oai_tokenizer = _NoCounts()
+        self.oai_tokenizer: Any = _NoCounts()
         self.context_idxs = []
-        joint = encode(tokenizer, [_JOINT]).ids.tolist()
-        self._joint = joint[-2:]  # the package expects two tokens
-        self._reading: _Reading
-        self._ids: Any = None  # token ids by index, for the text that the token filter reads
-        self._origin: NDArray[np.int64]  # index in `Encoded` by index, -1 for tokens between and before documents
+        self._filtered: TokenValues
         self._ranks: dict[tuple[str, str, str], Any] = {}
         self._first_passes: dict[bytes, Any] = {}
 
@@ -120,6 +121,98 @@ class _LanguageModelDriver(PackageBase):
         """Drop the ranks and first passes of the last texts."""
         self._ranks.clear()
         self._first_passes.clear()
+
+    def get_condition_ppl(
+        self, text: str, question: str, condition_in_question: str = "none", granularity: str = "sentence"
+    ) -> Any:
+        """Return the value of a document, and remember it."""
+        key = text, question, condition_in_question
+        if key not in self._ranks and not self.tokenizer(text)["input_ids"]:
+            self._ranks[key] = self.torch.zeros(())  # an empty text has no perplexity
+        if key not in self._ranks:
+            value = super().get_condition_ppl(text, question, condition_in_question, granularity)
+            if not value.isfinite():
+                if self.tokenizer(text)["input_ids"][2:]:
+                    raise CompressionError(
+                        f"the scorer's perplexity of a document is {value.item()!r}, so its weights are damaged, or their type has"
+                        " too few bits on this device. Use another model folder or device"
+                    )
+                value = value.new_zeros(())  # a single token has no perplexity
+            self._ranks[key] = value
+        return self._ranks[key]
+
+    def get_ppl(
+        self, text: str, granularity: str = "sentence", input_ids: Any = None, *args: Any, **options: Any
+    ) -> Any:
+        """Turn indices into token ids. Remember the first pass over a text, because the package does not keep its states."""
+        if input_ids is None:
+            return super().get_ppl(text, granularity, **options)
+        ids = self._filtered.ids[input_ids]
+        if options.get("end") is not None or options.get("past_key_values") is not None:
+            return super().get_ppl(text, granularity, ids, *args, **options)
+        key = ids.cpu().numpy().tobytes()
+        if key not in self._first_passes:
+            self._first_passes[key] = super().get_ppl(text, granularity, ids, *args, **options)[0]
+        return self._first_passes[key].clone(), None
+
+    def get_compressed_input(
+        self,
+        loss: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        end: int = 200,
+        iterative_size: int = 200,
+        threshold: float = 0.5,
+        **options: Any,
+    ) -> Any:
+        """Keep the protected tokens, and record the value of each other token."""
+        filtered, start = self._filtered, int(options["start"])
+        numbers = input_ids[0]
+        origin = filtered.origin[numbers.cpu().numpy()]
+        values = loss
+        if options["self_loss"] is not None:  # contrastive: how much the question raises the probability of a token
+            contrast = options["self_loss"][: loss[start:].shape[0]] - loss[start:]
+            values = self.torch.cat([loss[:start], contrast])
+        first = max(0, int(end) - iterative_size)
+        worth = values[first:].double().cpu().numpy()
+        worth = worth - threshold if np.isfinite(threshold) else worth - worth.min(initial=0.0) + 1e-6
+        if not np.isfinite(worth).all():
+            raise CompressionError(
+                "the scorer's log-probabilities are not finite, so its weights are damaged. Use another model folder"
+            )
+        indices = origin[first : first + len(worth)]
+        filtered.values[indices[indices >= 0]] = worth[: len(indices)][indices >= 0]
+        flags = np.where(origin >= 0, filtered.protected[origin], False)
+        options.update(keep_flag=self.torch.tensor(flags.astype(np.int64), device=self.device), split_token_id=-1)
+        result = list(
+            super().get_compressed_input(
+                loss, input_ids, attention_mask, end, iterative_size=iterative_size, threshold=threshold, **options
+            )
+        )
+        result[2] = None  # the flags are computed again for each call
+        return tuple(result)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the overridden methods record while the package runs."""
+
+    encoded: Encoded
+    protected: NDArray[np.bool_]
+    used: list[int]
+    ranking: list[int]
+    values: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+
+
+class _LanguageModelDriver(PackageScorer):
+    """LLMLingua and LongLLMLingua."""
+
+    def __init__(self, tokenizer: Any, model: Any, *, device: str, window: int) -> None:
+        super().__init__(tokenizer, model, device=device, window=window)
+        joint = encode(tokenizer, [JOINT]).ids.tolist()
+        self._joint = joint[-2:]  # the package expects two tokens
+        self._reading: _Reading
 
     def judge(
         self,
@@ -180,26 +273,9 @@ class _LanguageModelDriver(PackageBase):
         self.context_idxs.clear()  # otherwise it grows with every call
         return context, ratios, used
 
-    def get_condition_ppl(
-        self, text: str, question: str, condition_in_question: str = "none", granularity: str = "sentence"
-    ) -> Any:
-        """Return the value of a document, and remember it."""
-        key = text, question, condition_in_question
-        if key not in self._ranks:
-            value = super().get_condition_ppl(text, question, condition_in_question, granularity)
-            if not value.isfinite():
-                if self.tokenizer(text)["input_ids"][2:]:
-                    raise CompressionError(
-                        f"the scorer's perplexity of a document is {value.item()!r}, so its weights are damaged, or their type has"
-                        " too few bits on this device. Use another model folder or device"
-                    )
-                value = value.new_zeros(())  # a single token has no perplexity
-            self._ranks[key] = value
-        return self._ranks[key]
-
     def get_prefix_length(self, prefix: str, _text: str) -> int:
         """Return the number of tokens of the question before the documents; the question is tokenised alone."""
-        return len(self._prefix(prefix.removesuffix(_JOINT)))
+        return len(self._prefix(prefix.removesuffix(JOINT)))
 
     def _prefix(self, prefix: str) -> list[int]:
         return [*self.tokenizer(prefix, add_special_tokens=False)["input_ids"], *self._joint]
@@ -233,9 +309,9 @@ class _LanguageModelDriver(PackageBase):
                     dynamic_ratio=list(dynamic_ratio[first:last]),
                     condition_compare=condition_compare,
                 )
-                kept = self._origin[compressed[0].cpu().numpy()]
+                kept = self._filtered.origin[compressed[0].cpu().numpy()]
             else:
-                kept = self._origin[len(prefix) :]
+                kept = self._filtered.origin[len(prefix) :]
             reading.kept[kept[kept >= 0]] = True
         self.tokenizer.numbered = None
         return [None], None
@@ -251,65 +327,22 @@ class _LanguageModelDriver(PackageBase):
             span = encoded.tokens_of(text)
             ids += encoded.ids[span].tolist()
             origin += range(span.start, span.stop)
-        self._ids = self.torch.tensor(ids, device=self.device)
-        self._origin = np.array(origin, dtype=np.int64)
+        self._filtered = TokenValues(
+            self.torch.tensor(ids, device=self.device),
+            np.array(origin, dtype=np.int64),
+            self._reading.protected,
+            self._reading.values,
+        )
         self.tokenizer.numbered = self.torch.arange(len(ids), device=self.device)[None]
         return len(ids) - len(prefix)
 
-    def get_ppl(
-        self, text: str, granularity: str = "sentence", input_ids: Any = None, *args: Any, **options: Any
-    ) -> Any:
-        """Turn indices into token ids. Remember the first pass over a text, because the package does not keep its states."""
-        if input_ids is None:
-            return super().get_ppl(text, granularity, **options)
-        ids = self._ids[input_ids]
-        if options.get("end") is not None or options.get("past_key_values") is not None:
-            return super().get_ppl(text, granularity, ids, *args, **options)
-        key = ids.cpu().numpy().tobytes()
-        if key not in self._first_passes:
-            self._first_passes[key] = super().get_ppl(text, granularity, ids, *args, **options)[0]
-        return self._first_passes[key].clone(), None
 
-    def get_compressed_input(
-        self,
-        loss: Any,
-        input_ids: Any,
-        attention_mask: Any,
-        end: int = 200,
-        iterative_size: int = 200,
-        threshold: float = 0.5,
-        **options: Any,
-    ) -> Any:
-        """Keep the protected tokens, and record the value of each other token."""
-        reading, start = self._reading, int(options["start"])
-        numbers = input_ids[0]
-        origin = self._origin[numbers.cpu().numpy()]
-        values = loss
-        if options["self_loss"] is not None:  # contrastive: how much the question raises the probability of a token
-            contrast = options["self_loss"][: loss[start:].shape[0]] - loss[start:]
-            values = self.torch.cat([loss[:start], contrast])
-        first = max(0, int(end) - iterative_size)
-        worth = values[first:].double().cpu().numpy()
-        worth = worth - threshold if np.isfinite(threshold) else worth - worth.min(initial=0.0) + 1e-6
-        if not np.isfinite(worth).all():
-            raise CompressionError(
-                "the scorer's log-probabilities are not finite, so its weights are damaged. Use another model folder"
-            )
-        indices = origin[first : first + len(worth)]
-        reading.values[indices[indices >= 0]] = worth[: len(indices)][indices >= 0]
-        flags = np.where(origin >= 0, reading.protected[origin], False)
-        options.update(keep_flag=self.torch.tensor(flags.astype(np.int64), device=self.device), split_token_id=-1)
-        result = list(
-            super().get_compressed_input(
-                loss, input_ids, attention_mask, end, iterative_size=iterative_size, threshold=threshold, **options
-            )
-        )
-        result[2] = None  # the flags are computed again for each call
-        return tuple(result)
+def package_class(kind: type[PackageScorer]) -> Any:
+    """Return the class that runs the package with the overridden methods of `kind`."""
+    package = require("llmlingua", extra="lingua", why=WHY)
+    return type(kind.__name__.lstrip("_"), (kind, package.PromptCompressor), {})
 
 
 def language_model_driver(tokenizer: Any, model: Any, *, device: str, window: int) -> _LanguageModelDriver:
     """Return LLMLingua and LongLLMLingua on a causal language model that reads at most `window` tokens at a time."""
-    package = require("llmlingua", extra="lingua", why=WHY)
-    kind = type("LanguageModelDriver", (_LanguageModelDriver, package.PromptCompressor), {})
-    return kind(tokenizer, model, device=device, window=window)  # type: ignore[no-any-return]
+    return package_class(_LanguageModelDriver)(tokenizer, model, device=device, window=window)  # type: ignore[no-any-return]

@@ -74,10 +74,10 @@ def read_config(folder: Path, method: LinguaMethod) -> dict[str, Any]:
 def classifier_window(config: Mapping[str, Any]) -> int:
     """Return the tokens that a classifier reads at a time; XLM-RoBERTa numbers positions from 2."""
     positions = int(config.get("max_position_embeddings") or 512)
-    return min(512, positions - 2 * (config["model_type"] == "xlm-roberta"))
+    return min(512, positions - (2 if config["model_type"] == "xlm-roberta" else 0))
 
 
-def load_scorer(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, Any]:
+def load_scorer(folder: Path, method: LinguaMethod, device: str, *, dtype: Any = None) -> tuple[Any, Any]:
     """Return the tokenizer and the model. Nothing is downloaded, and no code of the folder is run."""
     for package in ("llmlingua", "torch"):
         require(package, extra="lingua", why=WHY)
@@ -94,7 +94,7 @@ def load_scorer(folder: Path, method: LinguaMethod, device: str) -> tuple[Any, A
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=torch.float32 if device == "cpu" else "auto",
+                dtype=dtype if dtype is not None else torch.float32 if device == "cpu" else "auto",
             ).to(device)
     except Exception as error:
         raise ModelLoadError(f"{str(folder)!r} cannot be loaded on {device!r}: {error}", path=folder) from error

@@ -1,8 +1,8 @@
 """LLMLingua-2 after the classifier: words from tokens, the documents that stay, and the words that stay.
 
-Formulas are those of LLMLingua-2 (Pan et al., Findings of ACL 2024) as release 0.2.2 of the package computes them: the probability of
-a word is the mean of its tokens, and a percentile of these probabilities, weighted by the tokens of the reader, is the threshold
-of each chunk.
+Formulas are those of LLMLingua-2 (Pan et al., Findings of ACL 2024) as release 0.2.2 of the package computes them: the probability
+of a word is the mean of its tokens, and a percentile of these probabilities, weighted by the tokens of the reader, is the
+threshold of each chunk.
 """
 
 from __future__ import annotations
