@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypedDict, TypeVar
 
 from leanrag.errors import (
@@ -26,8 +27,8 @@ from leanrag.errors import (
 )
 from leanrag.pending import Pending, StopMatcher, ThoughtFilter
 from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel
-from leanrag.text import THOUGHT_TAGS, split_thoughts
-from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, Usage
+from leanrag.text import PROMPT_THOUGHT_TAGS, THOUGHT_TAGS, split_thoughts
+from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, TextPiece, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 __all__ = [
     "BaseLanguageModel",
     "GenerateKeywords",
+    "Parted",
     "PendingStream",
     "PieceStream",
     "check_messages",
     "check_window",
-    "ends_in_thought",
+    "find_open_thought",
     "gather_results",
-    "part_thoughts",
+    "part_generated",
 ]
 
 S = TypeVar("S")
@@ -191,8 +193,8 @@ class PieceStream:
     """A `GenerationStream` that reads text from an iterator, in the thread that reads the stream.
 
     The text ends at a stop string, or before the first piece after `max_tokens`. Between pieces, the stream checks the time limit
-    and whether the request was cancelled. Thoughts of a reasoning model are not part of the text. An exception of the iterator
-    becomes a `GenerationError`.
+    and whether the request was cancelled. Thoughts of a reasoning model are not part of the text; `pieces` yields them too. An
+    exception of the iterator becomes a `GenerationError`.
 
     Args:
         pieces: The text, in pieces of any length.
@@ -218,18 +220,22 @@ class PieceStream:
         self._pieces = iter(pieces)
         self._model, self._options, self._is_timed = model, options, is_timed
         self._match_stop = StopMatcher(options.stop)
-        self._without_thoughts = ThoughtFilter()
+        self._thoughts = ThoughtFilter()
         self._is_closed = False
         self._text: list[str] = []
-        self._n_tokens = 0
+        self._n_tokens = self._answer_tokens = 0
         self._outcome: Generation | Exception | None = None
         self._started = self._first = time.monotonic()
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text while it is generated."""
+        return (piece.text for piece in self.pieces() if not piece.is_thought)
+
+    def pieces(self) -> Iterator[TextPiece]:
+        """Yield the thoughts and the text while they are generated."""
         while self._outcome is None:
             try:
-                piece = self._read()
+                pieces = self._read()
             except LeanRAGError as error:
                 self._outcome = error
             except Exception as error:  # noqa: BLE001 - the iterator may be the user's code
@@ -237,8 +243,7 @@ class PieceStream:
                 self._outcome = GenerationError(f"{name} failed: {type(error).__name__}: {error}", model=name)
                 self._outcome.__cause__ = error
             else:
-                if piece:
-                    yield piece
+                yield from pieces
         if isinstance(self._outcome, Exception):
             raise self._outcome
 
@@ -252,46 +257,50 @@ class PieceStream:
     @property
     def result(self) -> Generation:
         """The whole generation; reads the rest of the text first."""
-        for _ in self:
+        for _ in self.pieces():
             pass
         assert isinstance(self._outcome, Generation)
         return self._outcome
 
-    def _read(self) -> str:
-        """Read a piece; return the text that is certain to be part of the answer."""
+    def _read(self) -> list[TextPiece]:
+        """Read a piece; return the text and the thoughts that are certain."""
         self._check_running()
         piece = next(self._pieces, None)
         if piece is None:
             return self._finish("stop")
         self._check_running()
-        if self._n_tokens >= self._options.max_tokens:
+        if self._n_tokens >= self._options.reserved_tokens or self._answer_tokens >= self._options.max_tokens:
             return self._finish("length")
         if not self._n_tokens:
             self._first = time.monotonic()
-        self._n_tokens += self._model.count_tokens(piece)
+        n_tokens = self._model.count_tokens(piece)
+        self._n_tokens += n_tokens
+        if self._thoughts.closing is None:
+            self._answer_tokens += n_tokens
         self._text.append(self._match_stop(piece))
         if self._match_stop.reason is not None:
             return self._finish(self._match_stop.reason)
-        return self._without_thoughts(self._text[-1])
+        return self._thoughts.part(self._text[-1])
 
-    def _finish(self, reason: FinishReason) -> str:
+    def _finish(self, reason: FinishReason) -> list[TextPiece]:
         """Set the outcome; return the last text, which was delayed because it could have been the start of a stop string."""
         if self._match_stop.reason is None:
             self._text.append(self._match_stop("", final=True))
         written, ended = "".join(self._text), time.monotonic()
-        thoughts, text = part_thoughts(written)
+        parted = part_generated(written)
         self._outcome = Generation(
-            text=text,
+            text=parted.text,
             model=self._model.name,
             finish_reason=reason,
             usage=Usage(self._prompt_tokens, self._model.count_tokens(written)),
             seed=self._options.seed if self._options.temperature > 0 else None,
             prefill_seconds=self._first - self._started if self._is_timed else None,
             decode_seconds=ended - self._first if self._is_timed else None,
-            thoughts=thoughts,
+            thoughts=parted.thoughts,
+            thought_tokens=self._model.count_tokens(written[: parted.start]) if parted.start else 0,
         )
         self.close()
-        return self._without_thoughts(self._text[-1], final=True)
+        return self._thoughts.part(self._text[-1], final=True)
 
     def _check_running(self) -> None:
         name, timeout, cancel = self._model.name, self._options.timeout_seconds, self._options.cancel
@@ -308,30 +317,38 @@ class PendingStream(Generic[T, R]):
         pending: The running computation.
         finish: Makes the result from the outcome of `pending`.
         owner: An object that must stay alive while the stream runs.
-        thoughts: Removes thoughts from the text; None if the text has none, or if they are removed already.
+        thoughts: Parts thoughts from the text; None if the text has none, or if they are removed already.
     """
 
     def __init__(
         self, pending: Pending[T], finish: Callable[[T], R], owner: object, *, thoughts: ThoughtFilter | None = None
     ) -> None:
         self._pending, self._finish, self._owner = pending, finish, owner
-        self._pass = thoughts or _pass_all
+        self._part = thoughts.part if thoughts else _keep_whole
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text while it is generated; leaving the loop early stops the generation."""
-        for piece in self._pending:
-            if text := self._pass(piece):
-                yield text
-        if text := self._pass("", final=True):
-            yield text
+        return (piece.text for piece in self.pieces() if not piece.is_thought)
+
+    def pieces(self) -> Iterator[TextPiece]:
+        """Yield the thoughts and the text while they are generated; leaving the loop early stops the generation."""
+        for text in self._pending:
+            yield from self._part(text)
+        yield from self._part("", final=True)
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """Yield the text while it is generated, for asyncio."""
-        async for piece in self._pending:
-            if text := self._pass(piece):
-                yield text
-        if text := self._pass("", final=True):
-            yield text
+        async for piece in self.apieces():
+            if not piece.is_thought:
+                yield piece.text
+
+    async def apieces(self) -> AsyncIterator[TextPiece]:
+        """Yield the thoughts and the text while they are generated, for asyncio."""
+        async for text in self._pending:
+            for piece in self._part(text):
+                yield piece
+        for piece in self._part("", final=True):
+            yield piece
 
     async def wait(self) -> None:
         """Wait for the end of the generation, for asyncio."""
@@ -373,8 +390,8 @@ def _for_event_loops(stream: GenerationStream) -> PendingStream[Generation, Gene
     return PendingStream(_Pumped(stream), lambda generation: generation, stream)
 
 
-def _pass_all(text: str, *, final: bool = False) -> str:  # noqa: ARG001 - as `ThoughtFilter`
-    return text
+def _keep_whole(text: str, *, final: bool = False) -> list[TextPiece]:  # noqa: ARG001 - as `ThoughtFilter.part`
+    return [TextPiece(text)] if text else []
 
 
 class _HasResult(Protocol[R_co]):
@@ -408,32 +425,51 @@ def gather_results(submit: Callable[[S], _HasResult[R]], items: Iterable[S]) -> 
     return results
 
 
-def ends_in_thought(prompt: str) -> bool:
-    r"""Return whether a prompt ends with a tag that opens a thought, so that the model begins with a thought.
+def find_open_thought(prompt: str) -> str | None:
+    r"""Return the closing tag of the thought that a prompt opens at its end; None if the model does not begin with a thought.
 
     Example:
-        >>> ends_in_thought("<|user|>Who signs?<|assistant|><think>\n")
-        True
+        >>> find_open_thought("<|user|>Who signs?<|assistant|><think>\n")
+        '</think>'
     """
-    return prompt.rstrip().endswith(tuple(opening for opening, _ in THOUGHT_TAGS))
+    end = prompt.rstrip()
+    tags = (*THOUGHT_TAGS, *PROMPT_THOUGHT_TAGS)
+    return next((closing for opening, closing in tags if end.endswith(opening)), None)
 
 
-def part_thoughts(text: str, *, begins_in_thought: bool = False) -> tuple[str | None, str]:
-    r"""Split the text of a model into its thoughts (None if it has none) and its answer.
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """The text of a model, parted.
+
+    Attributes:
+        thoughts: Its thoughts; None if it has none.
+        text: Its answer.
+        start: Number of characters before the answer; 0 without thoughts.
+    """
+
+    thoughts: str | None
+    text: str
+    start: int
+
+
+def part_generated(text: str, *, begins_in_thought: bool = False) -> Parted:
+    r"""Split the text of a model into its thoughts and its answer.
 
     The answer is the text that `ThoughtFilter` passes on from a stream. If the text has only a closing tag, all text before the tag
     is a thought.
 
     Example:
-        >>> part_thoughts("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
-        ('Bo? No, Ada.', 'Ada Park signs.')
+        >>> part_generated("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
+        Parted(thoughts='Bo? No, Ada.', text='Ada Park signs.', start=29)
     """
     match = ThoughtFilter(begins_in_thought=begins_in_thought)
     answer = match(text, final=True)
-    thoughts = match.thoughts
+    thoughts, start = match.thoughts, match.answer_start if match.thoughts else 0
     if not thoughts:
         thoughts, answer = split_thoughts(answer)
-    return thoughts.strip() or None, answer
+        if thoughts:
+            start = text.rfind(answer) if answer else len(text)
+    return Parted(thoughts.strip() or None, answer, start)
 
 
 def check_messages(messages: Sequence[Message]) -> Sequence[Message]:

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import Generic, TypeVar, cast
 
 from leanrag.errors import GenerationCancelled, GenerationError, GenerationTimeout
-from leanrag.text import ANSWER_TAGS, THOUGHT_TAGS
-from leanrag.types import FinishReason
+from leanrag.text import ANSWER_TAGS, PROMPT_THOUGHT_TAGS, THOUGHT_TAGS
+from leanrag.types import FinishReason, TextPiece
 
 __all__ = ["Pending", "StopMatcher", "ThoughtFilter"]
 
@@ -205,38 +205,54 @@ class ThoughtFilter:
     Args:
         begins_in_thought: Whether the prompt ended with an opening tag. Then the text begins with a thought, and any closing tag
             ends it.
+        closing: The closing tag that belongs to the tag in the prompt.
 
     Attributes:
         thoughts: The thoughts that were removed.
+        answer_start: Number of characters before the answer: thoughts, tags and white space. All characters if there is no answer.
     """
 
-    def __init__(self, *, begins_in_thought: bool = False) -> None:
+    def __init__(self, *, begins_in_thought: bool = False, closing: str = "</think>") -> None:
         self.thoughts = ""
-        self._closings = tuple(closing.lower() for _, closing in THOUGHT_TAGS) if begins_in_thought else ()
+        self.answer_start = 0
+        self._read = 0  # characters that are not pending any more
+        self._closings = (closing.lower(), *_CLOSINGS) if begins_in_thought else ()
         self._pending = ""
         self._answer = ""
         self._space = ""  # white space before the answer: part of it only if the text has no thoughts
 
     def __call__(self, text: str, *, final: bool = False) -> str:
         """Return the text that certainly belongs to the answer."""
+        return "".join(piece.text for piece in self.part(text, final=final) if not piece.is_thought)
+
+    def part(self, text: str, *, final: bool = False) -> list[TextPiece]:
+        """Return the text that certainly belongs to the answer, and the thoughts."""
         self._pending += text
-        passed: list[str] = []
+        pieces: list[TextPiece] = []
         is_tag = True
         while is_tag:
             piece, tag = self._up_to_tag(self._closings or (*_OPENINGS, *_BETWEEN), final)
             is_tag = bool(tag)
             if self._closings:
-                self.thoughts += piece
+                pieces.append(self._think(piece))
                 self._closings = () if is_tag else self._closings
             elif tag and self._is_text(tag, self._answer + piece):
-                passed.append(self._pass(piece + tag))
+                pieces.append(self._pass(piece + tag, self._read))
             else:
-                passed.append(self._pass(piece))
+                pieces.append(self._pass(piece, self._read - len(tag)))
                 self._closings = _OPENINGS.get(tag.lower(), ())
-                self.thoughts += "\n" if self._closings and self.thoughts else ""
+                if self._closings and self.thoughts:
+                    pieces.append(self._think("\n"))
         if final and not self.thoughts:
-            passed.append(self._space)
-        return "".join(passed)
+            pieces.append(TextPiece(self._space))
+        elif final and not self._answer:
+            self.answer_start = self._read
+        return [piece for piece in pieces if piece.text]
+
+    @property
+    def closing(self) -> str | None:
+        """The tag that ends the thought at hand; None outside thoughts."""
+        return _SPELLINGS[self._closings[0]] if self._closings else None
 
     def _up_to_tag(self, tags: Iterable[str], final: bool) -> tuple[str, str]:
         """Remove the text before the first of `tags`, and the tag, from `_pending`; return both. No complete tag gives ""."""
@@ -250,6 +266,7 @@ class ThoughtFilter:
                 0 if final and not self.thoughts else kept_back
             )  # an incomplete tag is not text
         piece, tag, self._pending = self._pending[:start], self._pending[start:end], self._pending[end:]
+        self._read += end
         return piece, tag
 
     @staticmethod
@@ -257,17 +274,25 @@ class ThoughtFilter:
         """Whether a tag is text: in code, and behind the beginning of the answer if it opens a thought."""
         return _is_in_code(before) or (tag.lower() in _OPENINGS and bool(before.strip()))
 
-    def _pass(self, text: str) -> str:
+    def _think(self, text: str) -> TextPiece:
+        self.thoughts += text
+        return TextPiece(text, is_thought=True)
+
+    def _pass(self, text: str, end: int) -> TextPiece:
+        """Return the text that is passed on of `text`, which ends after so many characters."""
         if self._answer:
             self._answer += text
-            return text
+            return TextPiece(text)
         text = (self._space + text).lstrip() if self.thoughts else self._space + text
         self._space, self._answer = ("", text) if text.strip() else (text, "")
-        return self._answer
+        self.answer_start = end - len(text) if self._answer else end
+        return TextPiece(self._answer)
 
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # unlike `lower`, keeps the length
 _OPENINGS = {opening.lower(): (closing.lower(),) for opening, closing in THOUGHT_TAGS}
+_SPELLINGS = {closing.lower(): closing for _, closing in (*THOUGHT_TAGS, *PROMPT_THOUGHT_TAGS)}
+_CLOSINGS = tuple(closing.lower() for _, closing in THOUGHT_TAGS)
 _BETWEEN = tuple(tag.lower() for tag in ANSWER_TAGS)
 
 

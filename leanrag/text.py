@@ -13,6 +13,7 @@ from leanrag.lines import LineRules
 __all__ = [
     "STOP_WORDS",
     "ANSWER_TAGS",
+    "PROMPT_THOUGHT_TAGS",
     "THOUGHT_TAGS",
     "answer_kind",
     "code_spans",
@@ -169,17 +170,30 @@ THOUGHT_TAGS = (
     ("<reflection>", "</reflection>"),
     ("<scratchpad>", "</scratchpad>"),
     ("<seed:think>", "</seed:think>"),
+    ("<mm:think>", "</mm:think>"),
+    ("<think:opensource>", "</think:opensource>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<|think|>", "<|end|>"),
     ("<|channel|>analysis<|message|>", "<|end|>"),
     ("<|channel|>commentary<|message|>", "<|end|>"),
 )
 """Opening and closing tags of the thoughts of reasoning models, from their chat templates."""
 
+PROMPT_THOUGHT_TAGS = (("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),)
+"""More such tags, whose opening is a tag only at the end of a prompt."""
+
 ANSWER_TAGS = (
     "<|start|>assistant",
+    "<|begin|>assistant<|content|>",
+    "<|open|>response<|sep|>",
+    "<|close|>response<|sep|>",
+    "[END FINAL RESPONSE]",
     "<|channel|>final<|message|>",
     "<|return|>",
     "<|end|>",

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leanrag.generation import find_open_thought
 from leanrag.pending import ThoughtFilter
 from leanrag.text import split_thoughts
 
@@ -36,3 +37,58 @@ def test_a_thought_that_the_prompt_opened_is_not_passed(pieces):
     match = ThoughtFilter(begins_in_thought=True)
     assert "".join([*map(match, pieces), match("", final=True)]) == "Ada"
     assert match.thoughts == "Bo? no"
+
+
+@given(st.sampled_from(TEXTS), st.lists(st.integers(1, 9), max_size=60))
+def test_thoughts_and_answer_are_passed_on_apart(text, lengths):
+    match, rest, pieces = ThoughtFilter(), text, []
+    for length in lengths:
+        pieces += match.part(rest[:length])
+        rest = rest[length:]
+    pieces += match.part(rest, final=True)
+    assert "".join(piece.text for piece in pieces if piece.is_thought) == match.thoughts
+    answer = "".join(piece.text for piece in pieces if not piece.is_thought)
+    _, expected = split_thoughts(text)
+    assert answer.split() == expected.split()
+    assert text[match.answer_start :].startswith(answer[:5].lstrip() if match.thoughts else answer[:5])
+    assert all(piece.text for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "thoughts", "start"),
+    [
+        ("<think>Bo?</think>\n\nAda", "Bo?", 20),
+        (" <think>Bo?</think>Ada", "Bo?", 19),
+        ("Ada", "", 0),
+        ("\n Ada", "", 0),
+        ("<think>Bo?", "Bo?", 10),
+        ("<|channel>thought\nBo?<channel|>Ada", "\nBo?", 31),
+        ("<mm:think>Bo?</mm:think>Ada", "Bo?", 24),
+        ("<|open|>think<|sep|>Bo?<|close|>think<|sep|><|open|>response<|sep|>Ada", "Bo?", 67),
+        ("<|think|>Bo?<|end|><|begin|>assistant<|content|>Ada", "Bo?", 48),
+    ],
+)
+def test_the_answer_begins_after_thoughts_tags_and_space(text, thoughts, start):
+    match = ThoughtFilter()
+    answer = match(text, final=True)
+    assert (match.thoughts, match.answer_start) == (thoughts, start)
+    assert text[start:] == answer
+
+
+@pytest.mark.parametrize(
+    ("prompt", "closing"),
+    [
+        ("user: hi assistant: <think>\n", "</think>"),
+        ("[THINK]", "[/THINK]"),
+        ("<|begin_assistant|>\nHere are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]"),
+        ("<|channel>thought\n", "<channel|>"),
+        ("<think>\n\n</think>\n\n", None),
+        ("hi", None),
+    ],
+)
+def test_a_prompt_that_opens_a_thought_names_the_tag_that_closes_it(prompt, closing):
+    assert find_open_thought(prompt) == closing
+    match = ThoughtFilter(begins_in_thought=closing is not None, closing=closing or "")
+    assert match.closing == closing
+    if closing:
+        assert match(f"Bo? {closing}Ada", final=True) == "Ada"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import itertools
 import logging
 import os
 import threading
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from leanrag.checks import check_choice, check_seconds, check_whole
 from leanrag.errors import ConfigurationError
-from leanrag.generation import PendingStream, check_messages, ends_in_thought, gather_results, part_thoughts
+from leanrag.generation import PendingStream, check_messages, find_open_thought, gather_results, part_generated
 from leanrag.llama.adapters import AdapterSource, find_adapters, name_with_adapters
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.context import MAX_PARALLEL
@@ -36,10 +37,12 @@ from leanrag.llama.placement import (
     gpu_devices,
 )
 from leanrag.llama.requests import Completion, Request
-from leanrag.llama.sampling import Sampler, SamplingOptions
+from leanrag.llama.sampling import Chooser, Sampler, SamplingOptions
 from leanrag.llama.settings import ComputeOptions, EngineSettings
+from leanrag.llama.thinking import ThoughtBudget
 from leanrag.pending import StopMatcher, ThoughtFilter
 from leanrag.protocols import GenerateOptions
+from leanrag.text import THOUGHT_TAGS
 from leanrag.threads import Priority
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
 
@@ -260,10 +263,14 @@ class LlamaCppModel(LlamaBase):
         )
         tokens = self._encode(prompt)
         grammar = make_grammar(self._engine.vocabulary, schema=options.schema, gbnf=options.grammar)
+        closing = find_open_thought(prompt) if isinstance(prompt, str) else self._open_thought
+        choose: Chooser = sampler if grammar is None else grammar.chooser(sampler)
+        if grammar is None and (closing is not None or self._may_think):
+            choose = ThoughtBudget(sampler, self._engine.vocabulary, options, closing)
         request = Request(
             tokens,
-            max_tokens=options.max_tokens,
-            choose=sampler if grammar is None else grammar.chooser(sampler),
+            max_tokens=options.max_tokens if choose is sampler or grammar is not None else options.reserved_tokens,
+            choose=choose,
             match_stop=StopMatcher(options.stop, no_repeats=self._no_repeats and grammar is None),
             timeout_seconds=options.timeout_seconds,
             on_end=None if grammar is None else grammar.close,
@@ -271,19 +278,36 @@ class LlamaCppModel(LlamaBase):
         self._submit(request, options.cancel)
         if grammar is not None:  # in a text with a grammar, tags are part of the text
             return PendingStream(request, functools.partial(self._generation, len(tokens), sampler.seed), self)
-        thinks = ends_in_thought(prompt) if isinstance(prompt, str) else self._begins_in_thought
+        thinks = closing is not None
 
         def finish(completion: Completion) -> Generation:
-            thoughts, text = part_thoughts(completion.text, begins_in_thought=thinks)
-            generation = self._generation(len(tokens), sampler.seed, completion)
-            return dataclasses.replace(generation, text=text, thoughts=thoughts)
+            parted = part_generated(completion.text, begins_in_thought=thinks)
+            return dataclasses.replace(
+                self._generation(len(tokens), sampler.seed, completion),
+                text=parted.text,
+                thoughts=parted.thoughts,
+                thought_tokens=self._count_beginning(completion.token_ids, completion.text[: parted.start]),
+            )
 
         return PendingStream(request, finish, self, thoughts=ThoughtFilter(begins_in_thought=thinks))
 
     @functools.cached_property
-    def _begins_in_thought(self) -> bool:
-        """Whether the chat template ends with an opening tag, so that the text of the model begins with a thought."""
-        return ends_in_thought(self._require_template().render([Message("user", "?")]))
+    def _open_thought(self) -> str | None:
+        """The closing tag of the thought that the chat template opens at the end of a prompt; None if it opens none."""
+        return find_open_thought(self._require_template().render([Message("user", "?")]))
+
+    @functools.cached_property
+    def _may_think(self) -> bool:
+        """Whether the chat template or the vocabulary knows tags of thoughts."""
+        openings = [opening for opening, _ in THOUGHT_TAGS]
+        is_control_text = self._engine.vocabulary.is_control_text
+        return (self._template is not None and self._template.knows_thoughts) or any(map(is_control_text, openings))
+
+    def _count_beginning(self, tokens: Sequence[int], text: str) -> int:
+        """Return how many of `tokens`, which begin with the tokens of `text`, end inside `text`."""
+        ends = itertools.accumulate(len(self._engine.vocabulary.piece(token)) for token in tokens)
+        size = len(text.encode("utf-8", "replace"))
+        return sum(1 for end in ends if end <= size)
 
     def score_many(
         self,

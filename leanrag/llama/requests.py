@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.llama.sampling import Chooser, Sampler, TokenScore
+from leanrag.llama.thinking import ThoughtBudget
 from leanrag.pending import Pending, StopMatcher
 from leanrag.types import FinishReason
 
@@ -45,7 +46,7 @@ class Request(Pending[Completion]):
 
     Args:
         tokens: The prompt `(n,)`, at least one token.
-        max_tokens: Most tokens to generate; 0 to score the prompt only.
+        max_tokens: Most tokens to generate, thoughts included; 0 to score the prompt only.
         choose: Draws each token.
         match_stop: Ends the text.
         score_from: The first token of the prompt whose log-probability is wanted, at least 1; None for none.
@@ -78,6 +79,11 @@ class Request(Pending[Completion]):
     def is_greedy(self) -> bool:
         """Whether its tokens are the most probable ones, whatever was drawn before."""
         return isinstance(self.choose, Sampler) and self.choose.is_greedy
+
+    @property
+    def n_allowed(self) -> int:
+        """Most tokens of the text, by what is known now; at most `max_tokens`."""
+        return self.choose.n_allowed if isinstance(self.choose, ThoughtBudget) else self.max_tokens
 
     @property
     def n_cells(self) -> int:

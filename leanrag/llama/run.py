@@ -93,7 +93,7 @@ class Run:
         else:
             self.token_ids.append(token)
             self.unpublished += 1
-            if len(self.token_ids) == request.max_tokens:
+            if len(self.token_ids) >= request.n_allowed:
                 self.finish_reason = "length"
         if self.finish_reason is not None or not (may_publish_later and request.match_stop.is_idle):
             self.publish(vocabulary)

@@ -199,6 +199,11 @@ class ChatTemplate:
         opening, closing = self._tags
         return _HARMONY if _HARMONY in self._source else f"{opening}\n\n{closing}\n\n"
 
+    @property
+    def knows_thoughts(self) -> bool:
+        """Whether the template knows tags of thoughts."""
+        return self._tags is not None
+
     @functools.cached_property
     def _tags(self) -> tuple[str, str] | None:
         """The tags of thoughts that the template knows; None if the model does not think."""

@@ -177,6 +177,10 @@ class Vocabulary:
         texts = sorted({piece.decode("utf-8", "ignore") for piece in pieces})
         return texts, [_shared_length(before, text) for before, text in zip(["", *texts], texts, strict=False)]
 
+    def is_control_text(self, text: str) -> bool:
+        """Return whether `text` is the text of a control token."""
+        return self.control_pattern.fullmatch(text) is not None
+
     @functools.cached_property
     def control_pattern(self) -> re.Pattern[str]:
         """Matches the text of any control token."""

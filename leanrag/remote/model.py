@@ -12,7 +12,7 @@ import httpx
 
 from leanrag.checks import check_whole
 from leanrag.errors import ConfigurationError, GenerationCancelled
-from leanrag.generation import BaseLanguageModel, PendingStream, check_window, part_thoughts
+from leanrag.generation import BaseLanguageModel, PendingStream, check_window, part_generated
 from leanrag.ledger import Cost, Prices
 from leanrag.models import load_encoding
 from leanrag.pending import ThoughtFilter
@@ -231,7 +231,7 @@ class RemoteModel(BaseLanguageModel):
             if isinstance(checked, str)
             else [{"role": message.role, "content": message.content} for message in checked],
             counted=counted,
-            max_tokens=options.max_tokens,
+            max_tokens=options.reserved_tokens,
             temperature=options.temperature,
             stop=tuple(options.stop),
             seed=options.seed if options.temperature > 0 else None,
@@ -241,18 +241,18 @@ class RemoteModel(BaseLanguageModel):
     async def _complete(self, client: httpx.AsyncClient, query: Query, emit: Callable[[str], None]) -> Generation:
         exchange = Exchange(query, self._fields, emit, self._connection.monotonic)
         reply = await self._connection.complete(client, exchange)
-        thoughts, text = part_thoughts(reply.text)
+        parted = part_generated(reply.text)
         return Generation(
-            text=text,
+            text=parted.text,
             model=self.name,
             finish_reason=reply.match_stop.reason or reply.finish_reason or "stop",
             usage=self._usage(query, reply),
-            logprobs=reply.logprobs,
-            margins=reply.margins,
+            logprobs=None if parted.thoughts else reply.logprobs,  # which of them are of the answer is not known
+            margins=None if parted.thoughts else reply.margins,
             seed=query.seed if "seed" in reply.sent else None,
             prefill_seconds=reply.prefill_seconds,
             decode_seconds=reply.decode_seconds,
-            thoughts=reply.thoughts.strip() or thoughts,
+            thoughts=reply.thoughts.strip() or parted.thoughts,
         )
 
     def _usage(self, query: Query, reply: Reply) -> RemoteUsage:
