@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.common import finish, parse_arguments
-from benchmarks.models import busy, templates
+from benchmarks.models import architectures, busy, templates
 
 Figures = dict[str, float | int | None]
 Measure = Callable[[Path, bool], Figures]
 """Takes the folder of the data sets and whether a minute must do."""
 
 SECTIONS: Mapping[str, Measure] = {
+    "architectures": architectures.measure,
     "busy": busy.measure,
     "templates": templates.measure,
 }

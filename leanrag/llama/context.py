@@ -22,12 +22,15 @@ from leanrag.llama.lookup import MAX_DRAFT
 from leanrag.llama.placement import CANDIDATES, Attention, KVType, Placement, choose
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.weights import Weights
+from leanrag.llama.window import Window
 from leanrag.threads import usable_cores
 
-__all__ = ["MAX_PARALLEL", "MAX_SCORED", "RESIDENT", "Context", "batch_rows", "build", "open_context"]
+__all__ = ["BESIDE_RUNS", "MAX_PARALLEL", "MAX_SCORED", "Context", "batch_rows", "build", "open_context"]
 
-RESIDENT = 16  # resident sequences: kept for prompts with the same beginning, beside the sequences of runs
-MAX_PARALLEL = 256 - RESIDENT  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
+_RESIDENT = 14  # resident sequences: kept for prompts with the same beginning
+_SPARE = 2  # spare sequences: one protects the keys that a sliding window has passed, the other holds a part of a state
+BESIDE_RUNS = _RESIDENT + _SPARE  # sequences beside those of runs
+MAX_PARALLEL = 256 - BESIDE_RUNS  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
 MAX_SCORED = 128  # rows of logits in a batch that scores a text; limits their memory
 
 _RESIDENT_CELLS = 1024  # cells that resident sequences may use; on a GPU a quarter of the window, if that is more
@@ -57,6 +60,9 @@ class Context:
     Attributes:
         memory: llama.cpp's handle of the key-value cache.
         n_ctx: Window in tokens, as allocated: llama.cpp rounds the request up.
+        n_sequences: Sequence ids that runs and resident sequences may use: from 0 to here, exclusive.
+        can_cut: Whether the last tokens of a sequence can be removed. A recurrent model cannot: its state has no single tokens.
+        has_window: Whether a sliding window passes tokens that `protect` must keep.
         batch: The rows to compute next.
         attention: How attention is computed.
         max_outputs: Most rows of logits in a batch.
@@ -86,11 +92,12 @@ class Context:
         self.max_outputs = MAX_SCORED + settings.parallel + MAX_DRAFT
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
-        parameters.n_seq_max = settings.parallel + RESIDENT
+        parameters.n_seq_max = settings.parallel + BESIDE_RUNS
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
         # llama.cpp reserves memory for this number of rows of logits, and ends the process at one more.
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self.max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
+        parameters.swa_full = True  # layers with a sliding window have a cell for each token, too
         self._threads = settings.threads or usable_cores()
         parameters.n_threads = parameters.n_threads_batch = self._threads
         flash = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if attention.flash_attn else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -107,6 +114,12 @@ class Context:
                     model=path.name,
                 )
         self.memory: Any = lib.llama_get_memory(self._handle)
+        self.n_sequences = settings.parallel + _RESIDENT
+        self.can_cut = not (lib.llama_model_is_recurrent(weights.model) or lib.llama_model_is_hybrid(weights.model))
+        n_swa: int = lib.llama_model_n_swa(weights.model) if self.can_cut else 0
+        self.has_window = n_swa > 0
+        self._window = Window(lib, self.memory, n_swa, self.n_sequences)
+        self._part_id = self.n_sequences + 1
         abort.install(lib, self._handle)
         self.n_ctx: int = lib.llama_n_ctx(self._handle)
         self.batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # at least a row for each run
@@ -190,29 +203,66 @@ class Context:
     def copy(self, source_id: int, target_id: int) -> None:
         """Let the target sequence share all cells of the source."""
         self._lib.llama_memory_seq_cp(self.memory, source_id, target_id, 0, -1)
+        self._window.copy(source_id, target_id)
 
-    def remove(self, sequence_id: int, start: int = -1) -> bool:
-        """Remove the tokens of a sequence from `start` on, -1 for all; return False if the model cannot remove a part."""
-        return bool(self._lib.llama_memory_seq_rm(self.memory, sequence_id, start, -1))
+    def protect(self, sequence_id: int, length: int) -> None:
+        """Keep the keys of the `length` tokens of a sequence when a sliding window passes them; call it after each computation."""
+        self._window.protect(sequence_id, length)
+
+    def remove(self, sequence_id: int, start: int = 0) -> bool:
+        """Remove the tokens of a sequence from `start` on; return False if the model cannot remove a part."""
+        is_removed = bool(self._lib.llama_memory_seq_rm(self.memory, sequence_id, start, -1))
+        self._window.cut(sequence_id, start)
+        return is_removed
 
     def keep(self, sequence_id: int, length: int) -> bool:
-        """Remove all but the first `length` tokens. A recurrent model cannot: then remove all tokens and return False."""
+        """Remove all but the first `length` tokens. If the model cannot remove a part, remove all tokens and return False."""
         if length and self.remove(sequence_id, length):
             return True
         self.remove(sequence_id)
         return False
 
-    def read_state(self, sequence_id: int) -> NDArray[np.uint8]:
-        """Return the computed state of a sequence as bytes; empty if llama.cpp does not return it."""
+    def read_state(self, sequence_id: int, length: int) -> NDArray[np.uint8]:
+        """Return the computed state of a sequence of `length` tokens as bytes; empty if llama.cpp does not return it."""
+        parts = []
+        for start, end in self._window.stretches(length):
+            if end - start == length:
+                parts.append(self._read_part(sequence_id))
+                break
+            self._lib.llama_memory_seq_cp(self.memory, sequence_id, self._part_id, start, end)
+            parts.append(self._read_part(self._part_id))
+            self._lib.llama_memory_seq_rm(self.memory, self._part_id, -1, -1)
+        if not all(part.size for part in parts):
+            return np.empty(0, np.uint8)
+        sizes = np.array([len(parts), *(part.size for part in parts)], np.int64)
+        return np.concatenate([sizes.view(np.uint8), *parts])
+
+    def write_state(self, sequence_id: int, state: bytes | memoryview, length: int) -> bool:
+        """Set the computed state of a sequence of `length` tokens; return False if llama.cpp refuses it."""
+        data = np.frombuffer(state, np.uint8)
+        stretches = list(self._window.stretches(length))
+        sizes = data[: 8 * (len(stretches) + 1)].view(np.int64)
+        if sizes[0] != len(stretches) or 8 * sizes.size + sizes[1:].sum() != data.size:
+            return False
+        data_start = 8 * sizes.size
+        for (_, end), size in zip(stretches, sizes[1:].tolist(), strict=True):
+            part_id = sequence_id if len(stretches) == 1 else self._part_id
+            part = data[data_start : data_start + size]
+            if not self._lib.llama_state_seq_set_data(self._handle, _bytes_pointer(part), size, part_id):
+                self.remove(sequence_id)
+                return False
+            if part_id != sequence_id:
+                self._lib.llama_memory_seq_cp(self.memory, part_id, sequence_id, 0, -1)
+                self._lib.llama_memory_seq_rm(self.memory, part_id, -1, -1)
+            self.protect(sequence_id, end)
+            data_start += size
+        return True
+
+    def _read_part(self, sequence_id: int) -> NDArray[np.uint8]:
         size = self._lib.llama_state_seq_get_size(self._handle, sequence_id)
         data = np.empty(size, np.uint8)
         written = self._lib.llama_state_seq_get_data(self._handle, _bytes_pointer(data), size, sequence_id)
         return data[:written]
-
-    def write_state(self, sequence_id: int, state: bytes | memoryview) -> bool:
-        """Set the computed state of a sequence; return False if llama.cpp refuses it."""
-        data = np.frombuffer(state, np.uint8)
-        return bool(self._lib.llama_state_seq_set_data(self._handle, _bytes_pointer(data), data.size, sequence_id))
 
     def _count_mixed_cells(self) -> int:
         """Return the most used cells with which requests of different prompts are computed together.

@@ -43,7 +43,7 @@ from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
 from leanrag.llama.run import Run
 from leanrag.llama.sampling import TokenScore
-from leanrag.llama.sequences import WORTH_WAITING, Sequences
+from leanrag.llama.sequences import Sequences
 from leanrag.llama.settings import EngineSettings
 from leanrag.threads import ThreadCount, lower_priority
 
@@ -125,6 +125,7 @@ class Engine:
         self._runs: list[Run] = []
         self._closed = False
         self._drawn: _Drawn | None = None
+        self._starting: Request | None = None  # the waiting request that `_admit` looks at
         loaded: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
         may_work = threading.Event()
         self._thread = threading.Thread(
@@ -285,10 +286,28 @@ class Engine:
         while self._wait():
             if not self.is_loaded and not self._load_again():
                 continue
-            self._drop_stopped()
-            self._admit()
-            if self._runs:
-                self._step()
+            try:
+                self._drop_stopped()
+                self._admit()
+                if self._runs:
+                    self._step()
+            except Exception as error:  # handed to the callers
+                logger.exception("%s failed", self._name)
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Fail all requests that run after an unexpected error, and free the context, whose sequences are in doubt."""
+        with self._wake:
+            abandoned = [run.request for run in self._runs]
+            if self._starting is not None:
+                self._waiting = collections.deque(other for other in self._waiting if other is not self._starting)
+                abandoned.append(self._starting)
+            self._runs, self._drawn, self._starting = [], None, None
+        self._model.free_context()  # the next request opens a new context
+        for request in abandoned:
+            failure = GenerationError(f"{self._name} failed: {error!r}. Ask again", model=self._name)
+            failure.__cause__ = error
+            request.emit(failure)
 
     def _wait(self) -> bool:
         """Wait for requests: return True when there are some, False when the engine closes. Unload the model after `keep_alive`."""
@@ -347,6 +366,7 @@ class Engine:
         with self._wake:
             waiting = list(self._waiting)
         for request in waiting:
+            self._starting = request
             if len(self._runs) >= context.max_runs:
                 break
             source, shared = sequences.find_source(request)
@@ -356,7 +376,7 @@ class Engine:
                 if request.overtaken > _MAX_OVERTAKEN:
                     break
                 continue  # computed alone, it is faster; requests that share a prompt with a run start before it
-            if source is not None and source.is_reading and shared - min(shared, source.computed) >= WORTH_WAITING:
+            if source is not None and sequences.is_worth_waiting(source, shared):
                 continue  # another run is reading the shared beginning: this request starts after that
             if not sequences.make_room(request, source, shared):
                 if self._runs or source is None:
@@ -370,13 +390,17 @@ class Engine:
                     continue
                 self._waiting.remove(request)
                 self._runs.append(sequences.start(request, source, shared))
+                self._starting = None
+        self._starting = None
 
     def _end(self, run: Run, outcome: Completion | Exception) -> None:
         """End a run and hand its outcome to the caller."""
         with self._wake:
             self._runs.remove(run)
-        self._sequences.end(run)
-        run.request.emit(outcome)
+        try:
+            self._sequences.end(run)
+        finally:
+            run.request.emit(outcome)
 
     # The owner thread only: computing
 
@@ -430,7 +454,7 @@ class Engine:
     def _add_prompt(self, run: Run, room: int) -> _Part | None:
         """Add as many tokens of a prompt as fit; return None if none fit."""
         request, start = run.request, run.sequence.computed
-        stop = min(run.end, start + room)
+        stop = min(run.end, start + room, *(length for length in run.checkpoints if length > start))
         output = len(request.tokens) - 1 if request.score_from is None else request.score_from - 1
         if request.score_from is not None:
             stop = min(stop, max(output, start) + max(0, MAX_SCORED - self._context.batch.n_outputs))
@@ -452,6 +476,7 @@ class Engine:
             sequence.computed += len(part.tokens)
             sequence.join_cells()
             sequence.cells = np.concatenate([sequence.cells, part.cells])
+            self._sequences.add_checkpoint(run)
             n_outputs = max(0, len(part.tokens) - part.first_output)
             rows = logits[part.outputs_start : part.outputs_start + n_outputs]
             try:
@@ -468,6 +493,7 @@ class Engine:
                 self._end(run, run.completion())
         if parts.writing:
             self._carry_on_all(parts.writing, logits)
+        self._sequences.protect()
 
     def _carry_on_all(self, runs: list[Run], logits: NDArray[np.float32]) -> None:
         """Draw the next token of each run in `runs` from its row of `logits`."""
@@ -518,19 +544,29 @@ class Engine:
     def _take_back(self, parts: _Parts, code: int, complaint: str) -> None:
         """Remove the tokens of a failed batch from the context, and recover from the failure."""
         runs = [*parts.writing, *(part.run for part in parts.others)]
-        for run in runs:
-            self._context.remove(run.sequence.id, run.sequence.computed)
         self._sequences.cells.release(np.concatenate([parts.cells, *(part.cells for part in parts.others)]))
-        if code != 2:  # 2: aborted, because all requests were stopped or the engine closes
-            self._recover(code, complaint, runs)
-
-    def _recover(self, code: int, complaint: str, runs: list[Run]) -> None:
-        """Free cells for a second attempt; if that is impossible, fail the runs of the batch and free the context."""
-        residents = self._sequences.residents()
-        if code == 1 and residents:  # no cells: free those of resident sequences
-            for sequence in residents:
-                self._sequences.evict(sequence)
+        if code == 1:  # too few cells: nothing was computed
+            self._free_cells(complaint, runs)
             return
+        if self._context.can_cut:
+            for run in runs:
+                self._context.remove(run.sequence.id, run.sequence.computed)
+        else:  # the states of all sequences may be half computed
+            self._sequences.drop_residents()
+            runs = list(self._runs)
+        if code != 2:  # 2: aborted, because all requests were stopped or the engine closes
+            self._fail(code, complaint, runs)
+
+    def _free_cells(self, complaint: str, runs: list[Run]) -> None:
+        """Free the cells of resident sequences for a second attempt; if there are none, fail the runs."""
+        residents = self._sequences.residents()
+        for sequence in residents:
+            self._sequences.evict(sequence)
+        if not residents:
+            self._fail(1, complaint, runs)
+
+    def _fail(self, code: int, complaint: str, runs: list[Run]) -> None:
+        """Fail these runs; after an error in the computation, also free the context when it has no other runs."""
         error = f"llama.cpp failed with code {code}: {complaint}"
         logger.error("%s: %s", self._name, error)
         for run in runs:

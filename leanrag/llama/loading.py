@@ -11,7 +11,7 @@ from pathlib import Path
 
 from leanrag.errors import ModelLoadError
 from leanrag.files import known_sha256
-from leanrag.llama.context import RESIDENT, Context, batch_rows, build, open_context
+from leanrag.llama.context import BESIDE_RUNS, Context, batch_rows, build, open_context
 from leanrag.llama.files import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library
 from leanrag.llama.placement import CPU_ONLY, EXACT, Attention, Placement, measure_sizes, place, share
@@ -22,6 +22,8 @@ from leanrag.llama.weights import LoadedAdapter, Weights
 __all__ = ["LoadedModel"]
 
 logger = logging.getLogger(__name__)
+
+_STATE_FORMAT = 2  # of saved states: 1 had no sizes, and lacked the keys that a sliding window had passed
 
 
 class LoadedModel:
@@ -159,7 +161,7 @@ class LoadedModel:
     def _state_key(self) -> str:
         """Return what a stored state depends on."""
         adapters = "".join(f" {adapter.sha256}@{adapter.scale!r}" for adapter in self._settings.adapters)
-        return f"{known_sha256(self._path)}{adapters} {build()} {self.attention}"
+        return f"{_STATE_FORMAT} {known_sha256(self._path)}{adapters} {build()} {self.attention}"
 
     def _place(self, at_most: int | None = None) -> Placement:
         """Choose the layers to put on GPUs by their free memory now."""
@@ -167,7 +169,7 @@ class LoadedModel:
         devices = self._devices() if settings.gpu.layers != 0 else ()
         if not devices:
             return CPU_ONLY
-        n_batch = max(batch_rows(settings, is_on_gpu=True), settings.parallel + RESIDENT)
+        n_batch = max(batch_rows(settings, is_on_gpu=True), settings.parallel + BESIDE_RUNS)
         kv_bytes = 34 / 32 if settings.compute.kv_type == "q8_0" else 2.0
         sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
         loaded = Weights.find_placement(self._path) if at_most is None else None

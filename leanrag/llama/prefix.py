@@ -96,6 +96,16 @@ class PrefixTree(Generic[V]):
                 break
         return length, list(_values_below(node))
 
+    def beginnings(self, key: Tokens) -> Iterator[tuple[int, V]]:
+        """Yield the length of each entry that is a beginning of `key`, and its value; the shortest entry first."""
+        node, length = self._root, 0
+        while True:
+            yield from ((length, value) for value in node.values)
+            child = node.children.get(int(key[length])) if length < len(key) else None
+            if child is None or shared_length(child.edge, key[length:]) < len(child.edge):
+                return
+            node, length = child, length + len(child.edge)
+
     @staticmethod
     def _split(node: _Node[V], length: int) -> _Node[V]:
         upper: _Node[V] = _Node(node.edge[:length])
@@ -174,6 +184,10 @@ class StateCache:
             if names
             else (0, None)
         )
+
+    def longest_beginning(self, tokens: Tokens) -> tuple[int, str | None]:
+        """Return the length and the name of the longest state that is a beginning of `tokens`."""
+        return max(self._tree.beginnings(tokens), default=(0, None), key=lambda found: found[0])
 
     def get(self, name: str) -> tuple[Tokens, Data] | None:
         """Return the tokens and the bytes of a state; None if its file is missing or was changed."""

@@ -54,6 +54,7 @@ class Run:
     decode_text: TextDecoder = field(default_factory=TextDecoder)
     pending: int | None = None  # the last drawn token, which is computed next
     token_ids: list[int] = field(default_factory=list)
+    checkpoints: set[int] = field(default_factory=set)  # lengths of beginnings whose state other prompts may need
     unpublished: int = 0  # number of tokens at the end of `token_ids` whose text the caller has not yet got
     scores: list[TokenScore] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)

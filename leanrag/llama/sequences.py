@@ -10,23 +10,27 @@ import logging
 
 import numpy as np
 
-from leanrag.llama.context import RESIDENT, Context
+from leanrag.llama.context import Context
 from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Request
 from leanrag.llama.run import Run, Sequence
 from leanrag.llama.settings import EngineSettings
 
-__all__ = ["WORTH_WAITING", "Sequences"]
+__all__ = ["Sequences"]
 
 logger = logging.getLogger(__name__)
 
-WORTH_WAITING = 32  # tokens: a prompt waits while another run reads at least this many tokens that both share
+_WORTH_WAITING = 32  # tokens: a prompt waits while another run reads at least this many tokens that both share
 _WORTH_SHARING = 8  # tokens: a shorter shared beginning is computed again
 
 
 class Sequences:
     """Manages the sequences of one context: active ones belong to a run, resident ones stay for prompts with the same beginning.
+
+    A sequence can be shared up to each of its tokens if the context can cut it. A recurrent model cannot: it shares whole sequences
+    only. So a run of such a model leaves checkpoints, which are resident sequences: at the end of its prompt, and where the prompt
+    parts from another prompt.
 
     Args:
         context: The context that computes the sequences.
@@ -50,7 +54,7 @@ class Sequences:
         self._tree: PrefixTree[Sequence] = PrefixTree()
         self._runs: list[Run] = []
         self.cells = CellTable(context.n_ctx)
-        self.free_ids = list(range(settings.parallel + RESIDENT))
+        self.free_ids = list(range(context.n_sequences))
 
     # A request comes
 
@@ -60,8 +64,32 @@ class Sequences:
         shared = min(shared, request.n_reusable)
         if shared < _WORTH_SHARING:
             return None, 0
+        if not self._context.can_cut:
+            return self._find_checkpoint(request, shared, sequences)
         source = max(sequences, key=lambda sequence: min(sequence.computed, shared))
         return source, shared if source.is_reading else min(shared, source.computed)
+
+    def is_worth_waiting(self, source: Sequence, shared: int) -> bool:
+        """Return whether a request should wait until the source, which another run is reading, has `shared` tokens."""
+        missing = max(0, shared - source.computed)
+        return source.is_reading and missing >= (_WORTH_WAITING if self._context.can_cut else 1)
+
+    def _find_checkpoint(
+        self, request: Request, shared: int, sequences: list[Sequence]
+    ) -> tuple[Sequence | None, int]:
+        """Find the source of a request whose first `shared` tokens `sequences` share, if only whole sequences can be shared."""
+        length, source = max(
+            ((n, sequence) for n, sequence in self._tree.beginnings(request.tokens[:shared]) if sequence.run is None),
+            default=(0, None),
+            key=lambda found: found[0],
+        )
+        readers = [sequence for sequence in sequences if sequence.is_reading and sequence.computed <= shared]
+        if shared - length < _WORTH_WAITING or not readers:
+            return source, length
+        reader = max(readers, key=lambda sequence: sequence.computed)
+        if reader.run is not None and reader.computed < shared:
+            reader.run.checkpoints.add(shared)
+        return reader, shared
 
     def make_room(self, request: Request, source: Sequence | None, shared: int) -> bool:
         """Free a sequence and enough cells for the request; return False if active runs may need too many cells."""
@@ -86,16 +114,23 @@ class Sequences:
             if source.run is None and not self._runs and self._leaves_early:
                 self.evict(source)  # else the cells of the prompt would follow its cells, and be rounded differently
         self._restore(request, sequence)
-        lookup = PromptLookup(request.tokens) if self._settings.compute.speculate and request.max_tokens > 1 else None
-        sequence.run = run = Run(request, sequence, sequence.computed, lookup)
+        can_draft = self._settings.compute.speculate and self._context.can_cut and request.max_tokens > 1
+        sequence.run = run = Run(
+            request, sequence, sequence.computed, PromptLookup(request.tokens) if can_draft else None
+        )
+        if not self._context.can_cut:
+            run.checkpoints = self._plan_checkpoints(request, sequence.computed)
         self._tree.add(sequence.tokens, sequence)
         self._runs.append(run)
         return run
 
     def _restore(self, request: Request, sequence: Sequence) -> None:
         """Restore a saved state if it has clearly more tokens of the prompt than the sequence."""
-        shared, name = self._states.match(request.tokens)
-        shared = min(shared, request.n_reusable)
+        if self._context.can_cut:
+            shared, name = self._states.match(request.tokens)
+            shared = min(shared, request.n_reusable)
+        else:
+            shared, name = self._states.longest_beginning(request.tokens[: request.n_reusable])
         if name is None or shared < sequence.computed + self._context.worth_keeping:
             return
         state = self._states.get(name)
@@ -105,18 +140,49 @@ class Sequences:
         self._context.remove(sequence.id)
         self.cells.release(sequence.cells)
         sequence.cells, sequence.computed = np.empty(0, np.int64), 0
-        if not self._context.write_state(sequence.id, state[1]):
+        if not self._context.write_state(sequence.id, state[1], len(state[0])):
             logger.warning("llama.cpp refused a saved state of %s; the prompt is read again", self._name)
         elif self._context.keep(sequence.id, shared):
             sequence.cells, sequence.computed = self.cells.take(shared), shared
             return
         self._context.remove(sequence.id)
 
+    def _plan_checkpoints(self, request: Request, computed: int) -> set[int]:
+        """Return the lengths of the beginnings of a prompt whose states are worth keeping, apart from its `computed` tokens."""
+        known = max(self._tree.match(request.tokens)[0], self._states.match(request.tokens)[0])
+        lengths = {min(known, request.n_reusable), request.n_reusable}
+        return {length for length in lengths if length - computed >= _WORTH_WAITING}
+
     def _n_unreserved(self) -> int:
         """Return the number of free cells that no active run may still need."""
         return self.cells.free - sum(run.request.n_cells - run.sequence.computed for run in self._runs)
 
     # A request goes on
+
+    def add_checkpoint(self, run: Run) -> None:
+        """Keep the tokens that a run has read as a resident sequence, if one of its checkpoints is here."""
+        sequence = run.sequence
+        if sequence.computed not in run.checkpoints:
+            return
+        run.checkpoints.remove(sequence.computed)
+        if not self.free_ids:
+            for oldest in self.oldest_residents()[:1]:
+                self.evict(oldest)
+        if self.free_ids:
+            tokens = sequence.tokens[: sequence.computed]
+            checkpoint = Sequence(
+                self.free_ids.pop(), tokens, sequence.computed, sequence.cells.copy(), None, next(self._clock)
+            )
+            self._context.copy(sequence.id, checkpoint.id)
+            self.cells.share(checkpoint.cells)
+            self._tree.add(tokens, checkpoint)
+            self._trim_residents()
+
+    def protect(self) -> None:
+        """Keep the keys of all runs that a sliding window will pass; call it after each computation."""
+        if self._context.has_window:
+            for run in self._runs:
+                self._context.protect(run.sequence.id, run.sequence.computed)
 
     def shorten(self, sequence: Sequence, n: int) -> None:
         """Remove the last `n` tokens of an active sequence."""
@@ -136,9 +202,11 @@ class Sequences:
         length = min(sequence.computed, len(run.request.tokens))
         self._tree.remove(sequence.tokens, sequence)
         others, _ = self._tree.match(sequence.tokens[:length])
-        if length - others < WORTH_WAITING or not self._context.keep(sequence.id, length):
+        is_known = length - others < _WORTH_WAITING or not self._context.can_cut  # which has checkpoints instead
+        if is_known or not self._context.keep(sequence.id, length):
             self._drop(sequence)
             return
+        self._context.protect(sequence.id, length)
         self.cells.release(sequence.cells[length:])
         sequence.tokens, sequence.cells, sequence.computed = sequence.tokens[:length], sequence.cells[:length], length
         self._tree.add(sequence.tokens, sequence)
@@ -159,12 +227,19 @@ class Sequences:
         self._tree.remove(sequence.tokens, sequence)
         self._drop(sequence)
 
+    def drop_residents(self) -> None:
+        """Drop all resident sequences without saving their states."""
+        for sequence in self.residents():
+            self._tree.remove(sequence.tokens, sequence)
+            self._drop(sequence)
+
     def keep_state(self, sequence: Sequence) -> None:
         """Save the state of a sequence, unless a saved state has nearly the same tokens or the sequence is short."""
-        known, _ = self._states.match(sequence.tokens)
+        find = self._states.match if self._context.can_cut else self._states.longest_beginning
+        known, _ = find(sequence.tokens)
         if not self._settings.cache_bytes or len(sequence.tokens) - known < self._context.worth_keeping:
             return
-        state = self._context.read_state(sequence.id)
+        state = self._context.read_state(sequence.id, len(sequence.tokens))
         if state.size:
             self._states.put(sequence.tokens, state.data)
 

@@ -37,7 +37,7 @@ def consistent(engine):
     residents = engine._sequences.residents()
     used = {int(cell) for sequence in residents for cell in sequence.cells}
     assert engine._sequences.cells.free == engine.n_ctx - len(used)
-    assert len(engine._sequences.free_ids) + len(residents) == engine._settings.parallel + 16
+    assert len(engine._sequences.free_ids) + len(residents) == engine._context.n_sequences
     for sequence in residents:
         assert len(sequence.tokens) == sequence.computed == len(sequence.cells)
         assert library().llama_memory_seq_pos_max(engine._context.memory, sequence.id) == sequence.computed - 1
