@@ -108,12 +108,12 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
         "full_attention_interval": 2,
         "rope.dimension_sections": [4, 2, 2, 0],
     },
-    "mamba": {**_SSM, "attention.head_count": 0, "feed_forward_length": 0},
-    "mamba2": {**_SSM, "ssm.group_count": 1, "attention.head_count": 0, "feed_forward_length": 0},
-    "rwkv6": {"wkv.head_size": 16, "time_mix_extra_dim": 16, "time_decay_extra_dim": 16, "attention.head_count": 0},
+    "mamba": {**_SSM, "attention.head_count": 0, "attention.head_count_kv": 0, "feed_forward_length": 0},
+    "mamba2": {**_SSM, "ssm.group_count": 1, "attention.head_count": 0, "attention.head_count_kv": 0, "feed_forward_length": 0},
+    "rwkv6": {"wkv.head_size": 64, "time_mix_extra_dim": 16, "time_decay_extra_dim": 16, "attention.head_count": 0, "attention.head_count_kv": 0},
     "rwkv7": {
-        "wkv.head_size": 16,
-        "attention.head_count": 0,
+        "wkv.head_size": 64,
+        "attention.head_count": 0, "attention.head_count_kv": 0,
         "attention.decay_lora_rank": 16,
         "attention.iclr_lora_rank": 16,
         "attention.value_residual_mix_lora_rank": 16,
@@ -122,8 +122,15 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
 }
 """The numbers of each model that differ from the common ones. A name may have a word after llama.cpp's architecture."""
 
-_CHOSEN: Mapping[str, tuple[str, ...]] = {"rwkv6": ("blk.0.time_mix_lerp_fused.weight", "blk.1.time_mix_lerp_fused.weight")}
-"""Tensors to begin with, where llama.cpp accepts one of several and does not say which."""
+_CHOSEN: Mapping[str, tuple[str, ...]] = {
+    "phi3": ("blk.0.attn_qkv.weight", "blk.1.attn_qkv.weight"),
+    "falcon-h1": ("blk.0.ssm_conv1d.bias", "blk.1.ssm_conv1d.bias"),
+    "granitehybrid": ("blk.0.ssm_conv1d.bias",),
+    "qwen3next": ("blk.0.attn_qkv.weight", "blk.0.attn_gate.weight"),
+    "qwen35": ("blk.0.attn_qkv.weight", "blk.0.attn_gate.weight"),
+    "rwkv6": ("blk.0.time_mix_lerp_fused.weight", "blk.1.time_mix_lerp_fused.weight"),
+}
+"""Tensors that llama.cpp loads a model without, but needs to compute."""
 
 _COMMON: Mapping[str, Value] = {
     "context_length": N_CTX,
@@ -224,10 +231,12 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32
     values = random.standard_normal(shape, np.float32)
     if name.endswith("ssm_a"):
         return -np.abs(values) - 0.1  # the decay of a state
+    if name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
+        return (1 + values / 10) / 2  # sharp attention makes each rounding error larger from layer to layer
     if "norm" in name and name.endswith("weight"):
         return (1 + values / 10) * (8 if name in _LAST_NORMS else 1)  # 8: the model decides clearly
     if name == "token_embd.weight":  # also the output matrix: small, so that a token does not predict itself
         return values / 20
     if len(shape) == 1:
         return values / 2
-    return values * np.float32(1.5 / np.sqrt(shape[-1]))
+    return values * np.float32(1 / np.sqrt(shape[-1]))

@@ -223,29 +223,38 @@ class Context:
         return False
 
     def read_state(self, sequence_id: int, length: int) -> NDArray[np.uint8]:
-        """Return the computed state of a sequence of `length` tokens as bytes; empty if llama.cpp does not return it."""
-        parts = []
-        for start, end in self._window.stretches(length):
-            if end - start == length:
-                parts.append(self._read_part(sequence_id))
+        """Return the computed state of a sequence of `length` tokens as bytes; empty if llama.cpp does not return it.
+
+        It has a part for each stretch of a sliding window: llama.cpp leaves out what the window of the last token has passed.
+        """
+        stretches = list(self._window.stretches(length))
+        header_bytes, parts = _header_bytes(len(stretches)), []
+        for start, end in stretches:
+            unused = 0 if parts else header_bytes  # at the start of the first part
+            if len(stretches) == 1:
+                parts.append(self._read_part(sequence_id, unused))
                 break
             self._lib.llama_memory_seq_cp(self.memory, sequence_id, self._part_id, start, end)
-            parts.append(self._read_part(self._part_id))
+            parts.append(self._read_part(self._part_id, unused))
             self._lib.llama_memory_seq_rm(self.memory, self._part_id, -1, -1)
-        if not all(part.size for part in parts):
+        sizes = [len(part) for part in parts]
+        sizes[0] -= header_bytes
+        if not all(sizes):
             return np.empty(0, np.uint8)
-        sizes = np.array([len(parts), *(part.size for part in parts)], np.int64)
-        return np.concatenate([sizes.view(np.uint8), *parts])
+        parts[0][:header_bytes].view(np.int64)[:] = [len(parts), *sizes]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def write_state(self, sequence_id: int, state: bytes | memoryview, length: int) -> bool:
         """Set the computed state of a sequence of `length` tokens; return False if llama.cpp refuses it."""
         data = np.frombuffer(state, np.uint8)
         stretches = list(self._window.stretches(length))
-        sizes = data[: 8 * (len(stretches) + 1)].view(np.int64)
-        if sizes[0] != len(stretches) or 8 * sizes.size + sizes[1:].sum() != data.size:
+        data_start = _header_bytes(len(stretches))
+        if len(data) < data_start:
             return False
-        data_start = 8 * sizes.size
-        for (_, end), size in zip(stretches, sizes[1:].tolist(), strict=True):
+        n, *sizes = data[:data_start].view(np.int64).tolist()
+        if n != len(stretches) or data_start + sum(sizes) != len(data):
+            return False
+        for (_, end), size in zip(stretches, sizes, strict=True):
             part_id = sequence_id if len(stretches) == 1 else self._part_id
             part = data[data_start : data_start + size]
             if not self._lib.llama_state_seq_set_data(self._handle, _bytes_pointer(part), size, part_id):
@@ -258,11 +267,12 @@ class Context:
             data_start += size
         return True
 
-    def _read_part(self, sequence_id: int) -> NDArray[np.uint8]:
+    def _read_part(self, sequence_id: int, unused: int) -> NDArray[np.uint8]:
+        """Return the state of a sequence after `unused` bytes."""
         size = self._lib.llama_state_seq_get_size(self._handle, sequence_id)
-        data = np.empty(size, np.uint8)
-        written = self._lib.llama_state_seq_get_data(self._handle, _bytes_pointer(data), size, sequence_id)
-        return data[:written]
+        data = np.empty(unused + size, np.uint8)
+        written = self._lib.llama_state_seq_get_data(self._handle, _bytes_pointer(data[unused:]), size, sequence_id)
+        return data[: unused + written]
 
     def _count_mixed_cells(self) -> int:
         """Return the most used cells with which requests of different prompts are computed together.
@@ -340,6 +350,11 @@ def _attention_key(path: Path, placement: Placement) -> str:
     """Return the key of an attention measurement: the model, the build of llama.cpp and the GPUs."""
     names = ", ".join(f"{part.name} {part.description}" for part in placement.devices if part.layers)
     return f"{fingerprint_of(path)}; {build()}; {names}, {placement.layers} layers"
+
+
+def _header_bytes(n_parts: int) -> int:
+    """Return the bytes at the start of a state: the number of its parts and their sizes."""
+    return 8 * (1 + n_parts)
 
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:
