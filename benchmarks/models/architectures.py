@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.models.tiny import ARCHITECTURES, N_CTX, WINDOW, write_model
-from leanrag import Generation, LlamaCppModel
+from leanrag import LlamaCppModel
 from leanrag.errors import LeanRAGError
 from leanrag.llama import ComputeOptions
+from leanrag.types import Generation
 
 __all__ = ["WAYS", "Reference", "agrees", "make_prompts", "measure", "read_fresh"]
 
@@ -70,7 +71,8 @@ def read_fresh(path: Path, prompt: str, max_tokens: int) -> Reference:
     llama = Llama(str(path), n_ctx=N_CTX, n_threads=1, n_threads_batch=1, verbose=False)
     try:
         pending = llama.tokenize(prompt.encode(), add_bos=True, special=False)
-        tokens, margins = [], []
+        tokens: list[int] = []
+        margins: list[float] = []
         while len(tokens) < max_tokens:
             llama.eval(pending)
             pointer = llama_cpp.llama_get_logits_ith(llama.ctx, -1)
@@ -89,8 +91,10 @@ def read_fresh(path: Path, prompt: str, max_tokens: int) -> Reference:
 
 def agrees(generation: Generation, reference: Reference) -> bool:
     """Return whether the tokens are those of the reference, up to the first near-tie."""
-    ours, theirs = generation.token_ids, reference.tokens
-    shared = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    ours, theirs = generation.token_ids or (), reference.tokens
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+    )
     return len(ours) == len(theirs) == shared or reference.margins[shared] < _TIE
 
 
@@ -142,7 +146,7 @@ WAYS: Mapping[str, Callable[[Path, Sequence[str]], list[Generation]]] = {
 }
 
 
-def measure(data: Path, is_quick: bool) -> dict[str, float | int | None]:
+def measure(_data: Path, is_quick: bool) -> dict[str, float | int | None]:
     """Return `archs_equal` and `archs_tried`: pairs of an architecture and a way whose answers all agree, and all pairs."""
     equal = tried = 0
     prompts = make_prompts()[: 8 if is_quick else None]

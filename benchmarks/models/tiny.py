@@ -109,11 +109,24 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
         "rope.dimension_sections": [4, 2, 2, 0],
     },
     "mamba": {**_SSM, "attention.head_count": 0, "attention.head_count_kv": 0, "feed_forward_length": 0},
-    "mamba2": {**_SSM, "ssm.group_count": 1, "attention.head_count": 0, "attention.head_count_kv": 0, "feed_forward_length": 0},
-    "rwkv6": {"wkv.head_size": 64, "time_mix_extra_dim": 16, "time_decay_extra_dim": 16, "attention.head_count": 0, "attention.head_count_kv": 0},
+    "mamba2": {
+        **_SSM,
+        "ssm.group_count": 1,
+        "attention.head_count": 0,
+        "attention.head_count_kv": 0,
+        "feed_forward_length": 0,
+    },
+    "rwkv6": {
+        "wkv.head_size": 64,
+        "time_mix_extra_dim": 16,
+        "time_decay_extra_dim": 16,
+        "attention.head_count": 0,
+        "attention.head_count_kv": 0,
+    },
     "rwkv7": {
         "wkv.head_size": 64,
-        "attention.head_count": 0, "attention.head_count_kv": 0,
+        "attention.head_count": 0,
+        "attention.head_count_kv": 0,
         "attention.decay_lora_rank": 16,
         "attention.iclr_lora_rank": 16,
         "attention.value_residual_mix_lora_rank": 16,
@@ -151,7 +164,7 @@ def write_model(path: Path, name: str, *, seed: int = 0) -> Path:
         RuntimeError: llama.cpp does not load it; the message quotes llama.cpp.
     """
     architecture = name.split()[0]
-    shapes: dict[str, tuple[int, ...]] = {tensor: (1,) for tensor in _CHOSEN.get(name, ())}
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_CHOSEN.get(name, ()), (1,))
     weights: dict[str, NDArray[np.float32]] = {}
     while True:
         for tensor, shape in shapes.items():
@@ -227,16 +240,17 @@ def _add_number(writer: gguf.GGUFWriter, key: str, value: Value) -> None:
 
 def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """Return random weights that neither vanish nor explode: norms are near 1, and a matrix keeps the size of its input."""
-    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    values = random.standard_normal(shape, np.float32)
+    values: NDArray[np.floating] = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape)
     if name.endswith("ssm_a"):
-        return -np.abs(values) - 0.1  # the decay of a state
-    if name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
-        return (1 + values / 10) / 2  # sharp attention makes each rounding error larger from layer to layer
-    if "norm" in name and name.endswith("weight"):
-        return (1 + values / 10) * (8 if name in _LAST_NORMS else 1)  # 8: the model decides clearly
-    if name == "token_embd.weight":  # also the output matrix: small, so that a token does not predict itself
-        return values / 20
-    if len(shape) == 1:
-        return values / 2
-    return values * np.float32(1 / np.sqrt(shape[-1]))
+        values = -np.abs(values) - 0.1  # the decay of a state
+    elif name.endswith(("attn_q_norm.weight", "attn_k_norm.weight")):
+        values = (1 + values / 10) / 2  # sharp attention makes each rounding error larger from layer to layer
+    elif "norm" in name and name.endswith("weight"):
+        values = (1 + values / 10) * (8 if name in _LAST_NORMS else 1)  # 8: the model decides clearly
+    elif name == "token_embd.weight":  # also the output matrix: small, so that a token does not predict itself
+        values = values / 20
+    elif len(shape) == 1:
+        values = values / 2
+    else:
+        values = values / np.sqrt(shape[-1])
+    return values.astype(np.float32)

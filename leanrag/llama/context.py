@@ -228,7 +228,8 @@ class Context:
         It has a part for each stretch of a sliding window: llama.cpp leaves out what the window of the last token has passed.
         """
         stretches = list(self._window.stretches(length))
-        header_bytes, parts = _header_bytes(len(stretches)), []
+        header_bytes = _header_bytes(len(stretches))
+        parts: list[NDArray[np.uint8]] = []
         for start, end in stretches:
             unused = 0 if parts else header_bytes  # at the start of the first part
             if len(stretches) == 1:

@@ -74,9 +74,7 @@ class Sequences:
         missing = max(0, shared - source.computed)
         return source.is_reading and missing >= (_WORTH_WAITING if self._context.can_cut else 1)
 
-    def _find_checkpoint(
-        self, request: Request, shared: int, sequences: list[Sequence]
-    ) -> tuple[Sequence | None, int]:
+    def _find_checkpoint(self, request: Request, shared: int, sequences: list[Sequence]) -> tuple[Sequence | None, int]:
         """Find the source of a request whose first `shared` tokens `sequences` share, if only whole sequences can be shared."""
         length, source = max(
             ((n, sequence) for n, sequence in self._tree.beginnings(request.tokens[:shared]) if sequence.run is None),

@@ -156,12 +156,17 @@ def test_prompts_that_share_a_beginning_read_it_once(tiny_file, fresh, name):
         together = model.generate_many(asked, max_tokens=N_TOKENS)
         assert is_consistent(model)
     with LlamaCppModel(tiny_file(name), threads=1) as model:
-        first, second, third, again = (
-            model.generate(prompt, max_tokens=N_TOKENS) for prompt in (*asked[:3], asked[2])
-        )
-    for generation, prompt in zip((*together, first, second, third, again), (*asked, *asked[:3], asked[2]), strict=True):
+        first, second, third, again = (model.generate(prompt, max_tokens=N_TOKENS) for prompt in (*asked[:3], asked[2]))
+    for generation, prompt in zip(
+        (*together, first, second, third, again), (*asked, *asked[:3], asked[2]), strict=True
+    ):
         assert agrees(generation, fresh(tiny_file(name), prompt))
-    assert sorted(generation.usage.cached_tokens >= len(DOCUMENT) for generation in together) == [False, True, True, True]
+    assert sorted(generation.usage.cached_tokens >= len(DOCUMENT) for generation in together) == [
+        False,
+        True,
+        True,
+        True,
+    ]
     assert first.usage.cached_tokens == 0  # the second prompt shows where both part
     assert third.usage.cached_tokens >= len(DOCUMENT)
     assert again.usage.cached_tokens >= again.usage.prompt_tokens - 1 - 32
@@ -223,7 +228,12 @@ def test_an_unexpected_error_fails_its_requests_and_not_the_engine(tiny_file, fr
     with LlamaCppModel(tiny_file(name), threads=1, max_queue=8) as model:
         engine = model._engine
         context, sequences = engine._context, engine._sequences
-        for owner, method in ((context, "logits"), (sequences, "start"), (sequences, "find_source"), (sequences, "end")):
+        for owner, method in (
+            (context, "logits"),
+            (sequences, "start"),
+            (sequences, "find_source"),
+            (sequences, "end"),
+        ):
             owner = engine._context if owner is context else engine._sequences
 
             def fail(*_):
@@ -247,7 +257,12 @@ def test_a_state_of_another_shape_is_refused(tiny_file):
         state = context.read_state(resident.id, resident.computed)
         n_parts = -(-resident.computed // WINDOW)
         assert state[:8].view(np.int64) == n_parts
-        for wrong in (b"", state[:-1].tobytes(), state.tobytes() + b"x", (state[:8] * 0).tobytes() + state[8:].tobytes()):
+        for wrong in (
+            b"",
+            state[:-1].tobytes(),
+            state.tobytes() + b"x",
+            (state[:8] * 0).tobytes() + state[8:].tobytes(),
+        ):
             assert not context.write_state(resident.id, wrong, resident.computed)
         assert context.write_state(resident.id, state.data, resident.computed)
 
