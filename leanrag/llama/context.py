@@ -259,6 +259,7 @@ class Context:
             part_id = sequence_id if len(stretches) == 1 else self._part_id
             part = data[data_start : data_start + size]
             if not self._lib.llama_state_seq_set_data(self._handle, _bytes_pointer(part), size, part_id):
+                self.remove(part_id)
                 self.remove(sequence_id)
                 return False
             if part_id != sequence_id:

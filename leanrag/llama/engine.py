@@ -283,10 +283,12 @@ class Engine:
     # The owner thread only: scheduling
 
     def _work(self) -> None:
-        while self._wait():
-            if not self.is_loaded and not self._load_again():
-                continue
+        while True:
             try:
+                if not self._wait():
+                    return
+                if not self.is_loaded and not self._load_again():
+                    continue
                 self._drop_stopped()
                 self._admit()
                 if self._runs:

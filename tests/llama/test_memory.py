@@ -250,6 +250,13 @@ def test_an_unexpected_error_fails_its_requests_and_not_the_engine(tiny_file, fr
             assert is_consistent(model)
 
 
+def test_an_error_while_states_are_saved_does_not_end_the_engine(tiny_file, fresh):
+    with LlamaCppModel(tiny_file("lfm2"), threads=1, keep_alive=0) as model:
+        model._engine._sequences.keep_state = lambda _: 1 / 0
+        for _ in range(3):
+            assert agrees(model.generate(DOCUMENT, max_tokens=N_TOKENS), fresh(model.path, DOCUMENT))
+
+
 def test_a_state_of_another_shape_is_refused(tiny_file):
     with LlamaCppModel(tiny_file("gpt-oss"), threads=1, cache_bytes=0) as model:
         model.generate(DOCUMENT, max_tokens=2)

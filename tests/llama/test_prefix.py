@@ -33,6 +33,17 @@ def test_the_tree_finds_what_a_scan_finds(steps, query):
         assert sorted(values) == sorted(v for (_, v), n in zip(held, lengths, strict=True) if n == best)
 
 
+@given(st.lists(keys, max_size=15), keys)
+def test_the_tree_finds_all_beginnings(held, query):
+    tree = PrefixTree()
+    for i, key in enumerate(held):
+        tree.add(key, i)
+    expected = [(len(key), i) for i, key in enumerate(held) if shared_length(key, query) == len(key)]
+    found = list(tree.beginnings(query))
+    assert sorted(found) == sorted(expected)
+    assert [length for length, _ in found] == sorted(length for length, _ in expected)
+
+
 def test_the_tree_forgets_what_is_removed():
     tree = PrefixTree()
     tree.add(tokens(1, 2, 3), "a")
@@ -70,6 +81,15 @@ def test_a_state_comes_back_by_what_it_begins_with():
     key, data = cache.get(name)
     assert (key.tolist(), data) == ([1, 2, 3, 4], b"long")
     assert cache.match(tokens(5))[0] == 0
+
+
+def test_the_longest_state_that_is_a_beginning_is_found():
+    cache = StateCache(100)
+    for key in ((1, 2), (1, 2, 3), (1, 2, 3, 4), (1, 5)):
+        cache.put(tokens(*key), str(key).encode())
+    length, name = cache.longest_beginning(tokens(1, 2, 3, 7))
+    assert (length, cache.get(name)[1]) == (3, b"(1, 2, 3)")
+    assert cache.longest_beginning(tokens(1, 9)) == (0, None)
 
 
 def test_the_least_recently_used_state_goes_first():
