@@ -57,7 +57,7 @@ def _check_meaning(header: GGUFHeader) -> None:
         ("context_length", 1, _MAX_N_CTX),
         ("embedding_length", 1, _MAX_WIDTH),
         ("feed_forward_length", 0, 2**24),
-        ("attention.head_count", 1, 4096),
+        ("attention.head_count", 0, 4096),
         ("attention.head_count_kv", 0, 4096),
         ("attention.key_length", 1, 2**16),
         ("attention.value_length", 1, 2**16),
