@@ -1,0 +1,1 @@
+"""Servers as they answer: the shapes of many vendors, and misbehaviours."""
