@@ -5,6 +5,8 @@ from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+os.environ.setdefault("LEANRAG_TRIAL", "0")  # many tests write a model of their own; test_trial.py tries files
+
 # The same examples in every run, so that it says something about the change; HYPOTHESIS_PROFILE=default draws new ones.
 # No deadline: how long an example takes says how busy the machine is.
 settings.register_profile("same", derandomize=True, deadline=None)

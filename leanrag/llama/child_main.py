@@ -38,7 +38,7 @@ class _Server:
 
     def load(self, first: dict[str, Any]) -> None:
         try:
-            self._model = model = LlamaCppModel(first["path"], **read_settings(first["settings"]))
+            self._model = model = LlamaCppModel(first["path"], **read_settings(first["settings"] | {"trial": False}))
         except Exception as error:  # noqa: BLE001 - handed to the parent
             self._send_error(-1, error)
             os._exit(0)

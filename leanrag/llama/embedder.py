@@ -11,7 +11,6 @@ import unicodedata
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
@@ -24,6 +23,7 @@ from leanrag.llama.chat import encode_text
 from leanrag.llama.files import GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.placement import GpuOptions, Placement, check_gpu_options, gpu_devices, measure_sizes, place
+from leanrag.llama.trial import try_file
 from leanrag.llama.weights import Weights
 from leanrag.threads import Priority, ThreadCount, lower_priority
 from leanrag.vectors import check_length, check_texts, embedder_id, room_for_text, unit_rows
@@ -67,6 +67,7 @@ class LlamaCppEmbedder:
         priority: Priority = "normal",
         gpu: GpuOptions | None = None,
         batch_tokens: int | None = None,
+        trial: bool | None = None,
     ) -> None:
         """Load the model.
 
@@ -82,6 +83,7 @@ class LlamaCppEmbedder:
             priority: "background" gives way to other programs: half of the cores, and on Linux a thread of niceness 10.
             gpu: Which part of the model goes on GPUs.
             batch_tokens: Most tokens that are computed together, except for a longer text; by default 256, or 1,024 with a GPU.
+            trial: As for `LlamaCppModel`.
 
         Raises:
             ConfigurationError: An argument cannot work, or a prefix leaves no room for text.
@@ -90,8 +92,8 @@ class LlamaCppEmbedder:
         check_whole(1, _MAX_N_CTX, optional=True, n_ctx=n_ctx, batch_tokens=batch_tokens)
         check_whole(1, _MAX_THREADS, optional=True, threads=threads)
         check_choice(get_args(Priority), priority=priority)
-        path = Path(path)
         info = check_gguf(path)
+        path = info.path
         _check_embeds(info)
         gpu = gpu or GpuOptions()
         devices = gpu_devices()
@@ -104,6 +106,7 @@ class LlamaCppEmbedder:
         self._query_prefix = _prefix(info, "query") if query_prefix is None else query_prefix
         self._document_prefix = _prefix(info, "document") if document_prefix is None else document_prefix
         self._window = n_ctx or min(trained, _DEFAULT_N_CTX)
+        try_file(info, "embedder", trial=trial, n_ctx=self._window)
         batch_tokens = batch_tokens or (_GPU_BATCH if devices and gpu.layers != 0 else _CPU_BATCH)
         capacity = max(self._window, batch_tokens)
         sizes = measure_sizes(info, n_ctx=capacity, n_batch=capacity)

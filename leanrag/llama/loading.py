@@ -127,8 +127,13 @@ class LoadedModel:
     def _load_placed(self, placement: Placement, version: tuple[int, int] | None) -> tuple[Weights, Context]:
         self.weights = weights = Weights.acquire(self._path, placement, version=version)
         try:
-            if not library().llama_model_has_decoder(weights.model):
-                raise ModelLoadError(f"{self._path} is an encoder; it cannot generate text", path=self._path)
+            lib = library()
+            if lib.llama_model_has_encoder(weights.model) or not lib.llama_model_has_decoder(weights.model):
+                raise ModelLoadError(
+                    f"{self._path} has an encoder, as T5 has. Only decoders, such as Llama and Qwen, can answer. Use a GGUF file "
+                    "of a decoder",
+                    path=self._path,
+                )
             before, self.placement = self.placement, placement
             context = self._open_context(weights)
             if placement.devices and placement != before:

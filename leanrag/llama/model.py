@@ -40,6 +40,7 @@ from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import Chooser, Sampler, SamplingOptions
 from leanrag.llama.settings import ComputeOptions, EngineSettings
 from leanrag.llama.thinking import ThoughtBudget
+from leanrag.llama.trial import try_file
 from leanrag.pending import StopMatcher, ThoughtFilter
 from leanrag.protocols import GenerateOptions
 from leanrag.text import THOUGHT_TAGS
@@ -87,6 +88,9 @@ class LlamaCppModel(LlamaBase):
             Anyone who can write to this folder can change answers.
         no_repeats: End a generation when it writes a line or sentence of at least 12 characters for the second time; its
             `finish_reason` is then "repetition". Small models can repeat themselves without end.
+        trial: Whether to load the file in a child process first, because a bad file can end the process. None does this once for
+            a file of unknown origin: neither a model that was pulled, nor a file that passed before. It takes about a second longer
+            than the load.
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
             as soon as no request is computed; None never frees them.
@@ -125,10 +129,11 @@ class LlamaCppModel(LlamaBase):
         cache_bytes: int = 256 * 2**20,
         cache_dir: str | os.PathLike[str] | None = None,
         no_repeats: bool = False,
+        trial: bool | None = None,
         keep_alive: float | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.info: GGUFInfo = check_gguf(self.path)
+        self.info: GGUFInfo = check_gguf(path)
+        self.path = self.info.path
         self.adapters = find_adapters(adapters, self.info)
         self.name = name or name_with_adapters(self.path.stem, self.adapters)
         allocated = _requested_n_ctx(self.info, n_ctx)
@@ -143,12 +148,13 @@ class LlamaCppModel(LlamaBase):
         gpu, compute = gpu or GpuOptions(), compute or ComputeOptions()
         check_gpu_options(gpu, gpu_devices())
         self._no_repeats = no_repeats
+        if n_ctx == "auto":
+            allocated = _fitting_n_ctx(self.info, allocated, compute.n_batch or _DEFAULT_N_BATCH)
+        try_file(self.info, "model", trial=trial, n_ctx=allocated)
         self._engine = Engine(
             self.path,
             EngineSettings(
-                n_ctx=_fitting_n_ctx(self.info, allocated, compute.n_batch or _DEFAULT_N_BATCH)
-                if n_ctx == "auto"
-                else allocated,
+                n_ctx=allocated,
                 threads=threads,
                 priority=priority,
                 gpu=gpu,

@@ -67,7 +67,7 @@ class Weights:
             no_devices = (ctypes.c_void_p * 1)(None)
             parameters.devices = ctypes.addressof(no_devices)
         with native_errors() as native:
-            self.model: Any = lib.llama_model_load_from_file(os.fsencode(path.resolve()), parameters)
+            self.model: Any = lib.llama_model_load_from_file(os.fsencode(path.absolute()), parameters)
             if not self.model:
                 raise ModelLoadError(f"llama.cpp cannot load {path}: {native}", path=path, model=path.name)
         self.vocabulary = Vocabulary(lib, self.model)

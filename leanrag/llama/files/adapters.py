@@ -20,6 +20,7 @@ BASE_SHA256_KEY = "leanrag.base_sha256"
 
 Shape: TypeAlias = "tuple[int, ...]"
 
+_UNUSABLE_TYPES = {"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"}
 _FACTOR = re.compile(r"(.+)\.lora_([ab])")
 
 
@@ -101,6 +102,9 @@ def _pair_factors(info: GGUFInfo) -> Mapping[str, tuple[Shape, Shape]]:
     for name, pair in factors.items():
         if len(pair) != 2:
             refuse(info.path, f"{name}.lora_a or {name}.lora_b is missing")
+    kinds = sorted(set(info.tensor_types) & _UNUSABLE_TYPES)
+    if kinds:
+        refuse(info.path, f"llama.cpp cannot multiply matrices of the type {kinds[0]}")
     if not factors:
         refuse(info.path, "it has no tensors")
     return {name: (pair["a"], pair["b"]) for name, pair in factors.items()}

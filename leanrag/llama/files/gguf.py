@@ -72,6 +72,7 @@ STRING_ITEMS = _STRING
 # Limits far above any published model, and far below what fills the memory or fails an assertion in llama.cpp.
 _MAX_KEYS, _MAX_TENSORS = 16_384, 65_536
 _MAX_KEY_BYTES, _MAX_STRING_BYTES, _MAX_ITEMS = 65_535, 16 * 2**20, 2 * 2**20
+_POINTER_ALIGNMENT = 32  # ggml-backend.cpp asserts it
 _MAX_READ_NUMBERS = 4096  # of an array; longer arrays belong to the vocabulary
 _LOOKS_LIKE = (
     (re.compile(rb"(?i)\s*<(?:!doctype|html)"), "a web page: an error page was saved in place of the model"),
@@ -105,17 +106,20 @@ class GGUFInfo:
     """The header of a GGUF file.
 
     Attributes:
-        path: The file.
-        size_bytes: Size of the file.
+        path: The file; of a model in several files, the first one.
+        parts: All files of the model.
+        size_bytes: Size of all files together.
         version: Version of the format.
         metadata: Keys and values; an array is a `GGUFArray`.
         tensor_types: Number of tensors of each type.
         n_params: Number of weights.
-        tensor_bytes: Size of each tensor by name; if the model has several files, only the tensors of this file.
+        tensor_bytes: Size of each tensor by name.
+        header_bytes: Size of the header of the first file, which is before the weights.
         shapes: Shape of each tensor by name, in llama.cpp's order: the length of a row comes first.
     """
 
     path: Path
+    parts: tuple[Path, ...]
     size_bytes: int
     version: int
     metadata: Mapping[str, Value]
@@ -123,6 +127,7 @@ class GGUFInfo:
     n_params: int
     tensor_bytes: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
+    header_bytes: int
 
     @property
     def architecture(self) -> str:
@@ -133,6 +138,13 @@ class GGUFInfo:
         """Return an integer of the architecture, such as "block_count"; None if it is missing or not a single integer."""
         value = self.metadata.get(f"{self.architecture}.{key}")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def numbers(self, key: str) -> tuple[int | float, ...]:
+        """Return the numbers of the architecture by layer, or one number for all layers; empty if the key is missing."""
+        value = self.metadata.get(f"{self.architecture}.{key}", ())
+        if isinstance(value, GGUFArray):
+            return value.numbers
+        return (value,) if isinstance(value, (int, float)) else ()
 
     @property
     def n_ctx_train(self) -> int | None:
@@ -148,15 +160,17 @@ class GGUFInfo:
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """The header of a file, with the texts and types of its tokens.
+    """The header of one file, with the texts and types of its tokens.
 
     Attributes:
         info: The header.
+        kinds: Number of the type of each value in the metadata, as in gguf.h.
         tokens: The texts of the tokens in UTF-8; empty if the file has none.
         token_types: llama.cpp's type of each token; empty if the file has none.
     """
 
     info: GGUFInfo
+    kinds: Mapping[str, int]
     tokens: Sequence[bytes]
     token_types: Sequence[int]
 
@@ -202,11 +216,11 @@ class _Reader:
         self._position = 0
         self._tokens: list[bytes] = []
         self._token_types: Sequence[int] = ()
+        self._kinds: dict[str, int] = {}
 
     def read(self) -> GGUFHeader:
         version, n_tensors, n_keys = self._read_start()
-        seen: set[str] = set()
-        metadata = dict(self._read_pair(seen) for _ in range(n_keys))
+        metadata = dict(self._read_pair() for _ in range(n_keys))
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 1 <= alignment <= 2**16 or alignment & (alignment - 1):
             self._fail(f"general.alignment is {alignment!r}, not a power of two")
@@ -214,6 +228,7 @@ class _Reader:
         self._check_layout(tensors, alignment)
         info = GGUFInfo(
             path=self._path,
+            parts=(self._path,),
             size_bytes=self._size,
             version=version,
             metadata=metadata,
@@ -221,8 +236,9 @@ class _Reader:
             n_params=sum(_product(tensor.shape) for tensor in tensors),
             tensor_bytes={tensor.name: tensor.size_bytes for tensor in tensors},
             shapes={tensor.name: tensor.shape for tensor in tensors},
+            header_bytes=self._position,
         )
-        return GGUFHeader(info, self._tokens, self._token_types)
+        return GGUFHeader(info, self._kinds, self._tokens, self._token_types)
 
     # Bytes
 
@@ -283,12 +299,11 @@ class _Reader:
         self._need(n_keys * 13 + n_tensors * 32, "the header")
         return version, n_tensors, n_keys
 
-    def _read_pair(self, seen: set[str]) -> tuple[str, Value]:
+    def _read_pair(self) -> tuple[str, Value]:
         key = self._string(_MAX_KEY_BYTES, "a key")
-        if not key or key in seen:
+        if not key or key in self._kinds:
             self._fail(f"the key {key!r} is empty or there twice")
-        seen.add(key)
-        kind = self._integer("I", key)
+        kind = self._kinds[key] = self._integer("I", key)
         if kind == _STRING:
             return key, self._string(_MAX_STRING_BYTES, key)
         if kind == _ARRAY:
@@ -360,7 +375,10 @@ class _Reader:
                     f"{tensor.name} is at offset {tensor.offset:,}, not at {expected:,}, where the one before it ends"
                 )
             expected += _padded(tensor.size_bytes, alignment)
-        end = _padded(self._position, alignment) + expected
+        start = _padded(self._position, alignment)
+        if tensors and start % _POINTER_ALIGNMENT:
+            self._fail(f"its weights begin at byte {start:,}, not at a multiple of {_POINTER_ALIGNMENT}")
+        end = start + expected
         # The padding after the last tensor may be missing: llama.cpp reads none of it.
         needed = end - (expected and _padded(tensors[-1].size_bytes, alignment) - tensors[-1].size_bytes)
         if tensors and needed > self._size:

@@ -1,0 +1,28 @@
+"""The child process of a trial: it loads a file, computes a few tokens and ends. Only whether it survives counts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from leanrag.errors import LeanRAGError
+from leanrag.llama.embedder import LlamaCppEmbedder
+from leanrag.llama.model import LlamaCppModel
+
+__all__ = ["run"]
+
+_TEXT = "A text é 漢 😀\n"  # also characters that few vocabularies have
+
+
+def run(first: dict[str, Any]) -> None:
+    """Load the file; an error that Python can catch is left to the process that asked."""
+    path, n_ctx = Path(first["path"]), first["n_ctx"]
+    try:
+        if first["kind"] == "embedder":
+            LlamaCppEmbedder(path, n_ctx=n_ctx, trial=False).embed_documents([_TEXT])
+        else:
+            LlamaCppModel(path, n_ctx=n_ctx, trial=False).generate(_TEXT, max_tokens=1)
+    except LeanRAGError:
+        pass
+    os._exit(0)
