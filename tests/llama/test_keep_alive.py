@@ -84,7 +84,14 @@ def test_nothing_is_kept_where_nothing_may_be(tiny_gguf):
 def test_the_time_counts_from_the_last_request(tiny_gguf):
     now = [0.0]
     settings = EngineSettings(
-        256, 1, GpuOptions(0), ComputeOptions(64, False), max_queue=8, parallel=2, cache_bytes=0, keep_alive=600
+        256,
+        1,
+        gpu=GpuOptions(0),
+        compute=ComputeOptions(64, False),
+        max_queue=8,
+        parallel=2,
+        cache_bytes=0,
+        keep_alive=600,
     )
     engine = Engine(tiny_gguf, settings, clock=lambda: now[0])
     looked = threading.Event()

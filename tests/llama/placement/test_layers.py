@@ -303,7 +303,7 @@ def file(tiny_gguf, tmp_path):
 
 def settings(gpu_options: GpuOptions, **more) -> EngineSettings:
     compute = ComputeOptions(64, flash_attn=True, kv_type="f16")
-    return EngineSettings(256, 1, gpu_options, compute, max_queue=8, parallel=2, cache_bytes=0, **more)
+    return EngineSettings(256, 1, gpu=gpu_options, compute=compute, max_queue=8, parallel=2, cache_bytes=0, **more)
 
 
 def ask(engine: Engine) -> tuple[int, ...]:
