@@ -25,8 +25,8 @@ from leanrag.errors import (
     LeanRAGError,
     QueueFullError,
 )
-from leanrag.pending import Pending, StopMatcher, ThoughtFilter
-from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel
+from leanrag.pending import Pending, StopMatcher, ThoughtFilter, ThoughtText
+from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel, StreamsThoughts
 from leanrag.text import PROMPT_THOUGHT_TAGS, THOUGHT_TAGS, split_thoughts
 from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, TextPiece, Usage
 
@@ -275,12 +275,13 @@ class PieceStream:
             self._first = time.monotonic()
         n_tokens = self._model.count_tokens(piece)
         self._n_tokens += n_tokens
-        if self._thoughts.closing is None:
-            self._answer_tokens += n_tokens
         self._text.append(self._match_stop(piece))
         if self._match_stop.reason is not None:
             return self._finish(self._match_stop.reason)
-        return self._thoughts.part(self._text[-1])
+        parted = self._thoughts.part(self._text[-1])
+        if self._thoughts.has_answer:
+            self._answer_tokens += n_tokens
+        return parted
 
     def _finish(self, reason: FinishReason) -> list[TextPiece]:
         """Set the outcome; return the last text, which was delayed because it could have been the start of a stop string."""
@@ -324,7 +325,7 @@ class PendingStream(Generic[T, R]):
         self, pending: Pending[T], finish: Callable[[T], R], owner: object, *, thoughts: ThoughtFilter | None = None
     ) -> None:
         self._pending, self._finish, self._owner = pending, finish, owner
-        self._part = thoughts.part if thoughts else _keep_whole
+        self._thoughts = thoughts
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text while it is generated; leaving the loop early stops the generation."""
@@ -334,7 +335,7 @@ class PendingStream(Generic[T, R]):
         """Yield the thoughts and the text while they are generated; leaving the loop early stops the generation."""
         for text in self._pending:
             yield from self._part(text)
-        yield from self._part("", final=True)
+        yield from self._rest()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """Yield the text while it is generated, for asyncio."""
@@ -347,8 +348,16 @@ class PendingStream(Generic[T, R]):
         async for text in self._pending:
             for piece in self._part(text):
                 yield piece
-        for piece in self._part("", final=True):
+        for piece in self._rest():
             yield piece
+
+    def _part(self, text: str) -> list[TextPiece]:
+        if self._thoughts is None or isinstance(text, ThoughtText):
+            return [TextPiece(text, isinstance(text, ThoughtText))]
+        return self._thoughts.part(text)
+
+    def _rest(self) -> list[TextPiece]:
+        return [] if self._thoughts is None else self._thoughts.part("", final=True)
 
     async def wait(self) -> None:
         """Wait for the end of the generation, for asyncio."""
@@ -377,8 +386,12 @@ class _Pumped(Pending[Generation]):
 
     def _pump(self) -> None:
         try:
-            for piece in self._stream:
-                self.emit(piece)
+            if isinstance(self._stream, StreamsThoughts):
+                for piece in self._stream.pieces():
+                    self.emit(ThoughtText(piece.text) if piece.is_thought else piece.text)
+            else:
+                for text in self._stream:
+                    self.emit(text)
             self.emit(self._stream.result)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             self.emit(error)
@@ -388,10 +401,6 @@ def _for_event_loops(stream: GenerationStream) -> PendingStream[Generation, Gene
     if isinstance(stream, PendingStream):
         return stream
     return PendingStream(_Pumped(stream), lambda generation: generation, stream)
-
-
-def _keep_whole(text: str, *, final: bool = False) -> list[TextPiece]:  # noqa: ARG001 - as `ThoughtFilter.part`
-    return [TextPiece(text)] if text else []
 
 
 class _HasResult(Protocol[R_co]):

@@ -17,13 +17,19 @@ from leanrag.errors import GenerationCancelled, GenerationError, GenerationTimeo
 from leanrag.text import ANSWER_TAGS, PROMPT_THOUGHT_TAGS, THOUGHT_TAGS
 from leanrag.types import FinishReason, TextPiece
 
-__all__ = ["Pending", "StopMatcher", "ThoughtFilter"]
+__all__ = ["Pending", "StopMatcher", "ThoughtFilter", "ThoughtText"]
 
 T = TypeVar("T")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\s*\n\s*")
 _MIN_REPEATED = 12  # characters; shorter lines may occur twice in a good answer
 _POLL_SECONDS = 0.2  # how often a waiting caller looks for signals and its deadline
+
+
+class ThoughtText(str):
+    """A piece of a thought, among the text that a request emits."""
+
+    __slots__ = ()
 
 
 class Pending(Generic[T]):
@@ -248,6 +254,11 @@ class ThoughtFilter:
         elif final and not self._answer:
             self.answer_start = self._read
         return [piece for piece in pieces if piece.text]
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether some text of the answer was passed on."""
+        return bool(self._answer)
 
     @property
     def closing(self) -> str | None:

@@ -23,6 +23,7 @@ from leanrag.types import (
     Packing,
     Prompt,
     Scores,
+    TextPiece,
     Usage,
     Where,
 )
@@ -429,6 +430,14 @@ class LanguageModel(Protocol):
 
 
 # Optional abilities of models, embedders and stores; ask for them with `isinstance`
+
+
+@runtime_checkable
+class StreamsThoughts(Protocol):
+    """A `GenerationStream` that also yields the thoughts of a reasoning model."""
+
+    def pieces(self) -> Iterator[TextPiece]:
+        """Yield the thoughts and the text; the text alone is what iterating over the stream yields."""
 
 
 @runtime_checkable

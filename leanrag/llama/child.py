@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.llama.wire import plain_settings, read_error
-from leanrag.pending import Pending
+from leanrag.pending import Pending, ThoughtText
 
 __all__ = ["Call", "Child"]
 
@@ -128,7 +128,7 @@ class Child:
                 with self._lock:
                     call = self._calls[event["id"]] if "text" in event else self._calls.pop(event["id"], None)
                 if call is not None:
-                    call.emit(read_error(event["error"]) if "error" in event else event.get("text", event))
+                    call.emit(_read_event(event))
         self._process.wait()
         with self._lock:
             self.has_ended = True
@@ -141,3 +141,12 @@ class Child:
         how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         name = self._path.name
         return GenerationError(f"the process of {name} ended ({how}). The next request starts another one", model=name)
+
+
+def _read_event(event: dict[str, Any]) -> dict[str, Any] | str | Exception:
+    """Return what a message of the child means: an error, a piece of text or thought, or the value of a call."""
+    if "error" in event:
+        return read_error(event["error"])
+    if "text" in event:
+        return ThoughtText(event["text"]) if event["is_thought"] else str(event["text"])
+    return event

@@ -95,8 +95,8 @@ class _Server:
 
     def _stream(self, number: int, prompt: Any, options: dict[str, Any]) -> dict[str, Any]:
         stream = self._model.stream(read_prompt(prompt), LlamaOptions(cancel=self._tokens[number], **options))
-        for piece in stream:
-            self._send({"id": number, "text": piece})
+        for piece in stream.pieces():
+            self._send({"id": number, "text": piece.text, "is_thought": piece.is_thought})
         return dataclasses.asdict(stream.result)
 
     def _send(self, event: dict[str, Any]) -> None:

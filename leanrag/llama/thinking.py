@@ -46,17 +46,16 @@ class ThoughtBudget:
     @property
     def n_allowed(self) -> int:
         """Most tokens of the text, by what is known now: an answer without thoughts cannot use their tokens."""
-        if self._thoughts.closing is not None:
+        if not self._thoughts.has_answer:
             return self._options.reserved_tokens
         return min(self._options.reserved_tokens, self._n_thoughts + self._options.max_tokens)
 
     def __call__(self, logits: NDArray[np.float32]) -> int:
         """Return the chosen token for `logits` `(n_vocab,)`."""
-        is_thought = bool(self._forced) or self._thoughts.closing is not None
         token = self._forced.popleft() if self._forced else self._draw(logits)
         self._n_drawn += 1
         self._thoughts.part(self._decode(self._vocabulary.piece(token)))
-        if is_thought or self._thoughts.closing is not None:
+        if not self._thoughts.has_answer:
             self._n_thoughts = self._n_drawn
         return token
 

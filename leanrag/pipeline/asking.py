@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.errors import BudgetError
@@ -18,13 +19,14 @@ from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
-from leanrag.protocols import EntailmentChecker, GenerateOptions, GenerationStream
+from leanrag.prompting import ModelProfile
+from leanrag.protocols import EntailmentChecker, GenerateOptions, GenerationStream, StreamsThoughts
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.confidence import Confidence
 from leanrag.routing.signals import Signals, signals_of
 from leanrag.text import marked_numbers
-from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, Usage
+from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, TextPiece, Usage
 
 __all__ = ["Asking"]
 
@@ -65,7 +67,7 @@ class Asking:
 
         Yields:
             `Planned` before each model is asked, `Judged` after it has answered, and the text of the answer: of the last model as
-            it comes, after a "" that says that this model has begun.
+            it comes with its thoughts, after an empty piece that says that this model has begun.
 
         Returns:
             The answer.
@@ -76,7 +78,7 @@ class Asking:
         answer = self._look_up(key, timer)
         if answer is not None:
             self._record(answer)
-            yield answer.text
+            yield TextPiece(answer.text)
             return answer
 
         turn = Turn(self.cascade, self.readers, query, timer, self.settings.abstain_below)
@@ -105,10 +107,10 @@ class Asking:
                 turn.has_begun = True
                 with timer("generate") as details, _stopping_early(stream):
                     if turn.is_final(i):
-                        yield ""
+                        yield TextPiece("")
                     if turn.can_show(i):
-                        for piece in reader.profile.withhold_refusal(stream):
-                            turn.has_shown_text |= not piece.isspace()
+                        for piece in _pieces(stream, reader.profile):
+                            turn.has_shown_text |= not (piece.is_thought or piece.text.isspace())
                             yield piece
                     generation = stream.result
                     details["prompt_tokens"] = generation.usage.prompt_tokens
@@ -138,7 +140,7 @@ class Asking:
         # 9. Ledger, cache.
         self._record(answer)
         self._remember(key, answer)
-        yield turn.unseen_text
+        yield TextPiece(turn.unseen_text)
         return answer
 
     def stream(self, query: Query) -> AnswerStream:
@@ -214,7 +216,8 @@ class Asking:
         return prepared.reader.model.stream(
             prepared.prompt,
             GenerateOptions(
-                max_tokens=prepared.plan.budget.answer,
+                max_tokens=prepared.plan.max_tokens,
+                thinking_tokens=query.thinking_tokens,
                 temperature=query.temperature,
                 seed=query.seed,
                 stop=prepared.plan.template.stop,
@@ -251,6 +254,22 @@ class Asking:
     def _record(self, answer: Answer) -> None:
         if self.stages.ledger is not None:
             self.stages.ledger.record(answer)
+
+
+def _pieces(stream: GenerationStream, profile: ModelProfile) -> Iterator[TextPiece]:
+    """Yield the thoughts of a model as they come, then its answer without a refusal."""
+    texts: Iterator[str] = iter(stream)
+    if isinstance(stream, StreamsThoughts):
+        pieces = stream.pieces()
+        first = ""
+        for piece in pieces:
+            if not piece.is_thought:
+                first = piece.text
+                break
+            yield piece
+        texts = itertools.chain([first], (piece.text for piece in pieces if not piece.is_thought))
+    for text in profile.withhold_refusal(texts):
+        yield TextPiece(text)
 
 
 @contextlib.contextmanager

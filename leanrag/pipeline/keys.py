@@ -18,7 +18,7 @@ from leanrag.types import AskKey
 
 __all__ = ["make_key"]
 
-_OPTIONS = ("k", "context_tokens", "max_tokens", "style", "temperature", "seed")
+_OPTIONS = ("k", "context_tokens", "max_tokens", "thinking_tokens", "style", "temperature", "seed")
 
 
 def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade, store: Store) -> AskKey | None:

@@ -66,6 +66,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     k: int = 10,
     context_tokens: AutoTokens | None = "auto",
     max_tokens: AutoTokens = "auto",
+    thinking_tokens: int | None = None,
     style: Style | None = None,
     abstain_below: float | None = None,
     self_check: bool = False,
@@ -110,6 +111,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             of the model; None takes all that its window has room for. Few tokens are read sooner, and by small models about as
             well.
         max_tokens: Most tokens of an answer; they are reserved in the window. "auto" takes the number in the profile of the model.
+        thinking_tokens: Most tokens of a reasoning model's thoughts, reserved in addition. None: thoughts and answer share
+            `max_tokens`, and a local model gives its thoughts at most half of it.
         style: Form of the answers: "phrase", "sentence" or "explanation". None takes the style of the profile.
         abstain_below: Confidence below which the answer is that the sources do not answer: `abstained` is set, and a stream shows
             nothing before its end. None takes what the calibrations of a cascade learned, if they were made with questions that
@@ -128,7 +131,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     rag.add("docs/")
         ...     print(rag.ask("What does the global statement do?"))
     """
-    settings = Settings(k, context_tokens, max_tokens, style, abstain_below, self_check)
+    settings = Settings(k, context_tokens, max_tokens, style, abstain_below, self_check, thinking_tokens)
     stages = Stages(
         chunker,
         index,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
-from leanrag.checks import check_choice
+from leanrag.checks import check_choice, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.prompting import STYLES, Style
 from leanrag.types import CancelToken, Where
@@ -26,6 +26,7 @@ class PromptOptions(TypedDict, total=False):
         k: Chunks retrieved, at least 1.
         context_tokens: Most tokens of sources in the prompt.
         max_tokens: Most tokens of the answer.
+        thinking_tokens: Most tokens of a reasoning model's thoughts, in addition; None: thoughts and answer share `max_tokens`.
         style: Form of the answer: "phrase", "sentence" or "explanation".
         where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
         timeout_seconds: Time limit of the generation.
@@ -34,6 +35,7 @@ class PromptOptions(TypedDict, total=False):
     k: int | None
     context_tokens: AutoTokens | None
     max_tokens: AutoTokens | None
+    thinking_tokens: int | None
     style: Style | None
     where: Where | None
     timeout_seconds: float | None
@@ -62,6 +64,7 @@ class Query:
         k: Chunks retrieved.
         context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
         max_tokens: Most tokens of the answer.
+        thinking_tokens: Most tokens of a reasoning model's thoughts, in addition; None: thoughts and answer share `max_tokens`.
         style: Form of the answer; None for the style of the model's profile.
         where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
         temperature: 0 for the same answer each time.
@@ -80,6 +83,7 @@ class Query:
     seed: int | None = None
     timeout_seconds: float | None = None
     cancel: CancelToken = field(default_factory=CancelToken)
+    thinking_tokens: int | None = None
 
     @property
     def is_repeatable(self) -> bool:
@@ -95,6 +99,7 @@ class Settings:
         k: Chunks retrieved.
         context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
         max_tokens: Most tokens of the answer.
+        thinking_tokens: Most tokens of a reasoning model's thoughts, in addition; None: thoughts and answer share `max_tokens`.
         style: Form of the answer; None for the style of the model's profile.
         abstain_below: Confidence below which the answer is that the sources do not answer; None for what calibrations learned.
         self_check: Whether each model is asked how likely its own answer is right.
@@ -109,9 +114,11 @@ class Settings:
     style: Style | None = None
     abstain_below: float | None = None
     self_check: bool = False
+    thinking_tokens: int | None = None
 
     def __post_init__(self) -> None:
         check_counts(k=self.k, context_tokens=self.context_tokens, max_tokens=self.max_tokens)
+        check_whole(0, optional=True, thinking_tokens=self.thinking_tokens)
         check_choice(STYLES, optional=True, style=self.style)
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
             raise ConfigurationError(f"`abstain_below` must be in [0, 1], got {self.abstain_below!r}")
@@ -129,7 +136,8 @@ class Settings:
             )
         k, context_tokens, max_tokens = options.get("k"), options.get("context_tokens"), options.get("max_tokens")
         check_counts(k=k, context_tokens=context_tokens, max_tokens=max_tokens)
-        style = options.get("style")
+        style, thinking_tokens = options.get("style"), options.get("thinking_tokens")
+        check_whole(0, optional=True, thinking_tokens=thinking_tokens)
         check_choice(STYLES, optional=True, style=style)
         cancel = CancelToken()
         if (of_caller := options.get("cancel")) is not None:
@@ -145,6 +153,7 @@ class Settings:
             seed=options.get("seed"),
             timeout_seconds=options.get("timeout_seconds"),
             cancel=cancel,
+            thinking_tokens=self.thinking_tokens if thinking_tokens is None else thinking_tokens,
         )
 
 

@@ -180,9 +180,10 @@ class Rag:
             question: Plain text.
             options: What the question needs other than `open` was told, by name:
                 `k`, chunks retrieved; `context_tokens`, most tokens of sources in the prompt; `max_tokens`, most tokens of the
-                answer; `style`, its form ("phrase", "sentence" or "explanation"); `where`, conditions on the documents (see
-                `leanrag.retrieval.filters`); `temperature`, 0 for the same answer each time; `seed`, which repeats a draw;
-                `timeout_seconds`, the time limit of the generation; `cancel`, a `CancelToken` that stops it from another thread.
+                answer; `thinking_tokens`, most tokens of thoughts in addition; `style`, the form of the answer ("phrase",
+                "sentence" or "explanation"); `where`, conditions on the documents (see `leanrag.retrieval.filters`);
+                `temperature`, 0 for the same answer each time; `seed`, which repeats a draw; `timeout_seconds`, the time limit of
+                the generation; `cancel`, a `CancelToken` that stops it from another thread.
 
         Raises:
             ConfigurationError: The folder holds no documents, or an option cannot work.
@@ -192,7 +193,10 @@ class Rag:
         return self._asking.stream(self._settings.query(question, **options)).answer
 
     def stream(self, question: str, **options: Unpack[AskOptions]) -> AnswerStream:
-        """As `ask`: iterate for the model's words as they come, then read `answer`, which has the marks and citations."""
+        """As `ask`: iterate for the model's words as they come, then read `answer`, which has the marks and citations.
+
+        `pieces` of the stream yields the thoughts of a reasoning model too.
+        """
         return self._asking.stream(self._settings.query(question, **options)).start()
 
     def ask_many(self, questions: Iterable[str], *, parallel: int = 8, **options: Unpack[AskOptions]) -> list[Answer]:

@@ -35,11 +35,13 @@ class Plan:
 
     Attributes:
         template: Makes the prompt.
-        budget: How the window is divided.
+        budget: How the window is divided; thoughts are part of `budget.answer`.
+        max_tokens: Most tokens of the answer, without the tokens that are reserved for thoughts.
     """
 
     template: PromptTemplate
     budget: TokenBudget
+    max_tokens: int
 
 
 class Reader:
@@ -99,7 +101,8 @@ class Reader:
         max_tokens = profile.form(query.style).max_tokens if query.max_tokens == "auto" else query.max_tokens
         limit = profile.context_tokens if query.context_tokens == "auto" else query.context_tokens
         fixed = self.model.count(template.build(query.question, []))
-        return Plan(template, TokenBudget(self.model.n_ctx, max_tokens, fixed, limit))
+        reserved = max_tokens + (query.thinking_tokens or 0)
+        return Plan(template, TokenBudget(self.model.n_ctx, reserved, fixed, limit), max_tokens)
 
     def self_check(
         self, prompt: Prompt, text: str, *, timeout_seconds: float | None = None, cancel: CancelToken | None = None

@@ -22,7 +22,7 @@ from leanrag.routing.confidence import Confidence
 from leanrag.routing.labels import texts_agree
 from leanrag.routing.refusals import is_refusal
 from leanrag.routing.signals import signals_before
-from leanrag.types import Answer, CancelToken, Stage, Step, Usage
+from leanrag.types import Answer, CancelToken, Stage, Step, TextPiece, Usage
 
 __all__ = ["NO_ANSWER", "UNFINISHED", "AnswerStream", "Event", "Judged", "Planned", "Turn"]
 
@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 NO_ANSWER = "The sources do not answer this question."
 """The text of an answer when nothing was found, or when the model's answer was not sure enough."""
 
-UNFINISHED = "The model used up its tokens on thoughts before it answered. Allow more of them with `max_tokens`."
+UNFINISHED = (
+    "The model used up its tokens on thoughts before it answered. Allow more with `max_tokens` or `thinking_tokens`."
+)
 """The text of an answer when a reasoning model did not come to an end of its thoughts."""
 
 
@@ -51,8 +53,8 @@ class Judged:
     confidence: Confidence
 
 
-Event: TypeAlias = Planned | Judged | str
-"""What happens while a question is answered; a text is a piece of the answer, as it comes."""
+Event: TypeAlias = Planned | Judged | TextPiece
+"""What happens while a question is answered; a `TextPiece` is a piece of the answer or of the thoughts, as it comes."""
 
 
 class AnswerStream:
@@ -69,7 +71,7 @@ class AnswerStream:
     def __init__(self, run: Generator[Event, None, Answer], cancel: CancelToken) -> None:
         self._run, self._cancel = run, cancel
         self._lock = threading.Lock()
-        self._pieces: list[str] = []
+        self._pieces: list[TextPiece] = []
         self._answer: Answer | None = None
         self._error: BaseException | None = None
 
@@ -81,10 +83,17 @@ class AnswerStream:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text, always from its beginning; leaving the loop early stops the work."""
+        return (piece.text for piece in self.pieces() if not piece.is_thought)
+
+    def pieces(self) -> Iterator[TextPiece]:
+        """Yield the thoughts of a reasoning model, and the text, always from the beginning; leaving the loop early stops the work.
+
+        Thoughts are not checked, and are no part of the answer.
+        """
         i = 0
         try:
             while i < len(self._pieces) or self._advance():
-                if self._pieces[i]:
+                if self._pieces[i].text:
                     yield self._pieces[i]
                 i += 1
         finally:
@@ -111,7 +120,7 @@ class AnswerStream:
             if self._answer is not None:
                 return False
             try:
-                while not isinstance(event := next(self._run), str):
+                while not isinstance(event := next(self._run), TextPiece):
                     pass
             except StopIteration as end:
                 self._answer = end.value

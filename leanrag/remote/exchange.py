@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 
-from leanrag.pending import StopMatcher
+from leanrag.pending import StopMatcher, ThoughtText
 from leanrag.remote.attempts import Attempt, Operation
 from leanrag.remote.events import EventDecoder, SurrogateJoiner
 from leanrag.remote.protocol import (
@@ -76,7 +76,7 @@ class Reply(Attempt):
     def add(self, choice: Choice) -> None:
         """Add a piece of the answer."""
         text = choice.content
-        self.thoughts += self._join_thoughts(choice.thoughts)
+        self._think(self._join_thoughts(choice.thoughts))
         self.refusal += choice.refusal
         if choice.names_end:
             self.is_unfinished = choice.end is None
@@ -99,9 +99,14 @@ class Reply(Attempt):
 
     def end(self) -> None:
         """Pass on the text that was kept back because it could begin a stop string."""
-        self.thoughts += self._join_thoughts("", final=True)
+        self._think(self._join_thoughts("", final=True))
         if self.match_stop.reason is None:
             self._pass(self.match_stop(self._join_text("", final=True), final=True))
+
+    def _think(self, text: str) -> None:
+        if text:
+            self.thoughts += text
+            self._emit(ThoughtText(text))
 
     def _pass(self, text: str) -> None:
         if text:

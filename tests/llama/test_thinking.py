@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from leanrag import ContextOverflowError, LlamaCppModel, Message
 from leanrag.llama.chat import encode_text
+from leanrag.llama.process import IsolatedModel
 from leanrag.llama.thinking import ThoughtBudget
 from leanrag.protocols import GenerateOptions
 from tests.tiny_gguf import CHATML, write_tiny_gguf
@@ -142,6 +143,16 @@ def test_thinking_can_be_switched_off(tmp_path):
         assert model.render(HI).endswith("<think>\n\n</think>\n\n")
         result = model.generate(HI, max_tokens=16)
     assert (result.thoughts, result.thought_tokens, result.usage.completion_tokens) == (None, 0, 16)
+
+
+def test_a_child_process_streams_thoughts_apart(thinker):
+    with IsolatedModel(thinker.path, n_ctx=256) as child:
+        stream = child.stream(HI, GenerateOptions(16, thinking_tokens=48))
+        pieces = list(stream.pieces())
+    expected = thinker.generate(HI, max_tokens=16, thinking_tokens=48)
+    assert (stream.result.thoughts, stream.result.text) == (expected.thoughts, expected.text)
+    assert "".join(piece.text for piece in pieces if piece.is_thought).strip() == expected.thoughts
+    assert "".join(piece.text for piece in pieces if not piece.is_thought) == expected.text
 
 
 def test_many_thinking_requests_are_answered_as_one_is(thinker):

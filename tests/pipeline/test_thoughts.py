@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrag import Cascade
-from leanrag.generation import BaseLanguageModel, PieceStream
+from leanrag import Cascade, ConfigurationError
+from leanrag.generation import BaseLanguageModel, PieceStream, _for_event_loops
 from leanrag.pipeline.turn import NO_ANSWER, UNFINISHED
+from leanrag.protocols import GenerateOptions
 from leanrag.testing import FakeModel
 from leanrag.text import THOUGHT_TAGS
 from tests.stories import PARK, QUESTION, RIGHT, open_rag
@@ -38,6 +39,57 @@ def test_an_answer_is_judged_and_shown_without_thoughts(tmp_path, opening, closi
         assert (stream.answer.text, stream.answer.is_supported, stream.answer.support) == (MARKED, True, 1.0)
         generation = stream.answer.generation
         assert (generation.text, generation.thoughts) == (RIGHT, THOUGHT)
+
+
+def test_thoughts_are_streamed_apart(tmp_path):
+    with open_rag(tmp_path, f"<think>{THOUGHT}</think>\n\n{RIGHT}") as rag:
+        rag.add_text(PARK)
+        stream = rag.stream(QUESTION)
+        pieces = list(stream.pieces())
+        again = "".join(stream)
+    assert "".join(piece.text for piece in pieces if piece.is_thought) == THOUGHT == stream.answer.thoughts
+    assert "".join(piece.text for piece in pieces if not piece.is_thought) == RIGHT == again
+    assert [piece.is_thought for piece in pieces] == sorted((piece.is_thought for piece in pieces), reverse=True)
+
+
+def test_thoughts_of_an_answer_that_is_not_shown_are_not_shown(tmp_path):
+    small, large = FakeModel(f"<think>{THOUGHT}</think>{RIGHT}", name="small"), FakeModel(RIGHT, name="large")
+    with open_rag(tmp_path, model=Cascade([small, large], threshold=1.0)) as rag:
+        rag.add_text(PARK)
+        stream = rag.stream(QUESTION)
+        assert "".join(piece.text for piece in stream.pieces()) == RIGHT
+    assert (stream.answer.model, stream.answer.thoughts) == ("large", None)
+
+
+@pytest.mark.parametrize("option", ["ask", "open"])
+def test_thoughts_can_have_tokens_of_their_own(tmp_path, option):
+    reply = f"<think>{THOUGHT}</think> {RIGHT}"
+    options = {"max_tokens": 20, "thinking_tokens": 40}
+    with open_rag(tmp_path, reply, **(options if option == "open" else {})) as rag:
+        rag.add_text(PARK)
+        asked = options if option == "ask" else {}
+        answer = rag.ask(QUESTION, **asked)
+        plan = rag.explain(QUESTION, **asked)
+    assert (answer.text, answer.thoughts) == (MARKED, THOUGHT)
+    assert plan.max_tokens == 60
+
+
+@pytest.mark.parametrize("thinking_tokens", [-1, 1.5, "9"])
+def test_a_budget_of_thoughts_is_a_whole_number(tmp_path, thinking_tokens):
+    with open_rag(tmp_path, RIGHT) as rag, pytest.raises(ConfigurationError, match="thinking_tokens"):
+        rag.ask(QUESTION, thinking_tokens=thinking_tokens)
+
+
+def test_thoughts_are_streamed_apart_for_asyncio():
+    model = FakeModel(f"<think>{THOUGHT}</think>{RIGHT}")
+
+    async def read():
+        stream = _for_event_loops(model.stream("?", GenerateOptions(99)))
+        return [piece async for piece in stream.apieces()]
+
+    pieces = asyncio.run(read())
+    assert "".join(piece.text for piece in pieces if piece.is_thought) == THOUGHT
+    assert "".join(piece.text for piece in pieces if not piece.is_thought) == RIGHT
 
 
 def test_a_thought_whose_opening_tag_the_prompt_had_is_not_part_of_the_answer(tmp_path):

@@ -276,7 +276,9 @@ def test_thoughts_are_not_part_of_the_text(server, model, pieces):
     chunks = [{"choices": [{"index": 0, "delta": piece}]} for piece in pieces]
     server.usual = raw(b"".join(map(event, [*chunks, delta(finish="stop")])) + event("[DONE]"))
     stream = model.stream(CHAT, GenerateOptions(9))
-    assert "".join(stream) == "Ada Park."
+    streamed = list(stream.pieces())
+    assert "".join(piece.text for piece in streamed if not piece.is_thought) == "Ada Park."
+    assert "".join(piece.text for piece in streamed if piece.is_thought).strip() == "Bo? Ada."
     assert (stream.result.text, stream.result.thoughts) == ("Ada Park.", "Bo? Ada.")
 
 
