@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag import types as types
     from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor
     from leanrag.compression.messages import compress_messages as compress_messages
-    from leanrag.compression.messages import compress_prompt as compress_prompt
+    from leanrag.compression.pasted.calling import compress as compress
     from leanrag.documents.chunking import DocumentChunker as DocumentChunker
     from leanrag.errors import BudgetError as BudgetError
     from leanrag.errors import CompressionError as CompressionError
@@ -85,7 +85,8 @@ _WINGS = frozenset(
 )
 _HOMES = {
     "compression.extractive": "ExtractiveCompressor",
-    "compression.messages": "compress_messages compress_prompt",
+    "compression.messages": "compress_messages",
+    "compression.pasted.calling": "compress",
     "documents.chunking": "DocumentChunker",
     "errors": (
         "BudgetError CompressionError ConfigurationError ContextOverflowError DocumentError GenerationCancelled GenerationError"
@@ -116,7 +117,7 @@ _HOMES = {
 """Public names by module."""
 
 _MOVED = {
-    "compression": "CostGate SelfInformationCompressor",
+    "compression": "CostGate SelfInformationCompressor compress_prompt",
     "compression.lingua": "LLMLinguaCompressor dequantize",
     "evidence": "CompressingPacker GreedyPacker LikelihoodScorer Protection SentenceScorer SentenceVectors TokenBudget",
     "llama": "IsolatedModel check_in_process load_model quantize",

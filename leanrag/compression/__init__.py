@@ -1,7 +1,8 @@
 """Fewer tokens, the same evidence: compressors, what they may never touch, and when they pay.
 
 `extractive` chooses whole sentences, rows and blocks; `self_information` thins words by a GGUF model's own surprise; `lingua`
-drives the llmlingua package; `messages` applies any of them to chats and prompts. All of them return a `Compression`.
+drives the llmlingua package, and `compat` has its class; `messages` applies any of them to chats and prompts; `pasted` shortens
+code, JSON, tables, logs and so on by their structure. All of them return a `Compression`.
 """
 
 from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor
@@ -10,4 +11,7 @@ from leanrag.compression.gate import Rates as Rates
 from leanrag.compression.messages import MessageCompression as MessageCompression
 from leanrag.compression.messages import compress_messages as compress_messages
 from leanrag.compression.messages import compress_prompt as compress_prompt
+from leanrag.compression.pasted import PastedKind as PastedKind
+from leanrag.compression.pasted import compress as compress
+from leanrag.compression.pasted import detect_kind as detect_kind
 from leanrag.compression.self_information import SelfInformationCompressor as SelfInformationCompressor

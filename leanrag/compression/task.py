@@ -22,13 +22,17 @@ BETWEEN_SOURCES = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A span of the text of a source that is kept, or dropped for the reason that it names."""
+    """A span of the text of a source that is kept, or dropped for the reason that it names.
+
+    `note` is written behind a span that is kept; it is not of the source.
+    """
 
     source: int
     start: int
     end: int
     score: float | None = None
     reason: str = "relevant"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ def assemble(hits: Sequence[Hit], parts: Sequence[Part]) -> tuple[str, tuple[Seg
         own = list(group)
         chunk = hits[number].chunk
         text, starts = join_spans(chunk.text, [(part.start, part.end) for part in own])
+        if any(part.note for part in own):
+            text, starts = _with_notes(text, starts, own)
         if pieces:
             at += len(BETWEEN_SOURCES)
         for part, start in zip(own, starts, strict=True):
@@ -169,6 +175,19 @@ def assemble(hits: Sequence[Hit], parts: Sequence[Part]) -> tuple[str, tuple[Seg
         pieces.append(text)
         at += len(text)
     return BETWEEN_SOURCES.join(pieces), tuple(segments)
+
+
+def _with_notes(text: str, starts: Sequence[int], parts: Sequence[Part]) -> tuple[str, list[int]]:
+    """Return the text with the notes behind its parts, and where the parts are in it."""
+    pieces: list[str] = []
+    shifted: list[int] = []
+    at = added = 0
+    for part, start in zip(parts, starts, strict=True):
+        end = start + part.end - part.start
+        shifted.append(start + added)
+        pieces += [text[at:end], part.note]
+        at, added = end, added + len(part.note)
+    return "".join([*pieces, text[at:]]), shifted
 
 
 def _keep(hits: Sequence[Hit], keep: Sequence[Span] | Sequence[Sequence[Span]], is_one: bool) -> tuple[list[Span], ...]:

@@ -5,7 +5,7 @@ The modules, in the order of data flow: `registry` (the names, and the exact fil
 """
 
 from leanrag.models.cache import ModelFiles, ModelStatus, keep_copy, list_models, resolve, resolve_model, split_name
-from leanrag.models.encodings import load_encoding
+from leanrag.models.encodings import load_encoding, token_counter
 from leanrag.models.fetching import pull
 from leanrag.models.registry import REGISTRY, HubFile, ModelFile, ModelSpec, WheelMember
 
@@ -24,4 +24,5 @@ __all__ = [
     "resolve",
     "resolve_model",
     "split_name",
+    "token_counter",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from leanrag.models.cache import resolve
@@ -13,7 +13,7 @@ from leanrag.models.cache import resolve
 if TYPE_CHECKING:
     import tiktoken
 
-__all__ = ["load_encoding"]
+__all__ = ["load_encoding", "token_counter"]
 
 _encoding_lock = threading.Lock()
 
@@ -30,6 +30,17 @@ def load_encoding(name: str) -> tiktoken.Encoding:
 
     with _encoding_lock, _environment("TIKTOKEN_CACHE_DIR", str(file.parent)):
         return tiktoken.get_encoding(name)
+
+
+def token_counter(name: str) -> Callable[[str], int]:
+    """Return a function that counts the tokens of a text with an encoding; names of control tokens in the text are text.
+
+    Raises:
+        ConfigurationError: The name is unknown.
+        ModelLoadError: The encoding is not on this machine.
+    """
+    encoding = load_encoding(name)
+    return lambda text: len(encoding.encode_ordinary(text))
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class Compression:
     """A compressed text, and the source of each part.
 
     For each segment `s` of a verbatim method, `text[s.start:s.end]` equals the text of the source's document at
-    `s.source_start:s.source_end`. Between segments the compressor puts only white space.
+    `s.source_start:s.source_end`. Between segments the compressor puts only white space; in a log, also how often a line occurs.
 
     Attributes:
         text: The compressed text.

@@ -14,8 +14,6 @@ from leanrag.compression.compat.causal import check_budget, check_reorder
 from leanrag.compression.lingua.driver import WHY
 from leanrag.errors import ConfigurationError
 from leanrag.evidence.protection import Protection
-from leanrag.models import load_encoding
-from leanrag.protocols import TokenCounter
 
 __all__ = [
     "check_ids",
@@ -23,14 +21,12 @@ __all__ = [
     "check_rate",
     "check_settings",
     "check_target",
-    "count_cl100k",
     "find_device",
     "find_folder",
     "read_documents",
     "with_forced",
 ]
 
-_ENCODING = "cl100k_base"  # the package counts with that of gpt-3.5-turbo
 _CONDITIONS = ("none", "before", "after")
 _WHOLE_NUMBERS = {
     "iterative_size": 1,
@@ -99,16 +95,6 @@ def find_device(device_map: str) -> str:
     if any(name in device_map for name in ("cuda", "cpu", "mps")):
         return device_map
     return "cuda" if require("torch", extra="lingua", why=WHY).cuda.is_available() else "cpu"
-
-
-def count_cl100k() -> TokenCounter:
-    """Return the counter of the package's results.
-
-    Raises:
-        ModelLoadError: The encoding is not on this machine; `leanrag pull cl100k_base` gets it.
-    """
-    encoding = load_encoding(_ENCODING)
-    return lambda text: len(encoding.encode_ordinary(text))
 
 
 def with_forced(protection: Protection | None, tokens: Sequence[str], digits: bool) -> Protection | None:

@@ -14,7 +14,6 @@ from leanrag.compression.compat.arguments import (
     check_rate,
     check_settings,
     check_target,
-    count_cl100k,
     find_device,
     find_folder,
     read_documents,
@@ -33,11 +32,13 @@ from leanrag.compression.lingua.loading import classifier_window, load_scorer, p
 from leanrag.compression.lingua.words import TokenToWord
 from leanrag.errors import ConfigurationError
 from leanrag.evidence.protection import Protection
+from leanrag.models import token_counter
 from leanrag.protocols import Embedder, Reranker, TokenCounter
 from leanrag.text import join_spans
 
 __all__ = ["PromptCompressor"]
 
+_ENCODING = "cl100k_base"  # the package counts with that of gpt-3.5-turbo
 _DOLLARS = 0.06 / 1000  # the price of a token that the package reckons with
 _MODEL_CONFIG = ("trust_remote_code", "torch_dtype", "pad_to_left")
 _CLASSIFIER_CONFIG = ("max_batch_size", "max_force_token")
@@ -117,7 +118,7 @@ class PromptCompressor:
         config = read_config(folder, method)
         device = find_device(device_map)
         self._tokenizer, model = load_scorer(folder, method, device, dtype=model_config.get("torch_dtype"))
-        self._count = count_tokens or count_cl100k()
+        self._count = count_tokens or token_counter(_ENCODING)
         if self.use_llmlingua2:
             self._classifier = TokenClassifier(
                 self._tokenizer, model, device=device, window=classifier_window(config), family=config["model_type"]
