@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import logging
 import os
 import sys
@@ -39,16 +40,20 @@ _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep th
 _SETTLED_NS = 2_000_000_000  # a file that changed later than this may change again within one tick of its clock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _File:
     """A file to read; `folder` is the folder that was named, None when the file itself was."""
 
     path: Path
     folder: Path | None
 
-    @property
-    def id(self) -> str:
-        return self.path.resolve().as_posix()
+    @functools.cached_property
+    def id(self) -> str | None:
+        """The id of its document; None for a path that cannot be."""
+        try:
+            return self.path.resolve().as_posix()
+        except (OSError, RuntimeError, ValueError):
+            return None
 
     @property
     def default_title(self) -> str:
@@ -114,7 +119,7 @@ class Ingestion:
             "skipped": [],
         }
         self._failed: list[Failure] = []
-        self._lost: dict[str, None] = {}  # ids of known documents whose files cannot be read any more
+        self._lost: dict[str, None] = {}  # ids of the documents, if they are known, whose files cannot be read
         self._roots: set[Path] = set()
         self._unread: set[Path] = set()  # folders and files in them that could not be reached
         self._seen: set[str] = set()  # ids of documents that were read
@@ -134,8 +139,9 @@ class Ingestion:
         sources = list(sources)
         _check_ids(sources)
         with self._store.writer():
-            self._known = {record.id: record for record in self._store.documents()}
             found = [item for source in sources for item in self._find(source)]
+            ids = (item.id for item in found if item.id is not None)
+            self._known = {record.id: record for record in self._store.get_records(ids)}
             with tqdm(total=len(found), desc="Adding", unit="doc", disable=not self._show_progress, leave=False) as bar:
                 for item in found:
                     self._take(item)
@@ -193,7 +199,7 @@ class Ingestion:
             stat = file.path.stat()
         except OSError as error:
             raise DocumentError(f"cannot read {str(file.path)!r}: {error}", path=file.path) from error
-        record = self._known.get(file.id)
+        record = None if file.id is None else self._known.get(file.id)
         if record is not None and self._is_unchanged(record, file, stat):
             self._seen.add(record.id)
             self._outcome["unchanged"].append(record.id)
@@ -267,25 +273,21 @@ class Ingestion:
 
     def _lose(self, file: _File) -> None:
         """Note that the file of a known document cannot be read: its old text must not be answered from."""
-        try:
-            document_id = file.id
-        except (OSError, RuntimeError, ValueError):  # a path that cannot be: no document has it
-            return
-        if document_id in self._known:
-            self._lost[document_id] = None
+        if file.id is not None:
+            self._lost[file.id] = None
 
     def _remove_lost(self) -> None:
         """Remove the documents whose files cannot be read, and those that the folders of this call no longer have."""
-        for record in self._known.values():
-            if record.id not in self._seen and self._is_missed(record):
-                self._lost[record.id] = None
-        lost = [document_id for document_id in self._lost if document_id not in self._seen]
+        unreadable = self._store.get_records(self._lost)
+        below = self._store.records_below([str(root) for root in self._roots])
+        missed = [record for record in below if record.id not in self._seen and self._is_missed(record)]
+        lost = list(dict.fromkeys(record.id for record in (*unreadable, *missed) if record.id not in self._seen))
         self._store.remove(lost)
         self._outcome["removed"].extend(lost)
 
     def _is_missed(self, record: DocumentRecord) -> bool:
         """Return whether a folder of this call had the file of a document and has it no longer."""
-        if record.source is None or not self._roots:
+        if record.source is None:
             return False
         path, root = Path(record.source), Path(record.root or ".")
         if not self._unread.isdisjoint(path.parents):

@@ -138,11 +138,10 @@ class Rag:
         Raises:
             DocumentError: There is no such document; nothing was removed.
         """
-        ids = [record.id for record in self._store.documents()]
         chosen: list[str] = []
         for source in sources:
-            name, path = os.fspath(source), Path(source).resolve().as_posix()
-            matches = [id for id in ids if id in (name, path) or id.startswith(path.rstrip("/") + "/")]  # noqa: A001
+            name = os.fspath(source)
+            matches = self._store.find_documents(name, Path(source).resolve().as_posix())
             if not matches:
                 raise DocumentError(f"{str(self._store.folder)!r} has no document {name!r}", path=name)
             chosen += matches

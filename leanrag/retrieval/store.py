@@ -22,9 +22,10 @@ from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
 from leanrag.retrieval.filters import condition_sql
+from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
 from leanrag.retrieval.schema import SPAN, from_sql, read_span, to_sql
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
-from leanrag.types import Chunk, Document, Scalar, Where
+from leanrag.types import Chunk, Document, Where
 from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
@@ -50,35 +51,6 @@ _BEST_FIRST = "ORDER BY score DESC, id"
 
 class MissingChunkError(StorageError, LookupError):
     """A chunk was asked for that does not exist, or no longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentRecord:
-    """A stored document without its text.
-
-    Attributes:
-        id: Identity of the document.
-        title: What a person calls it.
-        source: Absolute path of its file, or None.
-        root: The folder that it was added with, or None.
-        sha256: Hash of the text.
-        chunker_id: The chunker that split it; documents of another chunker must be split anew.
-        metadata: Values to filter on.
-        size: Bytes of the file when it was read, None without a file.
-        mtime_ns: When the file had changed last as it was read; None without a file, or if it had changed just then.
-        chunks: How many chunks it has.
-    """
-
-    id: str
-    title: str
-    source: str | None
-    root: str | None
-    sha256: str
-    chunker_id: str
-    metadata: Mapping[str, Scalar | list[Scalar]]
-    size: int | None
-    mtime_ns: int | None
-    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,25 +275,34 @@ class Store:
     def documents(self) -> Iterator[DocumentRecord]:
         """Yield a record of every document, in the order of their writing; one consistent view."""
         with self._database.reading(one_view=True) as connection:
-            counts = dict(connection.execute("SELECT document, count(*) FROM chunks GROUP BY document").fetchall())
+            rows = rows_of_all(connection)
+        return self._records(rows)
+
+    def get_records(self, document_ids: Iterable[str]) -> list[DocumentRecord]:
+        """Return the records of the documents with these ids; unknown ids are passed over."""
+        with self._database.reading(one_view=True) as connection:
+            rows = rows_of_ids(connection, document_ids)
+        return list(self._records(rows))
+
+    def records_below(self, folders: Sequence[str]) -> list[DocumentRecord]:
+        """Return the records of the documents that were added with one of the folders, or whose file is, or was, below one."""
+        with self._database.reading(one_view=True) as connection:
+            rows = rows_below(connection, folders)
+        return list(self._records(rows))
+
+    def find_documents(self, name: str, path: str) -> list[str]:
+        """Return the ids of the documents whose id is `name` or `path`, or is a path below the folder `path`."""
+        condition, values = below("id", path, "/")
+        with self._database.reading() as connection, self._database.decoding():
             rows = connection.execute(
-                "SELECT key, id, title, source, root, sha256, chunker_id, metadata, size, mtime_ns FROM documents ORDER BY key"
-            ).fetchall()
-        for key, *values in rows:
+                f"SELECT id FROM documents WHERE id = ? OR {condition} ORDER BY key", (to_sql(name), *values)
+            )
+            return [from_sql(identity) for (identity,) in rows]
+
+    def _records(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[DocumentRecord]:
+        for row in rows:
             with self._database.decoding():
-                identity, title, source, root, sha256, chunker_id, metadata, size, mtime_ns = map(from_sql, values)
-                record = DocumentRecord(
-                    id=identity,
-                    title=title,
-                    source=source,
-                    root=root,
-                    sha256=sha256,
-                    chunker_id=chunker_id,
-                    metadata=json.loads(metadata),
-                    size=size,
-                    mtime_ns=mtime_ns,
-                    chunks=counts.get(key, 0),
-                )
+                record = read_record(row)
             yield record
 
     # Reading chunks

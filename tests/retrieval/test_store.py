@@ -857,3 +857,40 @@ def test_a_fork_can_close_while_another_thread_reads(store):
     process = run_python(code, str(store.folder))
     process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+# Records of some documents
+
+
+PATHS = ["/a", "/a/b.md", "/a/b/c.md", "/a0", "/a b/c.md", "/b/\udcff.md", "/b\udcff/c.md", "/é/c.md"]
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/", "/b", "/b\udcff", "/a/b", "/é", "/", "/x"])
+def test_documents_below_a_path_are_found(store, path):
+    for name in PATHS:
+        store.put_many([entry(Document("text", id=name, source=name))])
+    prefix = path.rstrip("/") + "/"
+    expected = [name for name in PATHS if name in (path, prefix[:-1]) or name.startswith(prefix)]
+    assert store.find_documents(path, prefix[:-1] or "/") == expected
+    assert {record.id for record in store.records_below([path])} == {
+        name for name in PATHS if name == path or name.startswith(prefix)
+    }
+
+
+def test_a_document_is_found_by_an_id_that_is_not_a_path(store):
+    store.put_many([entry(Document("text", id="manual")), entry(Document("text", id="/x/manual"))])
+    assert store.find_documents("manual", "/x/manual") == ["manual", "/x/manual"]
+    assert store.find_documents("other", "/x/other") == []
+
+
+def test_records_of_some_documents_are_those_of_all(store):
+    store.put_many(
+        [entry(Document(f"text {i}", id=str(i)), cuts=(2, 4)[: i % 3], root=f"/r{i % 2}") for i in range(1200)]
+    )
+    known = {record.id: record for record in store.documents()}
+    assert known["2"].chunks == 3
+    some = store.get_records([*map(str, range(0, 1300, 2)), "unknown", "0"])
+    assert len(some) == 600
+    assert {record.id: record for record in some} == {str(i): known[str(i)] for i in range(0, 1200, 2)}
+    assert len(store.records_below(["/r1"])) == 600
+    assert store.records_below([]) == store.get_records([]) == []
