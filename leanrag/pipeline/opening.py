@@ -188,7 +188,7 @@ def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Laz
     def load() -> LanguageModel:
         files, name = resolve_model(model), model_name(model)
         profile = stages.profile_of(name) or profile_named(name)
-        return load_model(
+        loaded: LanguageModel = load_model(
             files.path,
             adapters=files.adapters,
             name=name,
@@ -196,6 +196,7 @@ def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Laz
             chat_template=(profile and profile.chat_template) or None,
             **loading,
         )
+        return loaded
 
     return Lazy(load)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -29,7 +30,9 @@ def is_database_file(path: Path) -> bool:
 
 
 class Database:
-    """A connection that threads share in turns.
+    """A connection that writes, in turns, and connections that read, each used by one thread at a time.
+
+    Readers wait neither for each other nor for a writer: they see the last commit.
 
     Args:
         folder: Where `leanrag.db` is, or will be.
@@ -48,12 +51,20 @@ class Database:
         self.folder = Path(folder).expanduser().absolute()
         self.path = self.folder / DATABASE
         self._process = ProcessGuard()
-        self._lock = threading.RLock()  # guards the connection, held for one statement or one transaction
+        self._lock = threading.RLock()  # guards the connection that writes, held for one transaction
+        self._used = threading.local()  # .connection: what the blocks of this thread use
+        self._idle: list[sqlite3.Connection] = []  # that read; `append` and `pop` are atomic
         self._writer = threading.RLock()  # guards the right to write, held for a whole `writer` block
         self._writer_depth = 0
-        self._connection: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None  # that writes; None if nothing can be written
+        self._is_open = False
         self._check_folder(create)
-        self._connection, self.read_only = self._open()
+        connection, self.read_only = self._open()
+        if self.read_only:
+            self._idle.append(connection)
+        else:
+            self._connection = connection
+        self._is_open = True
 
     def _check_folder(self, create: bool) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -76,22 +87,24 @@ class Database:
 
     def _open(self) -> tuple[sqlite3.Connection, bool]:
         if _is_writable(self.folder) and (not self.path.exists() or _is_writable(self.path)):
+            self._address = self.path.as_uri() + "?mode=rw"  # of readers: a file that vanished is not made anew
             return self._connect(self.path, read_only=False), False
         if not self.path.exists():
             raise StorageError(
                 f"cannot make {str(self.path)!r}: the folder is read-only; make it writable or name another",
                 path=self.path,
             )
-        address = self.path.as_uri()
+        self._address = self.path.as_uri() + "?mode=ro"
         try:
-            return self._connect(address + "?mode=ro", read_only=True), True
+            return self._connect(self._address, read_only=True), True
         except StorageError:
             # A reader of a write-ahead log needs a file of shared memory beside it. Where that cannot be made nobody
             # writes either, so that the database may be read as it is, unless the log contains commits.
             log = self.path.with_name(DATABASE + "-wal")
             if log.exists() and log.stat().st_size:
                 raise
-            return self._connect(address + "?immutable=1", read_only=True), True
+            self._address = self.path.as_uri() + "?immutable=1"
+            return self._connect(self._address, read_only=True), True
 
     def _connect(self, address: str | Path, *, read_only: bool) -> sqlite3.Connection:
         with self._mapped():
@@ -133,12 +146,19 @@ class Database:
     def close(self) -> None:
         """Close the database; idempotent."""
         if not self._process.is_here:  # a fork: another thread may have held the lock when it was made
-            self._connection = None
+            self._is_open, self._connection, self._idle = False, None, []
             return
         with self._lock:
+            self._is_open = False
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+        self._close_idle()  # a connection that is in use is closed at the end of its block
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread took it
+                self._idle.pop().close()
 
     # Errors
 
@@ -174,40 +194,74 @@ class Database:
 
     @contextmanager
     def reading(self, *, one_view: bool = False) -> Iterator[sqlite3.Connection]:
-        """Hold the connection.
+        """Hold a connection: inside another block of this thread that block's, else one that nobody else uses.
 
         Args:
             one_view: All statements of the block see the same commits.
         """
+        self._check_process()
+        used: sqlite3.Connection | None = getattr(self._used, "connection", None)
+        with self._mapped():
+            if used is not None:
+                with _transaction(used, one_view and not used.in_transaction):
+                    yield used
+                return
+            connection = self._take()
+            try:
+                with self._in_use(connection), _transaction(connection, one_view):
+                    yield connection
+            finally:
+                self._idle.append(connection)
+                if not self._is_open:
+                    self._close_idle()
+
+    def _check_process(self) -> None:
         self._process.check(
             repr(str(self.folder)),
             lambda message: StorageError(message, path=self.folder),
             advice="Open it again in this process",
         )
-        with self._lock, self._mapped():
-            if self._connection is None:
-                raise StorageError(f"{str(self.folder)!r} is closed; open it again", path=self.folder)
-            if not one_view or self._connection.in_transaction:
-                yield self._connection
-                return
-            self._connection.execute("BEGIN")
-            try:
-                yield self._connection
-            finally:
-                self._connection.rollback()
+
+    def _closed(self) -> StorageError:
+        return StorageError(f"{str(self.folder)!r} is closed; open it again", path=self.folder)
+
+    def _take(self) -> sqlite3.Connection:
+        """Return a connection that nobody uses."""
+        if not self._is_open:
+            raise self._closed()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return sqlite3.connect(
+                self._address, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
+            )
+
+    @contextmanager
+    def _in_use(self, connection: sqlite3.Connection) -> Iterator[None]:
+        before = getattr(self._used, "connection", None)
+        self._used.connection = connection
+        try:
+            yield
+        finally:
+            self._used.connection = before
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Hold the connection in a transaction: all of the block is committed, or nothing."""
+        """Hold the connection that writes in a transaction: all of the block is committed, or nothing."""
+        self._check_process()
         self._check_writable()
-        with self.reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.rollback()
-                raise
+        with self._lock, self._mapped():
+            connection = self._connection
+            if connection is None:
+                raise self._closed()
+            with self._in_use(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    connection.rollback()
+                    raise
 
     @contextmanager
     def writer(self) -> Iterator[None]:
@@ -250,6 +304,19 @@ class Database:
         """Return the size of the file."""
         with self.reading() as connection:
             return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, is_wanted: bool) -> Iterator[None]:
+    """Let all statements of the block see the same commits."""
+    if not is_wanted:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.rollback()
 
 
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:

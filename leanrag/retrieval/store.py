@@ -68,8 +68,8 @@ class StoreStats:
 class Store:
     """Documents, chunks, vectors and terms of one folder.
 
-    Any thread may call; calls take turns on one connection, each for milliseconds. Many processes may read while one
-    writes: see `writer`. A folder that cannot be written opens for reading.
+    Any thread may call. Many threads and processes may read while one writes, and none waits: see `writer`. A folder that
+    cannot be written opens for reading.
 
     Args:
         folder: Where `leanrag.db` is, or will be.
@@ -161,8 +161,8 @@ class Store:
 
     def stats(self) -> StoreStats:
         """Return counts and sizes."""
-        bound = self._bound()
-        with self._database.reading() as connection:
+        with self._database.reading(one_view=True) as connection:
+            bound = self._bound()
             return StoreStats(
                 documents=connection.execute("SELECT count(*) FROM documents").fetchone()[0],
                 chunks=self.count_chunks(),
@@ -449,7 +449,7 @@ class Store:
         if not terms or k < 1 or (allowed is not None and len(allowed) == 0):
             return np.empty(0, np.float32), np.empty(0, np.int64)
         best = f"SELECT score, id FROM found {_BEST_FIRST} LIMIT ?"
-        with self._database.reading() as connection:
+        with self._database.reading(one_view=True) as connection:
             expression = " OR ".join(_rarest(connection, list(map(quote_term, terms))))
             if allowed is not None and len(allowed) > _FEW:
                 cursor = connection.execute(f"WITH {_FOUND} SELECT score, id FROM found {_BEST_FIRST}", (expression,))

@@ -579,9 +579,10 @@ def test_a_chunk_of_a_long_text_is_read_alone(store, data, filling):
     ]
     store.put(Document(text, id="long"), chunks, np.array([vector(1)] * len(chunks)))
     statements = []
-    store._database._connection.set_trace_callback(statements.append)
-    assert store.get_chunks(store.chunk_ids().tolist()) == chunks
-    store._database._connection.set_trace_callback(None)
+    with store._database.reading() as connection:
+        connection.set_trace_callback(statements.append)
+        assert store.get_chunks(store.chunk_ids().tolist()) == chunks
+        connection.set_trace_callback(None)
     assert not any("sha256" in statement or "part BETWEEN 0 AND 4611" in statement for statement in statements)
     assert store.get_document("long").text == text
 
@@ -857,6 +858,56 @@ def test_a_fork_can_close_while_another_thread_reads(store):
     process = run_python(code, str(store.folder))
     process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+# Readers and writers at the same time
+
+
+def in_thread(work):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    thread.join(60)
+    return results
+
+
+def error_of(work) -> str:
+    with pytest.raises(StorageError) as caught:
+        work()
+    return str(caught.value)
+
+
+def test_a_reader_waits_for_nobody_and_sees_the_last_commit(store):
+    store.put_many([entry(Document("one apple", id="a"))])
+    with store._database.reading(one_view=True) as connection:
+        assert connection.execute("SELECT count(*) FROM documents").fetchone() == (1,)
+        assert in_thread(store.count_chunks) == [1]
+        with store._database.writing() as writer:
+            writer.execute("DELETE FROM documents")
+            assert store.stats().documents == 0  # this thread sees what it wrote
+            assert in_thread(lambda: store.stats().documents) == [1]
+        assert in_thread(lambda: store.stats().documents) == [0]
+        assert connection.execute("SELECT count(*) FROM documents").fetchone() == (1,)  # one view
+
+
+def test_a_store_may_be_closed_while_another_thread_reads(store):
+    store.put_many([entry(Document("one apple", id="a"))])
+    with store._database.reading() as connection:
+        assert in_thread(store.close) == [None]
+        assert connection.execute("SELECT count(*) FROM documents").fetchone() == (1,)
+    with pytest.raises(StorageError, match="is closed"):
+        store.count_chunks()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+
+
+def test_a_database_that_vanished_is_not_made_anew(store):
+    with store._database.reading():
+        for path in store.folder.iterdir():
+            path.unlink()
+        (error,) = in_thread(lambda: error_of(store.count_chunks))
+        assert "unable to open" in error
+    assert not store.path.exists()
 
 
 # Records of some documents
