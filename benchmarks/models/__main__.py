@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.common import finish, parse_arguments
-from benchmarks.models import architectures, busy, templates
+from benchmarks.models import architectures, busy, files, templates
 
 Figures = dict[str, float | int | None]
 Measure = Callable[[Path, bool], Figures]
@@ -21,6 +21,7 @@ Measure = Callable[[Path, bool], Figures]
 SECTIONS: Mapping[str, Measure] = {
     "architectures": architectures.measure,
     "busy": busy.measure,
+    "files": files.measure,
     "templates": templates.measure,
 }
 

@@ -99,7 +99,7 @@ def agrees(generation: Generation, reference: Reference) -> bool:
 
 
 def _open(path: Path, **options: object) -> LlamaCppModel:
-    return LlamaCppModel(path, n_ctx=N_CTX, threads=1, parallel=4, **options)  # type: ignore[arg-type]
+    return LlamaCppModel(path, n_ctx=N_CTX, threads=1, parallel=4, trial=False, **options)  # type: ignore[arg-type]
 
 
 def _one_by_one(model: LlamaCppModel, prompts: Sequence[str]) -> list[Generation]:

@@ -136,10 +136,22 @@ class Context:
         self.resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
 
     def use_adapters(self, adapters: Sequence[Any], scales: Sequence[float]) -> None:
-        """Change the weights by these LoRA adapters, llama.cpp's handles, in each computation from now on."""
+        """Change the weights by these LoRA adapters, llama.cpp's handles, in each computation from now on.
+
+        One token is computed, because llama.cpp reserves the memory for the adapters only then.
+
+        Raises:
+            ModelLoadError: The computation failed; the message quotes llama.cpp.
+        """
         n_adapters = len(adapters)
         handles = (self._lib.llama_adapter_lora_p_ctypes * n_adapters)(*adapters)
         self._lib.llama_set_adapters_lora(self._handle, handles, n_adapters, (ctypes.c_float * n_adapters)(*scales))
+        self.batch.clear()
+        self.batch.add(np.zeros(1, np.int32), 0, 0, 0)
+        code, complaint = self.decode()
+        self._lib.llama_memory_clear(self.memory, False)
+        if code:
+            raise ModelLoadError(f"llama.cpp cannot compute with the adapters: {complaint}", path=self._name)
 
     def free(self) -> None:
         """Free the memory of the context; call it once."""

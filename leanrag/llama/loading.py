@@ -146,21 +146,31 @@ class LoadedModel:
     def _open_context(self, weights: Weights) -> Context:
         known: Attention | None = self.attention if self._attention_of == self.placement.key else None
         adapters = self._settings.adapters
-        for adapter, version in zip(adapters, self._adapter_versions, strict=True):
-            self._adapters.append(weights.acquire_adapter(adapter.path, version))
-        self._adapter_versions = [loaded.version for loaded in self._adapters]
-        context = open_context(self._path, weights, self.placement, self._settings, self._abort, known=known)
-        context.use_adapters([loaded.handle for loaded in self._adapters], [adapter.scale for adapter in adapters])
-        self.context, self.attention, self._attention_of = context, context.attention, self.placement.key
+        with weights.adapters_lock:
+            try:
+                for adapter, version in zip(adapters, self._adapter_versions, strict=True):
+                    self._adapters.append(weights.acquire_adapter(adapter.path, version))
+                self._adapter_versions = [loaded.version for loaded in self._adapters]
+                context = open_context(self._path, weights, self.placement, self._settings, self._abort, known=known)
+                self.context, self.attention, self._attention_of = context, context.attention, self.placement.key
+                if adapters:
+                    scales = [adapter.scale for adapter in adapters]
+                    context.use_adapters([loaded.handle for loaded in self._adapters], scales)
+            except BaseException:
+                self._close_context()
+                self.context = None
+                raise
         return context
 
     def _close_context(self) -> None:
         """Free the memory of the context and of its adapters."""
         if self.context is not None:
             self.context.free()
-        for adapter in self._adapters:
+        if self._adapters:
             assert self.weights is not None
-            self.weights.release_adapter(adapter)
+            with self.weights.adapters_lock:
+                for adapter in self._adapters:
+                    self.weights.release_adapter(adapter)
         self._adapters = []
 
     def _state_key(self) -> str:

@@ -46,6 +46,8 @@ class Weights:
         vocabulary: The model's vocabulary.
         version: The time of the file's last change in nanoseconds, and its size in bytes.
         placement: Which layers are on which GPU.
+        adapters_lock: Hold it to open a context, and to acquire or release an adapter: llama.cpp looks at all adapters of a model
+            when it reserves the memory of a context.
     """
 
     version: tuple[int, int]
@@ -72,6 +74,7 @@ class Weights:
                 raise ModelLoadError(f"llama.cpp cannot load {path}: {native}", path=path, model=path.name)
         self.vocabulary = Vocabulary(lib, self.model)
         self._lib, self._users = lib, 0
+        self.adapters_lock = threading.RLock()
         self._adapters: dict[tuple[object, ...], LoadedAdapter] = {}
         self._key: tuple[object, ...] = ()
 

@@ -1,10 +1,13 @@
 """The values of a header are checked against each other, and models in several files are found by any of them."""
 
+import random
 import struct
 
 import pytest
 
-from benchmarks.models.mutations import Parts
+from benchmarks.models.files import Loader
+from benchmarks.models.mutations import Parts, header_changes, random_change
+from benchmarks.models.tiny import ARCHITECTURES, write_model
 from leanrag import LlamaCppModel, ModelLoadError
 from leanrag.llama.files import check_gguf
 
@@ -111,6 +114,32 @@ def test_weights_begin_at_a_multiple_of_32(parts, tmp_path, name):
 def test_llama_cpp_names_a_tokenizer_that_it_does_not_know(parts, tmp_path):
     path = change(parts, tmp_path, {"tokenizer.ggml.model": "unheard-of"})
     with pytest.raises(ModelLoadError, match="unknown tokenizer: 'unheard-of'"):
+        LlamaCppModel(path)
+
+
+def test_no_changed_header_ends_the_process(parts, tmp_path):
+    loader = Loader(trial=False)
+    path, rng = tmp_path / "changed.gguf", random.Random(0)
+    results = {}
+    for label, change_header in [*header_changes("llama"), *((str(i), None) for i in range(60))]:
+        changed = parts.copy()
+        if change_header is not None:
+            change_header(changed)
+        path.write_bytes(random_change(changed, rng) if change_header is None else changed.write())
+        results[label] = loader.load(path)
+    loader.close()
+    assert [label for label, result in results.items() if result == "ended"] == []
+    assert {"answers", "ModelLoadError"} <= set(results.values())
+    assert len(results) > 300
+
+
+def test_an_encoder_decoder_is_refused(tmp_path, monkeypatch):
+    numbers = {"attention.relative_buckets_count": 8, "decoder_start_token_id": 0, "attention.key_length": 16}
+    monkeypatch.setitem(ARCHITECTURES, "t5", {**numbers, "attention.value_length": 16})
+    path = write_model(tmp_path / "t5.gguf", "t5")
+    with pytest.raises(
+        ModelLoadError, match=r"has an encoder, as T5 has\. Only decoders, such as Llama and Qwen, can answer"
+    ):
         LlamaCppModel(path)
 
 
