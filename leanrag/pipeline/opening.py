@@ -11,7 +11,7 @@ from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
-from leanrag.models import resolve_model
+from leanrag.models import resolve, resolve_model
 from leanrag.pipeline.copies import find_embedder
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.query import AutoTokens, Settings
@@ -34,6 +34,7 @@ from leanrag.protocols import (
     VectorIndex,
 )
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
+from leanrag.retrieval.rerankers import CrossEncoderReranker
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.threads import Priority, ThreadCount
@@ -55,7 +56,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     chunker: Chunker | None = None,
     index: VectorIndex | MakeIndex | None = None,
     retriever: Retriever | MakeRetriever | None = None,
-    reranker: Reranker | None = None,
+    reranker: str | os.PathLike[str] | Reranker | None = None,
     packer: Packer | None = None,
     compressor: Compressor | None = None,
     template: PromptTemplate | None = None,
@@ -94,7 +95,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             default `FaissIndex`.
         retriever: Finds chunks: an object with `retrieve(question, k, where=...)`, or a function (or class) that makes one from
             the store, the vector index and the embedder. By default `HybridRetriever`.
-        reranker: Puts what was retrieved into a better order; by default none.
+        reranker: Puts what was retrieved into a better order: a name that `leanrag list` shows, a folder with a cross-encoder
+            (both need the extra `onnx`), or any `Reranker`. By default none.
         packer: Chooses what the prompt shows; by default `EvidencePacker`: the sentences and clauses that are worth most for the
             question.
         compressor: Makes the hits shorter instead, when that takes less time than the reading that it saves. What it can compute
@@ -136,7 +138,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         chunker,
         index,
         retriever,
-        reranker,
+        _find_reranker(reranker),
         packer,
         compressor,
         template,
@@ -199,6 +201,10 @@ def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Laz
         return loaded
 
     return Lazy(load)
+
+
+def _find_reranker(reranker: str | os.PathLike[str] | Reranker | None) -> Reranker | None:
+    return CrossEncoderReranker(resolve(reranker)) if isinstance(reranker, (str, os.PathLike)) else reranker
 
 
 def _find_embedder(embedder: str | os.PathLike[str] | Embedder, priority: Priority) -> Lazy[Embedder]:

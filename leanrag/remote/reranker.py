@@ -16,7 +16,7 @@ from leanrag.remote.bill import Bill
 from leanrag.remote.body import check_extra_body
 from leanrag.remote.calls import JsonCall, run_all
 from leanrag.remote.connection import Connection, ConnectionKeywords, take_secrets
-from leanrag.types import Chunk, Hit, Usage
+from leanrag.types import Hit, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -96,7 +96,7 @@ class RemoteReranker:
         """
         if not hits:
             return []
-        scores = self._request(question, [_text(hit.chunk) for hit in hits])
+        scores = self._request(question, [hit.chunk.full_text for hit in hits])
         lowest = min((score for score in scores if score is not None), default=0.0)
         scored = [
             (score is not None, lowest if score is None else score, hit)
@@ -129,11 +129,6 @@ class RemoteReranker:
         self._bill.add(reply.tokens)
         assert reply.value is not None
         return reply.value
-
-
-def _text(chunk: Chunk) -> str:
-    names = " > ".join(filter(None, (chunk.title, chunk.heading)))
-    return "\n".join(filter(None, (names, chunk.lead, chunk.text)))
 
 
 def _parse_scores(value: object, *, count: int) -> list[float | None]:

@@ -1,8 +1,10 @@
-"""Chunks to hits: store, embedders, indexes, retrievers."""
+"""Chunks to hits: store, embedders, indexes, retrievers, rerankers."""
 
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
 from leanrag.retrieval.index import FaissIndex as FaissIndex
 from leanrag.retrieval.index import FlatIndex as FlatIndex
+from leanrag.retrieval.rerankers import CrossEncoderReranker as CrossEncoderReranker
+from leanrag.retrieval.rerankers import ReaderReranker as ReaderReranker
 from leanrag.retrieval.retrievers import BM25Retriever as BM25Retriever
 from leanrag.retrieval.retrievers import DenseRetriever as DenseRetriever
 from leanrag.retrieval.retrievers import HybridRetriever as HybridRetriever

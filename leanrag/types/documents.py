@@ -114,6 +114,12 @@ class Chunk:
         """`document_id:start-end`: derived, never random."""
         return f"{self.document_id}:{self.start}-{self.end}"
 
+    @property
+    def full_text(self) -> str:
+        """The text below its title, its headings and its lead: what a reranker reads."""
+        names = " > ".join(filter(None, (self.title, self.heading)))
+        return "\n".join(filter(None, (names, self.lead, self.text)))
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

@@ -415,7 +415,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(ask):
     with pytest.raises(ConfigurationError, match=r"'smollm-135m' is not an existing path.*Did you mean 'smollm2-135m'"):
         ask("smollm-135m")
     with pytest.raises(
-        ConfigurationError, match="known models are smollm2-135m, gemma3-270m, all-minilm-l6-v2, cl100k_base"
+        ConfigurationError, match="known models are smollm2-135m, gemma3-270m, all-minilm-l6-v2, ms-marco-minilm-l12-v2"
     ):
         ask("nothing-like-it")
 
@@ -466,6 +466,7 @@ def test_the_registry_is_whole():
         "smollm2-135m",
         "gemma3-270m",
         "all-minilm-l6-v2",
+        "ms-marco-minilm-l12-v2",
         "cl100k_base",
         "qwen2.5-coder-0.5b",
         "qwen2.5-coder-1.5b",
