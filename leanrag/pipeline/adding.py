@@ -150,6 +150,7 @@ class Ingestion:
                     bar.update()
                 self._flush()
             self._remove_lost()
+        self._store.update_postings()
         report = AddReport(
             **{name: tuple(ids) for name, ids in self._outcome.items()},
             failed=tuple(self._failed),

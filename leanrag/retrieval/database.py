@@ -14,9 +14,10 @@ from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
 from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
 
-__all__ = ["DATABASE", "Database", "is_database_file"]
+__all__ = ["DATABASE", "SEGMENT_PREFIX", "SEGMENT_SUFFIX", "Database", "is_database_file"]
 
 DATABASE = "leanrag.db"
+SEGMENT_PREFIX, SEGMENT_SUFFIX = "postings-", ".bin"  # of the files of `posting_index`
 _WRITER_LOCK = "writer.lock"
 _FILE_NAMES = frozenset(
     name + suffix for name in (DATABASE, _WRITER_LOCK) for suffix in ("", "-wal", "-shm", "-journal")
@@ -26,7 +27,8 @@ _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 
 def is_database_file(path: Path) -> bool:
     """Return whether a file is part of a database: it has one of the names, and the database lies beside it."""
-    return path.name in _FILE_NAMES and (path.parent / DATABASE).is_file()
+    is_segment = path.name.startswith(SEGMENT_PREFIX) and path.name.endswith(SEGMENT_SUFFIX)
+    return (path.name in _FILE_NAMES or is_segment) and (path.parent / DATABASE).is_file()
 
 
 class Database:

@@ -22,6 +22,7 @@ from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
 from leanrag.retrieval.filters import condition_sql
+from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
 from leanrag.retrieval.schema import SPAN, from_sql, read_span, to_sql
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
@@ -84,6 +85,7 @@ class Store:
         self.folder, self.path = self._database.folder, self._database.path
         self.read_only = self._database.read_only
         self._chunker_id = ""
+        self._posting_index = PostingIndex(self._database)
 
     def close(self) -> None:
         """Close the database; idempotent."""
@@ -251,6 +253,10 @@ class Store:
             if removed:
                 connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
         return removed
+
+    def update_postings(self) -> None:
+        """Prepare full-text search for what was written; without it, the next searches do that in the background."""
+        self._posting_index.update()
 
     # Reading documents
 
@@ -450,6 +456,10 @@ class Store:
             return np.empty(0, np.float32), np.empty(0, np.int64)
         best = f"SELECT score, id FROM found {_BEST_FIRST} LIMIT ?"
         with self._database.reading(one_view=True) as connection:
+            postings = self._posting_index.current(connection)
+            keys = self._posting_index.keys_of(terms) if postings is not None and len(terms) <= _MAX_TERMS else None
+            if postings is not None and keys is not None:
+                return postings.search(keys, k, allowed=allowed, also=also)
             expression = " OR ".join(_rarest(connection, list(map(quote_term, terms))))
             if allowed is not None and len(allowed) > _FEW:
                 cursor = connection.execute(f"WITH {_FOUND} SELECT score, id FROM found {_BEST_FIRST}", (expression,))

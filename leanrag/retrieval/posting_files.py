@@ -1,0 +1,57 @@
+"""Files of posting segments: arrays that the system maps into memory. They are derived: a missing or damaged file is made again."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from leanrag.files import whole_file
+from leanrag.retrieval.postings import Segment
+
+__all__ = ["read_segment", "write_segment"]
+
+_MAGIC = b"leanrag postings 1\n"
+_ALIGNMENT = 64
+_MOST_HEADER = 4096
+_TYPES = {"ids": "<i8", "sizes": "<i4", "keys": "<u8", "starts": "<i8", "rows": "<i4", "frequencies": "|u1"}
+
+
+def write_segment(path: Path, segment: Segment) -> None:
+    """Write a segment; the file appears only when it is complete.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    parts = [np.ascontiguousarray(getattr(segment, name), kind).tobytes() for name, kind in _TYPES.items()]
+    body = b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
+    lengths = [len(getattr(segment, name)) for name in _TYPES]
+    header = _MAGIC + json.dumps({"lengths": lengths, "crc32": zlib.crc32(body)}).encode() + b"\n"
+    with whole_file(path, durable=False) as part_path:
+        part_path.write_bytes(header.ljust(_MOST_HEADER, b"\0") + body)
+
+
+def read_segment(path: Path) -> Segment:
+    """Map a segment into memory, after its bytes were checked once.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not the whole file of a segment.
+    """
+    data = np.memmap(path, np.uint8, mode="r")
+    header = data[:_MOST_HEADER].tobytes()
+    if not header.startswith(_MAGIC):
+        raise ValueError("it is not a file of postings of this version")
+    facts = json.loads(header[len(_MAGIC) :].rstrip(b"\0"))
+    if zlib.crc32(data[_MOST_HEADER:].data) != facts["crc32"]:
+        raise ValueError("its checksum does not match")
+    arrays, offset = {}, _MOST_HEADER
+    for (name, kind), length in zip(_TYPES.items(), facts["lengths"], strict=True):
+        size = length * np.dtype(kind).itemsize
+        arrays[name] = data[offset : offset + size].view(kind)
+        offset += size + -size % _ALIGNMENT
+    assert set(arrays) == {field.name for field in fields(Segment)}
+    return Segment(**arrays)

@@ -1,0 +1,238 @@
+"""The posting segments of a folder: made beside searches, kept in files, and brought up to what the database holds.
+
+The database is the truth. A row of its table `meta` names the files that belong to it, so that those of another copy of the
+database are never read. Each file may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import secrets
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanrag.errors import LeanRAGError, StorageError
+from leanrag.retrieval.database import SEGMENT_PREFIX, SEGMENT_SUFFIX, Database
+from leanrag.retrieval.posting_files import read_segment, write_segment
+from leanrag.retrieval.postings import Postings, Segment, Tokenizer, make_segment, merge_segments
+from leanrag.retrieval.terms import COLUMNS
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Ids
+
+__all__ = ["PostingIndex"]
+
+logger = logging.getLogger(__name__)
+
+_LEAST = 5000  # chunks of a folder; among fewer SQLite is fast enough
+_AT_ONCE = 100  # new chunks that a search reads itself; more are read in the background
+_BATCH = 2000  # chunks tokenized together
+_WORTH_A_FILE = 2000  # chunks of a segment
+_MOST_MERGED = 200_000  # chunks of a segment
+_MOST_REMOVED = 0.3  # share of removed chunks; with more, all segments are made again
+_KEY = "postings"  # in `meta`
+
+_ROWS = f"SELECT rowid, {', '.join(COLUMNS)} FROM terms WHERE rowid > ? ORDER BY rowid LIMIT ?"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment, and the name of its file; None while it has no file."""
+
+    segment: Segment
+    name: str | None = None
+
+
+class PostingIndex:
+    """Postings that catch up with the database. Any thread may call.
+
+    Args:
+        database: Where the terms are.
+        least: Chunks of a folder from which on there are postings; None for what pays.
+    """
+
+    def __init__(self, database: Database, *, least: int | None = None) -> None:
+        self._database, self._least = database, _LEAST if least is None else least
+        self._lock = threading.Lock()  # guards what follows
+        self._parts: list[_Part] = []
+        self._postings: Postings | None = None
+        self._generation = -1  # of the database, when `_postings` was made
+        self._builder: threading.Thread | None = None
+        self._is_given_up = False
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer()
+
+    def keys_of(self, terms: Sequence[str]) -> list[int] | None:
+        """Return the key of each term of a question; None if SQLite alone can search for one: a prefix, or several tokens."""
+        if any(term.endswith("*") for term in terms):
+            return None
+        known = [key for key in self._tokenizer.keys_of(terms) if key is not None]
+        return known if len(known) == len(terms) else None
+
+    def current(self, connection: sqlite3.Connection) -> Postings | None:
+        """Return the postings of all chunks that `connection` sees; None if SQLite must search.
+
+        What few documents changed is read at once. Otherwise a thread begins to read it, and SQLite searches until it is done.
+        """
+        generation = _generation(connection)
+        with self._lock:
+            if generation == self._generation:
+                return self._postings
+            if self._builder is not None or self._is_given_up or generation < self._generation:
+                return None
+            if _count(connection) < self._least:
+                self._use([], connection)
+                return None
+            if self._postings is not None:
+                rows = connection.execute(_ROWS, (self._postings.last_id, _AT_ONCE + 1)).fetchall()
+                segment = make_segment(self._tokenizer, rows) if 0 < len(rows) <= _AT_ONCE else None
+                if segment is not None or not rows:
+                    added = [] if segment is None else [_Part(segment)]
+                    self._use(_merged([*self._parts, *added]), connection)
+                    if _unsaved(self._parts) >= 2 * _WORTH_A_FILE or self._postings.removed_share > _MOST_REMOVED:
+                        self._start()
+                    return self._postings
+            self._start()
+            return None
+
+    def update(self) -> None:
+        """Read everything that is new now, and write it to files if it is worth them."""
+        with self._database.reading(one_view=True) as connection:
+            self.current(connection)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the background has read what it reads."""
+        builder = self._builder
+        if builder is not None:
+            builder.join()
+
+    def _use(self, parts: list[_Part], connection: sqlite3.Connection) -> None:
+        """Search these parts from now on; `connection` sees no other chunks than theirs."""
+        n_chunks = sum(len(part.segment) for part in parts)
+        stored = None if n_chunks == _count(connection) else _chunk_ids(connection)
+        self._parts = parts
+        self._postings = Postings([part.segment for part in parts], stored) if parts else None
+        self._generation = _generation(connection)
+
+    def _start(self) -> None:
+        self._builder = threading.Thread(target=self._build, name="leanrag postings", daemon=True)
+        self._builder.start()
+
+    # In the background
+
+    def _build(self) -> None:
+        try:
+            parts = self._read_new(self._known_parts())
+            if not self._is_given_up:
+                self._finish(self._save(parts))
+        except (LeanRAGError, sqlite3.Error) as error:  # the folder was closed, or is damaged: a search says so
+            logger.debug("%s: no postings: %s", self._database.folder, error)
+        finally:
+            with self._lock:
+                self._builder = None
+
+    def _known_parts(self) -> list[_Part]:
+        """Return the parts in memory, or those of the files; none if too many of their chunks were removed."""
+        with self._lock:
+            parts = list(self._parts)
+            if self._postings is not None and self._postings.removed_share > _MOST_REMOVED:
+                return []
+        if parts:
+            return parts
+        for name in self._names():
+            try:
+                parts.append(_Part(read_segment(self._database.folder / name), name))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.info("%s is made again: %s", self._database.folder / name, error)
+                break  # the parts behind it, too: there is no gap between parts
+        return parts
+
+    def _names(self) -> list[str]:
+        with self._database.reading() as connection, self._database.decoding():
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
+            names = json.loads(row[0]) if row else []
+            return [name for name in names if SEGMENT_PREFIX in name and "/" not in name and "\\" not in name]
+
+    def _read_new(self, parts: list[_Part]) -> list[_Part]:
+        """Return `parts` and segments for all chunks behind them."""
+        while True:
+            last_id = int(parts[-1].segment.ids[-1]) if parts else 0
+            with self._database.reading() as connection:
+                rows = connection.execute(_ROWS, (last_id, _BATCH)).fetchall()
+            if not rows:
+                return parts
+            segment = make_segment(self._tokenizer, rows)
+            if segment is None:
+                self._is_given_up = True
+                return parts
+            parts = _merged([*parts, _Part(segment)])
+
+    def _save(self, parts: list[_Part]) -> list[_Part]:
+        """Write the large parts that have no file yet, name all files in the database, and remove other files."""
+        if self._database.read_only:
+            return parts
+        saved: list[_Part] = []
+        try:
+            for part in parts:
+                if part.name is None and len(part.segment) >= _WORTH_A_FILE:
+                    name = f"{SEGMENT_PREFIX}{secrets.token_hex(8)}{SEGMENT_SUFFIX}"
+                    write_segment(self._database.folder / name, part.segment)
+                    part = _Part(read_segment(self._database.folder / name), name)
+                saved.append(part)
+            names = [part.name for part in saved if part.name is not None]
+            with self._database.writing() as connection:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, json.dumps(names)))
+        except (StorageError, OSError, ValueError) as error:
+            logger.info("%s: postings stay in memory: %s", self._database.folder, error)
+            return [*saved, *parts[len(saved) :]]
+        for path in self._database.folder.glob(f"{SEGMENT_PREFIX}*{SEGMENT_SUFFIX}"):
+            if path.name not in names:
+                with contextlib.suppress(OSError):  # another process maps it (Windows)
+                    path.unlink()
+        return saved
+
+    def _finish(self, parts: list[_Part]) -> None:
+        with self._database.reading(one_view=True) as connection, self._lock:
+            rows = connection.execute(_ROWS, (int(parts[-1].segment.ids[-1]) if parts else 0, 1)).fetchall()
+            if rows:  # written meanwhile: the next search reads them
+                self._parts, self._generation = parts, -1
+                self._postings = Postings([part.segment for part in parts])
+            else:
+                self._use(parts, connection)
+
+
+def _merged(parts: list[_Part]) -> list[_Part]:
+    """Return the parts, of which the last were merged until each is at least twice as large as the next, or large enough."""
+    while len(parts) > 1:
+        first, second = parts[-2].segment, parts[-1].segment
+        if len(first) >= 2 * len(second) or len(first) + len(second) > _MOST_MERGED:
+            break
+        parts = [*parts[:-2], _Part(merge_segments([first, second]))]
+    return parts
+
+
+def _unsaved(parts: Sequence[_Part]) -> int:
+    return sum(len(part.segment) for part in parts if part.name is None)
+
+
+def _generation(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
+
+def _chunk_ids(connection: sqlite3.Connection) -> Ids:
+    return np.array([row[0] for row in connection.execute("SELECT id FROM chunks ORDER BY id")], np.int64)

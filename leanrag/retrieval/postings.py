@@ -1,0 +1,270 @@
+"""BM25 from arrays: the scores of full-text search, without a call for each chunk that matches.
+
+A segment lists, for each token, the chunks that have it and how often: a weighted frequency. The tokens are those of SQLite's own
+tokenizer. The formula is that of the function `bm25` of FTS5 (https://sqlite.org/fts5.html, section 5.1.1), in the same order of
+operations, so that a chunk has the same score either way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leanrag.retrieval.terms import COLUMN_WEIGHTS, COLUMNS, TOKENIZER
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from leanrag.protocols import Ids, Vectors
+
+__all__ = ["Postings", "Segment", "Tokenizer", "make_segment", "merge_segments"]
+
+_K1, _B = 1.2, 0.75
+_MOST_KEYS = 10_000  # of terms that were asked for
+_LEAST_IDF = 1e-6  # of a token that more than half of the chunks have
+_MOST_REPEATED = 255  # times a token may stand in a chunk; a chunk that repeats one more often is left to FTS5
+_WEIGHT_OF = dict(zip(COLUMNS, map(int, COLUMN_WEIGHTS), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The tokens of some chunks.
+
+    Attributes:
+        ids: Ids of the chunks, int64 `(n,)`, ascending.
+        sizes: Tokens of each chunk, int32 `(n,)`.
+        keys: Hashes of the tokens, uint64 `(t,)`, ascending.
+        starts: Where the postings of each token begin, int64 `(t + 1,)`; the last is their number.
+        rows: For each posting, which chunk has the token: index in `ids`, int32 `(p,)`, ascending for each token.
+        frequencies: How often it has it, a word of a title counting twice, uint8 `(p,)`.
+    """
+
+    ids: Ids
+    sizes: NDArray[np.int32]
+    keys: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    frequencies: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+        return len(self.ids)
+
+    def find(self, key: int) -> slice:
+        """Return which postings are those of a token."""
+        i = int(np.searchsorted(self.keys, np.uint64(key)))
+        if i == len(self.keys) or int(self.keys[i]) != key:
+            return slice(0, 0)
+        return slice(int(self.starts[i]), int(self.starts[i + 1]))
+
+
+class Tokenizer:
+    """SQLite's tokenizer for texts outside of a database. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        options = f"{', '.join(COLUMNS)}, content='', tokenize = '{TOKENIZER}'"
+        self._create = f"CREATE VIRTUAL TABLE terms USING fts5 ({options})"
+        self._connection.execute(self._create)
+        self._connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab ('terms', 'instance')")
+        self._keys: dict[str, int | None] = {}  # of terms that were asked for
+
+    def close(self) -> None:
+        """Free the memory."""
+        with self._lock:
+            self._connection.close()
+
+    def occurrences(self, texts: Iterable[tuple[Any, ...]]) -> list[tuple[str, int, str]]:
+        """Return `(token, row, column)` for each token of `texts`, ordered by token and row.
+
+        Args:
+            texts: For each row, a number and the texts of all columns.
+        """
+        marks = ", ".join("?" * len(COLUMNS))
+        with self._lock:
+            self._connection.execute("BEGIN")
+            try:
+                insert = f"INSERT INTO terms (rowid, {', '.join(COLUMNS)}) VALUES (?, {marks})"
+                self._connection.executemany(insert, texts)
+                return self._connection.execute("SELECT term, doc, col FROM tokens").fetchall()
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    def keys_of(self, terms: Sequence[str]) -> list[int | None]:
+        """Return the key of each term's token; 0 for a term without one, None if it is more than one token."""
+        keys = self._keys
+        new = [term for term in terms if term not in keys]
+        if new:
+            if len(keys) > _MOST_KEYS:
+                keys = self._keys = {term: keys[term] for term in terms if term in keys}
+            tokens: list[list[str]] = [[] for _ in new]
+            for token, i, _ in self.occurrences((i, term, *[""] * (len(COLUMNS) - 1)) for i, term in enumerate(new)):
+                tokens[i].append(token)
+            found = (None if len(some) > 1 else _key(some[0]) if some else 0 for some in tokens)
+            keys.update(zip(new, found, strict=True))
+        return [keys[term] for term in terms]
+
+
+def make_segment(tokenizer: Tokenizer, rows: Sequence[tuple[Any, ...]]) -> Segment | None:
+    """Return the segment of some chunks; None if one of them repeats a token too often.
+
+    Args:
+        tokenizer: What splits the texts.
+        rows: For each chunk, its id and the texts of all columns; ids ascending.
+    """
+    ids = np.array([row[0] for row in rows], np.int64)
+    found = tokenizer.occurrences((i, *row[1:]) for i, row in enumerate(rows))
+    if not found:
+        return Segment(
+            ids,
+            np.zeros(len(ids), np.int32),
+            np.empty(0, np.uint64),
+            np.zeros(1, np.int64),
+            np.empty(0, np.int32),
+            np.empty(0, np.uint8),
+        )
+    tokens, chunks, columns = zip(*found, strict=True)
+    distinct = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    token_of = np.fromiter(map(distinct.__getitem__, tokens), np.int64, len(tokens))
+    row_of = np.array(chunks, np.int64)
+    weights = np.fromiter(map(_WEIGHT_OF.__getitem__, columns), np.int64, len(columns))
+    starts = np.flatnonzero(np.diff(token_of * len(ids) + row_of, prepend=-1))  # of each (token, row)
+    frequencies = np.add.reduceat(weights, starts)
+    if frequencies.max() > _MOST_REPEATED:
+        return None
+    keys = np.fromiter(map(_key, distinct), np.uint64, len(distinct))
+    return _sorted(
+        ids,
+        np.bincount(row_of, minlength=len(ids)).astype(np.int32),
+        keys[token_of[starts]],
+        row_of[starts].astype(np.int32),
+        frequencies.astype(np.uint8),
+    )
+
+
+def merge_segments(segments: Sequence[Segment]) -> Segment:
+    """Return one segment for the chunks of several; their ids must ascend from one to the next."""
+    offsets = np.cumsum([0, *map(len, segments)])
+    return _sorted(
+        np.concatenate([segment.ids for segment in segments]),
+        np.concatenate([segment.sizes for segment in segments]),
+        np.concatenate([np.repeat(segment.keys, np.diff(segment.starts)) for segment in segments]),
+        np.concatenate([segment.rows + np.int32(at) for segment, at in zip(segments, offsets, strict=False)]),
+        np.concatenate([segment.frequencies for segment in segments]),
+    )
+
+
+def _sorted(
+    ids: Ids,
+    sizes: NDArray[np.int32],
+    keys: NDArray[np.uint64],
+    rows: NDArray[np.int32],
+    frequencies: NDArray[np.uint8],
+) -> Segment:
+    """Return the segment of postings, of which each has a key; those of one key must be in the order of their rows."""
+    order = np.argsort(keys, kind="stable")
+    distinct, starts = np.unique(keys[order], return_index=True)
+    return Segment(ids, sizes, distinct, np.append(starts, len(keys)), rows[order], frequencies[order])
+
+
+def _key(token: str) -> int:
+    return int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+class Postings:
+    """All chunks of a folder at one time; immutable.
+
+    Args:
+        segments: The segments, their ids ascending from one to the next.
+        stored: Ids of the chunks that still exist, ascending; None for all of the segments.
+    """
+
+    def __init__(self, segments: Sequence[Segment], stored: Ids | None = None) -> None:
+        self.segments = tuple(segments)
+        self.ids = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in segments)])
+        is_stored = None if stored is None else np.isin(self.ids, stored, assume_unique=True)
+        self.is_stored = None if is_stored is None or is_stored.all() else is_stored
+        sizes = np.concatenate([np.empty(0, np.int32), *(segment.sizes for segment in segments)]).astype(np.float64)
+        known = sizes if self.is_stored is None else sizes[self.is_stored]
+        self._count = len(known)
+        average = float(known.sum()) / max(1, len(known)) or 1.0
+        self._norms = _K1 * (1.0 - _B + _B * sizes / average)  # (n,): what FTS5 adds to a frequency
+        self._offsets = np.cumsum([0, *map(len, segments)])
+
+    @property
+    def last_id(self) -> int:
+        """The highest id; 0 without a segment."""
+        return int(self.ids[-1]) if len(self.ids) else 0
+
+    @property
+    def removed_share(self) -> float:
+        """The share of the chunks that do not exist any more."""
+        return 1.0 - self._count / max(1, len(self.ids))
+
+    def search(self, keys: Sequence[int], k: int, *, allowed: Ids | None, also: Ids | None) -> tuple[Vectors, Ids]:
+        """Return `(scores, ids)` as `Store.search_terms` does.
+
+        Args:
+            keys: Keys of the tokens, one for each term of the question.
+            k: Chunks wanted, at least 1.
+            allowed: Only these ids may be found.
+            also: Those of these ids that match are returned too.
+        """
+        scores = self._scores(keys)
+        if allowed is not None:
+            is_allowed = np.zeros(len(scores), bool)
+            is_allowed[self._rows_of(allowed)] = True
+            scores[~is_allowed] = 0.0
+        chosen = _best(scores, k)
+        if also is not None and len(also):
+            rows = self._rows_of(also)
+            chosen = np.union1d(chosen, rows[scores[rows] > 0])
+        chosen = chosen[np.lexsort((chosen, -scores[chosen]))]
+        return scores[chosen].astype(np.float32), self.ids[chosen]
+
+    def _scores(self, keys: Sequence[int]) -> NDArray[np.float64]:
+        """Return the score of each chunk `(n,)`; 0 for those that match no token or do not exist."""
+        scores = np.zeros(len(self.ids))
+        for key in keys:
+            found = [segment.find(key) for segment in self.segments]
+            count = 0
+            parts = []
+            for segment, part, offset in zip(self.segments, found, self._offsets, strict=False):
+                if part.stop == part.start:
+                    continue
+                rows, frequencies = segment.rows[part] + offset, segment.frequencies[part].astype(np.float64)
+                if self.is_stored is not None:
+                    is_stored = self.is_stored[rows]
+                    rows, frequencies = rows[is_stored], frequencies[is_stored]
+                count += len(rows)
+                parts.append((rows, frequencies))
+            idf = math.log((self._count - count + 0.5) / (count + 0.5)) if count else 0.0
+            idf = idf if idf > 0 else _LEAST_IDF
+            for rows, frequencies in parts:
+                scores[rows] += idf * ((frequencies * (_K1 + 1.0)) / (frequencies + self._norms[rows]))
+        return scores
+
+    def _rows_of(self, ids: Ids) -> NDArray[np.int64]:
+        """Return the indices of those of `ids` that are known."""
+        rows = np.searchsorted(self.ids, ids)
+        rows[rows == len(self.ids)] = 0
+        return rows[self.ids[rows] == ids] if len(self.ids) else rows[:0]
+
+
+def _best(scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Return the indices of the `k` highest scores above 0; lower indices first among equals."""
+    matching = np.flatnonzero(scores)
+    if len(matching) <= k:
+        return matching
+    found = scores[matching]
+    least = np.partition(found, len(found) - k)[len(found) - k]
+    better, equal = matching[found > least], matching[found == least]
+    return np.concatenate([better, equal[: k - len(better)]])
