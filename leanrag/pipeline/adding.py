@@ -42,26 +42,23 @@ _SETTLED_NS = 2_000_000_000  # a file that changed later than this may change ag
 
 @dataclass(frozen=True)
 class _File:
-    """A file to read; `folder` is the folder that was named, None when the file itself was."""
+    """A file to read; `folder` is the folder that was named, None when the file itself was, and `root` its real path."""
 
     path: Path
-    folder: Path | None
+    folder: Path | None = None
+    root: str | None = None
 
     @functools.cached_property
     def id(self) -> str | None:
         """The id of its document; None for a path that cannot be."""
         try:
-            return self.path.resolve().as_posix()
-        except (OSError, RuntimeError, ValueError):
+            return os.path.realpath(self.path).replace(os.sep, "/")
+        except (OSError, ValueError):
             return None
 
     @property
     def default_title(self) -> str:
         return self.path.name if self.folder is None else self.path.relative_to(self.folder).as_posix()
-
-    @property
-    def root(self) -> str | None:
-        return None if self.folder is None else str(self.folder.resolve())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +171,13 @@ class Ingestion:
             files = list(find_files(path, exclude=is_database_file, on_error=self._fail_below))
         except DocumentError as error:
             self._fail(str(path), error)
-            self._lose(_File(path, None))
+            self._lose(_File(path))
             return []
         if not path.is_dir():
-            return [_File(file, None) for file in files]
-        self._roots.add(path.resolve())
-        return [_File(file, path) for file in files]
+            return [_File(file) for file in files]
+        root = path.resolve()
+        self._roots.add(root)
+        return [_File(file, path, str(root)) for file in files]
 
     def _take(self, item: _File | Document) -> None:
         """Read one document and queue it when it is new or changed."""

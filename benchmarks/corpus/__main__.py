@@ -1,0 +1,179 @@
+"""How long do searching, adding and removing take in a folder of ten thousand, a hundred thousand, a million chunks?
+
+Vectors are given, so that the figures are those of the library alone. Times of searches, of `remove` and of adding again are CPU
+time of all threads, because other programs may compute meanwhile; waits and the first search are time on the clock.
+
+    python -m benchmarks.corpus --data DIR --json FILE [--quick] [--million]
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import leanrag
+from benchmarks.common import finish, parse_arguments
+from benchmarks.corpus.material import CHUNKS, Questions, entries, fresh_document, questions
+from leanrag.retrieval import FaissIndex, HybridRetriever
+from leanrag.retrieval.store import Store
+from leanrag.testing import HashEmbedder
+from leanrag.types import Where
+
+Figures = dict[str, float | int | None]
+
+_WHERE: tuple[Where, ...] = ({"half": 1}, {"percent": 7}, {"permille": 7})
+_BATCH = 100  # documents of a commit
+_REMOVED = 1000
+_FILES = 10_000
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, flags={"million": "measure a folder of a million chunks too"})
+    sizes = {"10k": 10_000}
+    if not arguments.is_quick:
+        sizes["100k"] = 100_000
+    if "million" in arguments.flags:
+        sizes["1m"] = 1_000_000
+    asked = questions(20 if arguments.is_quick else 100)
+    figures: Figures = {"n": len(asked.texts)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in sizes.items():
+            print(f"== {name}", flush=True)
+            figures |= {f"{key}@{name}": value for key, value in measure(Path(folder) / name, size, asked).items()}
+            print(figures, flush=True)
+        figures["remove_1000_s"] = remove(Path(folder) / list(sizes)[-1])
+        figures["readd_10000_s"] = add_again(Path(folder), _FILES // (10 if arguments.is_quick else 1))
+    finish(figures, arguments.json_path, is_quick=arguments.is_quick)
+
+
+def measure(folder: Path, n_chunks: int, asked: Questions) -> Figures:
+    """Return the figures of a new folder of so many chunks."""
+    figures: Figures = {}
+    with Store(folder) as store:
+        store.bind(asked.id, asked.dim, "given chunks")
+        started, made = time.process_time(), 0.0
+        for first in range(0, n_chunks // CHUNKS, _BATCH):
+            before = time.process_time()
+            batch = list(entries(first, first + _BATCH))
+            made += time.process_time() - before
+            store.put_many(batch)
+        figures["write_us_chunk"] = (time.process_time() - started - made) / n_chunks * 1e6
+        started = time.process_time()
+        store.update_postings()
+        figures["postings_us_chunk"] = (time.process_time() - started) / n_chunks * 1e6
+        figures["disk_bytes_chunk"] = sum(path.stat().st_size for path in folder.iterdir()) / n_chunks
+    gc.collect()
+    with Store(folder) as store:
+        search = _searcher(store, asked)
+        before, started = _rss_bytes(), time.perf_counter()
+        search(asked.texts[0])
+        figures["first_search_s"] = time.perf_counter() - started
+        figures["rss_gb"] = (_rss_bytes() - before) / 2**30
+        figures["hybrid_p50_ms"] = _median_ms(functools.partial(map, search, asked.texts))
+        few = asked.texts[:20]
+        found = [[search(text, where) for text in few] for where in _WHERE]
+        figures["filter_hits_least"] = min(count for counts in found for count in counts)
+        figures["filter_p50_ms_worst"] = max(
+            _median_ms(functools.partial(map, search, few, [where] * len(few))) for where in _WHERE
+        )
+        figures |= _add_and_search(store, search, asked)
+    return figures
+
+
+def _searcher(store: Store, asked: Questions) -> Callable[..., int]:
+    index = FaissIndex(asked.dim)
+
+    def search(text: str, where: Where | None = None) -> int:
+        index.update(store)
+        return len(HybridRetriever(store, index, asked).retrieve(text, 10, where=where))
+
+    return search
+
+
+def _median_ms(calls: Callable[[], Iterator[object]]) -> float:
+    """Return the median CPU time of the calls, in milliseconds."""
+    times: list[float] = []
+    running = iter(calls())
+    while True:
+        started = time.process_time()
+        if next(running, None) is None:
+            return float(statistics.median(times)) * 1e3
+        times.append(time.process_time() - started)
+
+
+def _add_and_search(store: Store, search: Callable[..., int], asked: Questions) -> Figures:
+    """Add a document and search again, five times, while another thread searches."""
+    seconds = []
+    with _other_searches(search, asked) as waits:
+        for number in range(5):
+            entry = fresh_document(number)
+            started = time.perf_counter()
+            store.put_many([entry])
+            search(asked.texts[number])
+            seconds.append(time.perf_counter() - started)
+    return {"add_then_search_ms": statistics.median(seconds) * 1e3, "longest_wait_ms": max(waits) * 1e3}
+
+
+@contextmanager
+def _other_searches(search: Callable[..., int], asked: Questions) -> Iterator[list[float]]:
+    waits: list[float] = [0.0]
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.is_set():
+            for text in asked.texts:
+                started = time.perf_counter()
+                search(text)
+                waits.append(time.perf_counter() - started)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def remove(folder: Path) -> float:
+    """Return the CPU seconds to remove a thousand documents by their ids."""
+    with leanrag.open(folder, embedder=questions(1)) as rag:
+        started = time.process_time()
+        removed = rag.remove(*(f"document-{number}" for number in range(_REMOVED)))
+        seconds = time.process_time() - started
+    assert removed == _REMOVED
+    return seconds
+
+
+def _rss_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def add_again(folder: Path, n_files: int) -> float:
+    """Return the CPU seconds to add 10,000 small files that did not change."""
+    files = folder / "files"
+    files.mkdir()
+    for number in range(n_files):
+        (files / f"{number}.txt").write_text(f"This is file {number}.", encoding="utf-8")
+    with leanrag.open(folder / "kb", embedder=HashEmbedder()) as rag:
+        rag.add(files, progress=False)
+        time.sleep(2.5)  # a file that changed just now is read again
+        rag.add(files, progress=False)
+        started = time.process_time()
+        report = rag.add(files, progress=False)
+        seconds = time.process_time() - started
+    assert len(report.unchanged) == n_files
+    return seconds * _FILES / n_files
+
+
+if __name__ == "__main__":
+    main()
