@@ -13,6 +13,9 @@ LLMLingua and LongLLMLingua are the package's own choice (one call, no protected
 `LLMLinguaCompressor`, on the weights of the scorer as float32. LEANRAG_LLMLINGUA may name a folder of other weights, and
 LEANRAG_LLMLINGUA2 one of LLMLingua-2's, which is not measured without.
 
+The section "lingua" compares `leanrag.compression.compat.PromptCompressor` with the package, parameter by parameter and word by word;
+"kinds" measures whether answers stay at an equal number of tokens on documents of many kinds, and what `leanrag.compress` saves.
+
     python -m benchmarks.compression --data DIR --json FILE [--quick] [--only SECTION]
 """
 
@@ -34,6 +37,8 @@ from tqdm import tqdm
 from benchmarks import baselines
 from benchmarks.baselines import Baseline, RememberingScorer
 from benchmarks.common import Question, Questions, finish, parse_arguments, read_nq, read_squad
+from benchmarks.compression.kinds import measure_kinds
+from benchmarks.compression.lingua import measure_lingua
 from benchmarks.compression.promises import Promises
 from benchmarks.retrieval.__main__ import RememberingEmbedder
 from leanrag.compression.extractive import ExtractiveCompressor
@@ -90,6 +95,9 @@ class Sizes:
         random: Random cases of the methods without a model.
         random_slow: Random cases of self-information.
         random_lingua: Random cases of the package.
+        overlaps: Prompts whose words are compared with those of the package.
+        kinds: Questions of each kind of document for the package.
+        prose: Questions of prose for the package.
     """
 
     cheap: int = 500
@@ -102,10 +110,25 @@ class Sizes:
     random: int = 20_000
     random_slow: int = 150
     random_lingua: int = 40
+    overlaps: int = 6
+    kinds: int = 2
+    prose: int = 30
 
 
 QUICK = Sizes(
-    cheap=10, slow=1, lingua=0, passages=3, read=1, timed=10, paired=0, random=200, random_slow=4, random_lingua=0
+    cheap=10,
+    slow=1,
+    lingua=0,
+    passages=3,
+    read=1,
+    timed=10,
+    paired=0,
+    random=200,
+    random_slow=4,
+    random_lingua=0,
+    overlaps=0,
+    kinds=1,
+    prose=2,
 )
 
 
@@ -601,7 +624,8 @@ class Models:
         return None if self._is_quick else dequantize(resolve(MODEL), self.folder / "transformers")
 
 
-SECTIONS = ("answers", "time", "random", "readers", "scorers", "package")
+INDEXED = ("answers", "time", "random", "readers", "scorers", "package")
+SECTIONS = (*INDEXED, "lingua", "kinds")
 
 
 def measure(
@@ -738,12 +762,46 @@ def measure_package(
                 add(method, functools.partial(package, folder, method), timed=True)
 
 
+def measure_beside_package(
+    report: Report, stack: contextlib.ExitStack, data: Path, sizes: Sizes, sections: Sequence[str]
+) -> None:
+    """Fill in the sections that compare with the package and need no index."""
+    work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    scorer: Path | None = None
+    if sizes.overlaps and {"lingua", "kinds"}.intersection(sections):
+        folder = os.environ.get("LEANRAG_LLMLINGUA")
+        scorer = Path(folder) if folder else dequantize(resolve(MODEL), work / "transformers")
+    if "lingua" in sections:
+        squad = read_squad(data)
+        texts = [document.text for document in squad.documents]
+        questions = {question.document_id: question.text for question in squad.questions}
+        passages = [
+            (texts[at : at + 3], questions.get(squad.documents[at].id, "")) for at in range(0, len(texts) - 3, 3)
+        ]
+        report.add(
+            "beside the package",
+            lambda: measure_lingua(work, scorer, [each for each in passages if each[1]], n=sizes.overlaps),
+            "lingua_parameters", "lingua_overlap", "longlingua_overlap", "lingua2_overlap",
+        )  # fmt: skip
+    if "kinds" in sections:
+        report.add(
+            "answers kept on kinds",
+            lambda: measure_kinds(data, scorer, n=sizes.kinds, n_prose=sizes.prose, is_quick=sizes is QUICK),
+            "kinds_kept_extractive", "kinds_kept_lingua", "kinds_kept_longlingua",
+        )  # fmt: skip
+
+
 def main() -> None:
     arguments = parse_arguments(__doc__, sections=SECTIONS)
     sections = SECTIONS if arguments.only is None else (arguments.only,)
     report = Report()
+    sizes = QUICK if arguments.is_quick else Sizes()
     with contextlib.ExitStack() as stack:
-        models = measure(report, stack, arguments.data, QUICK if arguments.is_quick else Sizes(), sections)
+        models: dict[str, Path] = {}
+        if indexed_sections := [section for section in sections if section in INDEXED]:
+            models = measure(report, stack, arguments.data, sizes, indexed_sections)
+        measure_beside_package(report, stack, arguments.data, sizes, sections)
+        report.figures.setdefault("n", sizes.cheap)
         finish(report.figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
 
 
