@@ -13,7 +13,7 @@ LLMLingua and LongLLMLingua are the package's own choice (one call, no protected
 `LLMLinguaCompressor`, on the weights of the scorer as float32. LEANRAG_LLMLINGUA may name a folder of other weights, and
 LEANRAG_LLMLINGUA2 one of LLMLingua-2's, which is not measured without.
 
-The section "lingua" compares `leanrag.compression.compat.PromptCompressor` with the package, parameter by parameter and word by word;
+The section "lingua" compares `leanrag.compression.compat.PromptCompressor` with the package by parameters and words;
 "kinds" measures whether answers stay at an equal number of tokens on documents of many kinds, and what `leanrag.compress` saves.
 
     python -m benchmarks.compression --data DIR --json FILE [--quick] [--only SECTION]
