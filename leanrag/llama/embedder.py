@@ -20,6 +20,7 @@ from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
 from leanrag.llama.chat import encode_text
+from leanrag.llama.embedding_prefixes import find_prefixes
 from leanrag.llama.files import GGUFInfo, check_gguf
 from leanrag.llama.library import library, native_errors
 from leanrag.llama.placement import GpuOptions, Placement, check_gpu_options, gpu_devices, measure_sizes, place
@@ -75,8 +76,9 @@ class LlamaCppEmbedder:
             path: The GGUF file of an embedding model. The file must define its pooling (mean, CLS or last token); `convert_bert`
                 writes such a file.
             name: Beginning of the id; by default the name of the file without its suffix.
-            query_prefix: Text before every query; by default the prefix that `convert_bert` found in the model.
-            document_prefix: Text before every document; by default the prefix that `convert_bert` found in the model.
+            query_prefix: Text before every query; by default the text that the model was trained with, as `convert_bert` found it,
+                or by the name of a published model (nomic-embed, e5, bge, ...).
+            document_prefix: Text before every document; the default is chosen in the same way.
             n_ctx: Window in tokens; by default the window of the model, at most 2,048.
             threads: Threads to compute with; by default the physical cores that this process may use, and fewer while other
                 programs compute.
@@ -103,8 +105,9 @@ class LlamaCppEmbedder:
             raise ConfigurationError(f"`n_ctx` must be at most {trained:,}, the window of {path.stem}, got {n_ctx:,}")
         self._name = name or path.stem
         self._digest = fingerprint_of(path)
-        self._query_prefix = _prefix(info, "query") if query_prefix is None else query_prefix
-        self._document_prefix = _prefix(info, "document") if document_prefix is None else document_prefix
+        known = find_prefixes(info)
+        self._query_prefix = known[0] if query_prefix is None else query_prefix
+        self._document_prefix = known[1] if document_prefix is None else document_prefix
         self._window = n_ctx or min(trained, _DEFAULT_N_CTX)
         try_file(info, "embedder", trial=trial, n_ctx=self._window)
         batch_tokens = batch_tokens or (_GPU_BATCH if devices and gpu.layers != 0 else _CPU_BATCH)
@@ -394,11 +397,6 @@ def _strips_accents(info: GGUFInfo) -> bool:
     lowercase = info.metadata.get("tokenizer.ggml.normalizer.lowercase", True)
     strips = info.metadata.get("tokenizer.ggml.normalizer.strip_accents", lowercase)
     return info.metadata.get("tokenizer.ggml.model") == "bert" and bool(strips)
-
-
-def _prefix(info: GGUFInfo, role: str) -> str:
-    value = info.metadata.get(f"leanrag.{role}_prefix")
-    return value if isinstance(value, str) else ""
 
 
 def _groups(lengths: Sequence[int], limit: int, most: int) -> Iterator[list[int]]:

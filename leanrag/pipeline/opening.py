@@ -49,6 +49,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     *,
     model: str | os.PathLike[str] | LanguageModel | Cascade = "smollm2-135m",
     embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
+    query_prefix: str | None = None,
+    document_prefix: str | None = None,
     isolation: Isolation = "none",
     keep_alive: float | None = None,
     priority: Priority = "normal",
@@ -83,6 +85,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             name or file may be followed by LoRA adapters: "smollm2-135m+reader", "base.gguf+my.lora.gguf".
         embedder: Embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
             llama.cpp; a folder needs the extra `torch`.
+        query_prefix: Text before each query that an embedder reads which is loaded by name or file. None takes the text that the
+            model was trained with.
+        document_prefix: The same for documents.
         isolation: "process" runs each model that is loaded by name or file in its own process, so that a broken file cannot end
             this one.
         keep_alive: Seconds without a question after which a model that is loaded by name or file leaves the memory; the next
@@ -162,7 +167,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             Reader(_find_model(each, stages, loading), template, price, stages.profile_of(model_name(each)))
             for each, price in zip(cascade.models, prices, strict=True)
         ],
-        embedder=_find_embedder(embedder, priority),
+        embedder=_find_embedder(embedder, priority, query_prefix, document_prefix),
         can_calibrate=isinstance(model, Cascade),
     )
 
@@ -207,15 +212,30 @@ def _find_reranker(reranker: str | os.PathLike[str] | Reranker | None) -> Rerank
     return CrossEncoderReranker(resolve(reranker)) if isinstance(reranker, (str, os.PathLike)) else reranker
 
 
-def _find_embedder(embedder: str | os.PathLike[str] | Embedder, priority: Priority) -> Lazy[Embedder]:
+def _find_embedder(
+    embedder: str | os.PathLike[str] | Embedder,
+    priority: Priority,
+    query_prefix: str | None,
+    document_prefix: str | None,
+) -> Lazy[Embedder]:
     if not isinstance(embedder, (str, os.PathLike)):
+        if query_prefix is not None or document_prefix is not None:
+            raise ConfigurationError(
+                "`query_prefix` and `document_prefix` have no effect on an embedder object. Pass them to its constructor"
+            )
         return Lazy.of(QueryCache(embedder))
 
     def load() -> Embedder:
         path = find_embedder(os.fspath(embedder))
         if path.is_file():
-            return QueryCache(LlamaCppEmbedder(path, priority=priority))
+            return QueryCache(
+                LlamaCppEmbedder(path, query_prefix=query_prefix, document_prefix=document_prefix, priority=priority)
+            )
         threads = ThreadCount(None, priority).most if priority == "background" else None
-        return QueryCache(SentenceTransformerEmbedder(path, threads=threads))
+        return QueryCache(
+            SentenceTransformerEmbedder(
+                path, query_prefix=query_prefix, document_prefix=document_prefix, threads=threads
+            )
+        )
 
     return Lazy(load)
