@@ -27,10 +27,13 @@ WINDOW = 24  # tokens that a layer with a sliding window attends to
 _WIDTH, _HEADS, _FEED_FORWARD = 64, 4, 96
 _SPECIAL = ("<unk>", "<s>", "</s>")
 _LAST_NORMS = ("output_norm.weight", "token_embd_norm.weight")  # the second in LFM2
+_BLOCK = re.compile(r"^blk\.\d+\.")
+_UNIFORM = ("gemma3n",)  # models of many blocks that all have the same tensors, which is faster to write
 _MISSING = re.compile(r"(?:missing tensor '|tensor ')([^']+)'(?: not found|;|$)")
 _WRONG_SHAPE = re.compile(r"tensor '([^']+)' has wrong shape; expected ([\d, ]+), got")
 
 _SSM = {"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 4}
+_GATED_DELTA = {**_SSM, "ssm.state_size": 32, "ssm.group_count": 2, "full_attention_interval": 2}
 _EXPERTS = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32}
 _WINDOWED = {"attention.sliding_window": WINDOW}
 _LATENT = {
@@ -53,6 +56,7 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
     "qwen3": {"attention.key_length": 16, "attention.value_length": 16},
     "qwen3moe": {**_EXPERTS, "attention.key_length": 16, "attention.value_length": 16},
     "olmo2": {},
+    "olmo2 windowed": {**_WINDOWED, "attention.sliding_window_pattern": [1, 0]},
     "starcoder2": {},
     "phi3": {},
     "granite": {"logit_scale": 1.0},
@@ -65,8 +69,6 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
         "block_count": 22,
         "attention.key_length": 16,
         "attention.value_length": 16,
-        "altup.num_inputs": 4,
-        "embedding_length_per_layer_input": 4,
     },
     "gemma4": {
         **_WINDOWED,
@@ -81,6 +83,22 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
     },
     "gpt-oss": {**_WINDOWED, **_EXPERTS, "attention.key_length": 16, "attention.value_length": 16},
     "cohere2": {**_WINDOWED, "block_count": 4, "logit_scale": 1.0},
+    "mimo2": {
+        **_WINDOWED,
+        **_EXPERTS,
+        "attention.sliding_window_pattern": [1, 0],
+        "leading_dense_block_count": 0,
+        "attention.key_length": 16,
+        "attention.value_length": 16,
+        "rope.freq_base_swa": 10000.0,
+    },
+    "step35": {
+        **_WINDOWED,
+        **_EXPERTS,
+        "attention.sliding_window_pattern": [1, 0],
+        "attention.key_length": 16,
+        "attention.value_length": 16,
+    },
     "exaone4": {**_WINDOWED, "block_count": 4, "attention.sliding_window_pattern": 4},
     "llama4": {
         **_EXPERTS,
@@ -90,23 +108,39 @@ ARCHITECTURES: Mapping[str, Mapping[str, Value]] = {
     },
     "lfm2": {"attention.head_count_kv": [0, 4, 0, 4], "block_count": 4, "shortconv.l_cache": 3},
     "lfm2 windowed": {**_WINDOWED, "attention.head_count_kv": [0, 4, 0, 4], "block_count": 4, "shortconv.l_cache": 3},
+    "lfm2moe": {
+        **_EXPERTS,
+        "expert_gating_func": 2,
+        "attention.head_count_kv": [0, 4, 0, 4],
+        "block_count": 4,
+        "shortconv.l_cache": 3,
+        "leading_dense_block_count": 1,
+    },
     "jamba": {**_SSM, "attention.head_count_kv": [0, 4]},
     "falcon-h1": {**_SSM, "ssm.group_count": 1},
     "granitehybrid": {**_SSM, "ssm.group_count": 1, "attention.head_count_kv": [0, 4]},
-    "qwen3next": {
-        **_EXPERTS,
+    "nemotron_h": {
         **_SSM,
-        "ssm.state_size": 32,
-        "ssm.group_count": 2,
-        "full_attention_interval": 2,
-        "expert_shared_feed_forward_length": 32,
+        "ssm.group_count": 1,
+        "block_count": 3,
+        "attention.head_count_kv": [0, 4, 0],
+        "feed_forward_length": [0, 0, _FEED_FORWARD],
     },
-    "qwen35": {
-        **_SSM,
-        "ssm.state_size": 32,
-        "ssm.group_count": 2,
-        "full_attention_interval": 2,
+    "kimi-linear": {
+        **_LATENT,
+        **_EXPERTS,
+        "expert_gating_func": 2,
+        "attention.head_count_kv": [0, 1],
+        "ssm.conv_kernel": 4,
+        "kda.head_dim": 16,
+    },
+    "qwen3next": {**_GATED_DELTA, **_EXPERTS, "expert_shared_feed_forward_length": 32},
+    "qwen35": {**_GATED_DELTA, "rope.dimension_sections": [4, 2, 2, 0]},
+    "qwen35moe": {
+        **_GATED_DELTA,
+        **_EXPERTS,
         "rope.dimension_sections": [4, 2, 2, 0],
+        "expert_shared_feed_forward_length": 32,
     },
     "mamba": {**_SSM, "attention.head_count": 0, "attention.head_count_kv": 0, "feed_forward_length": 0},
     "mamba2": {
@@ -140,7 +174,9 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "falcon-h1": ("blk.0.ssm_conv1d.bias", "blk.1.ssm_conv1d.bias"),
     "granitehybrid": ("blk.0.ssm_conv1d.bias",),
     "qwen3next": ("blk.0.attn_qkv.weight", "blk.0.attn_gate.weight"),
+    "nemotron_h": ("blk.0.ssm_conv1d.bias",),
     "qwen35": ("blk.0.attn_qkv.weight", "blk.0.attn_gate.weight"),
+    "qwen35moe": ("blk.0.attn_qkv.weight", "blk.0.attn_gate.weight"),
     "rwkv6": ("blk.0.time_mix_lerp_fused.weight", "blk.1.time_mix_lerp_fused.weight"),
 }
 """Tensors that llama.cpp loads a model without, but needs to compute."""
@@ -176,16 +212,13 @@ def write_model(path: Path, name: str, *, seed: int = 0) -> Path:
             return path
         missing, wrong = _MISSING.search(complaint), _WRONG_SHAPE.search(complaint)
         if missing and missing[1] not in shapes:
-            shapes[missing[1]] = shapes.get(_in_first_block(missing[1]), (1,))
+            shapes[missing[1]] = shapes.get(_BLOCK.sub("blk.0.", missing[1]), (1,))  # a guess
+            if name in _UNIFORM and (block := _BLOCK.match(missing[1])):
+                shapes |= {block[0] + tensor[6:]: shapes[tensor] for tensor in shapes if tensor.startswith("blk.0.")}
         elif wrong and shapes[wrong[1]] != (shape := tuple(int(number) for number in wrong[2].split(","))[::-1]):
             shapes[wrong[1]] = shape
         else:
             raise RuntimeError(f"llama.cpp does not load the tiny {name}: {complaint}")
-
-
-def _in_first_block(tensor: str) -> str:
-    """Return the name of the same tensor in the first block: its shape is the best guess."""
-    return re.sub(r"^blk\.\d+", "blk.0", tensor)
 
 
 def _try_to_load(path: Path) -> str | None:
