@@ -283,7 +283,7 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32
     elif name == "token_embd.weight":  # also the output matrix: small, so that a token does not predict itself
         values = values / 20
     elif len(shape) == 1:
-        values = values / 2
+        values = values / (10 if name.endswith("bias") else 2)  # a bias is the same for each token
     else:
         values = values / np.sqrt(shape[-1])
     return values.astype(np.float32)
