@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.models.tiny import ARCHITECTURES, N_CTX, WINDOW, write_model
 from leanrag import LlamaCppModel
 from leanrag.errors import LeanRAGError
-from leanrag.llama import ComputeOptions
+from leanrag.llama import ComputeOptions, GpuOptions
 from leanrag.types import Generation
 
 __all__ = ["WAYS", "Reference", "agrees", "make_prompts", "measure", "read_fresh"]
@@ -99,7 +99,8 @@ def agrees(generation: Generation, reference: Reference) -> bool:
 
 
 def _open(path: Path, **options: object) -> LlamaCppModel:
-    return LlamaCppModel(path, n_ctx=N_CTX, threads=1, parallel=4, trial=False, **options)  # type: ignore[arg-type]
+    gpu = GpuOptions(0)
+    return LlamaCppModel(path, n_ctx=N_CTX, threads=1, gpu=gpu, parallel=4, trial=False, **options)  # type: ignore[arg-type]
 
 
 def _one_by_one(model: LlamaCppModel, prompts: Sequence[str]) -> list[Generation]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.models.architectures import WAYS, agrees, make_prompts, read_fresh
 from benchmarks.models.tiny import ARCHITECTURES, N_CTX, WINDOW, write_model
 from leanrag import CancelToken, GenerationCancelled, GenerationError, LlamaCppModel
-from leanrag.llama import ComputeOptions
+from leanrag.llama import ComputeOptions, GpuOptions
 from leanrag.llama.library import library
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
@@ -20,6 +20,11 @@ WINDOWED = ("gpt-oss", "gemma2", "llama4")
 WHOLE_ONLY = ("lfm2", "lfm2 windowed", "falcon-h1", "mamba", "rwkv7")
 DOCUMENT = "Blue paint is kept in hall 4. Red paint is kept in the warehouse, and green paint nowhere at all. "
 N_TOKENS = 12
+
+
+def open_model(path, **options):
+    """Open a model on the CPU, where equal sums are rounded alike."""
+    return LlamaCppModel(path, threads=1, gpu=GpuOptions(0), trial=False, **options)
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +43,9 @@ def fresh():
 @pytest.fixture(scope="module", params=[*WINDOWED, *WHOLE_ONLY])
 def crowded(request, tiny_file):
     """A model whose window has room for few prompts, and whose cache has room for few states."""
-    with LlamaCppModel(
+    with open_model(
         tiny_file(request.param),
         n_ctx=512,
-        threads=1,
         parallel=3,
         compute=ComputeOptions(n_batch=64, speculate=True),
         cache_bytes=2**20,
@@ -106,7 +110,7 @@ def test_the_same_weights_are_written_each_time(tmp_path):
 @pytest.mark.parametrize("name", WINDOWED)
 def test_a_beginning_longer_than_the_window_is_shared(tiny_file, fresh, tmp_path, name):
     tails = ["who?", "what is kept, and where? " * 4, "why"]
-    with LlamaCppModel(tiny_file(name), threads=1, cache_dir=tmp_path) as model:
+    with open_model(tiny_file(name), cache_dir=tmp_path) as model:
         for tail in tails:
             generation = model.generate(DOCUMENT + tail, max_tokens=N_TOKENS)
             assert agrees(generation, fresh(model.path, DOCUMENT + tail))
@@ -114,7 +118,7 @@ def test_a_beginning_longer_than_the_window_is_shared(tiny_file, fresh, tmp_path
         other = model.generate("x" * 300, max_tokens=N_TOKENS)  # it takes the cells that the window has passed
         assert agrees(other, fresh(model.path, "x" * 300))
         assert is_consistent(model)
-    with LlamaCppModel(tiny_file(name), threads=1, cache_dir=tmp_path) as model:
+    with open_model(tiny_file(name), cache_dir=tmp_path) as model:
         for tail in ("when?", "who?"):
             generation = model.generate(DOCUMENT + tail, max_tokens=N_TOKENS)
             assert generation.usage.cached_tokens >= len(DOCUMENT)
@@ -122,7 +126,7 @@ def test_a_beginning_longer_than_the_window_is_shared(tiny_file, fresh, tmp_path
 
 
 def test_all_keys_of_a_sequence_are_kept_when_the_window_passes_them(tiny_file):
-    with LlamaCppModel(tiny_file("gpt-oss"), threads=1, cache_bytes=0) as model:
+    with open_model(tiny_file("gpt-oss"), cache_bytes=0) as model:
         for i in range(6):  # more tokens than cells
             model.generate(DOCUMENT + str(i) * 100, max_tokens=N_TOKENS)
         context, sequences = model._engine._context, model._engine._sequences
@@ -152,10 +156,12 @@ def test_a_real_model_with_a_window_answers_the_same_over_a_shared_document():
 @pytest.mark.parametrize("name", WHOLE_ONLY)
 def test_prompts_that_share_a_beginning_read_it_once(tiny_file, fresh, name):
     asked = [DOCUMENT + tail for tail in ("who?" * 12, "what?" * 9, "where?" * 8, "when?" * 10)]
-    with LlamaCppModel(tiny_file(name), threads=1, parallel=4) as model:
-        together = model.generate_many(asked, max_tokens=N_TOKENS)
+    with open_model(tiny_file(name), parallel=4) as model:
+        with model._engine._wake:  # all wait before the first is read
+            streams = [model.stream(prompt, GenerateOptions(N_TOKENS)) for prompt in asked]
+        together = [stream.result for stream in streams]
         assert is_consistent(model)
-    with LlamaCppModel(tiny_file(name), threads=1) as model:
+    with open_model(tiny_file(name)) as model:
         first, second, third, again = (model.generate(prompt, max_tokens=N_TOKENS) for prompt in (*asked[:3], asked[2]))
     for generation, prompt in zip(
         (*together, first, second, third, again), (*asked, *asked[:3], asked[2]), strict=True
@@ -175,7 +181,7 @@ def test_prompts_that_share_a_beginning_read_it_once(tiny_file, fresh, name):
 @pytest.mark.parametrize("name", WHOLE_ONLY)
 def test_checkpoints_survive_a_restart(tiny_file, fresh, tmp_path, name):
     for tail, least in (("who?", 0), ("what?" * 20, 0), ("where?" * 20, len(DOCUMENT)), ("why", len(DOCUMENT))):
-        with LlamaCppModel(tiny_file(name), threads=1, cache_dir=tmp_path) as model:
+        with open_model(tiny_file(name), cache_dir=tmp_path) as model:
             generation = model.generate(DOCUMENT + tail, max_tokens=N_TOKENS)
         assert generation.usage.cached_tokens >= least
         assert agrees(generation, fresh(tiny_file(name), DOCUMENT + tail))
@@ -184,7 +190,7 @@ def test_checkpoints_survive_a_restart(tiny_file, fresh, tmp_path, name):
 @pytest.mark.parametrize("name", WHOLE_ONLY)
 def test_more_prompts_than_the_window_holds_wait_for_each_other(tiny_file, fresh, name):
     asked = [DOCUMENT + letter * 172 for letter in "abcdef"]
-    with LlamaCppModel(tiny_file(name), n_ctx=1024, threads=1, parallel=4) as model:
+    with open_model(tiny_file(name), n_ctx=1024, parallel=4) as model:
         for prompt, generation in zip(asked, model.generate_many(asked, max_tokens=N_TOKENS), strict=True):
             assert agrees(generation, fresh(model.path, prompt))
 
@@ -194,9 +200,9 @@ def test_a_text_scores_the_same_after_a_shared_condition(tiny_file, name):
     pairs = [(DOCUMENT, tail) for tail in ("who?", "what?", "where?")]
     alone = []
     for condition, text in pairs:
-        with LlamaCppModel(tiny_file(name), threads=1) as model:
+        with open_model(tiny_file(name)) as model:
             alone.append(model.score(text, condition=condition).logprobs)
-    with LlamaCppModel(tiny_file(name), threads=1) as model:
+    with open_model(tiny_file(name)) as model:
         together = model.score_many(pairs)
         one_by_one = [model.score(text, condition=condition) for condition, text in pairs]
     for scores, expected in zip([*together, *one_by_one], [*alone, *alone], strict=True):
@@ -205,7 +211,7 @@ def test_a_text_scores_the_same_after_a_shared_condition(tiny_file, name):
 
 @pytest.mark.parametrize("name", ["mamba", "lfm2", "gpt-oss"])
 def test_a_cancelled_prompt_leaves_the_others_alone(tiny_file, fresh, name):
-    with LlamaCppModel(tiny_file(name), threads=1) as model:
+    with open_model(tiny_file(name)) as model:
         for n in itertools.count(1):
             cancel = CancelToken()
             stream = model.stream(DOCUMENT * 3, GenerateOptions(200, cancel=cancel))
@@ -225,7 +231,7 @@ def test_a_cancelled_prompt_leaves_the_others_alone(tiny_file, fresh, name):
 
 @pytest.mark.parametrize("name", ["llama", "mamba"])
 def test_an_unexpected_error_fails_its_requests_and_not_the_engine(tiny_file, fresh, name):
-    with LlamaCppModel(tiny_file(name), threads=1, max_queue=8) as model:
+    with open_model(tiny_file(name), max_queue=8) as model:
         engine = model._engine
         context, sequences = engine._context, engine._sequences
         for owner, method in (
@@ -251,14 +257,14 @@ def test_an_unexpected_error_fails_its_requests_and_not_the_engine(tiny_file, fr
 
 
 def test_an_error_while_states_are_saved_does_not_end_the_engine(tiny_file, fresh):
-    with LlamaCppModel(tiny_file("lfm2"), threads=1, keep_alive=0) as model:
+    with open_model(tiny_file("lfm2"), keep_alive=0) as model:
         model._engine._sequences.keep_state = lambda _: 1 / 0
         for _ in range(3):
             assert agrees(model.generate(DOCUMENT, max_tokens=N_TOKENS), fresh(model.path, DOCUMENT))
 
 
 def test_a_state_of_another_shape_is_refused(tiny_file):
-    with LlamaCppModel(tiny_file("gpt-oss"), threads=1, cache_bytes=0) as model:
+    with open_model(tiny_file("gpt-oss"), cache_bytes=0) as model:
         model.generate(DOCUMENT, max_tokens=2)
         context, (resident,) = model._engine._context, model._engine._sequences.residents()
         state = context.read_state(resident.id, resident.computed)
@@ -276,7 +282,7 @@ def test_a_state_of_another_shape_is_refused(tiny_file):
 
 def test_the_window_of_the_models_is_the_one_of_the_benchmark(tiny_file):
     for name in (*WINDOWED, "llama", *WHOLE_ONLY):
-        with LlamaCppModel(tiny_file(name), threads=1) as model:
+        with open_model(tiny_file(name)) as model:
             assert model._engine._context.has_window is (name in WINDOWED)
             assert model._engine._context.can_cut is (name not in WHOLE_ONLY)
             assert model.n_ctx == N_CTX
