@@ -161,6 +161,17 @@ def overhead() -> str:
     )
 
 
+def servers() -> str:
+    figures = load("servers")
+    return (
+        f"`RemoteModel` reads {figures['shapes_read']} of {figures['shapes_tried']} responses in the shapes that vendors document, "
+        f"whole and streamed; the `openai` client reads {figures['shapes_read_by_openai']}. It was sent to "
+        f"{figures['misbehaviours_tried']} servers that misbehave: {figures['misbehaviours_untyped']} errors were of another "
+        f"library, {figures['misbehaviours_hung']} requests hung, and a key was visible in {figures['keys_seen']} logs or errors "
+        f"({origin('servers', figures)})."
+    )
+
+
 BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150)}
 ROUTERS = {
     "random": "random",
@@ -450,6 +461,7 @@ def pages() -> dict[Path, str]:
         "The engine on a GPU": engine_on_gpu,
         "Embedding": embedding,
         "Overhead": overhead,
+        "Servers": servers,
         "Compression": compression,
         "Routing and cascades": routing,
     }

@@ -399,6 +399,8 @@ def _others() -> Iterator[Shape]:
         choice={"delta": None},
         fields={"citations": ["https://example.com"], "search_results": []},
     )
+    whole_message = chunk({"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"})
+    yield stream("gateways", "the whole message at the end", [ROLE, *pieces(), whole_message])
     yield stream("TGI", "end token", [*pieces(), delta("", "eos_token")])
     yield stream("TGI", "stop sequence", [*pieces(), delta("", "stop_sequence")])
     yield stream("Cohere", "upper case", [*pieces(), delta("", "COMPLETE")])

@@ -196,6 +196,7 @@ def _refusals() -> Iterator[Misbehaviour]:
         "refuses with a list",
         _json([{"error": {"code": 429, "message": KEY, "status": "RESOURCE_EXHAUSTED"}}], status="429 No"),
     )
+    yield Misbehaviour("refuses at length", _json({"error": {"message": "no system support " * 3500}}, status="400 No"))
     yield Misbehaviour("refuses with an odd error", _json({"error": [[{"message": 7}]]}, status="400 No"))
 
 
@@ -292,6 +293,11 @@ def _too_much() -> Iterator[Misbehaviour]:
     yield Misbehaviour("sends JSON without end", _raw(_head(), b'{"choices": "', *[b"a" * 100_000] * 30))
     yield Misbehaviour("sends an error without end", _raw(_head(status="400 No"), *[b"a" * 100_000] * 30))
     yield Misbehaviour("sends headers without end", _raw(b"HTTP/1.1 200 OK\r\n", *[b"X-A: b\r\n" * 10_000] * 30))
+    yield Misbehaviour(
+        "sends many thoughts",
+        _events(*[_event({"choices": [{"delta": {"reasoning": "a "}}]}) * 1000] * 18, *GOOD),
+        "Ada Park",
+    )
     yield Misbehaviour("sends a long piece", _events(_piece("ab " * 100_000), *GOOD[3:]), "ab " * 100_000)
     yield Misbehaviour(
         "sends white space in the text",

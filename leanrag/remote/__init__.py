@@ -5,9 +5,9 @@ streamed: this tells a slow server from a dead server, and a cancelled request c
 The key is in no representation, log, trace or exception.
 
 The modules, in the order of data flow: `model`, `embedder` and `reranker` (the public classes), `connection` (what they share),
-`worker` (its thread), `attempts` (a request with its retries), `exchange` (a completion), `refusals` (the fields that a model
-accepts), `keys`, `safety`, `waiting` (time limits, the breaker), `events` and `protocol` (the responses of servers), `failures`
-(the errors).
+`worker` (its thread), `attempts` (a request with its retries), `exchange` (a completion), `calls` (a request with a JSON
+response), `refusals` (the fields that a model accepts), `body`, `keys`, `safety`, `waiting` (time limits, the breaker), `events`
+and `protocol` (the responses of servers), `failures` (the errors), `bill` (what embedders and rerankers have used).
 """
 
 from leanrag.ledger import Prices as Prices

@@ -52,6 +52,7 @@ class Attempt:
         reason: Why the server refused the request, if it did.
         retry_after: Seconds that the server asks to wait.
         first_limit: The time limit of the first text.
+        is_framed: Whether the response says how long it is, so that a cut is seen.
         has_text: Whether text was passed on, so that the request cannot be sent again.
         is_complete: Whether the whole answer has arrived.
     """
@@ -62,6 +63,7 @@ class Attempt:
         self.reason = Reason("")
         self.retry_after: float | None = None
         self.first_limit: Limit | None = None
+        self.is_framed = False
         self.has_text = False
 
     @property
@@ -87,10 +89,12 @@ class Operation(abc.ABC, Generic[A]):
     Attributes:
         path: The end of the URL.
         seconds: Time limit for all attempts.
+        is_streamed: Whether text comes before the end, so that the time limit of the first text applies.
     """
 
     path: str
     seconds: float
+    is_streamed = True
 
     @abc.abstractmethod
     def begin(self) -> A:
@@ -194,8 +198,9 @@ class Attempts:
         is_up: bool | None = None
         try:
             async with self._slots:
-                late = f"{self._name} sent no text within {self._endpoint.first_token_seconds:g} seconds"
-                attempt.first_limit = Limit(self._endpoint.first_token_seconds)
+                seconds = self._endpoint.first_token_seconds if operation.is_streamed else operation.seconds
+                late = f"{self._name} sent no text within {seconds:g} seconds"
+                attempt.first_limit = Limit(seconds)
                 await self._within(attempt.first_limit, self._send(connections, operation, attempt), late)
             is_up = True
         except GenerationError as error:
@@ -253,6 +258,7 @@ class Attempts:
             await self._refuse(response, attempt)
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise attempt.failures.broken("is compressed, although the request did not allow that")
+        attempt.is_framed = not {"content-length", "transfer-encoding"}.isdisjoint(response.headers)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         await operation.read(content_type, self._bounded(response, attempt), attempt)
 
@@ -275,7 +281,7 @@ class Attempts:
         body = body[:_MAX_ERROR_BYTES]
         value, problem = parse_object(body)
         attempt.refuse(
-            response.status_code, Reason(body.decode("utf-8", "replace")) if problem else parse_reason(value)
+            response.status_code, parse_reason({"error": body.decode("utf-8", "replace")} if problem else value)
         )
 
 

@@ -43,6 +43,8 @@ class JsonCall(Operation[JsonReply[T]], Generic[T]):
         seconds: Time limit for all attempts.
     """
 
+    is_streamed = False
+
     def __init__(
         self, path: str, fields: Mapping[str, object], parse: Callable[[object], T], *, seconds: float
     ) -> None:

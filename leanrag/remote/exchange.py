@@ -40,8 +40,8 @@ class Reply(Attempt):
         super().__init__()
         self.match_stop = match_stop
         self.pieces: list[str] = []
-        self.thoughts = ""  # reasoning that the server sends apart from the text
-        self.refusal = ""  # the words with which the model refuses to answer
+        self._thoughts: list[str] = []  # reasoning that the server sends apart from the text
+        self._refusal: list[str] = []  # the words with which the model refuses to answer
         self.usage: object = None
         self.finish_reason: FinishReason | None = None
         self.has_choices = False
@@ -49,6 +49,7 @@ class Reply(Attempt):
         self.is_unfinished = False  # whether the server said last that the answer goes on
         self.has_skipped = False  # whether an event was neither a piece of the answer nor its usage
         self.has_last_usage = False  # whether the usage came in an event of its own, as it does after an answer
+        self._has_deltas = False  # whether the text comes in pieces: some servers repeat the whole message at the end
         self._index: object = None
         self._scores: list[tuple[float, float | None]] | None = []
         self._join_text, self._join_thoughts = SurrogateJoiner(), SurrogateJoiner()
@@ -59,6 +60,16 @@ class Reply(Attempt):
     def text(self) -> str:
         """The text that has arrived."""
         return "".join(self.pieces)
+
+    @property
+    def thoughts(self) -> str:
+        """The reasoning that the server sends apart from the text."""
+        return "".join(self._thoughts).strip()
+
+    @property
+    def refusal(self) -> str:
+        """The words with which the model refuses to answer; "" if it does not."""
+        return "".join(self._refusal)
 
     @property
     def is_complete(self) -> bool:
@@ -75,14 +86,17 @@ class Reply(Attempt):
 
     def add(self, choice: Choice) -> None:
         """Add a piece of the answer."""
-        text = choice.content
-        self._think(self._join_thoughts(choice.thoughts))
-        self.refusal += choice.refusal
         if choice.names_end:
             self.is_unfinished = choice.end is None
+        self._has_deltas = self._has_deltas or choice.delta is not None
+        if self._has_deltas and choice.delta is None and choice.message is not None:
+            return
+        text = choice.content
+        self._think(self._join_thoughts(choice.thoughts))
+        self._refusal.append(choice.refusal)
         if (text or choice.is_thinking or choice.refusal) and self.first_limit is not None:
             self.first_limit.lift()
-        scores = parse_scores(choice.logprobs)
+        scores = [] if choice.is_thinking and not text else parse_scores(choice.logprobs)
         if scores and self._scores is not None:
             self._scores += scores
         if text is None:
@@ -105,7 +119,7 @@ class Reply(Attempt):
 
     def _think(self, text: str) -> None:
         if text:
-            self.thoughts += text
+            self._thoughts.append(text)
             self._emit(ThoughtText(text))
 
     def _pass(self, text: str) -> None:
@@ -249,7 +263,7 @@ class Exchange(Operation[Reply]):
         """End an answer whose server did not say why it ended, if it certainly ended; raise if it was cut."""
         if not reply.has_choices and reply.has_skipped:
             raise reply.failures.broken("has no `choices`, so it is not an answer. Check `base_url`")
-        is_whole = reply.has_last_usage or (is_done and not reply.is_unfinished)
+        is_whole = reply.has_last_usage or ((is_done or reply.is_framed) and not reply.is_unfinished)
         if reply.has_choices and is_whole:
             reply.finish_reason = "stop"
         elif is_done:  # llama_cpp.server 0.3.36 does this when it drops an answer for the next request

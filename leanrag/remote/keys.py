@@ -92,8 +92,9 @@ def _pattern(text: str) -> re.Pattern[str] | None:
         return None
     data = text.encode("utf-8", "replace")
     encoded = {base64.b64encode(data).decode().rstrip("="), base64.urlsafe_b64encode(data).decode().rstrip("=")}
-    escaped = {text, repr(text)[1:-1], json.dumps(text)[1:-1], urllib.parse.quote(text, safe="")}
-    return re.compile("|".join(re.escape(form) for form in sorted(escaped | encoded, key=len, reverse=True)), re.I)
+    in_urls = {urllib.parse.quote(text, safe=""), urllib.parse.quote(text), urllib.parse.quote_plus(text)}
+    forms = {text, repr(text)[1:-1], json.dumps(text)[1:-1], *in_urls, *encoded}
+    return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)), re.I)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ FAILED_REASONS: dict[str, bool] = {
 }
 """Words for an answer that the server withheld or did not finish, and whether the same request may succeed later."""
 
+_MAX_REASON_CHARS = 4_000  # a message that is longer quotes the request
+
 _OVERFLOW = re.compile(
     r"context[_ ](?:length|size|window)|maximum context|n_ctx|prompt is too long|too many (?:prompt |input )?tokens",
     re.I,
@@ -139,7 +141,8 @@ class Choice(pydantic.BaseModel):
     def content(self) -> str | None:
         """The text, or None."""
         inner = self._inner
-        return cast("str | None", (self.text if inner is None else inner.content)[0])
+        text = None if inner is None else inner.content[0]
+        return cast("str | None", self.text[0] if text is None else text)
 
     @property
     def is_thinking(self) -> bool:
@@ -329,7 +332,7 @@ def parse_reason(value: Mapping[str, Any]) -> Reason:
     """Return the reason in an error body in the formats of OpenAI, vLLM, Ollama, llama-server, FastAPI, Gemini and OpenRouter."""
     inner: Any = value.get("error") or value
     if isinstance(inner, str):
-        return Reason(inner, status=_status((), inner))
+        return Reason(inner[:_MAX_REASON_CHARS], status=_status((), inner))
     if not isinstance(inner, dict):
         return Reason("")
     words = next((_words(inner[name]) for name in ("message", "detail", "errors") if inner.get(name)), "")
@@ -340,7 +343,7 @@ def parse_reason(value: Mapping[str, Any]) -> Reason:
     named = [inner[name] for name in ("code", "type", "status") if isinstance(inner.get(name), (str, int))]
     field = inner.get("param")
     return Reason(
-        " ".join(filter(None, (words, *numbers))),
+        " ".join(filter(None, (words[:_MAX_REASON_CHARS], *numbers))),
         next((name for name in named if isinstance(name, str)), ""),
         field if isinstance(field, str) else "",
         _status(named, words),

@@ -1,6 +1,10 @@
+import asyncio
 import base64
+import contextlib
+import json
 import math
 
+import httpx
 import numpy as np
 import pytest
 
@@ -8,7 +12,7 @@ import leanrag
 from leanrag.errors import ConfigurationError, GenerationError, RemoteError
 from leanrag.ledger import Prices
 from leanrag.protocols import Closable
-from leanrag.remote import RemoteEmbedder
+from leanrag.remote import RemoteEmbedder, Timeouts
 from leanrag.testing import FakeModel
 from leanrag.types import Usage
 from tests.remote.mocks import MockServer, refuse, reply
@@ -34,7 +38,7 @@ def embed(body):
 def make(answer=embed, **settings):
     server = MockServer(answer)
     settings = {"dim": DIM, "count_tokens": lambda text: len(text.split())} | settings
-    return RemoteEmbedder("m", **server.options, **settings), server
+    return RemoteEmbedder("m", **server.options | settings), server
 
 
 def test_texts_become_unit_rows():
@@ -107,6 +111,17 @@ def test_failures_that_may_pass_are_tried_again():
     embedder, server = make(lambda body: answers[len(server.requests) - 1](body))
     assert embedder.embed_documents(["a"]).shape == (1, DIM)
     assert len(server.requests) == 3
+
+
+def test_the_time_limit_of_a_first_text_does_not_end_it():
+    async def answer(request):
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.05)  # longer than the limit
+        return embed(json.loads(request.content))
+
+    timeouts = Timeouts(first_token_seconds=0.01, total_seconds=60)
+    embedder, _ = make(timeouts=timeouts, transport=httpx.MockTransport(answer))
+    assert embedder.embed_documents(["a"]).shape == (1, DIM)
 
 
 def coded(body):

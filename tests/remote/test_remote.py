@@ -39,11 +39,13 @@ from leanrag.errors import (
     RemoteError,
 )
 from leanrag.pending import StopMatcher
+from leanrag.pipeline.copies import find_embedder
 from leanrag.protocols import GenerateOptions
 from leanrag.remote import (
     Clock,
     EventDecoder,
     Prices,
+    RemoteEmbedder,
     RemoteModel,
     RemoteUsage,
     Retry,
@@ -1494,13 +1496,17 @@ def serve(tmp_path):
         with (tmp_path / "log").open("wb") as log:
             processes.append(subprocess.Popen(command, stdout=log, stderr=log))
         url = f"http://127.0.0.1:{port}/v1"
-        settings = {"base_url": url, "n_ctx": n_ctx, "count_tokens": len}
+        settings = {"base_url": url, "count_tokens": len}
         settings |= {"timeouts": Timeouts(total_seconds=120), "retry": Retry(max_retries=99, breaker_failures=99)}
-        with RemoteModel("probe", **settings) as model:
-            try:
-                assert model.generate("a", max_tokens=1).text  # tries until it has started
-            except GenerationError as problem:
-                pytest.fail(f"{problem}\n{(tmp_path / 'log').read_text('utf-8', 'replace')[-2000:]}")
+        try:  # until it has started
+            if "embedding" in options:
+                with contextlib.closing(RemoteEmbedder("probe", **settings)) as embedder:
+                    assert embedder.dim
+            else:
+                with RemoteModel("probe", n_ctx=n_ctx, **settings) as model:
+                    assert model.generate("a", max_tokens=1).text
+        except GenerationError as problem:
+            pytest.fail(f"{problem}\n{(tmp_path / 'log').read_text('utf-8', 'replace')[-2000:]}")
         return url
 
     yield serve
@@ -1535,6 +1541,18 @@ def test_a_cascade_goes_on_to_the_server_of_llama_cpp_python(serve, smollm, tmp_
         stream = rag.stream("Who signs off the releases?", max_tokens=12)
         assert "".join(stream) == stream.answer.generation.text == answers[0].generation.text
         assert "signed off by Ada Park" in answers[0].prompt
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_the_server_of_llama_cpp_python_embeds(serve):
+    path = find_embedder("all-minilm-l6-v2")
+    texts = ["Ada Park signs.", "The cat sat on the mat."]
+    url = serve(path, 256, embedding="true")
+    with contextlib.closing(RemoteEmbedder("minilm", base_url=url, dim=384)) as embedder:
+        rows = embedder.embed_documents(texts)
+    with contextlib.closing(leanrag.LlamaCppEmbedder(path)) as local:
+        assert (rows * local.embed_documents(texts)).sum(axis=1) == pytest.approx([1, 1], abs=1e-4)
 
 
 # Processes
