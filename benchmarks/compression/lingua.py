@@ -8,6 +8,7 @@ they hold whatever the weights say; words on SmolLM2-135M and on a random classi
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import statistics
 from collections import Counter
@@ -81,7 +82,11 @@ _COMPARED_2: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of `compress_prompt` with a classifier."""
 
-_FILTER = {"use_sentence_level_filter": True, "use_token_level_filter": False, "use_context_level_filter": False}
+_FILTER: Mapping[str, Any] = {
+    "use_sentence_level_filter": True,
+    "use_token_level_filter": False,
+    "use_context_level_filter": False,
+}
 
 
 def _keeps_sentences(ours: PromptCompressor, texts: Sequence[str], **options: Any) -> bool:
@@ -99,7 +104,7 @@ def _keeps_a_sentence_of_each(ours: PromptCompressor, texts: Sequence[str]) -> b
 
 
 def _bonus_counts(ours: PromptCompressor, texts: Sequence[str]) -> bool:
-    options = {**_FILTER, "target_token": 1, "keep_last_sentence": 3}
+    options: Mapping[str, Any] = {**_FILTER, "target_token": 1, "keep_last_sentence": 3}
     with_bonus, without = (
         len(ours.compress_prompt([texts[0]], high_priority_bonus=bonus, **options)["compressed_prompt"])
         for bonus in (100, 0)
@@ -114,7 +119,7 @@ def _keeps_blank_lines(ours: PromptCompressor, texts: Sequence[str]) -> bool:
 
 
 def _keeps_so_many(ours: PromptCompressor, texts: Sequence[str]) -> bool:
-    options = {"target_token": 1, "use_token_level_filter": False}
+    options: Mapping[str, Any] = {"target_token": 1, "use_token_level_filter": False}
     return all(
         sum(text in ours.compress_prompt(list(texts), force_context_number=n, **options)["compressed_prompt"] for text in texts)
         == n
@@ -196,10 +201,8 @@ class _Counts:
 
 def package_of(ours: PromptCompressor) -> Any:
     """Return the package's own object on the weights of ours."""
-    import llmlingua
-    import nltk
-
-    nltk.sent_tokenize = lambda text: [text[start:end] for start, end in split_sentences(text)]
+    llmlingua, nltk = map(importlib.import_module, ("llmlingua", "nltk"))
+    nltk.__dict__["sent_tokenize"] = lambda text: [text[start:end] for start, end in split_sentences(text)]
     theirs = llmlingua.PromptCompressor.__new__(llmlingua.PromptCompressor)
     theirs.tokenizer, theirs.device, theirs.oai_tokenizer = ours._tokenizer, "cpu", _Counts()
     theirs.use_llmlingua2, theirs.context_idxs = ours.use_llmlingua2, []

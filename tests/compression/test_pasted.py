@@ -248,6 +248,14 @@ def test_text_that_is_no_json(kind):
             leanrag.compress(text, kind=kind, budget=3, count_tokens=len)
 
 
+@pytest.mark.parametrize("text", [CODE, json.dumps(DATA), LOG, CHAT, TABLE, "The tower is tall."])
+def test_a_budget_under_one_word_is_an_error_that_says_how_much_is_needed(text):
+    for budget in (0, 1, 3):
+        with pytest.raises(BudgetError) as caught:
+            leanrag.compress(text, budget=budget, count_tokens=len)
+        assert caught.value.needed > caught.value.available == budget
+
+
 def test_arguments_that_cannot_work():
     with pytest.raises(ConfigurationError, match="`kind` must be one of code, json"):
         leanrag.compress("x", kind="poem", budget=3, count_tokens=len)

@@ -48,7 +48,7 @@ def fill(
         required: Steps that always stay.
 
     Raises:
-        BudgetError: The required steps do not fit.
+        BudgetError: The required steps do not fit, or no step fits.
     """
 
     def tokens(chosen: Set[int]) -> int:
@@ -68,4 +68,9 @@ def fill(
     for step in order[low : low + _TRIES]:
         if tokens(chosen | {step}) <= task.budget:
             chosen.add(step)
+    if order and not chosen:
+        costs = [tokens({step}) for step in order]
+        if min(costs) > task.budget:
+            raise task.too_small(min(costs))
+        chosen.add(order[costs.index(min(costs))])
     return task.finish(render(chosen), method)
