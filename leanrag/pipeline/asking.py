@@ -12,21 +12,23 @@ from leanrag.grounding import Grounding, ground
 from leanrag.ledger import Cost, add_costs
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.keys import make_key
+from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.preparing import Prepared, Preparer
 from leanrag.pipeline.query import Query, Settings
 from leanrag.pipeline.reader import Reader
+from leanrag.pipeline.remembering import Recall
 from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
 from leanrag.prompting import ModelProfile
-from leanrag.protocols import EntailmentChecker, GenerateOptions, GenerationStream, StreamsThoughts
+from leanrag.protocols import Embedder, EntailmentChecker, GenerateOptions, GenerationStream, StreamsThoughts
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.confidence import Confidence
 from leanrag.routing.signals import Signals, signals_of
 from leanrag.text import marked_numbers
-from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, TextPiece, Usage
+from leanrag.types import Answer, Explanation, Generation, Hit, TextPiece, Usage
 
 __all__ = ["Asking"]
 
@@ -46,6 +48,7 @@ class Asking:
         readers: The models of the cascade.
         searcher: Retrieves.
         preparer: Packs.
+        embedder: Embeds questions.
         counter: Counts audited questions.
     """
 
@@ -56,6 +59,7 @@ class Asking:
     readers: Sequence[Reader]
     searcher: Searcher
     preparer: Preparer
+    embedder: Lazy[Embedder]
     counter: AuditCounter
 
     def answer(self, query: Query, hits: Sequence[Hit] | None = None) -> Generator[Event, None, Answer]:
@@ -73,14 +77,23 @@ class Asking:
             The answer.
         """
         timer = StageTimer()
-        # 1. Cache: the same question was answered before, over the same documents.
         key = make_key(query, self.settings, self.stages, self.cascade, self.store)
-        answer = self._look_up(key, timer)
-        if answer is not None:
-            self._record(answer)
-            yield TextPiece(answer.text)
-            return answer
+        recall = Recall(self.stages.cache, key, query, self.embedder)
+        with recall.alone():
+            # 1. Cache: the same question was answered before, over the same documents.
+            answer = recall.find(timer)
+            if answer is None:
+                answer = yield from self._compute(query, hits, timer, recall)
+            else:
+                yield TextPiece(answer.text)
+        # 9. Ledger.
+        self._record(answer)
+        return answer
 
+    def _compute(
+        self, query: Query, hits: Sequence[Hit] | None, timer: StageTimer, recall: Recall
+    ) -> Generator[Event, None, Answer]:
+        """Answer a question that is not in the cache; see `answer`."""
         turn = Turn(self.cascade, self.readers, query, timer, self.settings.abstain_below)
         for i in turn.model_indices():
             reader, query = self.readers[i], turn.query_for(i)
@@ -97,6 +110,10 @@ class Asking:
                 # 4. Pack, or compress where that pays.
                 prepared = self.preparer.prepare(reader, query.question, hits, plan, timer)
                 yield Planned(prepared, timer.stages)
+                # Cache, once more: the same evidence, or a similar question.
+                if (known := recall.find_by_evidence(prepared, timer)) is not None:
+                    yield TextPiece(known.text)
+                    return known
                 if prepared.prompt is None or not turn.should_ask(i, prepared):
                     turn.add_unasked(i, _answer_without_model(query, prepared))
                     continue
@@ -137,9 +154,7 @@ class Asking:
         answer = turn.answer()
         if turn.audit_loss is not None:
             self.counter.record(turn.audit_loss)
-        # 9. Ledger, cache.
-        self._record(answer)
-        self._remember(key, answer)
+        recall.remember(answer)
         yield TextPiece(turn.unseen_text)
         return answer
 
@@ -235,21 +250,6 @@ class Asking:
         return signals_of(
             query.question, prepared.hits, prepared.packing, generation, support=grounding.support, self_check=check
         )
-
-    def _look_up(self, key: AskKey | None, timer: StageTimer) -> Answer | None:
-        if self.stages.cache is None or key is None:
-            return None
-        with timer("cache") as details:
-            answer = self.stages.cache.get(key)
-            details["found"] = answer is not None
-        if answer is None:
-            return None
-        return replace(answer, usage=Usage(0, 0), cost=0.0, trace=timer.stages, steps=())
-
-    def _remember(self, key: AskKey | None, answer: Answer) -> None:
-        """Put an answer into the cache, unless another try might get a better one."""
-        if self.stages.cache is not None and key is not None and answer.stopped_by is None:
-            self.stages.cache.put(key, answer)
 
     def _record(self, answer: Answer) -> None:
         if self.stages.ledger is not None:

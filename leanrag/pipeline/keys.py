@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
+import leanrag
+from leanrag.files import fingerprint_of
 from leanrag.models import split_name
 from leanrag.pipeline.query import Query, Settings
 from leanrag.pipeline.stages import Stages
-from leanrag.protocols import Adapted
+from leanrag.protocols import Adapted, FromFile
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.types import AskKey
@@ -28,13 +31,13 @@ def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade,
     options = {name: getattr(query, name) for name in _OPTIONS}
     options |= {"abstain_below": settings.abstain_below, "self_check": settings.self_check}
     return AskKey(
-        question=query.question,
+        question=" ".join(unicodedata.normalize("NFC", query.question).split()),
         options=json.dumps(options, sort_keys=True),
         where=_canonical(query.where),
         folder=str(store.folder.resolve()),
-        generation=store.generation,
         models=tuple(map(_identify, cascade.models)),
-        stages=(*stages.names(), _policy(cascade)),
+        stages=(*stages.names(), _policy(cascade), leanrag.__version__),
+        documents=store.content_hash(),
     )
 
 
@@ -50,11 +53,12 @@ def _canonical(value: object) -> str:
 
 
 def _identify(model: Model) -> str:
-    """Return the name of a model, or for files what changes when other files take their places."""
+    """Return the name of a model, or for files hashes, which change when other files take their places."""
     if isinstance(model, (str, os.PathLike)):
         return "+".join(map(_identify_part, split_name(model)))
     adapters = model.adapters if isinstance(model, Adapted) else ()
-    return " ".join([model_name(model), *(f"{adapter.sha256}@{adapter.scale!r}" for adapter in adapters)])
+    file = _identify_part(os.fspath(model.path)) if isinstance(model, FromFile) else ""
+    return " ".join([model_name(model), file, *(f"{adapter.sha256}@{adapter.scale!r}" for adapter in adapters)])
 
 
 def _identify_part(name: str) -> str:
@@ -62,7 +66,14 @@ def _identify_part(name: str) -> str:
     if not path.is_file():
         return name
     stat = path.stat()
-    return f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    key = path.resolve(), stat.st_size, stat.st_mtime_ns
+    if key not in _hashes:
+        _hashes[key] = fingerprint_of(path)
+    return _hashes[key]
+
+
+_hashes: dict[tuple[Path, int, int], str] = {}
+"""Hashes of model files by path, size and time of the last change: a hash takes milliseconds."""
 
 
 def _policy(cascade: Cascade) -> str:

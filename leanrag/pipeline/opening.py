@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from leanrag.caching.answers import AnswerCache
 from leanrag.caching.queries import QueryCache
+from leanrag.caching.similar import SimilarQuestions
 from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.llama.embedder import LlamaCppEmbedder
@@ -25,6 +29,7 @@ from leanrag.protocols import (
     DocumentReader,
     Embedder,
     EntailmentChecker,
+    ForgetsDocuments,
     LanguageModel,
     Ledger,
     Packer,
@@ -40,6 +45,9 @@ from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.threads import Priority, ThreadCount
 
 __all__ = ["open"]
+
+CACHE = "answers.db"
+"""Name of the file in the folder of a database that has the answers of its cache."""
 
 Isolation = Literal["none", "process"]
 
@@ -64,7 +72,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     template: PromptTemplate | None = None,
     profile: ModelProfile | Mapping[str, ModelProfile] | None = None,
     entailment: EntailmentChecker | Literal["reader"] | None = None,
-    cache: ResponseCache | None = None,
+    cache: ResponseCache | Literal["exact", "similar"] | None = None,
     ledger: Ledger | None = None,
     k: int = 10,
     context_tokens: AutoTokens | None = "auto",
@@ -111,7 +119,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             the profile that was measured for it, or for models of its size.
         entailment: Has the last word on the verdict: an `EntailmentChecker` looks at each sentence that the rules support.
             "reader" asks the model that answered, which must be a local one. By default the rules decide alone.
-        cache: Remembers answers; by default none.
+        cache: Remembers answers: "exact" for equal questions, "similar" also for the same question in other words (see
+            `leanrag.caching.SimilarQuestions`), both in the folder; or any `ResponseCache`. By default none. Before a document is
+            replaced or removed, the answers that contain text of it are removed.
         ledger: Is told each finished answer with its costs; by default none.
         k: Chunks retrieved for a question.
         context_tokens: Most tokens of sources in a prompt, counted by the answering model. "auto" takes the number in the profile
@@ -139,6 +149,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     print(rag.ask("What does the global statement do?"))
     """
     settings = Settings(k, context_tokens, max_tokens, style, abstain_below, self_check, thinking_tokens)
+    store = Store(path, create=create)
+    answers = _find_cache(cache, store)
     stages = Stages(
         chunker,
         index,
@@ -149,7 +161,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         template,
         profile,
         entailment,
-        cache,
+        answers,
         ledger,
         readers or {},
     )
@@ -159,7 +171,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     prices = cascade.prices or [None] * len(cascade.models)
     loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
     return Rag(
-        Store(path, create=create),
+        store,
         stages,
         settings,
         cascade,
@@ -169,6 +181,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ],
         embedder=_find_embedder(embedder, priority, query_prefix, document_prefix),
         can_calibrate=isinstance(model, Cascade),
+        closed_with=[answers] if isinstance(answers, AnswerCache) and answers is not cache else [],
     )
 
 
@@ -185,6 +198,30 @@ def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | N
             "`keep_alive` must be at least 0 seconds, for a model that is named, not one that is already loaded; "
             f"got {keep_alive!r}"
         )
+
+
+def _find_cache(cache: ResponseCache | Literal["exact", "similar"] | None, store: Store) -> ResponseCache | None:
+    """Return the cache, and let the store remove from it what stands on documents that change.
+
+    Answers that an earlier use of the folder stored there are removed too, also when it is opened without a cache.
+    """
+    file = store.folder / CACHE
+    if cache is None:
+        store.before_removal(functools.partial(_forget_in_file, file))
+        return None
+    if isinstance(cache, str):
+        check_choice(("exact", "similar"), cache=cache)
+        policy = {"exact": None, "similar": SimilarQuestions()}[cache]
+        cache = AnswerCache(file, similar=policy)
+    if isinstance(cache, ForgetsDocuments):
+        store.before_removal(cache.forget)
+    return cache
+
+
+def _forget_in_file(file: Path, document_ids: Sequence[str]) -> None:
+    if file.is_file():
+        with AnswerCache(file) as cache:
+            cache.forget(document_ids)
 
 
 def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Lazy[LanguageModel]:

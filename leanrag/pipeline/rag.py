@@ -24,7 +24,7 @@ from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.turn import AnswerStream
-from leanrag.protocols import Embedder
+from leanrag.protocols import Closable, Embedder
 from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.cascade import Cascade
@@ -54,12 +54,15 @@ class Rag:
         readers: Sequence[Reader],
         embedder: Lazy[Embedder],
         can_calibrate: bool,
+        closed_with: Sequence[Closable] = (),
     ) -> None:
         self._store, self._stages, self._settings = store, stages, settings
-        self._readers, self._embedder, self._can_calibrate = readers, embedder, can_calibrate
+        self._readers, self._embedder, self._can_calibrate, self._others = readers, embedder, can_calibrate, closed_with
         self._searcher, self._preparer = Searcher(store, embedder, stages), Preparer(store, embedder, stages)
         self._counter = AuditCounter(cascade.audit)
-        self._asking = Asking(store, stages, settings, cascade, readers, self._searcher, self._preparer, self._counter)
+        self._asking = Asking(
+            store, stages, settings, cascade, readers, self._searcher, self._preparer, embedder, self._counter
+        )
 
     def __repr__(self) -> str:
         return f"Rag({str(self._store.folder)!r})"
@@ -75,6 +78,8 @@ class Rag:
         for reader in self._readers:
             reader.close()
         self._embedder.close()
+        for other in self._others:
+            other.close()
         self._store.close()
 
     # Documents

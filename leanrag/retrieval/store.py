@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -86,6 +86,8 @@ class Store:
         self.read_only = self._database.read_only
         self._chunker_id = ""
         self._posting_index = PostingIndex(self._database)
+        self._content = -1, ""
+        self._forgetters: list[Callable[[Sequence[str]], None]] = []
 
     def close(self) -> None:
         """Close the database; idempotent."""
@@ -127,6 +129,27 @@ class Store:
         """A number that grows with every commit that changes chunks, whichever process made it; microseconds."""
         with self._database.reading() as connection, self._database.decoding():
             return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+
+    def content_hash(self) -> str:
+        """Return a hash of all documents: ids, texts, titles, metadata and chunkers. It is computed once after each change."""
+        with self._database.reading(one_view=True) as connection, self._database.decoding():
+            generation = self.generation
+            if self._content[0] != generation:
+                digest = hashlib.sha256()
+                for row in connection.execute(
+                    "SELECT id, sha256, title, chunker_id, metadata FROM documents ORDER BY id"
+                ):
+                    digest.update(repr(row).encode("utf-8", "surrogatepass"))
+                self._content = generation, digest.hexdigest()
+            return self._content[1]
+
+    def before_removal(self, forget: Callable[[Sequence[str]], None]) -> None:
+        """Call `forget(ids)` before documents are replaced or removed; if it fails, they are not."""
+        self._forgetters.append(forget)
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        for forget in self._forgetters:
+            forget(ids)
 
     def bind(self, embedder_id: str, dim: int, chunker_id: str) -> None:
         """Tie the store to an embedder, for good, and name the chunker of the documents to come.
@@ -231,6 +254,7 @@ class Store:
         if not entries:
             return
         with self.writer(), self._database.writing() as connection:
+            self._forget([entry.document.id for entry in entries])
             for entry in entries:
                 delete_documents(connection, [entry.document.id])
                 insert_entry(connection, entry, self._chunker_id)
@@ -249,6 +273,7 @@ class Store:
         """Remove documents in one transaction and return how many there were; unknown ids are ignored."""
         ids = list(document_ids)
         with self.writer(), self._database.writing() as connection:
+            self._forget(ids)
             removed = delete_documents(connection, ids)
             if removed:
                 connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")

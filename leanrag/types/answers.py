@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from leanrag.types.codec import from_json, to_json
 from leanrag.types.documents import Hit, Scalar
 from leanrag.types.generation import FinishReason, Generation, Usage
 from leanrag.types.packing import Packing
@@ -148,34 +149,60 @@ class Answer(_ShownInNotebooks):
         """Wall time of all stages."""
         return sum(stage.seconds for stage in self.trace)
 
+    def to_json(self) -> str:
+        """Return the answer as one line of JSON, from which `from_json` makes an equal answer."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Answer:
+        """Return the answer that `to_json` wrote.
+
+        Raises:
+            ValueError: The text is not such an answer.
+        """
+        return from_json(cls, text)
+
 
 @dataclass(frozen=True, slots=True)
 class AskKey:
     """Everything that an answer depends on: questions with equal keys have the same answer.
 
+    There are two keys for an answer. The first is known before the search, and stands for the documents by `documents`. The second
+    is known after it, and stands for them by `evidence`: the same after a change of documents that the question is not about.
+
     Attributes:
-        question: The question.
+        question: The question in normal form C, without white space at its ends and with one space for each run of it.
         options: The options of the question and the settings of the folder, as JSON.
         where: The filter on documents, as text.
         folder: Absolute path of the database.
-        generation: Number of changes of its documents.
-        models: The models that may be asked, in order.
-        stages: Names of the stages, the prompt template, and the policy of the cascade. Two stages of the same class count as
-            equal, even if their settings differ. Use another cache if you change the settings of a stage.
+        models: The models that may be asked, in order: of a file the hash, of an object its name.
+        stages: Names of the stages, the prompt template, the policy of the cascade, and the version of leanrag. Two stages of the
+            same class count as equal, even if their settings differ. Use another cache if you change the settings of a stage.
+        documents: Hash of all documents; "" in the second key.
+        evidence: Hash of the hits and of what the prompt shows of them; "" in the first key.
     """
 
     question: str
     options: str
     where: str
     folder: str
-    generation: int
     models: tuple[str, ...]
     stages: tuple[str, ...]
+    documents: str = ""
+    evidence: str = ""
 
     @property
     def sha256(self) -> str:
         """Hash of the whole key, hexadecimal."""
-        parts = (self.question, self.options, self.where, self.folder, str(self.generation), self.models, self.stages)
+        return self._hash(self.question, self.documents, self.evidence)
+
+    @property
+    def scope(self) -> str:
+        """Hash of the key without question, documents and evidence: what two questions must share to share an answer."""
+        return self._hash()
+
+    def _hash(self, *more: str) -> str:
+        parts = (*more, self.options, self.where, self.folder, self.models, self.stages)
         return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -312,7 +312,9 @@ def test_a_cached_answer_is_the_same_and_costs_nothing(tmp_path):
     assert content(first) == content(second) == content(streamed.answer)
     assert len(model.prompts) == 1
     assert (second.usage.total_tokens, second.cost, second.steps) == (0, 0.0, ())
-    assert [(stage.name, dict(stage.details)) for stage in second.trace] == [("cache", {"found": True})]
+    assert [(stage.name, dict(stage.details)) for stage in second.trace] == [
+        ("cache", {"found": True, "tier": "exact"})
+    ]
     assert [stage.name for stage in first.trace][:2] == ["cache", "budget"]
     assert ledger.answers == [first, second, streamed.answer]
     assert sum(answer.cost for answer in ledger.answers) == first.cost == sum(step.cost for step in first.steps) > 0
@@ -378,7 +380,10 @@ def test_other_models_templates_stages_and_policies_have_other_keys(tmp_path):
         with leanrag.open(tmp_path, embedder=HashEmbedder(), cache=cache, **{"model": small, **options}) as rag:
             rag.add(Document(PARK, id="park"))
             rag.ask(QUESTION)
-    assert len(set(cache.keys)) == len({key.sha256 for key in cache.keys}) == len(cache.answers) == len(others) + 1
+    assert (
+        len(set(cache.keys)) == len({key.sha256 for key in cache.keys}) == len(cache.answers) == 2 * (len(others) + 1)
+    )
+    assert len({key.scope for key in cache.keys}) == len(others) + 1
 
 
 def test_what_another_try_might_do_better_is_not_remembered(tmp_path):

@@ -8,6 +8,8 @@ nothing is known about the larger model, the loss is 1 if the smaller model is w
 questions; a question that is passed on to the larger model has the loss 0.
 """
 
+from leanrag.bounds import clopper_pearson_upper as clopper_pearson_upper
+from leanrag.bounds import labels_needed as labels_needed
 from leanrag.routing.calibration.audit import DriftAudit as DriftAudit
 from leanrag.routing.calibration.fitting import IsotonicModel as IsotonicModel
 from leanrag.routing.calibration.fitting import LogisticModel as LogisticModel
@@ -15,9 +17,7 @@ from leanrag.routing.calibration.fitting import cross_fit as cross_fit
 from leanrag.routing.calibration.fitting import fit_isotonic as fit_isotonic
 from leanrag.routing.calibration.fitting import fit_logistic as fit_logistic
 from leanrag.routing.calibration.guarantee import GuaranteedThreshold as GuaranteedThreshold
-from leanrag.routing.calibration.guarantee import clopper_pearson_upper as clopper_pearson_upper
 from leanrag.routing.calibration.guarantee import guaranteed_threshold as guaranteed_threshold
-from leanrag.routing.calibration.guarantee import labels_needed as labels_needed
 from leanrag.routing.calibration.guarantee import least_escalation as least_escalation
 from leanrag.routing.calibration.quality import auroc as auroc
 from leanrag.routing.calibration.quality import brier as brier

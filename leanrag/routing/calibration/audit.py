@@ -6,9 +6,9 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
+from leanrag.bounds import binomial_cdf, clopper_pearson_upper
 from leanrag.checks import check_share
 from leanrag.errors import ConfigurationError
-from leanrag.routing.calibration.guarantee import binomial_cdf, clopper_pearson_upper
 
 __all__ = ["DriftAudit"]
 

@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from leanrag.bounds import clopper_pearson_upper
 from leanrag.checks import check_share
-from leanrag.errors import ConfigurationError
 from leanrag.routing.calibration.arrays import as_scored, as_vector
 
 __all__ = [
     "GuaranteedThreshold",
-    "binomial_cdf",
-    "clopper_pearson_upper",
     "guaranteed_threshold",
-    "labels_needed",
     "least_escalation",
 ]
-
-
-@functools.lru_cache(maxsize=4096)
-def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
-    """Return the exact upper bound of an error rate after `errors` errors in `n` trials.
-
-    The bound is the largest `p` with `P(Binomial(n, p) <= errors) >= delta` (Clopper and Pearson, Biometrika 1934). For any true
-    rate, the probability that the bound is below it is at most `delta`. The bound is found by bisection and rounded up. It is 1 if
-    all trials are errors.
-
-    Args:
-        errors: In [0, n].
-        n: Independent trials, at least 0.
-        delta: In (0, 1).
-
-    Raises:
-        ConfigurationError: An argument cannot work.
-
-    Example:
-        >>> round(clopper_pearson_upper(0, 300, 0.05), 4)
-        0.0099
-    """
-    if not 0 <= errors <= n:
-        raise ConfigurationError(f"`errors` must be in [0, n], got {errors!r} of {n!r}")
-    check_share(open_ends="01", delta=delta)
-    if errors == n:
-        return 1.0
-    below, above = 0.0, 1.0
-    while below < (middle := (below + above) / 2) < above:
-        if binomial_cdf(errors, n, middle) >= delta:
-            below = middle
-        else:
-            above = middle
-    return above
-
-
-def labels_needed(alpha: float, delta: float) -> int:
-    """Return how many rows without a loss certify a risk of at most `alpha`: the smallest `n` with `(1 - alpha)^n <= delta`.
-
-    With fewer rows no threshold can be certified.
-
-    Example:
-        >>> labels_needed(0.05, 0.1)
-        45
-    """
-    check_share(open_ends="01", alpha=alpha)
-    check_share(open_ends="01", delta=delta)
-    return math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-12)
 
 
 def least_escalation(risk: float, alpha: float, *, of: Literal["all", "kept"] = "all") -> float:
@@ -162,11 +109,3 @@ def guaranteed_threshold(
         return GuaranteedThreshold(None, 0.0, 0, n, 0.0, alpha, delta, least)
     count = int(lost[kept[best]])
     return GuaranteedThreshold(float(tried[best]), float(kept[best] / n), count, n, bounds[count], alpha, delta, least)
-
-
-def binomial_cdf(k: int, n: int, p: float) -> float:
-    """Return `P(Binomial(n, p) <= k)` for `0 <= k < n` and `0 < p < 1`, as a sum of terms: small values stay precise."""
-    j = np.arange(1, k + 1)
-    log_choose = np.concatenate([[0.0], np.cumsum(np.log((n - j + 1) / j))])
-    j = np.arange(k + 1)
-    return min(1.0, math.fsum(np.exp(log_choose + j * math.log(p) + (n - j) * math.log1p(-p)).tolist()))

@@ -12,6 +12,7 @@ import numpy as np
 import pydantic
 from numpy.typing import ArrayLike, NDArray
 
+from leanrag.bounds import clopper_pearson_upper, labels_needed
 from leanrag.checks import check_share
 from leanrag.errors import ConfigurationError
 from leanrag.files import RecordFormat, read_record, write_record
@@ -24,12 +25,7 @@ from leanrag.routing.calibration.fitting import (
     fit_isotonic,
     fit_logistic,
 )
-from leanrag.routing.calibration.guarantee import (
-    clopper_pearson_upper,
-    guaranteed_threshold,
-    labels_needed,
-    least_escalation,
-)
+from leanrag.routing.calibration.guarantee import guaranteed_threshold, least_escalation
 from leanrag.routing.calibration.quality import auroc, brier, expected_calibration_error
 
 __all__ = ["CalibratedModel", "Calibration", "rows_needed"]
