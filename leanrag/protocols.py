@@ -59,6 +59,7 @@ __all__ = [
     "HasWeights",
     "LanguageModel",
     "Ledger",
+    "LimitsSpending",
     "Packer",
     "Priced",
     "Remote",
@@ -321,6 +322,23 @@ class Ledger(Protocol):
 
     def record(self, answer: Answer) -> None:
         """Record a finished answer. `answer.steps` has the cost of each model, `answer.trace` the time of each stage."""
+
+
+@runtime_checkable
+class LimitsSpending(Protocol):
+    """A ledger that also keeps to a budget."""
+
+    def refusal(self, most: float | None, of_question: float) -> str | None:
+        """Return why a model must not be asked; None if it may be.
+
+        Args:
+            most: The most that asking it can cost; None if that is unknown.
+            of_question: What the question has cost so far.
+        """
+
+    @property
+    def ends_question(self) -> bool:
+        """Whether a question without an answer ends then; otherwise models without a price are still asked."""
 
 
 class Packer(Protocol):

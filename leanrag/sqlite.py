@@ -185,7 +185,10 @@ class SqliteFile:
 
     def _check_format(self, application_id: int, version: int) -> None:
         if application_id != self._kind.application_id:
-            raise StorageError(f"{self._name} is not an {self._kind.noun}; name another file", path=self.path or "")
+            raise StorageError(
+                f"{self._name} has another content than the {self._kind.noun}s of leanrag; name another file",
+                path=self.path or "",
+            )
         if version != self._kind.version:
             raise StorageError(
                 f"the {self._kind.noun} {self._name} has version {version}, but this version of leanrag reads version "

@@ -225,6 +225,8 @@ def _one_thing_is_exchanged(left: Reading, right: Reading) -> bool:
     start = len(_common_prefix(mine, there))
     end = len(_common_prefix(mine[start:][::-1], there[start:][::-1]))
     mine, there = mine[start : len(mine) - end], there[start : len(there) - end]
+    if not set(mine).isdisjoint(there):  # words changed their places: another rule looks at that
+        return False
     if not (0 < len(mine) <= _FEW and 0 < len(there) <= _FEW and 0 < start + end < _LONG):
         return False
     return not (len(mine) == len(there) == 1 and _are_forms(mine[0], there[0]))

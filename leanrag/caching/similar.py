@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import math
 import random
 import threading
@@ -366,14 +367,11 @@ def error_bound(comparisons: Sequence[Comparison], threshold: float, delta: floa
     hit only a random share was compared; their error rate is bounded by Clopper-Pearson among those, and weighs by their share.
     """
     total = math.fsum(each.weight for each in comparisons)
-    used = [each for each in comparisons if each.score >= threshold]
-    missed = [each for each in used if each.weight <= 1]
-    audited = [each for each in used if each.weight > 1]
-    bound = clopper_pearson_upper(sum(not each.agreed for each in missed), int(total), delta / 2)
-    if audited:
-        share = math.fsum(each.weight for each in audited) / total
-        bound += share * clopper_pearson_upper(sum(not each.agreed for each in audited), len(audited), delta / 2)
-    return min(1.0, bound)
+    counts = _Counts()
+    for each in comparisons:
+        if each.score >= threshold:
+            counts.add(each)
+    return counts.bound(total, delta)
 
 
 def lowest_threshold(comparisons: Sequence[Comparison], *, error: float, delta: float) -> float | None:
@@ -382,9 +380,38 @@ def lowest_threshold(comparisons: Sequence[Comparison], *, error: float, delta: 
     The scores are tried from the highest down to the first that fails, so that one test pays for all (fixed-sequence testing,
     Angelopoulos et al., Learn then Test, 2021).
     """
-    lowest = None
-    for score in sorted({each.score for each in comparisons}, reverse=True):
-        if error_bound(comparisons, score, delta) > error:
+    total = math.fsum(each.weight for each in comparisons)
+    counts, lowest = _Counts(), None
+    for score, group in itertools.groupby(
+        sorted(comparisons, key=lambda each: -each.score), key=lambda each: each.score
+    ):
+        for each in group:
+            counts.add(each)
+        if counts.bound(total, delta) > error:
             break
         lowest = score
     return lowest
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Comparisons from a score on: misses that would be wrong, and audited hits with their weight."""
+
+    wrong: int = 0
+    audited: int = 0
+    audited_wrong: int = 0
+    weight: float = 0.0
+
+    def add(self, comparison: Comparison) -> None:
+        if comparison.weight > 1:
+            self.audited += 1
+            self.audited_wrong += not comparison.agreed
+            self.weight += comparison.weight
+        else:
+            self.wrong += not comparison.agreed
+
+    def bound(self, total: float, delta: float) -> float:
+        bound = clopper_pearson_upper(min(self.wrong, int(total)), int(total), delta / 2)
+        if self.audited:
+            bound += self.weight / total * clopper_pearson_upper(self.audited_wrong, self.audited, delta / 2)
+        return min(1.0, bound)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from leanrag.errors import BudgetError
 from leanrag.grounding import Grounding, ground
-from leanrag.ledger import Cost, add_costs
+from leanrag.ledger import Cost, SpendingLimitError, add_costs
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.keys import make_key
 from leanrag.pipeline.lazy import Lazy
@@ -22,7 +22,14 @@ from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
 from leanrag.prompting import ModelProfile
-from leanrag.protocols import Embedder, EntailmentChecker, GenerateOptions, GenerationStream, StreamsThoughts
+from leanrag.protocols import (
+    Embedder,
+    EntailmentChecker,
+    GenerateOptions,
+    GenerationStream,
+    LimitsSpending,
+    StreamsThoughts,
+)
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.confidence import Confidence
@@ -94,7 +101,11 @@ class Asking:
         self, query: Query, hits: Sequence[Hit] | None, timer: StageTimer, recall: Recall
     ) -> Generator[Event, None, Answer]:
         """Answer a question that is not in the cache; see `answer`."""
-        turn = Turn(self.cascade, self.readers, query, timer, self.settings.abstain_below)
+        ledger = self.stages.ledger
+        ends_question = isinstance(ledger, LimitsSpending) and ledger.ends_question
+        turn = Turn(
+            self.cascade, self.readers, query, timer, self.settings.abstain_below, ends_over_budget=ends_question
+        )
         for i in turn.model_indices():
             reader, query = self.readers[i], turn.query_for(i)
             # 2. Budget: divide the window of the model.
@@ -117,6 +128,7 @@ class Asking:
                 if prepared.prompt is None or not turn.should_ask(i, prepared):
                     turn.add_unasked(i, _answer_without_model(query, prepared))
                     continue
+                self._check_budget(reader, prepared, query, turn)
                 check = self.stages.make_entailment(reader.model)
                 # 5. Generate: show the words of the last model as they come.
                 with timer("prompt"):
@@ -132,7 +144,11 @@ class Asking:
                     generation = stream.result
                     details["prompt_tokens"] = generation.usage.prompt_tokens
                     details["completion_tokens"] = generation.usage.completion_tokens
+                    details["cached_tokens"] = generation.usage.cached_tokens
                     details["finish_reason"] = generation.finish_reason
+                    details["prefill_seconds"] = generation.prefill_seconds
+                    details |= {"model": generation.model, "is_remote": reader.is_remote}
+                generated = details
                 self.preparer.observe(generation)
                 # 6. Ground: find the quotes that support the answer.
                 with timer("ground"):
@@ -144,7 +160,7 @@ class Asking:
                     signals = replace(signals, refusal=1.0) if refuses else signals
                     confidence, is_sure = self.cascade.judge(i, signals)
                     details |= {name: value for name, value in signals.as_dict().items() if value is not None}
-                cost = reader.cost(generation.usage, _seconds_of(generation, timer))
+                cost = generated["cost"] = reader.cost(generation.usage, _seconds_of(generation, timer))
                 answer = _answer_of_model(query, prepared, rendered, generation, grounding, confidence, cost)
                 answer = replace(answer, abstained=refuses)
                 yield Judged(answer, confidence)
@@ -225,6 +241,22 @@ class Asking:
                     tokens = budget.prompt
                 costs.append(reader.cost(Usage(tokens, budget.answer) if prepared.prompt else Usage(0, 0)))
         return add_costs(costs) if costs else None
+
+    def _check_budget(self, reader: Reader, prepared: Prepared, query: Query, turn: Turn) -> None:
+        """Check that the budget allows to ask a model.
+
+        Raises:
+            SpendingLimitError: It does not.
+        """
+        ledger = self.stages.ledger
+        if not isinstance(ledger, LimitsSpending) or not reader.has_price:
+            return
+        most = reader.cost(Usage(prepared.prompt_tokens, query.max_tokens))
+        if reason := ledger.refusal(most, turn.least_cost):
+            name = reader.model.name
+            raise SpendingLimitError(
+                f"{name} was not asked: {reason}. Raise the budget, or ask again later", model=name
+            )
 
     def _begin(self, prepared: Prepared, query: Query) -> GenerationStream:
         assert prepared.prompt is not None

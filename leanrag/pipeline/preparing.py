@@ -79,6 +79,9 @@ class Preparer:
                 self._gate.observe(packing.compression)
             n_kept = sum(item.action != "heading" for item in packing.items)
             details |= {"kept": n_kept, "dropped": len(packing.dropped)}
+            if shown := sum(len(item.text) for item in packing.items):
+                retrieved = sum(len(hit.chunk.text) for hit in hits)
+                details["full_tokens"] = round(packing.tokens * max(1.0, retrieved / shown))
             details |= {"fixed_tokens": budget.fixed, "source_tokens": packing.tokens, "answer_tokens": budget.answer}
         return Prepared(reader, hits, plan, packing, prompt, tokens)
 

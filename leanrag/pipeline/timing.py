@@ -21,9 +21,10 @@ class StageTimer:
     def __call__(self, name: str) -> Iterator[dict[str, Scalar]]:
         """Time the block as stage `name`. What the block puts into the dictionary becomes the stage's details."""
         details: dict[str, Scalar] = {}
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         yield details
-        self._stages.append(Stage(name, time.perf_counter() - started, details))
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        self._stages.append(Stage(name, seconds, details, cpu_seconds))
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from leanrag.errors import BudgetError, GenerationCancelled, GenerationError, GenerationTimeout, RemoteError
-from leanrag.ledger import Cost, Spent, add_costs
+from leanrag.ledger import Cost, SpendingLimitError, Spent, add_costs
 from leanrag.pipeline.preparing import Prepared
 from leanrag.pipeline.query import Query
 from leanrag.pipeline.reader import Reader
@@ -141,6 +141,7 @@ class Turn:
         query: The question.
         timer: Times its stages.
         abstain_below: What the user chose; None for what the calibrations learned.
+        ends_over_budget: Whether a model that the budget refuses ends a question that has no answer yet.
 
     Attributes:
         best: The answer that the user gets as things stand; None before the first.
@@ -156,9 +157,11 @@ class Turn:
         query: Query,
         timer: StageTimer,
         abstain_below: float | None,
+        *,
+        ends_over_budget: bool = False,
     ) -> None:
         self._cascade, self._readers, self._query, self._timer = cascade, readers, query, timer
-        self._abstain_below = abstain_below
+        self._abstain_below, self._ends_over_budget = abstain_below, ends_over_budget
         self._last = len(readers) - 1
         self._first = cascade.first(query.question)
         self._steps = [Step(name, "skipped", "by its question") for name in cascade.names[: self._first]]
@@ -167,7 +170,7 @@ class Turn:
         self._joules = 0.0
         self._started = self._step_started = time.perf_counter()
         self._step_seconds = 0.0
-        self._is_kept = self._is_audit = False
+        self._is_kept = self._is_audit = self._is_ended = False
         self._failed_model: str | None = None
         self._stopped_by: str | None = None
         self.best: Answer | None = None
@@ -183,6 +186,8 @@ class Turn:
         """
         for i in range(self._first, self._last + 1):
             self._step_seconds = 0.0
+            if self._is_ended:
+                return
             limit = self._reached_limit(i)
             if limit is None:
                 yield i
@@ -239,6 +244,14 @@ class Turn:
             yield
         except GenerationCancelled:
             raise
+        except SpendingLimitError as error:
+            if self.best is None and (i == self._last or self._ends_over_budget):
+                raise
+            self._failed_model = self._cascade.names[i]
+            self._add_step(i, Step(self._cascade.names[i], "skipped", str(error), cost=0.0))
+            self._stopped_by = "cost"
+            if self._ends_over_budget:
+                self._is_ended = True
         except (GenerationError, BudgetError) as error:
             if self.best is None and i == self._last:
                 raise
@@ -305,6 +318,11 @@ class Turn:
         if self.has_failed:
             return f"\n\n[{self._failed_model} failed; {self.best.model} answered:]\n\n{self.best.text}"
         return ""
+
+    @property
+    def least_cost(self) -> float:
+        """What the question has cost at least: the costs that are known."""
+        return self._spent.least_cost
 
     # Helpers
 

@@ -55,11 +55,19 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One timed stage of a request."""
+    """One timed stage of a request.
+
+    Attributes:
+        name: What was done.
+        seconds: Wall time.
+        details: What the stage tells of its work.
+        cpu_seconds: CPU time of the whole process meanwhile, other questions included; None if it was not measured.
+    """
 
     name: str
     seconds: float
     details: Mapping[str, Scalar] = field(default_factory=dict)
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,227 @@
+"""A ledger in a SQLite file: every stage of every question, and sums by model, stage, day or tier."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from leanrag._optional import require
+from leanrag.checks import check_choice, check_whole
+from leanrag.errors import StorageError
+from leanrag.ledger.budget import Budget
+from leanrag.ledger.rows import Row, rows_of
+from leanrag.sqlite import SqliteFile, SqliteFormat
+from leanrag.types import Answer
+
+__all__ = ["CostLedger", "Summary"]
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = tuple(field.name for field in fields(Row))
+_FORMAT = SqliteFormat(
+    noun="ledger",
+    application_id=0x6C726C65,  # "lrle"
+    version=1,
+    mend="Move it away; a new ledger is begun. What can be read of the old file is in it still: `sqlite3 FILE .recover`",
+    schema=f"""
+CREATE TABLE stages (time REAL NOT NULL, request TEXT NOT NULL, {", ".join(_COLUMNS)});
+CREATE INDEX stages_by_time ON stages (time);
+CREATE TABLE lost (rows INTEGER NOT NULL);
+INSERT INTO lost VALUES (0)
+""",
+)
+_BY: Mapping[str, str] = {
+    "model": "model",
+    "stage": "stage",
+    "day": "date(time, 'unixepoch')",
+    "tier": "tier",
+    "outcome": "outcome",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a part of the rows sums to.
+
+    Attributes:
+        name: The model, stage, day, tier or outcome; "" for all rows together.
+        requests: Questions, or calls of `record_rows`.
+        prompt_tokens: Tokens read.
+        cached_tokens: Tokens of them that were not computed again.
+        completion_tokens: Tokens written.
+        full_tokens: Estimate of the tokens that all that was retrieved would have had.
+        seconds: Wall time.
+        cpu_seconds: CPU time; None if a part was not measured.
+        cost: Money; None if a part is unknown.
+        joules: Energy; None if a part was not measured.
+        share: Share of the seconds of all rows.
+    """
+
+    name: str
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    full_tokens: int
+    seconds: float
+    cpu_seconds: float | None
+    cost: float | None
+    joules: float | None
+    share: float
+
+
+class CostLedger:
+    """Writes a row for each stage of each question; any thread and any process may write to the same file.
+
+    Rows are only added, each question in one transaction. No text of a question, an answer or a document is written. An answer is
+    never lost because its receipt cannot be written: that is logged, and `lost` counts it.
+
+    Args:
+        path: The file; None keeps the rows in memory.
+        budget: What may be spent; see `Budget`.
+        keep_days: Rows older than this are removed when the ledger is opened; None keeps all.
+        watts: Power that the machine draws while it works. With it, `joules` of a stage is this power times its CPU seconds.
+        clock: Seconds since the epoch.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+        StorageError: The file cannot be opened, is damaged, or is of another version.
+
+    Example:
+        >>> with CostLedger() as ledger:
+        ...     ledger.record_rows([Row("ingest", seconds=2.0, cost=0.5), Row("pack", seconds=1.0)])
+        ...     [(part.name, part.cost, round(part.share, 2)) for part in ledger.summary(by="stage")]
+        [('ingest', 0.5, 0.67), ('pack', 0.0, 0.33)]
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        budget: Budget | None = None,
+        keep_days: int | None = None,
+        watts: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_whole(1, optional=True, keep_days=keep_days)
+        self.budget = budget
+        self._watts, self._clock = watts, clock
+        self._file = SqliteFile(path, _FORMAT)
+        if keep_days is not None:
+            with self._file.writing() as connection:
+                connection.execute("DELETE FROM stages WHERE time < ?", (clock() - keep_days * 86_400,))
+
+    def __enter__(self) -> CostLedger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._file.close()
+
+    # Writing
+
+    def record(self, answer: Answer) -> None:
+        """Write the rows of an answered question."""
+        self.record_rows(rows_of(answer))
+
+    def record_rows(self, rows: Iterable[Row]) -> None:
+        """Write rows that belong together, such as those of an `add` or of a training run."""
+        now, request = self._clock(), secrets.token_hex(8)
+        values = [(now, request, *asdict(self._with_energy(row)).values()) for row in rows]
+        try:
+            with self._file.writing() as connection:
+                connection.executemany(f"INSERT INTO stages VALUES ({', '.join('?' * (2 + len(_COLUMNS)))})", values)
+        except StorageError as error:
+            logger.error("%d rows of the ledger are lost: %s", len(values), error)
+            self.lost += len(values)
+
+    lost = 0
+    """Rows that this object could not write."""
+
+    def _with_energy(self, row: Row) -> Row:
+        if self._watts is None or row.joules is not None or row.cpu_seconds is None or row.stage == "remote":
+            return row
+        return Row(**{**asdict(row), "joules": self._watts * row.cpu_seconds})
+
+    # The budget
+
+    def refusal(self, most: float | None, of_question: float) -> str | None:
+        """Return why a model that can cost `most` must not be asked; None if it may be, or if there is no budget."""
+        if self.budget is None:
+            return None
+        return self.budget.refusal(most=most, of_question=of_question, of_day=self.spent_today())
+
+    @property
+    def ends_question(self) -> bool:
+        """Whether a question ends when the budget refuses a model, rather than going on with models that have no price."""
+        return self.budget is not None and self.budget.otherwise == "refuse"
+
+    def spent_today(self) -> float:
+        """Return what the rows since midnight in UTC cost together; unknown costs count as nothing."""
+        today = datetime.datetime.fromtimestamp(self._clock(), datetime.timezone.utc).date()
+        midnight = datetime.datetime.combine(today, datetime.time(), datetime.timezone.utc).timestamp()
+        with self._file.reading() as connection:
+            (cost,) = connection.execute("SELECT total(cost) FROM stages WHERE time >= ?", (midnight,)).fetchone()
+        return float(cost)
+
+    # Reading
+
+    def summary(self, by: Literal["model", "stage", "day", "tier", "outcome"] | None = None) -> list[Summary]:
+        """Return the sums of the rows, by a column, the longest first (days in their order); one sum of all rows for None."""
+        check_choice(tuple(_BY), optional=True, by=by)
+        name = "''" if by is None else _BY[by]
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {name} AS name, count(DISTINCT request), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),"
+                " total(full_tokens), total(seconds), sum(cpu_seconds), count(cpu_seconds) = count(*), sum(cost),"
+                " count(cost) = count(*), sum(joules), count(joules) = count(*) FROM stages GROUP BY name ORDER BY"
+                + (" name" if by == "day" else " total(seconds) DESC, name")
+            ).fetchall()
+        whole = sum(row[6] for row in rows) or 1.0
+        return [
+            Summary(
+                row[0], row[1], row[2], row[3], row[4], int(row[5]), row[6],
+                row[7] if row[8] else None, row[9] if row[10] else None, row[11] if row[12] else None, row[6] / whole,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows, oldest first, with `time` (seconds since the epoch) and `request`."""
+        names = ("time", "request", *_COLUMNS)
+        with self._file.reading() as connection:
+            return [
+                dict(zip(names, row, strict=True)) for row in connection.execute("SELECT * FROM stages ORDER BY rowid")
+            ]
+
+    def to_csv(self) -> str:
+        """Return all rows as CSV with a header; what is unknown is empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("time", "request", *_COLUMNS))
+        writer.writerows(row.values() for row in self.rows())
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """Return all rows as a JSON list of objects; what is unknown is null."""
+        return json.dumps(self.rows())
+
+    def to_pandas(self) -> Any:
+        """Return all rows as a `pandas.DataFrame`.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return require("pandas", extra="pandas", why="for a data frame").DataFrame(self.rows())

@@ -1,0 +1,159 @@
+"""One row a stage: what each part of a question took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leanrag.types import Answer, Stage, Usage
+
+__all__ = ["STAGES", "Row", "rows_of"]
+
+STAGES: Mapping[str, str] = {
+    "cache": "cache",
+    "before": "route",
+    "budget": "pack",
+    "retrieve": "retrieve",
+    "pack": "pack",
+    "prompt": "pack",
+    "ground": "verify",
+    "confidence": "verify",
+}
+"""The stage of the ledger for each stage of a trace; "generate" becomes "prefill" and "decode", or "remote"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one stage took. The rows of a question sum to the question.
+
+    Attributes:
+        stage: "cache", "route", "retrieve", "pack", "prefill", "decode", "remote", "verify", "ingest", or any name of the user's.
+        model: The model that worked; "" if none did.
+        prompt_tokens: Tokens read, those from a KV cache included.
+        cached_tokens: Tokens of them that were not computed again.
+        completion_tokens: Tokens written.
+        full_tokens: Estimate of the tokens that all that was retrieved would have had; None if nothing was packed.
+        seconds: Wall time.
+        cpu_seconds: CPU time of the whole process meanwhile; None if it was not measured.
+        cost: Money; None if it is unknown.
+        joules: Energy; None if it was not measured.
+        tier: What a cache found: "exact", "evidence", "similar" or "miss"; "" for other stages.
+        outcome: What became of the model's answer, as in `Step.outcome`; "" for other stages.
+    """
+
+    stage: str
+    model: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    full_tokens: int | None = None
+    seconds: float = 0.0
+    cpu_seconds: float | None = None
+    cost: float | None = 0.0
+    joules: float | None = None
+    tier: str = ""
+    outcome: str = ""
+
+
+def rows_of(answer: Answer) -> tuple[Row, ...]:
+    """Return the rows of an answered question.
+
+    Their tokens sum to `answer.usage`, their seconds to `answer.seconds`, and their costs to `answer.cost`, or to 0 where no model
+    has a price.
+    """
+    outcomes = [
+        step for step in answer.steps if step.usage.total_tokens or step.outcome in ("kept", "escalated", "audited")
+    ]
+    rows: list[Row] = []
+    asked = 0
+    for stage in answer.trace:
+        if stage.name != "generate":
+            rows.append(_row_of(stage))
+            continue
+        outcome = outcomes[asked].outcome if asked < len(outcomes) else ""
+        asked += 1
+        rows += _rows_of_generation(stage, outcome)
+    return (*rows, *_unaccounted(answer, rows))
+
+
+def _row_of(stage: Stage) -> Row:
+    details = stage.details
+    tier = ""
+    if stage.name == "cache":
+        tier = str(details.get("tier", "miss"))
+    return Row(
+        STAGES.get(stage.name, stage.name),
+        seconds=stage.seconds,
+        cpu_seconds=stage.cpu_seconds,
+        full_tokens=_whole(details.get("full_tokens")),
+        tier=tier,
+    )
+
+
+def _rows_of_generation(stage: Stage, outcome: str) -> list[Row]:
+    """Return the rows for reading and writing; one for both if the model does not tell them apart."""
+    details = stage.details
+    fields: dict[str, Any] = {"model": str(details.get("model", "")), "outcome": outcome}
+    prompt, completion = _whole(details["prompt_tokens"]) or 0, _whole(details["completion_tokens"]) or 0
+    cached = _whole(details.get("cached_tokens")) or 0
+    cost = details.get("cost", 0.0)
+    amount = None if cost is None else float(cost)
+    reading = details.get("prefill_seconds")
+    if not isinstance(reading, float) or details.get("is_remote"):
+        return [
+            Row("remote" if details.get("is_remote") else "decode", prompt_tokens=prompt, cached_tokens=cached,
+                completion_tokens=completion, seconds=stage.seconds, cpu_seconds=stage.cpu_seconds, cost=amount, **fields)
+        ]  # fmt: skip
+    reading = min(reading, stage.seconds)
+    share = reading / stage.seconds if stage.seconds else 0.0
+    cpu = [None, None] if stage.cpu_seconds is None else [stage.cpu_seconds * share, stage.cpu_seconds * (1 - share)]
+    return [
+        Row("prefill", prompt_tokens=prompt, cached_tokens=cached, seconds=reading, cpu_seconds=cpu[0], **fields),
+        Row(
+            "decode",
+            completion_tokens=completion,
+            seconds=stage.seconds - reading,
+            cpu_seconds=cpu[1],
+            cost=amount,
+            **fields,
+        ),
+    ]
+
+
+def _unaccounted(answer: Answer, rows: list[Row]) -> list[Row]:
+    """Return a row for what models that failed have used, whose stages did not end."""
+    rest = Usage(
+        answer.usage.prompt_tokens - sum(row.prompt_tokens for row in rows),
+        answer.usage.completion_tokens - sum(row.completion_tokens for row in rows),
+        answer.usage.cached_tokens - sum(row.cached_tokens for row in rows),
+    )
+    failed = [step for step in answer.steps if step.outcome == "failed"]
+    cost = _missing_cost(answer, rows)
+    if not failed or (rest == Usage(0, 0) and cost == 0):
+        return []
+    return [
+        Row(
+            "decode",
+            model=failed[0].model,
+            prompt_tokens=rest.prompt_tokens,
+            cached_tokens=rest.cached_tokens,
+            completion_tokens=rest.completion_tokens,
+            cost=cost,
+            outcome="failed",
+        )
+    ]
+
+
+def _missing_cost(answer: Answer, rows: list[Row]) -> float | None:
+    """Return what the rows lack of the cost of the answer; None if that is unknown."""
+    known = [row.cost for row in rows if row.cost is not None]
+    if answer.cost is not None:
+        return answer.cost - math.fsum(known)
+    has_price = any(step.cost is not None for step in answer.steps)
+    return None if has_price and len(known) == len(rows) else 0.0
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None

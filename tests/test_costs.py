@@ -1,0 +1,253 @@
+"""The ledger of stages: rows that sum to the question, sums by part, and budgets across processes."""
+
+import csv
+import io
+import json
+import math
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import leanrag
+from leanrag import Cascade, ConfigurationError, GenerationError, Prices, StorageError
+from leanrag.ledger import Budget, CostLedger, Row, SpendingLimitError, rows_of
+from leanrag.testing import FakeModel
+from tests.stories import PARK, QUESTION, RIGHT, WRONG, Failing, open_rag
+
+DAY = 86_400
+
+
+class Priced(FakeModel):
+    """Charges a cent a token."""
+
+    def price(self, usage):
+        return usage.total_tokens / 100
+
+
+class Unpriced(FakeModel):
+    """Charges, and does not say how much."""
+
+    def price(self, usage):
+        return None
+
+
+def ask(folder, *models, **options):
+    model = Cascade(models) if len(models) > 1 else models[0]
+    with open_rag(folder, model=model, **options) as rag:
+        rag.add(leanrag.Document(PARK, id="park"))
+        return rag.ask(QUESTION)
+
+
+models = st.lists(
+    st.sampled_from(
+        [
+            lambda: FakeModel(WRONG, name="free"),
+            lambda: Priced(WRONG, name="priced"),
+            lambda: Unpriced(WRONG, name="unpriced"),
+            lambda: Failing(after=2, name="breaks"),
+            lambda: Failing(name="refuses"),
+        ]
+    ),
+    max_size=3,
+    unique=True,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(first=models)
+def test_the_rows_sum_to_the_question(tmp_path_factory, first):
+    answer = ask(tmp_path_factory.mktemp("kb"), *(make() for make in first), Priced(RIGHT, name="last"))
+    rows = rows_of(answer)
+    assert sum(row.prompt_tokens for row in rows) == answer.usage.prompt_tokens
+    assert sum(row.completion_tokens for row in rows) == answer.usage.completion_tokens
+    assert sum(row.cached_tokens for row in rows) == answer.usage.cached_tokens
+    assert math.fsum(row.seconds for row in rows) == pytest.approx(answer.seconds)
+    costs = [row.cost for row in rows]
+    assert (None if None in costs else pytest.approx(sum(costs))) == answer.cost
+
+
+def test_each_row_says_what_was_done(tmp_path):
+    answer = ask(tmp_path, FakeModel(WRONG, name="small"), Priced(RIGHT, name="large"))
+    rows = rows_of(answer)
+    assert [row.stage for row in rows if row.model] == ["decode", "decode"]
+    assert [(row.model, row.outcome) for row in rows if row.model] == [("small", "escalated"), ("large", "kept")]
+    assert [row.stage for row in rows][:4] == ["pack", "retrieve", "pack", "pack"]
+    assert next(row.full_tokens for row in rows if row.full_tokens) >= 1
+
+
+def test_reading_and_writing_are_told_apart_when_the_model_does(tmp_path):
+    from tests.stories import Reporting
+
+    answer = ask(tmp_path, Reporting(RIGHT, says={"prefill_seconds": 1e-9, "decode_seconds": 1e-9}))
+    rows = {row.stage: row for row in rows_of(answer)}
+    assert (rows["prefill"].seconds, rows["prefill"].completion_tokens) == (1e-9, 0)
+    assert (rows["decode"].prompt_tokens, rows["decode"].completion_tokens) == (0, answer.usage.completion_tokens)
+
+
+def test_a_hit_of_the_cache_costs_nothing_and_says_so(tmp_path):
+    with CostLedger() as ledger, open_rag(tmp_path, model=Priced(RIGHT), cache="exact", ledger=ledger) as rag:
+        rag.add(leanrag.Document(PARK, id="park"))
+        first = rag.ask(QUESTION)
+        rag.ask(QUESTION)
+        assert [(row["stage"], row["tier"], row["cost"]) for row in ledger.rows()][-1] == ("cache", "exact", 0.0)
+        assert ledger.summary()[0].cost == pytest.approx(first.cost)
+        assert ledger.summary()[0].requests == 2
+
+
+ROWS = [
+    Row("prefill", "small", prompt_tokens=10, seconds=1.0, cpu_seconds=2.0),
+    Row("decode", "small", completion_tokens=3, seconds=2.0, cpu_seconds=2.0, cost=0.25, joules=5.0),
+    Row("remote", "large", prompt_tokens=10, completion_tokens=4, seconds=3.0, cost=0.5),
+]
+
+
+def test_sums_keep_what_is_unknown_unknown():
+    with CostLedger() as ledger:
+        ledger.record_rows(ROWS)
+        by_model = {part.name: part for part in ledger.summary(by="model")}
+        assert (by_model["small"].cost, by_model["small"].cpu_seconds, by_model["small"].joules) == (0.25, 4.0, None)
+        assert (by_model["large"].cost, by_model["large"].cpu_seconds, by_model["large"].share) == (0.5, None, 0.5)
+        assert [part.name for part in ledger.summary(by="stage")] == ["remote", "decode", "prefill"]
+        ledger.record_rows([Row("remote", "large", cost=None)])
+        assert ledger.summary()[0].cost is None
+
+
+def test_a_machine_of_known_power_turns_its_cpu_seconds_into_joules():
+    with CostLedger(watts=10) as ledger:
+        ledger.record_rows(ROWS)
+        assert [row["joules"] for row in ledger.rows()] == [20.0, 5.0, None]
+
+
+def test_the_rows_can_be_exported():
+    with CostLedger(clock=lambda: 1.5) as ledger:
+        ledger.record_rows(ROWS)
+        table = list(csv.DictReader(io.StringIO(ledger.to_csv())))
+        assert [row["stage"] for row in table] == [row["stage"] for row in json.loads(ledger.to_json())]
+        assert (table[0]["time"], table[0]["joules"], table[2]["cost"]) == ("1.5", "", "0.5")
+
+
+def test_rows_are_kept_for_as_many_days_as_asked(tmp_path):
+    for day in range(4):
+        with CostLedger(tmp_path / "costs.db", clock=lambda day=day: day * DAY) as ledger:
+            ledger.record_rows(ROWS)
+    with CostLedger(tmp_path / "costs.db", keep_days=1, clock=lambda: 3 * DAY) as ledger:
+        assert [part.name for part in ledger.summary(by="day")] == ["1970-01-03", "1970-01-04"]
+
+
+def test_a_damaged_ledger_is_refused_and_kept(tmp_path):
+    path = tmp_path / "costs.db"
+    path.write_bytes(b"not a ledger" * 100)
+    with pytest.raises(StorageError, match=r"ledger .* is damaged"):
+        CostLedger(path)
+    assert path.read_bytes() == b"not a ledger" * 100
+
+
+def test_an_answer_outlives_a_ledger_that_fails(tmp_path, caplog):
+    ledger = CostLedger(tmp_path / "costs.db")
+    ledger.close()
+    assert ask(tmp_path / "kb", FakeModel(RIGHT), ledger=ledger).text.startswith(RIGHT[:-1])
+    assert ledger.lost > 0
+    assert "rows of the ledger are lost" in caplog.text
+
+
+WRITE = """
+import sys
+from leanrag.ledger import CostLedger, Row
+with CostLedger(sys.argv[1]) as ledger:
+    print("open", flush=True)
+    for i in range(int(sys.argv[2])):
+        ledger.record_rows([Row("a", cost=1.0), Row("b", cost=2.0)])
+        print(i, flush=True)
+"""
+
+
+def test_no_row_is_lost_or_halved_by_many_writers_and_a_kill(tmp_path):
+    path = tmp_path / "costs.db"
+    command = [sys.executable, "-c", WRITE, str(path)]
+    writers = [subprocess.Popen([*command, "30"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    killed = subprocess.Popen([*command, "100000"], stdout=subprocess.PIPE, text=True)
+    said = [killed.stdout.readline() for _ in range(20)]
+    killed.kill()
+    said += killed.communicate()[0].splitlines()
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    with CostLedger(path) as ledger:
+        counts = {part.name: part for part in ledger.summary(by="stage")}
+        n = sum(row["stage"] == "a" for row in ledger.rows())
+        assert n == sum(row["stage"] == "b" for row in ledger.rows())
+        assert 60 + len(said) - 1 <= n <= 60 + len(said) + 1
+        assert counts["b"].cost == 2 * counts["a"].cost
+
+
+# Budgets
+
+
+@pytest.mark.parametrize("budget", [Budget(per_question=0.5), Budget(per_day=0.5)])
+def test_a_model_that_may_cost_too_much_is_not_asked(tmp_path, budget):
+    model = Priced(RIGHT, name="dear")
+    with pytest.raises(SpendingLimitError, match="dear was not asked: it may cost"):
+        ask(tmp_path, model, ledger=CostLedger(budget=budget))
+    assert model.prompts == []
+
+
+def test_an_unknown_cost_does_not_fit_a_budget(tmp_path):
+    with pytest.raises(SpendingLimitError, match="its cost is unknown"):
+        ask(tmp_path, Unpriced(RIGHT), ledger=CostLedger(budget=Budget(per_day=1e9)))
+
+
+def test_a_small_model_without_a_price_answers_when_the_budget_refuses_the_large_one(tmp_path):
+    answer = ask(tmp_path, FakeModel(WRONG, name="small"), Priced(RIGHT), ledger=CostLedger(budget=Budget(per_day=0.1)))
+    assert (answer.model, answer.stopped_by, answer.steps[-1].outcome) == ("small", "cost", "skipped")
+
+
+@pytest.mark.parametrize(("otherwise", "model"), [("local", "free"), ("refuse", None)])
+def test_a_free_model_later_in_the_cascade_is_asked_only_if_the_budget_says_so(tmp_path, otherwise, model):
+    ledger = CostLedger(budget=Budget(per_question=0.0, otherwise=otherwise))
+    models = [Priced(RIGHT, name="dear"), FakeModel(RIGHT, name="free")]
+    if model is None:
+        with pytest.raises(SpendingLimitError):
+            ask(tmp_path, *models, ledger=ledger)
+    else:
+        assert ask(tmp_path, *models, ledger=ledger).model == model
+
+
+def test_the_day_is_shared_by_all_who_use_the_file_and_ends_at_midnight(tmp_path):
+    now = [DAY - 10.0]
+    budget = Budget(per_day=3.0)
+    with CostLedger(tmp_path / "costs.db", clock=lambda: now[0]) as other:
+        other.record_rows([Row("remote", cost=2.5), Row("remote", cost=None)])
+    with CostLedger(tmp_path / "costs.db", budget=budget, clock=lambda: now[0]) as ledger:
+        assert ledger.refusal(0.5, 0.0) is None
+        assert "2.5 are spent" in ledger.refusal(0.51, 0.0)
+        now[0] += 10
+        assert ledger.refusal(0.51, 0.0) is None
+
+
+@pytest.mark.parametrize("options", [{"per_day": -1}, {"per_question": math.inf}, {"otherwise": "maybe"}])
+def test_budgets_out_of_range_are_refused(options):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Budget(**options)
+
+
+def test_a_spending_limit_is_an_error_of_generation():
+    assert issubclass(SpendingLimitError, GenerationError)
+
+
+def test_list_prices_come_from_genai_prices():
+    pytest.importorskip("genai_prices")
+    prices = Prices.of("gpt-4o-mini", provider="openai")
+    assert 0 < prices.cached_input_per_million < prices.input_per_million < prices.output_per_million
+    with pytest.raises(ConfigurationError, match="does not know the model 'no-such-model'"):
+        Prices.of("no-such-model", provider="openai")
+
+
+def test_another_kind_of_file_is_not_a_ledger(tmp_path):
+    with sqlite3.connect(tmp_path / "costs.db") as connection:
+        connection.execute("CREATE TABLE t (x)")
+    with pytest.raises(StorageError, match="another content than the ledgers"):
+        CostLedger(tmp_path / "costs.db")
