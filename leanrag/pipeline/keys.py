@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-import leanrag
 from leanrag.files import fingerprint_of
 from leanrag.models import split_name
 from leanrag.pipeline.query import Query, Settings
@@ -36,7 +37,7 @@ def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade,
         where=_canonical(query.where),
         folder=str(store.folder.resolve()),
         models=tuple(map(_identify, cascade.models)),
-        stages=(*stages.names(), _policy(cascade), leanrag.__version__),
+        stages=(*stages.names(), _policy(cascade), _version()),
         documents=store.content_hash(),
     )
 
@@ -74,6 +75,11 @@ def _identify_part(name: str) -> str:
 
 _hashes: dict[tuple[Path, int, int], str] = {}
 """Hashes of model files by path, size and time of the last change: a hash takes milliseconds."""
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("leanrag")
 
 
 def _policy(cascade: Cascade) -> str:
