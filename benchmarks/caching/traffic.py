@@ -36,10 +36,10 @@ class ReadingModel(FakeModel):
 
 
 def _read(prompt: str) -> str:
-    asked = prompt.rpartition("Who keeps")[2] or prompt.rpartition("By whom")[2]
+    asked = prompt.strip().splitlines()[-1]
     name = next(iter(re.findall(r"[A-Z]{2}-\d+", asked)), "")
     return next(
-        (line for line in re.split(r"(?<=[.])\s+", prompt) if name and name in line and "is kept by" in line),
+        (line for line in re.split(r"(?<=[.])\s+|\n", prompt) if name and name in line and "is kept by" in line),
         "I do not know.",
     )
 

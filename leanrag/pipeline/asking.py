@@ -128,7 +128,7 @@ class Asking:
                 if prepared.prompt is None or not turn.should_ask(i, prepared):
                     turn.add_unasked(i, _answer_without_model(query, prepared))
                     continue
-                self._check_budget(reader, prepared, query, turn)
+                self._check_budget(reader, prepared, turn)
                 check = self.stages.make_entailment(reader.model)
                 # 5. Generate: show the words of the last model as they come.
                 with timer("prompt"):
@@ -242,7 +242,7 @@ class Asking:
                 costs.append(reader.cost(Usage(tokens, budget.answer) if prepared.prompt else Usage(0, 0)))
         return add_costs(costs) if costs else None
 
-    def _check_budget(self, reader: Reader, prepared: Prepared, query: Query, turn: Turn) -> None:
+    def _check_budget(self, reader: Reader, prepared: Prepared, turn: Turn) -> None:
         """Check that the budget allows to ask a model.
 
         Raises:
@@ -251,7 +251,7 @@ class Asking:
         ledger = self.stages.ledger
         if not isinstance(ledger, LimitsSpending) or not reader.has_price:
             return
-        most = reader.cost(Usage(prepared.prompt_tokens, query.max_tokens))
+        most = reader.cost(Usage(prepared.prompt_tokens, prepared.plan.budget.answer))
         if reason := ledger.refusal(most, turn.least_cost):
             name = reader.model.name
             raise SpendingLimitError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -149,8 +150,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     print(rag.ask("What does the global statement do?"))
     """
     settings = Settings(k, context_tokens, max_tokens, style, abstain_below, self_check, thinking_tokens)
-    store = Store(path, create=create)
-    answers = _find_cache(cache, store)
+    if isinstance(cache, str):
+        check_choice(("exact", "similar"), cache=cache)
     stages = Stages(
         chunker,
         index,
@@ -161,18 +162,20 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         template,
         profile,
         entailment,
-        answers,
+        None,
         ledger,
         readers or {},
     )
     cascade = model if isinstance(model, Cascade) else Cascade([model])
     _check_loading(cascade, isolation, keep_alive)
     check_choice(get_args(Priority), priority=priority)
+    store = Store(path, create=create)
+    answers = _find_cache(cache, store)
     prices = cascade.prices or [None] * len(cascade.models)
     loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
     return Rag(
         store,
-        stages,
+        replace(stages, cache=answers),
         settings,
         cascade,
         readers=[
@@ -210,7 +213,6 @@ def _find_cache(cache: ResponseCache | Literal["exact", "similar"] | None, store
         store.before_removal(functools.partial(_forget_in_file, file))
         return None
     if isinstance(cache, str):
-        check_choice(("exact", "similar"), cache=cache)
         policy = {"exact": None, "similar": SimilarQuestions()}[cache]
         cache = AnswerCache(file, similar=policy)
     if isinstance(cache, ForgetsDocuments):

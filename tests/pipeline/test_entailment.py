@@ -96,7 +96,7 @@ def test_an_answer_that_was_checked_is_another_one_for_the_cache(tmp_path):
         with open_rag(tmp_path, entailment=entailment, cache=cache) as rag:
             rag.add_text(PARK)
             assert rag.ask(QUESTION).is_supported is is_supported
-    assert len(cache) == 2
+    assert len({key.scope for key in cache}) == 2
 
 
 @pytest.mark.model
