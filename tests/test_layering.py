@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "text"},
     {"checks", "openmp", "structure", "threads"},
     {"protocols"},
-    {"files", "vectors", "pending", "bounds", "sqlite", "_optional"},
+    {"files", "vectors", "pending", "bounds", "sqlite", "abilities", "_optional"},
     {"metrics", "ledger", "models", "generation"},
     {"documents", "retrieval", "evidence", "routing", "llama", "remote", "caching", "prompting", "grounding", "display", "testing"},
     {"compression"},

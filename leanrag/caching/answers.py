@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from leanrag.abilities import FreshEvidence
 from leanrag.caching.similar import SimilarQuestions, SimilarStats
 from leanrag.caching.waiting import KeyLocks
 from leanrag.checks import check_positive, check_whole
 from leanrag.errors import StorageError
-from leanrag.protocols import FreshEvidence
 from leanrag.sqlite import SqliteFile, SqliteFormat
 from leanrag.types import Answer, AskKey, CancelToken
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanrag.abilities import FreshEvidence
 from leanrag.bounds import clopper_pearson_upper
 from leanrag.caching.guards import difference
 from leanrag.caching.match import MatchModel
 from leanrag.checks import check_at_least, check_share
-from leanrag.protocols import FreshEvidence
 from leanrag.sqlite import SqliteFile
 from leanrag.types import Answer, AskKey
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.abilities import LimitsSpending
 from leanrag.errors import BudgetError
 from leanrag.grounding import Grounding, ground
 from leanrag.ledger import Cost, SpendingLimitError, add_costs
@@ -27,7 +28,6 @@ from leanrag.protocols import (
     EntailmentChecker,
     GenerateOptions,
     GenerationStream,
-    LimitsSpending,
     StreamsThoughts,
 )
 from leanrag.retrieval.store import Store

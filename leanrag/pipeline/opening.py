@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from leanrag.abilities import ForgetsDocuments
 from leanrag.caching.answers import AnswerCache
 from leanrag.caching.queries import QueryCache
 from leanrag.caching.similar import SimilarQuestions
@@ -30,7 +31,6 @@ from leanrag.protocols import (
     DocumentReader,
     Embedder,
     EntailmentChecker,
-    ForgetsDocuments,
     LanguageModel,
     Ledger,
     Packer,

@@ -75,11 +75,8 @@ class Rag:
 
     def close(self) -> None:
         """Close the folder and the models that were loaded for it; idempotent."""
-        for reader in self._readers:
-            reader.close()
-        self._embedder.close()
-        for other in self._others:
-            other.close()
+        for part in (*self._readers, self._embedder, *self._others):
+            part.close()
         self._store.close()
 
     # Documents

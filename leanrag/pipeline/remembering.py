@@ -7,13 +7,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.abilities import ComputesOnce, FindsSimilar, FreshEvidence
 from leanrag.grounding import ground
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.preparing import Prepared
 from leanrag.pipeline.query import Query
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import answers_agree
-from leanrag.protocols import ComputesOnce, Embedder, FindsSimilar, FreshEvidence, ResponseCache
+from leanrag.protocols import Embedder, ResponseCache
 from leanrag.types import Answer, AskKey, Hit, PackedItem, Usage
 
 __all__ = ["Recall"]
