@@ -29,7 +29,7 @@ _KEYWORDS = {
     "array": ("items", "prefixItems", "minItems", "maxItems"),
     "string": ("minLength", "maxLength", "format"),
     "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    "number": (),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
     "boolean": (),
     "null": (),
 }
@@ -73,7 +73,8 @@ def schema_to_gbnf(schema: Mapping[str, object]) -> str:
 
     Every text of the grammar is valid JSON and fits the schema. But not every valid text can be written: objects have their
     properties in the declared order and no others; numbers have at most 16 digits before and after the point, and two in the
-    exponent; dates are in the years 1000 to 2999 and never 29 February; times have an offset; `oneOf` is treated as `anyOf`.
+    exponent, or no exponent if they have bounds, which must be whole numbers; dates are in the years 1000 to 2999 and never
+    29 February; times have an offset; `oneOf` is treated as `anyOf`.
     Annotations (title, description, default, ...) are ignored.
 
     Args:
@@ -149,6 +150,7 @@ class _SchemaWriter:
 
     def _typed(self, schema: Mapping[str, object], keywords: list[str], location: _Path) -> str:
         visits = {"object": self._object, "array": self._array, "string": self._string, "integer": self._integer}
+        visits["number"] = self._number
         kinds = _kinds(schema, location)
         if not kinds:  # no `type`: use the types of its keywords, or any type
             kinds = [kind for kind, words in _KEYWORDS.items() if not set(words).isdisjoint(keywords)]
@@ -270,15 +272,32 @@ class _SchemaWriter:
             return "string"
         return self._name(rf'"\"" {_repeat("char", least, most)} "\""', location)
 
+    def _number(self, schema: Mapping[str, object], location: _Path) -> str:
+        """Return the rule of a number; with bounds, it has no exponent."""
+        least, most, open_least, open_most = -MAX_INTEGER, MAX_INTEGER, False, False
+        if not any(keyword in schema for keyword in _KEYWORDS["number"]):
+            return "number"
+        for keyword in _KEYWORDS["number"]:
+            if keyword in schema:
+                bound, is_open = _whole(schema[keyword], (*location, keyword)), keyword.startswith("exclusive")
+                if keyword.endswith("inimum") and (bound, is_open) > (least, open_least):
+                    least, open_least = bound, is_open
+                elif keyword.endswith("aximum") and (bound, not is_open) < (most, not open_most):
+                    most, open_most = bound, is_open
+        parts = []
+        if least < 0:
+            parts += [f'"-" ({part})' for part in _decimals(max(0, -most), -least, open_most and most <= 0, open_least)]
+        if most >= 0:
+            parts += _decimals(max(0, least), most, open_least and least >= 0, open_most)
+        if not parts or max(abs(least), abs(most)) > MAX_INTEGER:
+            _refuse(location, "no number of at most 16 digits before the point lies within the bounds")
+        return self._name(" | ".join(parts), location)
+
     def _integer(self, schema: Mapping[str, object], location: _Path) -> str:
         least, most = -MAX_INTEGER, MAX_INTEGER
         for keyword in _KEYWORDS["integer"]:
             if keyword in schema:
-                bound = schema[keyword]
-                if isinstance(bound, float) and bound.is_integer():  # pydantic may write 3.0 for an integer
-                    bound = int(bound)
-                if not isinstance(bound, int) or isinstance(bound, bool):
-                    _refuse((*location, keyword), f"must be a whole number, got {_shown(bound)}")
+                bound = _whole(schema[keyword], (*location, keyword))
                 if keyword.endswith("inimum"):
                     least = max(least, bound + keyword.startswith("exclusive"))
                 else:
@@ -377,6 +396,29 @@ def _repeat(name: str, least: int, most: int | None) -> str:
     if most == 0:
         return ""
     return f"{name}*" if (least, most) == (0, None) else f"{name}{{{least},{'' if most is None else most}}}"
+
+
+def _whole(bound: object, location: _Path) -> int:
+    """Return a bound, which must be a whole number."""
+    if isinstance(bound, float) and bound.is_integer():  # pydantic may write 3.0 for an integer
+        bound = int(bound)
+    if not isinstance(bound, int) or isinstance(bound, bool):
+        _refuse(location, f"must be a whole number, got {_shown(bound)}")
+    return bound
+
+
+def _decimals(least: int, most: int, is_open_least: bool, is_open_most: bool) -> list[str]:
+    """Return GBNF for the decimal numbers from `least` to `most`, at least 0; an open bound is not one of them."""
+    parts = []
+    first = least
+    if is_open_least and least < most:
+        parts.append(f'"{least}." "0"{{0,8}} [1-9] [0-9]{{0,7}}')
+        first += 1
+    if first < most:
+        parts += [f'({part}) ("." [0-9]{{1,16}})?' for part in _naturals(first, most - 1)]
+    if not is_open_most and first <= most:
+        parts.append(f'"{most}" ("." "0"{{1,16}})?')
+    return parts
 
 
 def _naturals(least: int, most: int) -> list[str]:
