@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,13 +69,15 @@ class Loader:
 
     Attributes:
         trial: As for `LlamaCppModel`.
+        limit_seconds: The child is killed if a file takes longer.
     """
 
     trial: bool | None
+    limit_seconds: float = 60.0
     _child: subprocess.Popen[str] | None = field(default=None, init=False)
 
     def load(self, path: Path) -> str:
-        """Return "answers", the name of an error of leanrag, or "ended" if the process ended."""
+        """Return "answers", the name of an error of leanrag, or "ended" if the process ended or was killed after the limit."""
         if self._child is None:
             environment = {key: value for key, value in os.environ.items() if key != "LEANRAG_TRIAL"}
             self._child = subprocess.Popen(
@@ -89,7 +92,10 @@ class Loader:
         assert self._child.stdout is not None
         self._child.stdin.write(json.dumps({"path": str(path), "trial": self.trial}) + "\n")
         self._child.stdin.flush()
+        timer = threading.Timer(self.limit_seconds, self._child.kill)
+        timer.start()
         line = self._child.stdout.readline()
+        timer.cancel()
         if line:
             return str(json.loads(line))
         self.close()
@@ -104,7 +110,7 @@ class Loader:
 
 def measure(_data: Path, is_quick: bool) -> dict[str, float | int | None]:
     """Return how many files were tried, and how many ended the process: as users load them, and without a trial."""
-    alone, as_users = Loader(trial=False), Loader(trial=None)
+    alone, as_users = Loader(trial=False), Loader(trial=None, limit_seconds=300.0)
     results: collections.Counter[str] = collections.Counter()
     n_ended = 0
     with tempfile.TemporaryDirectory() as name:

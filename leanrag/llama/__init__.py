@@ -5,8 +5,9 @@ cancellation and no thread safety, and it can end the process in ways that Pytho
 
 A prompt goes through these modules, in order: `model` (the public class), `chat` and `vocabulary` (messages to tokens),
 `requests`, `engine` (the thread that owns the model), `sequences` (what was computed before), `context` and `batch` (llama.cpp
-computes), `rows` and `sampling` (logits to a token), `run` (tokens to text). They use `loading`, `weights` and `library`. Further
-modules are `embedder`, and `process`, `child`, `wire` and `child_main` for a model in a child process.
+computes), `rows` and `sampling` (logits to a token), `run` (tokens to text). They use `loading`, `weights`, `adapters` (LoRA) and
+`library`. `trial` and `trial_main` load a file of unknown origin in a child process first. Further modules are `embedder`, and
+`process`, `child`, `wire` and `child_main` for a model in a child process.
 
 Three folders are separate: `files` (GGUF files), `grammar` (structured answers), `placement` (GPUs).
 """

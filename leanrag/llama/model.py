@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from leanrag.checks import check_choice, check_seconds, check_whole
-from leanrag.errors import ConfigurationError
+from leanrag.errors import ConfigurationError, ModelLoadError
 from leanrag.generation import PendingStream, check_messages, find_open_thought, gather_results, part_generated
 from leanrag.llama.adapters import AdapterSource, find_adapters, name_with_adapters
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
@@ -134,6 +134,7 @@ class LlamaCppModel(LlamaBase):
     ) -> None:
         self.info: GGUFInfo = check_gguf(path)
         self.path = self.info.path
+        _check_generates(self.info)
         self.adapters = find_adapters(adapters, self.info)
         self.name = name or name_with_adapters(self.path.stem, self.adapters)
         allocated = _requested_n_ctx(self.info, n_ctx)
@@ -408,6 +409,17 @@ class _Known:
 
     def close(self) -> None:
         pass
+
+
+def _check_generates(info: GGUFInfo) -> None:
+    """Refuse models whose tokens depend on later tokens, such as embedding models: they cannot write a text token by token."""
+    if info.metadata.get(f"{info.architecture}.attention.causal") is False:
+        raise ModelLoadError(
+            f"{str(info.path)!r} cannot write text: its architecture {info.architecture!r} reads a text as a whole, as embedding "
+            "models do. Use it as an embedder, or load another model",
+            path=info.path,
+            model=info.path.name,
+        )
 
 
 def _requested_n_ctx(info: GGUFInfo, n_ctx: int | Literal["auto"]) -> int:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 TrialKind = Literal["model", "embedder"]
 
 _FORMAT = RecordFormat("leanrag trials", version=1, noun="file of trials", mend="Delete it")
-_LEAST_SECONDS, _BYTES_PER_SECOND = 120.0, 20e6  # time limit of a trial; files may be on slow disks
+_LEAST_SECONDS, _BYTES_PER_SECOND = 60.0, 20e6  # time limit of a trial; files may be on slow disks
 _MOST_PASSED = 1000  # trials in the file
 _passed_here: set[str] = set()
 

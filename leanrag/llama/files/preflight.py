@@ -231,14 +231,14 @@ def _check_rope(info: GGUFInfo) -> None:
             f"{info.architecture}.rope.scaling.type is {scaling!r:.80}, but must be one of {', '.join(_ROPE_SCALINGS)}",
         )
     heads = max((int(number) for number in info.numbers("attention.head_count")), default=0)
-    n_rotated = info.number("rope.dimension_count") or 0
+    n_rotated = info.number("rope.dimension_count")
     head_size = max(
         (info.number("embedding_length") or 0) // heads if heads else 0,
         info.number("attention.key_length") or 0,
         info.number("attention.key_length_swa") or 0,
     )
-    if heads and (n_rotated % 2 or n_rotated > head_size):
-        allowed = f"even and at most {head_size:,}, the size of a head"
+    if heads and n_rotated is not None and (n_rotated % 2 or not 0 < n_rotated <= head_size):
+        allowed = f"even, and from 2 to the size of a head, {head_size:,}"  # with 0, Phi-3 computes without end
         refuse(info.path, f"{info.architecture}.rope.dimension_count is {n_rotated:,}, but must be {allowed}")
 
 

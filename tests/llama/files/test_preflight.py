@@ -57,8 +57,9 @@ def change(parts, tmp_path, values):
         ({"*.posnet.block_count": 3}, "llama.posnet.block_count is 3, but there are only 1 layers"),
         ({"*.rope.scaling.type": "dynamic"}, "is 'dynamic', but must be one of none, linear, yarn, longrope"),
         ({"*.rope.scaling.type": ""}, "llama.rope.scaling.type is ''"),
-        ({"*.rope.dimension_count": 7}, "llama.rope.dimension_count is 7, but must be even and at most 16"),
-        ({"*.rope.dimension_count": 18}, "llama.rope.dimension_count is 18, but must be even and at most 16"),
+        ({"*.rope.dimension_count": 7}, "llama.rope.dimension_count is 7, but must be even, and from 2 to the size of a head, 16"),
+        ({"*.rope.dimension_count": 0}, "llama.rope.dimension_count is 0, but must be even"),
+        ({"*.rope.dimension_count": 18}, "rope.dimension_count is 18, but must be even, and from 2 to the size of a head, 16"),
         ({"*.attention.layer_norm_rms_epsilon": float("nan")}, "epsilon is nan, not a number of at least 0"),
         ({"*.attention.layer_norm_rms_epsilon": -1.0}, "epsilon is -1.0, not a number of at least 0"),
         ({"*.attention.head_count": [2, 4097]}, "llama.attention.head_count is [2, 4097], not from 0 to 4,096"),
@@ -89,7 +90,6 @@ def test_values_that_end_the_process_are_refused(parts, tmp_path, values, says):
         {"*.expert_count": 8, "*.expert_used_count": 2, "*.expert_group_count": 1},
         {"*.nextn_predict_layers": 1},
         {"*.rope.scaling.type": "yarn"},
-        {"*.rope.dimension_count": 0},
         {"tokenizer.ggml.model": "unheard-of"},
     ],
 )
@@ -141,6 +141,11 @@ def test_an_encoder_decoder_is_refused(tmp_path, monkeypatch):
         ModelLoadError, match=r"has an encoder, as T5 has\. Only decoders, such as Llama and Qwen, can answer"
     ):
         LlamaCppModel(path)
+
+
+def test_an_embedding_model_is_not_a_reader(parts, tmp_path):
+    with pytest.raises(ModelLoadError, match="cannot write text: its architecture 'llama' reads a text as a whole"):
+        LlamaCppModel(change(parts, tmp_path, {"*.attention.causal": False}))
 
 
 # Models in several files
