@@ -482,7 +482,7 @@ def with_keys(source, target, **keys):
         ({"pooling_type": 77}, "pools in an unknown way, 77"),
         ({"attention.head_count": 3}, "3 heads do not divide a width of 32"),
         ({"attention.key_length": 8}, "2 heads do not divide"),
-        ({"embedding_length": 64}, "llama.cpp cannot load"),
+        ({"embedding_length": 64}, "embedding_length is 64, but token_embd.weight has rows of 32"),
         ({"context_length": 100}, "llama.cpp cannot load"),
     ],
 )

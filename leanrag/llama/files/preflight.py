@@ -177,7 +177,13 @@ def _check_ranges(info: GGUFInfo) -> None:
 
 
 def _check_layers(info: GGUFInfo) -> None:
-    """Check the numbers of layers and of heads against each other."""
+    """Check the width, the numbers of layers and the numbers of heads against each other and against the tensors."""
+    width, shape = info.number("embedding_length"), info.shapes.get("token_embd.weight")
+    if width is not None and shape is not None and shape[0] != width:
+        refuse(
+            info.path,
+            f"{info.architecture}.embedding_length is {width:,}, but token_embd.weight has rows of {shape[0]:,}",
+        )
     n_layers = info.number("block_count") or 0
     for key in ("nextn_predict_layers", "posnet.block_count", "convnext.block_count"):
         value = info.number(key) or 0

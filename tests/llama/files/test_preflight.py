@@ -53,6 +53,7 @@ def change(parts, tmp_path, values):
             {"*.expert_count": 8, "*.expert_used_count": 2, "*.expert_group_count": 4, "*.expert_group_used_count": 4},
             "llama.expert_group_used_count is 4, but expert_group_count is 4",
         ),
+        ({"*.embedding_length": 64}, "llama.embedding_length is 64, but token_embd.weight has rows of 32"),
         ({"*.nextn_predict_layers": 2}, "llama.nextn_predict_layers is 2, but there are only 1 layers"),
         ({"*.posnet.block_count": 3}, "llama.posnet.block_count is 3, but there are only 1 layers"),
         ({"*.rope.scaling.type": "dynamic"}, "is 'dynamic', but must be one of none, linear, yarn, longrope"),
