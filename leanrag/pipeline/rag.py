@@ -75,9 +75,9 @@ class Rag:
 
     def close(self) -> None:
         """Close the folder and the models that were loaded for it; idempotent."""
-        for part in (*self._readers, self._embedder, *self._others):
+        parts: list[Closable] = [*self._readers, self._embedder, *self._others, self._store]
+        for part in parts:
             part.close()
-        self._store.close()
 
     # Documents
 
