@@ -109,13 +109,13 @@ def _bonus_counts(ours: PromptCompressor, texts: Sequence[str]) -> bool:
         len(ours.compress_prompt([texts[0]], high_priority_bonus=bonus, **options)["compressed_prompt"])
         for bonus in (100, 0)
     )
-    return without < with_bonus < len(texts[0])
+    return bool(without < with_bonus < len(texts[0]))
 
 
 def _keeps_blank_lines(ours: PromptCompressor, texts: Sequence[str]) -> bool:
     text = "\n\n".join(texts[0][start:end] for start, end in split_sentences(texts[0]))
     kept = ours.compress_prompt([text], rate=0.3, keep_split=True)["compressed_prompt"]
-    return kept.count("\n\n") == text.count("\n\n")
+    return bool(kept.count("\n\n") == text.count("\n\n"))
 
 
 def _keeps_so_many(ours: PromptCompressor, texts: Sequence[str]) -> bool:

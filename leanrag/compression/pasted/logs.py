@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
 
@@ -68,13 +69,15 @@ def compress_log(task: Task) -> Compression:
     order += sorted(set(range(len(events))) - set(shown) - required, key=lambda i: (-relevant[i], i))
 
     def render(chosen: Set[int]) -> list[Part]:
-        parts = []
+        n_chosen = Counter(events[i].pattern for i in chosen)
+        parts: list[Part] = []
+        noted: set[str] = set()
         for i in sorted(chosen):
             event = events[i]
-            hidden = sum(j not in chosen for j in of_pattern[event.pattern])
-            is_counted = hidden and i == min(j for j in of_pattern[event.pattern] if j in chosen)
-            note = f" ({len(of_pattern[event.pattern])} times)" if is_counted else ""
-            parts.append(Part(0, event.start, event.end, note=note))
+            count = len(of_pattern[event.pattern])
+            is_noted = n_chosen[event.pattern] < count and event.pattern not in noted
+            noted.add(event.pattern)
+            parts.append(Part(0, event.start, event.end, note=f" ({count} times)" if is_noted else ""))
         return parts
 
     return fill(task, "log", order, render, required)
