@@ -7,7 +7,6 @@ database are never read. Each file may be deleted at any time.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import secrets
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
 from leanrag.retrieval.database import SEGMENT_PREFIX, SEGMENT_SUFFIX, Database
 from leanrag.retrieval.posting_files import read_segment, write_segment
@@ -67,10 +67,14 @@ class PostingIndex:
         self._generation = -1  # of the database, when `_postings` was made
         self._builder: threading.Thread | None = None
         self._is_given_up = False
+        self._tokenizer = Tokenizer()
+        self._guard = ProcessGuard()
 
-    @functools.cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return Tokenizer()
+    def close(self) -> None:
+        """Free the memory, after the database was closed; without effect in a forked child."""
+        if self._guard.is_here:
+            self.wait()
+            self._tokenizer.close()
 
     def keys_of(self, terms: Sequence[str]) -> list[int] | None:
         """Return the key of each term of a question; None if SQLite alone can search for one: a prefix, or several tokens."""

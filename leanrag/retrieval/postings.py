@@ -69,18 +69,24 @@ class Tokenizer:
     """SQLite's tokenizer for texts outside of a database. Any thread may call."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        options = f"{', '.join(COLUMNS)}, content='', tokenize = '{TOKENIZER}'"
-        self._create = f"CREATE VIRTUAL TABLE terms USING fts5 ({options})"
-        self._connection.execute(self._create)
-        self._connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab ('terms', 'instance')")
+        self._lock = threading.Lock()  # guards the connection
+        self._connection: sqlite3.Connection | None = None  # made when it is first needed
         self._keys: dict[str, int | None] = {}  # of terms that were asked for
 
     def close(self) -> None:
         """Free the memory."""
         with self._lock:
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            options = f"{', '.join(COLUMNS)}, content='', tokenize = '{TOKENIZER}'"
+            self._connection.execute(f"CREATE VIRTUAL TABLE terms USING fts5 ({options})")
+            self._connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab ('terms', 'instance')")
+        return self._connection
 
     def occurrences(self, texts: Iterable[tuple[Any, ...]]) -> list[tuple[str, int, str]]:
         """Return `(token, row, column)` for each token of `texts`, ordered by token and row.
@@ -89,14 +95,15 @@ class Tokenizer:
             texts: For each row, a number and the texts of all columns.
         """
         marks = ", ".join("?" * len(COLUMNS))
+        insert = f"INSERT INTO terms (rowid, {', '.join(COLUMNS)}) VALUES (?, {marks})"
         with self._lock:
-            self._connection.execute("BEGIN")
+            connection = self._connect()
+            connection.execute("BEGIN")
             try:
-                insert = f"INSERT INTO terms (rowid, {', '.join(COLUMNS)}) VALUES (?, {marks})"
-                self._connection.executemany(insert, texts)
-                return self._connection.execute("SELECT term, doc, col FROM tokens").fetchall()
+                connection.executemany(insert, texts)
+                return connection.execute("SELECT term, doc, col FROM tokens").fetchall()
             finally:
-                self._connection.execute("ROLLBACK")
+                connection.execute("ROLLBACK")
 
     def keys_of(self, terms: Sequence[str]) -> list[int | None]:
         """Return the key of each term's token; 0 for a term without one, None if it is more than one token."""

@@ -92,6 +92,7 @@ class Store:
     def close(self) -> None:
         """Close the database; idempotent."""
         self._database.close()
+        self._posting_index.close()
 
     def __enter__(self) -> Self:
         return self
