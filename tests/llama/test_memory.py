@@ -12,6 +12,7 @@ from benchmarks.models.architectures import WAYS, agrees, make_prompts, read_fre
 from benchmarks.models.tiny import ARCHITECTURES, N_CTX, WINDOW, write_model
 from leanrag import CancelToken, GenerationCancelled, GenerationError, LlamaCppModel
 from leanrag.llama import ComputeOptions, GpuOptions
+from leanrag.llama.files import check_gguf
 from leanrag.llama.library import library
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
@@ -102,6 +103,12 @@ def test_every_architecture_can_be_written(tmp_path):
 def test_the_same_weights_are_written_each_time(tmp_path):
     first, second = (write_model(tmp_path / file, "llama").read_bytes() for file in "ab")
     assert first == second != write_model(tmp_path / "c", "llama", seed=1).read_bytes()
+
+
+def test_linear_attention_has_keys_without_heads(tiny_file):
+    info = check_gguf(tiny_file("kimi-linear"))
+    assert list(info.numbers("attention.head_count_kv")) == [0, 1]
+    assert "blk.0.attn_k.weight" in info.shapes
 
 
 # Sliding windows

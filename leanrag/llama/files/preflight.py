@@ -194,7 +194,8 @@ def _check_layers(info: GGUFInfo) -> None:
     for i, (heads, kv_heads) in enumerate(zip(all_heads, all_kv_heads, strict=False)):
         if heads and kv_heads and (kv_heads > heads or heads % kv_heads):
             refuse(info.path, f"in layer {i}, {kv_heads} key-value heads do not divide {heads} heads")
-        if not kv_heads and heads and f"blk.{i}.attn_k.weight" in info.shapes:
+        is_linear = f"blk.{i}.ssm_conv1d_k.weight" in info.shapes  # attention with a recurrent state, as in Kimi Linear
+        if not kv_heads and heads and f"blk.{i}.attn_k.weight" in info.shapes and not is_linear:
             refuse(info.path, f"layer {i} has attention, but no key-value heads")
 
 
