@@ -1,8 +1,9 @@
-"""Answer questions about the Python language from its own reference, with a small INT4 model on this machine.
+"""Answer questions about the Python language from its own reference, with small INT4 models on this machine.
 
 The reference is the one that ships inside CPython (`pydoc_data.topics`), written out as one file a topic, plus leanrag's own
-documentation. It does not answer the last question, and the demo says so: an answer whose confidence is below `ABSTAIN_BELOW` is
-not shown. Everything is kept in `.demo/`: a second run answers in seconds.
+documentation. It does not answer the last question, and the demo says so. The small model answers first. If it is not sure and
+the large model is on this machine, the large model answers too; the demo does not download the large one. Everything is kept in
+`.demo/`: a second run answers in seconds.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from pydoc_data.topics import topics
 
 import leanrag
 from leanrag.display import to_text
-from leanrag.models import REGISTRY
+from leanrag.models import REGISTRY, list_models
 
 HOME = Path(__file__).parent.parent
 FOLDER = HOME / ".demo"
-MODEL, EMBEDDER = "qwen2.5-coder-0.5b", "all-minilm-l6-v2"
-ABSTAIN_BELOW = 0.4
+SMALL, LARGE, EMBEDDER = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "all-minilm-l6-v2"
 QUESTIONS = (
     "What does the nonlocal statement do?",
     "What does the break statement do?",
@@ -38,7 +38,7 @@ def write_topics(folder: Path) -> None:
 
 def main() -> None:
     started = time.perf_counter()
-    for name in (MODEL, EMBEDDER):
+    for name in (SMALL, EMBEDDER):
         print(f"model {name}, {REGISTRY[name].size_bytes / 1e6:.0f} MB, downloaded once ...", flush=True)
         print(f"  {leanrag.pull(name)}")
     write_topics(FOLDER / "python-reference")
@@ -50,8 +50,14 @@ def main() -> None:
     print(f"\n{time.perf_counter() - started:.1f} s in all")
 
 
+def is_here(name: str) -> bool:
+    return any(status.spec.name == name and status.path is not None for status in list_models())
+
+
 def answer_questions() -> None:
-    with leanrag.open(FOLDER / "kb", model=MODEL, embedder=EMBEDDER, abstain_below=ABSTAIN_BELOW) as rag:
+    models = [SMALL, LARGE] if is_here(LARGE) else [SMALL]
+    print(f"answers: {', then '.join(models)}")
+    with leanrag.open(FOLDER / "kb", model=leanrag.Cascade(models), embedder=EMBEDDER) as rag:
         report = rag.add(FOLDER / "python-reference", HOME / "docs", HOME / "README.md")
         stats = rag.stats()
         print(f"indexed {stats.documents} documents, {stats.chunks} chunks ({len(report.unchanged)} unchanged)")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.common import finish, parse_arguments
-from benchmarks.models import architectures, busy, files, templates
+from benchmarks.models import architectures, busy, cascade, files, prompts, readers, rerankers, templates
 
 Figures = dict[str, float | int | None]
 Measure = Callable[[Path, bool], Figures]
@@ -21,7 +21,11 @@ Measure = Callable[[Path, bool], Figures]
 SECTIONS: Mapping[str, Measure] = {
     "architectures": architectures.measure,
     "busy": busy.measure,
+    "cascade": cascade.measure,
     "files": files.measure,
+    "prompts": prompts.measure,
+    "readers": readers.measure,
+    "rerankers": rerankers.measure,
     "templates": templates.measure,
 }
 

@@ -30,11 +30,13 @@ class Asked:
     Attributes:
         text: The question.
         answers: The accepted answers; none if the documents do not answer it.
+        document_id: The passage that it was asked about.
         half: Whether a choice may be made by it. The figures are of the other half.
     """
 
     text: str
     answers: tuple[str, ...]
+    document_id: str
     half: Half
 
 
@@ -73,7 +75,9 @@ def _choose(questions: Questions, count: int) -> QuestionSet:
     rows = questions.questions
     chosen = [rows[i * len(rows) // count] for i in range(count)]
     halves: tuple[Half, Half] = ("tuned", "held-out")
-    return QuestionSet(questions, tuple(Asked(row.text, row.answers, halves[i % 2]) for i, row in enumerate(chosen)))
+    return QuestionSet(
+        questions, tuple(Asked(row.text, row.answers, row.document_id, halves[i % 2]) for i, row in enumerate(chosen))
+    )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from leanrag.llama.placement import GpuOptions
 from leanrag.llama.process import check_in_process
 from leanrag.models import list_models
 from leanrag.openmp import SPIN_SETTINGS, unlimited_libraries
+from leanrag.pipeline.defaults import advise_models, default_models
 from leanrag.threads import usable_cores
 
 __all__ = ["Findings", "examine"]
@@ -184,7 +185,7 @@ def _models(advice: list[str]) -> dict[str, str]:
         if model.path and model.spec.copy_type:
             copy = f"{model.spec.name}:{model.spec.copy_type}"
             rows[copy] = str(model.copies.get(model.spec.copy_type, "made when it is first needed"))
-    missing = [name for name in ("smollm2-135m", "all-minilm-l6-v2") if rows.get(name) == "not pulled"]
-    if missing:
-        advice.append(f"Not all default models are on this machine. Get them with: leanrag pull {' '.join(missing)}")
+    rows["answers by default"] = ", then ".join(default_models())
+    if (how := advise_models()) is not None:
+        advice.append(how)
     return rows

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Commands", "add_where", "metadata_of", "open_folder"]
 
 _DEFAULT_FOLDER = ".leanrag"
-_DEFAULT_MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Commands:
             "--model",
             action="append",
             help="name or GGUF file, followed by +ADAPTER to use a LoRA adapter; repeat it for a cascade, the smallest model "
-            f"first (default: {_DEFAULT_MODEL})",
+            "first (default: the best on this machine)",
         )
         reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
         reading.add_argument(
@@ -122,7 +121,9 @@ def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterato
 
 def _models(options: argparse.Namespace) -> str | leanrag.Cascade:
     """Return the name of the model, or a cascade if there are several models or calibrations."""
-    names = options.model or [_DEFAULT_MODEL]
+    from leanrag.pipeline.defaults import default_models
+
+    names = options.model or default_models()
     files = getattr(options, "calibration", [])
     if len(names) == 1 and not files and not hasattr(options, "out"):
         return str(names[0])

@@ -19,6 +19,7 @@ from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
 from leanrag.models import resolve, resolve_model
 from leanrag.pipeline.copies import find_embedder
+from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.query import AutoTokens, Settings
 from leanrag.pipeline.rag import Rag
@@ -56,8 +57,8 @@ Isolation = Literal["none", "process"]
 def open(  # noqa: A001 - leanrag.open, as gzip.open
     path: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | LanguageModel | Cascade = "smollm2-135m",
-    embedder: str | os.PathLike[str] | Embedder = "all-minilm-l6-v2",
+    model: str | os.PathLike[str] | LanguageModel | Cascade | None = None,
+    embedder: str | os.PathLike[str] | Embedder = DEFAULT_EMBEDDER,
     query_prefix: str | None = None,
     document_prefix: str | None = None,
     isolation: Isolation = "none",
@@ -91,7 +92,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     Args:
         path: The folder; it is made when it does not exist.
         model: Answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several. A
-            name or file may be followed by LoRA adapters: "smollm2-135m+reader", "base.gguf+my.lora.gguf".
+            name or file may be followed by LoRA adapters: "smollm2-135m+reader", "base.gguf+my.lora.gguf". None takes the best of
+            the models on this machine that it can carry, or a cascade of two; `leanrag doctor` says how to get better models.
         embedder: Embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
             llama.cpp; a folder needs the extra `torch`.
         query_prefix: Text before each query that an embedder reads which is loaded by name or file. None takes the text that the
@@ -145,7 +147,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         IndexMismatchError: The folder was built with another embedder (raised when the embedder is first needed).
 
     Example:
-        >>> with leanrag.open("kb", model="smollm2-135m") as rag:  # doctest: +SKIP
+        >>> with leanrag.open("kb") as rag:  # doctest: +SKIP
         ...     rag.add("docs/")
         ...     print(rag.ask("What does the global statement do?"))
     """
@@ -166,7 +168,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ledger,
         readers or {},
     )
-    cascade = model if isinstance(model, Cascade) else Cascade([model])
+    cascade = model if isinstance(model, Cascade) else Cascade(default_models() if model is None else [model])
     _check_loading(cascade, isolation, keep_alive)
     check_choice(get_args(Priority), priority=priority)
     store = Store(path, create=create)

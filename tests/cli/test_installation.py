@@ -11,6 +11,7 @@ import pytest
 from leanrag import MissingDependencyError, ModelLoadError
 from leanrag.cli import installation
 from leanrag.llama.library import Device
+from leanrag.pipeline import defaults
 from leanrag.threads import usable_cores
 
 
@@ -59,7 +60,10 @@ def test_threads_that_spin(machine):
 
 
 def test_models_that_are_not_here(machine):
-    assert "leanrag pull smollm2-135m all-minilm-l6-v2" in advice()
+    machine.setattr(defaults, "available_bytes", lambda: 1.2e9)
+    assert "Get them with: leanrag pull qwen2.5-coder-0.5b all-minilm-l6-v2 (584 MB)" in advice()
+    machine.setattr(defaults, "available_bytes", lambda: 3e8)
+    assert "Get them with: leanrag pull smollm2-135m all-minilm-l6-v2 (190 MB)" in advice()
 
 
 def test_a_build_that_leaves_the_processor_unused(machine):

@@ -1,0 +1,88 @@
+"""The models that answer if the caller names none: the best of those on this machine that it can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from leanrag.llama.placement import available_bytes
+from leanrag.models import REGISTRY, list_models
+from leanrag.threads import usable_cores
+
+__all__ = ["DEFAULT_EMBEDDER", "Machine", "advise_models", "default_models"]
+
+DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+
+_MODELS: dict[str, int] = {"smollm2-135m": 1, "qwen2.5-coder-0.5b": 1, "qwen2.5-coder-1.5b": 2}
+"""The models that answer, the worst first, and the fewest cores with which a person waits seconds for an answer, not minutes."""
+
+_PAIR = ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+"""Two models that are better as a cascade than the larger one is alone: it is asked only if the smaller one is not sure."""
+
+_MEMORY_FACTOR = 1.3  # of the size of the file: weights, cache and working space of a window of 4,096 tokens
+_MEMORY_BYTES = 300e6  # for the embedder and the library
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a machine offers to models.
+
+    Attributes:
+        memory_bytes: Memory that can be used now; inf if it is unknown.
+        cores: Cores that compute.
+    """
+
+    memory_bytes: float
+    cores: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return this machine."""
+        return cls(available_bytes(), usable_cores())
+
+    def carries(self, names: Collection[str]) -> bool:
+        """Return whether the models run here together."""
+        needed = _MEMORY_BYTES + sum(_MEMORY_FACTOR * REGISTRY[name].size_bytes for name in names)
+        return needed <= self.memory_bytes and all(_MODELS[name] <= self.cores for name in names)
+
+
+def default_models(machine: Machine | None = None) -> tuple[str, ...]:
+    """Return the model that answers if the caller names none, or the models of a cascade. Nothing is downloaded.
+
+    It is the best of the models on this machine that it can carry. If no model is on this machine, it is the best that it could
+    carry: loading it fails with an error that says how to get it.
+    """
+    machine = machine or Machine.here()
+    here = _models_here()
+    if set(_PAIR) <= set(here) and machine.carries(_PAIR):
+        return _PAIR
+    return (_best(here or list(_MODELS), machine),)
+
+
+def advise_models(machine: Machine | None = None) -> str | None:
+    """Return how to get better answers or any at all, in a sentence; None if the default models are here."""
+    machine = machine or Machine.here()
+    here = _models_here()
+    best = _best(list(_MODELS), machine)
+    wanted = _PAIR if best in _PAIR and machine.carries(_PAIR) else (best,)
+    names = [name for name in wanted if name not in here]
+    embedder = [] if _is_here(DEFAULT_EMBEDDER) else [DEFAULT_EMBEDDER]
+    if not names and not embedder:
+        return None
+    size = sum(REGISTRY[name].size_bytes for name in (*names, *embedder)) / 1e6
+    problem = "This machine can carry better models" if here and not embedder else "Models are missing"
+    return f"{problem}. Get them with: leanrag pull {' '.join((*names, *embedder))} ({size:.0f} MB)"
+
+
+def _best(names: Sequence[str], machine: Machine) -> str:
+    """Return the best of the models, the worst first, that a machine can carry; the worst if it can carry none."""
+    return next((name for name in reversed(names) if machine.carries([name])), names[0])
+
+
+def _models_here() -> list[str]:
+    pulled = {status.spec.name for status in list_models() if status.path is not None}
+    return [name for name in _MODELS if name in pulled]
+
+
+def _is_here(name: str) -> bool:
+    return any(status.spec.name == name and status.path is not None for status in list_models())

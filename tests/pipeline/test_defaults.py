@@ -1,0 +1,68 @@
+"""The model that answers if the caller names none."""
+
+import math
+
+import pytest
+
+import leanrag
+from leanrag import ModelLoadError
+from leanrag.models import REGISTRY, ModelStatus
+from leanrag.pipeline import defaults
+from leanrag.pipeline.defaults import Machine, advise_models, default_models
+from leanrag.testing import HashEmbedder
+
+SMALL, MIDDLE, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+DESKTOP, LAPTOP, OLD = Machine(math.inf, 8), Machine(1.2e9, 2), Machine(3e8, 1)
+
+
+@pytest.fixture
+def pulled(monkeypatch, tmp_path):
+    def pull(*names):
+        statuses = [ModelStatus(spec, tmp_path if spec.name in names else None) for spec in REGISTRY.values()]
+        monkeypatch.setattr(defaults, "list_models", lambda: statuses)
+
+    return pull
+
+
+@pytest.mark.parametrize(
+    ("names", "machine", "chosen"),
+    [
+        ((SMALL, MIDDLE, LARGE), DESKTOP, (MIDDLE, LARGE)),
+        ((SMALL, MIDDLE, LARGE), LAPTOP, (MIDDLE,)),
+        ((SMALL, MIDDLE, LARGE), OLD, (SMALL,)),
+        ((SMALL, LARGE), DESKTOP, (LARGE,)),
+        ((SMALL, LARGE), Machine(math.inf, 1), (SMALL,)),
+        ((SMALL,), DESKTOP, (SMALL,)),
+        ((LARGE,), OLD, (LARGE,)),
+        ((), DESKTOP, (LARGE,)),
+        ((), LAPTOP, (MIDDLE,)),
+        ((), OLD, (SMALL,)),
+    ],
+)
+def test_the_best_that_is_here_and_that_the_machine_carries(pulled, names, machine, chosen):
+    pulled(*names)
+    assert default_models(machine) == chosen
+
+
+def test_the_advice_says_what_to_pull(pulled):
+    pulled()
+    advice = "Models are missing. Get them with: leanrag pull"
+    assert advise_models(DESKTOP) == f"{advice} {MIDDLE} {LARGE} all-minilm-l6-v2 (1701 MB)"
+    assert advise_models(OLD) == f"{advice} {SMALL} all-minilm-l6-v2 (190 MB)"
+    pulled(SMALL, "all-minilm-l6-v2")
+    assert advise_models(LAPTOP) == (
+        f"This machine can carry better models. Get them with: leanrag pull {MIDDLE} (491 MB)"
+    )
+    assert advise_models(OLD) is None
+    pulled(MIDDLE, LARGE, "all-minilm-l6-v2")
+    assert advise_models(DESKTOP) is None
+
+
+def test_a_folder_without_a_model_takes_the_default(pulled, tmp_path, monkeypatch):
+    pulled()
+    monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr(Machine, "here", classmethod(lambda cls: OLD))
+    with leanrag.open(tmp_path / "kb", embedder=HashEmbedder()) as rag:
+        rag.add_text("Releases are signed off by Ada Park.")
+        with pytest.raises(ModelLoadError, match=f"leanrag pull {SMALL}"):
+            rag.ask("Who signs off releases?")
