@@ -61,7 +61,7 @@ def test_threads_that_spin(machine):
 
 def test_models_that_are_not_here(machine):
     machine.setattr(defaults, "available_bytes", lambda: 1.2e9)
-    assert "Get them with: leanrag pull qwen2.5-coder-0.5b all-minilm-l6-v2 (584 MB)" in advice()
+    assert "Get them with: leanrag pull qwen2.5-coder-0.5b all-minilm-l6-v2 (583 MB)" in advice()
     machine.setattr(defaults, "available_bytes", lambda: 3e8)
     assert "Get them with: leanrag pull smollm2-135m all-minilm-l6-v2 (190 MB)" in advice()
 
