@@ -1,9 +1,9 @@
 """Answer questions about the Python language from its own reference, with small INT4 models on this machine.
 
 The reference is the one that ships inside CPython (`pydoc_data.topics`), written out as one file a topic, plus leanrag's own
-documentation. It does not answer the last question, and the demo says so. The small model answers first. If it is not sure and
-the large model is on this machine, the large model answers too; the demo does not download the large one. Everything is kept in
-`.demo/`: a second run answers in seconds.
+documentation. It does not answer the last question, and the demo says so: an answer whose confidence is below `ABSTAIN_BELOW` is
+not shown. The small model answers first. If it is not sure and the large model is on this machine, the large model answers too; the
+demo does not download the large one. Everything is kept in `.demo/`: a second run answers in seconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from leanrag.models import REGISTRY, list_models
 HOME = Path(__file__).parent.parent
 FOLDER = HOME / ".demo"
 SMALL, LARGE, EMBEDDER = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "all-minilm-l6-v2"
+ABSTAIN_BELOW = 0.4
 QUESTIONS = (
     "What does the nonlocal statement do?",
     "What does the break statement do?",
@@ -56,8 +57,9 @@ def is_here(name: str) -> bool:
 
 def answer_questions() -> None:
     models = [SMALL, LARGE] if is_here(LARGE) else [SMALL]
+    cascade = leanrag.Cascade(models)
     print(f"answers: {', then '.join(models)}")
-    with leanrag.open(FOLDER / "kb", model=leanrag.Cascade(models), embedder=EMBEDDER) as rag:
+    with leanrag.open(FOLDER / "kb", model=cascade, embedder=EMBEDDER, abstain_below=ABSTAIN_BELOW) as rag:
         report = rag.add(FOLDER / "python-reference", HOME / "docs", HOME / "README.md")
         stats = rag.stats()
         print(f"indexed {stats.documents} documents, {stats.chunks} chunks ({len(report.unchanged)} unchanged)")

@@ -119,12 +119,12 @@ def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterato
         yield rag
 
 
-def _models(options: argparse.Namespace) -> str | leanrag.Cascade:
-    """Return the name of the model, or a cascade if there are several models or calibrations."""
+def _models(options: argparse.Namespace) -> str | leanrag.Cascade | None:
+    """Return the name of the model, or a cascade if there are several models or calibrations; None for the default."""
     from leanrag.pipeline.defaults import default_models
 
-    names = options.model or default_models()
     files = getattr(options, "calibration", [])
-    if len(names) == 1 and not files and not hasattr(options, "out"):
-        return str(names[0])
+    if not files and not hasattr(options, "out") and len(options.model or []) < 2:
+        return options.model[0] if options.model else None
+    names = options.model or default_models()
     return leanrag.Cascade(names, calibrations=[leanrag.Calibration.load(file) for file in files])

@@ -78,7 +78,7 @@ def test_an_answer_that_is_not_sure_goes_on_and_both_are_charged(ask):
 
 def test_each_model_gets_a_prompt_packed_for_its_own_window(ask):
     text = "Who signs off the releases? " * 3
-    small, large = FakeModel(UNSURE, name="small", n_ctx=115), FakeModel(SURE, name="large")
+    small, large = FakeModel(UNSURE, name="small", n_ctx=157), FakeModel(SURE, name="large")
     answer = ask(small, large, question=text, options={"max_tokens": 20})
     assert PARK not in small.prompts[0]
     assert PARK in large.prompts[0]
@@ -526,11 +526,11 @@ def test_when_the_second_is_down_every_way_of_asking_gives_the_first_answer(tmp_
 
 def test_a_larger_model_may_have_the_smaller_window(ask):
     text = "Who signs off the releases? " * 3
-    small, large = FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large", n_ctx=115)
+    small, large = FakeModel(UNSURE, name="small"), FakeModel(SURE, name="large", n_ctx=157)
     answer = ask(small, large, question=text, options={"max_tokens": 20})
     assert PARK in small.prompts[0]
     assert PARK not in large.prompts[0]
-    assert large.count(large.prompts[0]) + 20 <= 115
+    assert large.count(large.prompts[0]) + 20 <= 157
     assert (answer.model, answer.stopped_by) == ("large", None)
 
 
