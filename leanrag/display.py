@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leanrag.types import AddReport, Answer, Explanation, Hit
+from leanrag.types import AddReport, Answer, Citation, Explanation, Hit
 
 __all__ = ["hits_to_text", "printable", "table_to_text", "to_html", "to_json", "to_plain", "to_text"]
 
@@ -69,12 +69,17 @@ def _answer_to_text(answer: Answer) -> str:
     for citation in answer.citations:
         lines += [
             f'[{citation.number}] "{_one_line(citation.quote)}"',
-            f"    {citation.source or citation.title} [{citation.start}:{citation.end}]",
+            f"    {_origin(citation)}",
         ]
     if answer.citations:
         lines.append("")
     lines += [_receipt(answer), *(f"    {step}" for step in _steps(answer))]
     return printable("\n".join(lines))
+
+
+def _origin(citation: Citation) -> str:
+    location = f", {citation.location}" if citation.location else ""
+    return f"{citation.source or citation.title}{location} [{citation.start}:{citation.end}]"
 
 
 @to_text.register
@@ -137,7 +142,7 @@ def to_html(value: object) -> str:
 def _answer_to_html(answer: Answer) -> str:
     quotes = "".join(
         f'<li value="{citation.number}"><q>{_quoted(_one_line(citation.quote))}</q><br>'
-        f"<small>{_quoted(citation.source or citation.title)} [{citation.start}:{citation.end}]</small></li>"
+        f"<small>{_quoted(_origin(citation))}</small></li>"
         for citation in answer.citations
     )
     steps = "".join(f"<br>{_quoted(step)}" for step in _steps(answer))

@@ -12,7 +12,7 @@ from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.text import STOP_WORDS, split_sentences
-from leanrag.types import Citation, PackedItem, Segment
+from leanrag.types import Citation, PackedItem, Segment, locate
 
 __all__ = ["Place", "Style", "find_places", "style_of"]
 
@@ -128,15 +128,18 @@ class Place:
     def cite(self, support: float) -> Citation:
         """Return the place as a citation."""
         chunk = self.item.hit.chunk
+        start = self.segment.source_start + self.start - self.segment.start
+        end = start + self.end - self.start
         return Citation(
             number=self.item.number,
             document_id=chunk.document_id,
             title=chunk.title,
             source=chunk.source,
-            start=self.segment.source_start + self.start - self.segment.start,
-            end=self.segment.source_start + self.end - self.segment.start,
+            start=start,
+            end=end,
             quote=self.text,
             support=support,
+            location=locate(chunk.marks, start, end),
         )
 
 

@@ -70,6 +70,12 @@ def check_entry(entry: Entry, *, dim: int) -> None:
             raise ConfigurationError(f"chunk {chunk.id!r} is not a span of document {document.id!r}; chunk it anew")
         if chunk.lead != document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]:
             raise ConfigurationError(f"the lead of chunk {chunk.id!r} is not a span of document {document.id!r}")
+    starts = [mark.start for mark in document.marks]
+    if starts != sorted(set(starts)) or not all(0 <= start <= len(document.text) for start in starts):
+        raise ConfigurationError(
+            f"the marks of {document.id!r} must have rising starts inside its text of {len(document.text)} characters,"
+            f" got {starts[:20]}"
+        )
     for name, value in document.metadata.items():
         for scalar in _scalars(value):
             check_scalar(f"metadata of {document.id!r}", name, scalar)
@@ -88,7 +94,7 @@ def delete_documents(connection: sqlite3.Connection, document_ids: Iterable[str]
             continue
         for table, column in (("terms", "rowid"), ("features", "chunk"), ("vectors", "chunk")):
             connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM chunks WHERE document = ?)", row)
-        for table in ("chunks", "fields", "texts"):
+        for table in ("chunks", "fields", "texts", "marks"):
             connection.execute(f"DELETE FROM {table} WHERE document = ?", row)
         connection.execute("DELETE FROM documents WHERE key = ?", row)
         removed += 1
@@ -116,6 +122,9 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) 
     ).lastrowid
     assert key is not None
     insert_text(connection, key, document.text)
+    connection.executemany(
+        "INSERT INTO marks VALUES (?, ?, ?)", [(key, mark.start, to_sql(mark.label)) for mark in document.marks]
+    )
     connection.executemany(
         "INSERT INTO fields VALUES (?, ?, ?)",
         [

@@ -6,6 +6,7 @@ import sqlite3
 from typing import Any
 
 from leanrag.retrieval.terms import COLUMNS, TOKENIZER, indexed_columns
+from leanrag.types import Mark
 
 __all__ = [
     "APPLICATION_ID",
@@ -15,13 +16,14 @@ __all__ = [
     "from_sql",
     "insert_terms",
     "insert_text",
+    "read_marks",
     "read_span",
     "to_sql",
     "upgrade",
 ]
 
 APPLICATION_ID = 0x6C726167  # "lrag", in the header of the file
-FORMAT = 3  # PRAGMA user_version
+FORMAT = 4  # PRAGMA user_version
 _PART = 4096  # characters of a row of `texts`: a chunk is read without the rest of its document
 
 _DOCUMENTS = """
@@ -34,6 +36,13 @@ _TEXTS = """
 CREATE TABLE texts (
     document INTEGER NOT NULL REFERENCES documents (key), part INTEGER NOT NULL, text NOT NULL, UNIQUE (document, part)
 );
+"""
+_MARKS = """
+CREATE TABLE marks (
+    document INTEGER NOT NULL REFERENCES documents (key), start INTEGER NOT NULL, label NOT NULL,
+    PRIMARY KEY (document, start)
+) WITHOUT ROWID;
+CREATE INDEX documents_by_text ON documents (sha256);
 """
 _CHUNKS = """
 CREATE TABLE chunks (
@@ -53,7 +62,7 @@ _TERMS = f"CREATE VIRTUAL TABLE terms USING fts5 ({', '.join(COLUMNS)}, tokenize
 
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value);
-{_DOCUMENTS}{_TEXTS}{_CHUNKS}{_VECTORS}{_FEATURES}{_TERMS}
+{_DOCUMENTS}{_TEXTS}{_CHUNKS}{_VECTORS}{_FEATURES}{_TERMS}{_MARKS}
 CREATE TABLE fields (document INTEGER NOT NULL REFERENCES documents (key), name NOT NULL, value);
 CREATE INDEX fields_by_value ON fields (name, value);
 CREATE INDEX fields_by_document ON fields (document);
@@ -97,6 +106,8 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
             _rewrite_texts(connection, key)
         _run(connection, "DROP TABLE old_chunks;\nDROP TABLE old_documents;\n")
         connection.execute("PRAGMA legacy_alter_table = OFF")
+    if version < 4:
+        _run(connection, _MARKS)
     _run(connection, f"PRAGMA user_version = {FORMAT};\n")
 
 
@@ -158,6 +169,16 @@ def read_span(connection: sqlite3.Connection, document: int, start: int, end: in
     )
     offset = first * _PART
     return "".join(from_sql(text) for (text,) in rows)[start - offset : None if end is None else end - offset]
+
+
+def read_marks(connection: sqlite3.Connection, document: int, start: int, end: int) -> tuple[Mark, ...]:
+    """Return the marks of a document from `start` to `end`, and the last one before `start`."""
+    rows = connection.execute(
+        "SELECT start, label FROM marks WHERE document = ?1 AND start < ?3"
+        " AND start >= ifnull((SELECT max(start) FROM marks WHERE document = ?1 AND start <= ?2), 0) ORDER BY start",
+        (document, start, end),
+    )
+    return tuple(Mark(position, from_sql(label)) for position, label in rows)
 
 
 def insert_terms(connection: sqlite3.Connection, chunk_id: int, title: str, heading: str, body: str) -> None:

@@ -24,7 +24,7 @@ from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_doc
 from leanrag.retrieval.filters import condition_sql
 from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
-from leanrag.retrieval.schema import SPAN, from_sql, read_span, to_sql
+from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, to_sql
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
 from leanrag.types import Chunk, Document, Where
 from leanrag.vectors import has_unit_norm
@@ -302,7 +302,10 @@ class Store:
                 )
             identity, title, source, kind, metadata, key = map(from_sql, row)
             text = read_span(connection, key, 0)
-            return Document(text, id=identity, title=title, source=source, kind=kind, metadata=json.loads(metadata))
+            marks = read_marks(connection, key, 0, len(text) + 1)
+            return Document(
+                text, id=identity, title=title, source=source, kind=kind, metadata=json.loads(metadata), marks=marks
+            )
 
     def documents(self) -> Iterator[DocumentRecord]:
         """Yield a record of every document, in the order of their writing; one consistent view."""
@@ -368,6 +371,7 @@ class Store:
                     source=source,
                     lead=read_span(connection, document, lead_start, lead_stop),
                     lead_start=lead_start,
+                    marks=read_marks(connection, document, start, stop),
                 )
                 if len(chunk.text) != stop - start:
                     raise self._database.damage(f"the text of {chunk.id!r} is not what was stored")

@@ -17,9 +17,11 @@ from leanrag.types.documents import Chunk as Chunk
 from leanrag.types.documents import Document as Document
 from leanrag.types.documents import DocumentKind as DocumentKind
 from leanrag.types.documents import Hit as Hit
+from leanrag.types.documents import Mark as Mark
 from leanrag.types.documents import MetadataValue as MetadataValue
 from leanrag.types.documents import Scalar as Scalar
 from leanrag.types.documents import Where as Where
+from leanrag.types.documents import locate as locate
 from leanrag.types.documents import plain_metadata as plain_metadata
 from leanrag.types.generation import Adapter as Adapter
 from leanrag.types.generation import CancelToken as CancelToken

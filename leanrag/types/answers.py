@@ -41,6 +41,7 @@ class Citation:
         end: One past the last character.
         quote: The quoted text.
         support: Share of the information in the cited sentence that the quote contains, in [0, 1].
+        location: The page, slide, sheet or section of the quote, such as "page 12"; "" if the file has none.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Citation:
     end: int
     quote: str
     support: float
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)

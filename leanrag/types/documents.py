@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
@@ -9,7 +10,18 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-__all__ = ["Chunk", "Document", "DocumentKind", "Hit", "MetadataValue", "Scalar", "Where", "plain_metadata"]
+__all__ = [
+    "Chunk",
+    "Document",
+    "DocumentKind",
+    "Hit",
+    "Mark",
+    "MetadataValue",
+    "Scalar",
+    "Where",
+    "locate",
+    "plain_metadata",
+]
 
 Scalar = str | int | float | bool | None
 
@@ -26,6 +38,42 @@ DocumentKind = Literal["text", "markdown", "code"]
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a page, slide, sheet or section of a file begins in the text of its document.
+
+    Attributes:
+        start: First character.
+        label: What people call it: "page 12".
+    """
+
+    start: int
+    label: str
+
+
+def locate(marks: Sequence[Mark], start: int, end: int) -> str:
+    """Return what people call the part of a document from `start` to `end`, "" if no mark is at or before `end`.
+
+    Args:
+        marks: In the order of their starts.
+        start: First character.
+        end: One past the last character.
+
+    Example:
+        >>> marks = [Mark(0, "page 1"), Mark(100, "page 2"), Mark(200, "page 3")]
+        >>> locate(marks, 120, 150), locate(marks, 150, 201)
+        ('page 2', 'page 2 to page 3')
+    """
+    first = bisect.bisect_right(marks, start, key=_start_of) - 1
+    last = max(first, bisect.bisect_left(marks, end, key=_start_of) - 1)
+    labels = dict.fromkeys(marks[i].label for i in (first, last) if i >= 0)
+    return " to ".join(labels)
+
+
+def _start_of(mark: Mark) -> int:
+    return mark.start
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text with an id.
 
@@ -37,6 +85,7 @@ class Document:
         source: Absolute path of the file; None if the text is not from a file.
         kind: Decides how the text is split into chunks.
         metadata: Values to filter on, and lists of values (tags). Dates become text in ISO form, sets become sorted lists.
+        marks: Where its pages, slides, sheets or sections begin, in order; empty if the file has none.
     """
 
     text: str
@@ -45,6 +94,7 @@ class Document:
     source: str | None = None
     kind: DocumentKind = "text"
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", plain_metadata(self.metadata))
@@ -97,6 +147,8 @@ class Chunk:
             CSV file, or the nearest heading or first line of the section, record or question in which the chunk begins; "" if
             there is none.
         lead_start: First character of the lead: `lead == document.text[lead_start:lead_start + len(lead)]`.
+        marks: The marks of the document that say where the span is: those in it, and the last one before it. Only a chunk that
+            was read from a store has them.
     """
 
     document_id: str
@@ -108,6 +160,7 @@ class Chunk:
     source: str | None = None
     lead: str = ""
     lead_start: int = 0
+    marks: tuple[Mark, ...] = ()
 
     @property
     def id(self) -> str:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.store import Entry, MissingChunkError, Store
-from leanrag.types import Chunk, Document
+from leanrag.types import Chunk, Document, Mark, locate
 
 DIM = 4
 
@@ -527,6 +527,22 @@ def test_an_older_folder_is_brought_up_to_date(tmp_path, version):
         store.check()
 
 
+def test_a_folder_of_format_3_gets_room_for_marks(tmp_path):
+    written = entry(Document("old words", id="a"))
+    with Store(tmp_path) as store:
+        store.bind("embedder", DIM, "chunker")
+        store.put_many([written])
+        current = schema(store.path)
+    write_database(
+        tmp_path / "leanrag.db", "DROP TABLE marks", "DROP INDEX documents_by_text", "PRAGMA user_version = 3"
+    )
+    with Store(tmp_path) as store:
+        assert schema(store.path) == current
+        assert store.get_document("a") == written.document
+        store.put_many([entry(Document("new", id="a", marks=(Mark(0, "page 1"),)))])
+        assert store.get_document("a").marks == (Mark(0, "page 1"),)
+
+
 def test_an_upgrade_is_made_once_by_whoever_comes_first(tmp_path):
     write_old_database(tmp_path, 1, entry(Document("old words", id="a")))
     errors = []
@@ -543,7 +559,7 @@ def test_an_upgrade_is_made_once_by_whoever_comes_first(tmp_path):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert "format 3" in schema(tmp_path / "leanrag.db")
+    assert "format 4" in schema(tmp_path / "leanrag.db")
     with Store(tmp_path) as store:
         assert found(store, "words") == ["old words"]
 
@@ -687,13 +703,43 @@ def test_a_read_only_folder_of_an_older_format_says_what_to_do():
             folder.chmod(0o555)
             if user == 0:
                 os.seteuid(65534)
-            with pytest.raises(StorageError, match=r"has format 2 and is read-only.* reads format 3. Make") as caught:
+            with pytest.raises(StorageError, match=r"has format 2 and is read-only.* reads format 4. Make") as caught:
                 Store(folder)
             assert caught.value.path == path
         finally:
             os.seteuid(user)
             folder.chmod(mode)
         assert "format 2" in schema(path)
+
+
+# Marks
+
+
+def test_a_chunk_has_the_marks_in_it_and_the_last_before_it(store):
+    marks = (Mark(2, "page 1"), Mark(10, "page 2"), Mark(20, "page 3"))
+    store.put_many([entry(Document("x" * 30, id="a", marks=marks), cuts=(2, 12, 20))])
+    chunks = store.get_chunks(store.chunk_ids())
+    assert [chunk.marks for chunk in chunks] == [(), marks[:2], marks[1:2], marks[2:]]
+    assert store.get_document("a").marks == marks
+    store.remove(["a"])
+    connection = sqlite3.connect(store.path)
+    assert connection.execute("SELECT count(*) FROM marks").fetchone() == (0,)
+    connection.close()
+
+
+@pytest.mark.parametrize("starts", [(3, 2), (2, 2), (-1,), (6,)])
+def test_marks_outside_of_the_text_or_out_of_order_are_refused(store, starts):
+    marks = tuple(Mark(start, f"page {start}") for start in starts)
+    with pytest.raises(ConfigurationError, match="rising starts inside its text of 5 characters"):
+        store.put_many([entry(Document("words", id="a", marks=marks))])
+
+
+@given(st.lists(st.integers(0, 40), unique=True).map(sorted), st.integers(0, 40), st.integers(0, 40))
+def test_a_span_is_located_by_the_marks_that_it_touches(starts, start, length):
+    marks = tuple(Mark(at, f"page {at}") for at in starts)
+    pages = [max((at for at in starts if at <= i), default=None) for i in range(start, start + max(length, 1))]
+    touched = [f"page {page}" for page in (pages[0], pages[-1]) if page is not None]
+    assert locate(marks, start, start + length) == " to ".join(dict.fromkeys(touched))
 
 
 # Threads and processes
