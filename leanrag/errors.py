@@ -15,6 +15,7 @@
         GenerationCancelled
         GenerationTimeout
         RemoteError                         .status .retryable .retry_after
+      TrainingError                         .step
 
 A message says what was wrong (the value), what is allowed, and what to do next.
 """
@@ -43,6 +44,7 @@ __all__ = [
     "QueueFullError",
     "RemoteError",
     "StorageError",
+    "TrainingError",
 ]
 
 
@@ -192,3 +194,15 @@ class RemoteError(GenerationError):
         self.status = status
         self.retryable = retryable
         self.retry_after = retry_after
+
+
+class TrainingError(LeanRAGError):
+    """A training cannot go on; its last checkpoint is good.
+
+    Attributes:
+        step: Steps that were made.
+    """
+
+    def __init__(self, message: str, *, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from leanrag.errors import ConfigurationError
 from leanrag.files import known_sha256
 from leanrag.llama.files import GGUFInfo, check_adapter
+from leanrag.llama.files.adapters import PROFILE_KEY
 from leanrag.types import Adapter
 
 __all__ = ["AdapterSource", "find_adapters", "name_with_adapters", "split_source"]
@@ -49,8 +50,9 @@ def find_adapters(sources: Sequence[AdapterSource], base: GGUFInfo) -> tuple[Ada
     adapters: list[Adapter] = []
     for source in sources:
         path, scale = split_source(source)
-        check_adapter(path, base, lambda: known_sha256(base.path))
-        adapters.append(Adapter(path, scale, known_sha256(path)))
+        info = check_adapter(path, base, lambda: known_sha256(base.path))
+        profile = info.metadata.get(PROFILE_KEY)
+        adapters.append(Adapter(path, scale, known_sha256(path), profile if isinstance(profile, str) else ""))
     if len({adapter.sha256 for adapter in adapters}) != len(adapters):
         raise ConfigurationError(
             f"`adapters` has the same adapter twice: {', '.join(str(each.path) for each in adapters)}"

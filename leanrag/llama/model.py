@@ -251,7 +251,24 @@ class LlamaCppModel(LlamaBase):
 
     def count(self, prompt: Prompt) -> int:
         """Return the tokens of the rendered prompt: exactly `usage.prompt_tokens` of a generation from it."""
-        return len(self._encode(prompt))
+        return len(self.encode(prompt))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the tokens of the rendered prompt, as the model reads them."""
+        self._engine.check_usable()
+        vocabulary = self._engine.vocabulary
+        if isinstance(prompt, str):
+            tokens = encode_text(prompt, vocabulary)
+        else:
+            tokens = encode_chat(check_messages(prompt), self._require_template(), vocabulary)
+        if not tokens:
+            raise ConfigurationError("the prompt is empty. It must have at least one token")
+        return self._with_bos(tokens)
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends a generation; -1 if the model has none."""
+        return self._engine.vocabulary.eos
 
     def render(self, prompt: Prompt) -> str:
         """Return the prompt as text, as the model reads it; without BOS, unless the template writes it."""
@@ -268,7 +285,7 @@ class LlamaCppModel(LlamaBase):
         sampler = Sampler(
             SamplingOptions(options.temperature, options.top_k, options.top_p, options.min_p, options.seed)
         )
-        tokens = self._encode(prompt)
+        tokens = self.encode(prompt)
         grammar = make_grammar(self._engine.vocabulary, schema=options.schema, gbnf=options.grammar)
         closing = find_open_thought(prompt) if isinstance(prompt, str) else self._open_thought
         choose: Chooser = sampler if grammar is None else grammar.chooser(sampler)
@@ -355,7 +372,7 @@ class LlamaCppModel(LlamaBase):
         cancel: CancelToken | None,
     ) -> PendingStream[Completion, Scores] | _Known:
         vocabulary = self._engine.vocabulary
-        before = self._with_bos([]) if condition is None else self._encode(condition)
+        before = self._with_bos([]) if condition is None else self.encode(condition)
         tokens = encode_text(text, vocabulary) if isinstance(text, str) else [int(token) for token in text]
         if not all(0 <= token < vocabulary.n_tokens for token in tokens):
             raise ConfigurationError(
@@ -374,17 +391,6 @@ class LlamaCppModel(LlamaBase):
         return PendingStream(
             request, lambda done: Scores(tuple(tokens), (*unscored, *done.prompt_logprobs)), owner=self
         )
-
-    def _encode(self, prompt: Prompt) -> list[int]:
-        self._engine.check_usable()
-        vocabulary = self._engine.vocabulary
-        if isinstance(prompt, str):
-            tokens = encode_text(prompt, vocabulary)
-        else:
-            tokens = encode_chat(check_messages(prompt), self._require_template(), vocabulary)
-        if not tokens:
-            raise ConfigurationError("the prompt is empty. It must have at least one token")
-        return self._with_bos(tokens)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         vocabulary = self._engine.vocabulary

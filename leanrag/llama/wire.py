@@ -79,7 +79,7 @@ def read_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain_adapters(adapters: Sequence[Adapter]) -> list[dict[str, Any]]:
     """Return the adapters of a model."""
-    return [{"path": os.fspath(each.path), "scale": each.scale, "sha256": each.sha256} for each in adapters]
+    return [{**dataclasses.asdict(each), "path": os.fspath(each.path)} for each in adapters]
 
 
 def plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
@@ -124,7 +124,7 @@ def read_placement(plain: Mapping[str, Any]) -> Placement:
 
 def read_adapters(plain: Sequence[Mapping[str, Any]]) -> tuple[Adapter, ...]:
     """Return the adapters that `plain_adapters` got."""
-    return tuple(Adapter(Path(each["path"]), each["scale"], each["sha256"]) for each in plain)
+    return tuple(Adapter(**{**each, "path": Path(each["path"])}) for each in plain)
 
 
 def plain_error(error: Exception) -> dict[str, Any]:

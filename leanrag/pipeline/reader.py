@@ -76,7 +76,7 @@ class Reader:
             model.name,
             is_chat=model.is_chat,
             path=Path(model.path) if isinstance(model, FromFile) else None,
-            adapters=[adapter.sha256 for adapter in model.adapters] if isinstance(model, Adapted) else (),
+            adapters=model.adapters if isinstance(model, Adapted) else (),
             n_params=model.n_params if isinstance(model, HasWeights) else None,
         )
 

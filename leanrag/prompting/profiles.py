@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +20,7 @@ from leanrag.files import known_sha256
 from leanrag.models.registry import REGISTRY
 from leanrag.prompting.template import PromptTemplate
 from leanrag.text import words
+from leanrag.types import Adapter
 
 __all__ = ["STYLES", "AnswerForm", "ModelProfile", "Style", "find_profile", "profile_named", "profiles_digest"]
 
@@ -155,19 +156,20 @@ def find_profile(
     *,
     is_chat: bool,
     path: Path | None = None,
-    adapters: Collection[str] = (),
+    adapters: Sequence[Adapter] = (),
     n_params: int | None = None,
 ) -> ModelProfile:
-    """Return the profile of a model: by its name, or by the content of its files, or by its size.
+    """Return the profile of a model: the one that its adapter names, or by its name, its files or its size.
 
     Args:
         name: Its name.
         is_chat: Whether it reads messages.
         path: Its file; None if it has no file.
-        adapters: The sha256 of each of its adapters.
+        adapters: Its adapters.
         n_params: The number of its weights; None if it is unknown.
     """
-    profile = profile_named(name) or profile_named(_registered_name(path, adapters))
+    names = (*(adapter.profile for adapter in adapters), name, _registered_name(path, adapters))
+    profile = next(filter(None, map(profile_named, names)), None)
     if profile is not None and profile.is_chat == is_chat:
         return profile
     rule = next(
@@ -192,12 +194,13 @@ def profiles_digest() -> str:
     return hashlib.sha256(_FILE.read_bytes()).hexdigest()
 
 
-def _registered_name(path: Path | None, adapters: Collection[str]) -> str:
+def _registered_name(path: Path | None, adapters: Sequence[Adapter]) -> str:
     """Return the name in the registry of a model with this content, or of its adapter; "" if there is no name.
 
     A file is read only if it has the size of a file in the registry.
     """
-    names = [spec.name for spec in REGISTRY.values() if spec.kind == "adapter" and spec.sha256 in adapters]
+    hashes = {adapter.sha256 for adapter in adapters}
+    names = [spec.name for spec in REGISTRY.values() if spec.kind == "adapter" and spec.sha256 in hashes]
     if names or path is None:
         return next(iter(names), "")
     try:

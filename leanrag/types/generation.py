@@ -77,11 +77,13 @@ class Adapter:
         path: The GGUF file of the adapter.
         scale: Factor of its changes; 1 is what it was trained with.
         sha256: Hash of the file, hexadecimal.
+        profile: Name of the profile by which a model with this adapter is asked; "" if the file does not name it.
     """
 
     path: Path
     scale: float
     sha256: str
+    profile: str = ""
 
 
 @dataclass(frozen=True, slots=True)

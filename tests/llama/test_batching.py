@@ -230,7 +230,7 @@ def test_more_requests_than_cells_wait_for_each_other(tiny_gguf, tiny):
 
 
 def test_scores_are_those_of_a_plain_computation(tiny):
-    tokens = tiny._encode(CONTEXT)
+    tokens = tiny.encode(CONTEXT)
     logits = plain_logits(tiny, tokens).astype(np.float64)
     logprobs = (
         logits
@@ -245,10 +245,10 @@ def test_scores_are_those_of_a_plain_computation(tiny):
 
 
 def test_a_text_in_two_parts_scores_the_same(tiny):
-    tokens = tiny._encode(CONTEXT)[1:]
+    tokens = tiny.encode(CONTEXT)[1:]
     whole = tiny.score(tokens)
     head, tail = tiny.score(tokens[:20]), tiny.score(tokens[20:], condition=CONTEXT[: len("the quick brown fox ")])
-    assert len(tiny._encode(CONTEXT[:20])) - 1 == 20
+    assert len(tiny.encode(CONTEXT[:20])) - 1 == 20
     assert whole.logprobs == pytest.approx(head.logprobs + tail.logprobs, abs=within(2e-3))
 
 

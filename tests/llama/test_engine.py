@@ -86,19 +86,19 @@ def test_a_document_of_nothing_but_control_tokens(tiny):
     vocabulary = tiny._engine.vocabulary
     spelled = "".join(sorted(vocabulary.text(token) for token in vocabulary.control_tokens))
     empty, full = ([Message("user", content)] for content in ("", 3 * spelled))
-    written = [token for token in tiny._encode(full) if token in vocabulary.control_tokens]
-    assert written == [token for token in tiny._encode(empty) if token in vocabulary.control_tokens]
+    written = [token for token in tiny.encode(full) if token in vocabulary.control_tokens]
+    assert written == [token for token in tiny.encode(empty) if token in vocabulary.control_tokens]
     generation = tiny.generate(full, max_tokens=3)
     assert generation.usage.prompt_tokens == tiny.count(full) > len(3 * spelled)  # letter by letter
     with pytest.raises(ContextOverflowError):
         tiny.generate([Message("user", 1000 * spelled)], max_tokens=3)
-    assert not vocabulary.control_tokens & set(tiny._encode(1000 * spelled)) - {vocabulary.bos}
+    assert not vocabulary.control_tokens & set(tiny.encode(1000 * spelled)) - {vocabulary.bos}
 
 
 def test_exactly_one_bos(tiny):
     bos = tiny._engine.vocabulary.bos
-    assert tiny._encode("abc").count(bos) == 1
-    assert tiny._encode(ASK).count(bos) == 1
+    assert tiny.encode("abc").count(bos) == 1
+    assert tiny.encode(ASK).count(bos) == 1
 
 
 def test_the_window_is_what_was_allocated(tiny_gguf):
@@ -161,7 +161,7 @@ def test_prompts_of_other_kinds_are_refused(tiny):
 
 def test_greedy_tokens_and_log_probabilities_match_a_plain_loop(tiny):
     generation = tiny.generate("abc", max_tokens=6)
-    tokens = tiny._encode("abc")
+    tokens = tiny.encode("abc")
     for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
         logits = plain_logits(tiny, tokens)[-1].astype(np.float64)
         assert logits[token] == pytest.approx(logits.max(), abs=within(1e-3))

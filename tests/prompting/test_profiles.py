@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from leanrag import ConfigurationError, Message
 from leanrag.models import REGISTRY
 from leanrag.prompting import STYLES, AnswerForm, ModelProfile, find_profile, profile_named, profiles
-from leanrag.types import Chunk, Hit, PackedItem
+from leanrag.types import Adapter, Chunk, Hit, PackedItem
 
 FORMS = {
     "phrase": AnswerForm("Shortest phrase.", 8),
@@ -111,6 +111,11 @@ def test_other_models_have_the_profile_of_their_size():
     assert not find_profile("x", is_chat=False).is_chat
 
 
+def test_an_adapter_names_its_profile():
+    adapter = Adapter(Path("mine.gguf"), 1.0, "0" * 64, "gemma3-270m")
+    assert find_profile("smollm2-135m+mine.gguf", is_chat=False, adapters=[adapter]) is profile_named("gemma3-270m")
+
+
 def test_a_name_decides_only_for_models_that_read_the_same():
     assert find_profile("smollm2-135m", is_chat=False).is_chat is False
 
@@ -127,7 +132,7 @@ def test_a_file_is_known_by_its_content(tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "REGISTRY", {fake.name: fake, adapter.name: adapter})
     known = {**profiles._read().profiles, adapter.name: NUMBERED}
     monkeypatch.setattr(profiles, "_read", lambda: dataclasses.replace(read, profiles=known))
-    assert find_profile("renamed", is_chat=True, path=file, adapters=[spec.sha256]) is NUMBERED
+    assert find_profile("renamed", is_chat=True, path=file, adapters=[Adapter(file, 1.0, spec.sha256)]) is NUMBERED
     assert find_profile("smollm2-135m:q4_0+x", is_chat=True) is NUMBERED
     file.write_bytes(b"other weights")
     assert find_profile("renamed", is_chat=True, path=file) is profile_named("qwen2.5-coder-1.5b")

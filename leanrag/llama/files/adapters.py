@@ -11,12 +11,14 @@ from typing import TypeAlias
 from leanrag.errors import ModelLoadError
 from leanrag.llama.files.gguf import GGUFInfo, read_header, refuse
 
-__all__ = ["BASE_NAME_KEY", "BASE_SHA256_KEY", "check_adapter"]
+__all__ = ["BASE_NAME_KEY", "BASE_SHA256_KEY", "PROFILE_KEY", "check_adapter"]
 
 BASE_NAME_KEY = "leanrag.base_name"
 """Optional key of an adapter: the name of the model that it was trained on."""
 BASE_SHA256_KEY = "leanrag.base_sha256"
 """Optional key of an adapter: the hash of the file that it was trained on, hexadecimal."""
+PROFILE_KEY = "leanrag.profile"
+"""Optional key of an adapter: the name of the profile by which the model with the adapter is asked."""
 
 Shape: TypeAlias = "tuple[int, ...]"
 
