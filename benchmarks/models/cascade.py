@@ -1,9 +1,10 @@
 """How much of the large reader's rightness does a cascade keep, and at what share of its cost?
 
-Both readers answer all questions. A cascade keeps the small reader's answer if its confidence reaches a threshold. The threshold
-is chosen on one half of the questions: the cheapest that keeps `KEPT_SHARE` of the large reader's F1. The figures are of the other
-half. The cost of an answer is its tokens, those of the prompt and of the answer, times the number of weights that compute each
-token: on an idle machine the seconds follow it, and a busy machine does not change it.
+Both readers answer all questions, the small one from half as many tokens of sources. A cascade keeps the small reader's answer if
+its confidence reaches a threshold. The threshold is chosen on one half of the questions: the cheapest that keeps `KEPT_SHARE` of
+the large reader's F1. The figures are of the other half. The cost of an answer is its tokens, those of the prompt and of the
+answer, times the number of weights that compute each token: on an idle machine the seconds follow it, and a busy machine does not
+change it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from pathlib import Path
 
 from benchmarks.models.questions import Half, QuestionSet, open_database, read_sets, score
 from leanrag.llama import LlamaCppModel
-from leanrag.models import ModelFiles, resolve_model
+from leanrag.models import REGISTRY, resolve_model
 
 __all__ = ["measure"]
 
-PAIRS = {"smollm2": ("smollm2-135m", "qwen2.5-coder-1.5b"), "qwen05": ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")}
+_LARGE = "qwen2.5-coder-1.5b"
+_SMALL = {"smollm2": "smollm2-135m", "reader": "smollm2-135m+reader", "qwen05": "qwen2.5-coder-0.5b"}
+PAIRS = {pair: (small, _LARGE) for pair, small in _SMALL.items() if small in REGISTRY}
+"""The small and the large reader, by the name that the figures have."""
+
+SMALL_TOKENS = 150
+"""Most tokens of sources for a small reader; the large one reads as many as its profile says."""
+
 KEPT_SHARE = 0.98
 QUESTIONS, QUICK_QUESTIONS = 200, 4  # of each data set
 
@@ -69,13 +77,13 @@ def measure(data: Path, is_quick: bool) -> dict[str, float | int | None]:
 
 
 def _read(name: str, sets: Sequence[QuestionSet]) -> list[Outcome]:
-    files: ModelFiles = resolve_model(name)
+    files, limit = resolve_model(name), None if name == _LARGE else SMALL_TOKENS
     outcomes = []
     with LlamaCppModel(files.path, adapters=files.adapters, name=name, no_repeats=True) as model:
         for questions in sets:
             with open_database(questions.source, model=model, style="phrase") as rag:
                 for question in questions.asked:
-                    answer = rag.ask(question.text)
+                    answer = rag.ask(question.text, context_tokens=limit)
                     cost = answer.usage.total_tokens * float(model.n_params)
                     right = score(answer, question.answers).f1
                     outcomes.append(Outcome(question.half, right, answer.confidence or 0.0, cost))
