@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from leanrag.types import Answer, AskKey, CancelToken
+from leanrag.types import Answer, AskKey, CancelToken, Stage
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
-__all__ = ["ComputesOnce", "FindsSimilar", "ForgetsDocuments", "FreshEvidence", "LimitsSpending"]
+__all__ = ["ComputesOnce", "FindsSimilar", "ForgetsDocuments", "FreshEvidence", "LimitsSpending", "RecordsStages"]
 
 
 @runtime_checkable
@@ -80,3 +80,11 @@ class LimitsSpending(Protocol):
     @property
     def ends_question(self) -> bool:
         """Whether a question without an answer ends then; otherwise models without a price are still asked."""
+
+
+@runtime_checkable
+class RecordsStages(Protocol):
+    """A ledger that also records work that belongs to no question, such as adding documents."""
+
+    def record_stage(self, stage: Stage) -> None:
+        """Record a stage that has ended, or failed."""

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leanrag.ledger import Baseline, Receipt, Summary
 from leanrag.types import AddReport, Answer, Citation, Explanation, Hit
 
 __all__ = ["hits_to_text", "printable", "table_to_text", "to_html", "to_json", "to_plain", "to_text"]
@@ -112,6 +113,25 @@ def _report_to_text(report: AddReport) -> str:
     return printable("\n".join([_summary(report), *failures, *left_out]))
 
 
+@to_text.register
+def _receipt_to_text(receipt: Receipt) -> str:
+    if receipt.total is None:
+        return "the ledger is empty"
+    lines = [_text_bar(receipt.stages), "", table_to_text(_receipt_table(receipt, receipt.total))]
+    if receipt.baseline is not None:
+        lines += ["", _comparison(receipt.baseline, receipt.total)]
+    return printable("\n".join(lines))
+
+
+def _text_bar(stages: Sequence[Summary]) -> str:
+    """Return a bar of letters, one for 2 % of the time, and what the letters stand for."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    shown = list(zip(letters, stages, strict=False))
+    bar = "".join(letter * round(stage.share * 50) for letter, stage in shown)
+    names = ", ".join(f"{letter} {stage.name} {stage.share:.0%}" for letter, stage in shown)
+    return f"time    [{bar}]\n        {names}"
+
+
 def hits_to_text(hits: Sequence[Hit]) -> str:
     """Return hits as a numbered list, best first, with the offsets of each hit in its document."""
     lines = []
@@ -159,6 +179,35 @@ def _report_to_html(report: AddReport) -> str:
     return f"<p>{_quoted(_summary(report))}</p>" + (f"<p>failed:</p><ul>{failures}</ul>" if failures else "")
 
 
+@to_html.register
+def _receipt_to_html(receipt: Receipt) -> str:
+    if receipt.total is None:
+        return f"<p>{_quoted(to_text(receipt))}</p>"
+    bar = "".join(
+        f'<span title="{_quoted(f"{stage.name}: {stage.share:.1%}")}" style="display:inline-block;height:1.2em;'
+        f'width:{stage.share * 100:.3f}%;background:{_COLORS[i % len(_COLORS)]}"></span>'
+        for i, stage in enumerate(receipt.stages)
+    )
+    names = " ".join(
+        f'<span style="border-bottom:3px solid {_COLORS[i % len(_COLORS)]}">{_quoted(stage.name)} {stage.share:.0%}</span>'
+        for i, stage in enumerate(receipt.stages)
+    )
+    head, *rows = _receipt_table(receipt, receipt.total)
+    table = "".join(f"<th>{_quoted(cell)}</th>" for cell in head)
+    table = f"<tr>{table}</tr>" + "".join(
+        "<tr>" + "".join(f"<td>{_quoted(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    baseline = "" if receipt.baseline is None else f"<p>{_quoted(_comparison(receipt.baseline, receipt.total))}</p>"
+    return (
+        f'<div style="width:100%;white-space:nowrap;font-size:0">{bar}</div><p><small>{names}</small></p>'
+        f"<table>{table}</table>{baseline}"
+    )
+
+
+_COLORS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#bab0ac")
+"""Of the stages in a bar."""
+
+
 def _quoted(text: str) -> str:
     return html.escape(printable(text))
 
@@ -196,3 +245,34 @@ def _summary(report: AddReport) -> str:
     names = ("added", "updated", "unchanged", "removed", "skipped", "failed")
     counts = [f"{len(getattr(report, name))} {name}" for name in names if getattr(report, name)]
     return f"{', '.join(counts) or 'nothing to do'}; {report.chunks} chunks in {report.seconds:.1f} s"
+
+
+def _receipt_table(receipt: Receipt, total: Summary) -> list[tuple[str, ...]]:
+    """Return the header, a row for each part, and a row for the whole."""
+    head = (receipt.by, "requests", "tokens in", "cached", "tokens out", "seconds", "share", "joules", "cost")
+    rows = [_cells(part, part.name or "-") for part in receipt.parts]
+    return [head, *rows, _cells(total, "all")]
+
+
+def _cells(part: Summary, name: str) -> tuple[str, ...]:
+    tokens = (part.prompt_tokens, part.cached_tokens, part.completion_tokens)
+    return (
+        name,
+        f"{part.requests:,}",
+        *(f"{count:,}" for count in tokens),
+        f"{part.seconds:,.2f}",
+        f"{part.share:.0%}",
+        "unknown" if part.joules is None else f"{part.joules:,.1f}",
+        "unknown" if part.cost is None else f"{part.cost:.6g}",
+    )
+
+
+def _comparison(baseline: Baseline, total: Summary) -> str:
+    """Return what the questions would have cost with the largest model, the full context and no caches, and what they cost."""
+    cost = "" if baseline.cost is None else f", cost {baseline.cost:.6g}"
+    actual = "unknown" if total.cost is None else f"{total.cost:.6g}"
+    return (
+        f"without savings ({baseline.basis}: {baseline.model}, full context, no caches): {baseline.seconds:,.2f} s, "
+        f"{baseline.prompt_tokens:,} + {baseline.completion_tokens:,} tokens{cost}; "
+        f"with them: {total.seconds:,.2f} s, {total.prompt_tokens:,} + {total.completion_tokens:,} tokens, cost {actual}"
+    )

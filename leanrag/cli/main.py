@@ -17,14 +17,28 @@ import sys
 from collections.abc import Sequence
 
 import leanrag
-from leanrag.cli import add, ask, calibrate, doctor, explain, models, pull, quantize, remove, search, stats, train
+from leanrag.cli import (
+    add,
+    ask,
+    calibrate,
+    costs,
+    doctor,
+    explain,
+    models,
+    pull,
+    quantize,
+    remove,
+    search,
+    stats,
+    train,
+)
 from leanrag.cli.options import Commands
 from leanrag.cli.output import FAILED, INTERRUPTED, OK, USAGE, report_error
 from leanrag.errors import ConfigurationError, LeanRAGError
 
 __all__ = ["main"]
 
-_COMMANDS = (add, remove, search, ask, calibrate, explain, pull, quantize, models, doctor, stats, train)
+_COMMANDS = (add, remove, search, ask, calibrate, explain, pull, quantize, models, doctor, stats, costs, train)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

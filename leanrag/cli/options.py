@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import leanrag
-from leanrag.errors import ConfigurationError
+from leanrag.errors import ConfigurationError, StorageError
+from leanrag.ledger import CostLedger
 
 if TYPE_CHECKING:
     from leanrag.types import Scalar
 
 __all__ = ["Commands", "add_where", "metadata_of", "open_folder"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_FOLDER = ".leanrag"
 
@@ -115,8 +120,34 @@ def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterato
     }
     if hasattr(options, "model"):
         settings["model"] = _models(options)
-    with leanrag.open(options.folder, embedder=options.embedder, create=create, **settings) as rag:
+    with (
+        _open_ledger(options, create=create) as ledger,
+        leanrag.open(options.folder, embedder=options.embedder, create=create, ledger=ledger, **settings) as rag,
+    ):
         yield rag
+
+
+@contextlib.contextmanager
+def _open_ledger(options: argparse.Namespace, *, create: bool = False) -> Iterator[CostLedger | None]:
+    """Open the ledger in the folder of the database.
+
+    It is None if the environment variable LEANRAG_LEDGER is "off", if there is no database and none is to be made, or if the
+    ledger cannot be opened: that is logged.
+    """
+    from leanrag.retrieval.database import COSTS, DATABASE
+
+    folder = Path(options.folder)
+    if os.environ.get("LEANRAG_LEDGER", "").lower() == "off" or not (create or (folder / DATABASE).is_file()):
+        yield None
+        return
+    try:
+        ledger = CostLedger(folder / COSTS)
+    except StorageError as error:
+        logger.warning("the costs are not written: %s", error)
+        yield None
+        return
+    with ledger:
+        yield ledger
 
 
 def _models(options: argparse.Namespace) -> str | leanrag.Cascade | None:

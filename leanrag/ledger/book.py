@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import importlib
 import io
 import json
 import logging
@@ -11,18 +12,20 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from leanrag._optional import require
-from leanrag.checks import check_choice, check_whole
+from leanrag.checks import check_at_least, check_choice, check_whole
 from leanrag.errors import StorageError
+from leanrag.ledger.baseline import Baseline, estimate_baseline
 from leanrag.ledger.budget import Budget
-from leanrag.ledger.rows import Row, rows_of
+from leanrag.ledger.prices import Prices
+from leanrag.ledger.rows import KINDS, Row, row_of, rows_of
 from leanrag.sqlite import SqliteFile, SqliteFormat
-from leanrag.types import Answer
+from leanrag.types import Answer, Stage
 
-__all__ = ["CostLedger", "Summary"]
+__all__ = ["CostLedger", "Receipt", "Summary"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,12 @@ _BY: Mapping[str, str] = {
     "day": "date(time, 'unixepoch')",
     "tier": "tier",
     "outcome": "outcome",
+    "kind": "CASE WHEN outcome = 'audited' THEN 'maintenance' "
+    + " ".join(f"WHEN stage = '{stage}' THEN '{kind}'" for stage, kind in KINDS.items())
+    + " ELSE 'inference' END",
 }
+By = Literal["model", "stage", "day", "tier", "outcome", "kind"]
+"""What the rows are summed by. The kinds of cost are "training", "inference", "data", "infrastructure" and "maintenance"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Summary:
     """What a part of the rows sums to.
 
     Attributes:
-        name: The model, stage, day, tier or outcome; "" for all rows together.
+        name: The model, stage, day, tier, outcome or kind; "" for all rows together.
         requests: Questions, or calls of `record_rows`.
         prompt_tokens: Tokens read.
         cached_tokens: Tokens of them that were not computed again.
@@ -79,6 +87,28 @@ class Summary:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the questions of a ledger cost; `leanrag.display` shows it.
+
+    Attributes:
+        by: What the rows are summed by.
+        parts: The sums.
+        stages: The sums by stage.
+        total: The sum of all rows; None if there are no rows.
+        baseline: What the questions would have cost without any saving; None if that is unknown.
+    """
+
+    by: By
+    parts: tuple[Summary, ...]
+    stages: tuple[Summary, ...]
+    total: Summary | None
+    baseline: Baseline | None = None
+
+    def _repr_html_(self) -> str:
+        return str(importlib.import_module("leanrag.display").to_html(self))
+
+
 class CostLedger:
     """Writes a row for each stage of each question; any thread and any process may write to the same file.
 
@@ -89,7 +119,8 @@ class CostLedger:
         path: The file; None keeps the rows in memory.
         budget: What may be spent; see `Budget`.
         keep_days: Rows older than this are removed when the ledger is opened; None keeps all.
-        watts: Power that the machine draws while it works. With it, `joules` of a stage is this power times its CPU seconds.
+        watts: Power that the machine draws while it works. With it, `joules` of a stage whose energy was not measured is this power
+            times its CPU seconds.
         clock: Seconds since the epoch.
 
     Raises:
@@ -113,6 +144,7 @@ class CostLedger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_whole(1, optional=True, keep_days=keep_days)
+        check_at_least(0, optional=True, watts=watts)
         self.budget = budget
         self._watts, self._clock = watts, clock
         self._file = SqliteFile(path, _FORMAT)
@@ -136,6 +168,10 @@ class CostLedger:
         """Write the rows of an answered question."""
         self.record_rows(rows_of(answer))
 
+    def record_stage(self, stage: Stage) -> None:
+        """Write the row of work that belongs to no question."""
+        self.record_rows([row_of(stage)])
+
     def record_rows(self, rows: Iterable[Row]) -> None:
         """Write rows that belong together, such as those of an `add` or of a training run."""
         now, request = self._clock(), secrets.token_hex(8)
@@ -153,7 +189,7 @@ class CostLedger:
     def _with_energy(self, row: Row) -> Row:
         if self._watts is None or row.joules is not None or row.cpu_seconds is None or row.stage == "remote":
             return row
-        return Row(**{**asdict(row), "joules": self._watts * row.cpu_seconds})
+        return replace(row, joules=self._watts * row.cpu_seconds, energy_method="watts")
 
     # The budget
 
@@ -178,7 +214,7 @@ class CostLedger:
 
     # Reading
 
-    def summary(self, by: Literal["model", "stage", "day", "tier", "outcome"] | None = None) -> list[Summary]:
+    def summary(self, by: By | None = None) -> list[Summary]:
         """Return the sums of the rows, by a column, the longest first (days in their order); one sum of all rows for None."""
         check_choice(tuple(_BY), optional=True, by=by)
         name = "''" if by is None else _BY[by]
@@ -197,6 +233,18 @@ class CostLedger:
             )
             for row in rows
         ]  # fmt: skip
+
+    def receipt(self, by: By = "model", *, model: str | None = None, prices: Prices | None = None) -> Receipt:
+        """Return the sums, beside an estimate of what the questions would have cost without any saving.
+
+        Args:
+            by: What the rows are summed by.
+            model: The model of the estimate, with `prices`; see `estimate_baseline`.
+            prices: Its prices.
+        """
+        total = next(iter(self.summary()), None)
+        baseline = estimate_baseline(self.rows(), model=model, prices=prices)
+        return Receipt(by, tuple(self.summary(by)), tuple(self.summary("stage")), total, baseline)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows, oldest first, with `time` (seconds since the epoch) and `request`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from leanrag.types import Answer, Stage, Usage
 
-__all__ = ["STAGES", "Row", "rows_of"]
+__all__ = ["KINDS", "STAGES", "Row", "row_of", "rows_of"]
 
 STAGES: Mapping[str, str] = {
     "cache": "cache",
@@ -23,13 +23,25 @@ STAGES: Mapping[str, str] = {
 }
 """The stage of the ledger for each stage of a trace; "generate" becomes "prefill" and "decode", or "remote"."""
 
+KINDS: Mapping[str, str] = {
+    "train": "training",
+    "ingest": "data",
+    "infrastructure": "infrastructure",
+    "cache": "maintenance",
+    "route": "maintenance",
+    "compress": "maintenance",
+    "audit": "maintenance",
+}
+"""The part of the total cost that a stage belongs to; all other stages are "inference", and audited answers "maintenance"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What one stage took. The rows of a question sum to the question.
 
     Attributes:
-        stage: "cache", "route", "retrieve", "pack", "prefill", "decode", "remote", "verify", "ingest", or any name of the user's.
+        stage: "cache", "route", "retrieve", "rerank", "pack", "prefill", "decode", "remote", "verify", "ingest", "train", or any
+            name of the user's.
         model: The model that worked; "" if none did.
         prompt_tokens: Tokens read, those from a KV cache included.
         cached_tokens: Tokens of them that were not computed again.
@@ -38,7 +50,9 @@ class Row:
         seconds: Wall time.
         cpu_seconds: CPU time of the whole process meanwhile; None if it was not measured.
         cost: Money; None if it is unknown.
-        joules: Energy; None if it was not measured.
+        joules: Energy of the whole machine meanwhile; None if it was not measured.
+        energy_method: How `joules` was found: "rapl", "nvml", "rapl+nvml", or "watts" (constant power times CPU seconds); "" if
+            it was not.
         tier: What a cache found: "exact", "evidence", "similar" or "miss"; "" for other stages.
         outcome: What became of the model's answer, as in `Step.outcome`; "" for other stages.
     """
@@ -53,6 +67,7 @@ class Row:
     cpu_seconds: float | None = None
     cost: float | None = 0.0
     joules: float | None = None
+    energy_method: str = ""
     tier: str = ""
     outcome: str = ""
 
@@ -70,7 +85,7 @@ def rows_of(answer: Answer) -> tuple[Row, ...]:
     asked = 0
     for stage in answer.trace:
         if stage.name != "generate":
-            rows.append(_row_of(stage))
+            rows += _rows_of_stage(stage)
             continue
         outcome = outcomes[asked].outcome if asked < len(outcomes) else ""
         asked += 1
@@ -78,48 +93,67 @@ def rows_of(answer: Answer) -> tuple[Row, ...]:
     return (*rows, *_unaccounted(answer, rows))
 
 
-def _row_of(stage: Stage) -> Row:
+def row_of(stage: Stage) -> Row:
+    """Return the row of a stage that asks no model, such as an "ingest"."""
     details = stage.details
-    tier = ""
-    if stage.name == "cache":
-        tier = str(details.get("tier", "miss"))
     return Row(
         STAGES.get(stage.name, stage.name),
         seconds=stage.seconds,
         cpu_seconds=stage.cpu_seconds,
         full_tokens=_whole(details.get("full_tokens")),
-        tier=tier,
+        tier=str(details.get("tier", "miss")) if stage.name == "cache" else "",
+        **_energy_of(stage),
     )
+
+
+def _rows_of_stage(stage: Stage) -> list[Row]:
+    """Return the row of a stage; what a reranker took of a retrieval is a row of its own."""
+    row, reranking = row_of(stage), stage.details.get("rerank_seconds")
+    if not isinstance(reranking, float):
+        return [row]
+    return _split(row, replace(row, stage="rerank"), row.seconds - reranking)
+
+
+def _energy_of(stage: Stage) -> dict[str, Any]:
+    joules = stage.details.get("joules")
+    method = str(stage.details.get("energy_method", ""))
+    return {"joules": float(joules), "energy_method": method} if isinstance(joules, (int, float)) else {}
+
+
+def _split(first: Row, second: Row, seconds: float) -> list[Row]:
+    """Return two rows that share the time and the energy of `first`, which took `seconds` of it."""
+    seconds = min(max(0.0, seconds), first.seconds)
+    share = seconds / first.seconds if first.seconds else 0.0
+
+    def part(row: Row, seconds: float, share: float) -> Row:
+        cpu_seconds = None if first.cpu_seconds is None else first.cpu_seconds * share
+        joules = None if first.joules is None else first.joules * share
+        return replace(row, seconds=seconds, cpu_seconds=cpu_seconds, joules=joules)
+
+    return [part(first, seconds, share), part(second, first.seconds - seconds, 1 - share)]
 
 
 def _rows_of_generation(stage: Stage, outcome: str) -> list[Row]:
     """Return the rows for reading and writing; one for both if the model does not tell them apart."""
     details = stage.details
-    fields: dict[str, Any] = {"model": str(details.get("model", "")), "outcome": outcome}
-    prompt, completion = _whole(details["prompt_tokens"]) or 0, _whole(details["completion_tokens"]) or 0
-    cached = _whole(details.get("cached_tokens")) or 0
     cost = details.get("cost", 0.0)
-    amount = None if cost is None else float(cost)
+    row = Row(
+        "remote" if details.get("is_remote") else "decode",
+        str(details.get("model", "")),
+        _whole(details["prompt_tokens"]) or 0,
+        _whole(details.get("cached_tokens")) or 0,
+        _whole(details["completion_tokens"]) or 0,
+        seconds=stage.seconds,
+        cpu_seconds=stage.cpu_seconds,
+        cost=None if cost is None else float(cost),
+        outcome=outcome,
+        **_energy_of(stage),
+    )
     reading = details.get("prefill_seconds")
     if not isinstance(reading, float) or details.get("is_remote"):
-        return [
-            Row("remote" if details.get("is_remote") else "decode", prompt_tokens=prompt, cached_tokens=cached,
-                completion_tokens=completion, seconds=stage.seconds, cpu_seconds=stage.cpu_seconds, cost=amount, **fields)
-        ]  # fmt: skip
-    reading = min(reading, stage.seconds)
-    share = reading / stage.seconds if stage.seconds else 0.0
-    cpu = [None, None] if stage.cpu_seconds is None else [stage.cpu_seconds * share, stage.cpu_seconds * (1 - share)]
-    return [
-        Row("prefill", prompt_tokens=prompt, cached_tokens=cached, seconds=reading, cpu_seconds=cpu[0], **fields),
-        Row(
-            "decode",
-            completion_tokens=completion,
-            seconds=stage.seconds - reading,
-            cpu_seconds=cpu[1],
-            cost=amount,
-            **fields,
-        ),
-    ]
+        return [row]
+    prefill = replace(row, stage="prefill", completion_tokens=0, cost=0.0)
+    return _split(prefill, replace(row, prompt_tokens=0, cached_tokens=0), reading)
 
 
 def _unaccounted(answer: Answer, rows: list[Row]) -> list[Row]:

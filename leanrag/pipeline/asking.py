@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.abilities import LimitsSpending
 from leanrag.errors import BudgetError
+from leanrag.evidence.greedy import GreedyPacker
 from leanrag.grounding import Grounding, ground
-from leanrag.ledger import Cost, SpendingLimitError, add_costs
+from leanrag.ledger import Baseline, Cost, SpendingLimitError, add_costs, measured_baseline
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.keys import make_key
 from leanrag.pipeline.lazy import Lazy
@@ -83,7 +84,7 @@ class Asking:
         Returns:
             The answer.
         """
-        timer = StageTimer()
+        timer = StageTimer.of(self.stages.ledger)
         key = make_key(query, self.settings, self.stages, self.cascade, self.store)
         recall = Recall(self.stages.cache, key, query, self.embedder)
         with recall.alone():
@@ -205,7 +206,7 @@ class Asking:
             ConfigurationError: The folder has no documents.
         """
         with timer("retrieve") as details:
-            hits = tuple(self.searcher.search(query.question, query.k, query.where))
+            hits = tuple(self.searcher.search(query.question, query.k, query.where, details))
             details["hits"] = len(hits)
         if not hits:
             self.searcher.check_not_empty()
@@ -220,6 +221,21 @@ class Asking:
             cascade=Cascade(self.cascade.models[i : i + 1], context_tokens=self.cascade.context_tokens[i : i + 1]),
             readers=[self.readers[i]],
         )
+
+    def measure_baseline(self, queries: Iterable[Query]) -> Baseline:
+        """Return what the answers of the last model cost when it reads whole hits, as many as its window has room for.
+
+        Nothing is cached or written down.
+        """
+        i = len(self.readers) - 1
+        stages = replace(self.stages, packer=GreedyPacker(), compressor=None)
+        alone = replace(
+            self.for_model(i),
+            cascade=Cascade(self.cascade.models[i:]),
+            preparer=Preparer(self.store, self.embedder, stages),
+        )
+        answers = [alone.stream(replace(query, context_tokens=None)).answer for query in queries]
+        return measured_baseline(answers, self.readers[i].model.name)
 
     # The stages that are more than one call
 

@@ -14,7 +14,7 @@ from leanrag.errors import BudgetError, ConfigurationError, GenerationCancelled,
 from leanrag.pipeline.asking import Asking
 from leanrag.pipeline.parallel import in_parallel
 from leanrag.pipeline.query import Query
-from leanrag.pipeline.timing import StageTimer
+from leanrag.pipeline.timing import StageTimer, recording
 from leanrag.pipeline.turn import Judged
 from leanrag.routing.calibration import CalibratedModel, Calibration
 from leanrag.routing.cascade import model_name
@@ -48,9 +48,10 @@ def calibrate(
         raise ConfigurationError(f"models to calibrate need different names, got {', '.join(names)}; rename a file")
     plan = plan_calibration(questions, models=len(names), alpha=alpha, delta=delta, is_right=is_right)
     queries = [make_query(question) for question in plan.questions]
-    hits = in_parallel(lambda query: asking.retrieve(query, StageTimer()), queries, parallel)
-    models = [CalibratedModel(name=reader.model.name, sha256=reader.sha256) for reader in asking.readers]
-    samples = _take_samples(asking, list(zip(queries, hits, strict=True)), parallel, progress)
+    with recording(asking.stages.ledger, "train"):
+        hits = in_parallel(lambda query: asking.retrieve(query, StageTimer()), queries, parallel)
+        models = [CalibratedModel(name=reader.model.name, sha256=reader.sha256) for reader in asking.readers]
+        samples = _take_samples(asking, list(zip(queries, hits, strict=True)), parallel, progress)
     return fit_calibrations(plan, samples, models, is_right=is_right, created=created, seed=seed)
 
 

@@ -40,6 +40,7 @@ from leanrag.protocols import (
     Retriever,
     VectorIndex,
 )
+from leanrag.retrieval.database import ANSWERS
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.retrieval.rerankers import CrossEncoderReranker
 from leanrag.retrieval.store import Store
@@ -47,9 +48,6 @@ from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.threads import Priority, ThreadCount
 
 __all__ = ["open"]
-
-CACHE = "answers.db"
-"""Name of the file in the folder of a database that has the answers of its cache."""
 
 Isolation = Literal["none", "process"]
 
@@ -210,7 +208,7 @@ def _find_cache(cache: ResponseCache | Literal["exact", "similar"] | None, store
 
     Answers that an earlier use of the folder stored there are removed too, also when it is opened without a cache.
     """
-    file = store.folder / CACHE
+    file = store.folder / ANSWERS
     if cache is None:
         store.before_removal(functools.partial(_forget_in_file, file))
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from leanrag.documents.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.ledger.baseline import Baseline
 from leanrag.pipeline.adding import Ingestion, Source
 from leanrag.pipeline.asking import Asking
 from leanrag.pipeline.auditing import AuditCounter
@@ -23,6 +24,7 @@ from leanrag.pipeline.query import AskOptions, PromptOptions, Settings
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
+from leanrag.pipeline.timing import recording
 from leanrag.pipeline.turn import AnswerStream
 from leanrag.protocols import Closable, Embedder
 from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
@@ -41,7 +43,7 @@ class Rag:
     """A folder of documents that answers questions; made by `leanrag.open`. Any thread may call.
 
     Use it in a `with` block, or call `close`. `ask` says which options a question can have; `stream`, `explain`, `ask_many` and the
-    asyncio twins take the same ones.
+    asyncio twins take the same ones. `ledger` is the one that `open` was told.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Rag:
         can_calibrate: bool,
         closed_with: Sequence[Closable] = (),
     ) -> None:
-        self._store, self._stages, self._settings = store, stages, settings
+        self._store, self._stages, self._settings, self.ledger = store, stages, settings, stages.ledger
         self._readers, self._embedder, self._can_calibrate, self._others = readers, embedder, can_calibrate, closed_with
         self._searcher, self._preparer = Searcher(store, embedder, stages), Preparer(store, embedder, stages)
         self._counter = AuditCounter(cascade.audit)
@@ -105,21 +107,15 @@ class Rag:
             StorageError: Another process is writing, or the folder is read-only.
         """
         embedder = self._embedder.get()
-        most = min(MAX_TOKENS, embedder.max_tokens)
-        chunker = self._stages.chunker or DocumentChunker(embedder.count_tokens, max_tokens=most)
+        most_tokens = min(MAX_TOKENS, embedder.max_tokens)
+        chunker = self._stages.chunker or DocumentChunker(embedder.count_tokens, max_tokens=most_tokens)
         self._store.bind(embedder.id, embedder.dim, chunker.id)
-        features = self._preparer.features()
         ingestion = Ingestion(
-            self._store,
-            chunker,
-            embedder,
-            features=features,
-            metadata=metadata,
-            encoding=encoding,
-            readers=self._stages.readers,
-            progress=progress,
-        )
-        return ingestion.run(sources)
+            self._store, chunker, embedder, features=self._preparer.features(),
+            metadata=metadata, encoding=encoding, readers=self._stages.readers, progress=progress,
+        )  # fmt: skip
+        with recording(self.ledger, "ingest"):
+            return ingestion.run(sources)
 
     def add_text(
         self,
@@ -280,6 +276,10 @@ class Rag:
             self._asking, questions, query,
             alpha=alpha, delta=delta, is_right=is_right, created=created, seed=seed, parallel=parallel, progress=progress,
         )  # fmt: skip
+
+    def measure_baseline(self, questions: Iterable[str], **options: Unpack[AskOptions]) -> Baseline:
+        """Ask the last model with whole hits, as many as fit, and without a cache; return what that cost."""
+        return self._asking.measure_baseline([self._settings.query(question, **options) for question in questions])
 
     @property
     def audit(self) -> DriftAudit | None:

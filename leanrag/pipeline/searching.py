@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.lazy import Lazy
@@ -10,7 +11,7 @@ from leanrag.pipeline.query import check_counts, check_question
 from leanrag.pipeline.stages import Stages
 from leanrag.protocols import Embedder, Retriever, VectorIndex
 from leanrag.retrieval.store import Store
-from leanrag.types import Hit, Where
+from leanrag.types import Hit, Scalar, Where
 
 __all__ = ["RERANKED_HITS", "Searcher"]
 
@@ -32,8 +33,10 @@ class Searcher:
         self._index: VectorIndex | None = None
         self._lock = threading.Lock()
 
-    def search(self, question: str, k: int, where: Where | None = None) -> list[Hit]:
-        """Return at most `k` hits, best first.
+    def search(
+        self, question: str, k: int, where: Where | None = None, details: dict[str, Scalar] | None = None
+    ) -> list[Hit]:
+        """Return at most `k` hits, best first; `details` gets the seconds that a reranker took, as "rerank_seconds".
 
         Raises:
             ConfigurationError: The question is empty, or `k` is less than 1.
@@ -44,7 +47,11 @@ class Searcher:
         if reranker is None:
             return self._retriever.retrieve(question, k, where=where)
         hits = self._retriever.retrieve(question, max(k, RERANKED_HITS), where=where)
-        return list(reranker.rerank(question, hits))[:k]
+        started = time.perf_counter()
+        best = list(reranker.rerank(question, hits))[:k]
+        if details is not None:
+            details["rerank_seconds"] = time.perf_counter() - started
+        return best
 
     def check_not_empty(self) -> None:
         """Check that there is something to find.

@@ -14,13 +14,13 @@ from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
 from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
 
-__all__ = ["DATABASE", "SEGMENT_PREFIX", "SEGMENT_SUFFIX", "Database", "is_database_file"]
+__all__ = ["ANSWERS", "COSTS", "DATABASE", "SEGMENT_PREFIX", "SEGMENT_SUFFIX", "Database", "is_database_file"]
 
-DATABASE = "leanrag.db"
+DATABASE, ANSWERS, COSTS = "leanrag.db", "answers.db", "costs.db"  # documents, cache of answers, ledger of the command
 SEGMENT_PREFIX, SEGMENT_SUFFIX = "postings-", ".bin"  # of the files of `posting_index`
 _WRITER_LOCK = "writer.lock"
 _FILE_NAMES = frozenset(
-    name + suffix for name in (DATABASE, _WRITER_LOCK) for suffix in ("", "-wal", "-shm", "-journal")
+    name + suffix for name in (DATABASE, ANSWERS, COSTS, _WRITER_LOCK) for suffix in ("", "-wal", "-shm", "-journal")
 )
 _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 

@@ -7,7 +7,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 __all__ = ["from_json", "to_json"]
@@ -31,7 +31,8 @@ def from_json(kind: type[Value], text: str | bytes) -> Value:
         ValueError: The text is not JSON, or a field is missing, unknown, or of another type.
     """
     try:
-        value: Value = _from_plain(kind, json.loads(text), kind.__name__)
+        read: Callable[[Any], Value] = _reader(typing.cast(Any, kind))
+        value = read(json.loads(text))
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     return value
@@ -49,49 +50,61 @@ def _to_plain(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form: {value!r}")
 
 
-def _from_plain(kind: Any, value: Any, where: str) -> Any:
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Return the function that makes a value of the type `kind` from plain JSON; it is built once for each type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _from_union(arguments, value, where)
+        readers = [_reader(each) for each in arguments if each is not type(None)]
+        return functools.partial(_read_union, readers, type(None) in arguments)
     if origin is typing.Literal:
-        if value not in arguments:
-            raise ValueError(f"{where} must be one of {arguments}, got {value!r}")
-        return value
+        return functools.partial(_read_choice, arguments)
     if origin is tuple:
-        return tuple(_from_plain(arguments[0], each, where) for each in _check(list, value, where))
+        item = _reader(arguments[0])
+        return lambda value: tuple([item(each) for each in _check(list, value)])
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {name: _from_plain(arguments[1], each, where) for name, each in _check(dict, value, where).items()}
+        item = _reader(arguments[1])
+        return lambda value: {name: item(each) for name, each in _check(dict, value).items()}
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return [_from_plain(arguments[0], each, where) for each in _check(list, value, where)]
+        item = _reader(arguments[0])
+        return lambda value: [item(each) for each in _check(list, value)]
     if dataclasses.is_dataclass(kind):
-        return _from_fields(kind, _check(dict, value, where), where)
-    return _check((int, float) if kind is float else kind, value, where)
+        hints = typing.get_type_hints(kind)
+        fields = {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
+        return functools.partial(_read_fields, kind, fields)
+    return functools.partial(_check, (int, float) if kind is float else kind)
 
 
-def _from_union(kinds: Sequence[Any], value: Any, where: str) -> Any:
-    for kind in kinds:
+def _read_union(readers: Sequence[Callable[[Any], Any]], allows_none: bool, value: Any) -> Any:
+    if value is None and allows_none:
+        return None
+    for read in readers:
         try:
-            return _from_plain(kind, value, where)
+            return read(value)
         except ValueError as error:
             problem = error
     raise problem
 
 
-def _from_fields(kind: Any, fields: Mapping[str, Any], where: str) -> Any:
-    hints = _hints(kind)
-    if fields.keys() != hints.keys():
-        raise ValueError(f"{where} must have the fields {sorted(hints)}, got {sorted(fields)}")
-    return kind(**{name: _from_plain(hints[name], value, f"{where}.{name}") for name, value in fields.items()})
+def _read_choice(choices: Sequence[object], value: Any) -> Any:
+    if value not in choices:
+        raise ValueError(f"it must be one of {choices}, got {value!r}")
+    return value
 
 
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+def _read_fields(kind: Any, readers: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
+    if _check(dict, value).keys() != readers.keys():
+        raise ValueError(f"{kind.__name__} must have the fields {sorted(readers)}, got {sorted(value)}")
+    fields = {}
+    for name, read in readers.items():
+        try:
+            fields[name] = read(value[name])
+        except ValueError as error:
+            raise ValueError(f"{kind.__name__}.{name}: {error}") from error
+    return kind(**fields)
 
 
-def _check(kind: Any, value: Any, where: str) -> Any:
-    is_bool = isinstance(value, bool) and kind not in (bool, object)
-    if is_bool or not isinstance(value, kind):
-        raise ValueError(f"{where} must be of type {getattr(kind, '__name__', kind)}, got {value!r}")
+def _check(kind: Any, value: Any) -> Any:
+    if ((value is True or value is False) and kind not in (bool, object)) or not isinstance(value, kind):
+        raise ValueError(f"it must be of type {getattr(kind, '__name__', kind)}, got {value!r}")
     return value

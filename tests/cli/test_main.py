@@ -580,3 +580,41 @@ def test_calibrate_wants_a_file_for_a_last_model_that_learns_to_abstain(filled, 
     assert (code, out) == (2, "")
     assert "Pass `--out` for each model" in err
     assert filled("calibrate", "rows.jsonl", *TWO, "--out", "a.json", "--out", "b.json")[0] == 0
+
+
+# Costs
+
+
+def test_questions_and_documents_are_in_the_ledger_of_the_folder(filled):
+    filled("ask", "Who signs off releases?")
+    code, shown, _ = filled("costs")
+    assert code == output.OK
+    assert re.search(r"^fake +1 ", shown, re.MULTILINE)
+    rows = answer_of(filled("costs", "--by", "stage", "--json")[1])["parts"]
+    assert {row["name"] for row in rows} >= {"ingest", "retrieve", "pack", "decode", "verify"}
+    head, *lines = filled("costs", "--csv")[1].splitlines()
+    assert head.startswith("time,request,stage,model,")
+    assert len(lines) == sum(1 for line in lines if line.count(",") == head.count(","))
+
+
+def test_the_ledger_can_be_switched_off(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("LEANRAG_LEDGER", "off")
+    (tmp_path / "a.md").write_text(TEXT, encoding="utf-8")
+    assert run("add", "a.md")[0] == run("ask", "Who signs off releases?")[0] == output.OK
+    code, _, error = run("costs")
+    assert code == output.FAILED
+    assert "has no ledger" in error
+
+
+def test_no_ledger_is_made_where_there_is_no_database(run, tmp_path):
+    (tmp_path / "notes").mkdir()
+    assert run("ask", "--folder", "notes", "Who?")[0] != output.OK
+    assert list((tmp_path / "notes").iterdir()) == []
+
+
+def test_a_damaged_ledger_does_not_keep_an_answer_back(filled, tmp_path):
+    (tmp_path / ".leanrag" / "costs.db").write_bytes(b"not a database" * 100)
+    assert filled("ask", "Who signs off releases?")[0] == output.OK
+    code, _, error = filled("costs")
+    assert code == output.FAILED
+    assert "is damaged" in error
