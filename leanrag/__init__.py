@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag import caching as caching
     from leanrag import compression as compression
     from leanrag import documents as documents
+    from leanrag import evaluation as evaluation
     from leanrag import evidence as evidence
     from leanrag import llama as llama
     from leanrag import models as models
@@ -81,7 +82,7 @@ if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag.types import Usage as Usage
 
 _WINGS = frozenset(
-    "caching compression documents evidence llama models pipeline prompting remote retrieval routing types".split()
+    "caching compression documents evaluation evidence llama models pipeline prompting remote retrieval routing types".split()
 )
 _HOMES = {
     "compression.extractive": "ExtractiveCompressor",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +24,11 @@ __all__ = [
     "contains_answer",
     "exact_match",
     "f1",
+    "mcnemar",
     "mean",
+    "ndcg",
     "normalize_answer",
+    "paired_bootstrap",
     "recall_at_k",
 ]
 
@@ -112,6 +117,29 @@ def answer_in_context(context: str, answers: Iterable[str]) -> bool:
     return contains_answer(context, answers)
 
 
+def ndcg(gains: Sequence[float], relevant: Iterable[float]) -> float:
+    """Return the normalised discounted cumulative gain of a ranking, in [0, 1] (Järvelin and Kekäläinen, TOIS 2002).
+
+    Args:
+        gains: The gain of each entry of the ranking, best rank first; 0 for an entry that is not relevant.
+        relevant: The gains of everything that is relevant, found or not. The best ranking has them first, in order.
+
+    Returns:
+        The discounted gain divided by that of the best ranking of the same length; 0 if nothing is relevant.
+
+    Example:
+        >>> round(ndcg([0.0, 1.0, 1.0], [1.0, 1.0]), 4)
+        0.6934
+    """
+    best = sorted(relevant, reverse=True)[: len(gains)]
+    ideal = _discounted(best)
+    return _discounted(gains) / ideal if ideal else 0.0
+
+
+def _discounted(gains: Sequence[float]) -> float:
+    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
+
+
 def mean(values: Iterable[float]) -> float:
     """Return the mean.
 
@@ -161,3 +189,52 @@ def bootstrap_interval(
     results = [float(statistic(draw) if statistic else draw.mean()) for draw in draws]
     low, high = np.quantile(results, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def paired_bootstrap(
+    before: Sequence[float] | NDArray[np.float64],
+    after: Sequence[float] | NDArray[np.float64],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return `(low, high, p)` of the mean difference `after - before` over the same questions.
+
+    `p` is two-sided: twice the smaller share of the resamples whose mean difference is at most 0, or at least 0 (Efron and
+    Tibshirani, 1993, chapter 15). It is never 0, because a resample more could differ.
+
+    Example:
+        >>> paired_bootstrap([0.0, 1.0, 0.0], [0.0, 1.0, 0.0])
+        (0.0, 0.0, 1.0)
+    """
+    if len(before) != len(after):
+        raise ConfigurationError(f"pairs need as many values before as after, got {len(before)} and {len(after)}")
+    differences = np.asarray(after, np.float64) - np.asarray(before, np.float64)
+    if not len(differences):
+        raise ConfigurationError("the difference of two empty lists is not defined. Pass at least one pair")
+    check_share(open_ends="01", level=level)
+    random = np.random.default_rng(seed)
+    means = np.array(
+        [differences[random.integers(0, len(differences), len(differences))].mean() for _ in range(resamples)]
+    )
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    return float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1))
+
+
+def mcnemar(only_before: int, only_after: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test (McNemar, Psychometrika 1947): the binomial test of the changes.
+
+    Args:
+        only_before: Questions that only the first run has right.
+        only_after: Questions that only the second run has right.
+
+    Example:
+        >>> mcnemar(1, 5)
+        0.21875
+    """
+    check_whole(0, only_before=only_before, only_after=only_after)
+    changes = only_before + only_after
+    tail = sum(math.comb(changes, i) for i in range(min(only_before, only_after) + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**changes)))

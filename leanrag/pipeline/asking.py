@@ -13,7 +13,7 @@ from leanrag.evidence.greedy import GreedyPacker
 from leanrag.grounding import Grounding, ground
 from leanrag.ledger import Baseline, Cost, SpendingLimitError, add_costs, measured_baseline
 from leanrag.pipeline.auditing import AuditCounter
-from leanrag.pipeline.keys import make_key
+from leanrag.pipeline.keys import describe, make_key
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.preparing import Prepared, Preparer
 from leanrag.pipeline.query import Query, Settings
@@ -36,7 +36,7 @@ from leanrag.routing.cascade import Cascade
 from leanrag.routing.confidence import Confidence
 from leanrag.routing.signals import Signals, signals_of
 from leanrag.text import marked_numbers
-from leanrag.types import Answer, Explanation, Generation, Hit, TextPiece, Usage
+from leanrag.types import Answer, AskKey, Explanation, Generation, Hit, TextPiece, Usage
 
 __all__ = ["Asking"]
 
@@ -198,6 +198,10 @@ class Asking:
             cost=self._highest_cost(query, prepared),
             trace=planned.trace,
         )
+
+    def key(self, query: Query) -> AskKey:
+        """Return everything that the answer depends on."""
+        return describe(query, self.settings, self.stages, self.cascade, self.store)
 
     def retrieve(self, query: Query, timer: StageTimer) -> tuple[Hit, ...]:
         """Return the hits for a question.

@@ -20,7 +20,7 @@ from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.types import AskKey
 
-__all__ = ["make_key"]
+__all__ = ["describe", "make_key"]
 
 _OPTIONS = ("k", "context_tokens", "max_tokens", "thinking_tokens", "style", "temperature", "seed")
 
@@ -29,6 +29,11 @@ def make_key(query: Query, settings: Settings, stages: Stages, cascade: Cascade,
     """Return the key of an answer; None without a cache, or if the answer is drawn at random."""
     if stages.cache is None or not query.is_repeatable:
         return None
+    return describe(query, settings, stages, cascade, store)
+
+
+def describe(query: Query, settings: Settings, stages: Stages, cascade: Cascade, store: Store) -> AskKey:
+    """Return everything that an answer depends on, without a search."""
     options = {name: getattr(query, name) for name in _OPTIONS}
     options |= {"abstain_below": settings.abstain_below, "self_check": settings.self_check}
     return AskKey(

@@ -31,7 +31,7 @@ from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.questions import Question
-from leanrag.types import AddReport, Answer, Document, Explanation, Hit, MetadataValue, Where
+from leanrag.types import AddReport, Answer, AskKey, Document, Explanation, Hit, MetadataValue, Where
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -170,6 +170,10 @@ class Rag:
         """Return what `ask` would send, without generating: hits, packing, the exact prompt, its size and its cost."""
         return self._asking.explain(self._settings.query(question, **options))
 
+    def key(self, question: str, **options: Unpack[AskOptions]) -> AskKey:
+        """Return everything that the answer to a question depends on: documents, models, stages and options."""
+        return self._asking.key(self._settings.query(question, **options))
+
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer a question from the documents.
 
@@ -240,17 +244,15 @@ class Rag:
     ) -> tuple[Calibration, ...]:
         """Learn from questions when the answers of a cascade may be kept; give the result to `Cascade` as `calibrations`.
 
-        Each model answers each question, with sources packed for it. To keep the answer of a smaller model loses something
-        when it is wrong and the answer of the **last** model is right. Over questions like these, asked with the same documents
-        and options, the share that loses something is at most `alpha`, except with probability `delta`; with more than two
-        models each step gets an equal part of both. The calibration of the last model says how sure that model is and when to
-        abstain. There is none for it when the questions come without right answers, or when it is always right or never.
+        Each model answers each question. To keep the answer of a smaller model is a loss if it is wrong and the answer of the
+        **last** model is right. Over questions like these, with the same documents and options, the share of losses is at most
+        `alpha`, except with probability `delta`; each step of a cascade gets an equal part of both. The last model has no
+        calibration if the questions have no right answers, or if it is always right or always wrong.
 
         Args:
-            questions: Pairs of a question and its right answers: an empty list when the sources do not answer it, which teaches
-                when to abstain. Or plain questions, all of them: then the last model's answers count as right, and so does an
-                answer whose word-level F1 with them is at least `leanrag.routing.labels.AGREEMENT_F1`. The calibrations'
-                `label_source` says which of the two it was.
+            questions: Pairs of a question and its right answers: an empty list if the sources do not answer it, which teaches
+                when to abstain. Or only plain questions: then the answers of the last model count as right, and so does an answer
+                whose word-level F1 with them is at least `leanrag.routing.labels.AGREEMENT_F1`.
             alpha: Largest risk, in (0, 1).
             delta: Probability that the risk is larger all the same, in (0, 0.5].
             is_right: From an answer without marks and the right answers. By default an answer is right when it contains one of
@@ -264,8 +266,7 @@ class Rag:
         Raises:
             ConfigurationError: The folder was opened without a cascade, an argument cannot work, there are too few questions, or a
                 model is always right or never.
-            GenerationError: A model cannot be loaded, or more than a tenth of the questions failed. When fewer fail they are left
-                out, with a warning, and so are questions for which nothing is found.
+            GenerationError: A model cannot be loaded, or more than a tenth of the questions failed. Fewer are left out.
         """
         if not self._can_calibrate:
             raise ConfigurationError(

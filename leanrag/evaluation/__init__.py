@@ -1,0 +1,29 @@
+"""Measure answers on questions with known answers: data sets, runs, metrics, comparisons."""
+
+from leanrag.evaluation.datasets import read_beir, read_hotpot, read_nq, read_questions, read_squad
+from leanrag.evaluation.measures import METRICS, Metric
+from leanrag.evaluation.questions import Dataset, Passage, Question
+from leanrag.evaluation.running import Outcome, Run, read_run, run
+from leanrag.evaluation.summaries import Comparison, Figure, Summary, compare, summarize
+
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Figure",
+    "METRICS",
+    "Metric",
+    "Outcome",
+    "Passage",
+    "Question",
+    "Run",
+    "Summary",
+    "compare",
+    "read_beir",
+    "read_hotpot",
+    "read_nq",
+    "read_questions",
+    "read_run",
+    "read_squad",
+    "run",
+    "summarize",
+]
