@@ -123,7 +123,7 @@ _MOVED = {
     "evidence": "CompressingPacker GreedyPacker LikelihoodScorer Protection SentenceScorer SentenceVectors TokenBudget",
     "llama": "IsolatedModel check_in_process load_model quantize",
     "remote": "Retry Timeouts",
-    "retrieval": "BM25Retriever DenseRetriever FaissIndex FlatIndex HybridRetriever Store",
+    "retrieval": "BM25Retriever DenseRetriever FaissIndex FlatIndex GrowingIndex HybridRetriever Store",
     "routing": "Confidence DriftAudit Signals",
     "types": "Compression Generation Packing Scores Segment Step",
 }

@@ -52,7 +52,9 @@ __all__ = [
     "GenerateOptions",
     "GenerationStream",
     "HasWeights",
+    "IndexFiles",
     "LanguageModel",
+    "LargeVectorSource",
     "Ledger",
     "Packer",
     "Priced",
@@ -177,6 +179,37 @@ class VectorSource(Protocol):
 
     def all_vectors(self, *, after: int = 0) -> tuple[Ids, Vectors]:
         """Return `(ids, vectors)` of the chunks whose id is above `after`: `(n,)` ascending and `(n, dim)`."""
+
+
+class IndexFiles(Protocol):
+    """Files of an index in the folder of a store. They may vanish at any time."""
+
+    def names(self) -> list[str]:
+        """Return the names of the files that belong to the store."""
+
+    def path(self, name: str) -> Path:
+        """Return where a file is."""
+
+    def new_path(self) -> Path:
+        """Return where a new file can be written."""
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Let these files belong to the store, and remove all others."""
+
+
+@runtime_checkable
+class LargeVectorSource(VectorSource, Protocol):
+    """A store with room for the files of an index, of which single vectors and parts can be read."""
+
+    @property
+    def vector_files(self) -> IndexFiles:
+        """The files of the index."""
+
+    def get_vectors(self, ids: Sequence[int]) -> Vectors:
+        """Return the vectors of `ids`, `(len(ids), dim)`, in the same order; `LookupError` if one does not exist."""
+
+    def all_vectors(self, *, after: int = 0, most: int | None = None) -> tuple[Ids, Vectors]:
+        """As in `VectorSource`; at most the first `most` chunks."""
 
 
 @runtime_checkable

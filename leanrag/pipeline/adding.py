@@ -26,6 +26,7 @@ from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
 from leanrag.retrieval.entries import changed_ns
+from leanrag.retrieval.growing_index import update_graph
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
 from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue, plain_metadata
 
@@ -83,6 +84,7 @@ class Ingestion:
         encoding: Encoding of files without a byte order mark; None for UTF-8, or what a file declares.
         readers: Reads files: by suffix, besides and over `READERS`.
         progress: Show a bar on standard error; None for only when that is a terminal.
+        makes_graph: Whether a graph of the vectors is made if there are many; see `GrowingIndex`.
 
     Raises:
         ConfigurationError: `encoding` names no text encoding.
@@ -99,9 +101,10 @@ class Ingestion:
         encoding: str | None = None,
         readers: Mapping[str, DocumentReader] | None = None,
         progress: bool | None = None,
+        makes_graph: bool = False,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
-        self._features = features
+        self._features, self._makes_graph = features, makes_graph
         self._metadata = None if metadata is None else plain_metadata(metadata)
         self._encoding = check_encoding(encoding)
         self._readers = {**READERS, **(readers or {})}
@@ -148,6 +151,8 @@ class Ingestion:
                 self._flush()
             self._remove_lost()
         self._store.update_postings()
+        if self._makes_graph:
+            update_graph(self._store, self._embedder.dim)
         report = AddReport(
             **{name: tuple(ids) for name, ids in self._outcome.items()},
             failed=tuple(self._failed),

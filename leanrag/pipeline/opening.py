@@ -106,7 +106,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         readers: Reads files, by suffix: `{".pdf": read_pdf}`. Other suffixes have the library's own readers.
         chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By
-            default `FaissIndex`.
+            default `GrowingIndex`.
         retriever: Finds chunks: an object with `retrieve(question, k, where=...)`, or a function (or class) that makes one from
             the store, the vector index and the embedder. By default `HybridRetriever`.
         reranker: Puts what was retrieved into a better order: a name that `leanrag list` shows, a folder with a cross-encoder

@@ -113,6 +113,7 @@ class Rag:
         ingestion = Ingestion(
             self._store, chunker, embedder, features=self._preparer.features(),
             metadata=metadata, encoding=encoding, readers=self._stages.readers, progress=progress,
+            makes_graph=self._stages.index is None,
         )  # fmt: skip
         with recording(self.ledger, "ingest"):
             return ingestion.run(sources)

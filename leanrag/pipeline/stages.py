@@ -25,7 +25,7 @@ from leanrag.protocols import (
     ScoresText,
     VectorIndex,
 )
-from leanrag.retrieval.index import FaissIndex
+from leanrag.retrieval.growing_index import GrowingIndex
 from leanrag.retrieval.retrievers import HybridRetriever
 from leanrag.retrieval.store import Store
 
@@ -109,7 +109,7 @@ class Stages:
     def make_index(self, dim: int) -> VectorIndex:
         """Return the vector index for rows of `dim` columns, still empty."""
         if self.index is None:
-            return FaissIndex(dim)
+            return GrowingIndex(dim)
         if isinstance(self.index, VectorIndex) and not isinstance(self.index, type):
             return self.index
         return self.index(dim)

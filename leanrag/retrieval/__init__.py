@@ -1,6 +1,7 @@
 """Chunks to hits: store, embedders, indexes, retrievers, rerankers."""
 
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder as SentenceTransformerEmbedder
+from leanrag.retrieval.growing_index import GrowingIndex as GrowingIndex
 from leanrag.retrieval.index import FaissIndex as FaissIndex
 from leanrag.retrieval.index import FlatIndex as FlatIndex
 from leanrag.retrieval.rerankers import CrossEncoderReranker as CrossEncoderReranker

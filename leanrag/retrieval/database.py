@@ -9,26 +9,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
 from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
 
-__all__ = ["ANSWERS", "COSTS", "DATABASE", "SEGMENT_PREFIX", "SEGMENT_SUFFIX", "Database", "is_database_file"]
+__all__ = ["ANSWERS", "COSTS", "DATABASE", "DERIVED_SUFFIX", "Database", "DerivedKind", "is_database_file"]
 
 DATABASE, ANSWERS, COSTS = "leanrag.db", "answers.db", "costs.db"  # documents, cache of answers, ledger of the command
-SEGMENT_PREFIX, SEGMENT_SUFFIX = "postings-", ".bin"  # of the files of `posting_index`
+DerivedKind: TypeAlias = Literal["postings", "vectors"]
+DERIVED_SUFFIX = ".bin"  # of the files of `derived_files`
 _WRITER_LOCK = "writer.lock"
 _FILE_NAMES = frozenset(
     name + suffix for name in (DATABASE, ANSWERS, COSTS, _WRITER_LOCK) for suffix in ("", "-wal", "-shm", "-journal")
 )
+_DERIVED_PREFIXES = tuple(f"{kind}-" for kind in get_args(DerivedKind))
 _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 
 
 def is_database_file(path: Path) -> bool:
     """Return whether a file is part of a database: it has one of the names, and the database lies beside it."""
-    is_segment = path.name.startswith(SEGMENT_PREFIX) and path.name.endswith(SEGMENT_SUFFIX)
-    return (path.name in _FILE_NAMES or is_segment) and (path.parent / DATABASE).is_file()
+    is_derived = path.name.startswith(_DERIVED_PREFIXES) and path.name.endswith(DERIVED_SUFFIX)
+    return (path.name in _FILE_NAMES or is_derived) and (path.parent / DATABASE).is_file()
 
 
 class Database:

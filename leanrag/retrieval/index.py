@@ -6,18 +6,14 @@ product is the cosine: higher is better.
 
 from __future__ import annotations
 
-import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leanrag.errors import ConfigurationError
-from leanrag.openmp import limit_spinning
-from leanrag.threads import ThreadCount
+from leanrag.retrieval.faiss_library import faiss_threads, load_faiss
 from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
@@ -25,12 +21,10 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import Ids, Vectors, VectorSource
 
-__all__ = ["FaissIndex", "FlatIndex"]
+__all__ = ["FaissIndex", "FlatIndex", "best_first", "checked_queries"]
 
-_PROCESS = os.getpid()  # a fork has another one
 _FEW = 1000  # allowed rows that are copied out and scored alone ...
 _FEW_SHARE = 0.05  # ... or this share of all rows, if that is more
-_MANY = 200_000  # rows times queries above which the threads of FAISS pay for their start
 
 
 class _ExactIndex(ABC):
@@ -53,6 +47,11 @@ class _ExactIndex(ABC):
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._ids)
+
+    @property
+    def ids(self) -> Ids:
+        """Ids of the rows, int64 `(n,)`."""
+        return self._ids
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add rows.
@@ -114,9 +113,7 @@ class _ExactIndex(ABC):
         Raises:
             ConfigurationError: `queries` are not as above, or `k` is below 1.
         """
-        if k < 1:
-            raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
-        queries = _checked_rows(queries, self._dim)
+        queries = checked_queries(queries, k, self._dim)
         with self._lock:
             ids = self._ids
             rows = None if allowed is None else np.flatnonzero(np.isin(ids, allowed))
@@ -124,9 +121,7 @@ class _ExactIndex(ABC):
             if k == 0 or len(queries) == 0:
                 return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
             scores, found = self._search(queries, k, rows)
-        order = np.lexsort((ids[found], -scores))[:, :k]
-        scores = np.clip(np.take_along_axis(scores, order, axis=1), -1.0, 1.0)
-        return scores, ids[np.take_along_axis(found, order, axis=1)]
+        return best_first(scores, ids[found], k)
 
     def _add(self, ids: Ids, vectors: Vectors) -> None:
         self._append(vectors)
@@ -191,11 +186,8 @@ class FaissIndex(_ExactIndex):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        limit_spinning()
-        import faiss
-
-        self._faiss: Any = faiss  # its stubs know none of the keyword arguments of SearchParameters (1.15)
-        self._index: Any = faiss.IndexFlatIP(dim)
+        self._faiss = load_faiss()
+        self._index = self._faiss.IndexFlatIP(dim)
 
     def _append(self, vectors: Vectors) -> None:
         self._index.add(vectors)
@@ -206,9 +198,9 @@ class FaissIndex(_ExactIndex):
     def _search(self, queries: Vectors, k: int, rows: Ids | None) -> tuple[Vectors, Ids]:
         if rows is not None and len(rows) <= max(_FEW, _FEW_SHARE * len(self)):
             found = np.broadcast_to(rows, (len(queries), len(rows)))
-            with self._threads(found.size):
+            with faiss_threads(self._faiss, found.size):
                 return self._score(queries, np.ascontiguousarray(found)), found
-        with self._threads(len(self) * len(queries)):
+        with faiss_threads(self._faiss, len(self) * len(queries)):
             if rows is None:
                 scores, found = self._index.search(queries, k)
             else:
@@ -223,16 +215,22 @@ class FaissIndex(_ExactIndex):
         self._index.compute_distance_subset(len(queries), next(pointers), rows.shape[1], *pointers)
         return scores
 
-    @contextmanager
-    def _threads(self, work: int) -> Iterator[None]:
-        """Keep FAISS to the threads that are free, to one where more do not pay, and in a fork, whose thread pool is dead."""
-        threads = self._faiss.omp_get_max_threads()  # a setting of the calling thread
-        is_alone = work < _MANY or os.getpid() != _PROCESS
-        self._faiss.omp_set_num_threads(1 if is_alone else min(threads, ThreadCount(None).now()))
-        try:
-            yield
-        finally:
-            self._faiss.omp_set_num_threads(threads)
+
+def best_first(scores: Vectors, ids: Ids, k: int) -> tuple[Vectors, Ids]:
+    """Return the `k` best of each row of scores and ids, both `(q, m)`, lower ids first among equals."""
+    order = np.lexsort((ids, -scores))[:, :k]
+    return np.clip(np.take_along_axis(scores, order, axis=1), -1.0, 1.0), np.take_along_axis(ids, order, axis=1)
+
+
+def checked_queries(queries: Vectors, k: int, dim: int) -> Vectors:
+    """Return `queries` as float32 rows.
+
+    Raises:
+        ConfigurationError: They are not of unit norm or not of `dim` columns, or `k` is below 1.
+    """
+    if k < 1:
+        raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
+    return _checked_rows(queries, dim)
 
 
 def _checked_ids(ids: Ids, count: int) -> Ids:

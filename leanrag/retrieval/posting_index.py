@@ -1,15 +1,11 @@
 """The posting segments of a folder: made beside searches, kept in files, and brought up to what the database holds.
 
-The database is the truth. A row of its table `meta` names the files that belong to it, so that those of another copy of the
-database are never read. Each file may be deleted at any time.
+The database is the truth; see `derived_files` for the files.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import secrets
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -20,7 +16,8 @@ import numpy as np
 
 from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
-from leanrag.retrieval.database import SEGMENT_PREFIX, SEGMENT_SUFFIX, Database
+from leanrag.retrieval.database import Database
+from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.posting_files import read_segment, write_segment
 from leanrag.retrieval.postings import Postings, Segment, Tokenizer, make_segment, merge_segments
 from leanrag.retrieval.terms import COLUMNS
@@ -38,7 +35,6 @@ _BATCH = 2000  # chunks tokenized together
 _WORTH_A_FILE = 2000  # chunks of a segment
 _MOST_MERGED = 200_000  # chunks of a segment
 _MOST_REMOVED = 0.3  # share of removed chunks; with more, all segments are made again
-_KEY = "postings"  # in `meta`
 
 _ROWS = f"SELECT rowid, {', '.join(COLUMNS)} FROM terms WHERE rowid > ? ORDER BY rowid LIMIT ?"
 
@@ -61,6 +57,7 @@ class PostingIndex:
 
     def __init__(self, database: Database, *, least: int | None = None) -> None:
         self._database, self._least = database, _LEAST if least is None else least
+        self._files = DerivedFiles(database, "postings")
         self._lock = threading.Lock()  # guards what follows
         self._parts: list[_Part] = []
         self._postings: Postings | None = None
@@ -154,19 +151,13 @@ class PostingIndex:
                 return []
         if parts:
             return parts
-        for name in self._names():
+        for name in self._files.names():
             try:
-                parts.append(_Part(read_segment(self._database.folder / name), name))
+                parts.append(_Part(read_segment(self._files.path(name)), name))
             except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.info("%s is made again: %s", self._database.folder / name, error)
+                logger.info("%s is made again: %s", self._files.path(name), error)
                 break  # the parts behind it, too: there is no gap between parts
         return parts
-
-    def _names(self) -> list[str]:
-        with self._database.reading() as connection, self._database.decoding():
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-            names = json.loads(row[0]) if row else []
-            return [name for name in names if SEGMENT_PREFIX in name and "/" not in name and "\\" not in name]
 
     def _read_new(self, parts: list[_Part]) -> list[_Part]:
         """Return `parts` and segments for all chunks behind them."""
@@ -190,20 +181,14 @@ class PostingIndex:
         try:
             for part in parts:
                 if part.name is None and len(part.segment) >= _WORTH_A_FILE:
-                    name = f"{SEGMENT_PREFIX}{secrets.token_hex(8)}{SEGMENT_SUFFIX}"
-                    write_segment(self._database.folder / name, part.segment)
-                    part = _Part(read_segment(self._database.folder / name), name)
+                    path = self._files.new_path()
+                    write_segment(path, part.segment)
+                    part = _Part(read_segment(path), path.name)
                 saved.append(part)
-            names = [part.name for part in saved if part.name is not None]
-            with self._database.writing() as connection:
-                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, json.dumps(names)))
+            self._files.keep([part.name for part in saved if part.name is not None])
         except (StorageError, OSError, ValueError) as error:
             logger.info("%s: postings stay in memory: %s", self._database.folder, error)
             return [*saved, *parts[len(saved) :]]
-        for path in self._database.folder.glob(f"{SEGMENT_PREFIX}*{SEGMENT_SUFFIX}"):
-            if path.name not in names:
-                with contextlib.suppress(OSError):  # another process maps it (Windows)
-                    path.unlink()
         return saved
 
     def _finish(self, parts: list[_Part]) -> None:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
+from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
 from leanrag.retrieval.filters import condition_sql
 from leanrag.retrieval.posting_index import PostingIndex
@@ -56,7 +57,11 @@ class MissingChunkError(StorageError, LookupError):
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """Counts and sizes of a store; `embedder_id` and `dim` are None before `bind`."""
+    """Counts and sizes of a store; `embedder_id` and `dim` are None before `bind`.
+
+    Attributes:
+        vector_index: How `GrowingIndex` searches the vectors: each of them, or by a graph of neighbours.
+    """
 
     documents: int
     chunks: int
@@ -64,6 +69,7 @@ class StoreStats:
     generation: int
     embedder_id: str | None
     dim: int | None
+    vector_index: Literal["exact", "graph"] = "exact"
 
 
 class Store:
@@ -86,6 +92,7 @@ class Store:
         self.read_only = self._database.read_only
         self._chunker_id = ""
         self._posting_index = PostingIndex(self._database)
+        self.vector_files = DerivedFiles(self._database, "vectors")
         self._content = -1, ""
         self._forgetters: list[Callable[[Sequence[str]], None]] = []
 
@@ -196,6 +203,7 @@ class Store:
                 generation=self.generation,
                 embedder_id=bound[0] if bound else None,
                 dim=bound[1] if bound else None,
+                vector_index="graph" if self.vector_files.names() else "exact",
             )
 
     def check(self) -> None:
@@ -428,8 +436,12 @@ class Store:
         with self._database.reading() as connection:
             return _ids(connection.execute("SELECT id FROM chunks ORDER BY id"))
 
-    def all_vectors(self, *, after: int = 0) -> tuple[Ids, Vectors]:
-        """Return `(ids, vectors)` of all chunks with an id above `after`: int64 `(n,)` ascending, float32 `(n, dim)`.
+    def all_vectors(self, *, after: int = 0, most: int | None = None) -> tuple[Ids, Vectors]:
+        """Return `(ids, vectors)` of the chunks with an id above `after`: int64 `(n,)` ascending, float32 `(n, dim)`.
+
+        Args:
+            after: Only chunks with a higher id are read.
+            most: Only so many are read, those with the lowest ids; None for all.
 
         Raises:
             StorageError: A vector is damaged.
@@ -437,7 +449,10 @@ class Store:
         ids: list[int] = []
         parts = [self._vectors([])]
         with self._database.reading() as connection:
-            cursor = connection.execute("SELECT chunk, data FROM vectors WHERE chunk > ? ORDER BY chunk", (after,))
+            cursor = connection.execute(
+                "SELECT chunk, data FROM vectors WHERE chunk > ? ORDER BY chunk LIMIT ?",
+                (after, -1 if most is None else most),
+            )
             while rows := cursor.fetchmany(4096):
                 ids += [row[0] for row in rows]
                 parts.append(self._vectors([row[1] for row in rows]))

@@ -1,0 +1,56 @@
+"""Files beside the database that are made from it: postings and vector indexes. Each may be deleted, and is then made again.
+
+A row of the table `meta` names the files that belong to the database, so that those of another copy of it are never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from leanrag.retrieval.database import DERIVED_SUFFIX, Database, DerivedKind
+
+__all__ = ["DerivedFiles"]
+
+
+class DerivedFiles:
+    """The files of one kind.
+
+    Args:
+        database: The database that they are made from.
+        kind: What they contain.
+    """
+
+    def __init__(self, database: Database, kind: DerivedKind) -> None:
+        self._database, self._kind = database, kind
+
+    def names(self) -> list[str]:
+        """Return the names of the files that belong to the database, in their order."""
+        with self._database.reading() as connection, self._database.decoding():
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (self._kind,)).fetchone()
+            names = json.loads(row[0]) if row else []
+            return [name for name in names if self._kind in name and "/" not in name and "\\" not in name]
+
+    def path(self, name: str) -> Path:
+        """Return where a file is."""
+        return self._database.folder / name
+
+    def new_path(self) -> Path:
+        """Return where a new file can be written; `keep` makes it one of the database."""
+        return self.path(f"{self._kind}-{secrets.token_hex(8)}{DERIVED_SUFFIX}")
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Name the files that belong to the database from now on, and remove all others.
+
+        Raises:
+            StorageError: The database cannot be written.
+        """
+        with self._database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (self._kind, json.dumps(list(names))))
+        for path in self._database.folder.glob(f"{self._kind}-*{DERIVED_SUFFIX}"):
+            if path.name not in names:
+                with contextlib.suppress(OSError):  # another process maps it (Windows)
+                    path.unlink()
