@@ -22,7 +22,7 @@ from leanrag.errors import StorageError
 from leanrag.sqlite import SqliteFile, SqliteFormat
 from leanrag.types import Answer, AskKey, CancelToken
 
-__all__ = ["AnswerCache", "CacheStats"]
+__all__ = ["AnswerCache", "CacheStats", "document_ids_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -259,7 +259,9 @@ class AnswerCache:
         try:
             answer = Answer.from_json(zlib.decompress(row[0]))
         except (ValueError, zlib.error) as error:
-            logger.warning("a stored answer cannot be read (%s); it is computed again", error)
+            logger.warning("a stored answer cannot be read (%s); it is removed and computed again", error)
+            with self._file.writing() as connection:
+                self._delete(connection, entry)
             return None
         self._keep_decoded(entry, answer)
         return answer
@@ -271,7 +273,11 @@ class AnswerCache:
                 self._decoded.popitem(last=False)
 
     def _write(self, key: bytes, answer: Answer) -> int | None:
-        value = zlib.compress(answer.to_json().encode(), 1)
+        try:
+            value = zlib.compress(answer.to_json().encode(), 1)
+        except TypeError as error:  # a stage of the user's put other values into it
+            logger.warning("the answer is not stored: %s", error)
+            return None
         if len(value) > min(self._max_bytes, _MAX_ENTRY):
             return None
         digest = hashlib.sha256(value).digest()
@@ -297,7 +303,8 @@ class AnswerCache:
         entry = cursor.lastrowid
         assert entry is not None
         connection.executemany(
-            "INSERT OR IGNORE INTO sources VALUES (?, ?)", [(_key_text(each), entry) for each in _documents_of(answer)]
+            "INSERT OR IGNORE INTO sources VALUES (?, ?)",
+            [(_key_text(each), entry) for each in document_ids_of(answer)],
         )
         connection.execute("UPDATE totals SET value = value + ? WHERE name = 'bytes'", (size,))
         return entry
@@ -361,7 +368,7 @@ def _seconds_and_money(answer: Answer) -> float:
     return answer.seconds + _HOUR * (answer.cost or 0.0)
 
 
-def _documents_of(answer: Answer) -> set[str]:
+def document_ids_of(answer: Answer) -> set[str]:
     """Return the ids of all documents whose text is in an answer, its prompt, or its packing."""
     hits = [hit for item in answer.packing.items for hit in (item.hit, *item.more)]
     hits += [item.hit for item in answer.packing.dropped]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 __all__ = ["KeyLocks"]
 
@@ -40,12 +41,12 @@ class KeyLocks:
             return time.monotonic() >= until or is_cancelled()
 
         is_holder = self._acquire(name, goes_on)
-        descriptor = self._acquire_file(name, goes_on) if is_holder else None
+        handle = self.acquire_shared(name, goes_on) if is_holder else None
         try:
             yield
         finally:
-            if descriptor is not None:
-                self._release_file(name, descriptor)
+            if handle is not None:
+                self.release_shared(name, handle)
             if is_holder:
                 with self._changed:
                     self._holders.pop(name, None)
@@ -61,8 +62,8 @@ class KeyLocks:
             self._holders[name] = me
         return True
 
-    def _acquire_file(self, name: str, goes_on: Callable[[], bool]) -> int | None:
-        """Return the open, locked file of a name; None if there is none to have."""
+    def acquire_shared(self, name: str, goes_on: Callable[[], bool]) -> Any:
+        """Return a handle of the lock that other processes see, here an open file; None if it cannot be acquired."""
         try:
             import fcntl
         except ImportError:  # Windows: other processes compute the answer too
@@ -86,11 +87,12 @@ class KeyLocks:
                 time.sleep(_POLL)
         return None
 
-    def _release_file(self, name: str, descriptor: int) -> None:
+    def release_shared(self, name: str, handle: Any) -> None:
+        """Release the lock of a handle."""
         assert self._folder is not None
         with contextlib.suppress(OSError):
             (self._folder / name).unlink()
-        os.close(descriptor)
+        os.close(handle)
 
 
 def _is_same(path: Path, descriptor: int) -> bool:
