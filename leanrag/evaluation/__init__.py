@@ -1,6 +1,8 @@
 """Measure answers on questions with known answers: data sets, runs, metrics, comparisons."""
 
 from leanrag.evaluation.datasets import read_beir, read_hotpot, read_nq, read_questions, read_squad
+from leanrag.evaluation.judging import Judgement, judge
+from leanrag.evaluation.making import MadeQuestions, make_questions
 from leanrag.evaluation.measures import METRICS, Metric
 from leanrag.evaluation.questions import Dataset, Passage, Question
 from leanrag.evaluation.running import Outcome, Run, read_run, run
@@ -10,7 +12,9 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Figure",
+    "Judgement",
     "METRICS",
+    "MadeQuestions",
     "Metric",
     "Outcome",
     "Passage",
@@ -18,6 +22,8 @@ __all__ = [
     "Run",
     "Summary",
     "compare",
+    "judge",
+    "make_questions",
     "read_beir",
     "read_hotpot",
     "read_nq",
