@@ -1,8 +1,9 @@
 """Files to `Document`s: one reader a format, chosen by the suffix.
 
 The text of a plain file, of Markdown and of source code is kept exactly as decoded (no newline is translated), so offsets
-are the file's own. Other formats (HTML, mails, notebooks, subtitles) are turned into readable text first; offsets of such
-a document point into that text (`Document.text`), not into the file.
+are the file's own. Other formats (PDF, Office files, HTML, mails, notebooks, ...) are turned into readable text first; offsets
+of such a document point into that text (`Document.text`), not into the file, and its marks say where its pages, slides or
+sheets begin.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from pathlib import Path
 
 from leanrag.documents.decoding import check_encoding, looks_like_text
 from leanrag.documents.finding import file_status, find_files
+from leanrag.documents.formats.epub import read_epub
 from leanrag.documents.formats.html import html_to_text, read_html
 from leanrag.documents.formats.mail import read_mail, read_mailbox
 from leanrag.documents.formats.markdown import read_markdown
 from leanrag.documents.formats.notebook import read_notebook
+from leanrag.documents.formats.opendocument import read_opendocument
+from leanrag.documents.formats.pdf import read_pdf
 from leanrag.documents.formats.plain import read_code, read_text
+from leanrag.documents.formats.rich_text import read_rich_text
+from leanrag.documents.formats.sheets import read_sheets
+from leanrag.documents.formats.slides import read_slides
 from leanrag.documents.formats.subtitles import read_subtitles
+from leanrag.documents.formats.word import read_word
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.protocols import DocumentReader
 from leanrag.types import Document
 
-__all__ = ["MAX_BYTES", "READERS", "can_load", "find_files", "html_to_text", "load_file"]
+__all__ = ["HEAVY_READERS", "MAX_BYTES", "READERS", "can_load", "find_files", "html_to_text", "load_file"]
 
 MAX_BYTES = 64 * 1024 * 1024
 _SNIFF_BYTES = 8192
@@ -37,7 +45,19 @@ _CODE = (
 )
 _TEXT = ".txt .text .log .csv .tsv .tex .bib .adoc .org .jsonl .ndjson"
 
+HEAVY_READERS: Mapping[str, DocumentReader] = {
+    ".pdf": read_pdf,
+    ".docx": read_word,
+    ".pptx": read_slides,
+    ".xlsx": read_sheets,
+    ".epub": read_epub,
+    **dict.fromkeys((".odt", ".odp", ".ods"), read_opendocument),
+    ".rtf": read_rich_text,
+}
+"""The readers of formats that take long and can be made to take too much; see `leanrag.documents.parsing`."""
+
 READERS: Mapping[str, DocumentReader] = {
+    **HEAVY_READERS,
     **dict.fromkeys(_TEXT.split(), read_text),
     **dict.fromkeys(_CODE.split(), read_code),
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".rst"), read_markdown),
@@ -49,10 +69,8 @@ READERS: Mapping[str, DocumentReader] = {
 }
 """The reader of each suffix. A file of another suffix is read as plain text if it is text."""
 
-# Formats that hold text which a converter could extract; some (.rtf) would pass for plain text.
-_NOT_READ = frozenset(
-    ".doc .docx .epub .key .mobi .msg .numbers .odp .ods .odt .pages .pdf .ppt .pptx .ps .rtf .xls .xlsx".split()
-)
+# Formats that hold text which a converter could extract; some (.ps) would pass for plain text.
+_NOT_READ = frozenset(".doc .key .mobi .msg .numbers .pages .ppt .ps .xls".split())
 
 
 def can_load(path: str | Path, *, readers: Mapping[str, DocumentReader] = READERS) -> bool:
@@ -94,8 +112,9 @@ def load_file(
 
     Raises:
         ConfigurationError: `max_bytes` is not positive, or `encoding` names no text encoding.
-        DocumentError: The file is missing, unreadable, not a regular file, too large, empty, binary, in an unknown
-            encoding, or of a format that is not read.
+        DocumentError: The file is missing, unreadable, not a regular file, too large, empty, binary, encrypted, damaged, in an
+            unknown encoding, or of a format that is not read.
+        MissingDependencyError: The format needs the extra `files`.
 
     Example:
         >>> load_file("guide.md").kind  # doctest: +SKIP
@@ -111,8 +130,8 @@ def load_file(
     suffix = file.suffix.lower()
     if suffix not in readers and suffix in _NOT_READ and stat.S_ISREG(file_status(file).st_mode):
         raise DocumentError(
-            f"cannot read {str(file)!r}: {suffix} files are not read in this version. Convert it to text, Markdown or"
-            " HTML and add that file",
+            f"cannot read {str(file)!r}: {suffix} files are not read. Save it as PDF, or in another format that is read,"
+            " and add that file",
             path=file,
         )
     document = readers.get(suffix, read_text)(_read_bytes(file, max_bytes), file, encoding)

@@ -9,7 +9,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -21,8 +23,9 @@ from tqdm.auto import tqdm
 from leanrag.documents.decoding import check_encoding
 from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.formats.markdown import front_matter
-from leanrag.documents.loading import READERS, can_load, find_files, load_file
-from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.documents.loading import HEAVY_READERS, READERS, can_load, find_files, load_file
+from leanrag.documents.parsing import FileParser
+from leanrag.errors import ConfigurationError, DocumentError, MissingDependencyError
 from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
 from leanrag.retrieval.entries import changed_ns
@@ -38,6 +41,7 @@ Source: TypeAlias = str | os.PathLike[str] | Document
 """A file, a folder, or a document made from text."""
 
 _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep the embedder busy, little to lose
+_FILES_AHEAD = 4  # files for each process that reads: enough to keep it busy while chunks are embedded
 _SETTLED_NS = 2_000_000_000  # a file that changed later than this may change again within one tick of its clock
 
 
@@ -111,6 +115,7 @@ class Ingestion:
         self._show_progress = sys.stderr.isatty() if progress is None else progress
         self._known: dict[str, DocumentRecord] = {}
         self._pending: list[_Change] = []
+        self._parsed: dict[Path, Future[Document]] = {}  # files that are being read in other processes
         self._outcome: dict[str, list[str]] = {
             "added": [],
             "updated": [],
@@ -142,8 +147,9 @@ class Ingestion:
             found = [item for source in sources for item in self._find(source)]
             ids = (item.id for item in found if item.id is not None)
             self._known = {record.id: record for record in self._store.get_records(ids)}
-            with tqdm(total=len(found), desc="Adding", unit="doc", disable=not self._show_progress, leave=False) as bar:
-                for item in found:
+            progress = tqdm(total=len(found), desc="Adding", unit="doc", disable=not self._show_progress, leave=False)
+            with progress as bar, FileParser() as parser:
+                for item in self._parse_ahead(found, parser):
                     self._take(item)
                     if sum(len(change.chunks) for change in self._pending) >= _BATCH_CHUNKS:
                         self._flush()
@@ -161,11 +167,12 @@ class Ingestion:
             seconds=time.perf_counter() - started,
         )
         named = {str(Path(source)) for source in sources if not isinstance(source, Document)}
-        errors = [failure.error for failure in self._failed if failure.source in named]
-        unread = [error for error in errors if isinstance(error, DocumentError)]
+        unread = [failure for failure in self._failed if failure.source in named]
         if unread:
             more = f" ({len(unread) - 1} more sources could not be read either)" if len(unread) > 1 else ""
-            raise DocumentError(f"{unread[0]}{more}", path=unread[0].path, report=report) from unread[0]
+            source, error = unread[0].source, unread[0].error
+            path = error.path if isinstance(error, DocumentError) else source
+            raise DocumentError(f"{error}{more}", path=path, report=report) from error
         return report
 
     def _find(self, source: Source) -> list[_File | Document]:
@@ -184,6 +191,28 @@ class Ingestion:
         self._roots.add(root)
         return [_File(file, path, str(root)) for file in files]
 
+    def _parse_ahead(self, items: Iterable[_File | Document], parser: FileParser) -> Iterator[_File | Document]:
+        """Yield the items in order, while other processes read the next files of heavy formats."""
+        waiting: deque[_File | Document] = deque()
+        for item in items:
+            if isinstance(item, _File) and self._is_heavy(item):
+                future = parser.submit(item.path, default_title=item.default_title, encoding=self._encoding)
+                self._parsed[item.path] = future
+            waiting.append(item)
+            if len(waiting) > _FILES_AHEAD * parser.processes:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _is_heavy(self, file: _File) -> bool:
+        """Return whether a file has to be read, by a reader that needs bounds."""
+        suffix = file.path.suffix.lower()
+        if suffix not in HEAVY_READERS or self._readers[suffix] is not HEAVY_READERS[suffix]:
+            return False
+        try:
+            return file.path not in self._parsed and not self._is_unchanged(file, file.path.stat())
+        except OSError:  # `_take_file` reports it
+            return False
+
     def _take(self, item: _File | Document) -> None:
         """Read one document and queue it when it is new or changed."""
         if isinstance(item, Document):
@@ -194,7 +223,7 @@ class Ingestion:
         else:
             try:
                 self._take_file(item)
-            except DocumentError as error:
+            except (DocumentError, MissingDependencyError) as error:
                 self._fail(str(item.path), error)
                 self._lose(item)
 
@@ -203,21 +232,26 @@ class Ingestion:
             stat = file.path.stat()
         except OSError as error:
             raise DocumentError(f"cannot read {str(file.path)!r}: {error}", path=file.path) from error
-        record = None if file.id is None else self._known.get(file.id)
-        if record is not None and self._is_unchanged(record, file, stat):
-            self._seen.add(record.id)
-            self._outcome["unchanged"].append(record.id)
+        parsed = self._parsed.pop(file.path, None)
+        if file.id is not None and parsed is None and self._is_unchanged(file, stat):
+            self._seen.add(file.id)
+            self._outcome["unchanged"].append(file.id)
             return
-        document = load_file(
-            file.path, default_title=file.default_title, encoding=self._encoding, readers=self._readers
-        )
+        if parsed is not None:
+            document = parsed.result()
+        else:
+            document = load_file(
+                file.path, default_title=file.default_title, encoding=self._encoding, readers=self._readers
+            )
         is_settled = time.time_ns() - changed_ns(stat) > _SETTLED_NS
         self._queue(document, root=file.root, stat=stat if is_settled else None)
 
-    def _is_unchanged(self, record: DocumentRecord, file: _File, stat: os.stat_result) -> bool:
+    def _is_unchanged(self, file: _File, stat: os.stat_result) -> bool:
         """Return whether a file need not be read, because nothing changed since it was read in the same way."""
+        record = None if file.id is None else self._known.get(file.id)
         return (
-            (record.size, record.mtime_ns) == (stat.st_size, changed_ns(stat))
+            record is not None
+            and (record.size, record.mtime_ns) == (stat.st_size, changed_ns(stat))
             and (record.root, record.chunker_id) == (file.root, self._chunker.id)
             and self._metadata in (None, record.metadata)
             and self._encoding is None
@@ -233,6 +267,7 @@ class Ingestion:
             record is not None
             and (record.sha256, record.title) == (document.sha256, document.title)
             and (record.metadata, record.chunker_id) == (document.metadata, self._chunker.id)
+            and self._store.get_marks(document.id) == document.marks
         ):
             self._outcome["unchanged"].append(document.id)
             if document.source is not None:
@@ -304,7 +339,7 @@ class Ingestion:
         self._fail(str(error.path), error)
         self._unread.add(Path(os.path.realpath(str(error.path))))  # `resolve` fails for a link to itself
 
-    def _fail(self, source: str, error: DocumentError) -> None:
+    def _fail(self, source: str, error: DocumentError | MissingDependencyError) -> None:
         logger.warning("Not added: %s", error)
         self._failed.append(Failure(source, error))
 

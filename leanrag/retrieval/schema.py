@@ -171,7 +171,7 @@ def read_span(connection: sqlite3.Connection, document: int, start: int, end: in
     return "".join(from_sql(text) for (text,) in rows)[start - offset : None if end is None else end - offset]
 
 
-def read_marks(connection: sqlite3.Connection, document: int, start: int, end: int) -> tuple[Mark, ...]:
+def read_marks(connection: sqlite3.Connection, document: int, start: int = 0, end: int = 2**62) -> tuple[Mark, ...]:
     """Return the marks of a document from `start` to `end`, and the last one before `start`."""
     rows = connection.execute(
         "SELECT start, label FROM marks WHERE document = ?1 AND start < ?3"

@@ -27,7 +27,7 @@ from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
 from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, to_sql
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
-from leanrag.types import Chunk, Document, Where
+from leanrag.types import Chunk, Document, Mark, Where
 from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
@@ -310,10 +310,16 @@ class Store:
                 )
             identity, title, source, kind, metadata, key = map(from_sql, row)
             text = read_span(connection, key, 0)
-            marks = read_marks(connection, key, 0, len(text) + 1)
+            marks = read_marks(connection, key)
             return Document(
                 text, id=identity, title=title, source=source, kind=kind, metadata=json.loads(metadata), marks=marks
             )
+
+    def get_marks(self, document_id: str) -> tuple[Mark, ...]:
+        """Return the marks of a document; empty if it has none, or is unknown."""
+        with self._database.reading() as connection, self._database.decoding():
+            row = connection.execute("SELECT key FROM documents WHERE id = ?", (to_sql(document_id),)).fetchone()
+            return () if row is None else read_marks(connection, row[0])
 
     def documents(self) -> Iterator[DocumentRecord]:
         """Yield a record of every document, in the order of their writing; one consistent view."""

@@ -247,7 +247,7 @@ class Explanation(_ShownInNotebooks):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that could not be added; `error` (a `DocumentError`) says why and what to do."""
+    """A source that could not be added; `error` (a `DocumentError` or `MissingDependencyError`) says why and what to do."""
 
     source: str
     error: Exception

@@ -226,10 +226,10 @@ def test_a_large_file_is_refused_with_both_sizes(tmp_path):
         load_file(path, max_bytes=0)
 
 
-@pytest.mark.parametrize("name", ["a.pdf", "a.DOCX", "a.xlsx", "a.epub", "a.rtf"])
+@pytest.mark.parametrize("name", ["a.doc", "a.PPT", "a.xls", "a.msg"])
 def test_formats_that_are_not_read_say_so(tmp_path, name):
     path = write(tmp_path, name)
-    with pytest.raises(DocumentError, match="not read in this version"):
+    with pytest.raises(DocumentError, match="files are not read"):
         load_file(path)
     assert not can_load(path)
 

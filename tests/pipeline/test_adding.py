@@ -1,22 +1,27 @@
 """Every bad input is a typed error or a reported failure; nothing is lost and the others are indexed."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import Future
 
 import pytest
 
 import leanrag
-from leanrag import ConfigurationError, Document, DocumentError, StorageError
-from leanrag.display import to_text
+from leanrag import ConfigurationError, Document, DocumentError, MissingDependencyError, StorageError
+from leanrag.display import to_html, to_text
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.evidence.greedy import GreedyPacker
 from leanrag.pipeline import adding
 from leanrag.pipeline.adding import Ingestion
 from leanrag.retrieval.store import Store
 from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.types import Mark
+from tests.documents.formats.files import encrypted_pdf, pdf, sheets
+from tests.stories import PARK, QUESTION, open_rag
 
 
 class CountingEmbedder(HashEmbedder):
@@ -348,6 +353,7 @@ def bad_files(docs):
     (docs / "binary.txt").write_bytes(b"abc\0def")
     (docs / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     (docs / "paper.pdf").write_bytes(b"%PDF-1.7")
+    (docs / "slides.ppt").write_bytes(b"old")
     (docs / "photo.png").write_bytes(b"\x89PNG\0")
     (docs / "loop").symlink_to(docs)
 
@@ -356,8 +362,8 @@ def test_bad_files_in_a_folder_are_reported_and_the_rest_is_indexed(rag, docs):
     bad_files(docs)
     report = rag.add(docs)
     assert names(report.added) == ["a.txt", "b.md", "c.py", "d.html"]
-    assert names(failure.source for failure in report.failed) == ["binary.txt", "empty.txt", "latin.txt"]
-    assert names(report.skipped) == ["paper.pdf", "photo.png"]
+    assert names(failure.source for failure in report.failed) == ["binary.txt", "empty.txt", "latin.txt", "paper.pdf"]
+    assert names(report.skipped) == ["photo.png", "slides.ppt"]
     assert all(failure.error.path is not None for failure in report.failed)
 
 
@@ -368,7 +374,8 @@ def test_bad_files_in_a_folder_are_reported_and_the_rest_is_indexed(rag, docs):
         ("empty.txt", "holds no text"),
         ("binary.txt", "not a text file"),
         ("latin.txt", "not UTF-8"),
-        ("paper.pdf", "not read in this version"),
+        ("paper.pdf", "is damaged"),
+        ("slides.ppt", ".ppt files are not read. Save it as PDF"),
         ("photo.png", "not"),
     ],
 )
@@ -547,3 +554,63 @@ def test_sentences_are_embedded_for_the_packer_that_asks_for_them(tmp_path):
         with leanrag.open(tmp_path / folder, model=FakeModel(), embedder=embedder, **options) as rag:
             rag.add_text(text)
         assert embedder.texts == expected
+
+
+# Pages, slides and sheets
+
+
+def test_a_citation_says_the_page(tmp_path):
+    with open_rag(tmp_path / "kb") as rag:
+        path = tmp_path / "a.pdf"
+        path.write_bytes(pdf(["Nothing of interest."], [PARK]))
+        rag.add(path)
+        answer = rag.ask(QUESTION)
+        assert [citation.location for citation in answer.citations] == ["page 2"]
+        assert f"{path.resolve()}, page 2 [" in to_text(answer)
+        assert "a.pdf, page 2 [" in to_html(answer)
+        assert type(answer).from_json(answer.to_json()) == answer
+
+
+def test_heavy_files_are_added_in_order_and_bad_ones_are_reported(rag, docs):
+    (docs / "a.pdf").write_bytes(pdf(["Page one."], ["Page two."]))
+    (docs / "locked.pdf").write_bytes(encrypted_pdf())
+    (docs / "z.xlsx").write_bytes(sheets())
+    report = rag.add(docs)
+    assert names(report.added) == ["a.pdf", "a.txt", "b.md", "c.py", "d.html", "z.xlsx"]
+    assert list(report.added) == sorted(report.added)
+    assert names(failure.source for failure in report.failed) == ["locked.pdf"]
+    assert rag.search("rent price", 1)[0].chunk.marks[0] == Mark(0, "sheet Costs")
+    assert names(rag.add(docs).unchanged) == ["a.pdf", "a.txt", "b.md", "c.py", "d.html", "z.xlsx"]
+
+
+def test_a_document_whose_pages_moved_is_updated(rag):
+    rag.add(Document("One. Two.", id="a", marks=(Mark(0, "page 1"),)))
+    moved = Document("One. Two.", id="a", marks=(Mark(0, "page 1"), Mark(5, "page 2")))
+    assert rag.add(moved).updated == ("a",)
+    assert rag.get_document("a") == dataclasses.replace(moved, title="")
+    assert rag.add(moved).unchanged == ("a",)
+
+
+def test_a_reader_of_the_caller_reads_in_this_process(tmp_path, embedder):
+    def read(data, path, encoding):
+        return Document(f"{os.getpid()}", kind="text")
+
+    (tmp_path / "a.pdf").write_bytes(b"data")
+    with leanrag.open(tmp_path / "kb", model=FakeModel(), embedder=embedder, readers={".pdf": read}) as rag:
+        (name,) = rag.add(tmp_path / "a.pdf").added
+        assert rag.get_document(name).text == str(os.getpid())
+
+
+def test_a_missing_library_is_reported_for_its_file(rag, docs, monkeypatch):
+    (docs / "a.pdf").write_bytes(pdf(["words"]))
+    error = MissingDependencyError("`pypdfium2` is needed", package="pypdfium2", extra="files")
+    failed = Future()
+    failed.set_exception(error)
+    monkeypatch.setattr(adding.FileParser, "submit", lambda *_, **__: failed)
+    report = rag.add(docs)
+    assert names(report.added) == ["a.txt", "b.md", "c.py", "d.html"]
+    assert [failure.error for failure in report.failed] == [error]
+    with pytest.raises(DocumentError, match="`pypdfium2` is needed") as caught:
+        rag.add(docs / "a.pdf")
+    assert caught.value.__cause__ is error
+    assert caught.value.path == docs / "a.pdf"
