@@ -23,10 +23,11 @@ from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
 from leanrag.retrieval.filters import condition_sql
+from leanrag.retrieval.full_text import MAX_TERMS, find_best
 from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
 from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, to_sql
-from leanrag.retrieval.terms import COLUMN_WEIGHTS, parse_query, quote_term
+from leanrag.retrieval.terms import parse_query, quote_term
 from leanrag.types import Chunk, Document, Mark, Where
 from leanrag.vectors import has_unit_norm
 
@@ -38,17 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DATABASE", "DocumentRecord", "Entry", "MissingChunkError", "Store", "StoreStats"]
 
 _BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
-_FEW = 2000  # ids that a search is given; among more it is searched everywhere, and what is not allowed is passed over
-_MAX_TERMS = 300  # of a question: the score of a chunk takes a look at each
-_MAX_COUNTED = 100  # chunks with a term that are counted, to see how rare it is
 _VECTOR = np.dtype("<f4")
-_FOUND = (
-    f"found AS (SELECT -bm25(terms, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score, rowid AS id"
-    " FROM terms WHERE terms MATCH ?)"
-)
-# The `+` keeps the planner from looking up one id at a time, which would compute the statistics for each.
-_FOUND_AMONG = f"{_FOUND[:-1]} AND +rowid IN (SELECT value FROM json_each(?)))"
-_BEST_FIRST = "ORDER BY score DESC, id"
 
 
 class MissingChunkError(StorageError, LookupError):
@@ -505,31 +496,12 @@ class Store:
         terms = parse_query(question).terms
         if not terms or k < 1 or (allowed is not None and len(allowed) == 0):
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        best = f"SELECT score, id FROM found {_BEST_FIRST} LIMIT ?"
         with self._database.reading(one_view=True) as connection:
             postings = self._posting_index.current(connection)
-            keys = self._posting_index.keys_of(terms) if postings is not None and len(terms) <= _MAX_TERMS else None
+            keys = self._posting_index.keys_of(terms) if postings is not None and len(terms) <= MAX_TERMS else None
             if postings is not None and keys is not None:
                 return postings.search(keys, k, allowed=allowed, also=also)
-            expression = " OR ".join(_rarest(connection, list(map(quote_term, terms))))
-            if allowed is not None and len(allowed) > _FEW:
-                cursor = connection.execute(f"WITH {_FOUND} SELECT score, id FROM found {_BEST_FIRST}", (expression,))
-                rows = _first_allowed(cursor, k, allowed)
-                if also is not None and len(also):
-                    more = connection.execute(f"WITH {_FOUND_AMONG} {best}", (expression, _json(also), len(also)))
-                    rows = sorted({*rows, *more}, key=lambda row: (-row[0], row[1]))
-            else:
-                found, values = _FOUND, [expression]
-                if allowed is not None:
-                    found, values = _FOUND_AMONG, [expression, _json(allowed)]
-                if also is None or not len(also):
-                    rows = connection.execute(f"WITH {found} {best}", (*values, k)).fetchall()
-                else:
-                    rows = connection.execute(
-                        f"WITH {found} SELECT score, id FROM ({best})"
-                        f" UNION SELECT score, id FROM found WHERE id IN (SELECT value FROM json_each(?)) {_BEST_FIRST}",
-                        (*values, k, _json(also)),
-                    ).fetchall()
+            rows = find_best(connection, terms, k, allowed=allowed, also=also)
         scores, ids = zip(*rows, strict=True) if rows else ((), ())
         return np.array(scores, np.float32), np.array(ids, np.int64)
 
@@ -563,31 +535,6 @@ class Store:
         ids, counts = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
         is_allowed = np.ones(len(ids), bool) if allowed is None else np.isin(ids, allowed)
         return counts[is_allowed], ids[is_allowed]
-
-
-def _rarest(connection: sqlite3.Connection, terms: list[str]) -> list[str]:
-    """Return the terms, or if they are many those that fewest chunks have, in their order; at least one chunk has each."""
-    if len(terms) <= _MAX_TERMS:
-        return terms
-    counts = connection.execute(
-        "SELECT key, (SELECT count(*) FROM (SELECT 1 FROM terms WHERE terms MATCH value LIMIT ?)) AS chunks"
-        " FROM json_each(?) WHERE chunks > 0 ORDER BY chunks, key LIMIT ?",
-        (_MAX_COUNTED, json.dumps(terms), _MAX_TERMS),
-    )
-    return [terms[i] for i in sorted(key for key, _ in counts)] or terms[:1]
-
-
-def _json(ids: Ids) -> str:
-    return json.dumps(np.asarray(ids).tolist())
-
-
-def _first_allowed(rows: sqlite3.Cursor, k: int, allowed: Ids) -> list[tuple[float, int]]:
-    """Return the first `k` rows whose id is allowed."""
-    kept: list[tuple[float, int]] = []
-    while len(kept) < k and (part := rows.fetchmany(1024)):
-        is_allowed = np.isin([row[1] for row in part], allowed)
-        kept += [row for row, is_kept in zip(part, is_allowed, strict=True) if is_kept]
-    return kept[:k]
 
 
 def _ids(rows: Iterable[tuple[int]]) -> Ids:
