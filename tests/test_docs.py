@@ -11,7 +11,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-WITHOUT_MODELS = {"stages.md"}
+WITHOUT_MODELS = {"costs.md", "stages.md"}
 RUNNABLE = [
     pytest.param(page, id=page.name, marks=() if page.name in WITHOUT_MODELS else pytest.mark.model)
     for page in WITH_CODE
@@ -34,7 +34,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
 
 
 def test_there_is_code_to_run():
-    assert {page.name for page in WITH_CODE} >= {"README.md", "guide.md", "stages.md"}
+    assert {page.name for page in WITH_CODE} >= {"README.md", "costs.md", "guide.md", "stages.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,7 +5,7 @@ differ in one thing, all of which a cache must tell apart. "qqp" orders the pair
 every other pair, and by cosine similarity alone; then it draws streams of questions, asks for an error bound, and counts the
 streams that exceed it (an answer is wrong if Quora's users called the questions different; those labels are noisy). "stale" edits a
 fifth of the documents and asks everything again. "keys" changes one part of a question at a time. "speed" times hits among many
-answers, from one process and from eight. "zipf" draws questions as often as people do.
+answers, from one process and from eight. "zipf" draws questions as often as people do. "ledger" times `ask` with and without one.
 
     python -m benchmarks.caching --data DIR --json FILE [--quick] [--only SECTION] [--write]
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float32]
 
 EMBEDDER = "all-minilm-l6-v2"
-SECTIONS = ("gptcache", "pairs", "qqp", "stale", "keys", "speed", "zipf")
+SECTIONS = ("gptcache", "pairs", "qqp", "stale", "keys", "speed", "zipf", "ledger")
 FLAGS = {"write": "write the weights of the score, fitted to all pairs, to leanrag/caching/match.json"}
 MATCH = Path(__file__).parents[2] / "leanrag" / "caching" / "match.json"
 LONGEST = 600  # characters of a sentence that are embedded
@@ -84,6 +84,8 @@ def main() -> None:
         figures |= traffic.zipf(
             asked=1000 if arguments.is_quick else 10_000, different=100 if arguments.is_quick else 1000
         )
+    if "ledger" in chosen:
+        figures |= traffic.ledger(asked=50 if arguments.is_quick else 500)
     models = {EMBEDDER: find_embedder(EMBEDDER)}
     finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import leanrag
 from leanrag.caching import AnswerCache, SimilarQuestions
+from leanrag.ledger import CostLedger
 from leanrag.protocols import Embedder
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Answer, AskKey, Document, Usage
 
-__all__ = ["keys", "speed", "stale", "zipf"]
+__all__ = ["keys", "ledger", "speed", "stale", "zipf"]
 
 Figures = dict[str, float | int | None]
 EDITED = 0.2
@@ -182,3 +183,23 @@ def zipf(asked: int, different: int) -> Figures:
     repeated = 1 - len(set(drawn)) / asked
     print(f"zipf: {repeated:.3f} of {asked} questions repeat an earlier one", flush=True)
     return {"zipf_asked": asked, "zipf_repeat_rate": repeated, "zipf_cost_ratio": cost / without}
+
+
+def ledger(asked: int) -> Figures:
+    """Return how much longer `ask` takes with a ledger in a file: the median over questions that are asked both ways in turn."""
+    with tempfile.TemporaryDirectory() as folder, CostLedger(Path(folder) / "costs.db") as costs:
+        kb = Path(folder) / "kb"
+        with (
+            leanrag.open(kb, model=ReadingModel(), embedder=HashEmbedder(), k=3) as without,
+            leanrag.open(kb, model=ReadingModel(), embedder=HashEmbedder(), k=3, ledger=costs) as with_ledger,
+        ):
+            without.add(*(_document(i, 0) for i in range(100)))
+            differences = []
+            for i in range(asked):
+                times = {}
+                for rag in (without, with_ledger) if i % 2 else (with_ledger, without):
+                    started = time.perf_counter()
+                    rag.ask(_question(i % 100))
+                    times[rag] = time.perf_counter() - started
+                differences.append(times[with_ledger] - times[without])
+    return {"ledger_asked": asked, "ledger_ms": statistics.median(differences) * 1e3}

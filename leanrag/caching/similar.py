@@ -316,19 +316,18 @@ class _Similar:
     # What is learnt
 
     def _learn_threshold(self) -> None:
-        """Compute the threshold anew when the comparisons have doubled since the last time."""
+        """Compute the threshold anew when the comparisons have doubled, and as soon as more answers were wrong than allowed."""
         rows = self._comparisons()
-        checks = int(math.log2(len(rows) / FIRST_CHECK)) + 1 if len(rows) >= FIRST_CHECK else 0
-        if checks <= self._checked:
+        if len(rows) < FIRST_CHECK:
             return
-        self._checked = checks
-        # The checks share delta: delta / 2, delta / 4, ...
+        checks = int(math.log2(len(rows) / FIRST_CHECK)) + 1
+        is_due, self._checked = checks > self._checked, max(checks, self._checked)
+        is_too_low = self._threshold is not None and error_share(rows, self._threshold) > self._policy.error
+        if not is_due and not is_too_low:
+            return
+        # The checks that may lower the threshold share delta: delta / 2, delta / 4, ...
         learnt = lowest_threshold(rows, error=self._policy.error, delta=self._policy.delta / 2**checks)
-        if (
-            self._threshold is None
-            or (learnt is not None and learnt < self._threshold)
-            or error_share(rows, self._threshold) > self._policy.error
-        ):
+        if self._threshold is None or is_too_low or (learnt is not None and learnt < self._threshold):
             self._threshold = learnt
 
     def _comparisons(self) -> list[Comparison]:

@@ -8,11 +8,12 @@ import importlib
 import io
 import json
 import logging
+import operator
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from leanrag._optional import require
@@ -30,6 +31,7 @@ __all__ = ["CostLedger", "Receipt", "Summary"]
 logger = logging.getLogger(__name__)
 
 _COLUMNS = tuple(field.name for field in fields(Row))
+_values_of = operator.attrgetter(*_COLUMNS)
 _FORMAT = SqliteFormat(
     noun="ledger",
     application_id=0x6C726C65,  # "lrle"
@@ -175,7 +177,7 @@ class CostLedger:
     def record_rows(self, rows: Iterable[Row]) -> None:
         """Write rows that belong together, such as those of an `add` or of a training run."""
         now, request = self._clock(), secrets.token_hex(8)
-        values = [(now, request, *asdict(self._with_energy(row)).values()) for row in rows]
+        values = [(now, request, *_values_of(self._with_energy(row))) for row in rows]
         try:
             with self._file.writing() as connection:
                 connection.executemany(f"INSERT INTO stages VALUES ({', '.join('?' * (2 + len(_COLUMNS)))})", values)

@@ -195,6 +195,21 @@ def test_the_threshold_follows_the_comparisons(tmp_path, agreed, threshold):
 # The score
 
 
+def test_a_threshold_that_lets_too_many_wrong_answers_pass_rises_at_once(tmp_path):
+    with AnswerCache(tmp_path / "a.db", similar=SimilarQuestions(error=0.05, threshold=0.5)) as cache:
+        compare(cache, [(0.9, True)] * 90)  # the next check that may lower the threshold is at 128
+        assert cache.stats().similar.threshold == 0.5
+        compare(cache, [(0.6, False)] * 5)
+        assert cache.stats().similar.threshold == 0.9
+
+
+def compare(cache, pairs):
+    """Write comparisons as `learn` does."""
+    with cache._file.writing() as connection:
+        connection.executemany("INSERT INTO comparisons (entry, score, agreed, weight) VALUES (1, ?, ?, 1.0)", pairs)
+    cache._similar._learn_threshold()
+
+
 def test_the_shipped_score_prefers_near_questions():
     model = MatchModel.shipped()
     pairs = [
