@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(LEANRAG_DATA)
 
-.PHONY: demo test fast lint type bench docs pull pull-large clean
+.PHONY: reader demo test fast lint type bench docs pull pull-large clean
 
 # The stamps are made anew when what must be installed changes. llama-cpp-python compiles once; pip keeps the wheel.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
@@ -57,6 +57,11 @@ bench: $(VENV)/equipped pull pull-large
 	  $(BIN)/python -m benchmarks.$$name --data "$(DATA)" --json benchmarks/results/$$name.json || exit 1; \
 	done
 	$(BIN)/python -m benchmarks.tables
+
+# The adapter that ships; on a GPU in a quarter of an hour, after half an hour that makes the rows.
+reader: $(VENV)/equipped pull
+	@test -n "$(DATA)" -a -n "$(WORK)" || { echo "Name the data and a folder for what is made: make reader DATA=DIR WORK=DIR"; exit 2; }
+	$(BIN)/python -m benchmarks.training.reader --data "$(DATA)" --work "$(WORK)"
 
 docs: $(VENV)/equipped
 	$(BIN)/python -m benchmarks.tables --check

@@ -52,13 +52,13 @@ class Asked:
 def make_asked(
     data: Path, model: LanguageModel, profile: ModelProfile, *, seen: Collection[str], count: int | None = None
 ) -> list[Asked]:
-    """Return the questions of all sets about documents that were not seen in training.
+    """Return the questions of all sets about articles that no training row is about.
 
     Args:
         data: Folder of the data sets.
         model: Counts tokens.
         profile: How the reader is asked.
-        seen: Ids of the documents that were seen in training.
+        seen: Articles that training rows are about.
         count: Most questions of a set; None for all.
     """
     asked: list[Asked] = []
@@ -89,9 +89,7 @@ def _asked_of(
     count: int | None,
 ) -> list[Asked]:
     examples = [
-        example
-        for example in material.examples
-        if example.document_id not in seen and bool(example.answers) == has_answers
+        example for example in material.examples if example.unit not in seen and bool(example.answers) == has_answers
     ]
     if count is not None:
         examples = examples[:: max(1, len(examples) // count)][:count]

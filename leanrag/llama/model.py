@@ -265,6 +265,10 @@ class LlamaCppModel(LlamaBase):
             raise ConfigurationError("the prompt is empty. It must have at least one token")
         return self._with_bos(tokens)
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; bytes that are no complete character are replaced."""
+        return b"".join(map(self._engine.vocabulary.piece, tokens)).decode("utf-8", "replace")
+
     @property
     def end_token(self) -> int:
         """The token that ends a generation; -1 if the model has none."""

@@ -233,6 +233,20 @@ _SPECS = (
             ),
         ),
     ),
+    ModelSpec(
+        name="smollm2-135m+reader",
+        kind="adapter",
+        licence="CC-BY-SA-4.0",
+        about="answers; smollm2-135m, trained to answer from sources or to say that they do not answer; part of this package",
+        base="smollm2-135m",
+        files=(
+            ModelFile(
+                "smollm2-135m.reader.gguf",
+                9_797_984,
+                "d2fa2bece4a80ee9b5b2053f4692a8a609c7b86c950048336b78487ad2caaf95",
+            ),
+        ),
+    ),
 )
 
 REGISTRY: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})

@@ -13,7 +13,12 @@ __all__ = ["DEFAULT_EMBEDDER", "Machine", "advise_models", "default_models"]
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
-_MODELS: dict[str, int] = {"smollm2-135m": 1, "qwen2.5-coder-0.5b": 1, "qwen2.5-coder-1.5b": 2}
+_MODELS: dict[str, int] = {
+    "smollm2-135m": 1,
+    "smollm2-135m+reader": 1,
+    "qwen2.5-coder-0.5b": 1,
+    "qwen2.5-coder-1.5b": 2,
+}
 """The models that answer, the worst first, and the fewest cores with which a person waits seconds for an answer, not minutes."""
 
 _PAIR = ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
@@ -42,7 +47,7 @@ class Machine:
 
     def carries(self, names: Collection[str]) -> bool:
         """Return whether the models run here together."""
-        needed = _MEMORY_BYTES + sum(_MEMORY_FACTOR * REGISTRY[name].size_bytes for name in names)
+        needed = _MEMORY_BYTES + sum(_MEMORY_FACTOR * _size_bytes(name) for name in names)
         return needed <= self.memory_bytes and all(_MODELS[name] <= self.cores for name in names)
 
 
@@ -69,7 +74,7 @@ def advise_models(machine: Machine | None = None) -> str | None:
     embedder = [] if _is_here(DEFAULT_EMBEDDER) else [DEFAULT_EMBEDDER]
     if not names and not embedder:
         return None
-    size = sum(REGISTRY[name].size_bytes for name in (*names, *embedder)) / 1e6
+    size = sum(_size_bytes(name) for name in (*names, *embedder)) / 1e6
     problem = "This machine can carry better models" if here and not embedder else "Models are missing"
     return f"{problem}. Get them with: leanrag pull {' '.join((*names, *embedder))} ({size:.0f} MB)"
 
@@ -81,7 +86,13 @@ def _best(names: Sequence[str], machine: Machine) -> str:
 
 def _models_here() -> list[str]:
     pulled = {status.spec.name for status in list_models() if status.path is not None}
-    return [name for name in _MODELS if name in pulled]
+    return [name for name in _MODELS if {name, REGISTRY[name].base or name} <= pulled]
+
+
+def _size_bytes(name: str) -> int:
+    """Return the size of a model, with that of the model that an adapter changes."""
+    spec = REGISTRY[name]
+    return spec.size_bytes + (REGISTRY[spec.base].size_bytes if spec.base else 0)
 
 
 def _is_here(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from leanrag.files import whole_file
 from leanrag.llama.files.adapters import BASE_NAME_KEY, BASE_SHA256_KEY, PROFILE_KEY
 from leanrag.training.base import LINEAR_NAMES, Decoder
 
-__all__ = ["LoraLinear", "add_lora", "load_adapter", "lora_layers", "write_adapter"]
+__all__ = ["LoraLinear", "add_lora", "average_adapters", "load_adapter", "lora_layers", "write_adapter"]
 
 
 class LoraLinear(nn.Module):  # type: ignore[misc]
@@ -143,3 +143,28 @@ def load_adapter(path: Path, model: Decoder) -> None:
             f"{str(path)!r} is not an adapter of rank {rank} for this model: {error}. Name another file, or its rank",
             path=path,
         ) from error
+
+
+def average_adapters(models: Sequence[Decoder], into: Decoder) -> None:
+    """Fill the adapter of a model with the mean of the changes of others, in the nearest form of its rank.
+
+    The mean of models that were trained from the same start is often better than each of them (Wortsman et al., ICML 2022).
+
+    Args:
+        models: Models with adapters, trained from the same base.
+        into: The model that gets the mean; its adapter may have another rank.
+    """
+    sources = [dict(lora_layers(model)) for model in models]
+    with torch.no_grad():
+        for name, layer in lora_layers(into):
+            first = torch.cat([source[name].a.float().cpu() for source in sources])
+            second = torch.cat([source[name].b.float().cpu() * source[name].scale for source in sources], dim=1)
+            # The best approximation of a rank is a truncated singular value decomposition (Eckart and Young, 1936).
+            left, left_rest = torch.linalg.qr(second / len(sources))
+            right, right_rest = torch.linalg.qr(first.T)
+            u, values, v = torch.linalg.svd(left_rest @ right_rest.T)
+            rank = min(layer.a.shape[0], len(values))
+            layer.a.zero_()
+            layer.b.zero_()
+            layer.a[:rank] = values[:rank].sqrt()[:, None] * v[:rank] @ right.T
+            layer.b[:, :rank] = left @ u[:, :rank] * values[:rank].sqrt() / layer.scale

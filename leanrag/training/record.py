@@ -28,7 +28,7 @@ class TrainingRecord(pydantic.BaseModel):
         rows: Rows that were learnt.
         development_rows: Rows that were measured.
         rows_sha256: Hash of the rows that were learnt.
-        documents: Ids of the documents that the rows show.
+        units: Articles, documents or questions that the rows are about. What is measured must be about others.
         options: The options.
         rank: Rank of the adapter.
         steps: Steps that were made.
@@ -49,7 +49,7 @@ class TrainingRecord(pydantic.BaseModel):
     rows: int
     development_rows: int
     rows_sha256: str
-    documents: tuple[str, ...]
+    units: tuple[str, ...]
     options: dict[str, str | int | float | bool | None]
     rank: int
     steps: int

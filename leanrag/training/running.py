@@ -126,7 +126,7 @@ def train(
         after = _share_exact(reader, measured_rows)
     record = record.model_copy(
         update={
-            "documents": tuple(sorted({document for row in rows for document in row.documents})),
+            "units": tuple(sorted({row.unit for row in rows})),
             "figures": {"exact_match_before": before, "exact_match_after": after},
         }
     )
@@ -219,7 +219,7 @@ def _run(
         rows=len(rows),
         development_rows=len(measured),
         rows_sha256=hash_rows(rows),
-        documents=(),
+        units=(),
         rank=rank,
         figures={},
         device=str(decoder.token_embd.device),

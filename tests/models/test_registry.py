@@ -470,9 +470,11 @@ def test_the_registry_is_whole():
         "cl100k_base",
         "qwen2.5-coder-0.5b",
         "qwen2.5-coder-1.5b",
+        "smollm2-135m+reader",
     ]
     for spec in REGISTRY.values():
-        assert all(len(file.sha256) == 64 and file.size_bytes > 0 and file.parts for file in spec.files)
+        assert all(len(file.sha256) == 64 and file.size_bytes > 0 for file in spec.files)
+        assert all(file.parts for file in spec.files) == (spec.kind != "adapter")
     assert REGISTRY["smollm2-135m"].size_bytes == 98_362_432
     assert REGISTRY["gemma3-270m"].terms
     assert len(REGISTRY["gemma3-270m"].files[0].parts) == 4

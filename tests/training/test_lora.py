@@ -8,7 +8,7 @@ from leanrag.errors import ConfigurationError, ModelLoadError  # noqa: E402
 from leanrag.files import sha256_of  # noqa: E402
 from leanrag.llama import LlamaCppModel  # noqa: E402
 from leanrag.training.base import load_decoder  # noqa: E402
-from leanrag.training.lora import add_lora, load_adapter, lora_layers, write_adapter  # noqa: E402
+from leanrag.training.lora import add_lora, average_adapters, load_adapter, lora_layers, write_adapter  # noqa: E402
 
 
 def write(path, model, base, **options):
@@ -81,3 +81,29 @@ def test_another_rank_is_refused(changed, tiny_gguf, tmp_path):
 def test_a_rank_below_1_is_refused(decoder):
     with pytest.raises(ConfigurationError, match="`rank` must be at least 1, got 0"):
         add_lora(decoder, rank=0, alpha=1)
+
+
+def test_the_mean_of_adapters_is_the_mean_of_their_changes(changed, tiny_gguf):
+    other = load_decoder(tiny_gguf)
+    add_lora(other, rank=4, alpha=8, seed=5)
+    with torch.no_grad():
+        for _, layer in lora_layers(other):
+            layer.b.fill_(0.02)
+    mean = load_decoder(tiny_gguf)
+    add_lora(mean, rank=36, alpha=7)
+    average_adapters([changed, other], mean)
+    for (_, ours), (_, first), (_, second) in zip(*map(lora_layers, (mean, changed, other)), strict=True):
+        changes = [layer.b @ layer.a * layer.scale for layer in (ours, first, second)]
+        assert torch.allclose(changes[0], (changes[1] + changes[2]) / 2, atol=1e-4)
+
+
+def test_a_smaller_rank_is_the_nearest_one(changed, tiny_gguf):
+    mean = load_decoder(tiny_gguf)
+    add_lora(mean, rank=2, alpha=2)
+    average_adapters([changed], mean)
+    for (_, ours), (_, whole) in zip(*map(lora_layers, (mean, changed)), strict=True):
+        change = (whole.b @ whole.a * whole.scale).detach()
+        values = torch.linalg.svdvals(change)
+        assert float((change - (ours.b @ ours.a * ours.scale).detach()).norm()) == pytest.approx(
+            float((values[2:] ** 2).sum().sqrt()), rel=1e-2
+        )

@@ -1,0 +1,1 @@
+"""The benchmark `training`; run it with `python -m benchmarks.training`. `reader` makes the reader that ships."""

@@ -1,0 +1,214 @@
+"""How well does the shipped reader answer, and what do distillation, mixed precision and checkpoints give?
+
+The reader is measured through llama.cpp, on questions about articles that no training row was about. The record of the reader names
+the articles of its rows: of other slices of the same data sets, that is every question. What needs a GPU is read from `gpu.json` in
+this folder, which says what it was measured on.
+
+    python -m benchmarks.training --data DIR --json FILE [--quick] [--only SECTION]
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+import leanrag
+from benchmarks.common import finish, parse_arguments, read_nq, read_squad
+from benchmarks.models.tiny import write_model
+from benchmarks.training.evaluating import Asked, figures_of, make_asked
+from leanrag.llama import LlamaCppModel
+from leanrag.metrics import f1
+from leanrag.models import resolve, resolve_model
+from leanrag.prompting import profile_named
+from leanrag.training.record import load_record
+
+Figures = dict[str, float | int | None]
+
+READER, LARGE = "smollm2-135m+reader", "qwen2.5-coder-1.5b"
+_REPLY_TOKENS = 24
+_QUICK = 10  # questions of a set
+_TORCH = 40  # prompts of the comparison with torch
+_KILLS = 50
+_END_TO_END = 20
+_PARTS = {
+    "nq1_em": "nq1_em",
+    "nq3_em": "nq3_em",
+    "squad_em": "squad_em",
+    "refuses_distractors": "nq0_refuses",
+    "refuses_near_miss": "near_miss_refuses",
+    "mark_right": "mark_right",
+}
+
+
+def measure_reader(data: Path, is_quick: bool) -> Figures:
+    """Measure the shipped reader through llama.cpp."""
+    asked, replies = ask_reader(data, _QUICK if is_quick else None)
+    profile = profile_named(READER)
+    assert profile is not None
+    found = figures_of(asked, replies, profile)
+    figures: Figures = {f"smollm2_{key}": found[name] for key, name in _PARTS.items()}
+    answerable = ("nq1", "nq3", "squad")
+    figures["smollm2_wrongly_refuses"] = statistics.fmean(found[f"{name}_refuses"] for name in answerable)
+    figures |= {f"smollm2_{name}_f1": found[f"{name}_f1"] for name in answerable}
+    figures["n"] = len(asked)
+    return figures
+
+
+def ask_reader(data: Path, count: int | None) -> tuple[list[Asked], list[str]]:
+    """Return the questions of all sets, and the replies of the reader."""
+    files, profile = resolve_model(READER), profile_named(READER)
+    assert profile is not None
+    seen = load_record(files.adapters[0].with_suffix(".json")).units
+    with LlamaCppModel(files.path, adapters=files.adapters, n_ctx=1024) as model:
+        asked = make_asked(data, model, profile, seen=frozenset(seen), count=count)
+        replies = [
+            model.generate(list(each.row.prompt), max_tokens=_REPLY_TOKENS).text for each in tqdm(asked, disable=None)
+        ]
+    return asked, replies
+
+
+def compare_with_torch(data: Path, is_quick: bool) -> Figures:
+    """Compare the exact matches of torch and llama.cpp on the same prompts."""
+    from leanrag.training.base import generate_greedily, load_decoder
+    from leanrag.training.lora import add_lora, load_adapter
+
+    files = resolve_model(READER)
+    asked, replies = ask_reader(data, 2 if is_quick else _TORCH // 5)
+    decoder = load_decoder(files.path)
+    record = load_record(files.adapters[0].with_suffix(".json"))
+    add_lora(decoder, rank=record.rank, alpha=2 * record.rank)
+    load_adapter(files.adapters[0], decoder)
+    with LlamaCppModel(files.path, n_ctx=1024) as model:
+        prompts = [model.encode(list(each.row.prompt)) for each in asked]
+        computed = generate_greedily(decoder, prompts, max_tokens=_REPLY_TOKENS, end=model.end_token, batch_tokens=4096)
+        texts = [model.decode(reply.tokens).strip() for reply in computed]
+    profile = profile_named(READER)
+    assert profile is not None
+    ours, theirs = (figures_of(asked, each, profile) for each in (replies, texts))
+    names = [name for name in ours if name.endswith(("_em", "_refuses"))]
+    return {
+        "torch_llamacpp_gap": abs(statistics.fmean(ours[name] - theirs[name] for name in names)),
+        "torch_llamacpp_same": statistics.fmean(a.strip() == b for a, b in zip(replies, texts, strict=True)),
+        "torch_n": len(asked),
+    }
+
+
+def read_gpu_figures(_data: Path, _is_quick: bool) -> Figures:
+    """Return what was measured on a GPU."""
+    stored = json.loads((Path(__file__).parent / "gpu.json").read_text(encoding="utf-8"))
+    figures: Figures = stored["figures"]
+    return figures
+
+
+def kill_and_resume(_data: Path, is_quick: bool) -> Figures:
+    """Kill a small training at random steps, and compare its end with that of a training that was not killed."""
+    from leanrag.training.base import load_decoder
+    from leanrag.training.encoding import EncodedRow
+    from leanrag.training.loop import train_rows
+    from leanrag.training.lora import add_lora
+    from leanrag.training.options import TrainingOptions
+
+    source = random.Random(0)
+    rows = [EncodedRow(tuple(source.randrange(40, 60) for _ in range(6)), (50, 61)) for _ in range(80)]
+    options = TrainingOptions(epochs=2, batch_rows=8, evaluations=4, patience=None, checkpoint_steps=2, device="cpu")
+
+    def run(path: Path, checkpoint: Path | None, on_step: Callable[[int, int], None] | None) -> float:
+        decoder = load_decoder(path)
+        add_lora(decoder, rank=4, alpha=8)
+        return train_rows(decoder, rows[:64], rows[64:], options, checkpoint=checkpoint, on_step=on_step).best.loss
+
+    kills = equal = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = write_model(folder / "tiny.gguf", "llama")
+        expected = run(path, None, None)
+        while kills < (5 if is_quick else _KILLS):
+            moment = source.randrange(1, 16)
+
+            def die(step: int, _planned: int, moment: int = moment) -> None:
+                if step == moment:
+                    raise _KilledError
+
+            checkpoint = folder / f"{kills}.checkpoint"
+            try:
+                run(path, checkpoint, die)
+            except _KilledError:
+                kills += 1
+                equal += run(path, checkpoint, None) == expected
+    return {"resumed_equal": equal / kills, "resumed_n": kills}
+
+
+class _KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def compare_end_to_end(data: Path, is_quick: bool) -> Figures:
+    """Compare the reader at 300 tokens with a model of ten times its size that reads all ten passages."""
+    seen = frozenset(load_record(resolve_model(READER).adapters[0].with_suffix(".json")).units)
+    scores: dict[str, list[float]] = {READER: [], LARGE: []}
+    costs: dict[str, list[float]] = {READER: [], LARGE: []}
+    count = 1 if is_quick else _END_TO_END // 2
+    for questions in (read_nq(data), read_squad(data)):
+        titles = {document.id: document.title for document in questions.documents}
+        unseen = [each for each in questions.questions if titles[each.document_id] not in seen]
+        chosen = unseen[:: max(1, len(unseen) // count)][:count]
+        wanted = {question.document_id for question in chosen}
+        documents = [d for i, d in enumerate(questions.documents) if d.id in wanted or i % (20 if is_quick else 4) == 0]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, limit in ((READER, 300), (LARGE, None)):
+                with leanrag.open(folder, model=name, k=10) as rag:
+                    rag.add(*documents, progress=False)
+                    for question in tqdm(chosen, desc=f"{questions.name} {name}", disable=None):
+                        answer = rag.ask(question.text, style="phrase", context_tokens=limit)
+                        scores[name].append(f1(_plain(answer), question.answers))
+                        costs[name].append(_seconds(answer))
+    return {
+        "end_to_end_f1_ratio": statistics.fmean(scores[READER]) / max(1e-9, statistics.fmean(scores[LARGE])),
+        "end_to_end_cost_ratio": sum(costs[READER]) / sum(costs[LARGE]),
+        "end_to_end_n": len(scores[READER]),
+    }
+
+
+def _plain(answer: leanrag.Answer) -> str:
+    from leanrag.text import without_marks
+
+    return without_marks(answer.text)
+
+
+def _seconds(answer: leanrag.Answer) -> float:
+    generation = answer.generation
+    return 0.0 if generation is None else (generation.prefill_seconds or 0.0) + (generation.decode_seconds or 0.0)
+
+
+SECTIONS: Mapping[str, Callable[[Path, bool], Figures]] = {
+    "reader": measure_reader,
+    "torch": compare_with_torch,
+    "gpu": read_gpu_figures,
+    "resume": kill_and_resume,
+    "end_to_end": compare_end_to_end,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_arguments(__doc__, arguments, sections=tuple(SECTIONS))
+    figures: Figures = {}
+    for name, measure in SECTIONS.items():
+        if options.only in (None, name):
+            print(f"== {name}", flush=True)
+            found = measure(options.data, options.is_quick)
+            for key, value in found.items():
+                print(f"{key:32} {value if value is None else round(value, 3)}", flush=True)
+            figures |= found
+    figures.setdefault("n", len(figures))
+    models = {"smollm2-135m": resolve("smollm2-135m"), READER: resolve_model(READER).adapters[0]}
+    finish(figures, options.json_path, models=models, is_quick=options.is_quick, only=options.only)
+
+
+if __name__ == "__main__":
+    main()
