@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tiny):
+    return tiny._engine.vocabulary
