@@ -65,6 +65,7 @@ __all__ = [
     "Retriever",
     "ScoresText",
     "SourceCounter",
+    "StoreFeature",
     "StoredFeature",
     "TextScorer",
     "TokenCounter",
@@ -73,7 +74,10 @@ __all__ = [
 ]
 
 StoredFeature: TypeAlias = Callable[[Chunk], bytes | None]
-"""Returns what was computed for a chunk when it was added; None if there is nothing."""
+"""Returns what was computed for a chunk earlier; None if there is nothing."""
+
+StoreFeature: TypeAlias = Callable[[Sequence[tuple[Chunk, bytes]]], None]
+"""Keeps what was computed for chunks."""
 
 TokenCounter: TypeAlias = Callable[[str], int]
 """Counts the tokens of a plain text."""

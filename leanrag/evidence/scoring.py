@@ -24,7 +24,7 @@ from leanrag.vectors import cosines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from leanrag.protocols import Embedder, StoredFeature, Vectors
+    from leanrag.protocols import Embedder, StoredFeature, StoreFeature, Vectors
 
 __all__ = ["UNIT_FEATURES", "SentenceScorer", "SentenceVectors", "answering_clauses", "features_of", "values_of"]
 
@@ -97,7 +97,9 @@ class SentenceVectors:
     def embed(self, texts: Sequence[tuple[str, Sequence[Unit]]]) -> list[Vectors]:
         """Return the vectors `(units, dim)` of each text's units; long ones count by their beginning."""
         pieces = [self._readable(text[unit.start : unit.end]) for text, units in texts for unit in units]
-        rows = self._embedder.embed_documents(pieces) if pieces else np.zeros((0, self.dim), np.float32)
+        row_of = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+        distinct = self._embedder.embed_documents(list(row_of)) if pieces else np.zeros((0, self.dim), np.float32)
+        rows = distinct[[row_of[piece] for piece in pieces]]
         bounds = np.cumsum([0, *(len(units) for _, units in texts)])
         return [rows[low:high] for low, high in pairwise(bounds.tolist())]
 
@@ -136,14 +138,20 @@ class SentenceScorer:
 
     Args:
         vectors: What embeds sentences and questions; None for none.
-        stored: Where vectors computed ahead come from; what is missing there is embedded now.
+        stored: Where vectors that were computed earlier come from; what is missing there is embedded now.
+        store: Keeps what was embedded now; None to forget it.
         clauses: Whether sentences may be kept in part, by their clauses.
     """
 
     def __init__(
-        self, vectors: SentenceVectors | None = None, stored: StoredFeature | None = None, *, clauses: bool = True
+        self,
+        vectors: SentenceVectors | None = None,
+        stored: StoredFeature | None = None,
+        *,
+        store: StoreFeature | None = None,
+        clauses: bool = True,
     ) -> None:
-        self._vectors, self._stored, self._clauses = vectors, stored, clauses
+        self._vectors, self._stored, self._store, self._clauses = vectors, stored, store, clauses
 
     def score(self, question: str, hits: Sequence[Hit]) -> tuple[list[Evidence], NDArray[np.float32] | None]:
         """Return the units of all hits, in order, and which share of each the others repeat; see `EvidenceScorer`."""
@@ -176,8 +184,11 @@ class SentenceScorer:
         missing = [i for i, row in enumerate(rows) if row is None]
         if missing:
             made = self._vectors.embed([(hits[i].chunk.text, text.units[i]) for i in missing])
+            packed = [pack_vectors(row) for row in made]
             for i, row in zip(missing, made, strict=True):
-                rows[i] = row
+                rows[i] = row.astype("<f2").astype(np.float32)  # as the next question will read it
+            if self._store is not None:
+                self._store([(hits[i].chunk, data) for i, data in zip(missing, packed, strict=True)])
         return np.concatenate([row for row in rows if row is not None and len(row)])
 
 

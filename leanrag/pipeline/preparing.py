@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leanrag.compression.gate import CostGate
+from leanrag.errors import StorageError
 from leanrag.evidence.budget import TokenBudget
 from leanrag.evidence.packing import CompressingPacker, EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
@@ -17,9 +19,11 @@ from leanrag.pipeline.timing import StageTimer
 from leanrag.prompting import PromptTemplate
 from leanrag.protocols import ChunkFeature, ComputesAhead, Embedder, LanguageModel, Packer, ReadsLittle, TokenCounter
 from leanrag.retrieval.store import Store
-from leanrag.types import Generation, Hit, Packing, Prompt, Scalar
+from leanrag.types import Chunk, Generation, Hit, Packing, Prompt, Scalar
 
 __all__ = ["Prepared", "Preparer", "fit_prompt_to_budget"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,9 @@ class Preparer:
 
     def features(self) -> list[ChunkFeature]:
         """Return what is to be computed for chunks when they are added, for the packers to use."""
-        features: list[ChunkFeature] = [] if self._stages.packer else [SentenceVectors(self._embedder.get())]
         if isinstance(self._stages.compressor, ComputesAhead):
-            features.append(self._stages.compressor.feature)
-        return features
+            return [self._stages.compressor.feature]
+        return []
 
     def prepare(self, reader: Reader, question: str, hits: Sequence[Hit], plan: Plan, timer: StageTimer) -> Prepared:
         """Pack `hits` for a model.
@@ -112,7 +115,17 @@ class Preparer:
     @functools.cached_property
     def _scorer(self) -> SentenceScorer:
         vectors = SentenceVectors(self._embedder.get())
-        return SentenceScorer(vectors, functools.partial(self._store.get_feature, vectors.name))
+        stored = functools.partial(self._store.get_feature, vectors.name)
+        return SentenceScorer(vectors, stored, store=functools.partial(self._keep, vectors.name))
+
+    def _keep(self, name: str, values: Sequence[tuple[Chunk, bytes]]) -> None:
+        """Store what was computed for chunks; a folder that cannot be written goes without."""
+        if self._store.read_only:
+            return
+        try:
+            self._store.put_feature(name, values)
+        except StorageError as error:
+            logger.info("sentence vectors are not kept: %s", error)
 
     def _evidence_packer(self, reader: Reader) -> EvidencePacker:
         floor = reader.model.evidence_floor if isinstance(reader.model, ReadsLittle) else 0.0

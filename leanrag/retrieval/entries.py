@@ -13,14 +13,14 @@ import numpy as np
 
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.filters import check_scalar
-from leanrag.retrieval.schema import insert_terms, insert_text, to_sql
+from leanrag.retrieval.schema import insert_terms, insert_text, read_span, to_sql
 from leanrag.types import Chunk, Document
 from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
-__all__ = ["changed_ns", "Entry", "check_entry", "delete_documents", "insert_entry"]
+__all__ = ["changed_ns", "Entry", "check_entry", "delete_documents", "insert_entry", "insert_feature"]
 
 _VECTOR = np.dtype("<f4")
 
@@ -147,3 +147,15 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) 
             "INSERT INTO features VALUES (?, ?, ?)",
             [(chunk_id, name, data[ordinal]) for name, data in entry.features.items()],
         )
+
+
+def insert_feature(connection: sqlite3.Connection, name: str, values: Iterable[tuple[Chunk, bytes]]) -> None:
+    """Write what was computed for chunks, where a chunk still has the same text."""
+    for chunk, data in values:
+        row = connection.execute(
+            "SELECT chunks.id, key FROM documents JOIN chunks ON document = key"
+            " WHERE documents.id = ? AND start = ? AND stop = ?",
+            (to_sql(chunk.document_id), chunk.start, chunk.end),
+        ).fetchone()
+        if row is not None and read_span(connection, row[1], chunk.start, chunk.end) == chunk.text:
+            connection.execute("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", (row[0], name, data))

@@ -21,7 +21,7 @@ import numpy as np
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.derived_files import DerivedFiles
-from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry
+from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry, insert_feature
 from leanrag.retrieval.filters import condition_sql
 from leanrag.retrieval.full_text import MAX_TERMS, find_best
 from leanrag.retrieval.posting_index import PostingIndex
@@ -48,11 +48,7 @@ class MissingChunkError(StorageError, LookupError):
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """Counts and sizes of a store; `embedder_id` and `dim` are None before `bind`.
-
-    Attributes:
-        vector_index: How `GrowingIndex` searches the vectors: each of them, or by a graph of neighbours.
-    """
+    """Counts and sizes of a store, and how `GrowingIndex` searches it; `embedder_id` and `dim` are None before `bind`."""
 
     documents: int
     chunks: int
@@ -278,6 +274,11 @@ class Store:
             if removed:
                 connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
         return removed
+
+    def put_feature(self, name: str, values: Sequence[tuple[Chunk, bytes]]) -> None:
+        """Keep, under `name`, what was computed for chunks; those that were replaced or removed since are passed over."""
+        with self._database.writing() as connection:
+            insert_feature(connection, name, values)
 
     def update_postings(self) -> None:
         """Prepare full-text search for what was written; without it, the next searches do that in the background."""

@@ -83,10 +83,7 @@ def test_only_what_changed_is_done_again(rag, docs, embedder):
     (docs / "a.txt").write_text("Apricots grow on trees.", encoding="utf-8")
     report = rag.add(docs)
     assert (names(report.updated), names(report.unchanged)) == (["a.txt"], ["b.md", "c.py", "d.html"])
-    assert embedder.texts == [
-        "a.txt\nApricots grow on trees.",
-        "Apricots grow on trees.",
-    ]  # the chunk, its one sentence
+    assert embedder.texts == ["a.txt\nApricots grow on trees."]
     assert "Apples" not in rag.search("apples grow", 1)[0].chunk.text
 
 
@@ -544,16 +541,9 @@ def test_a_feature_that_does_not_tell_of_every_chunk_is_refused(ingest):
     assert ingest.store.stats().documents == 0
 
 
-def test_sentences_are_embedded_for_the_packer_that_asks_for_them(tmp_path):
-    text = "Apples grow on trees. Bread is baked."
-    for folder, options, expected in [
-        ("ours", {}, [text, "Apples grow on trees.", "Bread is baked."]),
-        ("own", {"packer": GreedyPacker()}, [text]),
-    ]:
-        embedder = CountingEmbedder()
-        with leanrag.open(tmp_path / folder, model=FakeModel(), embedder=embedder, **options) as rag:
-            rag.add_text(text)
-        assert embedder.texts == expected
+def test_adding_embeds_chunks_alone(rag, embedder):
+    rag.add_text("Apples grow on trees. Bread is baked.")
+    assert embedder.texts == ["Apples grow on trees. Bread is baked."]
 
 
 # Pages, slides and sheets

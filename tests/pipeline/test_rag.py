@@ -270,16 +270,21 @@ class CountingEmbedder(HashEmbedder):
         return HashEmbedder.embed_documents(self, texts)
 
 
-def test_a_question_embeds_nothing_but_itself_and_that_once(tmp_path):
+def test_a_question_embeds_itself_and_the_sentences_of_new_chunks_once(tmp_path):
     embedder = CountingEmbedder()
     with open_rag(tmp_path, embedder=embedder) as rag:
         rag.add(Document(PARK, id="park"), Document(NILE, id="nile"))
         embedder.documents.clear()
-        for _ in range(2):
-            assert rag.ask("Who signs off the releases?").is_supported
-        rag.explain("Who signs off the releases?")
-    assert embedder.queries == ["Who signs off the releases?"]
-    assert embedder.documents == []
+        first = rag.ask("Who signs off the releases?")
+        assert first.is_supported
+        sentences = list(embedder.documents)
+        assert "It flows through eleven countries." in sentences
+        assert len(set(sentences)) == len(sentences)
+        assert rag.ask("Who signs off the releases?").packing == first.packing
+    with open_rag(tmp_path, embedder=embedder) as rag:
+        assert rag.explain("Who signs off the releases?").packing == first.packing
+    assert embedder.queries == ["Who signs off the releases?"] * 2  # once for each folder that is open
+    assert embedder.documents == sentences
 
 
 def test_sentences_of_a_folder_that_lacks_their_vectors_are_embedded_when_asked(tmp_path):

@@ -131,6 +131,20 @@ def test_what_was_computed_of_a_chunk_comes_back(store, identity, text, data):
         assert store.get_feature(name, chunk) is None
 
 
+def test_what_is_computed_later_is_kept_for_chunks_that_did_not_change(store):
+    old = entry(Document("old text", id="a"), cuts=(3,), features={"f": [b"1", b"2"]})
+    store.put_many([old])
+    generation = store.generation
+    store.put_feature("f", [(old.chunks[0], b"3")])
+    store.put_feature("g", [(chunk, b"4") for chunk in old.chunks])
+    assert [store.get_feature(name, chunk) for name in "fg" for chunk in old.chunks] == [b"3", b"2", b"4", b"4"]
+    assert store.generation == generation
+    new = entry(Document("new text", id="a"), cuts=(3,))
+    store.put_many([new])
+    store.put_feature("f", [(old.chunks[0], b"5"), (old.chunks[1], b"6")])
+    assert [store.get_feature("f", chunk) for chunk in new.chunks] == [None, b"6"]  # " text" is as it was
+
+
 def features(store: Store) -> int:
     """Rows of what was computed."""
     with sqlite3.connect(store.path) as connection:
