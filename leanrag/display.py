@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leanrag.ledger import Baseline, Receipt, Summary
+from leanrag.ledger import KINDS, Baseline, Receipt, Summary, add_costs
 from leanrag.types import AddReport, Answer, Citation, Explanation, Hit
 
 __all__ = ["hits_to_text", "printable", "table_to_text", "to_html", "to_json", "to_plain", "to_text"]
@@ -119,7 +119,7 @@ def _receipt_to_text(receipt: Receipt) -> str:
         return "the ledger is empty"
     lines = [_text_bar(receipt.stages), "", table_to_text(_receipt_table(receipt, receipt.total))]
     if receipt.baseline is not None:
-        lines += ["", _comparison(receipt.baseline, receipt.total)]
+        lines += ["", _comparison(receipt.baseline, receipt.stages)]
     return printable("\n".join(lines))
 
 
@@ -184,7 +184,7 @@ def _receipt_to_html(receipt: Receipt) -> str:
     if receipt.total is None:
         return f"<p>{_quoted(to_text(receipt))}</p>"
     bar = "".join(
-        f'<span title="{_quoted(f"{stage.name}: {stage.share:.1%}")}" style="display:inline-block;height:1.2em;'
+        f'<span title="{_quoted(f"{stage.name}: {stage.share:.1%}")}" style="display:inline-block;height:18px;'
         f'width:{stage.share * 100:.3f}%;background:{_COLORS[i % len(_COLORS)]}"></span>'
         for i, stage in enumerate(receipt.stages)
     )
@@ -197,7 +197,7 @@ def _receipt_to_html(receipt: Receipt) -> str:
     table = f"<tr>{table}</tr>" + "".join(
         "<tr>" + "".join(f"<td>{_quoted(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    baseline = "" if receipt.baseline is None else f"<p>{_quoted(_comparison(receipt.baseline, receipt.total))}</p>"
+    baseline = "" if receipt.baseline is None else f"<p>{_paragraph(_comparison(receipt.baseline, receipt.stages))}</p>"
     return (
         f'<div style="width:100%;white-space:nowrap;font-size:0">{bar}</div><p><small>{names}</small></p>'
         f"<table>{table}</table>{baseline}"
@@ -263,16 +263,21 @@ def _cells(part: Summary, name: str) -> tuple[str, ...]:
         f"{part.seconds:,.2f}",
         f"{part.share:.0%}",
         "unknown" if part.joules is None else f"{part.joules:,.1f}",
-        "unknown" if part.cost is None else f"{part.cost:.6g}",
+        _amount(part.cost),
     )
 
 
-def _comparison(baseline: Baseline, total: Summary) -> str:
+def _comparison(baseline: Baseline, stages: Sequence[Summary]) -> str:
     """Return what the questions would have cost with the largest model, the full context and no caches, and what they cost."""
-    cost = "" if baseline.cost is None else f", cost {baseline.cost:.6g}"
-    actual = "unknown" if total.cost is None else f"{total.cost:.6g}"
+    asked = [stage for stage in stages if KINDS.get(stage.name, "maintenance") == "maintenance"]
+    prompt, completion = sum(stage.prompt_tokens for stage in asked), sum(stage.completion_tokens for stage in asked)
+    seconds, spent = sum(stage.seconds for stage in asked), add_costs(stage.cost for stage in asked)
     return (
         f"without savings ({baseline.basis}: {baseline.model}, full context, no caches): {baseline.seconds:,.2f} s, "
-        f"{baseline.prompt_tokens:,} + {baseline.completion_tokens:,} tokens{cost}; "
-        f"with them: {total.seconds:,.2f} s, {total.prompt_tokens:,} + {total.completion_tokens:,} tokens, cost {actual}"
+        f"{baseline.prompt_tokens:,} + {baseline.completion_tokens:,} tokens, cost {_amount(baseline.cost)}\n"
+        f"as the questions were asked: {seconds:,.2f} s, {prompt:,} + {completion:,} tokens, cost {_amount(spent)}"
     )
+
+
+def _amount(cost: float | None) -> str:
+    return "unknown" if cost is None else f"{cost:.6g}"

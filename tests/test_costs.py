@@ -75,7 +75,7 @@ def test_each_row_says_what_was_done(tmp_path):
     rows = rows_of(answer)
     assert [row.stage for row in rows if row.model] == ["decode", "decode"]
     assert [(row.model, row.outcome) for row in rows if row.model] == [("small", "escalated"), ("large", "kept")]
-    assert [row.stage for row in rows][:4] == ["pack", "retrieve", "pack", "pack"]
+    assert [row.stage for row in rows][:5] == ["pack", "retrieve", "embed", "pack", "pack"]
     assert next(row.full_tokens for row in rows if row.full_tokens) >= 1
 
 

@@ -52,7 +52,7 @@ def test_a_ledger_that_only_records_answers_is_told_no_other_work(tmp_path):
     assert ledger == [answer]
 
 
-def test_what_a_reranker_took_is_a_row_of_its_own(tmp_path):
+def test_what_embedding_and_reranking_took_are_rows_of_their_own(tmp_path):
     class Reversing:
         def rerank(self, question, hits):
             return hits[::-1]
@@ -62,8 +62,9 @@ def test_what_a_reranker_took_is_a_row_of_its_own(tmp_path):
         answer = rag.ask(QUESTION)
         taken = {row["stage"]: row["seconds"] for row in ledger.rows()}
     stage = next(stage for stage in answer.trace if stage.name == "retrieve")
-    assert taken["rerank"] == pytest.approx(stage.details["rerank_seconds"])
-    assert taken["rerank"] + taken["retrieve"] == pytest.approx(stage.seconds)
+    for name in ("embed", "rerank"):
+        assert taken[name] == pytest.approx(stage.details[f"{name}_seconds"])
+    assert taken["embed"] + taken["rerank"] + taken["retrieve"] == pytest.approx(stage.seconds)
 
 
 def test_each_stage_belongs_to_a_kind_of_cost():
@@ -146,16 +147,18 @@ def test_power_is_not_negative(watts):
         CostLedger(watts=watts)
 
 
-@given(st.floats(0, 10), st.floats(0, 20), st.none() | st.floats(0, 10), st.none() | st.floats(0, 100))
-def test_two_rows_of_a_stage_share_its_time_and_energy(seconds, part, cpu_seconds, joules):
-    details = {"rerank_seconds": part} | ({} if joules is None else {"joules": joules, "energy_method": "rapl"})
+@given(st.floats(0, 10), st.floats(0, 20), st.floats(0, 9), st.none() | st.floats(0, 10), st.none() | st.floats(0, 100))
+def test_the_rows_of_a_stage_share_its_time_and_energy(seconds, reranking, embedding, cpu_seconds, joules):
+    details = {"rerank_seconds": reranking, "embed_seconds": embedding}
+    details |= {} if joules is None else {"joules": joules, "energy_method": "rapl"}
     whole = Stage("retrieve", seconds, details, cpu_seconds)
     rows = rows_of(_answer_with(whole))
-    assert [row.stage for row in rows] == ["retrieve", "rerank"]
+    assert [row.stage for row in rows] == ["retrieve", "embed", "rerank"]
+    assert all(row.seconds >= 0 for row in rows)
     assert sum(row.seconds for row in rows) == pytest.approx(seconds)
     for name, amount in (("cpu_seconds", cpu_seconds), ("joules", joules)):
         parts = [getattr(row, name) for row in rows]
-        assert parts == [None, None] if amount is None else sum(parts) == pytest.approx(amount)
+        assert parts == [None] * 3 if amount is None else sum(parts) == pytest.approx(amount)
 
 
 def _answer_with(stage):
@@ -235,12 +238,24 @@ def test_a_receipt_has_bars_sums_and_the_label_of_its_estimate(tmp_path):
         rag.add_text(PARK)
         rag.ask(QUESTION)
         receipt = ledger.receipt("model")
+        assert ledger._repr_html_() == receipt._repr_html_()
     text, shown = to_text(receipt), to_html(receipt)
     assert "estimated: tiny" in text
     assert "estimated: tiny" in html.unescape(shown)
     assert re.search(r"^tiny ", text, re.MULTILINE)
     assert sum(float(width) for width in re.findall(r";width:([\d.]+)%", shown)) == pytest.approx(100, abs=1)
     assert receipt._repr_html_() == shown
+
+
+def test_an_estimate_stands_beside_the_questions_alone():
+    with CostLedger() as ledger:
+        ledger.record_rows([Row("ingest", seconds=99.0, cost=9.0)])
+        ledger.record_rows(
+            [Row("pack", full_tokens=50), Row("decode", "m", 10, 0, 10, seconds=2.0, cost=0.5), Row("cache", cost=0.25)]
+        )
+        text = to_text(ledger.receipt())
+    assert "without savings (estimated: m, full context, no caches): 6.00 s, 50 + 10 tokens, cost unknown" in text
+    assert "as the questions were asked: 2.00 s, 10 + 10 tokens, cost 0.75" in text
 
 
 def test_an_empty_ledger_says_so():
@@ -258,7 +273,17 @@ def test_hostile_names_are_never_markup(by):
             [Row(HOSTILE, HOSTILE, tier=HOSTILE, seconds=1.0, full_tokens=3, completion_tokens=1, cost=None)]
         )
         receipt = ledger.receipt(by)
-    assert set(re.findall(r"</?(\w+)", to_html(receipt))) <= {"div", "span", "table", "tr", "th", "td", "p", "small"}
+    assert set(re.findall(r"</?(\w+)", to_html(receipt))) <= {
+        "div",
+        "span",
+        "table",
+        "tr",
+        "th",
+        "td",
+        "p",
+        "small",
+        "br",
+    }
     for shown in (to_html(receipt), to_text(receipt)):
         assert not set(shown) & {"\x1b", "\u202e"}
     assert "onload=x\\" in html.unescape(to_html(receipt))

@@ -13,6 +13,7 @@ from leanrag.ledger.limits import Spent as Spent
 from leanrag.ledger.prices import Cost as Cost
 from leanrag.ledger.prices import Prices as Prices
 from leanrag.ledger.prices import add_costs as add_costs
+from leanrag.ledger.rows import KINDS as KINDS
 from leanrag.ledger.rows import Row as Row
 from leanrag.ledger.rows import row_of as row_of
 from leanrag.ledger.rows import rows_of as rows_of

@@ -248,6 +248,9 @@ class CostLedger:
         baseline = estimate_baseline(self.rows(), model=model, prices=prices)
         return Receipt(by, tuple(self.summary(by)), tuple(self.summary("stage")), total, baseline)
 
+    def _repr_html_(self) -> str:
+        return self.receipt()._repr_html_()
+
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows, oldest first, with `time` (seconds since the epoch) and `request`."""
         names = ("time", "request", *_COLUMNS)

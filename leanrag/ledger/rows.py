@@ -40,8 +40,8 @@ class Row:
     """What one stage took. The rows of a question sum to the question.
 
     Attributes:
-        stage: "cache", "route", "retrieve", "rerank", "pack", "prefill", "decode", "remote", "verify", "ingest", "train", or any
-            name of the user's.
+        stage: "cache", "route", "embed", "retrieve", "rerank", "pack", "prefill", "decode", "remote", "verify", "ingest", "train",
+            or any name of the user's.
         model: The model that worked; "" if none did.
         prompt_tokens: Tokens read, those from a KV cache included.
         cached_tokens: Tokens of them that were not computed again.
@@ -107,11 +107,14 @@ def row_of(stage: Stage) -> Row:
 
 
 def _rows_of_stage(stage: Stage) -> list[Row]:
-    """Return the row of a stage; what a reranker took of a retrieval is a row of its own."""
-    row, reranking = row_of(stage), stage.details.get("rerank_seconds")
-    if not isinstance(reranking, float):
-        return [row]
-    return _split(row, replace(row, stage="rerank"), row.seconds - reranking)
+    """Return the row of a stage; what embedding and reranking took of a retrieval are rows of their own."""
+    row, parts = row_of(stage), []
+    for name in ("embed", "rerank"):
+        seconds = stage.details.get(f"{name}_seconds")
+        if isinstance(seconds, float):
+            row, part = _split(row, replace(row, stage=name), row.seconds - seconds)
+            parts.append(part)
+    return [row, *parts]
 
 
 def _energy_of(stage: Stage) -> dict[str, Any]:

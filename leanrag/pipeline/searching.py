@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.query import check_counts, check_question
 from leanrag.pipeline.stages import Stages
 from leanrag.protocols import Embedder, Retriever, VectorIndex
+from leanrag.retrieval.reading import split_question
 from leanrag.retrieval.store import Store
 from leanrag.types import Hit, Scalar, Where
 
@@ -36,22 +39,34 @@ class Searcher:
     def search(
         self, question: str, k: int, where: Where | None = None, details: dict[str, Scalar] | None = None
     ) -> list[Hit]:
-        """Return at most `k` hits, best first; `details` gets the seconds that a reranker took, as "rerank_seconds".
+        """Return at most `k` hits, best first.
+
+        Args:
+            question: Plain text.
+            k: Most hits.
+            where: Conditions on the documents.
+            details: Gets the seconds of the parts, as "embed_seconds" and "rerank_seconds".
 
         Raises:
             ConfigurationError: The question is empty, or `k` is less than 1.
         """
         check_question(question)
         check_counts(k=k)
+        details = {} if details is None else details
         reranker = self._stages.reranker
+        if self._stages.retriever is None:
+            self._embed(question, details)
         if reranker is None:
             return self._retriever.retrieve(question, k, where=where)
         hits = self._retriever.retrieve(question, max(k, RERANKED_HITS), where=where)
-        started = time.perf_counter()
-        best = list(reranker.rerank(question, hits))[:k]
-        if details is not None:
-            details["rerank_seconds"] = time.perf_counter() - started
-        return best
+        with _timing(details, "rerank_seconds"):
+            return list(reranker.rerank(question, hits))[:k]
+
+    def _embed(self, question: str, details: dict[str, Scalar]) -> None:
+        """Embed the question, only to time it: the embedder remembers the vectors for the retriever."""
+        embedder = self._embedder.get()
+        with _timing(details, "embed_seconds"):
+            embedder.embed_queries(split_question(question, embedder))
 
     def check_not_empty(self) -> None:
         """Check that there is something to find.
@@ -82,3 +97,10 @@ class Searcher:
             if self._index is None:
                 self._index = self._stages.make_index(self._embedder.get().dim)
             return self._index
+
+
+@contextlib.contextmanager
+def _timing(details: dict[str, Scalar], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    details[name] = time.perf_counter() - started
