@@ -20,6 +20,7 @@ import leanrag
 from leanrag.cli import (
     add,
     ask,
+    bench,
     calibrate,
     costs,
     doctor,
@@ -38,7 +39,7 @@ from leanrag.errors import ConfigurationError, LeanRAGError
 
 __all__ = ["main"]
 
-_COMMANDS = (add, remove, search, ask, calibrate, explain, pull, quantize, models, doctor, stats, costs, train)
+_COMMANDS = (add, remove, search, ask, calibrate, explain, bench, pull, quantize, models, doctor, stats, costs, train)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Measure answers on questions with known answers: data sets, runs, metrics, comparisons."""
 
+from leanrag.evaluation.bench import Bench, bench
 from leanrag.evaluation.datasets import read_beir, read_hotpot, read_nq, read_questions, read_squad
 from leanrag.evaluation.judging import Judgement, judge
 from leanrag.evaluation.making import MadeQuestions, make_questions
@@ -9,6 +10,7 @@ from leanrag.evaluation.running import Outcome, Run, read_run, run
 from leanrag.evaluation.summaries import Comparison, Figure, Summary, compare, summarize
 
 __all__ = [
+    "Bench",
     "Comparison",
     "Dataset",
     "Figure",
@@ -21,6 +23,7 @@ __all__ = [
     "Question",
     "Run",
     "Summary",
+    "bench",
     "compare",
     "judge",
     "make_questions",

@@ -175,6 +175,12 @@ def seconds(_: Question, answer: Answer) -> float:
     return answer.seconds
 
 
+def cpu_seconds(_: Question, answer: Answer) -> float | None:
+    """Return the CPU time of the process during all stages; None if it was not measured."""
+    known = [stage.cpu_seconds for stage in answer.trace if stage.cpu_seconds is not None]
+    return sum(known) if known else None
+
+
 def cost(_: Question, answer: Answer) -> float | None:
     """Return the cost of the answer; None if it is unknown."""
     return answer.cost
@@ -197,6 +203,7 @@ METRICS = (
     Metric("refused wrongly", refused_wrongly, None, higher_is_better=False),
     Metric("prompt tokens", prompt_tokens, None, higher_is_better=False, is_share=False),
     Metric("seconds", seconds, None, higher_is_better=False, is_share=False),
+    Metric("CPU seconds", cpu_seconds, None, higher_is_better=False, is_share=False),
     Metric("cost", cost, None, higher_is_better=False, is_share=False),
 )
 """The metrics that are computed by default."""

@@ -162,8 +162,7 @@ def _cost_of_right(run: Run, right: Metric, level: float, seed: int) -> Figure:
         return Figure("cost of a right answer", 0, None, None, None, is_share=False)
 
     def ratio(sample: NDArray[np.float64]) -> float:
-        total = sample[:, 1].sum()
-        return float(sample[:, 0].sum() / total) if total else math.inf
+        return float(sample[:, 0].sum() / max(sample[:, 1].sum(), 0.5))  # a resample may have no right answer
 
     low, high = bootstrap_interval(known, statistic=ratio, level=level, seed=seed)
     return Figure("cost of a right answer", len(known), ratio(known), low, high, is_share=False)

@@ -618,3 +618,28 @@ def test_a_damaged_ledger_does_not_keep_an_answer_back(filled, tmp_path):
     code, _, error = filled("costs")
     assert code == output.FAILED
     assert "is damaged" in error
+
+
+# Measure
+
+
+def test_bench_writes_a_table_and_a_picture(run, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "releases.md").write_text(TEXT, encoding="utf-8")
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "Who signs off releases?", "answers": ["Ada Park"]}\n', encoding="utf-8")
+    code, out, _ = run("bench", "docs", "--questions", "questions.jsonl", "--out", "measured")
+    assert code == output.OK
+    assert "all passages" in out
+    assert (tmp_path / "measured" / "bench.txt").read_text(encoding="utf-8").startswith("1 questions\n")
+    assert (tmp_path / "measured" / "bench.svg").read_text(encoding="utf-8").startswith("<svg ")
+    code, out, _ = run("bench", "--questions", "questions.jsonl", "--out", "measured", "--json")
+    names = [summary["name"] for summary in answer_of(out)]
+    assert names == ["all passages", "packed", "asked again"]
+
+
+def test_bench_names_the_line_of_a_bad_question(run, tmp_path):
+    (tmp_path / "questions.jsonl").write_text('{"answers": []}\n', encoding="utf-8")
+    code, _, err = run("bench", "--questions", "questions.jsonl")
+    assert code == output.FAILED
+    assert "line 1 of" in err
