@@ -13,7 +13,17 @@ def is_supported(text, question, answer):
     return ground(question, answer, [item]).is_supported
 
 
+FEES = "| Item | Members | Guests |\n|---|---|---|\n| Kiln firing | 12 EUR | 20 EUR |\n| Lathe | 5 EUR | 9 EUR |"
+STOCK = "part;price;selling price;keeper\nP-1;4;7;Ada\nP-2;5;9;Bo"
+
 FALSE = {
+    "columns": [
+        (FEES, "What does kiln firing cost for guests?", "12 EUR"),
+        (FEES, "What does kiln firing cost for guests?", "Kiln firing costs 12 EUR for guests."),
+        (FEES, "What do members pay for the lathe?", "9 EUR"),
+        (STOCK, "What is the selling price of P-1?", "4"),
+        ("| Team | Lead | Deputy |\n|---|---|---|\n| Red | Ada | Bo |", "Who is the deputy of team Red?", "Ada"),
+    ],
     "what is the same": [
         ("The capital of Norway is Oslo. The capital of Peru is Lima.", "What is the capital of Norway?", "Lima"),
         ("The CEO of Acme is Bo Lind. The CEO of Globex is Ada Park.", "Who is the CEO of Acme?", "Ada Park"),
@@ -199,6 +209,14 @@ FALSE = {
 
 
 TRUE = {
+    "columns": [
+        (FEES, "What does kiln firing cost for guests?", "20 EUR"),
+        (FEES, "What does kiln firing cost for guests?", "Kiln firing costs 20 EUR for guests."),
+        (FEES, "What does kiln firing cost?", "12 EUR"),
+        (FEES, "Which item costs guests 9 EUR?", "Lathe"),
+        (STOCK, "What is the selling price of P-1?", "7"),
+        ("| Team | Lead | Deputy |\n|---|---|---|\n| Red | Ada | Bo |", "Who is the deputy of team Red?", "Bo"),
+    ],
     "what is the same": [
         ("The capital of Norway is Oslo.", "What is the capital of Norway?", "Oslo"),
         ("The capital of Norway is Oslo.", "What is the capital of Norway?", "Oslo."),

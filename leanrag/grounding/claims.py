@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from leanrag.grounding.cells import Cell
 from leanrag.grounding.lexicon import NAME_QUESTIONS
 from leanrag.grounding.reading import Token
 
@@ -53,6 +54,7 @@ class Passage:
         elsewhere: Bases of content words of the other sentences of the sources.
         reply: -1 if it begins with "No", 1 if with "Yes", 0 otherwise.
         record: Of the line that the record of its line begins with.
+        cells: Of a row, under the names of their columns; empty for anything else.
     """
 
     tokens: tuple[Token, ...]
@@ -60,6 +62,7 @@ class Passage:
     elsewhere: frozenset[str] = frozenset()
     reply: int = 0
     record: tuple[Token, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     @functools.cached_property
     def everything(self) -> tuple[Token, ...]:

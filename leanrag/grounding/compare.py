@@ -14,6 +14,7 @@ from leanrag.grounding.amounts import (
 )
 from leanrag.grounding.claims import Claim, Passage, holds, is_form
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
+from leanrag.grounding.columns import takes_another_column
 from leanrag.grounding.lexicon import (
     ALL,
     CLASSES,
@@ -391,6 +392,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "count": counts_something_else,
     "total": takes_the_total,
     "change": runs_backwards,
+    "column": takes_another_column,
     "pairing": pairs_differently,
     "clauses": mixes_clauses,
     "name": _misses_name,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.grounding.cells import Cell, split_cells
 from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS
 from leanrag.grounding.reading import Token, read_tokens
@@ -65,6 +66,7 @@ class Place:
         heading: Content of the headings above it alone.
         shape: What its line is made of, for rows and list items; "" for prose.
         record: Of the line that its record begins with, for lines such as "port: 8443".
+        cells: Of a row, under the names of their columns; empty for anything else.
     """
 
     item: PackedItem
@@ -77,6 +79,7 @@ class Place:
     heading: frozenset[str]
     shape: str
     record: tuple[Token, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     @functools.cached_property
     def bases(self) -> frozenset[str]:
@@ -150,6 +153,7 @@ _HEADING = re.compile(r"\s*(#{1,6})\s|\s*(\*\*)[^*]+\*\*:?\s*\Z")
 _QUESTION = re.compile(r"\s*(?:Q|F|P|Question|Frage)\s?[:.]\s")
 _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
+_ROW = re.compile(r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z|[^,\n]+(?:,[^,\s][^,\n]*){2,}\Z")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
@@ -159,7 +163,7 @@ class _Above:
 
     def __init__(self) -> None:
         self.headings: list[tuple[int, str]] = []
-        self.question = self.lead_in = self.table = self.record = ""
+        self.question = self.lead_in = self.table = self.record = self.header = ""
 
     def read(self, text: str) -> bool:
         """Take note of a sentence that later ones stand under; return whether something new begins with it."""
@@ -178,6 +182,7 @@ class _Above:
             self.table = self.table or text
         elif not _LIST_ITEM.match(text):
             self.table = ""
+        self.header = (self.header or text) if _ROW.match(text) else ""
         return False
 
     def read_record(self, text: str, shape: str, *, is_apart: bool) -> None:
@@ -246,6 +251,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     heading=heading,
                     shape=shape,
                     record=style.read(above.record),
+                    cells=_cells(style, sentence, above.header or chunk.lead) if shape else (),
                 )
                 yield place
                 if previous and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
@@ -256,6 +262,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                         tokens=(*last.tokens, _PAUSE, *tokens),
                         antecedents=last.antecedents,
                         shape="",
+                        cells=(),
                     )
                 previous.append(place)
             if above.read(sentence):
@@ -263,6 +270,13 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
 
 
 _PAUSE = Token("pause", ".", ".")
+
+
+def _cells(style: Style, row: str, header: str) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(_content(style, [name]), style.read(text))
+        for name, text in split_cells(row, header.strip().partition("\n")[0])
+    )
 
 
 def _content(style: Style, texts: Sequence[str]) -> frozenset[str]:

@@ -270,7 +270,9 @@ class _Sources:
     def _passage(self, place: Place) -> Passage:
         words = [token.word for token in place.tokens[:2]]
         reply = -1 if words[:1] and words[0] in _NO else 1 if words[:1] and words[0] in _YES else 0
-        return Passage(place.tokens, (*place.context, *place.antecedents), self._index.bases, reply, place.record)
+        return Passage(
+            place.tokens, (*place.context, *place.antecedents), self._index.bases, reply, place.record, place.cells
+        )
 
     def _is_of_another(self, claim: Claim, place: Place) -> bool:
         """Whether a place like this one speaks of more of what was asked: the claim then takes from another section or row."""

@@ -1,0 +1,49 @@
+"""The cells of a row, each with the name of its column."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+from leanrag.grounding.reading import Token
+
+__all__ = ["Cell", "split_cells"]
+
+_DELIMITERS = "\t;,"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a row.
+
+    Attributes:
+        name: Content words of the column's name.
+        tokens: Of the cell.
+    """
+
+    name: frozenset[str]
+    tokens: tuple[Token, ...]
+
+
+def split_cells(row: str, header: str) -> list[tuple[str, str]]:
+    """Return the pairs (name of the column, cell) of a row; empty if the two lines are not of one table.
+
+    Example:
+        >>> split_cells("| Kiln | 12 EUR | 20 EUR |", "| Item | Members | Guests |")
+        [('Item', 'Kiln'), ('Members', '12 EUR'), ('Guests', '20 EUR')]
+        >>> split_cells("Kiln;12;20", "item;members;guests")
+        [('item', 'Kiln'), ('members', '12'), ('guests', '20')]
+    """
+    row, header = row.strip(), header.strip()
+    if "\n" in row or "\n" in header:
+        return []
+    if header.startswith("|") and row.startswith("|"):
+        names, cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in (header, row))
+    else:
+        delimiter = max(_DELIMITERS, key=header.count)
+        if delimiter not in header:
+            return []
+        names, cells = (
+            next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []) for line in (header, row)
+        )
+    return list(zip(names, cells, strict=True)) if len(names) == len(cells) > 1 else []

@@ -1,0 +1,43 @@
+"""Whether a value of a table is taken from the column that was asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from leanrag.grounding.cells import Cell
+from leanrag.grounding.claims import Claim, Passage, holds
+from leanrag.grounding.reading import Token
+from leanrag.grounding.values import VALUE_KINDS, has_value
+
+__all__ = ["takes_another_column"]
+
+
+def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A value or name of the claim stands in the row, but under another name than the question or the claim says."""
+    if not passage.cells:
+        return False
+    said = claim.asked | {token.base for token in claim.whole if token.is_content}
+    asked = _asked_columns(passage.cells, frozenset(said))
+    there = [token for i in asked for token in passage.cells[i].tokens]
+    others = [token for i, cell in enumerate(passage.cells) if i not in asked for token in cell.tokens]
+    return bool(asked) and any(
+        _is_among(token, others) and not _is_among(token, there)
+        for token in claim.tokens
+        if (token.kind in VALUE_KINDS or token.is_name) and not _is_among(token, claim.question)
+    )
+
+
+def _asked_columns(cells: Sequence[Cell], said: frozenset[str]) -> set[int]:
+    """Return the columns whose whole names are said, but for those that are part of a longer name: "price", "selling price"."""
+    found = {i for i, cell in enumerate(cells) if cell.name and all(_is_said(base, said) for base in cell.name)}
+    return {i for i in found if not any(cells[i].name < cells[other].name for other in found)}
+
+
+def _is_said(base: str, said: frozenset[str]) -> bool:
+    return holds(said, Token("word", base, base, base))
+
+
+def _is_among(token: Token, tokens: Sequence[Token]) -> bool:
+    if token.kind in VALUE_KINDS:
+        return has_value(token, tokens)
+    return any(other.base == token.base for other in tokens)
