@@ -461,20 +461,20 @@ class Parted:
     start: int
 
 
-def part_generated(text: str, *, begins_in_thought: bool = False) -> Parted:
+def part_generated(text: str, *, begins_in_thought: bool = False, is_verbatim: bool = False) -> Parted:
     r"""Split the text of a model into its thoughts and its answer.
 
-    The answer is the text that `ThoughtFilter` passes on from a stream. If the text has only a closing tag, all text before the tag
-    is a thought.
+    The answer is the text that `ThoughtFilter` passes on from a stream, with the same arguments. If the text has only a closing
+    tag, all text before the tag is a thought.
 
     Example:
         >>> part_generated("<think>Bo? No, Ada.</think>\n\nAda Park signs.")
         Parted(thoughts='Bo? No, Ada.', text='Ada Park signs.', start=29)
     """
-    match = ThoughtFilter(begins_in_thought=begins_in_thought)
+    match = ThoughtFilter(begins_in_thought=begins_in_thought, is_verbatim=is_verbatim)
     answer = match(text, final=True)
     thoughts, start = match.thoughts, match.answer_start if match.thoughts else 0
-    if not thoughts:
+    if not thoughts and not is_verbatim:
         thoughts, answer = split_thoughts(answer)
         if thoughts:
             start = text.rfind(answer) if answer else len(text)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import Generic, TypeVar, cast
 
 from leanrag.errors import GenerationCancelled, GenerationError, GenerationTimeout
-from leanrag.text import ANSWER_TAGS, PROMPT_THOUGHT_TAGS, THOUGHT_TAGS
+from leanrag.text import ANSWER_TAGS, PROMPT_THOUGHT_TAGS, THOUGHT_TAGS, WRAPPING_TAGS
 from leanrag.types import FinishReason, TextPiece
 
 __all__ = ["Pending", "StopMatcher", "ThoughtFilter", "ThoughtText"]
@@ -212,17 +212,22 @@ class ThoughtFilter:
         begins_in_thought: Whether the prompt ended with an opening tag. Then the text begins with a thought, and any closing tag
             ends it.
         closing: The closing tag that belongs to the tag in the prompt.
+        is_verbatim: Whether all tags after that thought are text.
 
     Attributes:
         thoughts: The thoughts that were removed.
         answer_start: Number of characters before the answer: thoughts, tags and white space. All characters if there is no answer.
     """
 
-    def __init__(self, *, begins_in_thought: bool = False, closing: str = "</think>") -> None:
+    def __init__(
+        self, *, begins_in_thought: bool = False, closing: str = "</think>", is_verbatim: bool = False
+    ) -> None:
         self.thoughts = ""
         self.answer_start = 0
         self._read = 0  # characters that are not pending any more
         self._closings = (closing.lower(), *_CLOSINGS) if begins_in_thought else ()
+        self._answer_tags = () if is_verbatim else (*_OPENINGS, *_BETWEEN, *_AROUND)
+        self._is_wrapped = False  # the answer is between the tags of `_AROUND`
         self._pending = ""
         self._answer = ""
         self._space = ""  # white space before the answer: part of it only if the text has no thoughts
@@ -237,7 +242,7 @@ class ThoughtFilter:
         pieces: list[TextPiece] = []
         is_tag = True
         while is_tag:
-            piece, tag = self._up_to_tag(self._closings or (*_OPENINGS, *_BETWEEN), final)
+            piece, tag = self._up_to_tag(self._closings or self._answer_tags, final)
             is_tag = bool(tag)
             if self._closings:
                 pieces.append(self._think(piece))
@@ -246,6 +251,7 @@ class ThoughtFilter:
                 pieces.append(self._pass(piece + tag, self._read))
             else:
                 pieces.append(self._pass(piece, self._read - len(tag)))
+                self._is_wrapped = tag.lower() == _AROUND[0] or (self._is_wrapped and tag.lower() != _AROUND[1])
                 self._closings = _OPENINGS.get(tag.lower(), ())
                 if self._closings and self.thoughts:
                     pieces.append(self._think("\n"))
@@ -272,7 +278,7 @@ class ThoughtFilter:
             start, length = min(found)
             end = start - length
         else:
-            kept_back = max(_overlap(folded, tag) for tag in tags)
+            kept_back = max((_overlap(folded, tag) for tag in tags), default=0)
             start = end = len(folded) - (
                 0 if final and not self.thoughts else kept_back
             )  # an incomplete tag is not text
@@ -280,10 +286,13 @@ class ThoughtFilter:
         self._read += end
         return piece, tag
 
-    @staticmethod
-    def _is_text(tag: str, before: str) -> bool:
-        """Whether a tag is text: in code, and behind the beginning of the answer if it opens a thought."""
-        return _is_in_code(before) or (tag.lower() in _OPENINGS and bool(before.strip()))
+    def _is_text(self, tag: str, before: str) -> bool:
+        """Whether a tag is text: in code, behind the beginning of the answer if it opens a thought, or if it has no partner."""
+        if tag.lower() == _AROUND[0] and not self.thoughts:
+            return True
+        if tag.lower() == _AROUND[1]:
+            return not self._is_wrapped
+        return _is_in_code(before) or (tag.lower() in (*_OPENINGS, _AROUND[0]) and bool(before.strip()))
 
     def _think(self, text: str) -> TextPiece:
         self.thoughts += text
@@ -305,6 +314,7 @@ _OPENINGS = {opening.lower(): (closing.lower(),) for opening, closing in THOUGHT
 _SPELLINGS = {closing.lower(): closing for _, closing in (*THOUGHT_TAGS, *PROMPT_THOUGHT_TAGS)}
 _CLOSINGS = tuple(closing.lower() for _, closing in THOUGHT_TAGS)
 _BETWEEN = tuple(tag.lower() for tag in ANSWER_TAGS)
+_AROUND = WRAPPING_TAGS
 
 
 def _is_in_code(text: str) -> bool:

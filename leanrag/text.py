@@ -14,6 +14,7 @@ __all__ = [
     "STOP_WORDS",
     "ANSWER_TAGS",
     "PROMPT_THOUGHT_TAGS",
+    "WRAPPING_TAGS",
     "THOUGHT_TAGS",
     "answer_kind",
     "code_spans",
@@ -204,11 +205,15 @@ ANSWER_TAGS = (
 )
 """Tags around the answer; they are not part of it."""
 
+WRAPPING_TAGS = ("<response>", "</response>")
+"""Tags around an answer that comes after thoughts, as Granite writes them. Elsewhere they are text."""
+
 _CLOSING_TAG = {opening.casefold(): closing for opening, closing in THOUGHT_TAGS}
 _ANSWER_TAG = re.compile("|".join(map(re.escape, ANSWER_TAGS)))
 _OPENING = re.compile("|".join(map(re.escape, _CLOSING_TAG)), re.IGNORECASE)
 _OPENING_FIRST = re.compile(rf"(?:\s|{_ANSWER_TAG.pattern})*({_OPENING.pattern})", re.IGNORECASE)
 _CLOSING = re.compile("|".join({re.escape(end) for _, end in THOUGHT_TAGS if end not in ANSWER_TAGS}), re.IGNORECASE)
+_WRAPPED = re.compile(r"\A\s*<response>(.*?)(?:</response>|\Z)", re.DOTALL | re.IGNORECASE)
 _CUT_TAG = re.compile(r"<\|?[a-z_|>]{0,40}\Z")
 
 
@@ -241,6 +246,7 @@ def split_thoughts(text: str) -> tuple[str, str]:
         text = text[closing.end() :]
     text = _ANSWER_TAG.sub("", text)
     if thoughts:
+        text = _WRAPPED.sub(r"\1", text)
         text = _CUT_TAG.sub("", text)
     return "\n".join(filter(None, map(str.strip, thoughts))), text.strip()
 

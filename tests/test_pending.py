@@ -92,3 +92,26 @@ def test_a_prompt_that_opens_a_thought_names_the_tag_that_closes_it(prompt, clos
     assert match.closing == closing
     if closing:
         assert match(f"Bo? {closing}Ada", final=True) == "Ada"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>Bo?</think><response>Ada signs.</response>", "Ada signs."),
+        ("<think>Bo?</think>\n\n<response>\nAda signs.\n</response>\n", "Ada signs."),
+        ("<think>Bo?</think><response>Ada", "Ada"),
+        ("<think>Bo?</think>Write <response> and </response>.", "Write <response> and </response>."),
+        ("<response>Ada</response>", "<response>Ada</response>"),
+    ],
+)
+def test_tags_around_an_answer_are_removed_only_behind_thoughts(text, answer):
+    match = ThoughtFilter()
+    streamed = "".join(map(match, text)) + match("", final=True)
+    assert streamed.strip() == answer
+    assert split_thoughts(text)[1] == answer
+
+
+def test_a_verbatim_answer_keeps_its_tags():
+    match = ThoughtFilter(begins_in_thought=True, is_verbatim=True)
+    streamed = "".join(map(match, "Bo?</think>\n<think>|</think><|end|>")) + match("", final=True)
+    assert (match.thoughts, streamed) == ("Bo?", "<think>|</think><|end|>")

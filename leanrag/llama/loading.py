@@ -125,7 +125,7 @@ class LoadedModel:
                 placement = fewer
 
     def _load_placed(self, placement: Placement, version: tuple[int, int] | None) -> tuple[Weights, Context]:
-        self.weights = weights = Weights.acquire(self._path, placement, version=version)
+        self.weights = weights = Weights.acquire(self._path, placement, version=version, mlock=self._settings.mlock)
         try:
             lib = library()
             if lib.llama_model_has_encoder(weights.model) or not lib.llama_model_has_decoder(weights.model):

@@ -94,6 +94,8 @@ class LlamaCppModel(LlamaBase):
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
             as soon as no request is computed; None never frees them.
+        mlock: Whether the system must keep the weights in memory, so that an answer never waits for the disk. The limit of the
+            system for locked memory (`ulimit -l`) must allow it; otherwise llama.cpp logs a warning and does without.
 
     Raises:
         ModelLoadError: The file is missing, truncated or malformed, or llama.cpp refused it.
@@ -131,6 +133,7 @@ class LlamaCppModel(LlamaBase):
         no_repeats: bool = False,
         trial: bool | None = None,
         keep_alive: float | None = None,
+        mlock: bool = False,
     ) -> None:
         self.info: GGUFInfo = check_gguf(path)
         self.path = self.info.path
@@ -167,6 +170,7 @@ class LlamaCppModel(LlamaBase):
                 keep_alive=keep_alive,
                 choices=choices_file(),
                 adapters=self.adapters,
+                mlock=mlock,
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)
@@ -292,24 +296,26 @@ class LlamaCppModel(LlamaBase):
         tokens = self.encode(prompt)
         grammar = make_grammar(self._engine.vocabulary, schema=options.schema, gbnf=options.grammar)
         closing = find_open_thought(prompt) if isinstance(prompt, str) else self._open_thought
-        choose: Chooser = sampler if grammar is None else grammar.chooser(sampler)
-        if grammar is None and (closing is not None or self._may_think):
-            choose = ThoughtBudget(sampler, self._engine.vocabulary, options, closing)
+        thinks = closing is not None
+        choose_answer = None if grammar is None else grammar.chooser(sampler)
+        choose: Chooser = choose_answer or sampler
+        if thinks or (grammar is None and self._may_think):
+            choose = ThoughtBudget(sampler, self._engine.vocabulary, options, closing, choose_answer)
         request = Request(
             tokens,
-            max_tokens=options.max_tokens if choose is sampler or grammar is not None else options.reserved_tokens,
+            max_tokens=options.reserved_tokens if isinstance(choose, ThoughtBudget) else options.max_tokens,
             choose=choose,
             match_stop=StopMatcher(options.stop, no_repeats=self._no_repeats and grammar is None),
             timeout_seconds=options.timeout_seconds,
             on_end=None if grammar is None else grammar.close,
         )
         self._submit(request, options.cancel)
-        if grammar is not None:  # in a text with a grammar, tags are part of the text
+        is_verbatim = grammar is not None  # in an answer with a grammar, tags are part of the text
+        if is_verbatim and not thinks:
             return PendingStream(request, functools.partial(self._generation, len(tokens), sampler.seed), self)
-        thinks = closing is not None
 
         def finish(completion: Completion) -> Generation:
-            parted = part_generated(completion.text, begins_in_thought=thinks)
+            parted = part_generated(completion.text, begins_in_thought=thinks, is_verbatim=is_verbatim)
             return dataclasses.replace(
                 self._generation(len(tokens), sampler.seed, completion),
                 text=parted.text,
@@ -317,7 +323,8 @@ class LlamaCppModel(LlamaBase):
                 thought_tokens=self._count_beginning(completion.token_ids, completion.text[: parted.start]),
             )
 
-        return PendingStream(request, finish, self, thoughts=ThoughtFilter(begins_in_thought=thinks))
+        thoughts = ThoughtFilter(begins_in_thought=thinks, is_verbatim=is_verbatim)
+        return PendingStream(request, finish, self, thoughts=thoughts)
 
     @functools.cached_property
     def _open_thought(self) -> str | None:

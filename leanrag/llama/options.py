@@ -28,7 +28,8 @@ class LlamaOptions(GenerateOptions):
         top_p: Sample among the fewest tokens whose probabilities add up to this.
         min_p: Drop tokens whose probability is below this share of the highest probability.
         schema: JSON Schema, or a pydantic model, that the text satisfies, unless it is cut at `max_tokens`.
-        grammar: A grammar in GBNF, the notation of llama.cpp, that the text satisfies; not together with `schema`.
+        grammar: A grammar in GBNF, the notation of llama.cpp, that the text satisfies; not together with `schema`. If the prompt
+            opens a thought, the thought is free, and the text after it satisfies the schema or the grammar.
     """
 
     top_k: int = 0

@@ -64,6 +64,7 @@ class EngineSettings:
         keep_alive: Seconds without a request after which weights and context are freed; None never frees them.
         choices: File that stores which attention was faster on a GPU; None stores nothing.
         adapters: LoRA adapters that change the weights; checked.
+        mlock: Whether the system must keep the weights in memory.
     """
 
     n_ctx: int
@@ -78,3 +79,4 @@ class EngineSettings:
     keep_alive: float | None = None
     choices: Path | None = None
     adapters: tuple[Adapter, ...] = ()
+    mlock: bool = False

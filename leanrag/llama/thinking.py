@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,20 @@ class ThoughtBudget:
         vocabulary: The vocabulary of the model.
         options: The limits.
         closing: The closing tag of the thought that the prompt opens; None if it opens none.
+        choose_answer: Draws the tokens after the thought that the prompt opens, under a grammar. Then the answer begins with the
+            first token after the closing tag.
     """
 
-    def __init__(self, choose: Chooser, vocabulary: Vocabulary, options: GenerateOptions, closing: str | None) -> None:
+    def __init__(
+        self,
+        choose: Chooser,
+        vocabulary: Vocabulary,
+        options: GenerateOptions,
+        closing: str | None,
+        choose_answer: Chooser | None = None,
+    ) -> None:
         self._choose, self._vocabulary, self._options = choose, vocabulary, options
+        self._choose_answer, self._is_answering = choose_answer, False
         budget = options.thinking_tokens
         self._budget = options.max_tokens // 2 if budget is None else budget
         self._thoughts = ThoughtFilter(begins_in_thought=closing is not None, closing=closing or "</think>")
@@ -46,14 +57,17 @@ class ThoughtBudget:
     @property
     def n_allowed(self) -> int:
         """Most tokens of the text, by what is known now: an answer without thoughts cannot use their tokens."""
-        if not self._thoughts.has_answer:
+        if not (self._thoughts.has_answer or self._is_answering):
             return self._options.reserved_tokens
         return min(self._options.reserved_tokens, self._n_thoughts + self._options.max_tokens)
 
     def __call__(self, logits: NDArray[np.float32]) -> int:
         """Return the chosen token for `logits` `(n_vocab,)`."""
-        token = self._forced.popleft() if self._forced else self._draw(logits)
         self._n_drawn += 1
+        if self._choose_answer is not None and self._thoughts.closing is None and not self._forced:
+            self._is_answering = True
+            return self._choose_answer(logits)
+        token = self._forced.popleft() if self._forced else self._draw(logits)
         self._thoughts.part(self._decode(self._vocabulary.piece(token)))
         if not self._thoughts.has_answer:
             self._n_thoughts = self._n_drawn
@@ -64,15 +78,30 @@ class ThoughtBudget:
         if closing is None:
             return self._choose(logits)
         ending = self._ending(closing)
-        is_possible = self._n_drawn + len(ending) < self._options.reserved_tokens
-        if is_possible and self._n_drawn + len(ending) >= self._budget:
+        n_tokens = self._n_drawn - 1 + len(ending)
+        is_possible = n_tokens < self._options.reserved_tokens
+        if is_possible and n_tokens >= self._budget:
             self._forced.extend(ending)
         else:
-            token = self._choose(logits)
+            token = self._draw_thought(logits)
             if not (is_possible and self._vocabulary.is_end(token)):
                 return token
             self._forced.extend(ending)
         return self._forced.popleft()
+
+    def _draw_thought(self, logits: NDArray[np.float32]) -> int:
+        """Return a token; under a grammar, not a token that has the end of the closing tag and the beginning of an answer."""
+        token = self._choose(logits)
+        while self._choose_answer is not None and self._begins_answer(token):
+            logits = logits.copy()
+            logits[token] = -np.inf
+            token = self._choose(logits)
+        return token
+
+    def _begins_answer(self, token: int) -> bool:
+        thoughts = copy.copy(self._thoughts)
+        thoughts.part(self._vocabulary.piece(token).decode("utf-8", "replace"))
+        return thoughts.has_answer
 
     def _ending(self, closing: str) -> list[int]:
         """Return the tokens that end a thought and begin the answer."""

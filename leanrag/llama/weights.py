@@ -18,6 +18,7 @@ from leanrag.llama.vocabulary import Vocabulary
 __all__ = ["LoadedAdapter", "Weights"]
 
 _SPLIT_MODES: Mapping[Split, int] = {"none": 0, "layer": 1, "row": 2}  # llama.h, enum llama_split_mode
+_MMAP_MLOCK = 3  # llama.h, enum llama_load_mode
 
 _lock = threading.RLock()  # reentrant: a load may start the garbage collector, which may release other weights
 _loaded: dict[tuple[object, ...], Weights] = {}
@@ -53,13 +54,15 @@ class Weights:
     version: tuple[int, int]
     placement: Placement
 
-    def __init__(self, path: Path, placement: Placement, vocab_only: bool) -> None:
+    def __init__(self, path: Path, placement: Placement, vocab_only: bool, mlock: bool) -> None:
         lib = library()
         parameters = lib.llama_model_default_params()
         parameters.n_gpu_layers = placement.layers
         parameters.split_mode = _SPLIT_MODES[placement.split]
         parameters.main_gpu = placement.main_gpu
         parameters.vocab_only = vocab_only
+        if mlock:
+            parameters.load_mode = _MMAP_MLOCK
         if placement.tensor_split:
             proportions = (ctypes.c_float * lib.llama_max_devices())(*placement.tensor_split)
             parameters.tensor_split = proportions
@@ -86,6 +89,7 @@ class Weights:
         *,
         vocab_only: bool = False,
         version: tuple[int, int] | None = None,
+        mlock: bool = False,
     ) -> Weights:
         """Return the weights of a checked file; load them if they are not in memory.
 
@@ -93,17 +97,18 @@ class Weights:
             path: The file.
             placement: Which layers go on which GPU.
             vocab_only: Load the vocabulary and nothing to compute with.
+            mlock: Whether the system must keep the weights in memory.
             version: The `version` that was checked; None allows any.
 
         Raises:
             ModelLoadError: The file is missing, has another version, or llama.cpp refuses it; the message quotes llama.cpp.
         """
         found = cls.check_version(path, version)
-        key = (os.getpid(), path.resolve(), *found, placement.key, vocab_only)
+        key = (os.getpid(), path.resolve(), *found, placement.key, vocab_only, mlock)
         with _lock:
             weights = _loaded.get(key)
             if weights is None:
-                weights = _loaded[key] = cls(path, placement, vocab_only)
+                weights = _loaded[key] = cls(path, placement, vocab_only, mlock)
                 weights.placement, weights._key, weights.version = placement, key, found
             weights._users += 1
             return weights

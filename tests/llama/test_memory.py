@@ -293,3 +293,9 @@ def test_the_window_of_the_models_is_the_one_of_the_benchmark(tiny_file):
             assert model._engine._context.has_window is (name in WINDOWED)
             assert model._engine._context.can_cut is (name not in WHOLE_ONLY)
             assert model.n_ctx == N_CTX
+
+
+def test_locked_weights_answer_the_same(tiny):
+    with LlamaCppModel(tiny.path, n_ctx=256, mlock=True) as locked:
+        assert locked._engine._model.weights is not tiny._engine._model.weights
+        assert locked.generate("ab", max_tokens=8).text == tiny.generate("ab", max_tokens=8).text

@@ -1,13 +1,19 @@
 """The thoughts of a local model have a budget: when it is used up, the answer still comes."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leanrag import ContextOverflowError, LlamaCppModel, Message
+from leanrag.generation import part_generated
 from leanrag.llama.chat import encode_text
+from leanrag.llama.grammar import make_grammar
+from leanrag.llama.options import LlamaOptions
 from leanrag.llama.process import IsolatedModel
+from leanrag.llama.sampling import Sampler, SamplingOptions
 from leanrag.llama.thinking import ThoughtBudget
 from leanrag.protocols import GenerateOptions
 from tests.tiny_gguf import CHATML, write_tiny_gguf
@@ -160,3 +166,49 @@ def test_many_thinking_requests_are_answered_as_one_is(thinker):
     together = thinker.generate_many(prompts, max_tokens=8, thinking_tokens=24)
     alone = [thinker.generate(prompt, max_tokens=8, thinking_tokens=24) for prompt in prompts]
     assert [each.token_ids for each in together] == [each.token_ids for each in alone]
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"enum": ["</think><|end|>", "x"]}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize("text", ["Bo?</think>xyz", "x" * 500, "Bo?"])
+def test_under_a_grammar_a_thought_is_free_and_the_answer_begins_after_its_tag(vocabulary, text):
+    grammar = make_grammar(vocabulary, schema=SCHEMA)
+    script, answer = Script(text, vocabulary), grammar.chooser(Sampler(SamplingOptions()))
+    budget = ThoughtBudget(script, vocabulary, GenerateOptions(40, thinking_tokens=30), "</think>", answer)
+    zeros, tokens = np.zeros(vocabulary.n_tokens, np.float32), []
+    while not tokens or not vocabulary.is_end(tokens[-1]):
+        tokens.append(budget(zeros))
+    grammar.close()
+    written = b"".join(map(vocabulary.piece, tokens[:-1])).decode()
+    parted = part_generated(written, begins_in_thought=True, is_verbatim=True)
+    assert text.startswith(parted.thoughts)
+    assert json.loads(parted.text)["a"] in ("</think><|end|>", "x")
+
+
+def test_a_token_that_ends_a_thought_does_not_begin_the_answer(vocabulary):
+    whole = [token for token in range(vocabulary.n_tokens) if vocabulary.piece(token) == b">"]
+    budget = ThoughtBudget(
+        Script("</think", vocabulary), vocabulary, GenerateOptions(9), "</think>", lambda logits: whole[0]
+    )
+    assert not budget._begins_answer(whole[0])
+    for _ in "</think":
+        budget(LOGITS)
+    assert not budget._begins_answer(whole[0])
+
+    class Pieces:
+        def piece(self, token):
+            return b">{"
+
+    budget._vocabulary = Pieces()
+    assert budget._begins_answer(0)
+
+
+def test_a_model_thinks_before_an_answer_with_a_schema(thinker):
+    stream = thinker.stream(HI, LlamaOptions(60, thinking_tokens=48, schema=SCHEMA))
+    pieces = list(stream.pieces())
+    result = stream.result
+    assert "".join(piece.text for piece in pieces if piece.is_thought).strip() == result.thoughts
+    assert "".join(piece.text for piece in pieces if not piece.is_thought) == result.text
+    assert json.loads(result.text)["a"] in ("</think><|end|>", "x")
+    assert 0 < result.thought_tokens <= 48
