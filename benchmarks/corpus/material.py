@@ -28,12 +28,13 @@ class Questions:
 
     Attributes:
         texts: The questions.
+        vectors: Their vectors, `(n, DIM)`.
     """
 
     id, dim, max_tokens = "given vectors", DIM, 256
 
     def __init__(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        self.texts = tuple(texts)
+        self.texts, self.vectors = tuple(texts), vectors
         self._vectors = dict(zip(texts, vectors, strict=True))
 
     def count_tokens(self, text: str) -> int:

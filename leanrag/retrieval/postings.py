@@ -199,11 +199,10 @@ class Postings:
         self.ids = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in segments)])
         is_stored = None if stored is None else np.isin(self.ids, stored, assume_unique=True)
         self.is_stored = None if is_stored is None or is_stored.all() else is_stored
-        sizes = np.concatenate([np.empty(0, np.int32), *(segment.sizes for segment in segments)]).astype(np.float64)
-        known = sizes if self.is_stored is None else sizes[self.is_stored]
+        self._sizes = np.concatenate([np.empty(0, np.int32), *(segment.sizes for segment in segments)])
+        known = self._sizes if self.is_stored is None else self._sizes[self.is_stored]
         self._count = len(known)
-        average = float(known.sum()) / max(1, len(known)) or 1.0
-        self._norms = _K1 * (1.0 - _B + _B * sizes / average)  # (n,): what FTS5 adds to a frequency
+        self._average_size = float(known.sum(dtype=np.int64)) / max(1, len(known)) or 1.0
         self._offsets = np.cumsum([0, *map(len, segments)])
 
     @property
@@ -256,7 +255,8 @@ class Postings:
             idf = math.log((self._count - count + 0.5) / (count + 0.5)) if count else 0.0
             idf = idf if idf > 0 else _LEAST_IDF
             for rows, frequencies in parts:
-                scores[rows] += idf * ((frequencies * (_K1 + 1.0)) / (frequencies + self._norms[rows]))
+                norms = _K1 * (1.0 - _B + _B * self._sizes[rows] / self._average_size)  # what FTS5 adds to a frequency
+                scores[rows] += idf * ((frequencies * (_K1 + 1.0)) / (frequencies + norms))
         return scores
 
     def _rows_of(self, ids: Ids) -> NDArray[np.int64]:

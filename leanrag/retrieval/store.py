@@ -22,7 +22,7 @@ from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry, insert_feature
-from leanrag.retrieval.filters import condition_sql
+from leanrag.retrieval.filtered import FilteredIds
 from leanrag.retrieval.full_text import MAX_TERMS, find_best
 from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
@@ -79,6 +79,7 @@ class Store:
         self.read_only = self._database.read_only
         self._chunker_id = ""
         self._posting_index = PostingIndex(self._database)
+        self._filtered_ids = FilteredIds(self._database)
         self.vector_files = DerivedFiles(self._database, "vectors")
         self._content = -1, ""
         self._forgetters: list[Callable[[Sequence[str]], None]] = []
@@ -464,19 +465,12 @@ class Store:
         Numbers compare as numbers (`1`, `1.0` and `True` are equal); `None` equals a stored `None` only.
 
         Returns:
-            int64 `(n,)`, ascending; every chunk when `where` is empty.
+            int64 `(n,)`, ascending, read-only; every chunk when `where` is empty.
 
         Raises:
             ConfigurationError: An operator of `where` is unknown, or a value cannot be compared.
         """
-        condition, values = condition_sql(where)
-        with self._database.reading() as connection:
-            return _ids(
-                connection.execute(
-                    f"SELECT id FROM chunks WHERE document IN (SELECT key FROM documents WHERE {condition}) ORDER BY id",
-                    values,
-                )
-            )
+        return self._filtered_ids.get(where)
 
     def search_terms(
         self, question: str, k: int, *, allowed: Ids | None = None, also: Ids | None = None
