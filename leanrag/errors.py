@@ -6,6 +6,7 @@
       DocumentError                         .path
       IndexMismatchError                    the folder was built with another embedder
       StorageError                          .path
+        DamageError                         what is stored is not what was written
       BudgetError                           .needed .available, in tokens
       CompressionError
       GenerationError                       .model
@@ -33,6 +34,7 @@ __all__ = [
     "CompressionError",
     "ConfigurationError",
     "ContextOverflowError",
+    "DamageError",
     "DocumentError",
     "GenerationCancelled",
     "GenerationError",
@@ -108,6 +110,10 @@ class StorageError(LeanRAGError):
     def __init__(self, message: str, *, path: str | Path) -> None:
         super().__init__(message)
         self.path = Path(path)
+
+
+class DamageError(StorageError):
+    """What is stored is not what was written; `leanrag repair` may repair it."""
 
 
 class BudgetError(LeanRAGError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from leanrag.errors import StorageError
 
-__all__ = ["SqliteFile", "SqliteFormat"]
+__all__ = ["SqliteFile", "SqliteFormat", "damage_of", "remove_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -207,8 +207,32 @@ class SqliteFile:
             str(aside),
         )
         self.path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        remove_file(self.path)
+
+
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with the pages of a SQLite file; None if nothing is, or the file does not exist."""
+    if not path.is_file():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+            problem = str(connection.execute("PRAGMA integrity_check (1)").fetchone()[0])
+    except sqlite3.Error as error:
+        return str(error)
+    return None if problem == "ok" else problem.replace("\n", "; ")
+
+
+def remove_file(path: Path) -> None:
+    """Remove a SQLite file with its logs.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {str(path)!r} ({error}). Remove it yourself", path=path) from error
 
 
 class _DamageError(Exception):

@@ -29,6 +29,7 @@ from leanrag.cli import (
     pull,
     quantize,
     remove,
+    repair,
     search,
     stats,
     train,
@@ -39,7 +40,23 @@ from leanrag.errors import ConfigurationError, LeanRAGError
 
 __all__ = ["main"]
 
-_COMMANDS = (add, remove, search, ask, calibrate, explain, bench, pull, quantize, models, doctor, stats, costs, train)
+_COMMANDS = (
+    add,
+    remove,
+    search,
+    ask,
+    calibrate,
+    explain,
+    bench,
+    pull,
+    quantize,
+    models,
+    doctor,
+    repair,
+    stats,
+    costs,
+    train,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

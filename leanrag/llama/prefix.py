@@ -159,7 +159,7 @@ class StateCache:
     only if its fingerprint is the same and its hash is right: llama.cpp trusts the bytes of a state.
 
     Args:
-        max_bytes: Most bytes in memory, and most bytes on disk.
+        max_bytes: Most bytes in memory, and most bytes of all files in the folder.
         folder: The folder of the files; None stores states in memory only.
         fingerprint: Identifies the model, the library and the parameters.
     """
@@ -206,7 +206,7 @@ class StateCache:
         """Store a state and remove the least recently used ones if needed; a state larger than the cache is not stored."""
         if len(data) > self._max_bytes:
             return
-        name = hashlib.sha256(tokens.tobytes()).hexdigest()[:32]
+        name = self._name(tokens)
         if self._folder is not None and name not in self._files:
             self._write_file(name, tokens, data)
         self._hold(name, tokens, data)
@@ -231,6 +231,10 @@ class StateCache:
                 self._tree.remove(key, oldest)
 
     # Disk
+
+    def _name(self, tokens: Tokens) -> str:
+        """Return the name of a state: models and adapters that share a folder have different names for the same tokens."""
+        return hashlib.sha256(self._fingerprint.encode() + b"\n" + tokens.tobytes()).hexdigest()[:32]
 
     def _path(self, name: str) -> Path:
         assert self._folder is not None
@@ -266,17 +270,18 @@ class StateCache:
     def _trim_folder(self) -> None:
         assert self._folder is not None
         sizes = []
-        for name in self._files:
+        for path in self._folder.glob("*.state"):  # those of other models too: they share the folder
             with contextlib.suppress(OSError):
-                status = self._path(name).stat()
-                sizes.append((status.st_mtime_ns, name, status.st_size))
+                status = path.stat()
+                sizes.append((status.st_mtime_ns, path, status.st_size))
         total = sum(size for _, _, size in sizes)
-        for _, name, size in sorted(sizes):
+        for _, path, size in sorted(sizes):
             if total <= self._max_bytes:
                 break
             with contextlib.suppress(OSError):
-                self._path(name).unlink()
-            self._forget_file(name)
+                path.unlink()
+            if path.stem in self._files:
+                self._forget_file(path.stem)
             total -= size
 
     def _forget_file(self, name: str) -> None:
@@ -301,7 +306,7 @@ class StateCache:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.info("%s is not a state file: %s", path, error)
                 continue
-            if path.stem == hashlib.sha256(tokens.tobytes()).hexdigest()[:32]:
+            if path.stem == self._name(tokens):
                 self._files[path.stem] = tokens
                 self._tree.add(tokens, path.stem)
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,15 @@ from typing import TypeAlias
 import numpy as np
 from tqdm.auto import tqdm
 
+from leanrag.documents.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.documents.decoding import check_encoding
 from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.formats.markdown import front_matter
 from leanrag.documents.loading import HEAVY_READERS, READERS, can_load, find_files, load_file
 from leanrag.documents.parsing import FileParser
 from leanrag.errors import ConfigurationError, DocumentError, MissingDependencyError
+from leanrag.pipeline.lazy import Lazy
+from leanrag.pipeline.stages import Stages
 from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
 from leanrag.retrieval.entries import changed_ns
@@ -33,7 +36,7 @@ from leanrag.retrieval.growing_index import update_graph
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
 from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue, plain_metadata
 
-__all__ = ["Ingestion", "Source"]
+__all__ = ["Ingestion", "Source", "ingestion"]
 
 logger = logging.getLogger(__name__)
 
@@ -294,21 +297,28 @@ class Ingestion:
 
     def _flush(self) -> None:
         """Embed and commit what is queued, in one transaction."""
+        self._store.put_many(self._entries(self._pending))
+        self._chunks += sum(len(change.chunks) for change in self._pending)
+        self._pending.clear()
+
+    def recompute(self, documents: Sequence[Document]) -> list[Entry]:
+        """Return what would be stored of documents that are not files."""
+        return self._entries([_Change(document, self._chunker.chunk(document)) for document in documents])
+
+    def _entries(self, changes: Sequence[_Change]) -> list[Entry]:
         embedder = self._embedder
-        chunks = [chunk for change in self._pending for chunk in change.chunks]
+        chunks = [chunk for change in changes for chunk in change.chunks]
         texts = [embedding_text(chunk, embedder.count_tokens, embedder.max_tokens) for chunk in chunks]
         vectors = embedder.embed_documents(texts) if texts else np.zeros((0, embedder.dim), np.float32)
         features = {feature.name: feature.compute(chunks) for feature in self._features} if chunks else {}
         entries: list[Entry] = []
         start = 0
-        for change in self._pending:
+        for change in changes:
             rows = slice(start, start + len(change.chunks))
             stored = {name: data[rows] for name, data in features.items()}
             entries.append(Entry(change.document, change.chunks, vectors[rows], change.root, change.file_stat, stored))
             start += len(change.chunks)
-        self._store.put_many(entries)
-        self._chunks += len(chunks)
-        self._pending.clear()
+        return entries
 
     def _lose(self, file: _File) -> None:
         """Note that the file of a known document cannot be read: its old text must not be answered from."""
@@ -342,6 +352,27 @@ class Ingestion:
     def _fail(self, source: str, error: DocumentError | MissingDependencyError) -> None:
         logger.warning("Not added: %s", error)
         self._failed.append(Failure(source, error))
+
+
+def ingestion(
+    store: Store,
+    stages: Stages,
+    embedder: Lazy[Embedder],
+    features: Callable[[], Sequence[ChunkFeature]],
+    *,
+    metadata: Mapping[str, MetadataValue] | None = None,
+    encoding: str | None = None,
+    progress: bool | None = None,
+) -> Ingestion:
+    """Load the embedder, bind the store to it, and return the ingestion with the stages of a folder."""
+    loaded = embedder.get()
+    most_tokens = min(MAX_TOKENS, loaded.max_tokens)
+    chunker = stages.chunker or DocumentChunker(loaded.count_tokens, max_tokens=most_tokens)
+    store.bind(loaded.id, loaded.dim, chunker.id)
+    return Ingestion(
+        store, chunker, loaded, features=features(), metadata=metadata, encoding=encoding, readers=stages.readers,
+        progress=progress, makes_graph=stages.index is None,
+    )  # fmt: skip
 
 
 def _check_ids(sources: Iterable[Source]) -> None:

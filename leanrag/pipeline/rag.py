@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanrag.documents.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.ledger.baseline import Baseline
-from leanrag.pipeline.adding import Ingestion, Source
+from leanrag.pipeline.adding import Source, ingestion
 from leanrag.pipeline.asking import Asking
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.calibrating import calibrate
@@ -27,6 +26,8 @@ from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import recording
 from leanrag.pipeline.turn import AnswerStream
 from leanrag.protocols import Closable, Embedder
+from leanrag.retrieval.integrity import Damage
+from leanrag.retrieval.repair import RepairReport
 from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.cascade import Cascade
@@ -61,6 +62,7 @@ class Rag:
         self._store, self._stages, self._settings, self.ledger = store, stages, settings, stages.ledger
         self._readers, self._embedder, self._can_calibrate, self._others = readers, embedder, can_calibrate, closed_with
         self._searcher, self._preparer = Searcher(store, embedder, stages), Preparer(store, embedder, stages)
+        self._ingestion = functools.partial(ingestion, store, stages, embedder, self._preparer.features)
         self._counter = AuditCounter(cascade.audit)
         self._asking = Asking(
             store, stages, settings, cascade, readers, self._searcher, self._preparer, embedder, self._counter
@@ -106,17 +108,9 @@ class Rag:
             DocumentError: A source could not be read. All others were added; the error's `report` says what was done.
             StorageError: Another process is writing, or the folder is read-only.
         """
-        embedder = self._embedder.get()
-        most_tokens = min(MAX_TOKENS, embedder.max_tokens)
-        chunker = self._stages.chunker or DocumentChunker(embedder.count_tokens, max_tokens=most_tokens)
-        self._store.bind(embedder.id, embedder.dim, chunker.id)
-        ingestion = Ingestion(
-            self._store, chunker, embedder, features=self._preparer.features(),
-            metadata=metadata, encoding=encoding, readers=self._stages.readers, progress=progress,
-            makes_graph=self._stages.index is None,
-        )  # fmt: skip
+        adding = self._ingestion(metadata=metadata, encoding=encoding, progress=progress)
         with recording(self.ledger, "ingest"):
-            return ingestion.run(sources)
+            return adding.run(sources)
 
     def add_text(
         self,
@@ -157,6 +151,14 @@ class Rag:
     def stats(self) -> StoreStats:
         """Return what the folder holds."""
         return self._store.stats()
+
+    def check(self) -> list[Damage]:
+        """Read all of the folder, compare hashes, lengths and norms, and return what is damaged; nobody may write meanwhile."""
+        return self._store.find_damage()
+
+    def repair(self) -> RepairReport:
+        """Make what is damaged again from the texts of the documents; a document whose text is lost is removed and named."""
+        return self._store.repair(lambda documents: self._ingestion().recompute(documents))
 
     # Questions
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from leanrag.checks import ProcessGuard
-from leanrag.errors import LeanRAGError, StorageError
+from leanrag.errors import DamageError, LeanRAGError, StorageError
 from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
 
 __all__ = ["ANSWERS", "COSTS", "DATABASE", "DERIVED_SUFFIX", "Database", "DerivedKind", "is_database_file"]
@@ -187,11 +187,11 @@ class Database:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise self.damage(error) from error
 
-    def damage(self, problem: object) -> StorageError:
+    def damage(self, problem: object) -> DamageError:
         """Return the error for a file whose content is wrong."""
-        return StorageError(
-            f"{str(self.path)!r} is damaged or not a database ({problem}); restore it from a backup, "
-            "or delete it and add the documents again",
+        return DamageError(
+            f"{str(self.path)!r} is damaged or not a database ({problem}). `leanrag doctor` lists the damage, and `leanrag repair` "
+            "repairs what can be repaired. If it cannot, restore it from a backup, or delete it and add the documents again",
             path=self.path,
         )
 
@@ -284,6 +284,15 @@ class Database:
                 self._writer_depth -= 1
                 if lock is not None:
                     lock.close()
+
+    def replace_content(self, source: sqlite3.Connection) -> None:
+        """Put the content of another database in the place of the whole content, in one transaction."""
+        self._check_process()
+        self._check_writable()
+        with self._lock, self._mapped():
+            if self._connection is None:
+                raise self._closed()
+            source.backup(self._connection)
 
     def _take_file_lock(self) -> sqlite3.Connection:
         # SQLite's own lock on an empty file: the same on every system, and freed by the kernel when a process dies.

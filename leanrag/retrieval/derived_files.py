@@ -6,14 +6,44 @@ A row of the table `meta` names the files that belong to the database, so that t
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leanrag.retrieval.database import DERIVED_SUFFIX, Database, DerivedKind
+from leanrag.retrieval.graphs import read_graph
+from leanrag.retrieval.posting_files import read_segment
 
-__all__ = ["DerivedFiles"]
+__all__ = ["DerivedFiles", "find_unreadable"]
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+def find_unreadable(database: Database, dim: int) -> dict[Path, str]:
+    """Return the files that are there and cannot be read, and why.
+
+    Args:
+        database: The database that they are made from.
+        dim: Columns of its vectors.
+    """
+    readers: dict[DerivedKind, Callable[[Path], object]] = {
+        "postings": read_segment,
+        "vectors": functools.partial(read_graph, dim=dim),
+    }
+    problems: dict[Path, str] = {}
+    for kind, read in readers.items():
+        files = DerivedFiles(database, kind)
+        for path in map(files.path, files.names()):
+            try:
+                read(path)
+            except FileNotFoundError:
+                continue
+            except _UNREADABLE as error:
+                problems[path] = str(error)
+    return problems
 
 
 class DerivedFiles:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrag.errors import ConfigurationError
+from leanrag.retrieval.checksums import write_checksums
 from leanrag.retrieval.filters import check_scalar
 from leanrag.retrieval.schema import insert_terms, insert_text, read_span, to_sql
 from leanrag.types import Chunk, Document
@@ -20,9 +21,19 @@ from leanrag.vectors import has_unit_norm
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
-__all__ = ["changed_ns", "Entry", "check_entry", "delete_documents", "insert_entry", "insert_feature"]
+__all__ = [
+    "VECTOR_TYPE",
+    "Entry",
+    "changed_ns",
+    "check_entry",
+    "delete_document",
+    "delete_documents",
+    "field_rows",
+    "insert_entry",
+    "insert_feature",
+]
 
-_VECTOR = np.dtype("<f4")
+VECTOR_TYPE = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +101,24 @@ def delete_documents(connection: sqlite3.Connection, document_ids: Iterable[str]
     removed = 0
     for document_id in document_ids:
         row = connection.execute("SELECT key FROM documents WHERE id = ?", (to_sql(document_id),)).fetchone()
-        if row is None:
-            continue
-        for table, column in (("terms", "rowid"), ("features", "chunk"), ("vectors", "chunk")):
-            connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM chunks WHERE document = ?)", row)
-        for table in ("chunks", "fields", "texts", "marks"):
-            connection.execute(f"DELETE FROM {table} WHERE document = ?", row)
-        connection.execute("DELETE FROM documents WHERE key = ?", row)
-        removed += 1
+        if row is not None:
+            delete_document(connection, row[0])
+            removed += 1
     return removed
+
+
+def delete_document(connection: sqlite3.Connection, key: int) -> None:
+    """Remove a document with everything derived from it."""
+    for table, column in (("terms", "rowid"), ("features", "chunk"), ("vectors", "chunk")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM chunks WHERE document = ?)", (key,))
+    for table in ("chunks", "fields", "texts", "marks", "checksums"):
+        connection.execute(f"DELETE FROM {table} WHERE document = ?", (key,))
+    connection.execute("DELETE FROM documents WHERE key = ?", (key,))
+
+
+def field_rows(metadata: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Return the name and the value of each row of `fields` for the metadata of a document."""
+    return [(to_sql(name), to_sql(scalar)) for name, value in metadata.items() for scalar in _scalars(value)]
 
 
 def changed_ns(stat: os.stat_result) -> int:
@@ -126,14 +146,9 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) 
         "INSERT INTO marks VALUES (?, ?, ?)", [(key, mark.start, to_sql(mark.label)) for mark in document.marks]
     )
     connection.executemany(
-        "INSERT INTO fields VALUES (?, ?, ?)",
-        [
-            (key, to_sql(name), to_sql(scalar))
-            for name, value in document.metadata.items()
-            for scalar in _scalars(value)
-        ],
+        "INSERT INTO fields VALUES (?, ?, ?)", [(key, *row) for row in field_rows(document.metadata)]
     )
-    rows = np.ascontiguousarray(entry.vectors, _VECTOR)
+    rows = np.ascontiguousarray(entry.vectors, VECTOR_TYPE)
     for ordinal, (chunk, vector) in enumerate(zip(entry.chunks, rows, strict=True)):
         lead_end = chunk.lead_start + len(chunk.lead)
         chunk_id = connection.execute(
@@ -147,6 +162,7 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) 
             "INSERT INTO features VALUES (?, ?, ?)",
             [(chunk_id, name, data[ordinal]) for name, data in entry.features.items()],
         )
+    write_checksums(connection, key)
 
 
 def insert_feature(connection: sqlite3.Connection, name: str, values: Iterable[tuple[Chunk, bytes]]) -> None:

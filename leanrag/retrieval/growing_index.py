@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanrag.errors import LeanRAGError
+from leanrag.errors import DamageError, LeanRAGError
 from leanrag.protocols import LargeVectorSource
 from leanrag.retrieval.faiss_library import faiss_threads, load_faiss
 from leanrag.retrieval.graphs import Graph, make_graph, read_graph, save_graph
@@ -238,10 +238,10 @@ def _search_graph(
 
 
 def _read(source: LargeVectorSource, ids: Ids) -> Vectors | None:
-    """Return the vectors of `ids`; None if one was removed since."""
+    """Return the vectors of `ids`; None if one was removed since, or is damaged."""
     try:
         return source.get_vectors(ids.tolist())
-    except LookupError:
+    except (LookupError, DamageError):
         return None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.errors import ConfigurationError
+from leanrag.errors import ConfigurationError, DamageError
 from leanrag.retrieval.reading import is_read, is_spelled, split_question
 from leanrag.types import Chunk, Hit, Where
 
@@ -399,10 +399,10 @@ def _hits(
 
 
 def _chunks(store: ChunkStore, ids: list[int]) -> Sequence[Chunk | None]:
-    """Return the chunks of `ids`, None for those that no longer exist."""
+    """Return the chunks of `ids`, None for those that no longer exist or are damaged."""
     try:
         return store.get_chunks(ids)
-    except LookupError:
+    except (LookupError, DamageError):
         return [_chunk(store, number) for number in ids]
 
 
@@ -410,6 +410,9 @@ def _chunk(store: ChunkStore, number: int) -> Chunk | None:
     try:
         return store.get_chunks([number])[0]
     except LookupError:
+        return None
+    except DamageError as error:
+        logger.warning("a chunk is left out: %s", error)
         return None
 
 

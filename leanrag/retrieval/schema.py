@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import Any
 
+from leanrag.retrieval.checksums import write_checksums
 from leanrag.retrieval.terms import COLUMNS, TOKENIZER, indexed_columns
 from leanrag.types import Mark
 
@@ -52,6 +54,11 @@ CREATE TABLE chunks (
 );
 CREATE INDEX chunks_by_start ON chunks (document, start);
 """
+_CHECKSUMS = """
+CREATE TABLE checksums (
+    document INTEGER PRIMARY KEY REFERENCES documents (key), record BLOB NOT NULL, chunks BLOB NOT NULL
+);
+"""
 _VECTORS = "CREATE TABLE vectors (chunk INTEGER PRIMARY KEY REFERENCES chunks (id), data BLOB NOT NULL);\n"
 _FEATURES = """
 CREATE TABLE features (
@@ -62,7 +69,7 @@ _TERMS = f"CREATE VIRTUAL TABLE terms USING fts5 ({', '.join(COLUMNS)}, tokenize
 
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value);
-{_DOCUMENTS}{_TEXTS}{_CHUNKS}{_VECTORS}{_FEATURES}{_TERMS}{_MARKS}
+{_DOCUMENTS}{_TEXTS}{_CHUNKS}{_VECTORS}{_FEATURES}{_TERMS}{_MARKS}{_CHECKSUMS}
 CREATE TABLE fields (document INTEGER NOT NULL REFERENCES documents (key), name NOT NULL, value);
 CREATE INDEX fields_by_value ON fields (name, value);
 CREATE INDEX fields_by_document ON fields (document);
@@ -108,6 +115,10 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
         connection.execute("PRAGMA legacy_alter_table = OFF")
     if version < 4:
         _run(connection, _MARKS)
+        _run(connection, _CHECKSUMS)
+        for (key,) in connection.execute("SELECT key FROM documents").fetchall():
+            with contextlib.suppress(sqlite3.Error):  # of a damaged document, which has no checksum then
+                write_checksums(connection, key)
     _run(connection, f"PRAGMA user_version = {FORMAT};\n")
 
 

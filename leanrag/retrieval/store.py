@@ -24,8 +24,10 @@ from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry, insert_feature
 from leanrag.retrieval.filtered import FilteredIds
 from leanrag.retrieval.full_text import MAX_TERMS, find_best
+from leanrag.retrieval.integrity import Damage, find_damage, leave_out_damaged
 from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
+from leanrag.retrieval.repair import Recompute, Repair, RepairReport
 from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, to_sql
 from leanrag.retrieval.terms import parse_query, quote_term
 from leanrag.types import Chunk, Document, Mark, Where
@@ -194,31 +196,38 @@ class Store:
                 vector_index="graph" if self.vector_files.names() else "exact",
             )
 
+    def find_damage(self) -> list[Damage]:
+        """Read everything once, compare hashes, lengths, norms and counterparts, and return what is damaged.
+
+        Raises:
+            StorageError: Another process is writing. Only a folder that can be written needs that right.
+        """
+        return find_damage(self._database)
+
     def check(self) -> None:
-        """Read everything once and compare the parts.
+        """Read everything once and compare the parts; `find_damage` returns all problems.
 
         Raises:
             StorageError: The file is damaged.
         """
-        with self._database.reading(one_view=True) as connection:
-            verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
-            if verdict != "ok":
-                raise self._database.damage(verdict)
-            lost = connection.execute(
-                "SELECT (SELECT count(*) FROM chunks WHERE id NOT IN (SELECT rowid FROM terms))"
-                " + (SELECT count(*) FROM terms WHERE rowid NOT IN (SELECT id FROM chunks))"
-                " + (SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors))"
-                " + (SELECT count(*) FROM vectors WHERE chunk NOT IN (SELECT id FROM chunks))"
-                " + (SELECT count(*) FROM chunks WHERE document NOT IN (SELECT key FROM documents))"
-            ).fetchone()[0]
-            if lost:
-                raise self._database.damage(f"{lost} rows without a counterpart")
-            with self._database.decoding():
-                for key, identity, sha256 in connection.execute("SELECT key, id, sha256 FROM documents").fetchall():
-                    text = read_span(connection, key, 0)
-                    if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != sha256:
-                        raise self._database.damage(f"the text of {from_sql(identity)!r} is not what was stored")
-            self.all_vectors()
+        damage = self.find_damage()
+        if damage:
+            raise self._database.damage(damage[0])
+
+    def repair(self, recompute: Recompute | None = None) -> RepairReport:
+        """Repair what `find_damage` finds, from the documents and their texts.
+
+        Derived rows and files are made again. A document whose chunks are damaged is written again, as `recompute` returns it;
+        without `recompute`, its damaged chunks are removed. Only a document whose text is lost is removed.
+
+        Args:
+            recompute: Returns what is written of documents: chunks and vectors, computed again from the text.
+
+        Raises:
+            StorageError: Another process is writing, the folder is read-only, or too much of the file is damaged.
+        """
+        with self.writer():
+            return Repair(self, self._database, self._forget, recompute, lambda: self._chunker_id).run()
 
     # Writing
 
@@ -438,12 +447,11 @@ class Store:
     def all_vectors(self, *, after: int = 0, most: int | None = None) -> tuple[Ids, Vectors]:
         """Return `(ids, vectors)` of the chunks with an id above `after`: int64 `(n,)` ascending, float32 `(n, dim)`.
 
+        Damaged vectors are left out, with a warning: their chunks are not found by meaning until the folder is repaired.
+
         Args:
             after: Only chunks with a higher id are read.
             most: Only so many are read, those with the lowest ids; None for all.
-
-        Raises:
-            StorageError: A vector is damaged.
         """
         ids: list[int] = []
         parts = [self._vectors([])]
@@ -453,8 +461,13 @@ class Store:
                 (after, -1 if most is None else most),
             )
             while rows := cursor.fetchmany(4096):
+                try:
+                    part = self._vectors([row[1] for row in rows])
+                except StorageError:
+                    rows = leave_out_damaged(rows, parts[0].shape[1], self.folder)
+                    part = self._vectors([row[1] for row in rows])
                 ids += [row[0] for row in rows]
-                parts.append(self._vectors([row[1] for row in rows]))
+                parts.append(part)
         return np.array(ids, np.int64), np.concatenate(parts)
 
     # Searching

@@ -1,11 +1,13 @@
 """The command: what it prints, in text and in JSON, and the codes it exits with."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -454,6 +456,20 @@ def test_doctor_prints_sections(run):
         "Models",
     ]
     assert set(answer_of(run("doctor", "--json")[1])) == {"sections", "advice"}
+
+
+def test_doctor_and_repair_of_a_folder(filled, tmp_path):
+    assert filled("doctor", ".leanrag")[:2] == (output.OK, "2 documents are sound\n")
+    with contextlib.closing(sqlite3.connect(tmp_path / ".leanrag" / "leanrag.db")) as connection, connection:
+        connection.execute("UPDATE vectors SET data = zeroblob(8) WHERE chunk = 1")
+    name = (tmp_path / "docs" / "nile.txt").as_posix()
+    code, out, _ = filled("doctor", ".leanrag")
+    problem = "the vector of chunk 0 has not 256 numbers with unit norm"
+    assert (code, out.splitlines()[0]) == (output.FAILED, f"{name}: {problem}")
+    assert answer_of(filled("doctor", ".leanrag", "--json")[1])[0]["problem"] == problem
+    assert filled("repair", ".leanrag")[:2] == (output.OK, "1 problems; 1 documents restored, 0 removed\n")
+    assert filled("doctor", ".leanrag")[:2] == (output.OK, "2 documents are sound\n")
+    assert filled("doctor", "nowhere")[0] == output.FAILED
 
 
 # What goes wrong

@@ -155,6 +155,25 @@ def test_the_folder_keeps_to_its_size(tmp_path):
     assert again.match(tokens(7, 1))[0] == 2
 
 
+def test_models_that_share_a_folder_keep_their_own_states_of_the_same_tokens(tmp_path):
+    caches = {name: StateCache(1000, tmp_path, name) for name in ("base", "base with adapter A", "base with adapter B")}
+    for name, cache in caches.items():
+        cache.put(tokens(1, 2, 3), name.encode())
+    assert len(list(tmp_path.glob("*.state"))) == 3
+    for name in caches:
+        again = StateCache(1000, tmp_path, name)
+        assert len(again) == 1
+        assert again.get(again.match(tokens(1, 2, 3))[1])[1] == name.encode()
+
+
+def test_all_models_together_keep_the_folder_to_its_size(tmp_path):
+    for number in range(8):
+        StateCache(1500, tmp_path, f"model {number}").put(tokens(1), bytes([number]) * 300)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1500
+    assert len(StateCache(1500, tmp_path, "model 7")) == 1
+    assert len(StateCache(1500, tmp_path, "model 0")) == 0
+
+
 def test_a_folder_that_cannot_be_written_costs_only_the_files(tmp_path):
     (tmp_path / "file").write_text("")
     cache = StateCache(100, tmp_path / "file" / "states", "m")

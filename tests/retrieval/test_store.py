@@ -541,18 +541,23 @@ def test_an_older_folder_is_brought_up_to_date(tmp_path, version):
         store.check()
 
 
-def test_a_folder_of_format_3_gets_room_for_marks(tmp_path):
+def test_a_folder_of_format_3_gets_room_for_marks_and_checksums(tmp_path):
     written = entry(Document("old words", id="a"))
     with Store(tmp_path) as store:
         store.bind("embedder", DIM, "chunker")
         store.put_many([written])
         current = schema(store.path)
     write_database(
-        tmp_path / "leanrag.db", "DROP TABLE marks", "DROP INDEX documents_by_text", "PRAGMA user_version = 3"
+        tmp_path / "leanrag.db",
+        "DROP TABLE marks",
+        "DROP TABLE checksums",
+        "DROP INDEX documents_by_text",
+        "PRAGMA user_version = 3",
     )
     with Store(tmp_path) as store:
         assert schema(store.path) == current
         assert store.get_document("a") == written.document
+        assert store.find_damage() == []
         store.put_many([entry(Document("new", id="a", marks=(Mark(0, "page 1"),)))])
         assert store.get_document("a").marks == (Mark(0, "page 1"),)
 
@@ -632,11 +637,14 @@ def test_a_search_among_many_allowed_ids_finds_what_one_among_few_finds(store):
 @pytest.mark.parametrize(
     ("change", "read", "complaint"),
     [
-        ("UPDATE vectors SET data = zeroblob(16)", lambda s: s.all_vectors(), "not of unit norm"),
-        ("UPDATE vectors SET data = zeroblob(15)", lambda s: s.all_vectors(), "damaged"),
+        ("UPDATE vectors SET data = zeroblob(15)", lambda s: s.get_vectors([1]), "damaged"),
         ("UPDATE vectors SET data = zeroblob(16)", lambda s: s.get_vectors([1]), "not of unit norm"),
-        ("UPDATE vectors SET data = zeroblob(16)", lambda s: s.check(), "not of unit norm"),
-        ("UPDATE texts SET text = 'another text'", lambda s: s.check(), "the text of 'a' is not what was stored"),
+        (
+            "UPDATE vectors SET data = zeroblob(16)",
+            lambda s: s.check(),
+            "a: the vector of chunk 0 has not 4 numbers",
+        ),
+        ("UPDATE texts SET text = 'another text'", lambda s: s.check(), "a: the text is not what was stored"),
         ("UPDATE texts SET text = 'o'", lambda s: s.get_chunks([1]), "is not what was stored"),
         ("UPDATE texts SET text = x'ff'", lambda s: s.get_document("a"), "damaged"),
         ("UPDATE documents SET metadata = '{'", lambda s: s.get_document("a"), "damaged"),
@@ -644,7 +652,7 @@ def test_a_search_among_many_allowed_ids_finds_what_one_among_few_finds(store):
         ("UPDATE documents SET title = x'ff'", lambda s: list(s.documents()), "damaged"),
         ("UPDATE meta SET value = 'x' WHERE key = 'generation'", lambda s: s.generation, "damaged"),
         ("UPDATE meta SET value = '{}' WHERE key = 'embedder'", lambda s: s.all_vectors(), "damaged"),
-        ("DELETE FROM vectors", lambda s: s.check(), "1 rows without a counterpart"),
+        ("DELETE FROM vectors", lambda s: s.check(), "a: chunk 0 has no vector"),
     ],
 )
 def test_damaged_values_are_storage_errors(store, change, read, complaint):
@@ -660,7 +668,10 @@ def test_damage_is_found(store):
     store.put_many([entry(Document("one", id="a"))])
     store.close()
     write_database(store.path, "DELETE FROM terms")
-    with Store(store.folder) as again, pytest.raises(StorageError, match="1 rows without a counterpart"):
+    with (
+        Store(store.folder) as again,
+        pytest.raises(StorageError, match="a: the words of chunk 0 are not those of its text"),
+    ):
         again.check()
 
 
