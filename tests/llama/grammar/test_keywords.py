@@ -168,7 +168,7 @@ def test_a_float_of_the_text_is_within_an_open_bound(vocabulary, bound):
         assert float(write(vocabulary, gbnf, seed)) < bound
 
 
-@pytest.mark.parametrize("size", [2001, 5000, 99_999])
+@pytest.mark.parametrize("size", [2001, 5000, 20_000])
 def test_large_lengths_need_few_rules(size):
     gbnf = schema_to_gbnf(string(maxLength=size))
     assert len(gbnf) < 1000
