@@ -1,5 +1,6 @@
 """The ledger of stages: rows that sum to the question, sums by part, and budgets across processes."""
 
+import contextlib
 import csv
 import io
 import json
@@ -150,8 +151,46 @@ def test_an_answer_outlives_a_ledger_that_fails(tmp_path, caplog):
     ledger = CostLedger(tmp_path / "costs.db")
     ledger.close()
     assert ask(tmp_path / "kb", FakeModel(RIGHT), ledger=ledger).text.startswith(RIGHT[:-1])
-    assert ledger.lost > 0
-    assert "rows of the ledger are lost" in caplog.text
+    assert ledger.unwritten > 0
+    assert "rows of the ledger are not written" in caplog.text
+
+
+def test_rows_wait_until_the_file_can_be_written_again(tmp_path, caplog):
+    path = tmp_path / "costs.db"
+    with CostLedger(path) as ledger:
+        ledger.record_rows([Row("a")])
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("ALTER TABLE stages RENAME TO away")
+            for stage in "bc":
+                ledger.record_rows([Row(stage), Row(stage)])
+            assert ledger.unwritten == 4
+            connection.execute("ALTER TABLE away RENAME TO stages")
+        ledger.record_rows([Row("d")])
+        assert ledger.unwritten == 0
+        assert [row["stage"] for row in ledger.rows()] == ["a", "b", "b", "c", "c", "d"]
+    assert "not written" in caplog.text
+
+
+def test_rows_that_wait_count_for_the_budget(tmp_path):
+    path = tmp_path / "costs.db"
+    with CostLedger(path) as ledger:
+        ledger.record_rows([Row("remote", cost=1.0)])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("CREATE TRIGGER full BEFORE INSERT ON stages BEGIN SELECT RAISE(ABORT, 'full'); END")
+            ledger.record_rows([Row("remote", cost=2.0), Row("remote", cost=None)])
+            assert (ledger.unwritten, ledger.spent_today()) == (2, 3.0)
+            connection.execute("DROP TRIGGER full")
+    with CostLedger(path) as ledger:
+        assert ledger.spent_today() == 3.0
+
+
+def test_the_oldest_rows_that_wait_are_dropped(monkeypatch):
+    monkeypatch.setattr("leanrag.ledger.book._MOST_WAITING", 3)
+    ledger = CostLedger()
+    ledger.close()
+    for _ in range(5):
+        ledger.record_rows([Row("a")])
+    assert (ledger.unwritten, len(ledger._waiting)) == (5, 3)
 
 
 WRITE = """

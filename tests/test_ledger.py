@@ -105,6 +105,16 @@ def test_electricity_needs_power_and_price(half):
         Prices(**half)
 
 
+@pytest.mark.parametrize(("second", "is_refused"), [("EUR", True), ("USD", False), ("", False)])
+def test_a_cascade_refuses_prices_in_two_currencies(second, is_refused):
+    prices = [Prices(1.0, 2.0, currency="USD"), None, Prices(1.0, 2.0, currency=second)]
+    if is_refused:
+        with pytest.raises(ConfigurationError, match="one currency, got 'EUR', 'USD'"):
+            leanrag.Cascade(["a", "b", "c"], prices=prices)
+    else:
+        assert leanrag.Cascade(["a", "b", "c"], prices=prices).prices == prices
+
+
 # What was spent
 
 

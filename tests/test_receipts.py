@@ -76,6 +76,14 @@ def test_each_stage_belongs_to_a_kind_of_cost():
     assert costs == {"training": 1, "data": 1, "infrastructure": 1, "inference": 2, "maintenance": 5}
 
 
+def test_the_files_of_cache_and_ledger_are_not_sources(tmp_path):
+    with CostLedger(tmp_path / "costs.db") as ledger, open_rag(tmp_path, ledger=ledger, cache="exact") as rag:
+        (tmp_path / "park.md").write_text(PARK)
+        rag.add(tmp_path)
+        rag.ask(QUESTION)
+        assert (rag.add(tmp_path).skipped, rag.stats().documents) == ((), 1)
+
+
 # Energy
 
 

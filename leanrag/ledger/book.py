@@ -11,6 +11,7 @@ import logging
 import operator
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -31,6 +32,7 @@ __all__ = ["CostLedger", "Receipt", "Summary"]
 logger = logging.getLogger(__name__)
 
 _COLUMNS = tuple(field.name for field in fields(Row))
+_TIME, _COST = 0, 2 + _COLUMNS.index("cost")  # in a row of the table
 _values_of = operator.attrgetter(*_COLUMNS)
 _FORMAT = SqliteFormat(
     noun="ledger",
@@ -39,11 +41,10 @@ _FORMAT = SqliteFormat(
     mend="Move it away; a new ledger is begun. What can be read of the old file is in it still: `sqlite3 FILE .recover`",
     schema=f"""
 CREATE TABLE stages (time REAL NOT NULL, request TEXT NOT NULL, {", ".join(_COLUMNS)});
-CREATE INDEX stages_by_time ON stages (time);
-CREATE TABLE lost (rows INTEGER NOT NULL);
-INSERT INTO lost VALUES (0)
+CREATE INDEX stages_by_time ON stages (time)
 """,
 )
+_MOST_WAITING = 10_000  # rows that wait for a file that cannot be written
 _BY: Mapping[str, str] = {
     "model": "model",
     "stage": "stage",
@@ -115,7 +116,7 @@ class CostLedger:
     """Writes a row for each stage of each question; any thread and any process may write to the same file.
 
     Rows are only added, each question in one transaction. No text of a question, an answer or a document is written. An answer is
-    never lost because its receipt cannot be written: that is logged, and `lost` counts it.
+    never lost because its receipt cannot be written: that is logged, and the rows wait in memory for the next attempt.
 
     Args:
         path: The file; None keeps the rows in memory.
@@ -150,6 +151,9 @@ class CostLedger:
         self.budget = budget
         self._watts, self._clock = watts, clock
         self._file = SqliteFile(path, _FORMAT)
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[Any, ...]] = []
+        self._dropped = 0
         if keep_days is not None:
             with self._file.writing() as connection:
                 connection.execute("DELETE FROM stages WHERE time < ?", (clock() - keep_days * 86_400,))
@@ -161,7 +165,10 @@ class CostLedger:
         self.close()
 
     def close(self) -> None:
-        """Close the file; idempotent."""
+        """Write what waits, and close the file; idempotent."""
+        with self._lock:
+            if self._waiting:
+                self._write()
         self._file.close()
 
     # Writing
@@ -177,16 +184,29 @@ class CostLedger:
     def record_rows(self, rows: Iterable[Row]) -> None:
         """Write rows that belong together, such as those of an `add` or of a training run."""
         now, request = self._clock(), secrets.token_hex(8)
-        values = [(now, request, *_values_of(self._with_energy(row))) for row in rows]
+        with self._lock:
+            self._waiting += [(now, request, *_values_of(self._with_energy(row))) for row in rows]
+            self._write()
+
+    @property
+    def unwritten(self) -> int:
+        """Rows that this object could not write yet, or had to drop."""
+        return len(self._waiting) + self._dropped
+
+    def _write(self) -> None:
+        """Write the rows that wait. They go on waiting if that fails; the oldest are dropped if they are too many."""
         try:
             with self._file.writing() as connection:
-                connection.executemany(f"INSERT INTO stages VALUES ({', '.join('?' * (2 + len(_COLUMNS)))})", values)
+                connection.executemany(
+                    f"INSERT INTO stages VALUES ({', '.join('?' * (2 + len(_COLUMNS)))})", self._waiting
+                )
         except StorageError as error:
-            logger.error("%d rows of the ledger are lost: %s", len(values), error)
-            self.lost += len(values)
-
-    lost = 0
-    """Rows that this object could not write."""
+            logger.error("%d rows of the ledger are not written: %s", len(self._waiting), error)
+            too_many = max(0, len(self._waiting) - _MOST_WAITING)
+            self._dropped += too_many
+            del self._waiting[:too_many]
+        else:
+            self._waiting.clear()
 
     def _with_energy(self, row: Row) -> Row:
         if self._watts is None or row.joules is not None or row.cpu_seconds is None or row.stage == "remote":
@@ -212,7 +232,9 @@ class CostLedger:
         midnight = datetime.datetime.combine(today, datetime.time(), datetime.timezone.utc).timestamp()
         with self._file.reading() as connection:
             (cost,) = connection.execute("SELECT total(cost) FROM stages WHERE time >= ?", (midnight,)).fetchone()
-        return float(cost)
+        with self._lock:
+            waiting = [row[_COST] for row in self._waiting if row[_TIME] >= midnight]
+        return float(cost) + sum(each or 0.0 for each in waiting)
 
     # Reading
 

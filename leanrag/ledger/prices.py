@@ -47,6 +47,7 @@ class Prices:
         cached_input_per_million: Price of a million prompt tokens that were reused; None when they cost as much as others.
         watts: Power that the machine draws while the model works.
         per_kwh: Price of a kilowatt-hour; given together with `watts`.
+        currency: The currency, such as "USD"; "" if nobody noted it. A cascade refuses prices in two currencies.
 
     Raises:
         ConfigurationError: A price is negative or not finite, or only one of `watts` and `per_kwh` is given.
@@ -64,6 +65,7 @@ class Prices:
     cached_input_per_million: float | None = None
     watts: float | None = None
     per_kwh: float | None = None
+    currency: str = ""
 
     def __post_init__(self) -> None:
         check_at_least(0, input_per_million=self.input_per_million, output_per_million=self.output_per_million)
@@ -104,7 +106,7 @@ class Prices:
                 f"genai-prices does not know the model {model!r} of provider {provider!r} ({error}). "
                 "Check both names, or give the prices: Prices(input_per_million, output_per_million)"
             ) from error
-        return cls(prices[0], prices[1], cached_input_per_million=prices[2])
+        return cls(prices[0], prices[1], cached_input_per_million=prices[2], currency="USD")
 
     def cost(self, usage: Usage, seconds: float | None = None) -> Cost:
         """Return what a request costs.

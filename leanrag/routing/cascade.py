@@ -96,6 +96,11 @@ class Cascade:
             raise ConfigurationError(
                 f"`prices` needs prices (or None) for each of the {len(self.models)} models, got {len(self.prices)}"
             )
+        currencies = sorted({prices.currency for prices in self.prices if prices is not None and prices.currency})
+        if len(currencies) > 1:
+            raise ConfigurationError(
+                f"the `prices` of a cascade must have one currency, got {', '.join(map(repr, currencies))}. Convert them first"
+            )
         if self.context_tokens and len(self.context_tokens) != len(self.models):
             raise ConfigurationError(
                 f"`context_tokens` needs a number (or None) for each of the {len(self.models)} models, "
