@@ -19,6 +19,7 @@ __all__ = [
     "answer_kind",
     "code_spans",
     "content_words",
+    "is_unspaced",
     "join_spans",
     "split_sentences",
     "split_thoughts",
@@ -106,14 +107,14 @@ def _is_mark(text: str, last_end: int, found: re.Match[str]) -> bool:
         return last_end > 0 or "," not in found[0]
     if not before[-1].isspace():
         last = before.rstrip('”’"')[-1:]  # of a quote, what it ends with
-        return last in set(".!?,;。！？，、।؟」』") or _is_unspaced(last)
+        return last in set(".!?,;。！？，、।؟」』") or is_unspaced(last)
     word = _WORD_BEFORE_MARK.search(before.rstrip())
     if word is None:
         return before.rstrip()[-1] not in "=([{<>+-*/%|&^~:"
     return word[0].casefold() not in _BEFORE_LIST
 
 
-def _is_unspaced(character: str) -> bool:
+def is_unspaced(character: str) -> bool:
     """Return whether a character belongs to a script without spaces between words."""
     return "\u0e00" <= character <= "\u0eff" or "\u1000" <= character <= "\u109f" or "\u3040" <= character <= "\u9fff"
 

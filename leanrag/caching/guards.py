@@ -1,7 +1,8 @@
 """Whether two questions that sound alike ask for the same thing: rules over their words.
 
 A rule names what differs. Questions that pass all rules may still ask for different things, so the rules are one gate of several.
-The word lists are English, with the commonest words of German, French, Spanish and Italian for negations and question words.
+The word lists are English, with the commonest words of German, French, Spanish and Italian for negations and question words. Of
+questions in a script without spaces between words only those with equal letters pass.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from leanrag.caching.lexicon import (
     TIMES,
     UNITS,
 )
-from leanrag.text import stem
+from leanrag.text import is_unspaced, stem
 
 __all__ = ["RULES", "Reading", "difference", "is_follow_up", "read_question"]
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[+#*/%$€£¥=<>]+")
-_NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_NUMBER = re.compile(r"(?:(?<![^\s(])[-−])?\d+(?:[.,:/-]\d+)*")  # a sign stands at the beginning of a word
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _FORMAT = re.compile(
     r"\b(?:in|auf|en|su)\s+(?:english|german|french|spanish|italian|portuguese|chinese|japanese|korean|russian|arabic|hindi|dutch|"
     r"deutsch|englisch|français|anglais|español|inglés)\b"
@@ -65,8 +67,8 @@ class Reading:
 
     @cached_property
     def numbers(self) -> Counter[str]:
-        """The numbers in digits."""
-        return Counter(found.replace(",", "") for found in _NUMBER.findall(self.text))
+        """The numbers in digits, with their signs."""
+        return Counter(_THOUSANDS.sub("", found).replace("−", "-") for found in _NUMBER.findall(self.text))
 
     @cached_property
     def measures(self) -> Counter[str]:
@@ -186,8 +188,18 @@ def _has_prefix(left: Reading, right: Reading) -> bool:
 
 def _names_differ(left: Reading, right: Reading) -> bool:
     """Return whether a name of one is not a word of the other, or both have other names."""
+    if _scripts_differ(left, right):
+        return True
     mine, there = set(left.lower), set(right.lower)
     return bool({name for name in left.names if name not in there} | {name for name in right.names if name not in mine})
+
+
+def _scripts_differ(left: Reading, right: Reading) -> bool:
+    """Return whether questions in a script without spaces have other letters: the rules cannot tell their words apart."""
+    if not any(is_unspaced(char) for char in left.text + right.text):
+        return False
+    letters = [[char for char in "".join(each.lower) if char.isalnum()] for each in (left, right)]
+    return letters[0] != letters[1]
 
 
 def _questions_differ(left: Reading, right: Reading) -> bool:

@@ -57,7 +57,7 @@ DIRECTIONS = _set(
 OPPOSITES = {
     frozenset(pair.split("/"))
     for pair in (
-        "more/less more/fewer most/least larger/smaller bigger/smaller largest/smallest biggest/smallest"
+        "and/or und/oder et/ou more/less more/fewer most/least larger/smaller bigger/smaller largest/smallest biggest/smallest"
         " greater/lesser higher/lower highest/lowest longer/shorter longest/shortest taller/shorter older/younger"
         " older/newer oldest/newest oldest/youngest faster/slower fastest/slowest cheaper/dearer cheapest/dearest"
         " better/worse best/worst earlier/later earliest/latest first/last before/after above/below over/under"

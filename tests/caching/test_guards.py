@@ -2,7 +2,7 @@
 
 import pytest
 
-from leanrag.caching.guards import difference, is_follow_up
+from leanrag.caching.guards import difference, is_follow_up, read_question
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,12 @@ from leanrag.caching.guards import difference, is_follow_up
     [
         ("Is parking free for 30 minutes?", "Is parking free for 45 minutes?", "numbers"),
         ("What changed in 1.2.3?", "What changed in 1.3.2?", "numbers"),
+        ("Is the pump safe at -5 degrees?", "Is the pump safe at 5 degrees?", "numbers"),
+        ("Is the pump safe at −5 degrees?", "Is the pump safe at 5 degrees?", "numbers"),
+        ("What does a bag of 1,5 kg cost?", "What does a bag of 15 kg cost?", "numbers"),
+        ("Does the lock need key A and B?", "Does the lock need key A or B?", "opposites"),
+        ("谁是总经理?", "谁是副总经理?", "names"),
+        ("ร้านเปิดกี่โมง", "ร้านปิดกี่โมง", "names"),
         ("Is the shop open on Monday?", "Is the shop open on Sunday?", "numbers"),
         ("How many grams are in a cup?", "How many ounces are in a cup?", "numbers"),
         ("Can I return shoes?", "Can I not return shoes?", "negation"),
@@ -44,6 +50,7 @@ def test_what_differs_is_named_from_both_sides(question, other, expected):
         ("How do I reset my password?", "How can I reset the password?"),
         ("Where can I park my car?", "Where do I park the car?"),
         ("Who hired Ada?", "By whom was Ada hired?"),
+        ("谁是总经理?", "谁是总经理"),
         ("Which releases does Ada sign off?", "Which releases are signed off by Ada?"),
         ("How long does a delivery take?", "What is the delivery time?"),
     ],
@@ -66,3 +73,15 @@ def test_the_same_question_in_other_words_passes(question, other):
 )
 def test_a_question_that_leans_on_another_is_recognised(question, expected):
     assert is_follow_up(question) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("1,500 of 12,345,678", ["1500", "12345678"]),
+        ("1,5 or 0.5", ["1,5", "0.5"]),
+        ("at -5, −6 (-7) or 5-10 degrees, HX-20", ["-5", "-6", "-7", "5-10", "20"]),
+    ],
+)
+def test_numbers_keep_signs_and_decimal_marks(text, numbers):
+    assert list(read_question(text).numbers) == numbers
