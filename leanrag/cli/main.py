@@ -33,6 +33,7 @@ from leanrag.cli import (
     search,
     stats,
     train,
+    tune,
 )
 from leanrag.cli.options import Commands
 from leanrag.cli.output import FAILED, INTERRUPTED, OK, USAGE, report_error
@@ -48,6 +49,7 @@ _COMMANDS = (
     calibrate,
     explain,
     bench,
+    tune,
     pull,
     quantize,
     models,

@@ -8,6 +8,7 @@ from leanrag.evaluation.measures import METRICS, Metric
 from leanrag.evaluation.questions import Dataset, Passage, Question
 from leanrag.evaluation.running import Outcome, Run, read_run, run
 from leanrag.evaluation.summaries import Comparison, Figure, Summary, compare, summarize
+from leanrag.evaluation.tuning import TunedSettings, Tuning, read_settings, tune
 
 __all__ = [
     "Bench",
@@ -23,6 +24,8 @@ __all__ = [
     "Question",
     "Run",
     "Summary",
+    "TunedSettings",
+    "Tuning",
     "bench",
     "compare",
     "judge",
@@ -32,7 +35,9 @@ __all__ = [
     "read_nq",
     "read_questions",
     "read_run",
+    "read_settings",
     "read_squad",
     "run",
     "summarize",
+    "tune",
 ]

@@ -28,7 +28,7 @@ from leanrag.protocols import LanguageModel
 from leanrag.routing.cascade import Cascade, Model
 from leanrag.types import Where
 
-__all__ = ["Bench", "bench"]
+__all__ = ["Bench", "bench", "folder_for"]
 
 _COLUMNS = ("answer in context", "prompt tokens", "seconds p50", "seconds p95", "CPU seconds", "cost")
 
@@ -122,7 +122,7 @@ def bench(
     if all(question.answers is None for question in rows):
         raise ConfigurationError("no question has a right answer. Give `answers`, an empty list if there is none")
     runs = []
-    with _folder_for(out) as target, AnswerCache(target / "answers.db") as cache:
+    with folder_for(out) as target, AnswerCache(target / "answers.db") as cache:
         for name, options in _variants(models, cache):
             with leanrag.open(folder, create=False, **{**settings, **options}) as rag:
                 path = target / f"{name.replace(' ', '-')}.jsonl"
@@ -145,7 +145,7 @@ def _variants(models: Sequence[Model], cache: AnswerCache) -> list[tuple[str, di
 
 
 @contextlib.contextmanager
-def _folder_for(out: str | os.PathLike[str] | None) -> Iterator[Path]:
+def folder_for(out: str | os.PathLike[str] | None) -> Iterator[Path]:
     """Yield the folder of the runs; without a name, one that is removed at the end."""
     if out is None:
         with tempfile.TemporaryDirectory() as name:

@@ -659,3 +659,17 @@ def test_bench_names_the_line_of_a_bad_question(run, tmp_path):
     code, _, err = run("bench", "--questions", "questions.jsonl")
     assert code == output.FAILED
     assert "line 1 of" in err
+
+
+def test_tune_writes_settings_and_a_picture(filled, tmp_path):
+    lines = [json.dumps({"question": f"Who signs off release {n}?", "answers": ["Ada Park"]}) for n in range(90)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    code, out, _ = filled("tune", "questions.jsonl", "--model", "fake", "-k", "2", "-k", "3", "--cost", "prompt tokens")
+    assert code == output.OK
+    assert out.startswith("2 points from 2 runs")
+    record = json.loads((tmp_path / "tune" / "settings.json").read_text(encoding="utf-8"))
+    assert (record["format"], record["models"]) == ("leanrag settings", ["fake"])
+    assert (tmp_path / "tune" / "tune.svg").read_text(encoding="utf-8").startswith("<svg ")
+    code, _, err = filled("tune", "questions.jsonl", "--model", "fake", "--margin", "0.01")
+    assert code == output.USAGE
+    assert "at least 460 are needed" in err
