@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from leanrag.files import remove_abandoned
 from leanrag.retrieval.database import DERIVED_SUFFIX, Database, DerivedKind
 from leanrag.retrieval.graphs import read_graph
 from leanrag.retrieval.posting_files import read_segment
@@ -73,13 +74,15 @@ class DerivedFiles:
         return self.path(f"{self._kind}-{secrets.token_hex(8)}{DERIVED_SUFFIX}")
 
     def keep(self, names: Sequence[str]) -> None:
-        """Name the files that belong to the database from now on, and remove all others.
+        """Name the files that belong to the database from now on, and remove all others, and those that killed processes began.
 
         Raises:
             StorageError: The database cannot be written.
         """
         with self._database.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (self._kind, json.dumps(list(names))))
+        with contextlib.suppress(OSError):
+            remove_abandoned(self._database.folder)
         for path in self._database.folder.glob(f"{self._kind}-*{DERIVED_SUFFIX}"):
             if path.name not in names:
                 with contextlib.suppress(OSError):  # another process maps it (Windows)

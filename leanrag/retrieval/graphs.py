@@ -134,7 +134,7 @@ def read_graph(path: Path, dim: int) -> Graph:
     """
     faiss = load_faiss()
 
-    data = np.memmap(path, np.uint8, mode="r")
+    data = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
     end = len(data) - _FOOTER.size
     if end < 0:
         raise ValueError("it is too short")

@@ -38,7 +38,7 @@ _SAME_VECTOR = 0.9999  # cosine above which two texts have one vector
 _SPELLED_SHARE = 0.1  # of the probability that goes to meaning where the embedder reads letters, not words
 _SAMPLE = 8  # chunks looked at to see whether different texts have different vectors
 _BEGINNING = 16  # characters of a text that tell most texts apart
-_READ = 16  # chunks read at once
+_READ = 12  # chunks read at once
 _WIDENING = (1, 4, 16, 64)  # how many times the candidates are searched while most of them are copies
 
 

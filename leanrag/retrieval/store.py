@@ -368,12 +368,13 @@ class Store:
             rows = _by_id(
                 connection,
                 "SELECT chunks.id, documents.id, title, source, heading, document, start, stop, lead_start, lead_stop,"
-                f" {SPAN} FROM chunks JOIN documents ON key = document WHERE chunks.id IN ({{}})",
+                f" {SPAN}, EXISTS (SELECT 1 FROM marks WHERE marks.document = key)"
+                " FROM chunks JOIN documents ON key = document WHERE chunks.id IN ({})",
                 ids,
             )
             chunks = []
             for number in map(int, ids):
-                *values, document, start, stop, lead_start, lead_stop, text = self._found(rows, number)
+                *values, document, start, stop, lead_start, lead_stop, text, has_marks = self._found(rows, number)
                 identity, title, source, heading = map(from_sql, values)
                 if not isinstance(text, str) or len(text) != stop - start:  # in several parts, or not in UTF-8
                     text = read_span(connection, document, start, stop)
@@ -387,7 +388,7 @@ class Store:
                     source=source,
                     lead=read_span(connection, document, lead_start, lead_stop),
                     lead_start=lead_start,
-                    marks=read_marks(connection, document, start, stop),
+                    marks=read_marks(connection, document, start, stop) if has_marks else (),
                 )
                 if len(chunk.text) != stop - start:
                     raise self._database.damage(f"the text of {chunk.id!r} is not what was stored")

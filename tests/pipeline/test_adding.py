@@ -17,6 +17,7 @@ from leanrag.documents.chunking import DocumentChunker
 from leanrag.evidence.greedy import GreedyPacker
 from leanrag.pipeline import adding
 from leanrag.pipeline.adding import Ingestion
+from leanrag.retrieval.index import FlatIndex
 from leanrag.retrieval.store import Store
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Mark
@@ -539,6 +540,18 @@ def test_a_feature_that_does_not_tell_of_every_chunk_is_refused(ingest):
     with pytest.raises(ConfigurationError, match="got 0 of feature 'lengths'"):
         ingest(Document("One text.", id="a"), features=[Lengths(short_by=1)])
     assert ingest.store.stats().documents == 0
+
+
+def test_adding_many_chunks_makes_the_graph_that_searches_use(tmp_path, embedder, monkeypatch):
+    monkeypatch.setattr("leanrag.retrieval.growing_index._LEAST", 20)
+    documents = [Document(f"Fact {n} of the handbook is that room {n} is blue.", id=f"{n}") for n in range(30)]
+    for name, index, kind in (("ours", None, "graph"), ("flat", FlatIndex, "exact")):
+        with leanrag.open(tmp_path / name, model=FakeModel(), embedder=embedder, index=index) as rag:
+            rag.add(*documents[:10], progress=False)
+            assert rag.stats().vector_index == "exact"
+            rag.add(*documents[10:], progress=False)
+            assert rag.stats().vector_index == kind
+            assert rag.search("What is fact 17?", 1)[0].chunk.document_id == "17"
 
 
 def test_adding_embeds_chunks_alone(rag, embedder):

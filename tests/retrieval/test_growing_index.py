@@ -244,3 +244,13 @@ def test_stats_tell_how_vectors_are_searched(store):
     assert store.stats().vector_index == "exact"
     grown(store)
     assert store.stats().vector_index == "graph"
+
+
+def test_files_that_killed_processes_began_or_did_not_name_are_removed(store):
+    for name in (".vectors-12.bin.0123456789ab.part", "vectors-34.bin"):
+        (store.folder / name).write_bytes(b"begun")
+    (store.folder / "vectors.txt").touch()
+    grown(store)
+    assert graph_files(store) == store.vector_files.names()
+    assert not list(store.folder.glob("*.part"))
+    assert (store.folder / "vectors.txt").exists()
