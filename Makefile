@@ -29,7 +29,8 @@ pull: $(VENV)/installed
 	@$(BIN)/leanrag pull smollm2-135m --type q4_0
 
 # In random order, so that no test comes to need another; the first lines of the output tell the seed, which SEED=... repeats.
-PYTEST := $(BIN)/python -m pytest --random-order $(if $(SEED),--random-order-seed=$(SEED))
+SEED ?= $(shell date +%s)
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --random-order --random-order-seed=$(SEED)
 
 test: $(VENV)/equipped lint type pull
 	$(PYTEST) -m "not network"
