@@ -34,7 +34,18 @@ from leanrag.pipeline.query import AutoTokens
 from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.types import Answer
 
-__all__ = ["CostMeasure", "Point", "TunedSettings", "Tuning", "read_settings", "tune"]
+__all__ = [
+    "CostMeasure",
+    "Point",
+    "Table",
+    "TunedSettings",
+    "Tuning",
+    "choose",
+    "lost_against",
+    "measure_tables",
+    "read_settings",
+    "tune",
+]
 
 PackerName = Literal["evidence", "greedy"]
 CostMeasure = Literal["seconds", "prompt tokens", "cost"]
@@ -223,24 +234,21 @@ def tune(
         GenerationError: A model cannot be loaded, or too many questions failed.
     """
     rows = _check(questions, models, k, context_tokens, packers, thresholds, cost, margin, delta)
-    tables: list[_Table] = []
-    with folder_for(out) as target:
-        for each in _single_settings(models, k, context_tokens, packers):
-            model = next(model for model in models if model_name(model) == each.models[0])
-            with leanrag.open(folder, create=False, **{**settings, **each.arguments([model])}) as rag:
-                path = target / f"{str(each).replace(os.sep, '_').replace(' ', '-')}.jsonl"
-                tables.append(_measure(each, run(rag, rows, path=path, progress=progress), cost, to_metric(right)))
-    runs, reference = len(tables), len(tables) - 1
-    tables += _cascades(tables, [model_name(model) for model in models], thresholds)
+    singles = _single_settings(models, k, context_tokens, packers)
+    tables = measure_tables(
+        folder, rows, list(singles), models, thresholds, cost, to_metric(right), out=out, progress=progress, **settings
+    )
+    runs = sum(table.settings.threshold is None for table in tables)
+    reference = runs - 1
     order = np.random.default_rng(seed).permutation(len(rows))
     first, second = order[: len(rows) // 2], order[len(rows) // 2 :]
-    chosen, bound = _choose(tables, reference, first, second, margin, delta)
+    chosen, bound = choose(tables, reference, first, second, margin, delta)
     points = tuple(
         Point(
             t.settings,
             float(t.right.mean()),
             float(t.cost.mean()),
-            float(_lost(t, tables[reference]).mean()),
+            float(lost_against(t, tables[reference]).mean()),
             i >= runs,
         )
         for i, t in enumerate(tables)
@@ -284,7 +292,7 @@ def _check(
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
     """Settings, and what happened to each question: arrays `(n,)`."""
 
     settings: TunedSettings
@@ -303,7 +311,32 @@ def _single_settings(
         yield TunedSettings(models=(model_name(model),), k=number, context_tokens=tokens, packer=packer, threshold=None)
 
 
-def _measure(settings: TunedSettings, result: Run, measure: CostMeasure, right: Metric) -> _Table:
+def measure_tables(
+    folder: str | os.PathLike[str],
+    questions: Sequence[Question],
+    singles: Sequence[TunedSettings],
+    models: Sequence[Model],
+    thresholds: Sequence[float],
+    cost: CostMeasure,
+    right: Metric,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    **settings: Any,
+) -> list[Table]:
+    """Ask each question with each of `singles`; return what happened, then the cascades that are computed from it."""
+    tables = []
+    names = [model_name(model) for model in models]
+    with folder_for(out) as target:
+        for each in singles:
+            model = models[names.index(each.models[0])]
+            with leanrag.open(folder, create=False, **{**settings, **each.arguments([model])}) as rag:
+                path = target / f"{str(each).replace(os.sep, '_').replace(' ', '-')}.jsonl"
+                tables.append(_measure(each, run(rag, questions, path=path, progress=progress), cost, right))
+    return [*tables, *_cascades(tables, names, thresholds)]
+
+
+def _measure(settings: TunedSettings, result: Run, measure: CostMeasure, right: Metric) -> Table:
     """Return what happened in a run; a failure is wrong, costs nothing, and is never kept by a cascade."""
     costs: list[float] = []
     confidence: list[float] = []
@@ -319,7 +352,7 @@ def _measure(settings: TunedSettings, result: Run, measure: CostMeasure, right: 
         is_unasked = answer is not None and answer.confidence is None  # nothing was found
         confidence.append(0.0 if answer is None else 1.0 if is_unasked else answer.confidence or 0.0)
     values = [(right.value(outcome) or 0.0) >= 0.5 for outcome in result.outcomes]
-    return _Table(settings, np.array(values), np.array(costs), np.array(confidence))
+    return Table(settings, np.array(values), np.array(costs), np.array(confidence))
 
 
 def _cost_of(answer: Answer, measure: CostMeasure) -> float | None:
@@ -328,7 +361,7 @@ def _cost_of(answer: Answer, measure: CostMeasure) -> float | None:
     return answer.usage.prompt_tokens if measure == "prompt tokens" else answer.cost
 
 
-def _cascades(singles: Sequence[_Table], names: Sequence[str], thresholds: Sequence[float]) -> list[_Table]:
+def _cascades(singles: Sequence[Table], names: Sequence[str], thresholds: Sequence[float]) -> list[Table]:
     """Return the cascades of two models with equal settings, computed from the answers of each model alone."""
     cascades = []
     for small, large in itertools.permutations(singles, 2):
@@ -341,16 +374,17 @@ def _cascades(singles: Sequence[_Table], names: Sequence[str], thresholds: Seque
                 update={"models": (*small.settings.models, *large.settings.models), "threshold": threshold}
             )
             right = np.where(is_kept, small.right, large.right)
-            cascades.append(_Table(settings, right, small.cost + np.where(is_kept, 0.0, large.cost), large.confidence))
+            cascades.append(Table(settings, right, small.cost + np.where(is_kept, 0.0, large.cost), large.confidence))
     return cascades
 
 
-def _lost(table: _Table, reference: _Table) -> Bools:
+def lost_against(table: Table, reference: Table) -> Bools:
+    """Return which questions the reference answers rightly and these settings do not."""
     return reference.right & ~table.right
 
 
-def _choose(
-    tables: Sequence[_Table],
+def choose(
+    tables: Sequence[Table],
     reference: int,
     first: NDArray[np.int64],
     second: NDArray[np.int64],
@@ -358,7 +392,7 @@ def _choose(
     delta: float,
 ) -> tuple[int, float]:
     """Return the index of the cheapest point that passes, and the bound of its losses; see `tune`."""
-    lost = [_lost(table, tables[reference]) for table in tables]
+    lost = [lost_against(table, tables[reference]) for table in tables]
     costs = [float(table.cost[first].mean()) for table in tables]
     front = non_dominated(costs, [-float(each[first].mean()) for each in lost])
     chosen, bound = reference, 0.0

@@ -12,7 +12,7 @@ from leanrag import ConfigurationError, StorageError
 from leanrag.bounds import clopper_pearson_upper
 from leanrag.evaluation import TunedSettings, read_settings, run, tune
 from leanrag.evaluation.measures import RIGHT
-from leanrag.evaluation.tuning import _choose, _Table
+from leanrag.evaluation.tuning import Table, choose
 from leanrag.ledger import Prices
 from leanrag.routing.cascade import Cascade
 from leanrag.testing import HashEmbedder
@@ -114,7 +114,7 @@ def test_bad_arguments(folder, options, message):
 def table(right, cost):
     n = len(right)
     single = TunedSettings(models=("m",), k=1, context_tokens=None, packer="evidence", threshold=None)
-    return _Table(single, np.array(right, bool), np.full(n, float(cost)), np.zeros(n))
+    return Table(single, np.array(right, bool), np.full(n, float(cost)), np.zeros(n))
 
 
 @settings(max_examples=50)
@@ -124,7 +124,7 @@ def test_the_bound_is_at_most_the_margin_and_the_choice_costs_no_more(points, se
     n = 120
     tables = [table(random.random(n) >= loss, cost) for loss, cost in points] + [table([True] * n, 3.0)]
     order = random.permutation(n)
-    chosen, bound = _choose(tables, len(points), order[:60], order[60:], 0.1, 0.1)
+    chosen, bound = choose(tables, len(points), order[:60], order[60:], 0.1, 0.1)
     assert 0 <= bound <= 0.1
     assert tables[chosen].cost.mean() <= 3.0
     lost = int((~tables[chosen].right[order[60:]]).sum())
@@ -138,7 +138,7 @@ def test_the_bound_holds_in_most_splits():
         random = np.random.default_rng(seed)
         tables = [table(random.random(200) >= 0.1, 1.0 + i / 50) for i in range(20)] + [table([True] * 200, 3.0)]
         order = random.permutation(200)
-        wrong += _choose(tables, 20, order[:100], order[100:], 0.1, 0.1)[0] != 20
+        wrong += choose(tables, 20, order[:100], order[100:], 0.1, 0.1)[0] != 20
     assert wrong <= 0.1 * 200 + 2 * np.sqrt(200 * 0.1 * 0.9)
 
 

@@ -1,0 +1,1 @@
+"""leanrag against the usual way, on the same questions, and what `tune` keeps of its promise."""
