@@ -65,7 +65,7 @@ def main() -> None:
         figures["readd_10000_s"] = add_again(Path(folder), _FILES // (10 if arguments.is_quick else 1))
     data = read_squad(arguments.data)
     few = 10 if arguments.is_quick else 1
-    figures["add_us_chunk"] = own_us_chunk(1000 // few)
+    figures["add_us_chunk"] = own_us_chunk(data)
     figures["ingest_ratio"] = ingest_ratio(data.documents[: 200 // few])
     figures["recall10_real"] = recall_real(data, 10_000 // few, 500 // few)
     finish(figures, arguments.json_path, models={EMBEDDER: find_embedder(EMBEDDER)}, is_quick=arguments.is_quick)
