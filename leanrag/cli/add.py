@@ -17,12 +17,25 @@ def register(commands: Commands) -> None:
     parser = commands.add("add", _run, commands.folder, "add files and folders; unchanged files are skipped")
     parser.add_argument("sources", nargs="+", metavar="PATH")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="PATTERN", help="leave this out of folders, as in a .gitignore"
+    )
+    parser.add_argument(
+        "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files of folders"
+    )
+    parser.add_argument("--sync", action="store_true", help="remove the documents of folders that are not selected")
 
 
 def _run(options: argparse.Namespace) -> int:
     with open_folder(options, create=True) as rag:
         try:
-            report = rag.add(*options.sources, metadata=metadata_of(options.set))
+            add = rag.sync if options.sync else rag.add
+            report = add(
+                *options.sources,
+                metadata=metadata_of(options.set),
+                ignore=options.ignore,
+                pattern=options.pattern,
+            )
         except DocumentError as error:
             if error.report is None:
                 raise

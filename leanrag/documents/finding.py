@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leanrag.errors import DocumentError
+from leanrag.errors import ConfigurationError, DocumentError
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -29,6 +29,8 @@ def find_files(
     path: str | Path,
     *,
     gitignore: bool = True,
+    ignore: Sequence[str] = (),
+    pattern: Sequence[str] = (),
     exclude: Callable[[Path], bool] | None = None,
     on_error: Callable[[DocumentError], None] | None = None,
 ) -> Iterator[Path]:
@@ -40,6 +42,9 @@ def find_files(
     Args:
         path: A folder, or a file (taken even if its name is hidden).
         gitignore: Leave out what the `.gitignore` files of the folder, and of those below it, tell git to ignore.
+        ignore: Patterns in the syntax of `.gitignore`, relative to `path`, of files and folders to leave out; they come before
+            the `.gitignore` files: "!build/" keeps a folder that these leave out.
+        pattern: Patterns in the same syntax of files to keep: "*.md", "/chapters/". All are kept if there are none.
         exclude: Returns True for a file below `path` to leave out.
         on_error: Called for each folder below `path` that cannot be listed; without it a warning is logged.
 
@@ -47,6 +52,7 @@ def find_files(
         Paths that begin with `path`, lazily; `path` itself is checked at once.
 
     Raises:
+        ConfigurationError: A pattern cannot work.
         DocumentError: `path` does not exist, is neither a file nor a folder, or cannot be listed.
 
     Example:
@@ -54,13 +60,14 @@ def find_files(
         ['guide.md', 'intro.txt']
     """
     root = Path(path)
+    selection = _Selection(_read_patterns("ignore", ignore), _read_patterns("pattern", pattern))
     mode = file_status(root).st_mode
     if stat.S_ISREG(mode):
         return iter([root])
     if not stat.S_ISDIR(mode):
         raise DocumentError(f"{str(path)!r} is neither a file nor a folder; pass one of these", path=root)
     entries = _list_folder(root)
-    files = _walk(root, entries, gitignore, on_error or _log_error)
+    files = _walk(root, entries, gitignore, selection, on_error or _log_error)
     return files if exclude is None else (file for file in files if not exclude(file))
 
 
@@ -92,6 +99,35 @@ def _is_junk(name: str) -> bool:
     return name.startswith((".", "~$")) or name in _JUNK_FOLDERS or name.lower() in _JUNK_FILES
 
 
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """What the caller wants of a folder: `ignore` is left out; of the files only those of `pattern` are kept."""
+
+    ignore: GitIgnoreSpec | None
+    pattern: GitIgnoreSpec | None
+
+    def ignores(self, path: str) -> bool | None:
+        """Return whether a path is left out, None if that is not said."""
+        return None if self.ignore is None else self.ignore.check_file(path).include
+
+    def keeps(self, path: str) -> bool:
+        """Return whether a file that is not ignored is kept."""
+        return self.pattern is None or self.pattern.match_file(path)
+
+
+def _read_patterns(name: str, patterns: Sequence[str]) -> GitIgnoreSpec | None:
+    if not patterns:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return GitIgnoreSpec.from_lines([patterns] if isinstance(patterns, str) else patterns)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`{name}` must be patterns in the syntax of .gitignore, got {patterns!r}: {error}"
+        ) from error
+
+
 @dataclass(slots=True)
 class _Folder:
     """A folder that is being read.
@@ -108,18 +144,25 @@ class _Folder:
     entries: Iterator[os.DirEntry[str]]
     rules: list[tuple[int, GitIgnoreSpec]] = field(default_factory=list)
 
+    def path_of(self, entry: os.DirEntry[str], depth: int = 0) -> str:
+        """Return the path of an entry below the folder that is `depth` levels below the root."""
+        return "/".join((*self.parts[depth:], entry.name))
+
     def ignores(self, entry: os.DirEntry[str], *, is_folder: bool) -> bool:
         """Return whether git would ignore an entry: the nearest file that speaks of it decides."""
         for depth, spec in reversed(self.rules):
-            path = "/".join((*self.parts[depth:], entry.name)) + "/" * is_folder
-            verdict = spec.check_file(path).include
+            verdict = spec.check_file(self.path_of(entry, depth) + "/" * is_folder).include
             if verdict is not None:
                 return verdict
         return False
 
 
 def _walk(
-    root: Path, entries: list[os.DirEntry[str]], gitignore: bool, on_error: Callable[[DocumentError], None]
+    root: Path,
+    entries: list[os.DirEntry[str]],
+    gitignore: bool,
+    selection: _Selection,
+    on_error: Callable[[DocumentError], None],
 ) -> Iterator[Path]:
     """Yield files depth first; a stack, not recursion: folders may nest deeper than Python calls."""
     top = _Folder(os.path.realpath(root), (), iter(entries), _rules(entries, 0) if gitignore else [])
@@ -138,7 +181,12 @@ def _walk(
         except OSError as error:
             on_error(DocumentError(f"cannot read {entry.path!r}: {error}", path=entry.path))
             continue
-        if not (is_folder or is_file) or folder.ignores(entry, is_folder=is_folder):
+        if not (is_folder or is_file):
+            continue
+        is_ignored = selection.ignores(folder.path_of(entry) + "/" * is_folder)
+        if folder.ignores(entry, is_folder=is_folder) if is_ignored is None else is_ignored:
+            continue
+        if is_file and not selection.keeps(folder.path_of(entry)):
             continue
         real = os.path.realpath(entry.path) if is_link else os.path.join(folder.real, entry.name)  # noqa: PTH118
         if real in seen:

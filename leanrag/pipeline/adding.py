@@ -10,33 +10,30 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from typing import TypeAlias
 
-import numpy as np
 from tqdm.auto import tqdm
 
-from leanrag.documents.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.documents.decoding import check_encoding
-from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.formats.markdown import front_matter
 from leanrag.documents.loading import HEAVY_READERS, READERS, can_load, find_files, load_file
 from leanrag.documents.parsing import FileParser
 from leanrag.errors import ConfigurationError, DocumentError, MissingDependencyError
-from leanrag.pipeline.lazy import Lazy
-from leanrag.pipeline.stages import Stages
+from leanrag.pipeline.reusing import ChunkKey, compute_chunk_data, known_by_key
 from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
 from leanrag.retrieval.entries import changed_ns
 from leanrag.retrieval.growing_index import update_graph
+from leanrag.retrieval.known import KnownChunk
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
 from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue, plain_metadata
 
-__all__ = ["Ingestion", "Source", "ingestion"]
+__all__ = ["Ingestion", "Selection", "Source"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +43,27 @@ Source: TypeAlias = str | os.PathLike[str] | Document
 _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep the embedder busy, little to lose
 _FILES_AHEAD = 4  # files for each process that reads: enough to keep it busy while chunks are embedded
 _SETTLED_NS = 2_000_000_000  # a file that changed later than this may change again within one tick of its clock
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of the folders are added; see `find_files` for the patterns.
+
+    Attributes:
+        ignore: Patterns of what is left out.
+        pattern: Patterns of the files that are kept; all if there are none.
+        is_exact: Documents that were added with the same folder before, and whose files are not selected now, are removed. Without
+            it they are removed if there are no patterns, or if their files are gone.
+    """
+
+    ignore: Sequence[str] = ()
+    pattern: Sequence[str] = ()
+    is_exact: bool = False
+
+    @property
+    def removes_others(self) -> bool:
+        """Whether documents whose files exist, but are not selected, are removed."""
+        return self.is_exact or not (self.ignore or self.pattern)
 
 
 @dataclass(frozen=True)
@@ -71,12 +89,13 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A document to write."""
+    """A document to write; `origin` is the document whose file had another name."""
 
     document: Document
     chunks: Sequence[Chunk]
     root: str | None = None
     file_stat: os.stat_result | None = None
+    origin: DocumentRecord | None = None
 
 
 class Ingestion:
@@ -90,6 +109,7 @@ class Ingestion:
         metadata: Set on every document, over its own. None leaves the metadata of known documents as they are.
         encoding: Encoding of files without a byte order mark; None for UTF-8, or what a file declares.
         readers: Reads files: by suffix, besides and over `READERS`.
+        selection: Which files of the folders are added.
         progress: Show a bar on standard error; None for only when that is a terminal.
         makes_graph: Whether a graph of the vectors is made if there are many; see `GrowingIndex`.
 
@@ -107,11 +127,12 @@ class Ingestion:
         metadata: Mapping[str, MetadataValue] | None = None,
         encoding: str | None = None,
         readers: Mapping[str, DocumentReader] | None = None,
+        selection: Selection = Selection(),
         progress: bool | None = None,
         makes_graph: bool = False,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
-        self._features, self._makes_graph = features, makes_graph
+        self._features, self._makes_graph, self._selection = features, makes_graph, selection
         self._metadata = None if metadata is None else plain_metadata(metadata)
         self._encoding = check_encoding(encoding)
         self._readers = {**READERS, **(readers or {})}
@@ -132,6 +153,7 @@ class Ingestion:
         self._unread: set[Path] = set()  # folders and files in them that could not be reached
         self._seen: set[str] = set()  # ids of documents that were read
         self._left_out: dict[str, int] = {}
+        self._origins: dict[str, str] = {}  # by the id of a document, that of the document whose file had another name
         self._chunks = 0
 
     def run(self, sources: Iterable[Source]) -> AddReport:
@@ -166,6 +188,7 @@ class Ingestion:
             **{name: tuple(ids) for name, ids in self._outcome.items()},
             failed=tuple(self._failed),
             left_out=self._left_out,
+            renamed={new: old for new, old in self._origins.items() if old in self._outcome["removed"]},
             chunks=self._chunks,
             seconds=time.perf_counter() - started,
         )
@@ -183,7 +206,15 @@ class Ingestion:
             return [source]
         path = Path(source)
         try:
-            files = list(find_files(path, exclude=is_database_file, on_error=self._fail_below))
+            files = list(
+                find_files(
+                    path,
+                    ignore=self._selection.ignore,
+                    pattern=self._selection.pattern,
+                    exclude=is_database_file,
+                    on_error=self._fail_below,
+                )
+            )
         except DocumentError as error:
             self._fail(str(path), error)
             self._lose(_File(path))
@@ -265,7 +296,8 @@ class Ingestion:
             return
         self._seen.add(document.id)
         record = self._known.get(document.id)
-        document = dataclasses.replace(document, metadata=self._metadata_of(document, record))
+        origin = self._find_origin(document) if record is None else None
+        document = dataclasses.replace(document, metadata=self._metadata_of(document, record or origin))
         if (
             record is not None
             and (record.sha256, record.title) == (document.sha256, document.title)
@@ -277,10 +309,21 @@ class Ingestion:
                 self._store.touch(document.id, stat, root)
             return
         self._outcome["added" if record is None else "updated"].append(document.id)
-        change = _Change(document, self._chunker.chunk(document), root, stat)
+        change = _Change(document, self._chunker.chunk(document), root, stat, origin)
         if left_out := _left_out(document, change.chunks):
             self._left_out[document.id] = left_out
         self._pending.append(change)
+
+    def _find_origin(self, document: Document) -> DocumentRecord | None:
+        """Return the stored document with the same text whose file is gone: the file has a new name. None if there is none."""
+        if document.source is None:
+            return None
+        taken = self._origins.values()
+        for record in self._store.records_with_text(document.sha256):
+            if record.source is not None and record.id not in taken and _is_gone(Path(record.source)):
+                self._origins[document.id] = record.id
+                return record
+        return None
 
     def _metadata_of(self, document: Document, record: DocumentRecord | None) -> Mapping[str, MetadataValue]:
         """Return the metadata of a document: its own under those of this call, or of an earlier one."""
@@ -306,17 +349,22 @@ class Ingestion:
         return self._entries([_Change(document, self._chunker.chunk(document)) for document in documents])
 
     def _entries(self, changes: Sequence[_Change]) -> list[Entry]:
-        embedder = self._embedder
         chunks = [chunk for change in changes for chunk in change.chunks]
-        texts = [embedding_text(chunk, embedder.count_tokens, embedder.max_tokens) for chunk in chunks]
-        vectors = embedder.embed_documents(texts) if texts else np.zeros((0, embedder.dim), np.float32)
-        features = {feature.name: feature.compute(chunks) for feature in self._features} if chunks else {}
+        known: dict[ChunkKey, KnownChunk] = {}
+        for change in changes:
+            if change.origin is not None:  # its vectors stay as they are, although its name was part of the text
+                known |= known_by_key(self._store.known_chunks(change.origin.id), change.document.title)
+            elif change.document.id in self._known:
+                known |= known_by_key(self._store.known_chunks(change.document.id))
+        data = compute_chunk_data(chunks, known, self._embedder, self._features)
         entries: list[Entry] = []
         start = 0
         for change in changes:
             rows = slice(start, start + len(change.chunks))
-            stored = {name: data[rows] for name, data in features.items()}
-            entries.append(Entry(change.document, change.chunks, vectors[rows], change.root, change.file_stat, stored))
+            stored = {name: values[rows] for name, values in data.features.items()}
+            entries.append(
+                Entry(change.document, change.chunks, data.vectors[rows], change.root, change.file_stat, stored)
+            )
             start += len(change.chunks)
         return entries
 
@@ -341,8 +389,8 @@ class Ingestion:
         path, root = Path(record.source), Path(record.root or ".")
         if not self._unread.isdisjoint(path.parents):
             return False  # nobody knows
-        if root in self._roots and path not in self._unread:
-            return True  # gone, or ignored now
+        if root in self._roots and path not in self._unread and self._selection.removes_others:
+            return True  # gone, or not selected now
         return not self._roots.isdisjoint((root, path, *path.parents)) and _is_gone(path)
 
     def _fail_below(self, error: DocumentError) -> None:
@@ -352,27 +400,6 @@ class Ingestion:
     def _fail(self, source: str, error: DocumentError | MissingDependencyError) -> None:
         logger.warning("Not added: %s", error)
         self._failed.append(Failure(source, error))
-
-
-def ingestion(
-    store: Store,
-    stages: Stages,
-    embedder: Lazy[Embedder],
-    features: Callable[[], Sequence[ChunkFeature]],
-    *,
-    metadata: Mapping[str, MetadataValue] | None = None,
-    encoding: str | None = None,
-    progress: bool | None = None,
-) -> Ingestion:
-    """Load the embedder, bind the store to it, and return the ingestion with the stages of a folder."""
-    loaded = embedder.get()
-    most_tokens = min(MAX_TOKENS, loaded.max_tokens)
-    chunker = stages.chunker or DocumentChunker(loaded.count_tokens, max_tokens=most_tokens)
-    store.bind(loaded.id, loaded.dim, chunker.id)
-    return Ingestion(
-        store, chunker, loaded, features=features(), metadata=metadata, encoding=encoding, readers=stages.readers,
-        progress=progress, makes_graph=stages.index is None,
-    )  # fmt: skip
 
 
 def _check_ids(sources: Iterable[Source]) -> None:

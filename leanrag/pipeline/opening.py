@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,12 +50,15 @@ from leanrag.threads import Priority, ThreadCount
 
 __all__ = ["open"]
 
+_NAMESPACE = re.compile(r"[a-z0-9_-]{1,64}")
+
 Isolation = Literal["none", "process"]
 
 
 def open(  # noqa: A001 - leanrag.open, as gzip.open
     path: str | os.PathLike[str],
     *,
+    namespace: str | None = None,
     model: str | os.PathLike[str] | LanguageModel | Cascade | None = None,
     embedder: str | os.PathLike[str] | Embedder = DEFAULT_EMBEDDER,
     query_prefix: str | None = None,
@@ -89,6 +93,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
 
     Args:
         path: The folder; it is made when it does not exist.
+        namespace: Name of a tenant: at most 64 lower-case letters, digits, "-" and "_". The database, the indexes and the cache of
+            each name are in a folder of their own below `path`, so that nothing of one tenant is found under another name.
         model: Answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several. A
             name or file may be followed by LoRA adapters: "smollm2-135m+reader", "base.gguf+my.lora.gguf". None takes the best of
             the models on this machine that it can carry, or a cascade of two; `leanrag doctor` says how to get better models.
@@ -169,7 +175,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     cascade = model if isinstance(model, Cascade) else Cascade(default_models() if model is None else [model])
     _check_loading(cascade, isolation, keep_alive)
     check_choice(get_args(Priority), priority=priority)
-    store = Store(path, create=create)
+    store = Store(_namespace_folder(path, namespace), create=create)
     answers = _find_cache(cache, store)
     prices = cascade.prices or [None] * len(cascade.models)
     loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
@@ -186,6 +192,17 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         can_calibrate=isinstance(model, Cascade),
         closed_with=[answers] if isinstance(answers, AnswerCache) and answers is not cache else [],
     )
+
+
+def _namespace_folder(path: str | os.PathLike[str], namespace: str | None) -> Path:
+    if namespace is None:
+        return Path(path)
+    if not _NAMESPACE.fullmatch(str(namespace)):
+        raise ConfigurationError(
+            "`namespace` must be 1 to 64 characters, each a lower-case letter of a to z, a digit, '-' or '_', so that two names"
+            f" never share a folder; got {namespace!r}"
+        )
+    return Path(path) / f"namespace-{namespace}"
 
 
 def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | None) -> None:

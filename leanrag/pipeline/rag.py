@@ -7,15 +7,15 @@ import datetime
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.ledger.baseline import Baseline
-from leanrag.pipeline.adding import Source, ingestion
+from leanrag.pipeline.adding import Source
 from leanrag.pipeline.asking import Asking
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.calibrating import calibrate
+from leanrag.pipeline.documents import AddOptions, Documents
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.parallel import in_parallel
 from leanrag.pipeline.preparing import Preparer
@@ -23,7 +23,6 @@ from leanrag.pipeline.query import AskOptions, PromptOptions, Settings
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
-from leanrag.pipeline.timing import recording
 from leanrag.pipeline.turn import AnswerStream
 from leanrag.protocols import Closable, Embedder
 from leanrag.retrieval.integrity import Damage
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Rag"]
+
+_Path: TypeAlias = str | os.PathLike[str]
 
 
 class Rag:
@@ -62,7 +63,7 @@ class Rag:
         self._store, self._stages, self._settings, self.ledger = store, stages, settings, stages.ledger
         self._readers, self._embedder, self._can_calibrate, self._others = readers, embedder, can_calibrate, closed_with
         self._searcher, self._preparer = Searcher(store, embedder, stages), Preparer(store, embedder, stages)
-        self._ingestion = functools.partial(ingestion, store, stages, embedder, self._preparer.features)
+        self._documents = Documents(store, embedder, stages, self._preparer)
         self._counter = AuditCounter(cascade.audit)
         self._asking = Asking(
             store, stages, settings, cascade, readers, self._searcher, self._preparer, embedder, self._counter
@@ -85,32 +86,31 @@ class Rag:
 
     # Documents
 
-    def add(
-        self,
-        *sources: Source,
-        metadata: Mapping[str, MetadataValue] | None = None,
-        encoding: str | None = None,
-        progress: bool | None = None,
-    ) -> AddReport:
+    def add(self, *sources: Source, **options: Unpack[AddOptions]) -> AddReport:
         """Add files, folders and documents; what is known and unchanged is skipped.
 
-        A folder is read with everything below it, but for what its `.gitignore` files name. Documents whose files vanished
-        from the folder, became empty or cannot be read any more are removed from the database; the report names them.
-        Documents are committed in small groups: an interrupted call keeps what it did.
+        A folder is read with all below it. Documents whose files vanished, became empty or cannot be read are removed. Only
+        changed chunks are embedded, and a renamed file keeps vectors and metadata. An interrupted call keeps what it did.
 
         Args:
             sources: Paths, or `Document`s made from text.
-            metadata: Set on each document, to filter on with `where`. By default documents keep what they have; `{}` empties it.
-            encoding: Encoding of files without a byte order mark. By default UTF-8, or what a file declares.
-            progress: Show a bar on standard error; by default only when that is a terminal.
+            options: By name: `metadata`, set on each document (by default documents keep what they have, `{}` empties it);
+                `encoding` of files without a byte order mark (by default UTF-8, or what a file declares); `ignore` and `pattern`,
+                in the syntax of `.gitignore`: what to leave out of folders, and which files to read (other documents stay while
+                their files exist); `progress`, a bar on standard error (by default only when that is a terminal).
 
         Raises:
             DocumentError: A source could not be read. All others were added; the error's `report` says what was done.
             StorageError: Another process is writing, or the folder is read-only.
         """
-        adding = self._ingestion(metadata=metadata, encoding=encoding, progress=progress)
-        with recording(self.ledger, "ingest"):
-            return adding.run(sources)
+        return self._documents.add(sources, options)
+
+    def sync(self, *folders: _Path, **options: Unpack[AddOptions]) -> AddReport:
+        """As `add`, but remove the documents of the folders that `ignore`, `pattern` and `.gitignore` files leave out.
+
+        A folder that does not exist is an error, and its documents stay: it may be a disk that is not connected.
+        """
+        return self._documents.add(folders, options, is_exact=True)
 
     def add_text(
         self,
@@ -125,20 +125,21 @@ class Rag:
             raise DocumentError(f"a text to add must not be empty, got {text!r}; pass some text")
         return self.add(Document(text, id=id, title=title, metadata=metadata or {}))
 
-    def remove(self, *sources: str | os.PathLike[str]) -> int:
+    def update(
+        self, *sources: _Path, metadata: Mapping[str, MetadataValue] | None = None, drop: Iterable[str] = ()
+    ) -> int:
+        """Set fields of the metadata of documents, remove the fields in `drop`, and return how many documents changed.
+
+        Sources are as in `remove`. Nothing is embedded. If a value cannot be stored, nothing is changed.
+        """
+        return self._documents.update(sources, metadata, drop)
+
+    def remove(self, *sources: _Path) -> int:
         """Remove documents by id or path; a folder stands for all documents below it. Return how many were removed.
 
-        Raises:
-            DocumentError: There is no such document; nothing was removed.
+        If one of them is unknown, `DocumentError` is raised and nothing is removed.
         """
-        chosen: list[str] = []
-        for source in sources:
-            name = os.fspath(source)
-            matches = self._store.find_documents(name, Path(source).resolve().as_posix())
-            if not matches:
-                raise DocumentError(f"{str(self._store.folder)!r} has no document {name!r}", path=name)
-            chosen += matches
-        return self._store.remove(dict.fromkeys(chosen))
+        return self._documents.remove(sources)
 
     def documents(self) -> Iterator[DocumentRecord]:
         """Yield a record of each document, without its text."""
@@ -158,7 +159,7 @@ class Rag:
 
     def repair(self) -> RepairReport:
         """Make what is damaged again from the texts of the documents; a document whose text is lost is removed and named."""
-        return self._store.repair(lambda documents: self._ingestion().recompute(documents))
+        return self._store.repair(self._documents.recompute)
 
     # Questions
 

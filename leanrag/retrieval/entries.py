@@ -26,11 +26,13 @@ __all__ = [
     "Entry",
     "changed_ns",
     "check_entry",
+    "check_metadata",
     "delete_document",
     "delete_documents",
     "field_rows",
     "insert_entry",
     "insert_feature",
+    "insert_fields",
 ]
 
 VECTOR_TYPE = np.dtype("<f4")
@@ -87,9 +89,14 @@ def check_entry(entry: Entry, *, dim: int) -> None:
             f"the marks of {document.id!r} must have rising starts inside its text of {len(document.text)} characters,"
             f" got {starts[:20]}"
         )
-    for name, value in document.metadata.items():
+    check_metadata(document.id, document.metadata)
+
+
+def check_metadata(document_id: str, metadata: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError` if a value is neither a JSON scalar nor a list of them."""
+    for name, value in metadata.items():
         for scalar in _scalars(value):
-            check_scalar(f"metadata of {document.id!r}", name, scalar)
+            check_scalar(f"metadata of {document_id!r}", name, scalar)
 
 
 def _scalars(value: object) -> list[Any]:
@@ -121,6 +128,11 @@ def field_rows(metadata: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     return [(to_sql(name), to_sql(scalar)) for name, value in metadata.items() for scalar in _scalars(value)]
 
 
+def insert_fields(connection: sqlite3.Connection, key: int, metadata: Mapping[str, Any]) -> None:
+    """Write what filters find a document by."""
+    connection.executemany("INSERT INTO fields VALUES (?, ?, ?)", [(key, *row) for row in field_rows(metadata)])
+
+
 def changed_ns(stat: os.stat_result) -> int:
     """Return when a file changed last: its content, or its name and times, which a copy or an archive may set back."""
     return max(stat.st_mtime_ns, stat.st_ctime_ns)
@@ -145,9 +157,7 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry, chunker_id: str) 
     connection.executemany(
         "INSERT INTO marks VALUES (?, ?, ?)", [(key, mark.start, to_sql(mark.label)) for mark in document.marks]
     )
-    connection.executemany(
-        "INSERT INTO fields VALUES (?, ?, ?)", [(key, *row) for row in field_rows(document.metadata)]
-    )
+    insert_fields(connection, key, document.metadata)
     rows = np.ascontiguousarray(entry.vectors, VECTOR_TYPE)
     for ordinal, (chunk, vector) in enumerate(zip(entry.chunks, rows, strict=True)):
         lead_end = chunk.lead_start + len(chunk.lead)

@@ -12,7 +12,7 @@ from typing import Any
 from leanrag.retrieval.schema import from_sql, to_sql
 from leanrag.types import Scalar
 
-__all__ = ["DocumentRecord", "below", "read_record", "rows_below", "rows_of_all", "rows_of_ids"]
+__all__ = ["DocumentRecord", "below", "read_record", "rows_below", "rows_of_all", "rows_of_ids", "rows_with_text"]
 
 _BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _COLUMNS = "id, title, source, root, sha256, chunker_id, metadata, size, mtime_ns"
@@ -66,6 +66,11 @@ def rows_of_ids(connection: sqlite3.Connection, ids: Iterable[str]) -> list[Row]
         marks = ", ".join("?" * len(part))
         rows += connection.execute(f"SELECT {_COLUMNS}, {_COUNT} FROM documents WHERE id IN ({marks})", part)
     return rows
+
+
+def rows_with_text(connection: sqlite3.Connection, sha256: str) -> list[Row]:
+    """Return the rows of the documents whose text has this hash."""
+    return connection.execute(f"SELECT {_COLUMNS}, {_COUNT} FROM documents WHERE sha256 = ?", (sha256,)).fetchall()
 
 
 def rows_below(connection: sqlite3.Connection, folders: Sequence[str]) -> list[Row]:

@@ -25,12 +25,22 @@ from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_doc
 from leanrag.retrieval.filtered import FilteredIds
 from leanrag.retrieval.full_text import MAX_TERMS, find_best
 from leanrag.retrieval.integrity import Damage, find_damage, leave_out_damaged
+from leanrag.retrieval.known import KnownChunk, read_known_chunks
+from leanrag.retrieval.metadata import update_metadata
 from leanrag.retrieval.posting_index import PostingIndex
-from leanrag.retrieval.records import DocumentRecord, below, read_record, rows_below, rows_of_all, rows_of_ids
+from leanrag.retrieval.records import (
+    DocumentRecord,
+    below,
+    read_record,
+    rows_below,
+    rows_of_all,
+    rows_of_ids,
+    rows_with_text,
+)
 from leanrag.retrieval.repair import Recompute, Repair, RepairReport
 from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, to_sql
 from leanrag.retrieval.terms import parse_query, quote_term
-from leanrag.types import Chunk, Document, Mark, Where
+from leanrag.types import Chunk, Document, Mark, MetadataValue, Where
 from leanrag.vectors import has_unit_norm
 
 if TYPE_CHECKING:
@@ -275,6 +285,24 @@ class Store:
                 (size, mtime_ns, to_sql(root), to_sql(document_id)),
             )
 
+    def update_metadata(
+        self, document_ids: Iterable[str], metadata: Mapping[str, MetadataValue], *, drop: Iterable[str] = ()
+    ) -> int:
+        """Set fields of documents and remove the fields in `drop`, in one transaction; return how many documents changed.
+
+        Unknown ids are ignored. Texts, vectors and terms stay as they are.
+
+        Raises:
+            ConfigurationError: A value is neither a JSON scalar nor a list of them.
+        """
+        ids, dropped = list(document_ids), frozenset(drop)
+        with self.writer(), self._database.writing() as connection:
+            self._forget(ids)
+            changed = sum(update_metadata(connection, name, metadata, dropped) for name in ids)
+            if changed:
+                connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+        return changed
+
     def remove(self, document_ids: Iterable[str]) -> int:
         """Remove documents in one transaction and return how many there were; unknown ids are ignored."""
         ids = list(document_ids)
@@ -341,6 +369,12 @@ class Store:
             rows = rows_below(connection, folders)
         return list(self._records(rows))
 
+    def records_with_text(self, sha256: str) -> list[DocumentRecord]:
+        """Return the records of the documents whose text has this hash."""
+        with self._database.reading(one_view=True) as connection:
+            rows = rows_with_text(connection, sha256)
+        return list(self._records(rows))
+
     def find_documents(self, name: str, path: str) -> list[str]:
         """Return the ids of the documents whose id is `name` or `path`, or is a path below the folder `path`."""
         condition, values = below("id", path, "/")
@@ -394,6 +428,11 @@ class Store:
                     raise self._database.damage(f"the text of {chunk.id!r} is not what was stored")
                 chunks.append(chunk)
         return chunks
+
+    def known_chunks(self, document_id: str) -> list[KnownChunk]:
+        """Return the chunks of a document with their vectors and features; none if it is unknown or damaged."""
+        with self._database.reading(one_view=True) as connection, self._database.decoding():
+            return read_known_chunks(connection, document_id)
 
     def get_vectors(self, ids: Sequence[int]) -> Vectors:
         """Return float32 `(len(ids), dim)`, in the order of `ids`.

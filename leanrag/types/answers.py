@@ -262,6 +262,7 @@ class AddReport(_ShownInNotebooks):
         updated: Documents whose text or metadata changed.
         unchanged: Documents whose content hash did not change; they were skipped.
         removed: Documents that were removed, because their files were deleted or can no longer be read.
+        renamed: By the id of a document in `added`, the id of the one in `removed` with the same text, whose file had another name.
         skipped: Files in folders that no reader can read.
         failed: Files that could not be read; all others were added.
         left_out: By document id, the number of characters that are in no chunk: pictures encoded as text, minified code.
@@ -276,5 +277,6 @@ class AddReport(_ShownInNotebooks):
     skipped: tuple[str, ...] = ()
     failed: tuple[Failure, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     chunks: int = 0
     seconds: float = 0.0

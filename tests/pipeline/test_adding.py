@@ -537,7 +537,7 @@ def test_features_are_stored_with_their_chunk_and_computed_once(ingest):
 
 
 def test_a_feature_that_does_not_tell_of_every_chunk_is_refused(ingest):
-    with pytest.raises(ConfigurationError, match="got 0 of feature 'lengths'"):
+    with pytest.raises(ConfigurationError, match="the feature 'lengths' has 0 values for 1 chunks"):
         ingest(Document("One text.", id="a"), features=[Lengths(short_by=1)])
     assert ingest.store.stats().documents == 0
 
