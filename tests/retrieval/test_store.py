@@ -869,7 +869,8 @@ def test_many_threads(store):
         try:
             for at in range(5):
                 store.put_many([entry(Document(f"shared text {number}", id=f"{number}-{at}"))])
-                assert len(store.get_chunks(store.search_terms("shared", 100)[1])) >= at + 1
+                own = min(at + 1, 2)  # the others were removed; other threads may be done or not have begun
+                assert len(store.get_chunks(store.search_terms("shared", 100)[1])) >= own
                 store.remove([f"{number}-{at - 1}"])
         except BaseException as error:  # noqa: BLE001 - reported by the main thread
             failures.append(error)
