@@ -263,7 +263,7 @@ def test_what_is_right_may_be_said_by_the_user(rag):
 
 
 def test_every_model_gets_every_question_packed_for_its_own_window(rag):
-    small, big = model(n_ctx=90), large()
+    small, big = model(n_ctx=125), large()
     rag(small, big).calibrate(ROWS, max_tokens=20)
     assert len(small.prompts) == len(big.prompts) == 120
     assert len(small.prompts[0]) < len(big.prompts[0])
