@@ -87,3 +87,5 @@ class DerivedFiles:
             if path.name not in names:
                 with contextlib.suppress(OSError):  # another process maps it (Windows)
                     path.unlink()
+        with contextlib.suppress(OSError):
+            remove_abandoned(self._database.folder)  # parts of files, of killed processes

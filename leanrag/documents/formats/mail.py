@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from email.errors import MessageError
 from email.message import EmailMessage
+from email.policy import EmailPolicy
 from pathlib import Path
+from typing import Any
 
 from leanrag.documents.formats.html import html_to_text
 from leanrag.types import Document
@@ -17,6 +19,17 @@ __all__ = ["read_mail", "read_mailbox"]
 _FIELDS = ("From", "To", "Cc", "Date", "Subject")
 _MESSAGE = re.compile(rb"^From [^\r\n]*\d{2}:\d{2}[^\r\n]*\r?\n", re.MULTILINE)
 _MAX_DEPTH = 8  # of messages in messages
+_MAX_FIELD = 20_000  # characters of a header field; the parser of the standard library takes quadratic time for hostile ones
+
+
+class _BoundedPolicy(EmailPolicy):
+    """The default policy, which reads the beginning of very long fields only."""
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        return super().header_fetch_parse(name, value[:_MAX_FIELD])
+
+
+_POLICY = _BoundedPolicy()
 
 
 def read_mail(data: bytes, path: Path, encoding: str | None = None) -> Document:
@@ -38,7 +51,8 @@ def read_mailbox(data: bytes, path: Path, encoding: str | None = None) -> Docume
 
 def _message(data: bytes, encoding: str | None) -> tuple[str, str]:
     """Return the subject and the whole text of a message."""
-    message = message_from_bytes(data, policy=policy.default)
+    message = message_from_bytes(data, policy=_POLICY)
+    assert isinstance(message, EmailMessage)  # what the policy makes
     fields = {name: _field(message, name) for name in _FIELDS}
     lines = [f"{name}: {value}" for name, value in fields.items() if value]
     body = "\n\n".join(part for part in _texts(message, encoding) if part)

@@ -182,3 +182,9 @@ def test_a_rule_at_the_beginning_is_read_in_little_time():
     text = "---\r\n" + "Some line\r\n" * 20_000
     assert front_matter_end(text) == 0
     DocumentChunker(lambda text: len(text.split()) + 2).chunk(Document(text[:600], kind="markdown"))
+
+
+@pytest.mark.parametrize("name", ["Subject", "To", "Content-Type", "Content-Disposition"])
+def test_a_hostile_field_of_a_mail_costs_its_beginning_only(name):
+    message = f"{name}: =?utf-8?{'=?' * 300_000}\n\nThe text.\n".encode()
+    assert "The text." in read_mail(message, Path("a.eml")).text

@@ -1,0 +1,146 @@
+"""What is lost when the process that writes a folder is killed at a random moment?
+
+A child adds, changes and removes files, brings the folder in line with them, and repairs damage, over and over. It says what it is about
+to do before it begins. After the kill, each document must be as it was before the operation or as it is after it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import leanrag
+from leanrag.testing import FakeModel, HashEmbedder
+from leanrag.types import Document
+
+__all__ = ["kill_writers"]
+
+State = dict[str, str]  # the hash of the text of each document
+
+_LONGEST_SECONDS = 1.0  # from the start of the child to the kill
+_FILES = 12
+
+
+def kill_writers(folder: Path, count: int) -> dict[str, int | None]:
+    """Kill `count` children and return how many documents were lost, and how many problems `check` then found."""
+    rng = random.Random(0)
+    (folder / "files").mkdir(parents=True)
+    context = multiprocessing.get_context("fork")
+    lost = orphans = 0
+    before: State = {}
+    for number in range(count):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_write, args=(folder, number, before, sender))
+        process.start()
+        sender.close()
+        time.sleep(rng.uniform(0.02, _LONGEST_SECONDS))
+        process.kill()
+        process.join()
+        operation, before, after = _last_message(receiver, before)
+        with _open(folder) as rag:
+            damage = rag.check()
+            if operation == "repair":  # it goes on where it was killed
+                rag.repair()
+                damage = rag.check()
+            found = {record.id: record.sha256 for record in rag.documents()}
+            texts = {name: rag.get_document(name).sha256 for name in found}
+        names = found.keys() | before.keys() | after.keys()
+        wrong = [name for name in names if found.get(name) not in (before.get(name), after.get(name))]
+        lost += len(wrong) + (texts != found)
+        orphans += len(damage)
+        before = found
+        if wrong or damage:
+            print(number, operation, wrong, damage, flush=True)
+    return {"kills": count, "kills_lost": lost, "kills_orphans": orphans}
+
+
+def _last_message(receiver: Connection, before: State) -> tuple[str, State, State]:
+    """Return the operation that was going on, and the documents before and after it."""
+    message = ["", before, before]
+    try:
+        while True:
+            message = json.loads(receiver.recv())
+    except EOFError:
+        return str(message[0]), dict(message[1]), dict(message[2])
+
+
+def _open(folder: Path) -> leanrag.Rag:
+    return leanrag.open(folder / "kb", model=FakeModel("x"), embedder=HashEmbedder())
+
+
+def _write(folder: Path, seed: int, state: State, sender: Connection) -> None:
+    rng = random.Random(seed)
+    with _open(folder) as rag:
+        while True:
+            for operation in rng.sample(sorted(_OPERATIONS), len(_OPERATIONS)):
+                state = _OPERATIONS[operation](
+                    rag, folder, rng, state, lambda after, o=operation, s=state: sender.send(json.dumps([o, s, after]))
+                )
+
+
+Say = Callable[[State], None]
+
+
+def _text(rng: random.Random) -> str:
+    return "".join(f"Sentence {i} is about {rng.random()}. " for i in range(rng.randrange(5, 200)))
+
+
+def _add(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+    documents = [Document(_text(rng), id=f"text {rng.randrange(20)}") for _ in range(3)]
+    documents = list({document.id: document for document in documents}.values())
+    after = state | {document.id: document.sha256 for document in documents}
+    say(after)
+    rag.add(*documents)
+    return after
+
+
+def _sync(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+    """Write, change and remove files, and add their folder."""
+    files = folder / "files"
+    for path in rng.sample([files / f"{number}.txt" for number in range(_FILES)], 4):
+        if path.exists() and rng.random() < 0.4:
+            path.unlink()
+        else:
+            path.write_text(_text(rng), encoding="utf-8")
+    after = {name: text for name, text in state.items() if not name.startswith("/")}
+    for path in files.iterdir():
+        document = Document(path.read_text(encoding="utf-8"), id=path.resolve().as_posix())
+        after[document.id] = document.sha256
+    say(after)
+    rag.add(files, progress=False)
+    return after
+
+
+def _remove(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+    names = [name for name in state if not name.startswith("/")]
+    chosen = rng.sample(sorted(names), min(2, len(names)))
+    after = {name: text for name, text in state.items() if name not in chosen}
+    say(after)
+    if chosen:
+        rag.remove(*chosen)
+    return after
+
+
+def _repair(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+    """Damage some vectors and words, and repair them."""
+    say(state)
+    with closing(sqlite3.connect(folder / "kb" / "leanrag.db")) as connection, connection:
+        connection.execute("UPDATE vectors SET data = zeroblob(4) WHERE chunk % 3 = 0")
+        connection.execute("DELETE FROM terms WHERE rowid % 5 = 0")
+    rag.repair()
+    return state
+
+
+_OPERATIONS: dict[str, Callable[[leanrag.Rag, Path, random.Random, State, Say], State]] = {
+    "add": _add,
+    "sync": _sync,
+    "remove": _remove,
+    "repair": _repair,
+}
