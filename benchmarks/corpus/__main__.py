@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 import leanrag
 from benchmarks.common import finish, parse_arguments, read_squad
+from benchmarks.corpus.damaged import damaged_databases
 from benchmarks.corpus.ingesting import EMBEDDER, ingest_ratio, own_us_chunk, recall, recall_real
+from benchmarks.corpus.kills import kill_writers
 from benchmarks.corpus.material import CHUNKS, Questions, entries, fresh_document, questions
 from leanrag.pipeline.copies import find_embedder
 from leanrag.retrieval import GrowingIndex, HybridRetriever
@@ -54,6 +56,8 @@ def main() -> None:
     asked = questions(20 if arguments.is_quick else 100)
     figures: Figures = {"n": len(asked.texts)}
     with tempfile.TemporaryDirectory() as folder:
+        figures |= kill_writers(Path(folder) / "kills", 10 if arguments.is_quick else 300)
+        figures |= damaged_databases(Path(folder) / "damaged", 10 if arguments.is_quick else 320)
         for name, size in sizes.items():
             print(f"== {name}", flush=True)
             figures |= {f"{key}@{name}": value for key, value in measure(Path(folder) / name, size, asked).items()}

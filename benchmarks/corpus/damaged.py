@@ -1,6 +1,6 @@
-"""How many damaged databases crash the library, raise errors that are not its own, or return wrong text that `doctor` does not notice?
+"""How many damaged databases crash the library, raise other errors than its own, or show wrong text that `doctor` does not notice?
 
-Each of the databases is a copy of a sound one with flipped bits, a zeroed page, or a cut end, and each is used in a process of its own.
+Each database is a copy of a sound one with flipped bits, a zeroed page, or a cut end, and is used in a process of its own.
 Twenty more have single values changed by SQL.
 """
 

@@ -1,11 +1,12 @@
 """What is lost when the process that writes a folder is killed at a random moment?
 
-A child adds, changes and removes files, brings the folder in line with them, and repairs damage, over and over. It says what it is about
-to do before it begins. After the kill, each document must be as it was before the operation or as it is after it.
+A child adds and removes documents, brings the folder in line with changed files, and repairs damage, over and over. It says what
+it is about to do before it begins. After the kill, each document must be as it was before the operation or as it is after it.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import random
@@ -63,12 +64,12 @@ def kill_writers(folder: Path, count: int) -> dict[str, int | None]:
 
 def _last_message(receiver: Connection, before: State) -> tuple[str, State, State]:
     """Return the operation that was going on, and the documents before and after it."""
-    message = ["", before, before]
+    operation, after = "", before
     try:
         while True:
-            message = json.loads(receiver.recv())
+            operation, before, after = json.loads(receiver.recv())
     except EOFError:
-        return str(message[0]), dict(message[1]), dict(message[2])
+        return operation, before, after
 
 
 def _open(folder: Path) -> leanrag.Rag:
@@ -80,9 +81,12 @@ def _write(folder: Path, seed: int, state: State, sender: Connection) -> None:
     with _open(folder) as rag:
         while True:
             for operation in rng.sample(sorted(_OPERATIONS), len(_OPERATIONS)):
-                state = _OPERATIONS[operation](
-                    rag, folder, rng, state, lambda after, o=operation, s=state: sender.send(json.dumps([o, s, after]))
-                )
+                say = functools.partial(_say, sender, operation, state)
+                state = _OPERATIONS[operation](rag, folder, rng, state, say)
+
+
+def _say(sender: Connection, operation: str, before: State, after: State) -> None:
+    sender.send(json.dumps([operation, before, after]))
 
 
 Say = Callable[[State], None]
@@ -92,7 +96,7 @@ def _text(rng: random.Random) -> str:
     return "".join(f"Sentence {i} is about {rng.random()}. " for i in range(rng.randrange(5, 200)))
 
 
-def _add(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+def _add(rag: leanrag.Rag, _: Path, rng: random.Random, state: State, say: Say) -> State:
     documents = [Document(_text(rng), id=f"text {rng.randrange(20)}") for _ in range(3)]
     documents = list({document.id: document for document in documents}.values())
     after = state | {document.id: document.sha256 for document in documents}
@@ -118,7 +122,7 @@ def _sync(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say:
     return after
 
 
-def _remove(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+def _remove(rag: leanrag.Rag, _: Path, rng: random.Random, state: State, say: Say) -> State:
     names = [name for name in state if not name.startswith("/")]
     chosen = rng.sample(sorted(names), min(2, len(names)))
     after = {name: text for name, text in state.items() if name not in chosen}
@@ -128,7 +132,7 @@ def _remove(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, sa
     return after
 
 
-def _repair(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say: Say) -> State:
+def _repair(rag: leanrag.Rag, folder: Path, _: random.Random, state: State, say: Say) -> State:
     """Damage some vectors and words, and repair them."""
     say(state)
     with closing(sqlite3.connect(folder / "kb" / "leanrag.db")) as connection, connection:

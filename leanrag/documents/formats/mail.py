@@ -19,7 +19,9 @@ __all__ = ["read_mail", "read_mailbox"]
 _FIELDS = ("From", "To", "Cc", "Date", "Subject")
 _MESSAGE = re.compile(rb"^From [^\r\n]*\d{2}:\d{2}[^\r\n]*\r?\n", re.MULTILINE)
 _MAX_DEPTH = 8  # of messages in messages
-_MAX_FIELD = 20_000  # characters of a header field; the parser of the standard library takes quadratic time for hostile ones
+_MAX_FIELD = (
+    20_000  # characters of a header field; the parser of the standard library takes quadratic time for hostile ones
+)
 
 
 class _BoundedPolicy(EmailPolicy):

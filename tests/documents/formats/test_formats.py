@@ -185,6 +185,7 @@ def test_a_rule_at_the_beginning_is_read_in_little_time():
 
 
 @pytest.mark.parametrize("name", ["Subject", "To", "Content-Type", "Content-Disposition"])
-def test_a_hostile_field_of_a_mail_costs_its_beginning_only(name):
-    message = f"{name}: =?utf-8?{'=?' * 300_000}\n\nThe text.\n".encode()
-    assert "The text." in read_mail(message, Path("a.eml")).text
+def test_a_hostile_field_of_a_mail_costs_its_beginning_only(tmp_path, name):
+    path = tmp_path / "a.eml"
+    path.write_text(f"{name}: =?utf-8?{'=?' * 300_000}\n\nThe text.\n")
+    assert "The text." in load_file(path).text
