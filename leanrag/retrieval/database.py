@@ -69,6 +69,7 @@ class Database:
             self._idle.append(connection)
         else:
             self._connection = connection
+        self._opened = self._file_number()
         self._is_open = True
 
     def _check_folder(self, create: bool) -> None:
@@ -313,6 +314,18 @@ class Database:
     def _check_writable(self) -> None:
         if self.read_only:
             raise StorageError(f"{str(self.path)!r} is read-only; make file and folder writable", path=self.path)
+        if self._is_open and self._file_number() != self._opened:  # what is written to the old file is lost
+            raise StorageError(
+                f"{str(self.path)!r} was removed or replaced while it was open; open the folder again", path=self.path
+            )
+
+    def _file_number(self) -> tuple[int, int] | None:
+        """Return what identifies the file, None if it does not exist."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def size_bytes(self) -> int:
         """Return the size of the file."""

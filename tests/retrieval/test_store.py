@@ -973,6 +973,20 @@ def test_a_store_may_be_closed_while_another_thread_reads(store):
         connection.execute("SELECT 1")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed")
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_written_to_a_database_that_was_removed_or_replaced(store, is_replaced):
+    store.put_many([entry(Document("one", id="a"))])
+    content = store.path.read_bytes()
+    store.path.unlink()
+    if is_replaced:
+        store.path.with_name("new").write_bytes(content)
+        store.path.with_name("new").rename(store.path)
+    for write in (lambda: store.put_many([entry(Document("two", id="b"))]), lambda: store.remove(["a"])):
+        with pytest.raises(StorageError, match="removed or replaced while it was open; open the folder again"):
+            write()
+
+
 def test_a_database_that_vanished_is_not_made_anew(store):
     with store._database.reading():
         for path in store.folder.iterdir():
