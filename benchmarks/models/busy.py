@@ -91,7 +91,7 @@ def _run(arguments: Sequence[str], environment: dict[str, str]) -> float:
         )
     except subprocess.TimeoutExpired:
         return _LIMIT_SECONDS
-    return statistics.median(json.loads(child.stdout.splitlines()[-1]))
+    return float(statistics.median(json.loads(child.stdout.splitlines()[-1])))
 
 
 def _ask_ours(folder: str, questions: Sequence[str]) -> Iterator[float]:
