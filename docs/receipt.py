@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ ROWS = (
 
 
 def main() -> None:
+    """Render the receipt, and take its picture."""
     with CostLedger(watts=15) as ledger:
         ledger.record_rows(ROWS)
         page = "<meta charset=utf-8><body style='margin:16px; font-family:sans-serif'>" + to_html(
@@ -31,7 +33,7 @@ def main() -> None:
         source.write_text(page, encoding="utf-8")
         subprocess.run(
             [
-                "chromium",
+                shutil.which("chromium") or "chromium",
                 "--headless",
                 "--no-sandbox",
                 "--hide-scrollbars",

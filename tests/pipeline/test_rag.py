@@ -529,7 +529,7 @@ def test_many_threads_may_ask_and_add(rag):
 def test_the_whole_job_without_torch(tmp_path, isolation):
     program = (
         "import sys; sys.modules.update(torch=None, transformers=None, sentence_transformers=None); import leanrag\n"
-        "with leanrag.open(sys.argv[1], isolation=sys.argv[2]) as rag:\n"
+        "with leanrag.open(sys.argv[1], model='smollm2-135m', isolation=sys.argv[2]) as rag:\n"
         "    rag.add_text('Ada Park signs off releases. The Nile is long.', title='Team')\n"
         "    print(rag.search('Who approves a release?', 1)[0].chunk.title, rag.ask('Who signs off releases?').model)\n"
     )
