@@ -224,7 +224,13 @@ def test_isolation_is_chosen_by_name(tiny_gguf):
 
 
 def test_it_has_all_that_a_model_has(isolated, tiny):
-    assert {name for name in dir(tiny) if not name.startswith("_")} - {"estimate", "info", "encode", "decode", "end_token"} <= set(dir(isolated))
+    assert {name for name in dir(tiny) if not name.startswith("_")} - {
+        "estimate",
+        "info",
+        "encode",
+        "decode",
+        "end_token",
+    } <= set(dir(isolated))
 
 
 # Files of unknown origin
