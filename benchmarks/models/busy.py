@@ -45,7 +45,7 @@ def measure(data: Path, is_quick: bool) -> dict[str, float | int | None]:
         ours = ["ours", folder, json.dumps(questions)]
         theirs = ["llama", str(resolve(_MODEL)), json.dumps(prompts)]
         seconds: dict[str, list[float]] = {}
-        for _ in range(1 if is_quick else 3):
+        for _ in range(1 if is_quick else 2):
             for name, competing, arguments, environment in (
                 ("idle", 0, ours, {}),
                 ("plain", 0, ours, _PLAIN),
