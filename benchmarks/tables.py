@@ -172,6 +172,56 @@ def servers() -> str:
     )
 
 
+def models() -> str:
+    figures = load("models")
+    text = (
+        f"Greedy tokens of {figures['archs_equal']} of {figures['archs_tried']} pairs of a tiny model and a way (cold, after a"
+        " shared beginning, from disk, in a batch, with drafts) equal those of `llama_cpp.Llama`, near-ties apart."
+        f" {figures['templates_equal']} of {figures['templates_tried']} renders of chat templates equal those of transformers."
+        f" {figures['host_ended']} of {figures['host_tried']:,} changed files ended the process ({origin('models', figures)})."
+        "\n\nHeld-out questions, asked for a phrase: packed into 300 tokens, and with all ten hits."
+        f" {figures['readers_n']} questions of each data set, so differences of a few tenths say nothing."
+        f" Packed prompts have {figures['tokens_ratio']:.0%} of the tokens."
+    )
+    rows = ["| | exact match, packed / all | F1, packed / all | seconds, packed / all |", "|---|---|---|---|"]
+    readers = {"smollm2": "smollm2-135m", "qwen05": "qwen2.5-coder-0.5b", "qwen15": "qwen2.5-coder-1.5b"}
+    for reader, name in readers.items():
+        for data, label in (("nq", "NQ"), ("squad", "SQuAD 2.0")):
+            cells = [
+                " / ".join(f"{figures[f'{data}_{reader}_{figure}_{way}']:.2f}" for way in ("packed", "full"))
+                for figure in ("em", "f1", "seconds")
+            ]
+            rows.append(f"| {name}, {label} | {' | '.join(cells)} |")
+    return "\n".join([text, "", *rows])
+
+
+def caching() -> str:
+    figures = load("caching")
+    rows = [
+        f"GPTCache's {figures['gptcache_n']} pairs, without the checks of evidence ({origin('caching', figures)}):",
+        "",
+        "| cosine from | cosine alone: hits, right | with a margin to the next | and with rules over the words |",
+        "|---|---|---|---|",
+    ]
+    for threshold in (0.9, 0.85, 0.8):
+        cells = [
+            f"{figures[f'gptcache_{gate}_hits@{threshold}']:.1%}, {figures[f'gptcache_{gate}_precision@{threshold}']:.1%}"
+            for gate in ("cosine", "margin", "guards")
+        ]
+        rows.append(f"| {threshold} | {' | '.join(cells)} |")
+    text = (
+        f"Of {figures['minimal_pairs_n']} pairs of questions that differ in one thing, {figures['minimal_pair_hits']} are taken"
+        f" for the same. On {figures['qqp_n']:,} pairs of Quora the score is more often right than cosine"
+        f" at {figures['qqp_better_share']:.0%} of the hit rates from 20 % to 60 %, and {figures['bound_violations']:.1%} of the"
+        f" streams of questions exceed the error that was asked for. After a fifth of {figures['stale_n']:,} documents was edited,"
+        f" {figures['stale_exact']:.1%} of the answers to equal and {figures['stale_semantic']:.1%} of those to similar"
+        f" questions were old. Questions drawn by Zipf's law, of which {figures['zipf_repeat_rate']:.0%} repeat an earlier one,"
+        f" cost {figures['zipf_cost_ratio']:.1%} of what they cost without. A hit among {figures['speed_entries']:,} answers"
+        f" takes {figures['exact_p50_ms']:.1f} ms (median; 99 %: {figures['exact_p99_ms']:.1f} ms)."
+    )
+    return "\n".join([*rows, "", text])
+
+
 BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150)}
 ROUTERS = {
     "random": "random",
@@ -457,10 +507,12 @@ def pages() -> dict[Path, str]:
     tables = {
         "Search": retrieval,
         "Small models reading": reading,
+        "Models, files and templates": models,
         "The engine": engine,
         "The engine on a GPU": engine_on_gpu,
         "Embedding": embedding,
         "Overhead": overhead,
+        "Caches": caching,
         "Servers": servers,
         "Compression": compression,
         "Routing and cascades": routing,
