@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from leanrag.checks import check_choice, check_seconds, check_whole
 from leanrag.errors import ConfigurationError, ModelLoadError
@@ -46,9 +46,6 @@ from leanrag.protocols import GenerateOptions
 from leanrag.text import THOUGHT_TAGS
 from leanrag.threads import Priority
 from leanrag.types import CancelToken, Generation, Message, Prompt, Scores, Usage
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LlamaCppModel"]
 
