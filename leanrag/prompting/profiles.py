@@ -168,8 +168,8 @@ def find_profile(
         adapters: Its adapters.
         n_params: The number of its weights; None if it is unknown.
     """
-    names = (*(adapter.profile for adapter in adapters), name, _registered_name(path, adapters))
-    profile = next(filter(None, map(profile_named, names)), None)
+    names = (*(adapter.profile for adapter in adapters), name)
+    profile = next(filter(None, map(profile_named, names)), None) or profile_named(_registered_name(path, adapters))
     if profile is not None and profile.is_chat == is_chat:
         return profile
     rule = next(

@@ -120,6 +120,14 @@ def test_a_name_decides_only_for_models_that_read_the_same():
     assert find_profile("smollm2-135m", is_chat=False).is_chat is False
 
 
+def test_a_file_is_not_read_if_the_name_has_a_profile(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiles, "_registered_name", lambda *_: pytest.fail("the file is read"))
+    adapter = Adapter(Path("mine.gguf"), 1.0, "0" * 64, "gemma3-270m")
+    for name, adapters in (("smollm2-135m", ()), ("smollm2-135m:q4_0", ()), ("renamed", (adapter,))):
+        expected = profile_named(adapters[0].profile if adapters else name)
+        assert find_profile(name, is_chat=expected.is_chat, path=tmp_path, adapters=adapters) is expected
+
+
 def test_a_file_is_known_by_its_content(tmp_path, monkeypatch):
     spec, read = REGISTRY["smollm2-135m"], profiles._read()
     file = tmp_path / "renamed.gguf"
