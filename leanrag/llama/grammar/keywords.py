@@ -6,7 +6,7 @@ import reprlib
 import urllib.parse
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from leanrag.errors import ConfigurationError
 from leanrag.llama.grammar.formats import FORMATS
@@ -20,6 +20,7 @@ __all__ = [
     "find_target",
     "list_types",
     "read_number",
+    "read_schema",
     "refuse",
     "show",
 ]
@@ -64,6 +65,15 @@ def show(value: object) -> str:
         return reprlib.repr(value)
     except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__}"
+
+
+def read_schema(schema: object, location: Location) -> dict[str, Any]:
+    """Return the keywords of a schema without annotations; none for `true`, which every value fits."""
+    if schema is True:
+        return {}
+    if not isinstance(schema, Mapping) or not all(isinstance(key, str) for key in schema):
+        refuse(location, f"a schema must be an object or true, got {show(schema)}")
+    return {key: value for key, value in schema.items() if key not in ANNOTATIONS}
 
 
 def list_types(schema: Mapping[str, object], location: Location) -> list[str]:

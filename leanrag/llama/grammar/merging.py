@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from leanrag.llama.grammar.keywords import (
-    ANNOTATIONS,
-    BOUNDS,
     ContradictionError,
     Location,
     find_target,
     list_types,
     read_number,
+    read_schema,
     refuse,
     show,
 )
@@ -53,13 +52,8 @@ class _Merger:
         """Return a schema without annotations, and without `$ref` and `allOf` at its top."""
         if depth > MAX_DEPTH:
             refuse(location, f"`allOf` and `$ref` lead to each other in more than {MAX_DEPTH} steps")
-        if schema is True:
-            return {}
-        if not isinstance(schema, Mapping) or not all(isinstance(key, str) for key in schema):
-            refuse(location, f"a schema must be an object or true, got {show(schema)}")
-        parts: list[_Schema] = [
-            {key: value for key, value in schema.items() if key not in ANNOTATIONS and key not in ("allOf", "$ref")}
-        ]
+        schema = read_schema(schema, location)
+        parts: list[_Schema] = [{key: value for key, value in schema.items() if key not in ("allOf", "$ref")}]
         if "$ref" in schema:
             target, path = find_target(self._root, schema["$ref"], (*location, "$ref"))
             parts.append(self.flatten(target, path, depth + 1))
@@ -90,7 +84,7 @@ class _Merger:
 
     def _merge_keyword(self, keyword: str, one: Any, other: Any, location: Location) -> object:
         location = (*location, keyword)
-        if keyword in BOUNDS or keyword in _HIGHER or keyword in _LOWER:
+        if keyword in _HIGHER or keyword in _LOWER:
             ordered = sorted([one, other], key=lambda value: read_number(value, location))
             return ordered[keyword in _HIGHER]
         if keyword == "type":

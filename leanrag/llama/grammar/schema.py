@@ -15,13 +15,13 @@ from leanrag.llama.grammar.automata import Ranges, State
 from leanrag.llama.grammar.formats import FORMATS
 from leanrag.llama.grammar.gbnf import check_gbnf
 from leanrag.llama.grammar.keywords import (
-    ANNOTATIONS,
     BOUNDS,
     KEYWORDS,
     Location,
     find_target,
     list_types,
     read_number,
+    read_schema,
     refuse,
     show,
 )
@@ -130,14 +130,10 @@ class _SchemaWriter:
         if self._visits > MAX_SCHEMAS or len(location) > MAX_SCHEMA_DEPTH:
             limits = f"more than {MAX_SCHEMAS:,} parts, or parts nested in more than {MAX_SCHEMA_DEPTH} levels"
             refuse(location, f"the schema has {limits}. Use a smaller schema")
-        if schema is True:
-            return "any"
-        if not isinstance(schema, Mapping) or not all(isinstance(key, str) for key in schema):
-            refuse(location, f"a schema must be an object or true, got {show(schema)}")
-        keywords = [key for key in schema if key not in ANNOTATIONS]
-        if "allOf" in keywords:
+        schema = read_schema(schema, location)
+        if "allOf" in schema:
             members = schema["allOf"]
-            if len(keywords) == 1 and isinstance(members, list) and len(members) == 1:
+            if len(schema) == 1 and isinstance(members, list) and len(members) == 1:
                 return self._visit(members[0], (*location, "allOf", "0"))
             return self._visit(merge_members(self._schema, schema, location), location)
         for keyword, visit in (
@@ -148,17 +144,17 @@ class _SchemaWriter:
             ("enum", self._choice),
         ):
             if keyword in schema:
-                _check_keywords(keywords, (keyword, "type") if visit == self._choice else (keyword,), location)
+                _check_keywords(schema, (keyword, "type") if visit == self._choice else (keyword,), location)
                 return visit(schema, keyword, location)
-        return self._typed(schema, keywords, location)
+        return self._typed(schema, location)
 
-    def _typed(self, schema: Mapping[str, object], keywords: list[str], location: Location) -> str:
+    def _typed(self, schema: Mapping[str, object], location: Location) -> str:
         visits = {"object": self._object, "array": self._array, "string": self._string, "integer": self._integer}
         visits["number"] = self._number
         kinds = list_types(schema, location)
         if not kinds:  # no `type`: use the types of its keywords, or any type
-            kinds = [kind for kind, words in KEYWORDS.items() if not set(words).isdisjoint(keywords)]
-        _check_keywords(keywords, ("type", *itertools.chain(*(KEYWORDS[kind] for kind in kinds))), location)
+            kinds = [kind for kind, words in KEYWORDS.items() if not schema.keys().isdisjoint(words)]
+        _check_keywords(schema, ("type", *itertools.chain(*(KEYWORDS[kind] for kind in kinds))), location)
         names = [visits[kind](schema, location) if kind in visits else kind for kind in kinds]
         return self._either(names or ["any"], location)
 
