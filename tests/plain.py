@@ -1,4 +1,4 @@
-"""A plain loop over the C functions, to compare the engine with, and what it is to be the same."""
+"""A plain loop over the C functions, to compare the engine with, what it is to be the same, and whether cells add up."""
 
 import functools
 
@@ -15,6 +15,18 @@ _TIE = 0.05  # natural logarithm: on a GPU tokens so near in probability may cha
 def rounds_coarsely() -> bool:
     """Whether models compute on a GPU here: its kernels round by what else is computed, 8-bit activations among it."""
     return bool(gpu_devices())
+
+
+def consistent(engine):
+    """Whether cells and sequences add up while nothing runs."""
+    residents = engine._sequences.residents()
+    used = {int(cell) for sequence in residents for cell in sequence.cells}
+    assert engine._sequences.cells.free == engine.n_ctx - len(used)
+    assert len(engine._sequences.free_ids) + len(residents) == engine._context.n_sequences
+    for sequence in residents:
+        assert len(sequence.tokens) == sequence.computed == len(sequence.cells)
+        assert library().llama_memory_seq_pos_max(engine._context.memory, sequence.id) == sequence.computed - 1
+    return True
 
 
 class Alike:

@@ -21,27 +21,14 @@ from leanrag import (
     Message,
 )
 from leanrag.llama import ComputeOptions
-from leanrag.llama.library import library
 from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.options import LlamaOptions
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
-from tests.plain import Alike, plain_logits, within
+from tests.plain import Alike, consistent, plain_logits, within
 
 CONTEXT = "the quick brown fox jumps over the lazy dog and runs away "
 TAILS = ["who?", "what is it?", "when was that, please?", "why"]
-
-
-def consistent(engine):
-    """Whether cells and sequences add up while nothing runs."""
-    residents = engine._sequences.residents()
-    used = {int(cell) for sequence in residents for cell in sequence.cells}
-    assert engine._sequences.cells.free == engine.n_ctx - len(used)
-    assert len(engine._sequences.free_ids) + len(residents) == engine._context.n_sequences
-    for sequence in residents:
-        assert len(sequence.tokens) == sequence.computed == len(sequence.cells)
-        assert library().llama_memory_seq_pos_max(engine._context.memory, sequence.id) == sequence.computed - 1
-    return True
 
 
 # Together as alone

@@ -16,6 +16,7 @@ from leanrag.llama.files import check_gguf
 from leanrag.llama.library import library
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
+from tests.plain import consistent
 
 WINDOWED = ("gpt-oss", "gemma2", "llama4")
 WHOLE_ONLY = ("lfm2", "lfm2 windowed", "falcon-h1", "mamba", "rwkv7")
@@ -54,18 +55,6 @@ def crowded(request, tiny_file):
         yield model
 
 
-def is_consistent(model):
-    engine = model._engine
-    residents = engine._sequences.residents()
-    used = {int(cell) for sequence in residents for cell in sequence.cells}
-    assert engine._sequences.cells.free == engine.n_ctx - len(used)
-    assert len(engine._sequences.free_ids) + len(residents) == engine._context.n_sequences
-    for sequence in residents:
-        assert len(sequence.tokens) == sequence.computed == len(sequence.cells)
-        assert library().llama_memory_seq_pos_max(engine._context.memory, sequence.id) == sequence.computed - 1
-    return True
-
-
 # The tokens of a fresh context
 
 
@@ -83,7 +72,7 @@ def test_any_order_of_prompts_gives_the_tokens_of_a_fresh_context(crowded, fresh
     for together in rounds:
         for prompt, generation in zip(together, crowded.generate_many(together, max_tokens=N_TOKENS), strict=True):
             assert agrees(generation, fresh(crowded.path, prompt))
-    assert is_consistent(crowded)
+    assert consistent(crowded._engine)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -124,7 +113,7 @@ def test_a_beginning_longer_than_the_window_is_shared(tiny_file, fresh, tmp_path
         assert generation.usage.cached_tokens >= len(DOCUMENT) > WINDOW
         other = model.generate("x" * 300, max_tokens=N_TOKENS)  # it takes the cells that the window has passed
         assert agrees(other, fresh(model.path, "x" * 300))
-        assert is_consistent(model)
+        assert consistent(model._engine)
     with open_model(tiny_file(name), cache_dir=tmp_path) as model:
         for tail in ("when?", "who?"):
             generation = model.generate(DOCUMENT + tail, max_tokens=N_TOKENS)
@@ -167,7 +156,7 @@ def test_prompts_that_share_a_beginning_read_it_once(tiny_file, fresh, name):
         with model._engine._wake:  # all wait before the first is read
             streams = [model.stream(prompt, GenerateOptions(N_TOKENS)) for prompt in asked]
         together = [stream.result for stream in streams]
-        assert is_consistent(model)
+        assert consistent(model._engine)
     with open_model(tiny_file(name)) as model:
         first, second, third, again = (model.generate(prompt, max_tokens=N_TOKENS) for prompt in (*asked[:3], asked[2]))
     for generation, prompt in zip(
@@ -228,7 +217,7 @@ def test_a_cancelled_prompt_leaves_the_others_alone(tiny_file, fresh, name):
             with pytest.raises(GenerationCancelled):
                 _ = stream.result
             assert agrees(model.generate(DOCUMENT, max_tokens=N_TOKENS), fresh(model.path, DOCUMENT))
-            assert is_consistent(model)
+            assert consistent(model._engine)
             if n == 3:
                 break
 
@@ -260,7 +249,7 @@ def test_an_unexpected_error_fails_its_requests_and_not_the_engine(tiny_file, fr
                 except GenerationError as error:
                     assert isinstance(error.__cause__, ZeroDivisionError)
             assert agrees(model.generate(DOCUMENT, max_tokens=N_TOKENS), fresh(model.path, DOCUMENT))
-            assert is_consistent(model)
+            assert consistent(model._engine)
 
 
 def test_an_error_while_states_are_saved_does_not_end_the_engine(tiny_file, fresh):
