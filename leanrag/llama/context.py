@@ -23,7 +23,7 @@ from leanrag.llama.placement import CANDIDATES, Attention, KVType, Placement, ch
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.weights import Weights
 from leanrag.llama.window import Window
-from leanrag.threads import usable_cores
+from leanrag.threads import ThreadCount
 
 __all__ = ["BESIDE_RUNS", "MAX_PARALLEL", "MAX_SCORED", "Context", "batch_rows", "build", "open_context"]
 
@@ -98,7 +98,7 @@ class Context:
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self.max_outputs))
         parameters.kv_unified = True  # sequences share cells, and any may use the whole window
         parameters.swa_full = True  # layers with a sliding window have a cell for each token, too
-        self._threads = settings.threads or usable_cores()
+        self._threads = ThreadCount(settings.threads, settings.priority).most
         parameters.n_threads = parameters.n_threads_batch = self._threads
         flash = lib.LLAMA_FLASH_ATTN_TYPE_AUTO if attention.flash_attn else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.flash_attn_type = flash
