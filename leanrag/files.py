@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -32,12 +33,15 @@ __all__ = [
     "fingerprint_of",
     "known_sha256",
     "read_record",
+    "recall_record",
     "remove_abandoned",
     "sha256_of",
     "unwritable",
     "whole_file",
     "write_record",
 ]
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 
@@ -255,6 +259,24 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
         raise _broken(
             path, kind, f"{error.error_count()} of its fields are wrong; the first is {where}: {first['msg']}"
         ) from error
+
+
+def recall_record(path: Path, model: type[Fields], kind: RecordFormat, *, effect: str) -> Fields:
+    """Return the record that `write_record` wrote to `path`; without a readable file, the record with the defaults of its fields.
+
+    Args:
+        path: A file that can be made again.
+        model: The type of the record; all of its fields have defaults.
+        kind: The kind of the record.
+        effect: What the loss of the file leads to, for the log.
+    """
+    if not path.exists():
+        return model()
+    try:
+        return read_record(path, model, kind)
+    except StorageError as error:
+        logger.warning("%s: %s", effect, error)
+        return model()
 
 
 def _read_json(path: Path, kind: RecordFormat) -> dict[str, Any]:

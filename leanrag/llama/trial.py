@@ -6,7 +6,6 @@ common ones. A file that passes it and still ends a process ends the child.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -21,7 +20,7 @@ from typing import Literal
 import pydantic
 
 from leanrag.errors import ModelLoadError, StorageError
-from leanrag.files import RecordFormat, cache_dir, fingerprint_of, read_record, write_record
+from leanrag.files import RecordFormat, cache_dir, fingerprint_of, recall_record, write_record
 from leanrag.llama.context import build
 from leanrag.llama.files import GGUFInfo
 
@@ -136,22 +135,14 @@ def _file() -> Path:
 
 
 def _read() -> _Trials:
-    file = _file()
-    if not file.exists():
-        return _Trials()
-    try:
-        return read_record(file, _Trials, _FORMAT)
-    except StorageError as error:
-        logger.warning("files are tried again: %s", error)
-        return _Trials()
+    return recall_record(_file(), _Trials, _FORMAT, effect="files are tried again")
 
 
 def _remember(key: str) -> None:
     file = _file()
     passed = tuple(dict.fromkeys((*_read().passed, key)))[-_MOST_PASSED:]
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_record(file, _Trials(passed=passed), _FORMAT)
-    except StorageError as error:
+    except (OSError, StorageError) as error:
         logger.debug("the result of a trial was not saved: %s", error)

@@ -6,7 +6,6 @@ attention is exact there, so that an answer does not depend on the other request
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Literal
 import pydantic
 
 from leanrag.errors import GenerationError, StorageError
-from leanrag.files import RecordFormat, cache_dir, read_record, write_record
+from leanrag.files import RecordFormat, cache_dir, recall_record, write_record
 
 __all__ = ["CANDIDATES", "EXACT", "Attention", "KVType", "choose", "choices_file"]
 
@@ -88,7 +87,9 @@ def choose(
     """
     if len(candidates) == 1:
         return candidates[0]
-    choices = _read(file)
+    choices = _Choices()
+    if file is not None:
+        choices = recall_record(file, _Choices, _FORMAT, effect="attention is measured again")
     known = choices.measured.get(key)
     names = {str(candidate): candidate for candidate in candidates}
     seconds = {} if known is None else {name: known.seconds[name] for name in names if name in known.seconds}
@@ -112,20 +113,9 @@ def choose(
     return names[best]
 
 
-def _read(file: Path | None) -> _Choices:
-    if file is None or not file.exists():
-        return _Choices()
-    try:
-        return read_record(file, _Choices, _FORMAT)
-    except StorageError as error:
-        logger.warning("attention is measured again: %s", error)
-        return _Choices()
-
-
 def _write(file: Path, choices: _Choices) -> None:
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_record(file, choices, _FORMAT)
-    except StorageError as error:
+    except (OSError, StorageError) as error:
         logger.warning("the measurement of attention was not saved: %s", error)
