@@ -214,7 +214,7 @@ _ANSWER_TAG = re.compile("|".join(map(re.escape, ANSWER_TAGS)))
 _OPENING = re.compile("|".join(map(re.escape, _CLOSING_TAG)), re.IGNORECASE)
 _OPENING_FIRST = re.compile(rf"(?:\s|{_ANSWER_TAG.pattern})*({_OPENING.pattern})", re.IGNORECASE)
 _CLOSING = re.compile("|".join({re.escape(end) for _, end in THOUGHT_TAGS if end not in ANSWER_TAGS}), re.IGNORECASE)
-_WRAPPED = re.compile(r"\A\s*<response>(.*?)(?:</response>|\Z)", re.DOTALL | re.IGNORECASE)
+_WRAPPED = re.compile(r"\A\s*{}(.*?)(?:{}|\Z)".format(*map(re.escape, WRAPPING_TAGS)), re.DOTALL | re.IGNORECASE)
 _CUT_TAG = re.compile(r"<\|?[a-z_|>]{0,40}\Z")
 
 
