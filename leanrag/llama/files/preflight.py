@@ -18,6 +18,7 @@ from leanrag.llama.files.gguf import STRING_ITEMS, GGUFArray, GGUFHeader, GGUFIn
 
 __all__ = ["check_gguf"]
 
+_MAX_PARTS = 1000
 _BYTE_TOKEN = 6  # llama.h, LLAMA_TOKEN_TYPE_BYTE
 _UINT16, _INT32, _UINT32, _FLOAT32 = 2, 5, 4, 6  # gguf.h, enum gguf_type
 
@@ -54,7 +55,7 @@ def check_gguf(path: str | os.PathLike[str]) -> GGUFInfo:
     """
     header = read_header(path)
     _check_kind(header.info)
-    parts = find_parts(header)
+    parts = _find_parts(header)
     if parts:
         headers = [read_header(part) for part in parts]
         _check_parts(headers)
@@ -87,7 +88,7 @@ def _check_kind(info: GGUFInfo) -> None:
 # Models in several files
 
 
-def find_parts(header: GGUFHeader) -> list[Path]:
+def _find_parts(header: GGUFHeader) -> list[Path]:
     """Return the files of a model in several files, given one of them; empty for a model in one file.
 
     The files are found by their names, beside the file or beside what it links to.
@@ -113,9 +114,6 @@ def find_parts(header: GGUFHeader) -> list[Path]:
     raise ModelLoadError(
         f"{str(path)!r} is one of the {count} parts of a model, but {problem}. Get all parts", path=path
     )
-
-
-_MAX_PARTS = 1000
 
 
 def _follow_links(path: Path) -> Iterator[Path]:
