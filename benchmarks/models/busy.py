@@ -26,7 +26,7 @@ __all__ = ["measure"]
 _MODEL = "smollm2-135m"
 _MAX_TOKENS = 48
 _DOCUMENTS = 20
-_LIMIT_SECONDS = 240.0  # of one process; who needs longer is counted with it
+_LIMIT_SECONDS = 240.0  # of a process; a process that takes longer counts as this long
 _PLAIN = {"GOMP_SPINCOUNT": "300000"}  # what libgomp takes by itself while there are no more threads than cores
 
 

@@ -26,21 +26,21 @@ __all__ = ["Loader", "measure"]
 
 _QUICK_NAMES = ("llama", "qwen3moe", "gemma3")
 _NAMES = (
-    *(
-        "llama",
-        "qwen2",
-        "qwen3moe",
-        "phi3",
-        "deepseek2",
-        "gemma2",
-        "gemma3",
-        "gpt-oss",
-        "llama4",
-        "lfm2",
-        "jamba",
-        "falcon-h1",
-    ),
-    *("granitehybrid", "mamba", "rwkv7"),
+    "llama",
+    "qwen2",
+    "qwen3moe",
+    "phi3",
+    "deepseek2",
+    "gemma2",
+    "gemma3",
+    "gpt-oss",
+    "llama4",
+    "lfm2",
+    "jamba",
+    "falcon-h1",
+    "granitehybrid",
+    "mamba",
+    "rwkv7",
 )
 _QUICK_HEADERS, _QUICK_RANDOM, _RANDOM = 30, 120, 5000
 
