@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # tests run in several processes, and some load torch before leanrag
 
 os.environ.setdefault("LEANRAG_TRIAL", "0")  # many tests write a model of their own; test_trial.py tries files
 

@@ -22,6 +22,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setattr(installation, "unlimited_libraries", lambda: ())  # this process may have met torch first
     monkeypatch.setattr(installation, "_cpu_flags", lambda: frozenset({"avx2"}))
     monkeypatch.setattr(installation, "describe_build", lambda: {"AVX2": "1", "AVX512": "0", "FMA": "1"})
     monkeypatch.setattr(installation, "list_devices", lambda: [Device("CPU", "A processor", "CPU", 2**30, 2**31)])
