@@ -16,7 +16,25 @@ def is_supported(text, question, answer):
 FEES = "| Item | Members | Guests |\n|---|---|---|\n| Kiln firing | 12 EUR | 20 EUR |\n| Lathe | 5 EUR | 9 EUR |"
 STOCK = "part;price;selling price;keeper\nP-1;4;7;Ada\nP-2;5;9;Bo"
 
+GROUPS = (
+    "backup\n\nThe backup group is for people who make backups without being root.\n\n"
+    "video\n\nThis group can be used locally to give some users access to a video device.\n\n"
+    "audio\n\nThis group can be used locally to give some users access to an audio device."
+)
+OPTIONS = "--jobs N\n    Run N jobs at once. The default is 1.\n\n--wait SEC\n    Wait SEC seconds. The default is 30."
+SHORT_OPTIONS = "-j N: run N jobs. The default is 1.\n-t SEC: wait SEC seconds. The default is 30."
+
 FALSE = {
+    "terms with what is said of them below": [
+        (GROUPS, "What is the audio group for?", "give some users access to a video device"),
+        (
+            GROUPS,
+            "What is the backup group for?",
+            "This group can be used to give some users access to a video device.",
+        ),
+        (OPTIONS, "What is the default of --wait?", "The default is 1."),
+        (SHORT_OPTIONS, "What is the default of -t?", "1"),
+    ],
     "columns": [
         (FEES, "What does kiln firing cost for guests?", "12 EUR"),
         (FEES, "What does kiln firing cost for guests?", "Kiln firing costs 12 EUR for guests."),
@@ -209,6 +227,12 @@ FALSE = {
 
 
 TRUE = {
+    "terms with what is said of them below": [
+        (GROUPS, "What is the video group for?", "This group can be used to give some users access to a video device."),
+        (GROUPS, "What is the audio group for?", "give some users access to an audio device"),
+        (OPTIONS, "What is the default of --wait?", "The default is 30."),
+        (SHORT_OPTIONS, "What is the default of -t?", "30"),
+    ],
     "columns": [
         (FEES, "What does kiln firing cost for guests?", "20 EUR"),
         (FEES, "What does kiln firing cost for guests?", "Kiln firing costs 20 EUR for guests."),

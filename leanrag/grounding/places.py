@@ -123,6 +123,11 @@ class Place:
         """Content of its words, its context and its antecedents."""
         return self.bases | self.context_bases | self.antecedent_bases
 
+    @functools.cached_property
+    def speaks_of_heading(self) -> bool:
+        """Whether it begins with a pronoun that only its heading explains."""
+        return bool(self.heading) and not self.antecedents and _speaks_of_before(self.tokens)
+
     @property
     def text(self) -> str:
         """Its words."""
@@ -155,6 +160,9 @@ _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
 _ROW = re.compile(r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z|[^,\n]+(?:,[^,\s][^,\n]*){2,}\Z")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
+_TERM = re.compile(r"\S(?:[^.!?:;|\n]{0,58}[^\s.!?:;|,])?\Z")
+_TERM_LEVEL = 8  # below headings that are marked as such
+_LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
 
@@ -163,7 +171,14 @@ class _Above:
 
     def __init__(self) -> None:
         self.headings: list[tuple[int, str]] = []
-        self.question = self.lead_in = self.table = self.record = self.header = ""
+        self.question = self.lead_in = self.table = self.record = self.header = self.label = ""
+
+    def read_term(self, text: str) -> None:
+        """Take note of a short line that stands alone; the paragraph below tells about it."""
+        self.headings = [(above, words) for above, words in self.headings if above < _TERM_LEVEL] + [
+            (_TERM_LEVEL, text)
+        ]
+        self.question = self.lead_in = self.table = ""
 
     def read(self, text: str) -> bool:
         """Take note of a sentence that later ones stand under; return whether something new begins with it."""
@@ -196,7 +211,8 @@ class _Above:
     @property
     def texts(self) -> list[str]:
         """Everything that is above."""
-        texts = [*(words for _, words in self.headings), self.question, self.lead_in, self.table, self.record]
+        marked = [words for _, words in self.headings]
+        texts = [*marked, self.question, self.lead_in, self.table, self.record, self.label]
         return [text for text in texts if text]
 
 
@@ -206,6 +222,24 @@ def _key_of(line: str) -> str:
 
 
 _KEY = re.compile(r"\s*(?:-\s+)?[\"']?([^\W\d][\w.-]{0,39})[\"']?\s{0,8}[:=]\s{0,8}\S")
+
+
+def _is_term(text: str, start: int, end: int) -> bool:
+    """Whether a line is short, begins a paragraph and is not a sentence: a term, with what is said of it below.
+
+    What is said stands in the next paragraph, or in lines that are indented deeper.
+    """
+    sentence = text[start:end].strip()
+    if not _TERM.match(sentence) or len(sentence.split()) > 6:
+        return False
+    before, below = text[:start].rstrip(" \t"), text[end:]
+    if before and not before.endswith("\n\n"):
+        return False
+    gap = below[: len(below) - len(below.lstrip())]
+    if "\n" not in gap or gap == below:
+        return False
+    indent = start - (text.rfind("\n", 0, start) + 1)
+    return gap.count("\n") > 1 or len(gap.rpartition("\n")[2]) > indent
 
 
 def _is_question(text: str) -> bool:
@@ -230,6 +264,9 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
         for low, high in split_sentences(text):
             sentence = text[low:high]
             shape = _shape(sentence)
+            if "\n" in text[end_of_last:low]:
+                above.label = ""
+            is_term = _is_term(text, low, high)
             above.read_record(sentence, shape, is_apart=text.count("\n", end_of_last, low) > 1)
             end_of_last = high
             if not _RULE.match(sentence) and not _is_question(sentence):
@@ -254,7 +291,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     cells=_cells(style, sentence, above.header or chunk.lead) if shape else (),
                 )
                 yield place
-                if previous and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
+                if previous and not is_term and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
                     last = previous[-1]
                     yield replace(
                         place,
@@ -265,7 +302,13 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                         cells=(),
                     )
                 previous.append(place)
-            if above.read(sentence):
+            label = _LABEL.match(sentence)
+            if label:
+                above.label = label[1]
+            if is_term:
+                above.read_term(sentence)
+                previous = []
+            elif above.read(sentence):
                 previous = []
 
 

@@ -293,10 +293,15 @@ class _Sources:
             )
             and bool(found)
         )
+        is_under_another = place.speaks_of_heading and place.heading.isdisjoint(self._asked)
         return any(
             found <= other.reach
             and other is not place
-            and (_are_parallel(place, other) or (has_rival and _jaccard(place.frame, other.frame) > 0.5))
+            and (
+                _are_parallel(place, other)
+                or (has_rival and _jaccard(place.frame, other.frame) > 0.5)
+                or (is_under_another and not missing.isdisjoint(other.heading))
+            )
             for other in self._index.reach(missing)
         )
 
