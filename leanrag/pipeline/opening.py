@@ -16,17 +16,15 @@ from leanrag.caching.queries import QueryCache
 from leanrag.caching.similar import SimilarQuestions
 from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
-from leanrag.llama.embedder import LlamaCppEmbedder
-from leanrag.llama.process import load_model
-from leanrag.models import resolve, resolve_model
-from leanrag.pipeline.copies import find_embedder
+from leanrag.models import resolve
 from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models
 from leanrag.pipeline.lazy import Lazy
+from leanrag.pipeline.loading import load_embedder, load_language_model
 from leanrag.pipeline.query import AutoTokens, Settings
 from leanrag.pipeline.rag import Rag
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.stages import MakeIndex, MakeRetriever, Stages
-from leanrag.prompting import ModelProfile, PromptTemplate, Style, profile_named
+from leanrag.prompting import ModelProfile, PromptTemplate, Style
 from leanrag.protocols import (
     Chunker,
     Compressor,
@@ -42,11 +40,10 @@ from leanrag.protocols import (
     VectorIndex,
 )
 from leanrag.retrieval.database import ANSWERS
-from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.retrieval.rerankers import CrossEncoderReranker
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
-from leanrag.threads import Priority, ThreadCount
+from leanrag.threads import Priority
 
 __all__ = ["open"]
 
@@ -248,20 +245,8 @@ def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Laz
     if not isinstance(model, (str, os.PathLike)):
         return Lazy.of(model)
 
-    def load() -> LanguageModel:
-        files, name = resolve_model(model), model_name(model)
-        profile = stages.profile_of(name) or profile_named(name)
-        loaded: LanguageModel = load_model(
-            files.path,
-            adapters=files.adapters,
-            name=name,
-            no_repeats=True,
-            chat_template=(profile and profile.chat_template) or None,
-            **loading,
-        )
-        return loaded
-
-    return Lazy(load)
+    profile = stages.profile_of(model_name(model))
+    return Lazy(lambda: load_language_model(model, profile=profile, **loading))
 
 
 def _find_reranker(reranker: str | os.PathLike[str] | Reranker | None) -> Reranker | None:
@@ -281,17 +266,7 @@ def _find_embedder(
             )
         return Lazy.of(QueryCache(embedder))
 
-    def load() -> Embedder:
-        path = find_embedder(os.fspath(embedder))
-        if path.is_file():
-            return QueryCache(
-                LlamaCppEmbedder(path, query_prefix=query_prefix, document_prefix=document_prefix, priority=priority)
-            )
-        threads = ThreadCount(None, priority).most if priority == "background" else None
-        return QueryCache(
-            SentenceTransformerEmbedder(
-                path, query_prefix=query_prefix, document_prefix=document_prefix, threads=threads
-            )
-        )
-
-    return Lazy(load)
+    load = functools.partial(
+        load_embedder, embedder, priority=priority, query_prefix=query_prefix, document_prefix=document_prefix
+    )
+    return Lazy(lambda: QueryCache(load()))

@@ -1,0 +1,124 @@
+"""What the adapters for LangChain and LlamaIndex have in common: models by name, options of a call, and packing of their texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leanrag.errors import ConfigurationError
+from leanrag.evidence.packing import EvidencePacker
+from leanrag.evidence.scoring import SentenceScorer
+from leanrag.llama.options import LlamaOptions
+from leanrag.pipeline.loading import load_embedder, load_language_model
+from leanrag.protocols import Embedder, GenerateOptions, LanguageModel, Packer, TokenCounter
+from leanrag.types import Chunk, Hit, Message, PackedItem, Usage, locate
+
+__all__ = [
+    "chunk_metadata",
+    "find_embedder",
+    "find_model",
+    "generate_options",
+    "make_message",
+    "pack_texts",
+    "usage_counts",
+]
+
+_OPTIONS = frozenset(field.name for field in dataclasses.fields(LlamaOptions))
+_LLAMA_OPTIONS = _OPTIONS - {field.name for field in dataclasses.fields(GenerateOptions)}
+
+
+def find_model(model: str | os.PathLike[str] | LanguageModel) -> LanguageModel:
+    """Return the model; a name or a file is loaded."""
+    return load_language_model(model) if isinstance(model, (str, os.PathLike)) else model
+
+
+def find_embedder(embedder: str | os.PathLike[str] | Embedder) -> Embedder:
+    """Return the embedder; a name, a file or a folder is loaded."""
+    return load_embedder(embedder) if isinstance(embedder, (str, os.PathLike)) else embedder
+
+
+def generate_options(settings: Mapping[str, Any], call: Mapping[str, Any]) -> GenerateOptions:
+    """Return the options of a generation: those of a call, then those of the adapter.
+
+    Raises:
+        ConfigurationError: The call has an option that leanrag does not know, such as tools, or a value that cannot work.
+    """
+    if unknown := sorted(set(call) - _OPTIONS):
+        raise ConfigurationError(
+            f"a local model cannot use the option {unknown[0]!r}; allowed are: {', '.join(sorted(_OPTIONS))}. Leave it out"
+        )
+    values = {name: value for name, value in {**settings, **call}.items() if value is not None}
+    return LlamaOptions(**values) if values.keys() & _LLAMA_OPTIONS else GenerateOptions(**values)
+
+
+def make_message(role: str, content: str) -> Message:
+    """Return a message; the roles of the frameworks have other names.
+
+    Raises:
+        ConfigurationError: A local model cannot read messages of this role, such as results of tools.
+    """
+    if role in ("system", "developer"):
+        return Message("system", content)
+    if role in ("user", "human"):
+        return Message("user", content)
+    if role in ("assistant", "ai", "AIMessageChunk"):
+        return Message("assistant", content)
+    raise ConfigurationError(
+        f"a local model cannot read a message of the role {role!r}; allowed are system, user and assistant. "
+        "Put its text into a message of the user"
+    )
+
+
+def chunk_metadata(hit: Hit) -> dict[str, Any]:
+    """Return what says where the text of a hit is from: `page_content == document.text[start:end]`."""
+    chunk = hit.chunk
+    metadata = {
+        "document_id": chunk.document_id,
+        "source": chunk.source or chunk.document_id,
+        "title": chunk.title,
+        "heading": chunk.heading,
+        "location": locate(chunk.marks, chunk.start, chunk.end),
+    }
+    named = {name: value for name, value in metadata.items() if value}
+    return named | {"start": chunk.start, "end": chunk.end, "score": float(hit.score)}
+
+
+def pack_texts(
+    texts: Sequence[str],
+    question: str,
+    *,
+    budget: int,
+    count_tokens: TokenCounter,
+    packer: Packer | None = None,
+) -> list[tuple[int, PackedItem]]:
+    """Return the parts of texts that are worth most for a question, best first, each with the index of its text.
+
+    Args:
+        texts: Best first.
+        question: What the reader will be asked.
+        budget: Most tokens of all parts together.
+        count_tokens: Counts as the model that reads them.
+        packer: Chooses; None for an `EvidencePacker`.
+
+    Raises:
+        BudgetError: Not one sentence fits.
+    """
+
+    def count_source(_number: int, _title: str, text: str) -> int:
+        return count_tokens(text)
+
+    packer = packer or EvidencePacker(SentenceScorer(), ordering="relevance")
+    hits = [Hit(Chunk(str(i), 0, len(text), text), 1 / (1 + i)) for i, text in enumerate(texts) if text.strip()]
+    packing = packer.pack(hits, budget, count_source, question=question)
+    return [(int(item.hit.chunk.document_id), item) for item in packing.items]
+
+
+def usage_counts(usage: Usage) -> dict[str, int]:
+    """Return the counts of tokens under the names that both frameworks read."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
