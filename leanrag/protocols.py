@@ -20,6 +20,7 @@ from leanrag.types import (
     Evidence,
     Generation,
     Hit,
+    Mark,
     Packing,
     Prompt,
     Scores,
@@ -271,6 +272,12 @@ class ChunkStore(Protocol):
 
     def filter_ids(self, where: Where) -> Ids:
         """Return the ids of the chunks whose document matches `where`, `(n,)`, ascending."""
+
+    def chunk_ids_within(self, document_id: str, start: int, end: int) -> Ids:
+        """Return the ids of the chunks of a document that lie between two of its characters, `(n,)`, in document order."""
+
+    def read_passage(self, document_id: str, start: int, end: int) -> tuple[str, tuple[Mark, ...]]:
+        """Return the text of a document between two of its characters, and the marks that say where that is."""
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from leanrag.retrieval.terms import COLUMN_WEIGHTS, quote_term
 if TYPE_CHECKING:
     from leanrag.protocols import Ids
 
-__all__ = ["MAX_TERMS", "find_best"]
+__all__ = ["MAX_TERMS", "find_best", "find_identifiers"]
 
 MAX_TERMS = 300
 """Of a question: the score of a chunk takes a look at each."""
@@ -55,6 +55,27 @@ def find_best(
         f" UNION SELECT score, id FROM found WHERE id IN (SELECT value FROM json_each(?)) {_BEST_FIRST}",
         (*values, k, _json(also)),
     ).fetchall()
+
+
+def find_identifiers(
+    connection: sqlite3.Connection, identifiers: Iterable[Iterable[str]], most: int
+) -> Iterator[list[tuple[int]]]:
+    """Yield `(id,)` of the chunks that have an identifier, for each identifier that at most `most` chunks have.
+
+    Args:
+        connection: To the database.
+        identifiers: The forms of each identifier; the first form that a chunk has counts.
+        most: An identifier that more chunks have is passed over.
+    """
+    for forms in identifiers:
+        for form in forms:
+            expression = quote_term(form) if " " in form else f"extra : {quote_term(form)}"
+            query = "SELECT rowid FROM terms WHERE terms MATCH ? LIMIT ?"
+            rows = connection.execute(query, (expression, most + 1)).fetchall()
+            if rows:
+                if len(rows) <= most:
+                    yield rows
+                break
 
 
 def _rarest(connection: sqlite3.Connection, terms: list[str]) -> list[str]:

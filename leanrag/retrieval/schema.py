@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from leanrag.retrieval.checksums import write_checksums
@@ -20,12 +21,14 @@ __all__ = [
     "insert_text",
     "read_marks",
     "read_span",
+    "rows_by_id",
     "to_sql",
     "upgrade",
 ]
 
 APPLICATION_ID = 0x6C726167  # "lrag", in the header of the file
 FORMAT = 4  # PRAGMA user_version
+_BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _PART = 4096  # characters of a row of `texts`: a chunk is read without the rest of its document
 
 _DOCUMENTS = """
@@ -153,6 +156,16 @@ def to_sql(value: Any) -> Any:
 def from_sql(value: Any) -> Any:
     """Undo `to_sql`."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
+
+
+def rows_by_id(connection: sqlite3.Connection, query: str, ids: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+    """Return the rest of each row of `query` under its first column; `{}` stands for the ids asked for."""
+    wanted, rows = list({int(number) for number in ids}), {}
+    for start in range(0, len(wanted), _BATCH):
+        part = wanted[start : start + _BATCH]
+        for first, *rest in connection.execute(query.format(", ".join("?" * len(part))), part):
+            rows[first] = tuple(rest)
+    return rows
 
 
 def insert_text(connection: sqlite3.Connection, document: int, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry, insert_feature
 from leanrag.retrieval.filtered import FilteredIds
-from leanrag.retrieval.full_text import MAX_TERMS, find_best
+from leanrag.retrieval.full_text import MAX_TERMS, find_best, find_identifiers
 from leanrag.retrieval.integrity import Damage, find_damage, leave_out_damaged
 from leanrag.retrieval.known import KnownChunk, read_known_chunks
 from leanrag.retrieval.metadata import update_metadata
@@ -38,8 +37,8 @@ from leanrag.retrieval.records import (
     rows_with_text,
 )
 from leanrag.retrieval.repair import Recompute, Repair, RepairReport
-from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, to_sql
-from leanrag.retrieval.terms import parse_query, quote_term
+from leanrag.retrieval.schema import SPAN, from_sql, read_marks, read_span, rows_by_id, to_sql
+from leanrag.retrieval.terms import parse_query
 from leanrag.types import Chunk, Document, Mark, MetadataValue, Where
 from leanrag.vectors import has_unit_norm
 
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DATABASE", "DocumentRecord", "Entry", "MissingChunkError", "Store", "StoreStats"]
 
-_BATCH = 500  # below the 999 bound parameters of SQLite before 3.32
 _VECTOR = np.dtype("<f4")
 
 
@@ -399,7 +397,7 @@ class Store:
             MissingChunkError: One of them does not exist; it is a `LookupError` too.
         """
         with self._database.reading(one_view=True) as connection, self._database.decoding():
-            rows = _by_id(
+            rows = rows_by_id(
                 connection,
                 "SELECT chunks.id, documents.id, title, source, heading, document, start, stop, lead_start, lead_stop,"
                 f" {SPAN}, EXISTS (SELECT 1 FROM marks WHERE marks.document = key)"
@@ -434,6 +432,29 @@ class Store:
         with self._database.reading(one_view=True) as connection, self._database.decoding():
             return read_known_chunks(connection, document_id)
 
+    def chunk_ids_within(self, document_id: str, start: int, end: int) -> Ids:
+        """Return the ids of the chunks of a document that lie between two of its characters, in document order; int64 `(n,)`.
+
+        There are none if the document is unknown.
+        """
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT chunks.id FROM documents JOIN chunks ON document = key"
+                " WHERE documents.id = ? AND start >= ? AND start <= ? AND stop <= ? ORDER BY ordinal",
+                (to_sql(document_id), start, end, end),
+            )
+            return _ids(rows)
+
+    def read_passage(self, document_id: str, start: int, end: int) -> tuple[str, tuple[Mark, ...]]:
+        """Return the text of a document between two of its characters, and its marks; "" if the document is unknown."""
+        with self._database.reading(one_view=True) as connection, self._database.decoding():
+            row = connection.execute("SELECT key FROM documents WHERE id = ?", (to_sql(document_id),)).fetchone()
+            return (
+                (read_span(connection, row[0], start, end), read_marks(connection, row[0], start, end))
+                if row
+                else ("", ())
+            )
+
     def get_vectors(self, ids: Sequence[int]) -> Vectors:
         """Return float32 `(len(ids), dim)`, in the order of `ids`.
 
@@ -441,7 +462,7 @@ class Store:
             MissingChunkError: One of them does not exist; it is a `LookupError` too.
         """
         with self._database.reading() as connection:
-            rows = _by_id(connection, "SELECT chunk, data FROM vectors WHERE chunk IN ({})", ids)
+            rows = rows_by_id(connection, "SELECT chunk, data FROM vectors WHERE chunk IN ({})", ids)
         return self._vectors([self._found(rows, number)[0] for number in map(int, ids)])
 
     def _vectors(self, blobs: Sequence[Any]) -> Vectors:
@@ -567,19 +588,8 @@ class Store:
         identifiers = parse_query(question).identifiers
         if not identifiers:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        found: list[Ids] = []
         with self._database.reading() as connection:
-            for forms in identifiers:
-                for form in forms:
-                    expression = quote_term(form) if " " in form else f"extra : {quote_term(form)}"
-                    ids = _ids(
-                        connection.execute(
-                            "SELECT rowid FROM terms WHERE terms MATCH ? LIMIT ?", (expression, most + 1)
-                        )
-                    )
-                    if len(ids):
-                        found += [ids] if len(ids) <= most else []
-                        break
+            found = [_ids(rows) for rows in find_identifiers(connection, identifiers, most)]
         ids, counts = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
         is_allowed = np.ones(len(ids), bool) if allowed is None else np.isin(ids, allowed)
         return counts[is_allowed], ids[is_allowed]
@@ -587,13 +597,3 @@ class Store:
 
 def _ids(rows: Iterable[tuple[int]]) -> Ids:
     return np.array([row[0] for row in rows], np.int64)
-
-
-def _by_id(connection: sqlite3.Connection, query: str, ids: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """Return the rest of each row of `query` under its first column; `{}` stands for the ids asked for."""
-    wanted, rows = list({int(number) for number in ids}), {}
-    for begin in range(0, len(wanted), _BATCH):
-        part = wanted[begin : begin + _BATCH]
-        for first, *rest in connection.execute(query.format(", ".join("?" * len(part))), part):
-            rows[first] = tuple(rest)
-    return rows

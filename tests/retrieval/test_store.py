@@ -1031,3 +1031,24 @@ def test_records_of_some_documents_are_those_of_all(store):
     assert {record.id: record for record in some} == {str(i): known[str(i)] for i in range(0, 1200, 2)}
     assert len(store.records_below(["/r1"])) == 600
     assert store.records_below([]) == store.get_records([]) == []
+
+
+# Passages
+
+
+def test_chunks_between_two_characters_come_in_document_order(store):
+    document = Document("One two. Three. Four.", id="a")
+    store.put_many([entry(Document("One two.", id="b")), entry(document, cuts=(9, 16))])
+    ids = store.chunk_ids_within("a", 0, 16)
+    assert [chunk.text for chunk in store.get_chunks(ids)] == ["One two. ", "Three. "]
+    assert len(store.chunk_ids_within("a", 1, 21)) == 2
+    assert len(store.chunk_ids_within("a", 9, 15)) == 0
+    assert len(store.chunk_ids_within("unknown", 0, 21)) == 0
+
+
+def test_a_passage_has_the_text_and_the_marks_between_two_characters(store):
+    text = "ab" * 5000
+    marks = (Mark(0, "page 1"), Mark(4000, "page 2"), Mark(9000, "page 3"))
+    store.put_many([entry(Document(text, id="a", marks=marks))])
+    assert store.read_passage("a", 4095, 8200) == (text[4095:8200], marks[1:2])
+    assert store.read_passage("unknown", 0, 3) == ("", ())
