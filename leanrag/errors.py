@@ -16,6 +16,7 @@
         GenerationCancelled
         GenerationTimeout
         RemoteError                         .status .retryable .retry_after
+      ConversationError                     another question of the conversation is being answered
       TrainingError                         .step
 
 A message says what was wrong (the value), what is allowed, and what to do next.
@@ -34,6 +35,7 @@ __all__ = [
     "CompressionError",
     "ConfigurationError",
     "ContextOverflowError",
+    "ConversationError",
     "DamageError",
     "DocumentError",
     "GenerationCancelled",
@@ -200,6 +202,10 @@ class RemoteError(GenerationError):
         self.status = status
         self.retryable = retryable
         self.retry_after = retry_after
+
+
+class ConversationError(LeanRAGError):
+    """A conversation was asked while another question of it is being answered."""
 
 
 class TrainingError(LeanRAGError):

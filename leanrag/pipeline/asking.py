@@ -19,6 +19,7 @@ from leanrag.pipeline.preparing import Prepared, Preparer
 from leanrag.pipeline.query import Query, Settings
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.remembering import Recall
+from leanrag.pipeline.rewriting import complete_query
 from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
@@ -85,6 +86,7 @@ class Asking:
             The answer.
         """
         timer = StageTimer.of(self.stages.ledger)
+        query = complete_query(query, timer)
         key = make_key(query, self.settings, self.stages, self.cascade, self.store)
         recall = Recall(self.stages.cache, key, query, self.embedder)
         with recall.alone():
@@ -110,9 +112,10 @@ class Asking:
         for i in turn.model_indices():
             reader, query = self.readers[i], turn.query_for(i)
             # 2. Budget: divide the window of the model.
-            with turn.noting_failure(i), timer("budget"):
+            with turn.noting_failure(i), timer("budget") as details:
                 reader.check_file(self.cascade)
                 plan = reader.plan(query)
+                details |= plan.history.details()
             if turn.has_failed:
                 continue
             # 3. Retrieve, and rerank: once, for all models.
@@ -187,7 +190,7 @@ class Asking:
         prepared = planned.prepared
         model = prepared.reader.model
         return Explanation(
-            question=query.question,
+            question=query.words,
             hits=tuple(prepared.hits),
             packing=prepared.packing,
             prompt=None if prepared.prompt is None else model.render(prepared.prompt),
@@ -357,7 +360,7 @@ def _answer_of_model(
     cost: Cost,
 ) -> Answer:
     return Answer(
-        question=query.question,
+        question=query.words,
         text=grounding.text,
         citations=grounding.citations,
         is_supported=grounding.is_supported,
@@ -378,7 +381,7 @@ def _answer_of_model(
 def _answer_without_model(query: Query, prepared: Prepared) -> Answer:
     """Return the answer when nothing was found, or when what was found does not make a good answer likely."""
     return Answer(
-        question=query.question,
+        question=query.words,
         text=NO_ANSWER,
         citations=(),
         is_supported=False,

@@ -36,6 +36,8 @@ def describe(query: Query, settings: Settings, stages: Stages, cascade: Cascade,
     """Return everything that an answer depends on, without a search."""
     options = {name: getattr(query, name) for name in _OPTIONS}
     options |= {"abstain_below": settings.abstain_below, "self_check": settings.self_check}
+    if query.earlier is not None and query.earlier.exchanges:
+        options["conversation"] = hashlib.sha256(repr(query.earlier).encode("utf-8", "surrogatepass")).hexdigest()
     return AskKey(
         question=" ".join(unicodedata.normalize("NFC", query.question).split()),
         options=json.dumps(options, sort_keys=True),

@@ -19,7 +19,7 @@ from leanrag.pipeline.timing import StageTimer
 from leanrag.prompting import PromptTemplate
 from leanrag.protocols import ChunkFeature, ComputesAhead, Embedder, LanguageModel, Packer, ReadsLittle, TokenCounter
 from leanrag.retrieval.store import Store
-from leanrag.types import Chunk, Generation, Hit, Packing, Prompt, Scalar
+from leanrag.types import Chunk, Generation, Hit, Message, Packing, Prompt, Scalar
 
 __all__ = ["Prepared", "Preparer", "fit_prompt_to_budget"]
 
@@ -76,7 +76,7 @@ class Preparer:
         with timer("pack") as details:
             packer = self._choose_packer(reader, hits, budget, details)
             packing, prompt, tokens = fit_prompt_to_budget(
-                question, hits, budget, packer, plan.template, reader.model, reader.count_tokens
+                question, hits, budget, packer, plan.template, reader.model, reader.count_tokens, plan.history.messages
             )
             if packing.compression is not None:
                 self._gate.observe(packing.compression)
@@ -148,6 +148,7 @@ def fit_prompt_to_budget(
     template: PromptTemplate,
     model: LanguageModel,
     count_tokens: TokenCounter,
+    history: Sequence[Message] = (),
 ) -> tuple[Packing, Prompt | None, int]:
     """Pack `hits` so that the rendered prompt keeps to the budget; return `(packing, prompt, tokens of the prompt)`.
 
@@ -163,7 +164,7 @@ def fit_prompt_to_budget(
         packing = packer.pack(hits, room, count_source, question=question)
         if not packing.items:
             return packing, None, 0
-        prompt = template.build(question, packing.items)
+        prompt = template.build(question, packing.items, history)
         tokens = model.count(prompt)
         if tokens <= budget.prompt:
             return packing, prompt, tokens

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 from leanrag.checks import check_choice, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.prompting import STYLES, Style
-from leanrag.types import CancelToken, Where
+from leanrag.types import CancelToken, Exchange, Where
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AskOptions", "AutoTokens", "PromptOptions", "Query", "Settings", "check_counts", "check_question"]
+__all__ = [
+    "AskOptions",
+    "AutoTokens",
+    "Earlier",
+    "PromptOptions",
+    "Query",
+    "Settings",
+    "check_counts",
+    "check_question",
+]
 
 AutoTokens: TypeAlias = int | Literal["auto"]
 """A number of tokens; "auto" is the number in the profile of the model that is asked."""
@@ -56,11 +65,24 @@ class AskOptions(PromptOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What was said before a question.
+
+    Attributes:
+        exchanges: The turns, oldest first.
+        history_tokens: Most tokens of them in the prompt; None for half of the window.
+    """
+
+    exchanges: tuple[Exchange, ...]
+    history_tokens: AutoTokens | None = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A question as it goes through the stages.
 
     Attributes:
-        question: Plain text, not empty.
+        question: Plain text, not empty; in a conversation, in words that need no conversation.
         k: Chunks retrieved.
         context_tokens: Most tokens of sources in the prompt, None for all that the window has room for.
         max_tokens: Most tokens of the answer.
@@ -71,6 +93,8 @@ class Query:
         seed: Repeats a draw when `temperature` is above 0.
         timeout_seconds: Time limit of the generation.
         cancel: Stops this question alone; the caller's token cancels it too.
+        asked: The words of the user, if `question` has others; otherwise "".
+        earlier: What was said before; None outside of a conversation.
     """
 
     question: str
@@ -84,6 +108,13 @@ class Query:
     timeout_seconds: float | None = None
     cancel: CancelToken = field(default_factory=CancelToken)
     thinking_tokens: int | None = None
+    asked: str = ""
+    earlier: Earlier | None = None
+
+    @property
+    def words(self) -> str:
+        """The words of the user."""
+        return self.asked or self.question
 
     @property
     def is_repeatable(self) -> bool:

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import functools
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.errors import ConfigurationError
 from leanrag.ledger.baseline import Baseline
-from leanrag.pipeline.adding import Source
 from leanrag.pipeline.asking import Asking
 from leanrag.pipeline.auditing import AuditCounter
 from leanrag.pipeline.calibrating import calibrate
-from leanrag.pipeline.documents import AddOptions, Documents
+from leanrag.pipeline.conversation import ChatHistory, Conversation
+from leanrag.pipeline.documents import Documents
+from leanrag.pipeline.folder import DocumentFolder
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.parallel import in_parallel
 from leanrag.pipeline.preparing import Preparer
-from leanrag.pipeline.query import AskOptions, PromptOptions, Settings
+from leanrag.pipeline.query import AskOptions, AutoTokens, PromptOptions, Settings
 from leanrag.pipeline.reader import Reader
 from leanrag.pipeline.searching import Searcher
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.turn import AnswerStream
+from leanrag.pipeline.twins import answer_of, pieces_of
 from leanrag.protocols import Closable, Embedder
-from leanrag.retrieval.integrity import Damage
-from leanrag.retrieval.repair import RepairReport
-from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
+from leanrag.retrieval.store import Store
 from leanrag.routing.calibration import Calibration, DriftAudit
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.questions import Question
-from leanrag.types import AddReport, Answer, AskKey, Document, Explanation, Hit, MetadataValue, Where
+from leanrag.types import Answer, AskKey, Explanation, Hit, Where
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Rag"]
 
-_Path: TypeAlias = str | os.PathLike[str]
 
-
-class Rag:
+class Rag(DocumentFolder):
     """A folder of documents that answers questions; made by `leanrag.open`. Any thread may call.
 
     Use it in a `with` block, or call `close`. `ask` says which options a question can have; `stream`, `explain`, `ask_many` and the
@@ -60,13 +56,13 @@ class Rag:
         can_calibrate: bool,
         closed_with: Sequence[Closable] = (),
     ) -> None:
-        self._store, self._stages, self._settings, self.ledger = store, stages, settings, stages.ledger
+        preparer = Preparer(store, embedder, stages)
+        super().__init__(store, Documents(store, embedder, stages, preparer))
+        self._settings, self.ledger = settings, stages.ledger
         self._readers, self._embedder, self._can_calibrate, self._others = readers, embedder, can_calibrate, closed_with
-        self._searcher, self._preparer = Searcher(store, embedder, stages), Preparer(store, embedder, stages)
-        self._documents = Documents(store, embedder, stages, self._preparer)
-        self._counter = AuditCounter(cascade.audit)
+        self._searcher, self._counter = Searcher(store, embedder, stages), AuditCounter(cascade.audit)
         self._asking = Asking(
-            store, stages, settings, cascade, readers, self._searcher, self._preparer, embedder, self._counter
+            store, stages, settings, cascade, readers, self._searcher, preparer, embedder, self._counter
         )
 
     def __repr__(self) -> str:
@@ -83,83 +79,6 @@ class Rag:
         parts: list[Closable] = [*self._readers, self._embedder, *self._others, self._store]
         for part in parts:
             part.close()
-
-    # Documents
-
-    def add(self, *sources: Source, **options: Unpack[AddOptions]) -> AddReport:
-        """Add files, folders and documents; what is known and unchanged is skipped.
-
-        A folder is read with all below it. Documents whose files vanished, became empty or cannot be read are removed. Only
-        changed chunks are embedded, and a renamed file keeps vectors and metadata. An interrupted call keeps what it did.
-
-        Args:
-            sources: Paths, or `Document`s made from text.
-            options: By name: `metadata`, set on each document (by default documents keep what they have, `{}` empties it);
-                `encoding` of files without a byte order mark (by default UTF-8, or what a file declares); `ignore` and `pattern`,
-                in the syntax of `.gitignore`: what to leave out of folders, and which files to read (other documents stay while
-                their files exist); `progress`, a bar on standard error (by default only when that is a terminal).
-
-        Raises:
-            DocumentError: A source could not be read. All others were added; the error's `report` says what was done.
-            StorageError: Another process is writing, or the folder is read-only.
-        """
-        return self._documents.add(sources, options)
-
-    def sync(self, *folders: _Path, **options: Unpack[AddOptions]) -> AddReport:
-        """As `add`, but remove the documents of the folders that `ignore`, `pattern` and `.gitignore` files leave out.
-
-        A folder that does not exist is an error, and its documents stay: it may be a disk that is not connected.
-        """
-        return self._documents.add(folders, options, is_exact=True)
-
-    def add_text(
-        self,
-        text: str,
-        *,
-        title: str = "",
-        id: str = "",  # noqa: A002 - as `Document.id`
-        metadata: Mapping[str, MetadataValue] | None = None,
-    ) -> AddReport:
-        """Add one text; `id` defaults to a hash of it, its title and its metadata."""
-        if not text.strip():
-            raise DocumentError(f"a text to add must not be empty, got {text!r}; pass some text")
-        return self.add(Document(text, id=id, title=title, metadata=metadata or {}))
-
-    def update(
-        self, *sources: _Path, metadata: Mapping[str, MetadataValue] | None = None, drop: Iterable[str] = ()
-    ) -> int:
-        """Set fields of the metadata of documents, remove the fields in `drop`, and return how many documents changed.
-
-        Sources are as in `remove`. Nothing is embedded. If a value cannot be stored, nothing is changed.
-        """
-        return self._documents.update(sources, metadata, drop)
-
-    def remove(self, *sources: _Path) -> int:
-        """Remove documents by id or path; a folder stands for all documents below it. Return how many were removed.
-
-        If one of them is unknown, `DocumentError` is raised and nothing is removed.
-        """
-        return self._documents.remove(sources)
-
-    def documents(self) -> Iterator[DocumentRecord]:
-        """Yield a record of each document, without its text."""
-        return self._store.documents()
-
-    def get_document(self, document_id: str) -> Document:
-        """Return a document with its text."""
-        return self._store.get_document(document_id)
-
-    def stats(self) -> StoreStats:
-        """Return what the folder holds."""
-        return self._store.stats()
-
-    def check(self) -> list[Damage]:
-        """Read all of the folder, compare hashes, lengths and norms, and return what is damaged; nobody may write meanwhile."""
-        return self._store.find_damage()
-
-    def repair(self) -> RepairReport:
-        """Make what is damaged again from the texts of the documents; a document whose text is lost is removed and named."""
-        return self._store.repair(self._documents.recompute)
 
     # Questions
 
@@ -214,22 +133,35 @@ class Rag:
 
     async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """As `ask`, for asyncio; cancelling the task stops the generation."""
-        stream = self._asking.stream(self._settings.query(question, **options))
-        try:
-            return await asyncio.to_thread(lambda: stream.answer)
-        except asyncio.CancelledError:
-            stream.close()
-            raise
+        return await answer_of(self._asking.stream(self._settings.query(question, **options)))
 
     async def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncIterator[str]:
         """As iterating over `stream`, for asyncio; leaving the loop stops the generation."""
-        stream = self._asking.stream(self._settings.query(question, **options))
-        pieces = iter(stream)
-        try:
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-                yield piece
-        finally:
-            stream.close()
+        async for piece in pieces_of(self._asking.stream(self._settings.query(question, **options))):
+            yield piece
+
+    def chat(
+        self,
+        history: ChatHistory = (),
+        *,
+        history_tokens: AutoTokens | None = "auto",
+        **options: Unpack[AskOptions],
+    ) -> Conversation:
+        """Return a conversation: its questions may speak of what was said before.
+
+        Args:
+            history: What was said before: nothing, a file that `Conversation.save` wrote, its `exchanges`, or messages of user
+                and assistant.
+            history_tokens: Most tokens of earlier questions, sources and answers in a prompt. "auto" takes the number in the
+                profile of the model; None takes half of its window. 0: each question alone is in the prompt, in words that need
+                no conversation.
+            options: As for `ask`; they hold for each question that does not say otherwise.
+
+        Raises:
+            ConfigurationError: The messages are not questions and answers in turn, or `history_tokens` is less than 0.
+            StorageError: The file cannot be read or is not a conversation.
+        """
+        return Conversation(self._asking, self._settings, history, history_tokens=history_tokens, options=options)
 
     # Calibration
 

@@ -6,15 +6,16 @@ import functools
 import hashlib
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError, StorageError
 from leanrag.evidence.budget import TokenBudget
 from leanrag.files import known_sha256
 from leanrag.ledger import Cost, Prices
+from leanrag.pipeline.history import NO_HISTORY, History, HistoryPacker
 from leanrag.pipeline.lazy import Lazy
-from leanrag.pipeline.query import Query
+from leanrag.pipeline.query import Earlier, Query
 from leanrag.prompting import ModelProfile, PromptTemplate, find_profile
 from leanrag.protocols import Adapted, FromFile, HasWeights, LanguageModel, Priced, Remote, ScoresText, TokenCounter
 from leanrag.routing.cascade import Cascade
@@ -37,11 +38,13 @@ class Plan:
         template: Makes the prompt.
         budget: How the window is divided; thoughts are part of `budget.answer`.
         max_tokens: Most tokens of the answer, without the tokens that are reserved for thoughts.
+        history: Earlier turns of the conversation; they are part of `budget.fixed`.
     """
 
     template: PromptTemplate
     budget: TokenBudget
     max_tokens: int
+    history: History = NO_HISTORY
 
 
 class Reader:
@@ -102,7 +105,29 @@ class Reader:
         limit = profile.context_tokens if query.context_tokens == "auto" else query.context_tokens
         fixed = self.model.count(template.build(query.question, []))
         reserved = max_tokens + (query.thinking_tokens or 0)
-        return Plan(template, TokenBudget(self.model.n_ctx, reserved, fixed, limit), max_tokens)
+        budget = TokenBudget(self.model.n_ctx, reserved, fixed, limit)
+        if query.earlier is None or not query.earlier.exchanges:
+            return Plan(template, budget, max_tokens)
+        history = self._history(query, query.earlier, template, budget)
+        fixed = self.model.count(template.build(query.question, [], history.messages))
+        return Plan(template, replace(budget, fixed=fixed), max_tokens, history)
+
+    def _history(self, query: Query, earlier: Earlier, template: PromptTemplate, budget: TokenBudget) -> History:
+        """Return the earlier turns; at least half of the window that the question leaves is for its sources, if they need it."""
+        limit = self.profile.history_tokens if earlier.history_tokens == "auto" else earlier.history_tokens
+        free = budget.n_ctx - budget.answer - budget.fixed
+        half = (budget.n_ctx - budget.answer) // 2
+        return self._history_packer.pack(
+            earlier.exchanges,
+            query.question,
+            template,
+            budget=half if limit is None else min(half, limit),
+            room=min(free - min(budget.sources, free // 2), half if limit is None else limit),
+        )
+
+    @functools.cached_property
+    def _history_packer(self) -> HistoryPacker:
+        return HistoryPacker(self.count_tokens, self.model.count)
 
     def self_check(
         self, prompt: Prompt, text: str, *, timeout_seconds: float | None = None, cancel: CancelToken | None = None

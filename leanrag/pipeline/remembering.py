@@ -88,7 +88,7 @@ class Recall:
                 self.cache.put_similar(key, answer, self._fresh(self._prepared))
 
     def _reused(self, answer: Answer, timer: StageTimer) -> Answer:
-        return replace(answer, question=self.query.question, usage=Usage(0, 0), cost=0.0, trace=timer.stages, steps=())
+        return replace(answer, question=self.query.words, usage=Usage(0, 0), cost=0.0, trace=timer.stages, steps=())
 
     def _evidence_key(self, prepared: Prepared) -> AskKey:
         assert self.key is not None

@@ -105,6 +105,11 @@ class AnswerStream:
         self._cancel.cancel()
 
     @property
+    def is_over(self) -> bool:
+        """Whether the answer is there, the work has failed, or nobody waits for it any more."""
+        return self._answer is not None or self._error is not None or self._cancel.cancelled
+
+    @property
     def answer(self) -> Answer:
         """The whole answer with marks, citations and verdict; waits for its end."""
         while self._advance():

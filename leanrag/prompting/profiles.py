@@ -68,6 +68,8 @@ class ModelProfile:
         stop: Strings that end the answer.
         is_chat: Whether the model reads messages; otherwise it completes a text.
         context_tokens: Most tokens of sources in the prompt; None for all that the window has room for.
+        history_tokens: Most tokens of earlier turns of a conversation in the prompt; None for half of the window, 0 if the model
+            answers better without them.
         refusal: The words by which the model says that the sources do not answer; "" if it has no such words.
         chat_template: Jinja source that replaces the chat template of the file when the model is loaded by its name; "" keeps
             the template of the file.
@@ -86,9 +88,11 @@ class ModelProfile:
     context_tokens: int | None = 300
     refusal: str = ""
     chat_template: str = ""
+    history_tokens: int | None = None
 
     def __post_init__(self) -> None:
         check_whole(1, optional=True, context_tokens=self.context_tokens)
+        check_whole(0, optional=True, history_tokens=self.history_tokens)
         check_choice(STYLES, style=self.style)
         if set(self.forms) != set(STYLES):
             raise ConfigurationError(

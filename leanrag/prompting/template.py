@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leanrag.errors import ConfigurationError
-from leanrag.types import Message, PackedItem, Prompt
+from leanrag.types import Exchange, Message, PackedItem, Prompt
 
 __all__ = ["CHAT_TEMPLATE", "COMPLETION_TEMPLATE", "PromptTemplate"]
 
@@ -47,14 +47,34 @@ class PromptTemplate:
         """Return the text of a source in the prompt."""
         return _fill(self.source, number=str(number), title=title, text=text)
 
-    def build(self, question: str, items: Sequence[PackedItem]) -> Prompt:
-        """Return the prompt with the sources `items` and the question."""
+    def render_exchange(self, exchange: Exchange) -> tuple[Message, Message]:
+        """Return an earlier question with its sources, as `build` showed it, and its answer; without sources, bare words."""
+        sources = "".join(self.render_source(each.number, each.title, each.text) for each in exchange.sources)
+        question = exchange.standalone or exchange.question
+        if sources or not self.is_chat:
+            question = _fill(self.question, question=question)
+        return Message("user", sources + question), Message("assistant", exchange.answer)
+
+    def build(self, question: str, items: Sequence[PackedItem], history: Sequence[Message] = ()) -> Prompt:
+        """Return the prompt with the sources `items` and the question.
+
+        Args:
+            question: The question.
+            items: The sources.
+            history: Earlier questions and answers, in turn; they stand before the sources, so that the prompt of one turn is the
+                beginning of the prompt of the next.
+        """
         sources = "".join(self.render_source(item.number, item.hit.chunk.title, item.text) for item in items)
         body = sources + _fill(self.question, question=question)
         if not self.is_chat:
-            return self.system + body
+            return self.system + "".join(map(_complete, history)) + body
         system = [Message("system", self.system)] if self.system else []
-        return [*system, Message("user", body)]
+        return [*system, *history, Message("user", body)]
+
+
+def _complete(message: Message) -> str:
+    """Return a message of the history as a part of a text to complete."""
+    return f" {message.content}\n\n" if message.role == "assistant" else message.content
 
 
 def _fill(template: str, **values: str) -> str:

@@ -13,6 +13,8 @@ from leanrag.types.answers import Explanation as Explanation
 from leanrag.types.answers import Failure as Failure
 from leanrag.types.answers import Stage as Stage
 from leanrag.types.answers import Step as Step
+from leanrag.types.conversation import Exchange as Exchange
+from leanrag.types.conversation import SourceText as SourceText
 from leanrag.types.documents import Chunk as Chunk
 from leanrag.types.documents import Document as Document
 from leanrag.types.documents import DocumentKind as DocumentKind
