@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Arguments:
         is_quick: Whether a minute must do; the figures then say how few questions they rest on.
         only: The section to measure; None for all.
         flags: Options of this benchmark alone that were set.
+        options: Values of the options of this benchmark alone, by name; "" for an option that was not set.
     """
 
     data: Path
@@ -38,6 +39,7 @@ class Arguments:
     is_quick: bool
     only: str | None = None
     flags: frozenset[str] = frozenset()
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def parse_arguments(
     *,
     sections: Sequence[str] = (),
     flags: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Arguments:
     """Return the arguments of a benchmark; exits with a message when they are wrong.
 
@@ -78,6 +81,7 @@ def parse_arguments(
         arguments: Of the command line; None for those of this process.
         sections: Names for `--only`.
         flags: Further options that are set or not, each with its help.
+        options: Further options with a value, each with its help.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=os.environ.get("LEANRAG_DATA"), help="folder of the data sets")
@@ -87,11 +91,14 @@ def parse_arguments(
         parser.add_argument("--only", choices=sections, help="measure one section anew; the other figures of FILE stay")
     for name, text in (flags or {}).items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
+    for name, text in (options or {}).items():
+        parser.add_argument(f"--{name}", default="", help=text)
     values = parser.parse_args(arguments)
     if values.data is None or not Path(values.data).is_dir():
         parser.error(f"--data (or LEANRAG_DATA) must name the folder of the data sets, got {values.data!r}")
     chosen = frozenset(name for name in flags or {} if getattr(values, name))
-    return Arguments(Path(values.data), values.json, values.quick, getattr(values, "only", None), chosen)
+    named = {name: getattr(values, name) for name in options or {}}
+    return Arguments(Path(values.data), values.json, values.quick, getattr(values, "only", None), chosen, named)
 
 
 def read_squad(data: Path, *, answerable: bool | None = True) -> Questions:

@@ -4,7 +4,9 @@ Vectors are given, so that the figures are those of the library alone. Times of 
 time of all threads, because other programs may compute meanwhile; waits, the first search and the build are time on the clock. Only
 what `add` costs beside an embedder, and the recall on real sentences, need the embedder and the data set SQuAD.
 
-    python -m benchmarks.corpus --data DIR --json FILE [--quick] [--million]
+    python -m benchmarks.corpus --data DIR --json FILE [--quick] [--million] [--peers PYTHON] [--only SECTION]
+
+The file is written after each section. `README.md` says how to make a Python that has the other libraries.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import functools
 import gc
 import resource
 import statistics
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,11 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import leanrag
-from benchmarks.common import finish, parse_arguments, read_squad
+from benchmarks.common import Arguments, finish, parse_arguments, read_nq, read_squad
 from benchmarks.corpus.damaged import damaged_databases
 from benchmarks.corpus.ingesting import EMBEDDER, ingest_ratio, own_us_chunk, recall, recall_real
 from benchmarks.corpus.kills import kill_writers
 from benchmarks.corpus.material import CHUNKS, Questions, entries, fresh_document, questions
+from benchmarks.corpus.peers import compare_peers
 from leanrag.pipeline.copies import find_embedder
 from leanrag.retrieval import GrowingIndex, HybridRetriever
 from leanrag.retrieval.growing_index import update_graph
@@ -44,35 +48,75 @@ _REMOVED = 1000
 _TOP = 10
 _COMPARED = 20_000  # chunks compared at once
 _FILES = 10_000
+_SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
+_OF_LARGEST = ("filter_hits_least", "longest_wait_ms", "disk_bytes_chunk")  # of the largest folder of a run
+_SECTIONS = ("kills", "damaged", *_SIZES, "files", "ingest", "peers")
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__, flags={"million": "measure a folder of a million chunks too"})
-    sizes = {"10k": 10_000}
-    if not arguments.is_quick:
-        sizes["100k"] = 100_000
-    if "million" in arguments.flags:
-        sizes["1m"] = 1_000_000
+    arguments = parse_arguments(
+        __doc__,
+        sections=_SECTIONS,
+        flags={"million": "measure a folder of a million chunks too"},
+        options={"peers": "a Python that has the other libraries; without it, they are not measured"},
+    )
+    if arguments.only == "peers" and not arguments.options["peers"]:
+        sys.exit("--only peers needs --peers PYTHON")
     asked = questions(20 if arguments.is_quick else 100)
     figures: Figures = {"n": len(asked.texts)}
-    with tempfile.TemporaryDirectory() as folder:
-        figures |= kill_writers(Path(folder) / "kills", 10 if arguments.is_quick else 300)
-        figures |= damaged_databases(Path(folder) / "damaged", 10 if arguments.is_quick else 320)
-        for name, size in sizes.items():
-            print(f"== {name}", flush=True)
-            figures |= {f"{key}@{name}": value for key, value in measure(Path(folder) / name, size, asked).items()}
-            print(figures, flush=True)
-            largest = figures.pop(f"build_min@{name}")
-            if name == "1m":
-                figures["build_1m_min"] = largest
-        figures["remove_1000_s"] = remove(Path(folder) / list(sizes)[-1])
-        figures["readd_10000_s"] = add_again(Path(folder), _FILES // (10 if arguments.is_quick else 1))
-    data = read_squad(arguments.data)
+    for section in _SECTIONS if arguments.only is None else (arguments.only,):
+        if arguments.only is None and not _is_wanted(section, arguments):
+            continue
+        print(f"== {section}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            figures |= _measure_section(section, Path(folder), arguments, asked)
+        finish(
+            figures,
+            arguments.json_path,
+            models={EMBEDDER: find_embedder(EMBEDDER)},
+            is_quick=arguments.is_quick,
+            only=arguments.only,
+        )
+
+
+def _is_wanted(section: str, arguments: Arguments) -> bool:
+    """Return whether a run of all sections measures this one."""
+    if section == "100k":
+        return not arguments.is_quick
+    if section == "1m":
+        return "million" in arguments.flags
+    return section != "peers" or bool(arguments.options["peers"])
+
+
+def _measure_section(
+    section: str, folder: Path, arguments: Arguments, asked: Questions
+) -> Mapping[str, float | int | None]:
+    """Return the figures of a section."""
     few = 10 if arguments.is_quick else 1
-    figures["add_us_chunk"] = own_us_chunk(data)
-    figures["ingest_ratio"] = ingest_ratio(data.documents[: 200 // few])
-    figures["recall10_real"] = recall_real(data, 10_000 // few, 500 // few)
-    finish(figures, arguments.json_path, models={EMBEDDER: find_embedder(EMBEDDER)}, is_quick=arguments.is_quick)
+    if section == "kills":
+        return kill_writers(folder / section, 10 if arguments.is_quick else 300)
+    if section == "damaged":
+        return damaged_databases(folder / section, 10 if arguments.is_quick else 320)
+    if section == "files":
+        return {"readd_10000_s": add_again(folder, _FILES // few)}
+    if section == "ingest":
+        data = read_squad(arguments.data)
+        return {
+            "add_us_chunk": own_us_chunk((*data.documents, *read_nq(arguments.data).documents)),
+            "ingest_ratio": ingest_ratio(data.documents[: 200 // few]),
+            "recall10_real": recall_real(data, 10_000 // few, 500 // few),
+        }
+    if section == "peers":
+        return compare_peers(arguments.options["peers"], 10_000 // few, asked)
+    measured = measure(folder, _SIZES[section], asked)
+    minutes = measured.pop("build_min")
+    figures: Figures = {f"{key}@{section}": value for key, value in measured.items()}
+    if section == "1m":
+        figures["build_1m_min"] = minutes
+    is_largest = section == "1m" or ("million" not in arguments.flags and arguments.only is None)
+    if is_largest and (section != "10k" or arguments.is_quick):
+        figures |= {key: measured[key] for key in _OF_LARGEST} | {"remove_1000_s": remove(folder)}
+    return figures
 
 
 def measure(folder: Path, n_chunks: int, asked: Questions) -> Figures:
@@ -96,7 +140,7 @@ def measure(folder: Path, n_chunks: int, asked: Questions) -> Figures:
         update_graph(store, asked.dim)
         figures["graph_us_chunk"] = (time.process_time() - started) / n_chunks * 1e6
         figures["build_min"] = (time.perf_counter() - began - made_wall) / 60
-        figures["disk_bytes_chunk"] = sum(path.stat().st_size for path in folder.iterdir()) / n_chunks
+    figures["disk_bytes_chunk"] = sum(path.stat().st_size for path in folder.iterdir()) / n_chunks
     gc.collect()
     with Store(folder) as store:
         index = GrowingIndex(asked.dim)
@@ -156,11 +200,11 @@ def _add_and_search(store: Store, search: Callable[..., int], asked: Questions) 
     """Add a document and search again, five times, while another thread searches."""
     seconds = []
     with _other_searches(search, asked) as waits:
-        for number in range(5):
+        for number, text in enumerate(asked.texts[:5]):
             entry = fresh_document(number)
             started = time.perf_counter()
             store.put_many([entry])
-            search(asked.texts[number])
+            search(text)
             seconds.append(time.perf_counter() - started)
     return {"add_then_search_ms": statistics.median(seconds) * 1e3, "longest_wait_ms": max(waits) * 1e3}
 
