@@ -34,13 +34,15 @@ class Commands:
         parsers: The commands that were added.
         common: Options of every command.
         folder: Options of commands that use a database.
-        reading: Options of commands that ask models.
+        answering: Options of commands that ask models.
+        reading: The same, with a filter on documents.
         asking: Options of commands about one question.
     """
 
     parsers: Any
     common: argparse.ArgumentParser
     folder: argparse.ArgumentParser
+    answering: argparse.ArgumentParser
     reading: argparse.ArgumentParser
     asking: argparse.ArgumentParser
 
@@ -57,27 +59,31 @@ class Commands:
             help=f"the database: a folder (default: $LEANRAG_FOLDER or {_DEFAULT_FOLDER})",
         )
         folder.add_argument("--embedder", default="all-minilm-l6-v2", help="name or folder (default: %(default)s)")
-        reading = argparse.ArgumentParser(add_help=False, parents=[folder])
-        reading.add_argument(
+        answering = argparse.ArgumentParser(add_help=False, parents=[folder])
+        answering.add_argument(
             "--model",
             action="append",
             help="name or GGUF file, followed by +ADAPTER to use a LoRA adapter; repeat it for a cascade, the smallest model "
             "first (default: the best on this machine)",
         )
-        reading.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
-        reading.add_argument(
+        answering.add_argument("-k", type=int, default=10, help="chunks retrieved (default: %(default)s)")
+        answering.add_argument(
             "--context-tokens", type=int, help="most tokens of sources (default: what suits the model)"
         )
-        reading.add_argument("--max-tokens", type=int, help="most tokens of the answer (default: what suits the model)")
-        reading.add_argument(
+        answering.add_argument(
+            "--max-tokens", type=int, help="most tokens of the answer (default: what suits the model)"
+        )
+        answering.add_argument(
             "--style",
             choices=("phrase", "sentence", "explanation"),
             help="form of the answer (default: what suits the model)",
         )
+        reading = argparse.ArgumentParser(add_help=False, parents=[answering])
         add_where(reading)
         asking = argparse.ArgumentParser(add_help=False, parents=[reading])
         asking.add_argument("question")
-        return cls(parser.add_subparsers(required=True, metavar="COMMAND"), common, folder, reading, asking)
+        commands = parser.add_subparsers(required=True, metavar="COMMAND")
+        return cls(commands, common, folder, answering, reading, asking)
 
     def add(
         self, name: str, run: Callable[[argparse.Namespace], int], parent: argparse.ArgumentParser, about: str
