@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from leanrag.errors import ConfigurationError
@@ -12,8 +13,16 @@ from leanrag.evidence.packing import EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer
 from leanrag.llama.options import LlamaOptions
 from leanrag.pipeline.loading import load_embedder, load_language_model
-from leanrag.protocols import Embedder, GenerateOptions, LanguageModel, Packer, TokenCounter
-from leanrag.types import Chunk, Hit, Message, PackedItem, Usage, locate
+from leanrag.protocols import (
+    Embedder,
+    GenerateOptions,
+    GenerationStream,
+    LanguageModel,
+    Packer,
+    StreamsThoughts,
+    TokenCounter,
+)
+from leanrag.types import Chunk, Hit, Message, PackedItem, TextPiece, locate
 
 __all__ = [
     "chunk_metadata",
@@ -22,7 +31,8 @@ __all__ = [
     "generate_options",
     "make_message",
     "pack_texts",
-    "usage_counts",
+    "read_pieces",
+    "read_pieces_async",
 ]
 
 _OPTIONS = frozenset(field.name for field in dataclasses.fields(LlamaOptions))
@@ -115,10 +125,23 @@ def pack_texts(
     return [(int(item.hit.chunk.document_id), item) for item in packing.items]
 
 
-def usage_counts(usage: Usage) -> dict[str, int]:
-    """Return the counts of tokens under the names that both frameworks read."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
+def read_pieces(stream: GenerationStream) -> Generator[TextPiece, None, None]:
+    """Yield the text and the thoughts of a generation; leaving the loop stops it."""
+    try:
+        yield from _pieces(stream)
+    finally:
+        stream.close()
+
+
+async def read_pieces_async(stream: GenerationStream) -> AsyncGenerator[TextPiece, None]:
+    """As `read_pieces`, for asyncio: another thread waits for the model."""
+    pieces = _pieces(stream)
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
+    finally:
+        stream.close()
+
+
+def _pieces(stream: GenerationStream) -> Iterator[TextPiece]:
+    return stream.pieces() if isinstance(stream, StreamsThoughts) else map(TextPiece, stream)

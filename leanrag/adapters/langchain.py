@@ -6,6 +6,7 @@ Each is what LangChain expects, so it works in chains, agents without tools, cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from operator import itemgetter
@@ -41,11 +42,13 @@ from leanrag.adapters.frameworks import (
     generate_options,
     make_message,
     pack_texts,
+    read_pieces,
+    read_pieces_async,
 )
 from leanrag.errors import ConfigurationError
 from leanrag.llama.options import LlamaBase
 from leanrag.pipeline.rag import Rag
-from leanrag.protocols import Embedder, GenerationStream, LanguageModel, StreamsThoughts
+from leanrag.protocols import Embedder, GenerationStream, LanguageModel
 from leanrag.types import Generation, Message, TextPiece
 
 __all__ = ["ChatLeanRAG", "LeanRAGCompressor", "LeanRAGEmbeddings", "LeanRAGRetriever"]
@@ -258,15 +261,13 @@ class ChatLeanRAG(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         stream = self._start(messages, stop, kwargs)
-        try:
-            for piece in _pieces(stream):
+        with contextlib.closing(read_pieces(stream)) as pieces:
+            for piece in pieces:
                 chunk = _to_chunk(piece)
                 if run_manager:
                     run_manager.on_llm_new_token(piece.text, chunk=chunk)
                 yield chunk
-            yield _last_chunk(stream.result)
-        finally:
-            stream.close()
+        yield _last_chunk(stream.result)
 
     async def _astream(
         self,
@@ -276,16 +277,13 @@ class ChatLeanRAG(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         stream = await asyncio.to_thread(self._start, messages, stop, kwargs)
-        pieces = _pieces(stream)
-        try:
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        async with contextlib.aclosing(read_pieces_async(stream)) as pieces:
+            async for piece in pieces:
                 chunk = _to_chunk(piece)
                 if run_manager:
                     await run_manager.on_llm_new_token(piece.text, chunk=chunk)
                 yield chunk
-            yield _last_chunk(stream.result)
-        finally:
-            stream.close()
+        yield _last_chunk(stream.result)
 
 
 class LeanRAGEmbeddings(Embeddings):
@@ -329,10 +327,6 @@ def _text(message: BaseMessage) -> str:
             )
         texts.append(block if isinstance(block, str) else str(block["text"]))
     return "\n".join(texts)
-
-
-def _pieces(stream: GenerationStream) -> Iterator[TextPiece]:
-    return stream.pieces() if isinstance(stream, StreamsThoughts) else map(TextPiece, stream)
 
 
 def _to_chunk(piece: TextPiece) -> ChatGenerationChunk:

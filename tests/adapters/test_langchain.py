@@ -1,7 +1,6 @@
 """The standard tests of LangChain's integrations, and what they do not look at: offsets, budgets, cancellation."""
 
 import asyncio
-import threading
 
 import pytest
 
@@ -25,6 +24,7 @@ import leanrag
 from leanrag import BudgetError, ConfigurationError, GenerationTimeout, Usage
 from leanrag.adapters.langchain import ChatLeanRAG, LeanRAGCompressor, LeanRAGEmbeddings, LeanRAGRetriever
 from leanrag.testing import FakeModel, HashEmbedder
+from tests.adapters.watched import Watched
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
 
@@ -198,27 +198,6 @@ def test_a_time_limit():
     chat = ChatLeanRAG(model=FakeModel("word " * 1000, token_seconds=0.01), timeout=0.05, max_tokens=1000)
     with pytest.raises(GenerationTimeout):
         chat.invoke("?")
-
-
-class Watched(FakeModel):
-    """Tells when its stream was closed."""
-
-    def __init__(self):
-        super().__init__("word " * 500, token_seconds=0.005)
-        self.closed = threading.Event()
-
-    def stream(self, prompt, options):
-        stream, closed = super().stream(prompt, options), self.closed
-
-        class Told:
-            __iter__, pieces = stream.__iter__, stream.pieces
-            result = property(lambda self: stream.result)
-
-            def close(self):
-                stream.close()
-                closed.set()
-
-        return Told()
 
 
 def test_leaving_a_stream_stops_the_model():
