@@ -9,6 +9,7 @@ this folder, which says what it was measured on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import statistics
@@ -168,14 +169,15 @@ def compare_end_to_end(data: Path, is_quick: bool) -> Figures:
         chosen = unseen[:: max(1, len(unseen) // count)][:count]
         wanted = {question.document_id for question in chosen}
         documents = [d for i, d in enumerate(questions.documents) if d.id in wanted or i % (20 if is_quick else 4) == 0]
-        with tempfile.TemporaryDirectory() as folder:
-            for name, limit in ((READER, 300), (LARGE, None)):
-                with leanrag.open(folder, model=name, k=10) as rag:
-                    rag.add(*documents, progress=False)
-                    for question in tqdm(chosen, desc=f"{questions.name} {name}", disable=None):
-                        answer = rag.ask(question.text, style="phrase", context_tokens=limit)
-                        scores[name].append(f1(without_marks(answer.text), question.answers))
-                        costs[name].append(_seconds(answer))
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            rags = {name: stack.enter_context(leanrag.open(folder, model=name, k=10)) for name in scores}
+            rags[READER].add(*documents, progress=False)
+            # Both models answer a question before the next one, so that other work on the machine slows both alike.
+            for question in tqdm(chosen, desc=questions.name, disable=None):
+                for name, limit in ((READER, 300), (LARGE, None)):
+                    answer = rags[name].ask(question.text, style="phrase", context_tokens=limit)
+                    scores[name].append(f1(without_marks(answer.text), question.answers))
+                    costs[name].append(_seconds(answer))
     return {
         "end_to_end_f1_ratio": statistics.fmean(scores[READER]) / max(1e-9, statistics.fmean(scores[LARGE])),
         "end_to_end_cost_ratio": sum(costs[READER]) / sum(costs[LARGE]),
