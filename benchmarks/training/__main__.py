@@ -23,6 +23,7 @@ import leanrag
 from benchmarks.common import finish, parse_arguments, read_nq, read_squad
 from benchmarks.models.tiny import write_model
 from benchmarks.training.evaluating import Asked, figures_of, make_asked
+from benchmarks.training.own_folder import measure_own_folder
 from leanrag.llama import LlamaCppModel
 from leanrag.metrics import f1
 from leanrag.models import resolve, resolve_model
@@ -88,8 +89,6 @@ def compare_with_torch(data: Path, is_quick: bool) -> Figures:
     files = resolve_model(READER)
     asked, replies = ask_reader(data, 1 if is_quick else _TORCH // 5)
     decoder = load_decoder(files.path)
-    record = load_record(files.adapters[0].with_suffix(".json"))
-    add_lora(decoder, rank=record.rank, alpha=2 * record.rank)
     load_adapter(files.adapters[0], decoder)
     texts = []
     with LlamaCppModel(files.path, n_ctx=1024) as model:
@@ -195,6 +194,7 @@ SECTIONS: Mapping[str, Callable[[Path, bool], Figures]] = {
     "torch": compare_with_torch,
     "gpu": read_gpu_figures,
     "resume": kill_and_resume,
+    "own_folder": measure_own_folder,
     "end_to_end": compare_end_to_end,
 }
 

@@ -94,10 +94,10 @@ def train(
 ) -> tuple[Decoder, TrainingResult | None]:
     """Return a model with its trained adapter, which is written to `out`; None for the result of an earlier run."""
     decoder = load_decoder(resolve(name))
-    add_lora(decoder, rank=RANK, alpha=2 * RANK, seed=SEED)
     if out.exists():
         load_adapter(out, decoder)
         return decoder, None
+    add_lora(decoder, rank=RANK, alpha=2 * RANK, seed=SEED)
     with tqdm(desc=out.stem, unit="step", disable=None) as bar:
 
         def show(step: int, _planned: int) -> None:

@@ -23,10 +23,14 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--teacher", help="name or GGUF file of a larger model that makes the questions")
     parser.add_argument("--model", default="smollm2-135m", help="model to train (default: %(default)s)")
-    parser.add_argument("--start-from", metavar="FILE", help="adapter to begin with")
+    parser.add_argument(
+        "--start-from",
+        metavar="MODEL",
+        help="reader to begin with, such as smollm2-135m+reader, or the file of an adapter",
+    )
     parser.add_argument("--epochs", type=int, default=2, help="times that each question is seen (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest rate (default: %(default)s)")
-    parser.add_argument("--rank", type=int, default=16, help="rank of the adapter (default: %(default)s)")
+    parser.add_argument("--rank", type=int, help="rank of a new adapter (default: 16)")
     parser.add_argument(
         "--device", default="auto", help="where torch computes, such as cpu or cuda (default: a GPU if there is one)"
     )

@@ -17,7 +17,7 @@ from leanrag.files import whole_file
 from leanrag.llama.files.adapters import BASE_NAME_KEY, BASE_SHA256_KEY, PROFILE_KEY
 from leanrag.training.base import LINEAR_NAMES, Decoder
 
-__all__ = ["LoraLinear", "add_lora", "average_adapters", "load_adapter", "lora_layers", "write_adapter"]
+__all__ = ["LoraLinear", "add_lora", "average_adapters", "load_adapter", "lora_layers", "rank_of", "write_adapter"]
 
 
 class LoraLinear(nn.Module):  # type: ignore[misc]
@@ -66,6 +66,12 @@ def lora_layers(model: Decoder) -> Iterator[tuple[str, LoraLinear]]:
                 yield f"blk.{i}.{name}.weight", linear
 
 
+def rank_of(model: Decoder) -> int:
+    """Return the rank of the adapter of a model."""
+    _, layer = next(lora_layers(model))
+    return int(layer.a.shape[0])
+
+
 def write_adapter(
     path: Path,
     model: Decoder,
@@ -102,10 +108,9 @@ def write_adapter(
         keys = {BASE_NAME_KEY: base_name, BASE_SHA256_KEY: base_sha256, PROFILE_KEY: profile}
         for key, text in {**keys, **(metadata or {})}.items():
             writer.add_string(key, text)
-        layers = dict(lora_layers(model))
         # llama.cpp multiplies by alpha / rank; the scale is in the second matrix already.
-        writer.add_float32("adapter.lora.alpha", float(next(iter(layers.values())).a.shape[0]))
-        for tensor_name, layer in layers.items():
+        writer.add_float32("adapter.lora.alpha", float(rank_of(model)))
+        for tensor_name, layer in lora_layers(model):
             for suffix, weights in (("lora_a", layer.a), ("lora_b", layer.b * layer.scale)):
                 values = weights.detach().float().cpu().numpy()
                 if type == "q8_0" and values.shape[1] % 32 == 0:
@@ -120,27 +125,29 @@ def write_adapter(
 
 
 def load_adapter(path: Path, model: Decoder) -> None:
-    """Fill the adapter of a model, which `add_lora` put there, with the numbers of a file that `write_adapter` wrote.
+    """Put the adapter of a GGUF file on all matrices of a model; only the adapter is trained from then on.
 
     Raises:
-        ModelLoadError: The file is damaged, or is an adapter of another shape.
+        ModelLoadError: The file is damaged, does not change all matrices, or was made for a model of another shape.
     """
     import gguf
 
-    layers = dict(lora_layers(model))
     try:
+        reader = gguf.GGUFReader(path)
+        alpha = float(reader.fields["adapter.lora.alpha"].contents())
         tensors = {
             tensor.name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
-            for tensor in gguf.GGUFReader(path).tensors
+            for tensor in reader.tensors
         }
+        rank = len(next(weights for name, weights in tensors.items() if name.endswith(".lora_a")))
+        add_lora(model, rank=rank, alpha=2 * rank)
         with torch.no_grad():
-            for name, layer in layers.items():
+            for name, layer in lora_layers(model):
                 layer.a.copy_(tensors[f"{name}.lora_a"])
-                layer.b.copy_(tensors[f"{name}.lora_b"] / layer.scale)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        rank = next(iter(layers.values())).a.shape[0]
+                layer.b.copy_(tensors[f"{name}.lora_b"] * (alpha or rank) / rank / layer.scale)
+    except (OSError, ValueError, KeyError, IndexError, StopIteration, RuntimeError) as error:
         raise ModelLoadError(
-            f"{str(path)!r} is not an adapter of rank {rank} for this model: {error}. Name another file, or its rank",
+            f"{str(path)!r} is not an adapter for this model: {error!r}. Name an adapter that was trained on this model",
             path=path,
         ) from error
 

@@ -15,8 +15,9 @@ from leanrag.errors import ConfigurationError
 from leanrag.files import known_sha256, sha256_of
 from leanrag.ledger import Prices
 from leanrag.llama import LlamaCppModel
+from leanrag.llama.files.gguf import read_header
 from leanrag.metrics import exact_match, mean
-from leanrag.models import resolve
+from leanrag.models import resolve, resolve_model, split_name
 from leanrag.prompting import profile_named
 from leanrag.protocols import Embedder, LanguageModel
 from leanrag.text import without_marks
@@ -34,6 +35,7 @@ __all__ = ["READER_PROFILE", "TrainingReport", "train"]
 READER_PROFILE = "smollm2-135m+reader"
 """The profile by which trained readers are asked."""
 
+_RANK = 16
 _MAX_ROW_TOKENS = 1024
 _MAX_REPLY_TOKENS = 32
 _WITHOUT_SHARE = 0.4  # of the questions with an answer, asked once more without their passage
@@ -47,8 +49,9 @@ class TrainingReport:
         adapter: The GGUF file of the adapter.
         model: What `leanrag.open` takes as `model`.
         record: What was learnt and measured; it is also in the file `adapter` with `.json` added.
-        exact_match_before: Share of the development questions with an answer that the base model answers exactly.
-        exact_match_after: The same with the adapter.
+        exact_match_before: Share of the development questions with an answer that the model answers exactly, with the adapter
+            that the training began with if there was one.
+        exact_match_after: The same after the training.
     """
 
     adapter: Path
@@ -67,7 +70,7 @@ def train(
     model: str = "smollm2-135m",
     embedder: str | Embedder = "all-minilm-l6-v2",
     options: TrainingOptions | None = None,
-    rank: int = 16,
+    rank: int | None = None,
     start_from: str | os.PathLike[str] | None = None,
     development_share: float = 0.15,
     prices: Prices | None = None,
@@ -86,8 +89,9 @@ def train(
         model: Name or GGUF file of the model to train; its architecture must be llama or qwen2.
         embedder: The embedder of the folder.
         options: How it is trained.
-        rank: Rank of the adapter.
-        start_from: The GGUF file of an adapter to begin with, such as a reader that was trained on other documents.
+        rank: Rank of the adapter; None is 16, or the rank of `start_from`.
+        start_from: An adapter to begin with: the name of a reader, such as "smollm2-135m+reader", or a GGUF file. It needs fewer
+            questions than a new adapter.
         development_share: Share of the questions, by document, that are measured and not learnt.
         prices: What the machine costs, for the record.
         progress: Show bars on standard error; by default only if that is a terminal.
@@ -101,13 +105,14 @@ def train(
     """
     require("torch", extra="train", why="to train a model")
     options, out, base = options or TrainingOptions(), Path(out), resolve(model)
+    start = None if start_from is None else _find_start(start_from, model, rank)
     profile = profile_named(READER_PROFILE)
     assert profile is not None
     source = Folder(folder, embedder)
     try:
         examples = _find_examples(questions, teacher, source, out)
         check_examples(examples)
-        with LlamaCppModel(base) as reader:
+        with LlamaCppModel(base, adapters=[] if start is None else [start]) as reader:
             maker = RowMaker(source.search, source.scorer, reader.count_tokens, profile)
             learnt, measured = divide(examples, share=development_share, seed=options.seed)
             rows = _make_rows(maker, learnt, without_share=_WITHOUT_SHARE, seed=options.seed, progress=progress)
@@ -121,7 +126,7 @@ def train(
             encoded, encoded_measured = _encode(reader, rows), _encode(reader, measured_rows)
     finally:
         source.close()
-    record = _run(model, base, out, encoded, encoded_measured, options, rank, start_from, prices, progress)
+    record = _run(model, base, out, encoded, encoded_measured, options, rank, start, prices, progress)
     with LlamaCppModel(base, adapters=[out]) as reader:
         after = _share_exact(reader, measured_rows)
     record = record.model_copy(
@@ -132,6 +137,24 @@ def train(
     )
     save_record(out.with_name(out.name + ".json"), record)
     return TrainingReport(out, f"{model}+{out}", record, before, after)
+
+
+def _find_start(start_from: str | os.PathLike[str], model: str, rank: int | None) -> Path:
+    """Return the file of the adapter to begin with."""
+    path = Path(start_from)
+    if not path.is_file():
+        base, *adapters = split_name(start_from)
+        if base != model or len(adapters) != 1:
+            raise ConfigurationError(
+                f"`start_from` must be a GGUF file, or the model with one adapter, such as '{model}+reader', got {start_from!r}"
+            )
+        path = resolve_model(start_from).adapters[0]
+    found = next((shape[1] for name, shape in read_header(path).info.shapes.items() if name.endswith(".lora_a")), None)
+    if rank not in (None, found):
+        raise ConfigurationError(
+            f"`rank` is {rank!r}, but {str(path)!r} has the rank {found}, which training keeps. Leave out `rank`"
+        )
+    return path
 
 
 def _find_examples(
@@ -187,20 +210,22 @@ def _run(
     rows: Sequence[EncodedRow],
     measured: Sequence[EncodedRow],
     options: TrainingOptions,
-    rank: int,
-    start_from: str | os.PathLike[str] | None,
+    rank: int | None,
+    start: Path | None,
     prices: Prices | None,
     progress: bool | None,
 ) -> TrainingRecord:
     """Train, write the adapter, and return the record."""
     from leanrag.training.base import load_decoder
     from leanrag.training.loop import train_rows
-    from leanrag.training.lora import add_lora, load_adapter, write_adapter
+    from leanrag.training.lora import add_lora, load_adapter, rank_of, write_adapter
 
     decoder = load_decoder(base)
-    add_lora(decoder, rank=rank, alpha=2 * rank, seed=options.seed)
-    if start_from is not None:
-        load_adapter(Path(start_from), decoder)
+    if start is None:
+        rank = _RANK if rank is None else rank
+        add_lora(decoder, rank=rank, alpha=2 * rank, seed=options.seed)
+    else:
+        load_adapter(start, decoder)
     checkpoint = out.with_name(out.name + ".checkpoint")
     with tqdm(desc="training", unit="step", disable=None if progress is None else not progress) as bar:
 
@@ -220,7 +245,7 @@ def _run(
         development_rows=len(measured),
         rows_sha256=hash_rows(rows),
         units=(),
-        rank=rank,
+        rank=rank_of(decoder),
         figures={},
         device=str(decoder.token_embd.device),
         cost=None if prices is None else prices.cost(Usage(0, 0), seconds=result.seconds),

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["add_teacher_logits", "label_examples", "make_questions"]
 
 _ASK_FOR_QUESTION = (
-    "{title}\n{text}\n\nWrite one question that this text answers, and the answer in a few words copied from the text. The "
-    "question must be clear to somebody who has not seen the text.\nQuestion: ...\nAnswer: ..."
+    "{text}\n\nWrite one short question about a fact in this text. The question must name what it is about, and must be clear to "
+    "somebody who has not seen the text."
 )
-_QUESTION = re.compile(r"Question:\s*(.+?)\s*\n+\s*Answer:\s*(.+?)\s*(?:\n|\Z)")
+_ASK_FOR_ANSWER = "{text}\n\nAnswer this question with the shortest phrase copied from the text: {question}"
+_QUESTION = re.compile(r"(?:Question\W*:\s*)?([^\n]+\?)")
 _SAYS_TEXT = re.compile(
     r"\b(?:this|the|given|above) (?:text|passage|document|source|excerpt|paragraph)\b", re.IGNORECASE
 )
@@ -42,10 +43,10 @@ _MAX_TOKENS = 96
 
 
 def make_questions(teacher: LanguageModel, chunks: Iterable[Chunk], path: Path) -> list[Example]:
-    """Have a model write a question about each chunk, and keep the questions that can be trusted.
+    """Have a model write a question about each chunk and answer it, and keep what can be trusted.
 
-    A question is kept if its answer is short and stands in the chunk word for word, is not in the question, and the question does
-    not speak of "the text".
+    A question is kept if it does not speak of "the text", and its answer is short, stands in the chunk word for word, and is not in
+    the question.
 
     Args:
         teacher: Any language model that reads messages.
@@ -61,22 +62,27 @@ def make_questions(teacher: LanguageModel, chunks: Iterable[Chunk], path: Path) 
     """
 
     def ask(chunk: Chunk) -> Example | None:
-        prompt: Prompt = [Message("user", _ASK_FOR_QUESTION.format(title=chunk.title, text=chunk.text))]
-        return _parse_question(_generate(teacher, prompt), chunk)
+        text = f"{chunk.title}\n{chunk.text}"
+        question = _parse_question(_generate(teacher, [Message("user", _ASK_FOR_QUESTION.format(text=text))]))
+        if question is None:
+            return None
+        # The prompts begin alike, so that the teacher reads the text only once.
+        reply = _generate(teacher, [Message("user", _ASK_FOR_ANSWER.format(text=text, question=question))])
+        answer = reply.strip().strip('" .')
+        is_short = 1 <= len(words(answer)) <= _MAX_ANSWER_WORDS
+        if not is_short or contains_answer(question, [answer]) or answer not in chunk.text:
+            return None
+        return Example(question, (answer,), chunk.document_id)
 
     return _collect(path, ((chunk.id, functools.partial(ask, chunk)) for chunk in chunks))
 
 
-def _parse_question(reply: str, chunk: Chunk) -> Example | None:
+def _parse_question(reply: str) -> str | None:
+    """Return the question that a teacher wrote; None if it is unclear without the text."""
     found = _QUESTION.search(reply)
-    if found is None:
+    if found is None or len(words(found[1])) < _MIN_QUESTION_WORDS or _SAYS_TEXT.search(found[1]):
         return None
-    question, answer = found[1], found[2].strip('" .')
-    is_short = 1 <= len(words(answer)) <= _MAX_ANSWER_WORDS
-    is_clear = len(words(question)) >= _MIN_QUESTION_WORDS and not _SAYS_TEXT.search(question)
-    if not is_short or not is_clear or contains_answer(question, [answer]) or answer not in chunk.text:
-        return None
-    return Example(question, (answer,), chunk.document_id)
+    return found[1].strip()
 
 
 def label_examples(

@@ -1,3 +1,5 @@
+import struct
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,7 +10,7 @@ from leanrag.errors import ConfigurationError, ModelLoadError  # noqa: E402
 from leanrag.files import sha256_of  # noqa: E402
 from leanrag.llama import LlamaCppModel  # noqa: E402
 from leanrag.training.base import load_decoder  # noqa: E402
-from leanrag.training.lora import add_lora, average_adapters, load_adapter, lora_layers, write_adapter  # noqa: E402
+from leanrag.training.lora import add_lora, average_adapters, load_adapter, lora_layers, rank_of, write_adapter  # noqa: E402
 
 
 def write(path, model, base, **options):
@@ -63,19 +65,34 @@ def test_an_adapter_for_another_file_is_refused(changed, tiny_gguf, tmp_path):
 def test_an_adapter_is_read_back(changed, tiny_gguf, tmp_path):
     adapter = write(tmp_path / "mine.gguf", changed, tiny_gguf)
     again = load_decoder(tiny_gguf)
-    add_lora(again, rank=32, alpha=64)
     load_adapter(adapter, again)
+    assert rank_of(again) == 32
     tokens = torch.tensor([[50, 51, 52]])
     with torch.no_grad():
         assert torch.allclose(again.hidden(tokens), changed.hidden(tokens), atol=0.01)
 
 
-def test_another_rank_is_refused(changed, tiny_gguf, tmp_path):
+def test_the_scale_of_another_program_is_kept(changed, tiny_gguf, tmp_path):
     adapter = write(tmp_path / "mine.gguf", changed, tiny_gguf)
+    data = adapter.read_bytes()
+    key = b"adapter.lora.alpha"
+    start = data.index(key) + len(key) + 4  # behind the type of the value
+    assert struct.unpack("<f", data[start : start + 4]) == (32.0,)
+    adapter.write_bytes(data[:start] + struct.pack("<f", 16.0) + data[start + 4 :])
     again = load_decoder(tiny_gguf)
-    add_lora(again, rank=4, alpha=4)
-    with pytest.raises(ModelLoadError, match="is not an adapter of rank 4"):
-        load_adapter(adapter, again)
+    load_adapter(adapter, again)
+    for (_, ours), (_, theirs) in zip(lora_layers(again), lora_layers(changed), strict=True):
+        assert torch.allclose(ours.b * ours.scale, theirs.b * theirs.scale / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:100], lambda data: data.replace(b"blk.0.attn_q", b"blk.9.attn_q")]
+)
+def test_a_file_that_does_not_fit_is_refused(changed, tiny_gguf, tmp_path, damage):
+    adapter = write(tmp_path / "mine.gguf", changed, tiny_gguf)
+    adapter.write_bytes(damage(adapter.read_bytes()))
+    with pytest.raises(ModelLoadError, match="is not an adapter for this model"):
+        load_adapter(adapter, load_decoder(tiny_gguf))
 
 
 def test_a_rank_below_1_is_refused(decoder):

@@ -5,7 +5,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import leanrag  # noqa: E402
-from leanrag.errors import ConfigurationError, MissingDependencyError  # noqa: E402
+from leanrag.errors import ConfigurationError, MissingDependencyError, ModelLoadError  # noqa: E402
+from leanrag.models import resolve_model  # noqa: E402
 from leanrag.testing import FakeModel, HashEmbedder  # noqa: E402
 from leanrag.training import Example, TrainingOptions, load_record, train  # noqa: E402
 from tests.tiny_gguf import write_tiny_gguf  # noqa: E402
@@ -66,7 +67,8 @@ def test_a_file_of_questions_and_an_adapter_to_begin_with(folder, tmp_path, base
 def test_a_teacher_makes_the_questions(folder, tmp_path, base):
     def write(prompt):
         name = next(name for name in NAMES if f"The {name} costs" in prompt)
-        return f"Question: What does the {name} cost today?\nAnswer: {NAMES.index(name) + 11} euros"
+        is_first = "Write one short question" in prompt
+        return f"What does the {name} cost today?" if is_first else f"{NAMES.index(name) + 11} euros"
 
     with pytest.raises(ConfigurationError, match="at least 20 questions, got 12"):  # one for each chunk
         run(folder, tmp_path / "mine.gguf", base, teacher=FakeModel(write))
@@ -81,6 +83,15 @@ def test_wrong_arguments_are_refused(folder, tmp_path, base, questions):
     wrong = [Example(e.question, ("nowhere",), e.document_id) for e in questions]
     with pytest.raises(ConfigurationError, match="search found no passage with the answers"):
         run(folder, tmp_path / "mine.gguf", base, questions=wrong)
+    with pytest.raises(ConfigurationError, match="`rank` is 2, but '.*reader.gguf' has the rank 16"):
+        run(folder, tmp_path / "mine.gguf", "smollm2-135m", questions=questions, start_from="smollm2-135m+reader")
+    with pytest.raises(ConfigurationError, match="`start_from` must be a GGUF file, or the model with one adapter"):
+        run(folder, tmp_path / "mine.gguf", base, questions=questions, start_from="smollm2-135m+reader")
+    with pytest.raises(ModelLoadError, match="does not fit"):
+        reader = resolve_model("smollm2-135m+reader").adapters[0]
+        train(
+            folder, tmp_path / "mine.gguf", model=base, embedder=HashEmbedder(), questions=questions, start_from=reader
+        )
 
 
 def test_without_torch_the_error_names_the_extra(folder, tmp_path, base, questions, monkeypatch):

@@ -23,19 +23,20 @@ def label(model, path, *questions):
 
 
 @pytest.mark.parametrize(
-    ("reply", "kept"),
+    ("replies", "kept"),
     [
-        ("Question: When was the Eiffel Tower built?\nAnswer: 1889", True),
-        ('Question: When was the Eiffel Tower built?\nAnswer: "1889".', True),
-        ("Question: When was the Eiffel Tower built?\nAnswer: 1890", False),
-        ("Question: When?\nAnswer: 1889", False),
-        ("Question: What does the text say about 1889 towers?\nAnswer: built", False),
-        ("Question: Was the tower built in 1889 or later?\nAnswer: 1889", False),
-        ("I cannot.", False),
+        (("When was the Eiffel Tower built?", "1889"), True),
+        (("Question: When was the Eiffel Tower built?", '"1889".'), True),
+        (("When was the Eiffel Tower built?", "1890"), False),
+        (("When was the Eiffel Tower built?", ""), False),
+        (("When?",), False),
+        (("What does the text say about towers?",), False),
+        (("Was the tower built in 1889 or later?", "1889"), False),
+        (("I cannot.",), False),
     ],
 )
-def test_questions_that_can_be_trusted_are_kept(tmp_path, reply, kept):
-    made = make_questions(teacher(reply), [CHUNK], tmp_path / "made.jsonl")
+def test_questions_that_can_be_trusted_are_kept(tmp_path, replies, kept):
+    made = make_questions(teacher(*replies), [CHUNK], tmp_path / "made.jsonl")
     assert made == ([Example("When was the Eiffel Tower built?", ("1889",), "tower")] if kept else [])
 
 
