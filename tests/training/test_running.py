@@ -6,7 +6,8 @@ torch = pytest.importorskip("torch")
 
 import leanrag  # noqa: E402
 from leanrag.errors import ConfigurationError, MissingDependencyError, ModelLoadError  # noqa: E402
-from leanrag.models import resolve_model  # noqa: E402
+from leanrag.models import REGISTRY  # noqa: E402
+from leanrag.models.cache import packaged_adapter  # noqa: E402
 from leanrag.testing import FakeModel, HashEmbedder  # noqa: E402
 from leanrag.training import Example, TrainingOptions, load_record, train  # noqa: E402
 from tests.tiny_gguf import write_tiny_gguf  # noqa: E402
@@ -83,12 +84,15 @@ def test_wrong_arguments_are_refused(folder, tmp_path, base, questions):
     wrong = [Example(e.question, ("nowhere",), e.document_id) for e in questions]
     with pytest.raises(ConfigurationError, match="search found no passage with the answers"):
         run(folder, tmp_path / "mine.gguf", base, questions=wrong)
-    with pytest.raises(ConfigurationError, match="`rank` is 2, but '.*reader.gguf' has the rank 16"):
-        run(folder, tmp_path / "mine.gguf", "smollm2-135m", questions=questions, start_from="smollm2-135m+reader")
+
+
+def test_an_adapter_that_a_training_cannot_begin_with_is_refused(folder, tmp_path, base, questions):
+    reader = packaged_adapter(REGISTRY["smollm2-135m+reader"])
+    with pytest.raises(ConfigurationError, match=r"`rank` is 2, but '.*reader\.gguf' has the rank 16"):
+        run(folder, tmp_path / "mine.gguf", base, questions=questions, start_from=reader)
     with pytest.raises(ConfigurationError, match="`start_from` must be a GGUF file, or the model with one adapter"):
         run(folder, tmp_path / "mine.gguf", base, questions=questions, start_from="smollm2-135m+reader")
     with pytest.raises(ModelLoadError, match="does not fit"):
-        reader = resolve_model("smollm2-135m+reader").adapters[0]
         train(
             folder, tmp_path / "mine.gguf", model=base, embedder=HashEmbedder(), questions=questions, start_from=reader
         )
