@@ -26,10 +26,10 @@ __all__ = ["measure_own_folder"]
 
 BASE, READER, TEACHER = "smollm2-135m", "smollm2-135m+reader", "qwen2.5-coder-0.5b"
 OPTIONS = TrainingOptions(
-    learning_rate=3e-4, epochs=2, batch_rows=8, batch_tokens=2048, evaluations=2, checkpoint_steps=5, device="cpu"
+    learning_rate=3e-4, epochs=1, batch_rows=4, batch_tokens=2048, evaluations=2, checkpoint_steps=5, device="cpu"
 )
-_DOCUMENTS = {"nq": 100, "squad-v2-dev": 20}
-_QUESTIONS, _QUICK_QUESTIONS = 50, 2  # of each data set
+_DOCUMENTS = {"nq": 100, "squad-v2-dev": 10}
+_QUESTIONS, _QUICK_QUESTIONS = 40, 2  # of each data set
 _QUICK_SHARE = 4
 
 
