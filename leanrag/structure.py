@@ -57,6 +57,7 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"(?:\*\*|__)[^*_\n]+(?:\*\*|__):?\Z")
+_COUNTED = re.compile(r"([0-9]{1,3})\.[ \t]")
 _CJK_NUMBERED = re.compile(r"第[一二三四五六七八九十百\d]+[章节節条條編]")
 _RELEASE = re.compile(
     r"(?:(?:version|release|v)?[ \t]*\[?v?\d+\.\d+[\w.-]*\]?(?:[ \t(,:–—-].*)?|"
@@ -118,9 +119,25 @@ def paragraphs(text: str, begin: int, stop: int) -> Iterator[list[Line]]:
         found.append(lines)
     bare = [line for paragraph in found for line in paragraph]
     mostly = _common_kind([text[line.start : line.end] for line in bare], least=3)
+    numbered: Line | None = None  # the last line that begins with a number
     for at, paragraph in enumerate(found):
         following = found[at + 1][0] if at + 1 < len(found) else None
-        yield _classified(text, paragraph, following, mostly)
+        lines = _classified(text, paragraph, following, mostly)
+        for i, line in enumerate(lines):
+            number = _number_of(text, line)
+            if number is None:
+                continue
+            is_next = numbered is not None and _number_of(text, numbered) == number - 1
+            if numbered is not None and is_next and not i and line.kind == "item" and numbered.kind == "heading":
+                line = lines[i] = replace(line, kind="heading", level=numbered.level)  # "8. I found a bug." after "7. Why?"
+            numbered = line
+        yield lines
+
+
+def _number_of(text: str, line: Line) -> int | None:
+    """Return the number that a heading or an item begins with; None for other lines."""
+    found = _COUNTED.match(text, line.start, line.end) if line.kind in ("heading", "item") else None
+    return int(found[1]) if found else None
 
 
 def _common_kind(lines: Sequence[str], least: int) -> LineKind | None:

@@ -202,6 +202,7 @@ class _Builder:
         self._header: int | None = None  # the row that names the columns of the table that is being read
         self._turns_left = 0  # that may answer the turn that asked
         self._previous_kind: LineKind | None = None
+        self._item: tuple[int, int] | None = None  # indent and unit of the list item that the last paragraph ended with
 
     def finish(self) -> list[Unit]:
         """Return the units with their groups."""
@@ -231,6 +232,8 @@ class _Builder:
         is_list = first.kind in ("item", "row", "csv", "record", "log")
         if not is_list and not first.indent and self._head != len(self._units) - 1:
             self._leave(LINE_LEVELS["lead"])
+        if self._item is not None and first.kind != "item" and first.indent > self._item[0] + 1:
+            self._enter(LINE_LEVELS["indented"] + self._item[0], self._item[1])  # the item goes on below a blank line
         if not (is_list and first.kind == self._previous_kind):
             self._n_lists += 1
         i = 0
@@ -270,6 +273,7 @@ class _Builder:
 
     def _add_lines(self, line: Line, lines: Sequence[Line], after: Line | None) -> None:
         start, end = line.start, lines[-1].end
+        self._item = None
         if line.kind not in ("row", "csv"):
             self._header = None
         if line.kind in ("heading", "question"):
@@ -339,6 +343,8 @@ class _Builder:
             self._turns_left -= 1
         first = len(self._units)
         self._add_sentences(line.start, content, kind, self._tag_of(line))
+        if line.kind == "item":
+            self._item = (line.indent, first)
         if asks:
             self._enter(LINE_LEVELS["turn"], first)
             self._turns_left = _ANSWERING
