@@ -129,7 +129,9 @@ def paragraphs(text: str, begin: int, stop: int) -> Iterator[list[Line]]:
                 continue
             is_next = numbered is not None and _number_of(text, numbered) == number - 1
             if numbered is not None and is_next and not i and line.kind == "item" and numbered.kind == "heading":
-                line = lines[i] = replace(line, kind="heading", level=numbered.level)  # "8. I found a bug." after "7. Why?"
+                line = lines[i] = replace(
+                    line, kind="heading", level=numbered.level
+                )  # "8. I found a bug." after "7. Why?"
             numbered = line
         yield lines
 

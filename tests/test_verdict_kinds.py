@@ -24,7 +24,21 @@ GROUPS = (
 OPTIONS = "--jobs N\n    Run N jobs at once. The default is 1.\n\n--wait SEC\n    Wait SEC seconds. The default is 30."
 SHORT_OPTIONS = "-j N: run N jobs. The default is 1.\n-t SEC: wait SEC seconds. The default is 30."
 
+CODES = (
+    "# XZ Utils FAQ\n\nQ: What do the letters XZ mean?\n\nA: Nothing. They come from the suffix of the files.\n\n"
+    "Q: What is LZMA?\n\nA: LZMA stands for Lempel-Ziv-Markov chain-Algorithm."
+)
+REPLY = "11. Can the library handle .zip archives?\n\n    Not by itself, no.  See the directory contrib/minizip."
+
 FALSE = {
+    "codes": [
+        (CODES, "What does XZ stand for?", "Lempel-Ziv-Markov chain-Algorithm"),
+        (CODES, "What does XZ stand for?", "XZ stands for Lempel-Ziv-Markov chain-Algorithm."),
+    ],
+    "replies that a pause parts off": [
+        (REPLY, "Can the library handle .zip archives?", "Yes, the library handles .zip archives."),
+        (REPLY, "Can the library handle .zip archives?", "Yes."),
+    ],
     "terms with what is said of them below": [
         (GROUPS, "What is the audio group for?", "give some users access to a video device"),
         (
@@ -227,6 +241,14 @@ FALSE = {
 
 
 TRUE = {
+    "codes": [
+        (CODES, "What does LZMA stand for?", "Lempel-Ziv-Markov chain-Algorithm"),
+        (CODES, "What does LZMA stand for?", "LZMA stands for Lempel-Ziv-Markov chain-Algorithm."),
+    ],
+    "replies that a pause parts off": [
+        (REPLY, "Can the library handle .zip archives?", "No, the library does not handle .zip archives."),
+        (REPLY, "Can the library handle .zip archives?", "No."),
+    ],
     "terms with what is said of them below": [
         (GROUPS, "What is the video group for?", "This group can be used to give some users access to a video device."),
         (GROUPS, "What is the audio group for?", "give some users access to an audio device"),

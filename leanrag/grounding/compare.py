@@ -308,6 +308,28 @@ def _equates_otherwise(claim: Claim, passage: Passage, weights: Mapping[str, flo
     return False
 
 
+def _is_of_another_code(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
+    """What the question asks of one code, the place says of another ("What does XZ stand for?", "LZMA stands for")."""
+    asked = {token.base for token in claim.question if token.is_name and token.is_content}
+    codes = {token.base for token in claim.question if token.is_name and _is_code(token)}
+    if not codes or not asked.isdisjoint(token.base for token in passage.tokens):
+        return False
+    asked_stems = {stem_of(token.word) for token in claim.question if token.is_content and token.base not in codes}
+    for clause in clauses_of(claim.whole):
+        subjects = {base for base, role in clause.roles.items() if role == "subject"} & codes
+        best = _best_clause(clause, clauses_of(passage.tokens), weights) if subjects else None
+        if best is not None and not asked_stems.isdisjoint(map(stem_of, (token.word for token in best.tokens))):
+            others = {token.base for token in best.tokens if token.is_name and _is_code(token)}
+            if any(best.roles.get(base) == "subject" for base in others):
+                return True
+    return False
+
+
+def _is_code(token: Token) -> bool:
+    """Whether a name is written in capitals and digits."""
+    return len(token.text) > 1 and token.text.isupper()
+
+
 def _count_turned(clause: Clause, place: Clause) -> int:
     """Words that stand behind the opposite preposition there ("before the war", "after the war")."""
     return sum(
@@ -412,6 +434,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "polarity": _denies,
     "equation": _equates_otherwise,
     "order": _turns_around,
+    "code": _is_of_another_code,
     "script": _differs_in_script,
 }
 """The ways in which a claim may contradict a place, and the check for each."""

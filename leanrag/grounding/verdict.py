@@ -45,6 +45,7 @@ _ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold t
 
 _YES = frozenset("yes ja oui sí si sim yep".split())
 _NO = frozenset("no nein non não nej nee nope".split())
+_SENTENCE_ENDS = frozenset(".!?;。！？")
 _QUESTION_WORDS = frozenset(
     """what who whom whose which when where why how wer wen wem was wann wo wie welche welcher welches warum wieviel
     qui que quoi quand où comment combien quel quelle quels quelles pourquoi qué quién cuándo dónde cómo cuánto cuántos cuál
@@ -268,10 +269,13 @@ class _Sources:
         return None, 0.0, is_contradicted
 
     def _passage(self, place: Place) -> Passage:
-        words = [token.word for token in place.tokens[:2]]
-        reply = -1 if words[:1] and words[0] in _NO else 1 if words[:1] and words[0] in _YES else 0
         return Passage(
-            place.tokens, (*place.context, *place.antecedents), self._index.bases, reply, place.record, place.cells
+            place.tokens,
+            (*place.context, *place.antecedents),
+            self._index.bases,
+            _reply_of(place.tokens),
+            place.record,
+            place.cells,
         )
 
     def _is_of_another(self, claim: Claim, place: Place) -> bool:
@@ -371,6 +375,20 @@ def _without_reply(tokens: tuple[Token, ...]) -> tuple[tuple[Token, ...], int]:
     return tokens[2:], 1 if tokens[0].word in _YES else -1
 
 
+def _reply_of(tokens: Sequence[Token]) -> int:
+    """-1 if a sentence begins with "No", or if pauses part it off ("Not by itself, no."); 1 for "Yes", 0 otherwise."""
+    sentence = itertools.takewhile(lambda token: token.text not in _SENTENCE_ENDS, tokens)
+    parts = [
+        list(part)
+        for is_pause, part in itertools.groupby(sentence, lambda token: token.kind == "pause")
+        if not is_pause
+    ]
+    words = {part[0].word for part in parts if len(part) == 1 or part is parts[0]}
+    if not _NO.isdisjoint(words):
+        return -1
+    return 0 if _YES.isdisjoint(words) else 1
+
+
 def _parts(tokens: tuple[Token, ...]) -> list[tuple[Token, ...]]:
     """The clauses of a sentence that can be looked up one by one; each begins with the subject of the first."""
     parts: list[list[Token]] = []
@@ -406,8 +424,11 @@ def _is_imperative(tokens: Sequence[Token]) -> bool:
 
 def _has_name_and_verb(tokens: Sequence[Token]) -> bool:
     """Whether a name is followed at once by a word that may be a verb."""
-    pairs = itertools.pairwise(tokens)
-    return any(name.is_name and word.kind == "word" and word.is_content and not word.is_name for name, word in pairs)
+    for i in range(1, len(tokens)):
+        name, word, is_joined = tokens[i - 1], tokens[i], tokens[i + 1 : i + 2] and tokens[i + 1].text == "-"
+        if name.is_name and word.kind == "word" and word.is_content and not word.is_name and not is_joined:
+            return True
+    return False
 
 
 def _says(part: Sequence[Token]) -> bool:

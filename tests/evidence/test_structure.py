@@ -11,6 +11,7 @@ from leanrag.evidence.greedy import GreedyPacker
 from leanrag.evidence.packing import EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer
 from leanrag.evidence.units import split_units
+from leanrag.structure import paragraphs
 from leanrag.types import Chunk, Hit
 
 few = settings(deadline=None, max_examples=15)
@@ -285,3 +286,19 @@ def test_what_the_greedy_packer_shows_of_the_asked_section_is_shown_too(names, a
     question = f"When did the {names[asked]} station open?"
     if facts[asked] in shown(GreedyPacker().pack(hits_of(text), budget, count)):
         assert str(1900 + asked) in shown(pack(text, question, budget))
+
+
+def test_a_numbered_line_after_a_numbered_heading_is_a_heading_too():
+    text = "7. Why so small?\n\n   It is simple.\n\n8. I found a bug.\n\n   Write to us.\n\n9. Is it free?\n\n   Yes."
+    lines = [line for paragraph in paragraphs(text, 0, len(text)) for line in paragraph if line.kind != "prose"]
+    assert [(text[line.start : line.end], line.kind) for line in lines] == [
+        ("7. Why so small?", "heading"),
+        ("8. I found a bug.", "heading"),
+        ("9. Is it free?", "heading"),
+    ]
+
+
+def test_the_steps_below_a_numbered_heading_stay_items():
+    text = "1. Setup\n\n1. Open the panel.\n2. Hold the key.\n\n3. Close the panel."
+    lines = [line for paragraph in paragraphs(text, 0, len(text)) for line in paragraph]
+    assert [line.kind for line in lines] == ["heading", "item", "item", "item"]

@@ -309,3 +309,14 @@ def test_lines_of_a_ticket_belong_to_its_number(head):
         )
         assert text[units[fuse].start : units[fuse].end] == f"Replaced fuse {30 + i} on the board."
         assert units[units[lamp].needs].needs == units[units[fuse].needs].needs == heading
+
+
+def test_an_item_goes_on_below_a_blank_line():
+    text = "1. I found a bug.\n\n    Send it to us.\n\n2. I want more.\n\n    Write it."
+    units = split_units(text)
+    assert [(text[unit.start : unit.end], unit.needs) for unit in units] == [
+        ("1. I found a bug.", None),
+        ("Send it to us.", 0),
+        ("2. I want more.", None),
+        ("Write it.", 2),
+    ]
