@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import collections
 import contextlib
-import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from leanrag.errors import (
 )
 from leanrag.pending import Pending, StopMatcher, ThoughtFilter, ThoughtText
 from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel, StreamsThoughts
-from leanrag.text import PROMPT_THOUGHT_TAGS, THOUGHT_TAGS, split_thoughts
+from leanrag.text import PROMPT_THOUGHT_TAGS, THOUGHT_TAGS, estimate_tokens, split_thoughts
 from leanrag.types import CancelToken, FinishReason, Generation, Message, Prompt, TextPiece, Usage
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ R_co = TypeVar("R_co", covariant=True)
 # OpenAI's cookbook, "How to count tokens with tiktoken": three tokens and the role for each message, three tokens for the reply.
 _MESSAGE_TOKENS = 4
 _REPLY_TOKENS = 3
-_TOKEN = re.compile(r"[A-Za-z]{1,4}|[0-9]{1,3}|[^\sA-Za-z0-9]")
 
 
 class GenerateKeywords(TypedDict, total=False):
@@ -139,7 +137,7 @@ class BaseLanguageModel(abc.ABC):
 
     def count_tokens(self, text: str) -> int:
         """Return about the number of tokens of `text`, without a chat template."""
-        return len(_TOKEN.findall(text))
+        return estimate_tokens(text)
 
     def count(self, prompt: Prompt) -> int:
         """Return about the number of tokens of the prompt; for messages, with the tokens that chat templates usually add."""

@@ -19,6 +19,8 @@ __all__ = [
     "answer_kind",
     "code_spans",
     "content_words",
+    "estimate_tokens",
+    "find_page_end",
     "is_unspaced",
     "join_spans",
     "split_sentences",
@@ -30,6 +32,8 @@ __all__ = [
     "words",
 ]
 
+_TOKEN = re.compile(r"[A-Za-z]{1,4}|[0-9]{1,3}|[^\sA-Za-z0-9]")
+_MOST_CHARACTERS = 8  # of a token on a page: white space counts nothing
 _WORD = re.compile(r"\w+(?:[.,'’]\w+)*")
 _BRACKETS = re.compile(r"\[\d{1,2}(?:\s{0,3},\s{0,3}\d{1,2}){0,40}\]")
 _AFTER_MARK = re.compile(r"\s*(?:[.!?,;:)。！？，、।؟\[]|\Z|[\r\n])|\s+\w")
@@ -53,6 +57,33 @@ STOP_WORDS = frozenset(
 def words(text: str) -> list[str]:
     """Return the words of `text` in order, case folded. "3,000" and "don't" are words."""
     return [word.casefold() for word in _WORD.findall(text)]
+
+
+def estimate_tokens(text: str) -> int:
+    """Return about the number of tokens of `text` for a model whose tokenizer is unknown; rather too many than too few."""
+    return len(_TOKEN.findall(text))
+
+
+def find_page_end(text: str, start: int, max_tokens: int) -> int:
+    r"""Return where a page of about `max_tokens` tokens ends that begins at `start`: at the end of a paragraph, line or word.
+
+    Pages follow each other without a gap, and each one has text: the end is above `start`, unless `start` is the end of the text.
+
+    Example:
+        >>> find_page_end("One two three.\nFour five.", 0, 5)
+        15
+    """
+    end = min(len(text), start + _MOST_CHARACTERS * max_tokens)
+    for i, token in enumerate(_TOKEN.finditer(text, start, end)):
+        if i == max_tokens:
+            end = token.start()
+            break
+    if end < len(text):
+        earliest = end - (end - start) // 4
+        for separator in ("\n\n", "\n", " "):
+            if (found := text.rfind(separator, earliest, end)) >= 0:
+                return found + len(separator)
+    return end
 
 
 def without_marks(text: str) -> str:

@@ -1,10 +1,20 @@
+import itertools
 import textwrap
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanrag.text import content_words, split_sentences, split_thoughts, stem, without_marks, words
+from leanrag.text import (
+    content_words,
+    estimate_tokens,
+    find_page_end,
+    split_sentences,
+    split_thoughts,
+    stem,
+    without_marks,
+    words,
+)
 
 ANY_TEXT = st.text(max_size=200)
 
@@ -223,3 +233,23 @@ def test_thoughts_are_parted_from_the_answer(text, thoughts, answer):
 )
 def test_abbreviations_of_places_and_months_end_no_sentence(text, expected):
     assert [text[start:end] for start, end in split_sentences(text)] == expected
+
+
+@given(st.text(alphabet="ab 1.\n字", max_size=200), st.integers(1, 20))
+def test_pages_follow_each_other_without_a_gap(text, max_tokens):
+    starts = [0]
+    while starts[-1] < len(text):
+        end = find_page_end(text, starts[-1], max_tokens)
+        assert end > starts[-1]
+        assert estimate_tokens(text[starts[-1] : end]) <= max_tokens
+        assert end - starts[-1] <= 8 * max_tokens
+        starts.append(end)
+    assert "".join(text[start:end] for start, end in itertools.pairwise(starts)) == text
+    assert find_page_end(text, len(text), max_tokens) == len(text)
+
+
+def test_a_page_ends_at_a_paragraph_a_line_or_a_word():
+    assert find_page_end("one two\n\nsix ten", 0, 2) == 9
+    assert find_page_end("one two six\nten one", 0, 3) == 12
+    assert find_page_end("one two six ten", 0, 3) == 12
+    assert find_page_end("x" * 100, 0, 10) == 40

@@ -10,7 +10,11 @@ from leanrag import MissingDependencyError
 
 @pytest.mark.parametrize(
     ("adapter", "package", "extra"),
-    [("langchain", "langchain_core", "langchain"), ("llama_index", "llama_index", "llama-index")],
+    [
+        ("langchain", "langchain_core", "langchain"),
+        ("llama_index", "llama_index", "llama-index"),
+        ("mcp", "mcp", "mcp"),
+    ],
 )
 def test_a_missing_package_names_its_extra(monkeypatch, adapter, package, extra):
     monkeypatch.delitem(sys.modules, f"leanrag.adapters.{adapter}", raising=False)
