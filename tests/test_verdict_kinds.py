@@ -29,8 +29,16 @@ CODES = (
     "Q: What is LZMA?\n\nA: LZMA stands for Lempel-Ziv-Markov chain-Algorithm."
 )
 REPLY = "11. Can the library handle .zip archives?\n\n    Not by itself, no.  See the directory contrib/minizip."
+OFFLINE = (
+    "## How can the tool work offline?\n\nThe --frozen flag tells the tool to not touch the network. It returns an error in case"
+    " it would.\n\n## Is the office open on Sunday?\n\nIt is closed on Sunday."
+)
 
 FALSE = {
+    "denials of something else": [
+        (OFFLINE, "Does the tool work offline?", "No, the tool does not work offline."),
+        (OFFLINE, "Does the tool work offline?", "The tool does not work offline."),
+    ],
     "codes": [
         (CODES, "What does XZ stand for?", "Lempel-Ziv-Markov chain-Algorithm"),
         (CODES, "What does XZ stand for?", "XZ stands for Lempel-Ziv-Markov chain-Algorithm."),
@@ -241,6 +249,10 @@ FALSE = {
 
 
 TRUE = {
+    "denials of something else": [
+        (OFFLINE, "Does the tool touch the network?", "No, it does not touch the network."),
+        (OFFLINE, "Is the office open on Sunday?", "No, the office is not open on Sunday."),
+    ],
     "codes": [
         (CODES, "What does LZMA stand for?", "Lempel-Ziv-Markov chain-Algorithm"),
         (CODES, "What does LZMA stand for?", "LZMA stands for Lempel-Ziv-Markov chain-Algorithm."),

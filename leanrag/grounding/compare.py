@@ -21,6 +21,7 @@ from leanrag.grounding.lexicon import (
     COPULAS,
     EXCEPTIONS,
     HEDGES,
+    NEGATIONS,
     OBLIGATIONS,
     ONLY,
     PERMISSIONS,
@@ -287,6 +288,27 @@ def _denies(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> boo
     return False
 
 
+def _denies_what_was_asked(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim only denies the question, and the place denies something else ("does not work offline", "does not touch it")."""
+    if passage.reply or not {token.base for token in claim.tokens if token.is_content} <= claim.asked:
+        return False
+    denied = _denied(claim.tokens)
+    said = frozenset(stem_of(token.word) for token in passage.tokens)
+    if not denied or any(complement_of(word, said) for word in denied):
+        return False
+    is_denial = any(clause.is_negated or clause.absences for clause in clauses_of(passage.tokens))
+    return denied.isdisjoint(said) if _denied(passage.tokens) else not is_denial
+
+
+def _denied(tokens: Sequence[Token]) -> frozenset[str]:
+    """The stems of the first content word behind each negation."""
+    found = set[str]()
+    for i, token in enumerate(tokens):
+        if token.word in NEGATIONS:
+            found.update(stem_of(word.word) for word in [t for t in tokens[i + 1 :] if t.is_content][:1])
+    return frozenset(found)
+
+
 def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, frozenset[str]], bool]) -> int:
     """Words of the clause whose opposite the place holds instead of them."""
     return sum(
@@ -432,6 +454,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "exchange": exchanges_two,
     "possibility": _drops_possibility,
     "polarity": _denies,
+    "denial": _denies_what_was_asked,
     "equation": _equates_otherwise,
     "order": _turns_around,
     "code": _is_of_another_code,
