@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,10 +129,11 @@ _COMPARES = re.compile(
     re.IGNORECASE,
 )
 _ABOUT = re.compile(r"\s*(?:(?:and|but|so|or|then)[\s,]+)?(?:what|how) about\b\s*", re.IGNORECASE)
-_CONNECTIVE = re.compile(r"\s*(?:and|but|so|or|then|also|plus)\b[\s,]*", re.IGNORECASE)
+_CONNECTIVE = re.compile(r"\A\s*(?:and|but|so|or|then|also|plus)\b[\s,]*", re.IGNORECASE)
 _ASKS_WHERE = re.compile(r"\bwhere\b|\bwhich (?:city|country|place|town)\b", re.IGNORECASE)
 _PREPOSITION = re.compile(r"(in|on|at|for|of|from|to|with|by|during|under|after|before)\s", re.IGNORECASE)
-_POSSESSIVES = _set("its his their")
+_CLAUSE_WORDS = _set("when if while because after before until since although though unless once that")
+_POSSESSIVES = _set("its his her their")
 _MAX_TERMS = 4
 
 
@@ -215,7 +216,8 @@ def _phrase_like(phrase: str, name: str) -> str:
 
 def _complete_pronoun(question: str, pronoun: re.Match[str], exchanges: Sequence[Exchange]) -> FollowUp:
     """Put what a pronoun speaks of in its place; behind the question if that is not clear."""
-    candidates = _antecedents(_bare(pronoun), exchanges)
+    asked = set(_words(question))
+    candidates = _antecedents(_bare(pronoun), exchanges, asked)
     if len(candidates) == 1:
         return FollowUp(_substitute(question, pronoun, candidates[0]), "pronoun")
     return FollowUp(_append(question, candidates or [_standalone(exchanges[-1])]), "pronoun", is_sure=False)
@@ -274,7 +276,7 @@ def _complete_foreign(
     if pronoun is None and not (words and words[0] in language.connectives and len(content) <= 2):
         return FollowUp(question, "complete")
     names = names_in(last)
-    is_person = pronoun in language.persons and answer_kind_of(exchanges[-1]) == "name"
+    is_person = pronoun in language.persons and answer_kind(exchanges[-1].question) == "name"
     terms = _answer_names(exchanges[-1]) if is_person else names
     kind: FollowUpKind = "ellipsis" if pronoun is None else "pronoun"
     return FollowUp(
@@ -285,22 +287,35 @@ def _complete_foreign(
 # What a pronoun can speak of
 
 
-def _antecedents(pronoun: str, exchanges: Sequence[Exchange]) -> list[str]:
-    """Return what a pronoun can speak of; the last exchange that names something decides."""
+def _antecedents(pronoun: str, exchanges: Sequence[Exchange], asked: Set[str]) -> list[str]:
+    """Return what a pronoun can speak of; the last exchange that names something decides.
+
+    Args:
+        pronoun: In lower case.
+        exchanges: What was said before.
+        asked: The words of the question, which names what is in it.
+    """
     for exchange in reversed(exchanges):
-        asked, answered = _subjects(exchange), _answer_names(exchange)
-        if pronoun in _ENGLISH.persons:
-            people = [name for name in answered if _may_be_person(name)] if answer_kind_of(exchange) == "name" else []
-            candidates = people or [name for name in asked if _may_be_person(name)] or answered
-        elif pronoun == "there":
-            candidates = (_ASKS_WHERE.search(exchange.question) and answered) or asked
-        else:
-            is_many = pronoun in _ENGLISH.many
-            fitting = [name for name in asked if _is_plural(name) == is_many]
-            candidates = fitting or (answered if is_many else asked) or asked or answered
-        if candidates:
+        subjects, answers = (
+            [name for name in names if not set(_words(name)) - {"the"} <= asked]
+            for names in (_subjects(exchange), _answer_names(exchange))
+        )
+        if candidates := _fitting(pronoun, exchange, subjects, answers):
             return _distinct(candidates)[:_MAX_TERMS]
     return []
+
+
+def _fitting(pronoun: str, exchange: Exchange, subjects: list[str], answers: list[str]) -> list[str]:
+    """Return the subjects of a question, or else the names in its answer, that a pronoun can stand for."""
+    if pronoun in _ENGLISH.persons:
+        people = [name for name in answers if _may_be_person(name)] if answer_kind(exchange.question) == "name" else []
+        return people or [name for name in subjects if _may_be_person(name)] or answers
+    if pronoun == "there":
+        return (answers if _ASKS_WHERE.search(exchange.question) else []) or subjects
+    is_many = pronoun in _ENGLISH.many
+    agreeing = [name for name in subjects if _is_plural(name) == is_many]
+    has_names = bool(names_in(_standalone(exchange)))
+    return agreeing or (subjects if has_names or not is_many else answers) or subjects or answers
 
 
 def _subjects(exchange: Exchange) -> list[str]:
@@ -312,11 +327,6 @@ def _subjects(exchange: Exchange) -> list[str]:
 
 def _standalone(exchange: Exchange) -> str:
     return (exchange.standalone or exchange.question).strip()
-
-
-def answer_kind_of(exchange: Exchange) -> str | None:
-    """Return the kind of answer that the question of an exchange asks for."""
-    return answer_kind(exchange.question)
 
 
 def _answer_names(exchange: Exchange) -> list[str]:
@@ -368,7 +378,7 @@ def _name_end(tokens: Sequence[re.Match[str]], start: int) -> int:
 def _name_follows(tokens: Sequence[re.Match[str]], i: int) -> bool:
     while i < len(tokens) and tokens[i][0] in _INSIDE_NAMES:
         i += 1
-    return i < len(tokens) and _is_name_word(tokens[i][0])
+    return i < len(tokens) and (_is_name_word(tokens[i][0]) or tokens[i][0].isdigit())
 
 
 def _is_name_word(word: str) -> bool:
@@ -431,8 +441,12 @@ def _bare(token: re.Match[str]) -> str:
 
 def _is_named_before(tokens: Sequence[re.Match[str]], pronoun: str, question: str) -> bool:
     """Return whether the question itself names, before a pronoun, what it speaks of: "When did Ada begin her work?"."""
+    if not (pronoun in _POSSESSIVES or any(_bare(token) in _CLAUSE_WORDS for token in tokens[1:])):
+        return False  # in one clause, a name and a pronoun are two things
     text = question[: tokens[-1].end()] if tokens else ""
-    return bool(names_in(text)) or (pronoun in _POSSESSIVES | _ENGLISH.many and bool(_noun_phrases(text)))
+    is_many = pronoun in _ENGLISH.many
+    is_person = pronoun in _ENGLISH.persons
+    return any(is_person or _is_plural(name) == is_many for name in (*names_in(text), *_noun_phrases(text)))
 
 
 def _substitute(question: str, found: re.Match[str], name: str) -> str:
