@@ -22,6 +22,7 @@ from leanrag.cli import (
     ask,
     bench,
     calibrate,
+    chat,
     costs,
     doctor,
     explain,
@@ -34,6 +35,7 @@ from leanrag.cli import (
     search,
     serve,
     stats,
+    sync,
     train,
     tune,
 )
@@ -45,9 +47,11 @@ __all__ = ["main"]
 
 _COMMANDS = (
     add,
+    sync,
     remove,
     search,
     ask,
+    chat,
     calibrate,
     explain,
     serve,

@@ -9,7 +9,18 @@ import sys
 from leanrag.display import printable, to_json
 from leanrag.errors import LeanRAGError
 
-__all__ = ["FAILED", "INTERRUPTED", "OK", "PARTIAL", "UNSUPPORTED", "USAGE", "print_text", "report_error", "show"]
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "OK",
+    "PARTIAL",
+    "UNSUPPORTED",
+    "USAGE",
+    "print_text",
+    "report_error",
+    "show",
+    "write_text",
+]
 
 OK, FAILED, USAGE, UNSUPPORTED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -20,9 +31,14 @@ def show(options: argparse.Namespace, value: object, text: str) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print `text`. Control characters are printed as escapes, and characters that the terminal cannot show as "?"."""
+    """Print `text` as a line. Control characters are printed as escapes, and characters that the terminal cannot show as "?"."""
+    write_text(f"{text}\n")
+
+
+def write_text(text: str) -> None:
+    """As `print_text`, but without the end of the line."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(printable(text).encode(encoding, "replace").decode(encoding), flush=True)
+    print(printable(text).encode(encoding, "replace").decode(encoding), end="", flush=True)
 
 
 def report_error(options: argparse.Namespace, message: str, error: LeanRAGError | None) -> None:

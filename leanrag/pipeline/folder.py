@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from leanrag.errors import DocumentError
 from leanrag.pipeline.adding import Source
 from leanrag.pipeline.documents import AddOptions, Documents
+from leanrag.pipeline.watching import find_changes, follow_changes
 from leanrag.retrieval.integrity import Damage
 from leanrag.retrieval.repair import RepairReport
 from leanrag.retrieval.store import DocumentRecord, Store, StoreStats
@@ -53,6 +55,21 @@ class DocumentFolder:
         A folder that does not exist is an error, and its documents stay: it may be a disk that is not connected.
         """
         return self._documents.add(folders, options, is_exact=True)
+
+    def watch(
+        self, *folders: _Path, stop: threading.Event | None = None, **options: Unpack[AddOptions]
+    ) -> Iterator[AddReport]:
+        """As `sync`, at once and after each change of the files; yield what was done. Needs the extra `watch`.
+
+        Changes that cannot be stored at once, because another process is writing, are stored later.
+
+        Args:
+            folders: The folders.
+            stop: Ends the iteration when it is set, from another thread; else Ctrl-C does.
+            options: As for `sync`.
+        """
+        changes = find_changes(folders, self._store.folder, stop)
+        return follow_changes(lambda: self.sync(*folders, **options), changes)
 
     def add_text(
         self,

@@ -349,15 +349,16 @@ def names_in(text: str, *, is_whole: bool = False) -> list[str]:
         is_whole: Whether the first word can be a name alone although every sentence begins with a capital.
     """
     tokens = list(_TOKEN.finditer(text))
+    first = next((i for i, token in enumerate(tokens) if token[0][0].isalnum()), 0)
     names: list[str] = []
-    i = 0
+    i = first
     while i < len(tokens):
-        if not _is_name_word(tokens[i][0]) or (i == 0 and tokens[i][0].lower() in _BEGINNINGS | STOP_WORDS):
+        if not _is_name_word(tokens[i][0]) or (i == first and tokens[i][0].lower() in _BEGINNINGS | STOP_WORDS):
             i += 1
             continue
         end = _name_end(tokens, i)
-        is_first_word_alone = i == 0 and end == 1
-        if not is_first_word_alone or is_whole:
+        is_capital_of_sentence = i == first and end == first + 1
+        if not is_capital_of_sentence or is_whole:
             name = text[tokens[i].start() : tokens[end - 1].end()]
             names.append(re.sub(r"['’]s?$", "", name))
         i = end
