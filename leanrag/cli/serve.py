@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from leanrag._optional import require
 from leanrag.cli.options import Commands, open_folder
@@ -14,9 +14,13 @@ from leanrag.cli.output import OK, print_text
 from leanrag.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from leanrag.llama.model import LlamaCppModel
+    from leanrag.pipeline.rag import Rag
+    from leanrag.protocols import LanguageModel
+    from leanrag.serving.keys import Keys
 
 __all__ = ["register"]
+
+T = TypeVar("T")
 
 _KEYS_VARIABLE = "LEANRAG_KEYS"
 
@@ -35,51 +39,85 @@ def register(commands: Commands) -> None:
         help="environment variable with the API keys (default: %(default)s)",
     )
     parser.add_argument(
-        "--allow-origin", action="append", default=[], metavar="ORIGIN", help="web pages that may use the server"
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let web pages of this origin use the server, such as https://example.org",
     )
+    parser.add_argument("--read-only", action="store_true", help="let nobody add documents")
 
 
 def _run(options: argparse.Namespace) -> int:
     for package in ("fastapi", "uvicorn"):
         require(package, extra="server", why="to serve over HTTP")
+    from leanrag.pipeline.defaults import default_models
+    from leanrag.pipeline.loading import load_embedder, load_language_model
     from leanrag.serving.app import create_app
-    from leanrag.serving.guard import is_loopback
     from leanrag.serving.keys import Keys
     from leanrag.serving.running import open_port, run_server
 
     keys = Keys.parse(os.environ.get(options.keys_env, ""), variable=options.keys_env)
-    if not keys and not is_loopback(options.host):
-        raise ConfigurationError(
-            f"the address {options.host!r} can be reached from other machines, so the server needs keys. Set {options.keys_env}, "
-            "or listen on 127.0.0.1"
+    _check_address(options, keys)
+    paths = _folder_paths(options)
+    port = open_port(options.host, options.port)
+    with contextlib.closing(port), contextlib.ExitStack() as stack:
+        names = (options.model or default_models()) if paths else ()
+        loaded: dict[str, LanguageModel] = {}
+        for name in dict.fromkeys((*names, *options.models)):
+            loaded[name] = _closed_with(stack, load_language_model(name))
+        embedder = _closed_with(stack, load_embedder(options.embedder))
+        folders: dict[str, Rag] = {}
+        for folder_name, path in paths.items():
+            settings = {
+                **vars(options),
+                "folder": path,
+                "embedder": embedder,
+                "model": [loaded[name] for name in names],
+            }
+            create = bool(options.folders) and not options.read_only
+            folders[folder_name] = stack.enter_context(open_folder(argparse.Namespace(**settings), create=create))
+        app = create_app(
+            folders,
+            models=[loaded[name] for name in options.models],
+            embedders={options.embedder: embedder},
+            keys=keys,
+            hosts=None if keys else sorted({"localhost", "127.0.0.1", "[::1]", options.host}),
+            origins=options.allow_origin,
+            can_add=not options.read_only,
         )
-    names = options.folders or ([] if options.models else [options.folder])
-    hosts = None if keys else sorted({"localhost", "127.0.0.1", "[::1]", options.host})
-    with contextlib.ExitStack() as stack:
-        folders = {}
-        for path in names:
-            name = Path(path).resolve().name.lstrip(".")
-            if name in folders:
-                raise ConfigurationError(f"two folders have the name {name!r}; rename one of them")
-            folder = argparse.Namespace(**{**vars(options), "folder": path})
-            folders[name] = stack.enter_context(open_folder(folder, create=bool(options.folders)))
-        models = [stack.enter_context(_load(name)) for name in options.models]
-        app = create_app(folders, models=models, keys=keys, hosts=hosts, origins=options.allow_origin)
-        port = open_port(options.host, options.port)
-        address = f"http://{options.host}:{port.getsockname()[1]}"
-        run_server(
-            app,
-            port,
-            on_start=lambda: print_text(f"leanrag serves {', '.join([*folders, *options.models])} on {address}"),
-        )
+        shown = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{shown}:{port.getsockname()[1]}"
+        text = f"leanrag serves {', '.join([*folders, *options.models])} on {address}"
+        run_server(app, port, on_start=lambda: print_text(text))
     return OK
 
 
-def _load(name: str) -> LlamaCppModel:
-    """Load a model that is served without documents."""
-    from leanrag.llama.process import load_model
-    from leanrag.models import resolve_model
-    from leanrag.routing.cascade import model_name
+def _check_address(options: argparse.Namespace, keys: Keys) -> None:
+    from leanrag.serving.guard import is_loopback
 
-    files = resolve_model(name)
-    return load_model(files.path, adapters=files.adapters, name=model_name(name))
+    if not keys and not is_loopback(options.host):
+        raise ConfigurationError(
+            f"the address {options.host!r} can be reached from other machines, so the server needs keys. Put them into the "
+            f"environment variable {options.keys_env}, or listen on 127.0.0.1"
+        )
+
+
+def _folder_paths(options: argparse.Namespace) -> dict[str, str]:
+    """Return the folders to serve by their names: the last parts of their paths."""
+    paths: dict[str, str] = {}
+    for path in options.folders or ([] if options.models else [options.folder]):
+        name = Path(path).resolve().name.lstrip(".")
+        if name in paths:
+            raise ConfigurationError(f"the folders {paths[name]!r} and {path!r} have the same name; rename one of them")
+        paths[name] = path
+    return paths
+
+
+def _closed_with(stack: contextlib.ExitStack, part: T) -> T:
+    """Return a model, which is closed at the end of the stack."""
+    from leanrag.protocols import Closable
+
+    if isinstance(part, Closable):
+        stack.callback(part.close)
+    return part

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from leanrag.errors import DocumentError
@@ -29,6 +30,11 @@ class DocumentFolder:
 
     def __init__(self, store: Store, documents: Documents) -> None:
         self._store, self._documents = store, documents
+
+    @property
+    def path(self) -> Path:
+        """The folder of the database, absolute."""
+        return self._store.folder
 
     def add(self, *sources: Source, **options: Unpack[AddOptions]) -> AddReport:
         """Add files, folders and documents; what is known and unchanged is skipped.

@@ -18,7 +18,7 @@ import leanrag
 from leanrag.errors import ConfigurationError, LeanRAGError
 from leanrag.pipeline.rag import Rag
 from leanrag.protocols import Embedder, LanguageModel
-from leanrag.serving import openai_routes
+from leanrag.serving import library_routes, openai_routes, page
 from leanrag.serving.backends import Backend, FolderBackend, ModelBackend
 from leanrag.serving.failures import ApiError, to_api_error
 from leanrag.serving.guard import Guard, GuardSettings
@@ -32,7 +32,7 @@ __all__ = ["create_app"]
 
 logger = logging.getLogger(__name__)
 
-_PUBLIC = ("/health",)
+_PUBLIC = ("/health", *page.PATHS)
 
 
 def create_app(
@@ -45,6 +45,7 @@ def create_app(
     origins: Sequence[str] = (),
     body_bytes: int = 4 * 2**20,
     upload_bytes: int = 64 * 2**20,
+    can_add: bool = True,
     workers: Workers | None = None,
     write_seconds: float = 60.0,
 ) -> FastAPI:
@@ -59,6 +60,7 @@ def create_app(
         origins: Origins of other web pages that may use the server.
         body_bytes: Most bytes of a request.
         upload_bytes: Most bytes of a file that is added.
+        can_add: Whether clients may add documents.
         workers: Threads that answer; their queue decides how many requests wait.
         write_seconds: Longest wait for a client that does not read its stream.
 
@@ -79,7 +81,7 @@ def create_app(
     keys = keys or Keys({})
     if unknown := sorted(keys.names_of_models() - backends.keys() - (embedders or {}).keys()):
         raise ConfigurationError(f"a key is limited to {unknown[0]!r}, which does not exist; use {', '.join(backends)}")
-    service = Service(backends, embedders or {}, workers or Workers(), write_seconds=write_seconds)
+    service = Service(backends, embedders or {}, workers or Workers(), can_add=can_add, write_seconds=write_seconds)
     settings = GuardSettings(
         public=_PUBLIC, hosts=hosts, origins=origins, body_bytes=body_bytes, upload_bytes=upload_bytes
     )
@@ -105,7 +107,8 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.service = service
-    app.include_router(openai_routes.router)
+    for routes in (openai_routes, library_routes, page):
+        app.include_router(routes.router)
     app.add_api_route("/health", _health, methods=["GET"])
     app.add_api_route("/metrics", _metrics, methods=["GET"])
     return app

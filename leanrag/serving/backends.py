@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from leanrag.display import to_plain
@@ -13,6 +13,7 @@ from leanrag.pipeline.rag import Rag
 from leanrag.pipeline.turn import AnswerStream
 from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel, StreamsThoughts
 from leanrag.serving.failures import ApiError
+from leanrag.text import without_marks
 from leanrag.types import Answer, CancelToken, Citation, FinishReason, Message, Prompt, TextPiece, Usage
 
 __all__ = ["Ask", "Backend", "FolderBackend", "ModelBackend", "Reply", "Work", "describe_answer", "describe_citation"]
@@ -112,7 +113,7 @@ class FolderBackend:
         return [*["top_p"] * (ask.top_p is not None), *["system messages"] * has_system]
 
     def start(self, ask: Ask) -> Work:
-        """Begin to answer the last message of the user."""
+        """Begin to answer the last message of the user, which may speak of the messages before it."""
         if ask.schema is not None or ask.stop:
             name = "response_format" if ask.schema is not None else "stop"
             raise ApiError(
@@ -126,7 +127,9 @@ class FolderBackend:
             "max_tokens": ask.max_tokens,
             "cancel": ask.cancel,
         }
-        return _FolderWork(self.rag.stream(_question_of(ask.prompt), **options))
+        history, question = _split_conversation(ask.prompt)
+        asked = self.rag.chat(history) if history else self.rag
+        return _FolderWork(asked.stream(question, **options))
 
 
 class _FolderWork:
@@ -248,12 +251,21 @@ def describe_citation(citation: Citation) -> dict[str, Any]:
     return plain
 
 
-def _question_of(prompt: Prompt) -> str:
+def _split_conversation(prompt: Prompt) -> tuple[list[Message], str]:
+    """Return what was said before, and the question: all that the user said after the last answer."""
     if isinstance(prompt, str):
-        return prompt
-    last: Sequence[Message] = prompt[-1:]
-    if not last or last[0].role != "user":
+        return [], prompt
+    spoken = [message for message in prompt if message.role != "system"]
+    start = next((i for i, message in enumerate(spoken) if message.role == "user"), len(spoken))
+    answers = [i for i, message in enumerate(spoken) if message.role == "assistant"]
+    end = max(start, answers[-1] + 1 if answers else 0)
+    question = "\n".join(message.content for message in spoken[end:])
+    if not question.strip():
         raise ApiError(
             400, "The last message must be the question of the user", code="invalid_value", param="messages"
         )  # fmt: skip
-    return last[0].content
+    history = [
+        replace(message, content=without_marks(message.content)) if message.role == "assistant" else message
+        for message in spoken[start:end]
+    ]
+    return history, question

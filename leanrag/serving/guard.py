@@ -32,7 +32,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_UPLOADS = "/add"
+_UPLOADS = "/add/file"
 
 
 @dataclass(frozen=True, slots=True)

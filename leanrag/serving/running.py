@@ -62,10 +62,10 @@ def run_server(app: ASGIApp, port: socket.socket, *, on_start: Callable[[], None
 
     Args:
         app: The application.
-        port: A listening socket, as `open_port` returns it.
+        port: A listening socket, as `open_port` returns it; it is closed at the end.
         on_start: Called before the first request is accepted.
     """
-    with contextlib.closing(port), _exiting_on_sigterm():
+    with _exiting_on_sigterm():
         on_start()
         make_server(app).run(sockets=[port])
 

@@ -32,6 +32,7 @@ class Service:
         embedders: Embedders, by name.
         workers: Threads that do the work.
         metrics: Figures.
+        can_add: Whether clients may add documents.
         write_seconds: Longest wait for a client that does not read its stream.
         created: When the server was started, in seconds since 1970.
     """
@@ -40,6 +41,7 @@ class Service:
     embedders: Mapping[str, Embedder] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
     metrics: Metrics = field(default_factory=Metrics)
+    can_add: bool = True
     write_seconds: float = 60.0
     created: int = field(default_factory=lambda: int(time.time()))
 
