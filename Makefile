@@ -66,7 +66,8 @@ reader: $(VENV)/equipped pull
 
 docs: $(VENV)/equipped
 	$(BIN)/python -m benchmarks.tables --check
-	$(BIN)/python -m pytest tests/test_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_site.py
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
