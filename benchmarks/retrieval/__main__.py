@@ -3,7 +3,9 @@
 Recall@k is the share of questions whose passage is among the first k distinct passages of the hits. A passage longer than
 the embedder's window is several chunks; it takes the place of its best one.
 
-    python -m benchmarks.retrieval --data DIR --json FILE [--quick]
+    python -m benchmarks.retrieval --data DIR --json FILE [--quick] [--only fusion|extras]
+
+The section `extras` measures what may be set around the retriever; see `benchmarks.retrieval.extras`.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.common import Questions, finish, parse_arguments, read_nq, read_squad
+from benchmarks.retrieval.extras import REWRITER, measure_extras
 from leanrag.documents.chunking import DocumentChunker
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.metrics import bootstrap_interval, recall_at_k
+from leanrag.models import resolve
 from leanrag.pipeline.adding import Ingestion
 from leanrag.pipeline.copies import find_embedder
 from leanrag.protocols import Chunker, Embedder
@@ -34,6 +39,7 @@ KS = (1, 3, 5, 10)
 DEPTH = 50  # hits asked for: enough for 10 distinct passages
 QUICK_QUESTIONS = 200  # of each set, over the passages that they were asked about
 EMBEDDER = "all-minilm-l6-v2"
+SECTIONS = ("fusion", "extras")
 
 
 class RememberingEmbedder:
@@ -124,19 +130,33 @@ def shortened(questions: Questions) -> Questions:
     return Questions(questions.name, documents, kept)
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__)
-    path = find_embedder(EMBEDDER)
-    embedder = LlamaCppEmbedder(path)
+def measure_fusion(data: Path, embedder: Embedder, *, is_quick: bool) -> dict[str, float]:
+    """Return the recall of each side, and of both together."""
     chunker = DocumentChunker(embedder.count_tokens)
     figures: dict[str, float] = {}
     count = 0
-    for questions in (read_squad(arguments.data), read_nq(arguments.data)):
-        part = shortened(questions) if arguments.is_quick else questions
+    for questions in (read_squad(data), read_nq(data)):
+        part = shortened(questions) if is_quick else questions
         figures |= {f"{part.name}_n": len(part.questions), f"{part.name}_passages": len(part.documents)}
         figures |= measure(part, embedder, chunker)
         count += len(part.questions)
-    finish({**figures, "n": count}, arguments.json_path, models={EMBEDDER: path}, is_quick=arguments.is_quick)
+    return {**figures, "n": count}
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, sections=SECTIONS)
+    path = find_embedder(EMBEDDER)
+    embedder = LlamaCppEmbedder(path)
+    figures: dict[str, float] = {"n": 0}
+    if arguments.only in (None, "fusion"):
+        figures |= measure_fusion(arguments.data, embedder, is_quick=arguments.is_quick)
+    models = {EMBEDDER: path, REWRITER: resolve(REWRITER)}
+    if arguments.only in (None, "extras"):
+        for part in measure_extras(arguments.data, embedder, is_quick=arguments.is_quick):
+            figures |= part
+            finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
+    else:
+        finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
 
 
 if __name__ == "__main__":

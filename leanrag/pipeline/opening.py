@@ -23,7 +23,7 @@ from leanrag.pipeline.loading import load_embedder, load_language_model
 from leanrag.pipeline.query import AutoTokens, Settings
 from leanrag.pipeline.rag import Rag
 from leanrag.pipeline.reader import Reader
-from leanrag.pipeline.stages import MakeIndex, MakeRetriever, Stages
+from leanrag.pipeline.stages import MakeIndex, MakeRetriever, RetrieverName, Stages
 from leanrag.prompting import ModelProfile, PromptTemplate, Style
 from leanrag.protocols import (
     Chunker,
@@ -66,7 +66,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     readers: Mapping[str, DocumentReader] | None = None,
     chunker: Chunker | None = None,
     index: VectorIndex | MakeIndex | None = None,
-    retriever: Retriever | MakeRetriever | None = None,
+    retriever: RetrieverName | Retriever | MakeRetriever | None = None,
     reranker: str | os.PathLike[str] | Reranker | None = None,
     packer: Packer | None = None,
     compressor: Compressor | None = None,
@@ -110,8 +110,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By
             default `GrowingIndex`.
-        retriever: Finds chunks: an object with `retrieve(question, k, where=...)`, or a function (or class) that makes one from
-            the store, the vector index and the embedder. By default `HybridRetriever`.
+        retriever: Finds chunks: "hybrid", the default; "diverse", which prefers hits that differ from each other; "neighbours" or
+            "section", which show more of the text around each hit; an object with `retrieve(question, k, where=...)`; or a
+            function (or class) that makes one from the store, the vector index and the embedder.
         reranker: Puts what was retrieved into a better order: a name that `leanrag list` shows, a folder with a cross-encoder
             (both need the extra `onnx`), or any `Reranker`. By default none.
         packer: Chooses what the prompt shows; by default `EvidencePacker`: the sentences and clauses that are worth most for the

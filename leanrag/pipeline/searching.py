@@ -54,7 +54,7 @@ class Searcher:
         check_counts(k=k)
         details = {} if details is None else details
         reranker = self._stages.reranker
-        if self._stages.retriever is None:
+        if self._stages.retriever is None or isinstance(self._stages.retriever, str):
             self._embed(question, details)
         if reranker is None:
             return self._retriever.retrieve(question, k, where=where)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Literal, TypeAlias
 
+from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.grounding import ReaderEntailment
 from leanrag.prompting import ModelProfile, PromptTemplate, profiles_digest
@@ -25,18 +26,41 @@ from leanrag.protocols import (
     ScoresText,
     VectorIndex,
 )
+from leanrag.retrieval.diverse import DiverseRetriever
+from leanrag.retrieval.expanding import ExpandingRetriever
 from leanrag.retrieval.growing_index import GrowingIndex
 from leanrag.retrieval.retrievers import HybridRetriever
 from leanrag.retrieval.store import Store
 
-__all__ = ["MakeIndex", "MakeRetriever", "Stages"]
-
+__all__ = ["MakeIndex", "MakeRetriever", "RetrieverName", "Stages"]
 
 MakeIndex: TypeAlias = Callable[[int], VectorIndex]
 """Makes an empty index for rows of so many columns."""
 
 MakeRetriever: TypeAlias = Callable[[Store, VectorIndex, Embedder], Retriever]
 """Makes a retriever over the folder's store, its vector index and its embedder."""
+
+RetrieverName: TypeAlias = Literal["hybrid", "diverse", "neighbours", "section"]
+
+
+def _make_diverse(store: Store, index: VectorIndex, embedder: Embedder) -> Retriever:
+    return DiverseRetriever(HybridRetriever(store, index, embedder), store)
+
+
+def _make_neighbours(store: Store, index: VectorIndex, embedder: Embedder) -> Retriever:
+    return ExpandingRetriever(HybridRetriever(store, index, embedder), store)
+
+
+def _make_section(store: Store, index: VectorIndex, embedder: Embedder) -> Retriever:
+    return ExpandingRetriever(HybridRetriever(store, index, embedder), store, by="section")
+
+
+_NAMED_RETRIEVERS: Mapping[str, MakeRetriever] = {
+    "hybrid": HybridRetriever,
+    "diverse": _make_diverse,
+    "neighbours": _make_neighbours,
+    "section": _make_section,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +70,8 @@ class Stages:
     Attributes:
         chunker: Splits documents.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns.
-        retriever: Finds chunks: an object with `retrieve`, or a function (or class) that makes one from the store, the vector
-            index and the embedder of the folder.
+        retriever: Finds chunks: a name, an object with `retrieve`, or a function (or class) that makes one from the store, the
+            vector index and the embedder of the folder.
         reranker: Puts what was retrieved into a better order.
         packer: Chooses what the prompt shows.
         compressor: Says the same in fewer tokens; used where that pays.
@@ -59,13 +83,13 @@ class Stages:
         readers: Reads files: by suffix in lower case, as ".pdf", besides and over the library's own readers.
 
     Raises:
-        ConfigurationError: Both a packer and a compressor are given, `entailment` cannot check, or a key of `readers` is not a
-            suffix.
+        ConfigurationError: `retriever` is an unknown name, both a packer and a compressor are given, `entailment` cannot check,
+            or a key of `readers` is not a suffix.
     """
 
     chunker: Chunker | None = None
     index: VectorIndex | MakeIndex | None = None
-    retriever: Retriever | MakeRetriever | None = None
+    retriever: RetrieverName | Retriever | MakeRetriever | None = None
     reranker: Reranker | None = None
     packer: Packer | None = None
     compressor: Compressor | None = None
@@ -82,6 +106,8 @@ class Stages:
                 raise ConfigurationError(
                     f"a key of `readers` must be a suffix in lower case, such as '.pdf', got {suffix!r}"
                 )
+        if isinstance(self.retriever, str):
+            check_choice(_NAMED_RETRIEVERS, retriever=self.retriever)
         if self.packer is not None and self.compressor is not None:
             raise ConfigurationError(
                 "give either `packer` or `compressor`, not both; `CompressingPacker(compressor)` is a packer that compresses"
@@ -118,8 +144,8 @@ class Stages:
         self, store: Store, index: Callable[[], VectorIndex], embedder: Callable[[], Embedder]
     ) -> Retriever:
         """Return the retriever; `index` and `embedder` are called only for one that is made over the folder."""
-        if self.retriever is None:
-            return HybridRetriever(store, index(), embedder())
+        if self.retriever is None or isinstance(self.retriever, str):
+            return _NAMED_RETRIEVERS[self.retriever or "hybrid"](store, index(), embedder())
         if isinstance(self.retriever, Retriever) and not isinstance(self.retriever, type):
             return self.retriever
         return self.retriever(store, index(), embedder())
