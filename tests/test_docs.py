@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MOVED = ROOT / "tests" / "documents" / "moving" / "folders" / "langchain"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 
@@ -27,7 +28,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     source = page.read_text(encoding="utf-8")
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"moved": MOVED}
     for block in BLOCK.finditer(source):
         line = source[: block.start(1)].count("\n")
         exec(compile("\n" * line + block[1], str(page), "exec"), namespace)  # the page's own line numbers

@@ -7,7 +7,10 @@ import argparse
 from leanrag.cli.options import Commands, metadata_of, open_folder
 from leanrag.cli.output import OK, PARTIAL, show
 from leanrag.display import to_text
-from leanrag.errors import DocumentError
+from leanrag.documents.moving import LIBRARIES
+from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.pipeline.adding import Source
+from leanrag.pipeline.documents import AddOptions
 
 __all__ = ["register"]
 
@@ -23,19 +26,35 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files of folders"
     )
+    parser.add_argument(
+        "--from",
+        dest="library",
+        choices=sorted(LIBRARIES),
+        help="PATH is a folder that this library wrote: take its texts",
+    )
     parser.add_argument("--sync", action="store_true", help="remove the documents of folders that are not selected")
 
 
+def _sources(options: argparse.Namespace) -> list[Source]:
+    """Return what is to be added: paths, or the documents in the folders of another library."""
+    if options.library is None:
+        return list(options.sources)
+    return [document for folder in options.sources for document in LIBRARIES[options.library](folder)]
+
+
 def _run(options: argparse.Namespace) -> int:
+    if options.library is not None and (options.sync or options.ignore or options.pattern):
+        raise ConfigurationError(
+            "`--sync`, `--ignore` and `--pattern` are about files, and `--from` takes texts. Leave them out"
+        )
+    how: AddOptions = {
+        "metadata": metadata_of(options.set) or None,  # without any, documents keep theirs
+        "ignore": options.ignore,
+        "pattern": options.pattern,
+    }
     with open_folder(options, create=True) as rag:
         try:
-            add = rag.sync if options.sync else rag.add
-            report = add(
-                *options.sources,
-                metadata=metadata_of(options.set),
-                ignore=options.ignore,
-                pattern=options.pattern,
-            )
+            report = rag.sync(*options.sources, **how) if options.sync else rag.add(*_sources(options), **how)
         except DocumentError as error:
             if error.report is None:
                 raise

@@ -95,6 +95,25 @@ def test_add_reports_and_skips_what_it_knows(run, tmp_path):
     assert report["added"] == []
 
 
+def test_adding_again_keeps_the_metadata(filled):
+    assert filled("add", "docs")[0] == output.OK
+    code, out, _ = filled("search", "Nile", "--where", "team=core", "--json")
+    assert (code, len(answer_of(out))) == (0, 2)
+
+
+def test_add_takes_the_texts_of_another_library(run):
+    folder = Path(__file__).parent.parent / "documents" / "moving" / "folders" / "langchain"
+    code, out, _ = run("add", "--from", "langchain", str(folder), "--set", "team=core")
+    assert code == 0
+    assert out.startswith("3 added;")
+    code, out, _ = run("search", "Where do cars park?", "--where", "team=core", "--json")
+    assert answer_of(out)[0]["chunk"]["document_id"] == "langchain:three"
+    assert run("add", "--from", "chroma", str(folder))[0] == output.FAILED
+    code, _, err = run("add", "--from", "langchain", str(folder), "--pattern", "*.md")
+    assert code == output.USAGE
+    assert "`--from` takes texts" in err
+
+
 def test_add_goes_on_after_a_bad_file(run, tmp_path):
     (tmp_path / "good.md").write_text(TEXT, encoding="utf-8")
     (tmp_path / "bad.txt").write_bytes(b"\x00\x01\x02binary")
