@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from leanrag.cli.options import Commands, metadata_of, open_folder
 from leanrag.cli.output import OK, PARTIAL, show
 from leanrag.display import to_text
-from leanrag.documents.moving import LIBRARIES
 from leanrag.errors import ConfigurationError, DocumentError
-from leanrag.pipeline.adding import Source
-from leanrag.pipeline.documents import AddOptions
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from leanrag.pipeline.adding import Source
+    from leanrag.pipeline.documents import AddOptions
+
+__all__ = ["LIBRARIES", "register"]
+
+LIBRARIES = ("chroma", "lancedb", "langchain", "llama-index")
+"""Those of `leanrag.documents.moving`, which is loaded only when it is needed."""
 
 
 def register(commands: Commands) -> None:
@@ -29,7 +34,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--from",
         dest="library",
-        choices=sorted(LIBRARIES),
+        choices=LIBRARIES,
         help="PATH is a folder that this library wrote: take its texts",
     )
     parser.add_argument("--sync", action="store_true", help="remove the documents of folders that are not selected")
@@ -39,7 +44,9 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     """Return what is to be added: paths, or the documents in the folders of another library."""
     if options.library is None:
         return list(options.sources)
-    return [document for folder in options.sources for document in LIBRARIES[options.library](folder)]
+    from leanrag.documents import moving
+
+    return [document for folder in options.sources for document in moving.LIBRARIES[options.library](folder)]
 
 
 def _run(options: argparse.Namespace) -> int:

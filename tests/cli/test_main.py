@@ -19,6 +19,8 @@ from leanrag import models
 from leanrag.cli import main as cli
 from leanrag.cli import output, pull
 from leanrag.cli import quantize as quantizing
+from leanrag.cli.add import LIBRARIES
+from leanrag.documents import moving
 from leanrag.llama.files import check_gguf
 from leanrag.llama.files.quantize import quantize
 from leanrag.models import cache, fetching
@@ -112,6 +114,10 @@ def test_add_takes_the_texts_of_another_library(run):
     code, _, err = run("add", "--from", "langchain", str(folder), "--pattern", "*.md")
     assert code == output.USAGE
     assert "`--from` takes texts" in err
+
+
+def test_add_takes_the_libraries_that_can_be_read():
+    assert sorted(moving.LIBRARIES) == sorted(LIBRARIES)
 
 
 def test_add_goes_on_after_a_bad_file(run, tmp_path):
