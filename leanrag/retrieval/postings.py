@@ -8,10 +8,11 @@ operations, so that a chunk has the same score either way.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ __all__ = ["Postings", "Segment", "Tokenizer", "make_segment", "merge_segments"]
 
 _K1, _B = 1.2, 0.75
 _MOST_KEYS = 10_000  # of terms that were asked for
+_MOST_WORDS = 100_000  # whose tokens are remembered, about 20 MB
 _LEAST_IDF = 1e-6  # of a token that more than half of the chunks have
 _MOST_REPEATED = 255  # times a token may stand in a chunk; a chunk that repeats one more often is left to FTS5
-_WEIGHT_OF = dict(zip(COLUMNS, map(int, COLUMN_WEIGHTS), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Tokenizer:
         self._lock = threading.Lock()  # guards the connection
         self._connection: sqlite3.Connection | None = None  # made when it is first needed
         self._keys: dict[str, int | None] = {}  # of terms that were asked for
+        self._words_lock = threading.Lock()  # guards what follows
+        self._words: dict[str, int] = {}  # numbers of words that were indexed
+        self._word_keys = np.empty(0, np.uint64)  # keys of their tokens
+        self._word_starts = np.zeros(1, np.int64)  # where the keys of each word begin
 
     def close(self) -> None:
         """Free the memory."""
@@ -88,22 +93,47 @@ class Tokenizer:
             self._connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab ('terms', 'instance')")
         return self._connection
 
-    def occurrences(self, texts: Iterable[tuple[Any, ...]]) -> list[tuple[str, int, str]]:
-        """Return `(token, row, column)` for each token of `texts`, ordered by token and row.
-
-        Args:
-            texts: For each row, a number and the texts of all columns.
-        """
-        marks = ", ".join("?" * len(COLUMNS))
-        insert = f"INSERT INTO terms (rowid, {', '.join(COLUMNS)}) VALUES (?, {marks})"
+    def _occurrences(self, texts: Iterable[str]) -> list[tuple[str, int]]:
+        """Return `(token, index of the text)` for each token of some texts."""
         with self._lock:
             connection = self._connect()
             connection.execute("BEGIN")
             try:
-                connection.executemany(insert, texts)
-                return connection.execute("SELECT term, doc, col FROM tokens").fetchall()
+                connection.executemany(f"INSERT INTO terms (rowid, {COLUMNS[0]}) VALUES (?, ?)", enumerate(texts))
+                return connection.execute("SELECT term, doc FROM tokens").fetchall()
             finally:
                 connection.execute("ROLLBACK")
+
+    def read_words(self, words: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+        """Return the tokens of words: `(numbers, keys, starts)`.
+
+        Args:
+            words: Texts without white space.
+
+        Returns:
+            A number for each word, the keys of tokens, and where the keys of each number begin: int64 `(w,)`, uint64 `(t,)` and
+            int64 `(n + 1,)`.
+        """
+        with self._words_lock:
+            if len(self._words) > _MOST_WORDS:
+                self._words, self._word_keys, self._word_starts = {}, self._word_keys[:0], self._word_starts[:1]
+            known = self._words
+            numbers = list(map(known.get, words))
+            if None in numbers:
+                self._add_words(list(dict.fromkeys(word for word in words if word not in known)))
+                numbers = list(map(known.get, words))
+            return np.array(numbers, np.int64), self._word_keys, self._word_starts
+
+    def _add_words(self, words: Sequence[str]) -> None:
+        tokens: list[list[int]] = [[] for _ in words]
+        for token, i in self._occurrences(words):
+            tokens[i].append(_key(token))
+        first = len(self._words)
+        self._words.update((word, first + i) for i, word in enumerate(words))
+        keys = np.fromiter(itertools.chain.from_iterable(tokens), np.uint64)
+        ends = len(self._word_keys) + np.cumsum(np.fromiter(map(len, tokens), np.int64))
+        self._word_keys = np.concatenate([self._word_keys, keys])
+        self._word_starts = np.concatenate([self._word_starts, ends])
 
     def keys_of(self, terms: Sequence[str]) -> list[int | None]:
         """Return the key of each term's token; 0 for a term without one, None if it is more than one token."""
@@ -113,7 +143,7 @@ class Tokenizer:
             if len(keys) > _MOST_KEYS:
                 keys = self._keys = {term: keys[term] for term in terms if term in keys}
             tokens: list[list[str]] = [[] for _ in new]
-            for token, i, _ in self.occurrences((i, term, *[""] * (len(COLUMNS) - 1)) for i, term in enumerate(new)):
+            for token, i in self._occurrences(new):
                 tokens[i].append(token)
             found = (None if len(some) > 1 else _key(some[0]) if some else 0 for some in tokens)
             keys.update(zip(new, found, strict=True))
@@ -127,32 +157,37 @@ def make_segment(tokenizer: Tokenizer, rows: Sequence[tuple[Any, ...]]) -> Segme
         tokenizer: What splits the texts.
         rows: For each chunk, its id and the texts of all columns; ids ascending.
     """
-    ids = np.array([row[0] for row in rows], np.int64)
-    found = tokenizer.occurrences((i, *row[1:]) for i, row in enumerate(rows))
-    if not found:
-        return Segment(
-            ids,
-            np.zeros(len(ids), np.int32),
-            np.empty(0, np.uint64),
-            np.zeros(1, np.int64),
-            np.empty(0, np.int32),
-            np.empty(0, np.uint8),
-        )
-    tokens, chunks, columns = zip(*found, strict=True)
-    distinct = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    token_of = np.fromiter(map(distinct.__getitem__, tokens), np.int64, len(tokens))
-    row_of = np.array(chunks, np.int64)
-    weights = np.fromiter(map(_WEIGHT_OF.__getitem__, columns), np.int64, len(columns))
-    starts = np.flatnonzero(np.diff(token_of * len(ids) + row_of, prepend=-1))  # of each (token, row)
-    frequencies = np.add.reduceat(weights, starts)
-    if frequencies.max() > _MOST_REPEATED:
+    n_rows = len(rows)
+    words: list[str] = []
+    counts: list[int] = []  # words of each column of each row
+    for row in rows:
+        for text in row[1:]:
+            in_column = text.split()
+            words += in_column
+            counts.append(len(in_column))
+    numbers, keys, starts = tokenizer.read_words(words)
+    used = np.flatnonzero(np.bincount(numbers, minlength=1))
+    lengths = starts[used + 1] - starts[used]
+    distinct, token_of = np.unique(keys[_ranges(starts[used], lengths)], return_inverse=True)
+    # From words, column by column, to tokens, each with its row and its weight.
+    words_of = np.searchsorted(used, numbers)
+    n_tokens = lengths[words_of]
+    tokens = token_of[_ranges((np.cumsum(lengths) - lengths)[words_of], n_tokens)]
+    row_of = np.repeat(np.repeat(np.arange(n_rows), len(COLUMNS)), counts)
+    weight_of = np.repeat(np.tile(np.array(COLUMN_WEIGHTS, np.int64), n_rows), counts)
+    row_of, weight_of = np.repeat(row_of, n_tokens), np.repeat(weight_of, n_tokens)
+    sizes = np.bincount(row_of, minlength=n_rows).astype(np.int32)
+    # A number for each token of each row, as often as the token counts there.
+    postings, frequencies = np.unique(np.repeat(tokens * n_rows + row_of, weight_of), return_counts=True)
+    if frequencies.max(initial=0) > _MOST_REPEATED:
         return None
-    keys = np.fromiter(map(_key, distinct), np.uint64, len(distinct))
-    return _sorted(
+    ids = np.array([row[0] for row in rows], np.int64)
+    return Segment(
         ids,
-        np.bincount(row_of, minlength=len(ids)).astype(np.int32),
-        keys[token_of[starts]],
-        row_of[starts].astype(np.int32),
+        sizes,
+        distinct,
+        np.searchsorted(postings, np.arange(len(distinct) + 1) * n_rows),
+        (postings % n_rows).astype(np.int32),
         frequencies.astype(np.uint8),
     )
 
@@ -180,6 +215,13 @@ def _sorted(
     order = np.argsort(keys, kind="stable")
     distinct, starts = np.unique(keys[order], return_index=True)
     return Segment(ids, sizes, distinct, np.append(starts, len(keys)), rows[order], frequencies[order])
+
+
+def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `lengths[i]` consecutive numbers from `starts[i]` on, for each `i` in order."""
+    before = np.cumsum(lengths) - lengths
+    ranges: NDArray[np.int64] = np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+    return ranges
 
 
 def _key(token: str) -> int:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanrag.retrieval import posting_index
+from leanrag.retrieval import posting_index, postings
 from leanrag.retrieval.posting_files import read_segment, write_segment
 from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.postings import Postings, Tokenizer, make_segment, merge_segments
@@ -236,3 +236,18 @@ def test_a_store_searches_large_folders_with_arrays(tmp_path, monkeypatch):
         assert store._posting_index._postings is not None
         np.testing.assert_allclose(by_arrays[0], by_sqlite[0], rtol=1e-6)
         assert by_arrays[1].tolist() == by_sqlite[1].tolist()
+
+
+@given(st.lists(st.text("ab. -é", max_size=12), min_size=1, max_size=20), st.integers(0, 3))
+def test_segments_do_not_depend_on_the_words_that_the_tokenizer_remembers(texts, most):
+    rows = [(i, text, "", text[::-1], "") for i, text in enumerate(texts)]
+    tokenizer = Tokenizer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postings, "_MOST_WORDS", most)
+        for other in texts:
+            make_segment(tokenizer, [(0, other, "", "", "")])
+        found = make_segment(tokenizer, rows)
+
+    expected = make_segment(Tokenizer(), rows)
+    for name in ("ids", "sizes", "keys", "starts", "rows", "frequencies"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
