@@ -213,6 +213,9 @@ class LargeVectorSource(VectorSource, Protocol):
     def get_vectors(self, ids: Sequence[int]) -> Vectors:
         """Return the vectors of `ids`, `(len(ids), dim)`, in the same order; `LookupError` if one does not exist."""
 
+    def removed_ids(self, ids: Ids) -> Ids:
+        """Return those of `ids` that no chunk has; `ids` are ids that chunks have or had, `(n,)`, ascending."""
+
     def all_vectors(self, *, after: int = 0, most: int | None = None) -> tuple[Ids, Vectors]:
         """As in `VectorSource`; at most the first `most` chunks."""
 

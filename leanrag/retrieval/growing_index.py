@@ -78,13 +78,7 @@ class GrowingIndex:
         return state.count + len(state.behind)
 
     def update(self, source: VectorSource) -> None:
-        """Catch up with the store: add the rows that are new and remove those that it no longer has.
-
-        Costs one look at the store's generation when nothing changed. Any thread may call, also while others search.
-
-        Args:
-            source: The store. An index belongs to one store.
-        """
+        """Catch up with the store, as `FaissIndex.update` does, and begin to make a graph if it pays."""
         with self._lock:
             generation = source.generation  # read first: what is committed from here on is found by the next update
             if generation == self._generation:
@@ -118,9 +112,10 @@ class GrowingIndex:
         if len(ids):
             behind.add(ids, vectors)
         if source.count_chunks() != state.count + len(behind):
-            stored = source.chunk_ids()
-            behind.remove(np.setdiff1d(behind.ids, stored))
-            is_stored = np.isin(graph.ids, stored, assume_unique=True)
+            behind.remove(source.removed_ids(np.sort(behind.ids)))
+            is_stored = np.ones(len(graph), bool) if state.is_stored is None else state.is_stored.copy()
+            removed = source.removed_ids(graph.ids[is_stored])
+            is_stored[np.searchsorted(graph.ids, removed)] = False
             state = _State(behind, graph, None if is_stored.all() else is_stored, int(is_stored.sum()))
         self._state = state
 
@@ -137,20 +132,7 @@ class GrowingIndex:
             self._builder = None
 
     def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
-        """Return the `k` most similar rows for each query.
-
-        Args:
-            queries: float32 `(q, dim)`, rows of unit norm.
-            k: Rows wanted per query, at least 1.
-            allowed: Only these ids may be found; unknown ids are ignored.
-
-        Returns:
-            `(scores, ids)`: float32 and int64, both `(q, m)` with `m = min(k, rows that may be found)`, best first,
-            lower ids first among equals. Scores are cosine similarities in [-1, 1].
-
-        Raises:
-            ConfigurationError: `queries` are not as above, or `k` is below 1.
-        """
+        """Return the `k` most similar rows for each query, as `FaissIndex.search` does."""
         state = self._state
         if state.graph is None or self._source is None or not len(queries):
             return state.behind.search(queries, k, allowed=allowed)

@@ -10,20 +10,17 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
+from leanrag.retrieval.chunk_ids import count_chunks, find_removed
 from leanrag.retrieval.database import Database
 from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.posting_files import read_segment, write_segment
 from leanrag.retrieval.postings import Postings, Segment, Tokenizer, make_segment, merge_segments
 from leanrag.retrieval.terms import COLUMNS
-
-if TYPE_CHECKING:
-    from leanrag.protocols import Ids
 
 __all__ = ["PostingIndex"]
 
@@ -91,7 +88,7 @@ class PostingIndex:
                 return self._postings
             if self._builder is not None or self._is_given_up or generation < self._generation:
                 return None
-            if _count(connection) < self._least:
+            if count_chunks(connection) < self._least:
                 self._use([], connection)
                 return None
             if self._postings is not None:
@@ -120,11 +117,17 @@ class PostingIndex:
 
     def _use(self, parts: list[_Part], connection: sqlite3.Connection) -> None:
         """Search these parts from now on; `connection` sees no other chunks than theirs."""
-        n_chunks = sum(len(part.segment) for part in parts)
-        stored = None if n_chunks == _count(connection) else _chunk_ids(connection)
-        self._parts = parts
-        self._postings = Postings([part.segment for part in parts], stored) if parts else None
+        postings = self._postings_of(parts)
+        if len(postings) != count_chunks(connection):
+            removed = np.union1d(postings.removed, find_removed(connection, postings.stored_ids))
+            postings = Postings(postings.segments, removed)
+        self._parts, self._postings = parts, postings if parts else None
         self._generation = _generation(connection)
+
+    def _postings_of(self, parts: Sequence[_Part]) -> Postings:
+        """Return the postings of some parts without the chunks that are known to be removed."""
+        segments = [part.segment for part in parts]
+        return Postings(segments) if self._postings is None else Postings(segments, self._postings.removed)
 
     def _start(self) -> None:
         self._builder = threading.Thread(target=self._build, name="leanrag postings", daemon=True)
@@ -196,7 +199,7 @@ class PostingIndex:
             rows = connection.execute(_ROWS, (int(parts[-1].segment.ids[-1]) if parts else 0, 1)).fetchall()
             if rows:  # written meanwhile: the next search reads them
                 self._parts, self._generation = parts, -1
-                self._postings = Postings([part.segment for part in parts])
+                self._postings = self._postings_of(parts)
             else:
                 self._use(parts, connection)
 
@@ -217,11 +220,3 @@ def _unsaved(parts: Sequence[_Part]) -> int:
 
 def _generation(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
-
-
-def _count(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
-
-
-def _chunk_ids(connection: sqlite3.Connection) -> Ids:
-    return np.array([row[0] for row in connection.execute("SELECT id FROM chunks ORDER BY id")], np.int64)

@@ -12,7 +12,7 @@ import itertools
 import math
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ __all__ = ["Postings", "Segment", "Tokenizer", "make_segment", "merge_segments"]
 _K1, _B = 1.2, 0.75
 _MOST_KEYS = 10_000  # of terms that were asked for
 _MOST_WORDS = 100_000  # whose tokens are remembered, about 20 MB
+_NO_IDS = np.empty(0, np.int64)
 _LEAST_IDF = 1e-6  # of a token that more than half of the chunks have
 _MOST_REPEATED = 255  # times a token may stand in a chunk; a chunk that repeats one more often is left to FTS5
 
@@ -233,19 +234,33 @@ class Postings:
 
     Args:
         segments: The segments, their ids ascending from one to the next.
-        stored: Ids of the chunks that still exist, ascending; None for all of the segments.
+        removed: Ids of chunks that do not exist any more, ascending.
+
+    Attributes:
+        removed: As above.
     """
 
-    def __init__(self, segments: Sequence[Segment], stored: Ids | None = None) -> None:
-        self.segments = tuple(segments)
-        self.ids = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in segments)])
-        is_stored = None if stored is None else np.isin(self.ids, stored, assume_unique=True)
-        self.is_stored = None if is_stored is None or is_stored.all() else is_stored
+    def __init__(self, segments: Sequence[Segment], removed: Ids = _NO_IDS) -> None:
+        self.segments, self.removed = tuple(segments), removed
+        self.ids = np.concatenate([_NO_IDS, *(segment.ids for segment in segments)])
+        self.is_stored: NDArray[np.bool_] | None = None  # None: all
+        if len(rows := self._rows_of(removed)):
+            self.is_stored = np.ones(len(self.ids), bool)
+            self.is_stored[rows] = False
         self._sizes = np.concatenate([np.empty(0, np.int32), *(segment.sizes for segment in segments)])
         known = self._sizes if self.is_stored is None else self._sizes[self.is_stored]
         self._count = len(known)
         self._average_size = float(known.sum(dtype=np.int64)) / max(1, len(known)) or 1.0
         self._offsets = np.cumsum([0, *map(len, segments)])
+
+    def __len__(self) -> int:
+        """Return the number of chunks that exist."""
+        return self._count
+
+    @property
+    def stored_ids(self) -> Ids:
+        """The ids of the chunks that exist."""
+        return self.ids if self.is_stored is None else self.ids[self.is_stored]
 
     @property
     def last_id(self) -> int:

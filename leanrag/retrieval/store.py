@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
+from leanrag.retrieval.chunk_ids import as_ids, count_chunks, find_removed, ids_of_all, ids_within
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry, insert_feature
@@ -438,12 +439,7 @@ class Store:
         There are none if the document is unknown.
         """
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT chunks.id FROM documents JOIN chunks ON document = key"
-                " WHERE documents.id = ? AND start >= ? AND start <= ? AND stop <= ? ORDER BY ordinal",
-                (to_sql(document_id), start, end, end),
-            )
-            return _ids(rows)
+            return ids_within(connection, document_id, start, end)
 
     def read_passage(self, document_id: str, start: int, end: int) -> tuple[str, tuple[Mark, ...]]:
         """Return the text of a document between two of its characters, and its marks; "" if the document is unknown."""
@@ -498,12 +494,17 @@ class Store:
     def count_chunks(self) -> int:
         """Return how many chunks there are."""
         with self._database.reading() as connection:
-            return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
+            return count_chunks(connection)
 
     def chunk_ids(self) -> Ids:
         """Return every chunk's id, int64 `(n,)`, ascending. An id is never used twice."""
         with self._database.reading() as connection:
-            return _ids(connection.execute("SELECT id FROM chunks ORDER BY id"))
+            return ids_of_all(connection)
+
+    def removed_ids(self, ids: Ids) -> Ids:
+        """Return those of `ids` that no chunk has, int64 `(n,)`; `ids` are ids that chunks have or had, ascending."""
+        with self._database.reading(one_view=True) as connection:
+            return find_removed(connection, ids)
 
     def all_vectors(self, *, after: int = 0, most: int | None = None) -> tuple[Ids, Vectors]:
         """Return `(ids, vectors)` of the chunks with an id above `after`: int64 `(n,)` ascending, float32 `(n, dim)`.
@@ -589,11 +590,7 @@ class Store:
         if not identifiers:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         with self._database.reading() as connection:
-            found = [_ids(rows) for rows in find_identifiers(connection, identifiers, most)]
+            found = [as_ids(rows) for rows in find_identifiers(connection, identifiers, most)]
         ids, counts = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
         is_allowed = np.ones(len(ids), bool) if allowed is None else np.isin(ids, allowed)
         return counts[is_allowed], ids[is_allowed]
-
-
-def _ids(rows: Iterable[tuple[int]]) -> Ids:
-    return np.array([row[0] for row in rows], np.int64)

@@ -1,0 +1,75 @@
+"""Ids of the chunks of a database. An id is never used again, and a new id is higher than all others."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanrag.retrieval.schema import to_sql
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Ids
+
+__all__ = ["as_ids", "count_chunks", "find_removed", "ids_of_all", "ids_within"]
+
+_LISTED = 4096  # ids that are read together, instead of being counted
+
+
+def as_ids(rows: Iterable[tuple[int]]) -> Ids:
+    """Return the first column of some rows, int64 `(n,)`."""
+    return np.array([row[0] for row in rows], np.int64)
+
+
+def count_chunks(connection: sqlite3.Connection) -> int:
+    """Return how many chunks there are."""
+    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
+
+def ids_of_all(connection: sqlite3.Connection) -> Ids:
+    """Return the id of every chunk, int64 `(n,)`, ascending."""
+    return as_ids(connection.execute("SELECT id FROM chunks ORDER BY id"))
+
+
+def ids_within(connection: sqlite3.Connection, document_id: str, start: int, end: int) -> Ids:
+    """Return the ids of the chunks of a document that lie between two of its characters, in document order; int64 `(n,)`."""
+    return as_ids(
+        connection.execute(
+            "SELECT chunks.id FROM documents JOIN chunks ON document = key"
+            " WHERE documents.id = ? AND start >= ? AND start <= ? AND stop <= ? ORDER BY ordinal",
+            (to_sql(document_id), start, end, end),
+        )
+    )
+
+
+def find_removed(connection: sqlite3.Connection, ids: Ids) -> Ids:
+    """Return those of `ids` that no chunk has.
+
+    SQLite counts the chunks of ever smaller ranges of ids. Only ranges that lack a chunk are read. `connection` must see the
+    same commit all the time.
+
+    Args:
+        connection: To the database.
+        ids: Ids that chunks have or had, int64 `(n,)`, ascending.
+    """
+    return _find_removed(connection, ids, _count_between(connection, ids)) if len(ids) else ids
+
+
+def _find_removed(connection: sqlite3.Connection, ids: Ids, count: int) -> Ids:
+    """Do the work of `find_removed`; `count` chunks have ids from the first to the last of `ids`."""
+    if count == len(ids):
+        return ids[:0]
+    if count == 0:
+        return ids
+    if len(ids) <= _LISTED:
+        rows = connection.execute("SELECT id FROM chunks WHERE id BETWEEN ? AND ?", (int(ids[0]), int(ids[-1])))
+        return np.setdiff1d(ids, as_ids(rows), assume_unique=True)
+    halves = ids[: len(ids) // 2], ids[len(ids) // 2 :]
+    return np.concatenate([_find_removed(connection, half, _count_between(connection, half)) for half in halves])
+
+
+def _count_between(connection: sqlite3.Connection, ids: Ids) -> int:
+    row = connection.execute("SELECT count(*) FROM chunks WHERE id BETWEEN ? AND ?", (int(ids[0]), int(ids[-1])))
+    return int(row.fetchone()[0])
