@@ -29,8 +29,8 @@ from leanrag.pipeline import Conversation
 from leanrag.types import Answer, Exchange
 
 READER = "smollm2-135m"  # of the dialogues
-SLOW_READER = "qwen2.5-coder-1.5b"  # of the long conversations
-DIALOGUES, MANY, CONVERSATIONS, TURNS = 20, 200, 5, 5
+SLOW_READER = "qwen2.5-coder-0.5b"  # of the long conversations
+DIALOGUES, MANY, ANSWERED, CONVERSATIONS, TURNS = 20, 200, 40, 3, 5
 K = 5
 SECTIONS = ("recall", "answers", "time")
 
@@ -155,7 +155,7 @@ def main() -> None:
             if arguments.only in (None, "recall"):
                 figures |= recall(rag, dialogues, many)
             if arguments.only in (None, "answers"):
-                figures |= answers(rag, many[: 100 if not arguments.is_quick else 6])
+                figures |= answers(rag, many[: ANSWERED if not arguments.is_quick else 6])
         if arguments.only in (None, "time"):
             with (
                 LlamaCppModel(paths[slow], name=slow, no_repeats=True) as model,

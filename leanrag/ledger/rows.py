@@ -79,11 +79,16 @@ def rows_of(answer: Answer) -> tuple[Row, ...]:
     has a price.
     """
     outcomes = [
-        step for step in answer.steps if step.usage.total_tokens or step.outcome in ("kept", "escalated", "audited")
+        step
+        for step in answer.steps
+        if step.outcome in ("kept", "escalated", "audited") or (step.usage.total_tokens and step.outcome != "rewrote")
     ]
     rows: list[Row] = []
     asked = 0
     for stage in answer.trace:
+        if stage.name == "follow-up" and "model" in stage.details:
+            rows += _rows_of_generation(stage, "rewrote")
+            continue
         if stage.name != "generate":
             rows += _rows_of_stage(stage)
             continue

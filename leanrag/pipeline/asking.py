@@ -86,7 +86,8 @@ class Asking:
             The answer.
         """
         timer = StageTimer.of(self.stages.ledger)
-        query = complete_query(query, timer)
+        completed = complete_query(query, timer, self.readers)
+        query = completed.query
         key = make_key(query, self.settings, self.stages, self.cascade, self.store)
         recall = Recall(self.stages.cache, key, query, self.embedder)
         with recall.alone():
@@ -97,6 +98,7 @@ class Asking:
             else:
                 yield TextPiece(answer.text)
         # 9. Ledger.
+        answer = completed.charge(answer)
         self._record(answer)
         return answer
 

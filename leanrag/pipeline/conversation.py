@@ -58,11 +58,13 @@ class Conversation:
         history: ChatHistory = (),
         *,
         history_tokens: AutoTokens | None = "auto",
+        rewrites: bool = False,
         options: AskOptions | None = None,
     ) -> None:
         if history_tokens != "auto":
             check_whole(0, optional=True, history_tokens=history_tokens)
-        self._asking, self._settings, self._history_tokens = asking, settings, history_tokens
+        self._asking, self._settings = asking, settings
+        self._history_tokens, self._rewrites = history_tokens, rewrites
         self._options: AskOptions = options or {}
         self._settings.query("?", **self._options)  # checks the options
         self._exchanges = _read_history(history)
@@ -132,7 +134,7 @@ class Conversation:
 
     def _query(self, question: str, options: AskOptions) -> Query:
         options = {**self._options, **options}
-        earlier = Earlier(self._exchanges, self._history_tokens)
+        earlier = Earlier(self._exchanges, self._history_tokens, self._rewrites)
         return replace(self._settings.query(question, **options), earlier=earlier)
 
     def _begin(self, question: str, options: AskOptions) -> AnswerStream:

@@ -184,7 +184,7 @@ def _complete_ellipsis(question: str, words: Sequence[str], exchanges: Sequence[
     if swapped := _swap(last, rest):
         return FollowUp(swapped, "ellipsis")
     joined = f"{last} {question[:1].upper()}{question[1:]}"
-    return FollowUp(joined, "ellipsis", is_sure=asks)
+    return FollowUp(joined, "ellipsis")
 
 
 def _swap(last: str, rest: str) -> str | None:

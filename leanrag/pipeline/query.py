@@ -71,10 +71,12 @@ class Earlier:
     Attributes:
         exchanges: The turns, oldest first.
         history_tokens: Most tokens of them in the prompt; None for half of the window.
+        rewrites: Whether a model rewrites the question if words alone do not complete it.
     """
 
     exchanges: tuple[Exchange, ...]
     history_tokens: AutoTokens | None = "auto"
+    rewrites: bool = False
 
 
 @dataclass(frozen=True, slots=True)

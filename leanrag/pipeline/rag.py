@@ -145,6 +145,7 @@ class Rag(DocumentFolder):
         history: ChatHistory = (),
         *,
         history_tokens: AutoTokens | None = "auto",
+        rewrites: bool = False,
         **options: Unpack[AskOptions],
     ) -> Conversation:
         """Return a conversation: its questions may speak of what was said before.
@@ -155,13 +156,17 @@ class Rag(DocumentFolder):
             history_tokens: Most tokens of earlier questions, sources and answers in a prompt. "auto" takes the number in the
                 profile of the model; None takes half of its window. 0: each question alone is in the prompt, in words that need
                 no conversation.
+            rewrites: Whether the last model rewrites a question if the conversation names several things that it can speak of, or
+                none. A model with a price is not asked.
             options: As for `ask`; they hold for each question that does not say otherwise.
 
         Raises:
             ConfigurationError: The messages are not questions and answers in turn, or `history_tokens` is less than 0.
             StorageError: The file cannot be read or is not a conversation.
         """
-        return Conversation(self._asking, self._settings, history, history_tokens=history_tokens, options=options)
+        return Conversation(
+            self._asking, self._settings, history, history_tokens=history_tokens, rewrites=rewrites, options=options
+        )
 
     # Calibration
 

@@ -79,7 +79,7 @@ class Step:
     Attributes:
         model: Its name.
         outcome: "kept", "escalated" (the next model was asked), "audited" (the model was asked only to check the kept answer),
-            "skipped" (the model was not asked) or "failed".
+            "rewrote" (the model completed a question of a conversation), "skipped" (the model was not asked) or "failed".
         reason: The reason in a few words; after a failure, the message of the error.
         confidence: Confidence of its answer, in [0, 1]; None if it did not answer.
         usage: Tokens spent.
@@ -89,7 +89,7 @@ class Step:
     """
 
     model: str
-    outcome: Literal["kept", "escalated", "audited", "skipped", "failed"]
+    outcome: Literal["kept", "escalated", "audited", "rewrote", "skipped", "failed"]
     reason: str
     confidence: float | None = None
     usage: Usage = NO_USAGE

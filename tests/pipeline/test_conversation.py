@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from leanrag import BudgetError, CancelToken, ConfigurationError, Document, GenerationCancelled, Message, StorageError
 from leanrag.caching.answers import AnswerCache
 from leanrag.errors import ConversationError
+from leanrag.ledger.rows import rows_of
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.testing import FakeModel
 from leanrag.types import Exchange, SourceText
@@ -308,3 +309,54 @@ def test_the_same_words_after_other_words_are_another_question(tmp_path):
         chat.ask("How long is the Nile?")
         chat.ask("Who built it?")
         assert len(model.prompts) == 4
+
+
+# A model rewrites what words do not complete
+
+WAR = [Exchange("When did France attack Algeria?", "In 1830.")]
+
+
+def rewriting(rewritten, **options):
+    return FakeModel(lambda prompt: rewritten if "Rewrite" in prompt else "The Nile is 6,650 km long.", **options)
+
+
+@pytest.mark.parametrize(
+    ("rewritten", "asked", "method"),
+    [
+        ("What did France lose?", "What did France lose?", "model"),
+        ('"What did France lose?"\nIt lost.', "What did France lose?", "model"),
+        ("What did Germany lose?", "What did it lose? (France, Algeria)", "words"),  # nobody spoke of Germany
+        ("France attacked.", "What did it lose? (France, Algeria)", "words"),  # another question
+        ("", "What did it lose? (France, Algeria)", "words"),
+    ],
+)
+def test_a_rewritten_question_has_the_words_of_the_conversation(tmp_path, rewritten, asked, method):
+    with open_rag(tmp_path, model=rewriting(rewritten)) as rag:
+        rag.add_text(NILE)
+        answer = rag.chat(WAR, rewrites=True).ask("What did it lose?")
+    details = stage(answer, "follow-up")
+    assert (details["question"], details["method"], details["model"]) == (asked, method, "fake")
+    first, *others = answer.steps
+    assert (first.outcome, first.text) == ("rewrote", asked)
+    assert first.usage.prompt_tokens == details["prompt_tokens"] > 0
+    assert answer.usage == sum((step.usage for step in others), first.usage)
+    rows = rows_of(answer)
+    assert sum(row.prompt_tokens for row in rows) == answer.usage.prompt_tokens
+    assert [row.outcome for row in rows if row.prompt_tokens] == ["rewrote", "kept"]
+
+
+def test_a_model_is_not_asked_for_what_words_complete(tmp_path):
+    model = rewriting("What?")
+    with open_rag(tmp_path, model=model) as rag:
+        rag.add_text(NILE)
+        assert stage(rag.chat(WAR, rewrites=True).ask("And in 1930?"), "follow-up")["method"] == "words"
+        assert "model" not in stage(rag.chat(WAR).ask("What did it lose?"), "follow-up")
+    assert len(model.prompts) == 2
+
+
+def test_a_rewriting_that_fails_leaves_the_words(tmp_path):
+    with open_rag(tmp_path, model=rewriting("What did France lose?", n_ctx=140), max_tokens=20) as rag:
+        rag.add_text(NILE)
+        long = [Exchange("When did France attack Algeria? " * 8, "In 1830. " * 20)]
+        answer = rag.chat(long, rewrites=True, history_tokens=0).explain("it?")
+    assert answer.prompt_tokens <= 140
