@@ -110,9 +110,7 @@ def paragraphs(text: str, begin: int, stop: int) -> Iterator[list[Line]]:
         if lines and gap.count("\n") > 1:
             found.append(lines)
             lines = []
-        indent = (
-            len(text[match.start() : span[0]].expandtabs(4)) if match.start() == begin or span[0] > match.start() else 0
-        )
+        indent = len(text[_line_start(text, match.start()) : span[0]].expandtabs(4))
         lines.append(Line(*span, indent))
         last_end = match.end()
     if lines:
@@ -134,6 +132,14 @@ def paragraphs(text: str, begin: int, stop: int) -> Iterator[list[Line]]:
                 )  # "8. I found a bug." after "7. Why?"
             numbered = line
         yield lines
+
+
+def _line_start(text: str, position: int) -> int:
+    """Return where the line of a position begins if only white space is between; else the position."""
+    start = position
+    while start and text[start - 1] in " \t":
+        start -= 1
+    return start if not start or text[start - 1] in "\r\n" else position
 
 
 def _number_of(text: str, line: Line) -> int | None:

@@ -38,7 +38,7 @@ class Head:
     @property
     def is_lead(self) -> bool:
         """Whether a chunk that begins in its scope shows the line."""
-        return not self.is_item and self.end - self.start <= MAX_LEAD
+        return self.end - self.start <= MAX_LEAD
 
 
 def find_heads(text: str, spans: Iterable[tuple[int, int]]) -> list[Head]:

@@ -637,3 +637,18 @@ def test_method_has_its_class_as_lead(last):
     for n, name in enumerate(["Alpha", "Beta", "Gamma"]):
         chunk = next(chunk for chunk in chunks if f"close(self, timeout={n})" in chunk.text)
         assert f"class {name}:" in chunk.lead + chunk.text
+
+
+def test_a_chunk_that_goes_on_with_an_item_has_its_first_line_as_lead():
+    start = "\n   ".join(["It controls how the service starts, and when, and by whom it is stopped."] * 7)
+    items = [
+        f" * add the option Ready{n}.\n   {start}\n\n   It defaults to {n} and is read once at the start."
+        for n in range(4)
+    ]
+    chunks = DocumentChunker(count_pieces, max_tokens=120).chunk(Document("\n\n".join(items)))
+    apart = 0
+    for n in range(4):
+        chunk = next(chunk for chunk in chunks if f"defaults to {n}" in chunk.text)
+        assert f"the option Ready{n}" in chunk.lead + chunk.text
+        apart += f"Ready{n}" not in chunk.text
+    assert apart  # some of them stand in another chunk than their item
