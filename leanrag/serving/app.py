@@ -102,7 +102,6 @@ def create_app(
             LeanRAGError: _on_error,
             RequestValidationError: _on_invalid,
             HTTPException: _on_http_error,
-            Exception: _on_error,
         },
         lifespan=_lifespan,
     )

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leanrag.serving.failures import ApiError
+from leanrag.serving.failures import ApiError, to_api_error
 from leanrag.serving.keys import Keys
 from leanrag.serving.limits import ClientLimits
 from leanrag.serving.metrics import Metrics
@@ -89,11 +89,15 @@ class Guard:
             with contextlib.ExitStack() as counted:
                 try:
                     self._check(scope, exchange, counted)
-                except ApiError as error:
-                    response = JSONResponse(error.body, error.status, error.headers)
-                    await response(scope, exchange.receive, exchange.send)
-                else:
                     await self._app(scope, exchange.receive, exchange.send)
+                except Exception as error:
+                    if exchange.has_begun:
+                        raise
+                    if not isinstance(error, ApiError):
+                        logger.exception("%s %s failed", scope["method"], scope["path"])
+                    failure = to_api_error(error)
+                    response = JSONResponse(failure.body, failure.status, failure.headers)
+                    await response(scope, exchange.receive, exchange.send)
         finally:
             endpoint = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.add(1, endpoint, str(exchange.status))
@@ -145,6 +149,7 @@ class _Exchange:
 
     Attributes:
         status: Status of the response; 500 before it begins.
+        has_begun: Whether the response has begun.
         is_abandoned: Whether the client went away before the end of the response.
         most_bytes: Most bytes of the body; None for any number.
     """
@@ -154,7 +159,7 @@ class _Exchange:
         self._n_bytes = 0
         self._is_complete = False
         self.status = 500
-        self.is_abandoned = False
+        self.has_begun = self.is_abandoned = False
         self.most_bytes: int | None = None
 
     async def receive(self) -> Message:
@@ -168,7 +173,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.has_begun, self.status = True, message["status"]
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)

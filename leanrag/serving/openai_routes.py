@@ -22,6 +22,7 @@ from leanrag.serving.openai_api import (
     EmbeddingRequest,
     TextShape,
 )
+from leanrag.serving.responses_api import ResponsesRequest, ResponsesShape
 from leanrag.serving.service import ClientDependency, Service, ServiceDependency
 from leanrag.serving.streaming import EventStream
 from leanrag.types import CancelToken
@@ -68,6 +69,15 @@ async def complete(
     return await _answer(body.ask(), shape, body.stream, request, service, client)
 
 
+@router.post("/responses")
+async def respond(
+    body: ResponsesRequest, request: Request, service: ServiceDependency, client: ClientDependency
+) -> Response:
+    """Answer the last message, in the shape of OpenAI's newer API."""
+    shape = ResponsesShape(body.model, int(time.time()), body.ignored)
+    return await _answer(body.ask(), shape, body.stream, request, service, client)
+
+
 @router.post("/embeddings")
 async def embed(
     body: EmbeddingRequest, request: Request, service: ServiceDependency, client: ClientDependency
@@ -103,7 +113,7 @@ def _encode(row: Vectors, encoding: str) -> str | list[float]:
 
 
 async def _answer(
-    ask: Ask, shape: TextShape, is_streamed: bool, request: Request, service: Service, client: Client
+    ask: Ask, shape: TextShape | ResponsesShape, is_streamed: bool, request: Request, service: Service, client: Client
 ) -> Response:
     """Return the response to a request for text, whole or as a stream."""
     backend, workers = service.backend(shape.model, client), service.workers
@@ -120,6 +130,7 @@ async def _answer(
             write_seconds=service.write_seconds,
             on_first=lambda: service.metrics.first_word_seconds.observe(time.monotonic() - started),
             on_reply=count,
+            ends_with_done=not isinstance(shape, ResponsesShape),
         )
     reply = await workers.run(request.receive, ask.cancel, lambda: backend.start(ask).reply())
     count(reply)

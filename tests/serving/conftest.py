@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 pytest.importorskip("fastapi")
@@ -19,10 +21,12 @@ class PausedModel(BaseLanguageModel):
 
     def __init__(self):
         self.replies = []
+        self.replies_begun = threading.Event()
 
     def stream(self, prompt, options):
         reply = Paused()
         self.replies.append(reply)
+        self.replies_begun.set()
         return PieceStream(
             reply.pieces(lambda: not (options.cancel and options.cancel.cancelled)), self, prompt, options
         )

@@ -33,13 +33,17 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self.http.close()
         self.stop()
-        self._thread.join(60)
+        self.join()
         self._socket.close()
-        assert not self._thread.is_alive()
 
     def stop(self) -> None:
         """Tell the server to stop, as a signal does."""
         self._server.should_exit = True
+
+    def join(self) -> None:
+        """Wait for the end of the server."""
+        self._thread.join(60)
+        assert not self._thread.is_alive()
 
 
 class Paused:
@@ -51,17 +55,15 @@ class Paused:
 
     def pieces(self, is_running: Callable[[], bool]) -> Any:
         """Yield the words; wait after the first."""
-        try:
-            first, *rest = self.words.split(" ")
-            yield first
-            self.has_begun.set()
-            while is_running() and not self.go_on.wait(0.01):
-                pass
-            for word in rest:
-                yield f" {word}"
-        finally:
-            if not self.go_on.is_set():
-                self.is_stopped.set()
+        first, *rest = self.words.split(" ")
+        yield first
+        self.has_begun.set()
+        while is_running() and not self.go_on.wait(0.01):
+            pass
+        if not is_running():
+            self.is_stopped.set()
+        for word in rest:
+            yield f" {word}"
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
