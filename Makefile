@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(LEANRAG_DATA)
 
-.PHONY: reader demo test fast lint type bench docs pull pull-large clean
+.PHONY: reader demo test fast lint type bench docs dist pull pull-large clean
 
 # The stamps are made anew when what must be installed changes. llama-cpp-python compiles once; pip keeps the wheel.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
@@ -68,6 +68,18 @@ docs: $(VENV)/equipped
 	$(BIN)/python -m benchmarks.tables --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_site.py
+
+# The wheel is made from the sdist, installed alone, and answers a question in a folder that has nothing of the repository.
+EMPTY := build/empty
+
+dist: $(VENV)/equipped pull
+	rm -rf dist $(EMPTY)
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv $(EMPTY)/venv
+	$(EMPTY)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cp README.md $(EMPTY)
+	cd $(EMPTY) && venv/bin/leanrag add README.md && venv/bin/leanrag ask --model qwen2.5-coder-0.5b "What does the first run compile?"
+	cd $(EMPTY) && venv/bin/leanrag doctor
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import sys
@@ -35,6 +36,8 @@ _PACKAGES = (
     "transformers",
     "torch",
 )
+_REQUIREMENT = re.compile(r"(?P<package>[\w.-]+).*;\s*extra == ['\"](?P<extra>[\w-]+)['\"]")
+_NO_FEATURES = frozenset({"all", "dev", "docs"})
 _CPU_FEATURES = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "avx_vnni": "AVX_VNNI"}
 """Flags of /proc/cpuinfo that llama.cpp uses if it was compiled with them, and the names that llama.cpp gives them."""
 
@@ -61,6 +64,7 @@ def examine() -> Findings:
     advice: list[str] = []
     sections = {
         "Versions": _versions(),
+        "Extras": _extras(),
         "llama.cpp": _llama(advice),
         "Threads": _threads(advice),
         "Models": _models(advice),
@@ -79,6 +83,29 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             rows[package] = "not installed"
     return rows
+
+
+def _extras() -> dict[str, str]:
+    """Return for each extra whether its packages are installed, and if not, which are missing."""
+    rows: dict[str, list[str]] = {}
+    for requirement in importlib.metadata.requires("leanrag") or ():
+        found = _REQUIREMENT.match(requirement)
+        if found and found["extra"] not in _NO_FEATURES and found["package"] != "leanrag":
+            missing = rows.setdefault(found["extra"], [])
+            if not _is_installed(found["package"]):
+                missing.append(found["package"])
+    return {
+        extra: f"needs {', '.join(missing)}: pip install 'leanrag[{extra}]'" if missing else "installed"
+        for extra, missing in sorted(rows.items())
+    }
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _llama(advice: list[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from leanrag.cli import (
     bench,
     calibrate,
     chat,
+    completion,
     costs,
     doctor,
     explain,
@@ -66,6 +67,7 @@ _COMMANDS = (
     stats,
     costs,
     train,
+    completion,
 )
 
 

@@ -40,7 +40,7 @@ def advice() -> str:
 
 def test_it_reports_what_is_installed(machine):
     sections = installation.examine().sections
-    assert list(sections) == ["Versions", "llama.cpp", "Threads", "Models"]
+    assert list(sections) == ["Versions", "Extras", "llama.cpp", "Threads", "Models"]
     assert sections["Versions"]["numpy"] == importlib.metadata.version("numpy")
     assert sections["Versions"]["llama-cpp-python"] == importlib.metadata.version("llama-cpp-python")
     assert sections["llama.cpp"]["features"] == "AVX2 FMA"
@@ -51,6 +51,28 @@ def test_it_reports_what_is_installed(machine):
         "spinning": "GOMP_SPINCOUNT=7",
     }
     assert sections["Models"]["smollm2-135m"] == "not pulled"
+
+
+def test_extras_name_what_they_need(machine):
+    requirements = [
+        "numpy>=1.26",
+        'numpy>=1.26; extra == "there"',
+        "numpy>=1.26; extra == 'half'",
+        "no-such-package[more]<2,>=1; extra == 'half'",
+        "no-such-tool; extra == 'dev'",
+        "leanrag[there]; extra == 'all'",
+    ]
+    machine.setattr(importlib.metadata, "requires", lambda name: requirements)
+    assert installation.examine().sections["Extras"] == {
+        "half": "needs no-such-package: pip install 'leanrag[half]'",
+        "there": "installed",
+    }
+
+
+def test_the_extras_of_this_package_are_reported(machine):
+    extras = installation.examine().sections["Extras"]
+    assert "torch" in extras
+    assert not {"all", "dev"} & set(extras)
 
 
 def test_threads_that_spin(machine):

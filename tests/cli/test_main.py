@@ -474,8 +474,9 @@ def test_the_text_for_perplexity_is_named(monkeypatch):
 def test_doctor_prints_sections(run):
     code, out, _ = run("doctor")
     assert code == 0
-    assert [line for line in out.splitlines() if line and not line.startswith(" ")][:4] == [
+    assert [line for line in out.splitlines() if line and not line.startswith(" ")][:5] == [
         "Versions",
+        "Extras",
         "llama.cpp",
         "Threads",
         "Models",
