@@ -96,7 +96,7 @@ def _reference(title: str, about: str, names: list[str]) -> str:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are made."""
+    """Add the pages that are made, and at the end of the menu the pages that mkdocs.yml does not name."""
     text = (Path(config.docs_dir) / STAGES).read_text(encoding="utf-8")
     made = {stage_path(name): stage_page(name, body) for name, body in split_stages(text)[1].items()}
     reference = api_pages()
@@ -104,6 +104,7 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, path, content=content))
     _add_to_nav(config.nav, "Stages", list(made))
     _add_to_nav(config.nav, "API", list(reference))
+    config.nav += sorted({page.name for page in Path(config.docs_dir).glob("*.md")} - set(_paths_of(config.nav)))
     return files
 
 
