@@ -13,8 +13,9 @@ LLMLingua and LongLLMLingua are the package's own choice (one call, no protected
 `LLMLinguaCompressor`, on the weights of the scorer as float32. LEANRAG_LLMLINGUA may name a folder of other weights, and
 LEANRAG_LLMLINGUA2 one of LLMLingua-2's, which is not measured without.
 
-The section "lingua" compares `leanrag.compression.compat.PromptCompressor` with the package by parameters and words;
-"kinds" measures whether answers stay at an equal number of tokens on documents of many kinds, and what `leanrag.compress` saves.
+The section "lingua" compares `leanrag.compression.compat.PromptCompressor` with the package by parameters and words. "kinds"
+measures whether answers stay at an equal number of tokens on documents of many kinds, and what `leanrag.compress` saves. With
+`--only`, FILE is written after each part of a section.
 
     python -m benchmarks.compression --data DIR --json FILE [--quick] [--only SECTION]
 """
@@ -38,7 +39,7 @@ from benchmarks import baselines
 from benchmarks.baselines import Baseline, RememberingScorer
 from benchmarks.common import Question, Questions, finish, parse_arguments, read_nq, read_squad
 from benchmarks.compression.kinds import measure_kinds
-from benchmarks.compression.lingua import measure_lingua
+from benchmarks.compression.lingua import lingua_parts
 from benchmarks.compression.promises import Promises
 from benchmarks.retrieval.__main__ import RememberingEmbedder
 from leanrag.compression.extractive import ExtractiveCompressor
@@ -110,9 +111,9 @@ class Sizes:
     random: int = 20_000
     random_slow: int = 150
     random_lingua: int = 40
-    overlaps: int = 6
-    kinds: int = 2
-    prose: int = 30
+    overlaps: int = 12
+    kinds: int = 1
+    prose: int = 12
 
 
 QUICK = Sizes(
@@ -522,10 +523,15 @@ def promises(
 
 
 class Report:
-    """Collects figures; a section that fails leaves None under its names, and a line."""
+    """Collects figures; a section that fails leaves None under its names, and a line.
 
-    def __init__(self) -> None:
+    Args:
+        save: Called with all figures after each section.
+    """
+
+    def __init__(self, save: Callable[[Figures], None]) -> None:
         self.figures: Figures = {}
+        self._save = save
 
     def add(self, title: str, section: Callable[[], Figures], *names: str) -> None:
         """Run a section; `names` are the figures that stand for it when it fails."""
@@ -537,6 +543,7 @@ class Report:
             print(f"{title}: not measured: {type(error).__name__}: {str(error)[:300]}", flush=True)
         else:
             print(f"# {title}: {time.perf_counter() - started:.0f} s", flush=True)
+        self._save(self.figures)
 
     def add_method(
         self,
@@ -778,11 +785,8 @@ def measure_beside_package(
         passages = [
             (texts[at : at + 3], questions.get(squad.documents[at].id, "")) for at in range(0, len(texts) - 3, 3)
         ]
-        report.add(
-            "beside the package",
-            lambda: measure_lingua(work, scorer, [each for each in passages if each[1]], n=sizes.overlaps),
-            "lingua_parameters", "lingua_overlap", "longlingua_overlap", "lingua2_overlap",
-        )  # fmt: skip
+        for names, measure in lingua_parts(work, scorer, [each for each in passages if each[1]], n=sizes.overlaps):
+            report.add(f"{names[0]}, beside the package", measure, *names)
     if "kinds" in sections:
         report.add(
             "answers kept on kinds",
@@ -794,15 +798,20 @@ def measure_beside_package(
 def main() -> None:
     arguments = parse_arguments(__doc__, sections=SECTIONS)
     sections = SECTIONS if arguments.only is None else (arguments.only,)
-    report = Report()
     sizes = QUICK if arguments.is_quick else Sizes()
+
+    def save(figures: Figures) -> None:
+        if arguments.only is not None:
+            finish({"n": sizes.cheap, **figures}, arguments.json_path, only=arguments.only)
+
+    report = Report(save)
     with contextlib.ExitStack() as stack:
         models: dict[str, Path] = {}
         if indexed_sections := [section for section in sections if section in INDEXED]:
             models = measure(report, stack, arguments.data, sizes, indexed_sections)
         measure_beside_package(report, stack, arguments.data, sizes, sections)
-        report.figures.setdefault("n", sizes.cheap)
-        finish(report.figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
+        figures = {"n": sizes.cheap, **report.figures}
+        finish(figures, arguments.json_path, models=models, is_quick=arguments.is_quick, only=arguments.only)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,22 @@ import importlib
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from benchmarks.compression.tiny import tiny_causal, tiny_classifier
 from leanrag.compression.compat import PromptCompressor
 from leanrag.compression.lingua import LLMLinguaCompressor
+from leanrag.compression.lingua.driver import encode
 from leanrag.evidence.protection import Protection
 from leanrag.models import token_counter
 from leanrag.text import split_sentences
 
-__all__ = ["LONGLLMLINGUA", "measure_lingua", "word_overlap"]
+__all__ = ["LONGLLMLINGUA", "lingua_parts", "word_overlap"]
 
 Figures = dict[str, float | int | None]
 Report = Mapping[str, Any]
@@ -246,51 +250,71 @@ def _overlaps(
 ) -> Figures:
     theirs = package_of(ours)
     found = []
-    for texts, question in cases:
+    for texts, question in tqdm(cases, desc=name, disable=None, leave=False):
         asked = {**options, "question": question, "concate_question": False} if not ours.use_llmlingua2 else options
         mine, other = (each.compress_prompt(list(texts), rate=0.5, **asked) for each in (ours, theirs))
         found.append(word_overlap(mine["compressed_prompt"], other["compressed_prompt"]))
-    if not found:
-        return {name: None}
+    return _summary(name, found)
+
+
+def _summary(name: str, found: Sequence[float]) -> Figures:
     print(f"{name}: mean {statistics.fmean(found):.3f}, worst {min(found):.3f}, n={len(found)}", flush=True)
     return {name: statistics.fmean(found), f"{name}_worst": min(found), f"{name}_n": len(found)}
 
 
 def _whole_words(folder: Path, ours: PromptCompressor, cases: Sequence[tuple[Sequence[str], str]]) -> Figures:
-    """Return the overlap of `LLMLinguaCompressor`, which keeps whole words, at the size of the package's result."""
+    """Return how far `LLMLinguaCompressor`, which keeps whole words, chooses the words of the package at an equal size.
+
+    The package is asked for stretches of equal length: it keeps the rest behind the last stretch whole, and
+    `LLMLinguaCompressor` never does, because of the budget. The package also cuts words. The overlap is therefore that with the
+    words of which the package keeps at least half; the best that whole words can reach is the overlap of these with its text.
+    """
     compressor = LLMLinguaCompressor(folder, method="llmlingua", protection=Protection(kinds=()))
-    count, theirs, found = token_counter("cl100k_base"), package_of(ours), []
-    for texts, _question in cases:
-        other = theirs.compress_prompt(list(texts), rate=0.5)["compressed_prompt"]
+    count, theirs = token_counter("cl100k_base"), package_of(ours)
+    overlaps, best = [], []
+    for texts, _question in tqdm(cases, desc="whole words", disable=None, leave=False):
+        whole = "\n\n".join(texts)
+        tokens = len(encode(ours._tokenizer, [whole]).ids)
+        stretch = tokens // max(1, round(tokens / 200))
+        other = theirs.compress_prompt(list(texts), rate=0.5, iterative_size=stretch)["compressed_prompt"]
         mine = compressor.compress(list(texts), count_tokens=count, budget=count(other))
-        found.append(word_overlap(mine.text, other))
-    if not found:
-        return {"lingua_whole_words_overlap": None}
-    print(f"whole words: mean {statistics.fmean(found):.3f}, n={len(found)}", flush=True)
-    return {"lingua_whole_words_overlap": statistics.fmean(found)}
+        chosen = _chosen_words(whole, other)
+        overlaps.append(word_overlap(mine.text, chosen))
+        best.append(word_overlap(chosen, other))
+    return _summary("lingua_whole_words_overlap", overlaps) | _summary("lingua_whole_words_best", best)
 
 
-def measure_lingua(
+def _chosen_words(text: str, kept: str) -> str:
+    """Return the words of `text` of which at least half of the characters are in `kept`, a subsequence of it."""
+    is_kept = [False] * len(text)
+    for block in SequenceMatcher(None, text, kept, autojunk=False).get_matching_blocks():
+        is_kept[block.a : block.a + block.size] = [True] * block.size
+    return " ".join(word[0] for word in _WORD.finditer(text) if statistics.fmean(is_kept[slice(*word.span())]) >= 0.5)
+
+
+def lingua_parts(
     work: Path, scorer: Path | None, passages: Sequence[tuple[Sequence[str], str]], *, n: int
-) -> Figures:
-    """Return the figures.
+) -> Iterator[tuple[tuple[str, ...], Callable[[], Figures]]]:
+    """Yield the names of figures, and what measures them.
 
     Args:
         work: A folder for the tiny scorers.
         scorer: A folder with a causal language model; None to leave its words out.
         passages: Some passages and a question about one of them, several times.
-        n: So many of them are compared.
+        n: So many of them are compared; three times as many with the classifier, which is tiny.
     """
     sentences = [texts[0][start:end] for texts, _ in passages[:8] for start, end in split_sentences(texts[0])]
     make = functools.partial(PromptCompressor, device_map="cpu", protection=None)
     classifier = make(tiny_classifier(work / "classifier", sentences), use_llmlingua2=True)
+    causal = make(tiny_causal(work / "causal", sentences))
     documents = [" ".join(texts[:2]) for texts, _ in passages[:3]]
-    figures = _parameters(make(tiny_causal(work / "causal", sentences)), classifier, documents)
-    figures |= _overlaps("lingua2_overlap", classifier, passages[: max(4, 4 * n)], {"use_context_level_filter": False})
-    cases = passages[:n] if scorer is not None else []
-    large = make(scorer) if scorer is not None else classifier
-    figures |= _overlaps("lingua_overlap", large, cases, {})
-    figures |= _overlaps("longlingua_overlap", large, cases, LONGLLMLINGUA)
-    if scorer is not None:
-        figures |= _whole_words(scorer, large, cases)
-    return figures
+    yield ("lingua_parameters",), lambda: _parameters(causal, classifier, documents)
+    whole = {"use_context_level_filter": False}
+    yield ("lingua2_overlap",), lambda: _overlaps("lingua2_overlap", classifier, passages[: max(4, 3 * n)], whole)
+    if scorer is None:
+        return
+    large, cases = make(scorer), passages[:: max(1, len(passages) // max(1, n))][:n]
+    yield ("lingua_overlap",), lambda: _overlaps("lingua_overlap", large, cases, {})
+    yield ("longlingua_overlap",), lambda: _overlaps("longlingua_overlap", large, cases, LONGLLMLINGUA)
+    names = "lingua_whole_words_overlap", "lingua_whole_words_best"
+    yield names, lambda: _whole_words(scorer, large, cases)

@@ -76,7 +76,8 @@ class LLMLinguaCompressor:
         condition_in_question: How documents are ranked: "after" scores the question after the document (eq. 3, as in the paper),
             "before" scores the document after the question, "none" scores the document alone.
         reorder: Order in which the package reads the documents: "sort" reads the best first, "two_stage" puts the best at both
-            ends, "original" keeps the order. The result always has the order of the sources.
+            ends, "original" keeps the order. None means "sort" for "longllmlingua" and "original" for "llmlingua", as the
+            package recommends. The result always has the order of the sources.
         dynamic_ratio: How much more of the best document is kept than of the worst, in [0, 1]: half of it above and half below
             the mean share. LongLLMLingua (eq. 4) uses 0.3. None means 0.3 for "longllmlingua", otherwise 0.
         extra_tokens: Tokens above the target that pass the document filter; the token filter then removes them.
@@ -108,7 +109,7 @@ class LLMLinguaCompressor:
         threads: int | None = None,
         contrastive: bool | None = None,
         condition_in_question: Condition = "after",
-        reorder: Reorder = "sort",
+        reorder: Reorder | None = None,
         dynamic_ratio: float | None = None,
         extra_tokens: int = 100,
         stretch_tokens: int = 200,
@@ -121,10 +122,10 @@ class LLMLinguaCompressor:
         for name, value, allowed in [
             ("method", method, get_args(LinguaMethod)),
             ("condition_in_question", condition_in_question, get_args(Condition)),
-            ("reorder", reorder, get_args(Reorder)),
+            ("reorder", reorder, (*get_args(Reorder), None)),
         ]:
             if value not in allowed:
-                raise ConfigurationError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
+                raise ConfigurationError(f"`{name}` must be one of {', '.join(map(str, allowed))}, got {value!r}")
         for name, number, least in [
             ("extra_tokens", extra_tokens, 0),
             ("stretch_tokens", stretch_tokens, 16),
@@ -154,7 +155,7 @@ class LLMLinguaCompressor:
         self._options = LinguaOptions(
             contrastive=is_long if contrastive is None else contrastive,
             condition_in_question=condition_in_question,
-            reorder=reorder,
+            reorder=reorder or ("sort" if is_long else "original"),
             dynamic_ratio=(0.3 if is_long else 0.0) if dynamic_ratio is None else dynamic_ratio,
             extra_tokens=extra_tokens,
             stretch_tokens=stretch_tokens,
