@@ -1,7 +1,8 @@
-"""Does `RemoteModel` read what the servers of all vendors send, and does it bear servers that misbehave?
+"""Does `RemoteModel` read what the servers of all vendors send, and does it endure servers that misbehave?
 
 Each response of `shapes` is replayed by a local server and read by `RemoteModel` and by the client of OpenAI. Each server of
-`misbehaviours` is asked with a key, with all logs switched on.
+`misbehaviours` is asked with a key, with all logs switched on. Where llama-server of llama.cpp is on the PATH, or
+LEANRAG_LLAMA_SERVER names it, it runs small models, and `RemoteModel`, `RemoteEmbedder` and `RemoteReranker` ask it.
 
     python -m benchmarks.servers --data DIR --json FILE [--only SECTION]
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.common import finish, parse_arguments
+from benchmarks.servers.llama_server import CHECKS, ask_llama_server, find_llama_server
 from benchmarks.servers.misbehaviours import MISBEHAVIOURS
 from benchmarks.servers.outcomes import face_all
 from benchmarks.servers.replay import ReplayServer, read_with_openai, read_with_remote_model, replay
@@ -57,7 +59,23 @@ def face_misbehaviours() -> Figures:
     }
 
 
-SECTIONS = {"shapes": read_shapes, "misbehaviours": face_misbehaviours}
+def check_llama_server() -> Figures:
+    """Ask llama-server, if it is here."""
+    program = find_llama_server()
+    if program is None:
+        print("llama-server: not measured. Set LEANRAG_LLAMA_SERVER to the program")
+        return dict.fromkeys(("llama_server_tried", "llama_server_right"))
+    outcomes = []
+    for kind, checks in CHECKS.items():
+        with ask_llama_server(program, kind) as server:
+            for check in checks:
+                outcomes.append(check(server))
+                if not outcomes[-1]:
+                    print(f"llama-server with a small {kind}: {check.__name__} failed")
+    return {"llama_server_tried": len(outcomes), "llama_server_right": sum(outcomes)}
+
+
+SECTIONS = {"shapes": read_shapes, "misbehaviours": face_misbehaviours, "llama-server": check_llama_server}
 
 
 def main() -> None:

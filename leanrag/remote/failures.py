@@ -63,12 +63,13 @@ class Failures:
                 model=self.name,
             )
         is_out_of_money = status == 402 or bool(_OUT_OF_MONEY.search(reason.code))
+        hint = _hint(status, is_out_of_money=is_out_of_money, is_too_long=overflow is not None)
         wait = f" It asks to wait {retry_after:g} seconds." if retry_after else ""
         return RemoteError(
-            f"{self.name} answered {status}{f' ({said})' if said else ''}.{wait} {_hint(status, is_out_of_money)}",
+            f"{self.name} answered {status}{f' ({said})' if said else ''}.{wait} {hint}",
             model=self.name,
             status=status,
-            retryable=status in _RETRYABLE and not is_out_of_money,
+            retryable=status in _RETRYABLE and not is_out_of_money and overflow is None,
             retry_after=retry_after,
         )
 
@@ -127,9 +128,11 @@ class Failures:
         return RemoteError(problem, model=self.name, retryable=chain is None and isinstance(error, _PASSING_ERRORS))
 
 
-def _hint(status: int, is_out_of_money: bool) -> str:
+def _hint(status: int, *, is_out_of_money: bool, is_too_long: bool) -> str:
     if is_out_of_money:
         return "The account has no credit. Add credit, or use another account"
+    if is_too_long:
+        return "Shorten the text, or start the server with a larger window and batch"
     if status in (401, 403):
         return "Check `api_key` and its permissions"
     if status == 404:

@@ -48,11 +48,12 @@ FAILED_REASONS: dict[str, bool] = {
 _MAX_REASON_CHARS = 4_000  # a message that is longer quotes the request
 
 _OVERFLOW = re.compile(
-    r"context[_ ](?:length|size|window)|maximum context|n_ctx|prompt is too long|too many (?:prompt |input )?tokens",
+    r"context[_ ](?:length|size|window)|maximum context|n_ctx|too many (?:prompt |input )?tokens"
+    r"|\b(?:prompt|inputs?)\b[^.]{0,40} too (?:long|large)",
     re.I,
 )
-_LIMIT_WORDS = re.compile(r"(?:maximum context length is|n_ctx\D{1,4}|context size \(?)\s*(\d{1,9})", re.I)
-_NEEDED_WORDS = re.compile(r"(?:requested|n_prompt_tokens\D{1,4}|request \()\s*(\d{1,9})", re.I)
+_LIMIT_WORDS = re.compile(r"(?:maximum context length is|n_ctx\D{1,4}|(?:context|batch) size:? \(?)\s*(\d{1,9})", re.I)
+_NEEDED_WORDS = re.compile(r"(?:requested|n_prompt_tokens\D{1,4}|(?:request|input) \()\s*(\d{1,9})", re.I)
 
 # The HTTP status that the name of an error stands for, in the order in which names are compared.
 _STATUS_WORDS = tuple(

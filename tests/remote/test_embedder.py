@@ -53,6 +53,24 @@ def test_texts_become_unit_rows():
     assert "0123456789" not in repr(embedder) + repr(vars(embedder))
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            500,
+            "input (2002 tokens) is too large to process. increase the physical batch size (current batch size: 512)",
+        ),
+        (500, "the request exceeds the available context size"),
+        (413, "inputs are too long"),
+    ],
+)
+def test_a_text_that_is_too_long_for_the_server_is_not_sent_again(status, words):
+    embedder, server = make(lambda _: refuse(status, words))
+    with pytest.raises(RemoteError, match="Shorten the text") as caught:
+        embedder.embed_documents(["a text"])
+    assert (caught.value.status, caught.value.retryable, len(server.requests)) == (status, False, 1)
+
+
 def test_batches_keep_the_order():
     embedder, server = make(batch_size=3)
     texts = [f"word {'a' * i}" for i in range(10)]
