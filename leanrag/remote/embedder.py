@@ -10,20 +10,17 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
 
 from leanrag.checks import check_whole
 from leanrag.errors import RemoteError
-from leanrag.ledger import Cost, Prices
+from leanrag.ledger import Prices
 from leanrag.models import load_encoding
-from leanrag.remote.bill import Bill
-from leanrag.remote.body import check_extra_body
-from leanrag.remote.calls import JsonCall, run_all
-from leanrag.remote.connection import Connection, ConnectionKeywords, take_secrets
-from leanrag.types import Usage
+from leanrag.remote.connection import ConnectionKeywords
+from leanrag.remote.service import Service
 from leanrag.vectors import check_length, check_texts, embedder_id, room_for_text
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ __all__ = ["RemoteEmbedder"]
 _SPECIAL_TOKENS = 2  # at the beginning and the end of a text, as most embedding models have them
 
 
-class RemoteEmbedder:
+class RemoteEmbedder(Service):
     """An embedding model behind an API with the endpoint `/embeddings`: OpenAI, vLLM, llama-server, Ollama and others.
 
     Texts are sent in batches; equal texts are sent once, and the last vectors are remembered. Nothing is sent when the object is
@@ -81,34 +78,25 @@ class RemoteEmbedder:
         extra_body: Mapping[str, object] | None = None,
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
-        secrets, options = take_secrets(connection)
+        super().__init__(
+            model,
+            base_url,
+            "embeddings",
+            taken={"input"},
+            prices=prices,
+            extra_body=extra_body,
+            connection=connection,
+        )
         check_whole(1, optional=True, dim=dim)
         check_whole(1, max_tokens=max_tokens, batch_size=batch_size, cache_size=cache_size)
-        self.model = model
         self._dim = dim
         self._count_text = count_tokens
         self._query_prefix, self._document_prefix = query_prefix, document_prefix
         self._batch_size = batch_size
-        self._extra = check_extra_body(extra_body, taken=frozenset({"model", "input"}))
-        self._connection = Connection("RemoteEmbedder", model, base_url, secrets, **options)
-        self._bill = Bill(prices)
         self._window = max_tokens
         self._cache_size = cache_size
         self._rows: collections.OrderedDict[str, Vectors] = collections.OrderedDict()
         self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"RemoteEmbedder({self.model!r}, base_url={self.base_url!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a RemoteEmbedder cannot be pickled, because it may contain a key. Make it in the process that uses it"
-        )
-
-    @property
-    def base_url(self) -> str:
-        """URL of the API."""
-        return self._connection.base_url
 
     @property
     def id(self) -> str:
@@ -134,16 +122,6 @@ class RemoteEmbedder:
         prefixes = max(map(self.count_tokens, (self._query_prefix, self._document_prefix)))
         return room_for_text(self._window, prefixes - _SPECIAL_TOKENS, _SPECIAL_TOKENS)
 
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens of all requests so far; None if the server did not report those of a request."""
-        return self._bill.usage
-
-    @property
-    def cost(self) -> Cost:
-        """Cost of all requests so far; None if a usage or the prices are unknown."""
-        return self._bill.cost
-
     def count_tokens(self, text: str) -> int:
         """Return the tokens of `text`, special tokens included: an estimate, unless the constructor got the tokenizer."""
         count = self._count_text or (lambda text: len(self._encoding.encode_ordinary(text)))
@@ -167,10 +145,6 @@ class RemoteEmbedder:
         """Return `(len(texts), dim)` float32, rows with L2 norm 1; see `embed_documents` for the errors."""
         return self._embed(texts, self._query_prefix, "query")
 
-    def close(self) -> None:
-        """Stop all requests and close the connections. May be called twice."""
-        self._connection.close()
-
     def _embed(self, texts: Sequence[str], prefix: str, role: str) -> Vectors:
         check_texts(texts)
         if not texts:
@@ -183,7 +157,13 @@ class RemoteEmbedder:
             known = {key: self._rows[key] for key in keys if key in self._rows}
         missing = {key: text for key, text in zip(keys, whole, strict=True) if key not in known}
         if missing:
-            known |= dict(zip(missing, self._request(list(missing.values())), strict=True))
+            known |= dict(
+                zip(
+                    missing,
+                    self._request_all(list(missing.values()), self._batch_size, self._request_batch),
+                    strict=True,
+                )
+            )
         with self._lock:
             for key in dict.fromkeys(keys):
                 self._rows[key] = known[key]
@@ -192,32 +172,18 @@ class RemoteEmbedder:
                 self._rows.popitem(last=False)
         return np.stack([known[key] for key in keys])
 
-    def _request(self, texts: Sequence[str]) -> list[Vectors]:
-        batches = [texts[i : i + self._batch_size] for i in range(0, len(texts), self._batch_size)]
-
-        async def work(client: httpx.AsyncClient, _: Callable[[str], None]) -> list[Vectors]:
-            jobs = [functools.partial(self._request_batch, client, batch) for batch in batches]
-            results = await run_all(jobs, self._connection.parallel)
-            return [row for rows in results for row in rows]
-
-        return self._connection.submit(work).result
-
     async def _request_batch(self, client: httpx.AsyncClient, texts: Sequence[str]) -> list[Vectors]:
-        fields = {**self._extra, "model": self.model, "input": list(texts)}
         parse = functools.partial(_parse_rows, count=len(texts), dim=self._dim)
-        call = JsonCall("embeddings", fields, parse, seconds=self._connection.timeouts.total_seconds)
         try:
-            reply = await self._connection.complete(client, call)
+            rows = await self._post(client, {"input": list(texts)}, parse)
         except RemoteError as error:
             is_batch_too_long = error.status == 413 or (error.status in (400, 422) and "batch" in str(error).lower())
             if len(texts) == 1 or not is_batch_too_long:
                 raise
         else:
-            self._bill.add(reply.tokens)
-            assert reply.value is not None
             with self._lock:
-                self._dim = self._dim or reply.value.shape[1]
-            return list(reply.value)
+                self._dim = self._dim or rows.shape[1]
+            return list(rows)
         half = (len(texts) + 1) // 2
         self._batch_size = min(self._batch_size, half)
         return [*await self._request_batch(client, texts[:half]), *await self._request_batch(client, texts[half:])]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import httpx
 
 from leanrag.checks import check_whole
-from leanrag.ledger import Cost, Prices
-from leanrag.remote.bill import Bill
-from leanrag.remote.body import check_extra_body
-from leanrag.remote.calls import JsonCall, run_all
-from leanrag.remote.connection import Connection, ConnectionKeywords, take_secrets
-from leanrag.types import Hit, Usage
+from leanrag.ledger import Prices
+from leanrag.remote.connection import ConnectionKeywords
+from leanrag.remote.service import Service
+from leanrag.types import Hit
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteReranker"]
 
 
-class RemoteReranker:
+class RemoteReranker(Service):
     """A reranking model behind an API with the endpoint `/rerank`, as vLLM, llama-server and Jina have it.
 
     The server gets the question and the text of each hit below its title, headings and lead. `Hit.score` becomes the relevance
@@ -56,36 +54,17 @@ class RemoteReranker:
         extra_body: Mapping[str, object] | None = None,
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
-        secrets, options = take_secrets(connection)
-        check_whole(1, batch_size=batch_size)
-        self.model = model
-        self._batch_size = batch_size
-        self._extra = check_extra_body(extra_body, taken=frozenset({"model", "query", "documents"}))
-        self._connection = Connection("RemoteReranker", model, base_url, secrets, **options)
-        self._bill = Bill(prices)
-
-    def __repr__(self) -> str:
-        return f"RemoteReranker({self.model!r}, base_url={self.base_url!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a RemoteReranker cannot be pickled, because it may contain a key. Make it in the process that uses it"
+        super().__init__(
+            model,
+            base_url,
+            "rerank",
+            taken={"query", "documents"},
+            prices=prices,
+            extra_body=extra_body,
+            connection=connection,
         )
-
-    @property
-    def base_url(self) -> str:
-        """URL of the API."""
-        return self._connection.base_url
-
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens of all requests so far; None if the server did not report those of a request."""
-        return self._bill.usage
-
-    @property
-    def cost(self) -> Cost:
-        """Cost of all requests so far; None if a usage or the prices are unknown."""
-        return self._bill.cost
+        check_whole(1, batch_size=batch_size)
+        self._batch_size = batch_size
 
     def rerank(self, question: str, hits: Sequence[Hit]) -> list[Hit]:
         """Return the hits, best first; hits with equal scores keep their order.
@@ -96,7 +75,9 @@ class RemoteReranker:
         """
         if not hits:
             return []
-        scores = self._request(question, [hit.chunk.full_text for hit in hits])
+        texts = [hit.chunk.full_text for hit in hits]
+        request = functools.partial(self._request_batch, question)
+        scores = self._request_all(texts, self._batch_size, request)
         lowest = min((score for score in scores if score is not None), default=0.0)
         scored = [
             (score is not None, lowest if score is None else score, hit)
@@ -105,30 +86,11 @@ class RemoteReranker:
         scored.sort(key=lambda item: item[:2], reverse=True)
         return [dataclasses.replace(hit, score=score) for _, score, hit in scored]
 
-    def close(self) -> None:
-        """Stop all requests and close the connections. May be called twice."""
-        self._connection.close()
-
-    def _request(self, question: str, texts: Sequence[str]) -> list[float | None]:
-        batches = [texts[i : i + self._batch_size] for i in range(0, len(texts), self._batch_size)]
-
-        async def work(client: httpx.AsyncClient, _: Callable[[str], None]) -> list[float | None]:
-            jobs = [functools.partial(self._request_batch, client, question, batch) for batch in batches]
-            results = await run_all(jobs, self._connection.parallel)
-            return [score for scores in results for score in scores]
-
-        return self._connection.submit(work).result
-
     async def _request_batch(
-        self, client: httpx.AsyncClient, question: str, texts: Sequence[str]
+        self, question: str, client: httpx.AsyncClient, texts: Sequence[str]
     ) -> list[float | None]:
-        fields = {**self._extra, "model": self.model, "query": question, "documents": list(texts)}
         parse = functools.partial(_parse_scores, count=len(texts))
-        call = JsonCall("rerank", fields, parse, seconds=self._connection.timeouts.total_seconds)
-        reply = await self._connection.complete(client, call)
-        self._bill.add(reply.tokens)
-        assert reply.value is not None
-        return reply.value
+        return await self._post(client, {"query": question, "documents": list(texts)}, parse)
 
 
 def _parse_scores(value: object, *, count: int) -> list[float | None]:

@@ -311,17 +311,14 @@ class PromptCompressor:
             CompressionError: The package or the model failed.
         """
         check_rate(rate)
-        segments = [parse_tags(text, rate) for text in read_documents(context)]
+        documents, texts, rates, flags = self.segment_structured_context(context, rate)
         return self.compress_prompt(
-            ["".join(segment.text for segment in own) for own in segments],
-            instruction, question, rate, target_token, iterative_size, force_context_ids, force_context_number,
+            documents, instruction, question, rate, target_token, iterative_size, force_context_ids, force_context_number,
             use_sentence_level_filter, use_context_level_filter, use_token_level_filter, keep_split, keep_first_sentence,
             keep_last_sentence, keep_sentence_number, high_priority_bonus, context_budget, token_budget_ratio,
             condition_in_question, reorder_context, dynamic_context_compression_ratio, condition_compare, add_instruction,
             rank_method, concate_question,
-            context_segs=[[segment.text for segment in own] for own in segments],
-            context_segs_rate=[[segment.rate for segment in own] for own in segments],
-            context_segs_compress=[[segment.compress for segment in own] for own in segments],
+            context_segs=texts, context_segs_rate=rates, context_segs_compress=flags,
             strict_preserve_uncompressed=strict_preserve_uncompressed,
         )  # fmt: skip
 

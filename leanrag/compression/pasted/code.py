@@ -54,12 +54,7 @@ def _compress_python(task: Task, text: str, units: Sequence[PythonUnit]) -> Comp
         return tier, -values[i], i
 
     def render(chosen: Set[int]) -> list[Part]:
-        alive = set(chosen)
-        for i in chosen:
-            needs = units[i].needs
-            while needs is not None and needs not in alive:
-                alive.add(needs)
-                needs = units[needs].needs
+        alive = _with_needs(chosen, units)
         parents = {units[i].needs for i in alive}
         bare = [i for i in alive if i in fillers and i not in parents]
         while bare:
@@ -87,6 +82,17 @@ def _fillers(units: Sequence[PythonUnit]) -> dict[int, int]:
 
 def _length(unit: PythonUnit) -> int:
     return unit.end - unit.start
+
+
+def _with_needs(chosen: Set[int], parts: Sequence[PythonUnit | _Block]) -> set[int]:
+    """Return the chosen parts, and those that they need: the signatures and opening lines above them."""
+    alive = set(chosen)
+    for i in chosen:
+        needs = parts[i].needs
+        while needs is not None and needs not in alive:
+            alive.add(needs)
+            needs = parts[needs].needs
+    return alive
 
 
 def _is_kept(task: Task, start: int, end: int) -> bool:
@@ -123,12 +129,7 @@ def _compress_blocks(task: Task, text: str) -> Compression:
     )
 
     def render(chosen: Set[int]) -> list[Part]:
-        alive = set(chosen)
-        for i in chosen:
-            needs = blocks[i].needs
-            while needs is not None and needs not in alive:
-                alive.add(needs)
-                needs = blocks[needs].needs
+        alive = _with_needs(chosen, blocks)
         spans = [(blocks[i].start, blocks[i].end) for i in alive]
         spans += [closing for i in alive if (closing := blocks[i].closing) is not None]
         return [Part(0, *span) for span in sorted(spans)]
