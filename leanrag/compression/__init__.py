@@ -1,8 +1,8 @@
-"""Fewer tokens, the same evidence: compressors, what they may never touch, and when they pay.
+"""Fewer tokens, the same evidence: compressors, and when they pay.
 
-`extractive` chooses whole sentences, rows and blocks; `self_information` thins words by a GGUF model's own surprise; `lingua`
-drives the llmlingua package, and `compat` has its class; `messages` applies any of them to chats and prompts; `pasted` shortens
-code, JSON, tables, logs and so on by their structure. All of them return a `Compression`.
+`extractive` chooses whole sentences, rows and blocks. `self_information` chooses words that surprise a GGUF model. `lingua` runs
+the llmlingua package, and `compat` has its class. `messages` applies a compressor to chats and prompts. `pasted` shortens code,
+JSON, tables, logs and other texts by their structure. All of them return a `Compression`.
 """
 
 from leanrag.compression.extractive import ExtractiveCompressor as ExtractiveCompressor

@@ -1,4 +1,4 @@
-"""The default compressor: whole sentences, rows and blocks, chosen for the question. No model runs but the query's embedding."""
+"""The default compressor: whole sentences, rows and blocks, chosen for the question. Only the embedder of the question runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["ExtractiveCompressor"]
 class ExtractiveCompressor:
     """Keeps the units (sentences, list items, table rows, code blocks) that are worth most for their tokens.
 
-    The result is made of verbatim spans in the order of the sources: whole units, and of sentences whole clauses, so that whatever
-    is protected in one is whole.
+    The result consists of verbatim spans in the order of the sources. They are whole units, or whole clauses of sentences, so a
+    protected span in them is whole.
 
     Args:
-        scorer: What says how much a unit is worth; by default `SentenceScorer()`, which looks at words alone. Give it
-            `SentenceVectors` of an embedder for better choices.
-        protection: Its patterns, and its kinds when `everywhere` is set, are always in the result.
-        power: 1 for worth per token, 0 for worth alone.
+        scorer: Says how much a unit is worth; by default `SentenceScorer()`, which reads only words. `SentenceScorer` with
+            `SentenceVectors` of an embedder chooses better.
+        protection: Its patterns are always in the result, and its kinds too if `everywhere` is set.
+        power: 1 divides the worth of a unit by its tokens, 0 does not.
         least: Leave out units that are worth less than this share of the best unit; 0 fills the budget.
 
     Example:
@@ -90,10 +90,10 @@ class ExtractiveCompressor:
         )
 
     def _choose(self, task: Task, required: Sequence[bool], looked_at: Promising) -> Compression:
-        """The best of the units within the budget; what is required stays without what it needs where both do not fit."""
+        """Return the best units within the budget. A required unit stays alone if the unit that it needs does not fit."""
         candidates = [
-            Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, required[place])
-            for place, unit in zip(looked_at.places, looked_at.units, strict=True)
+            Candidate(unit.value, task.count(_text(unit, task.hits)), unit.hit, unit.needs, required[i])
+            for i, unit in zip(looked_at.places, looked_at.units, strict=True)
         ]
         try:
             return self._select(task, looked_at, candidates)
@@ -115,7 +115,7 @@ class ExtractiveCompressor:
                 ).chosen
             except BudgetError:
                 chosen = ()
-            if not chosen:  # tokens do not add up over parts: these may fit all the same
+            if not chosen:  # the sum over the units may exceed the tokens of their text, so these may still fit
                 chosen, is_least = _least_of(candidates, task.budget), True
             if not chosen:
                 cheapest = min((candidate.cost for candidate in candidates), default=0)
@@ -133,27 +133,27 @@ class ExtractiveCompressor:
                 room -= max(1, error.needed - task.budget)
 
     def _required(self, task: Task, units: Sequence[Evidence]) -> list[bool]:
-        """Which units hold something that must be in the result."""
+        """Return which units contain something that must be in the result."""
         spans = [
             self._protection.required(hit.chunk.text, keep) for hit, keep in zip(task.hits, task.keep, strict=True)
         ]
-        ends = [[end for _, end in own] for own in spans]
-        # Of the first span that ends in or after each unit.
-        places = [bisect_right(ends[unit.hit], unit.start) for unit in units]
+        ends = [[end for _, end in spans_of_hit] for spans_of_hit in spans]
+        first = [
+            bisect_right(ends[unit.hit], unit.start) for unit in units
+        ]  # the first span that ends in a unit or after it
         return [
-            place < len(spans[unit.hit]) and spans[unit.hit][place][0] < unit.end
-            for place, unit in zip(places, units, strict=True)
+            i < len(spans[unit.hit]) and spans[unit.hit][i][0] < unit.end for i, unit in zip(first, units, strict=True)
         ]
 
 
 def _least_of(candidates: Sequence[Candidate], budget: int) -> tuple[int, ...]:
     """Return the indices of the required units and of those that they need; if there are none, of the best unit that may fit."""
     found: set[int] = set()
-    for place, candidate in enumerate(candidates):
-        at: int | None = place if candidate.required else None
-        while at is not None and at not in found:
-            found.add(at)
-            at = candidates[at].needs
+    for i, candidate in enumerate(candidates):
+        needed: int | None = i if candidate.required else None
+        while needed is not None and needed not in found:
+            found.add(needed)
+            needed = candidates[needed].needs
     if not found:
         alone = [i for i, candidate in enumerate(candidates) if candidate.needs is None and candidate.cost <= budget]
         found.update(sorted(alone, key=lambda i: -candidates[i].value)[:1])

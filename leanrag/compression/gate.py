@@ -14,7 +14,7 @@ from leanrag.types import Compression, Generation
 
 __all__ = ["CostGate", "GateDecision", "Rates", "decide"]
 
-_MIN_TOKENS = 16  # of fewer the fixed part of a call takes most of the time
+_MIN_TOKENS = 16  # with fewer tokens, the fixed costs of a call take most of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """Whether to compress, and the figures behind it; `dataclasses.asdict` of it holds only scalars, as a trace does.
+    """Whether to compress, and the figures behind the decision. All of them are scalars, as a trace needs them.
 
     Attributes:
         compress: Whether to compress.
@@ -79,8 +79,8 @@ def decide(
 
     Args:
         rates: See `CostGate.rates`.
-        tokens_before: Prompt tokens that would be computed without it; leave out those whose computation a cache holds.
-        tokens_after: Prompt tokens that would be computed with it.
+        tokens_before: Prompt tokens to compute without compression, except those that a cache has.
+        tokens_after: Prompt tokens to compute with compression.
         limit: Most tokens that may be sent; more must be compressed.
         price_per_token: Price of a prompt token, None for a local model.
         price_per_second: What a second of waiting is worth, in the same currency; only for models with a price.
@@ -136,17 +136,17 @@ def _saves_money(
 
 
 class CostGate:
-    """Remembers how fast models read and compressors work, and decides with it; any thread may call.
+    """Remembers how fast models and compressors are, and decides whether compression pays. Any thread may call.
 
-    Rates are medians of the last few runs that the application made anyway: nothing is run to measure it.
+    Rates are medians of the last runs that the application made; nothing is run only to measure it.
 
     Args:
-        prefill: Prompt tokens a second that are known already, by model.
-        compression: Seconds for 1,000 tokens that are known already, by method; observations replace both.
-        window: Observations of each that count.
+        prefill: Known prompt tokens per second, by model. Observations replace them.
+        compression: Known seconds for 1,000 tokens, by method. Observations replace them.
+        window: Number of the last observations that count.
 
     Raises:
-        ConfigurationError: A rate or `window` cannot be.
+        ConfigurationError: A rate or `window` cannot work.
 
     Example:
         >>> gate = CostGate(prefill={"smollm2-135m": 400.0}, compression={"extractive": 0.005})
@@ -174,7 +174,7 @@ class CostGate:
         self._lock = threading.Lock()
 
     def observe(self, seen: Generation | Compression) -> None:
-        """Learn from what was run; what tells no rate (no times, hardly any tokens, text that fitted as it was) is passed over."""
+        """Learn the rate of a run. Runs without times, with few tokens, or with text that fitted unchanged are ignored."""
         if isinstance(seen, Generation):
             tokens = seen.usage.prompt_tokens - seen.usage.cached_tokens
             if seen.prefill_seconds and tokens >= _MIN_TOKENS:
@@ -183,17 +183,17 @@ class CostGate:
             self._add(self._compression, seen.method, seen.seconds / seen.tokens_before * 1000)
 
     def rates(self, model: str, method: str) -> Rates:
-        """Return what is known of a model and a compression method."""
+        """Return the rates of a model and a compression method."""
         return Rates(self.prefill.get(model), self.compression.get(method))
 
     @property
     def prefill(self) -> dict[str, float]:
-        """Prompt tokens a second by model: store it, and give it to the next gate."""
+        """Prompt tokens per second, by model; a later gate takes them as `prefill`."""
         return self._medians(self._known_prefill, self._prefill)
 
     @property
     def compression(self) -> dict[str, float]:
-        """Seconds for 1,000 tokens by method: store it, and give it to the next gate."""
+        """Seconds for 1,000 tokens, by method; a later gate takes them as `compression`."""
         return self._medians(self._known_compression, self._compression)
 
     def decide(

@@ -250,7 +250,7 @@ def _fit(chat: _Chat, compressor: Compressor, budget: int) -> dict[int, Compress
             vanishing, lasting = _without(chat, alive, empty)
             if lasting & anchored:
                 raise CompressionError(
-                    f"{compressor.name!r} left nothing of a message, though `keep` named a span of it"
+                    f"{compressor.name!r} removed a whole message, although `keep` had a span of it. Use another compressor"
                 )
             alive = [i for i in alive if i not in vanishing]
             anchored |= lasting
@@ -323,10 +323,12 @@ def _by_source(compression: Compression, count_tokens: TokenCounter) -> Iterator
     own: defaultdict[int, list[Segment]] = defaultdict(list)
     for number, group in itertools.groupby(compression.segments, key=lambda segment: segment.source):
         if own[number]:
-            raise CompressionError(f"{compression.method!r} mixes the sources; a chat needs a compressor that does not")
+            raise CompressionError(f"{compression.method!r} mixes the sources. Use a compressor that keeps their order")
         own[number] = list(group)
     if compression.text.strip() and not own:
-        raise CompressionError(f"{compression.method!r} tells no segments; a chat needs to know which text is whose")
+        raise CompressionError(
+            f"{compression.method!r} returned no segments, so the messages cannot be told apart. Use another compressor"
+        )
     dropped: defaultdict[int, list[DroppedSpan]] = defaultdict(list)
     for span in compression.dropped:
         dropped[span.source].append(replace(span, source=0))

@@ -1,7 +1,7 @@
-"""Compression by what a GGUF model itself expects: documents that make the question likely, words that it could not guess.
+"""Compression by the probabilities of a GGUF model: sources that make the question likely stay, and words that surprise the model.
 
-Formulas are those of LongLLMLingua (Jiang et al., ACL 2024) and LLMLingua (Jiang et al., EMNLP 2023), computed by llama.cpp, over
-whole words, and to an exact budget.
+The formulas are those of LongLLMLingua (Jiang et al., ACL 2024) and LLMLingua (Jiang et al., EMNLP 2023). llama.cpp computes them;
+words stay or go whole, and the budget is exact.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ Alignment: TypeAlias = Literal["aligned", "shifted"]
 CompressionUnit: TypeAlias = Literal["word", "sentence"]
 Values: TypeAlias = NDArray[np.float64]
 
-_SEGMENT = 200  # tokens between two looks at what was kept; LLMLingua, section 4.2
-_STEP = 0.1  # nats between two values that a byte can hold: up to 25.5
+_SEGMENT = 200  # tokens that are scored at a time; LLMLingua, section 4.2
+_STEP = 0.1  # nats; a byte stores a multiple of it, up to 25.5
 _MAGIC = b"SIw1"
-_REFILLS = 8  # words too large for what room is left, over which the choice goes on to smaller ones
+_REFILLS = 8  # words that do not fit into the remaining budget, and are skipped for smaller words
 
 # Scripts that put no spaces between words: an ideograph is a word, and so is a run of kana; punctuation joins what precedes it.
 _WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
@@ -62,10 +62,10 @@ _WORD = re.compile(rf"(?:[\u3040-\u309f]+|[\u30a0-\u30ff\uff66-\uff9f]+|[{_WIDE}
 
 @dataclass(frozen=True, slots=True)
 class StoredInformation:
-    """Self-information of chunks, to be computed when they are added: a `ChunkFeature`.
+    """The self-information of chunks, computed when they are added: a `ChunkFeature`.
 
     Attributes:
-        name: Changes with whatever changes the values.
+        name: Another name stands for other values.
         compute: `SelfInformationCompressor.precompute`.
     """
 
@@ -86,32 +86,32 @@ class _Atom:
 
 
 class SelfInformationCompressor:
-    """Keeps what a small GGUF model finds worth reading: sentences that make the question likely, or surprising words.
+    """Keeps sentences that make the question likely for a small GGUF model, or words that surprise it.
 
     With `unit="sentence"` the model reads the most promising sentences, and those that make the question likely stay
-    (`LikelihoodScorer`). With `unit="word"`, without a question, and where not one sentence fits, sources are ranked by
-    log p(question | source), the last ones left out, and the rest thinned by -log p(word | text before): to a water level over all
-    sources that is lower for the first. Words and protected spans stay whole (a quotation of several sentences may lose one with
-    `unit="sentence"`). The result never exceeds the budget.
+    (`LikelihoodScorer`). Words are chosen with `unit="word"`, without a question, and if no sentence fits: sources are ranked by
+    log p(question | source), the last ones are left out, and of the others the words with the highest -log p(word | text before)
+    stay. The threshold is lower for the first sources. Words and protected spans stay whole (with `unit="sentence"`, a quotation of
+    several sentences may lose a sentence). The result never exceeds the budget.
 
     Args:
-        scorer: The model that scores, such as a `LlamaCppModel`; it need not be the reader.
-        unit: What stays or goes. Sentences (whole ones, or clauses of them) keep more answers in the same number of tokens, take
-            less time, and readers find them easier.
-        evidence: What finds the promising sentences; by default `SentenceScorer()`, words alone.
-        alignment: "aligned" takes a word's own surprise; "shifted" that of the token that follows each of its own, which is what
-            the llmlingua package computes.
-        contrast: Value words by how much likelier the question makes them, not by their surprise (LongLLMLingua, equation 4); one
-            pass more, and on the whole no better with a small model.
-        rank_documents: Whether the question ranks the sources that are thinned; otherwise only their order, best first, does.
-        dynamic_ratio: How much larger a share of its words the first source keeps than the average, and the last a smaller one,
-            in [0, 1]; LongLLMLingua, equation 5.
-        spare: Of ranked sources so many are thinned as together exceed the budget by this share of it; 0 thins the fewest.
-        iterative: Score each 200 tokens after what was kept of those before (LLMLingua, algorithm 2), not after their own text.
-            Cannot use what is stored.
+        scorer: The model that scores, such as a `LlamaCppModel`; it may be another model than the reader.
+        unit: What stays or goes. Sentences (whole, or clauses of them) keep more answers in the same number of tokens, take less
+            time, and are easier for readers.
+        evidence: Finds the promising sentences; by default `SentenceScorer()`, which reads only words.
+        alignment: "aligned" takes the surprise of the word itself; "shifted" that of the token after each of its tokens, as the
+            llmlingua package does.
+        contrast: Whether the value of a word is how much the question raises its probability (LongLLMLingua, equation 4), not its
+            surprise. It needs another pass, and is not better with a small model.
+        rank_documents: Whether the question ranks the sources; otherwise their order does, best first.
+        dynamic_ratio: How much more of its words the first source keeps than the average, and the last source less, in [0, 1];
+            LongLLMLingua, equation 5.
+        spare: Sources are taken, best first, until they exceed the budget by this share of it; 0 takes the fewest sources.
+        iterative: Whether each 200 tokens are scored after what was kept of the tokens before (LLMLingua, algorithm 2), not after
+            the whole text before. It cannot use stored values.
         protection: What may not be cut.
-        stored: Returns for a chunk the bytes that `precompute` made of it, or None; bytes of another model, text or setting are
-            passed over. With them words cost no computation, and with `rank_documents=False` nothing does.
+        stored: Returns for a chunk the bytes that `precompute` made of it, or None. Bytes of another model, text or setting are
+            ignored. With them words need no computation, and with `rank_documents=False` nothing does.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -148,7 +148,7 @@ class SelfInformationCompressor:
             raise ConfigurationError(f"`spare`, a share of the budget, must be at least 0, got {spare!r}")
         if iterative and stored is not None:
             raise ConfigurationError(
-                "`iterative` scores cannot be stored: they depend on what is kept. Give only one of both"
+                "`iterative` cannot use `stored` values, because its scores depend on what is kept. Pass only one of them"
             )
         self._scorer, self._unit, self._alignment, self._contrast = scorer, unit, alignment, contrast
         self._window = room_of(scorer)
@@ -159,18 +159,18 @@ class SelfInformationCompressor:
 
     @property
     def feature(self) -> StoredInformation:
-        """What `precompute` returns, under the name that it is stored by."""
+        """What `precompute` returns, and the name under which it is stored."""
         return StoredInformation(f"{self.name}/1/{self._scorer.name}/{self._alignment}", self.precompute)
 
     def with_stored(self, stored: StoredFeature) -> SelfInformationCompressor:
-        """Return the same compressor with another source of what `precompute` made; iterative ones have no use for it."""
+        """Return the same compressor with other stored values. An iterative compressor ignores them."""
         other = copy.copy(self)
         if not self._iterative:
             other._stored = stored
         return other
 
     def precompute(self, chunks: Sequence[Chunk]) -> list[bytes]:
-        """Return the self-information of each chunk's words as bytes: 8 for a header, and 1 a word.
+        """Return the self-information of the words of each chunk as bytes: a header of 8 bytes, and a byte for each word.
 
         Raises:
             CompressionError: The model failed.
@@ -196,7 +196,7 @@ class SelfInformationCompressor:
             return task.whole(self.name)
         words = [split_words(hit.chunk.text) for hit in task.hits]
         required = [atom for source, own in enumerate(words) for atom in self._atoms(task, source, own, None)]
-        kept = _choose(task, required, _scores(required))  # what cannot work need not be scored
+        kept = _choose(task, required, _scores(required))  # raises before the model has scored anything
         if not task.budget:
             return task.finish(_runs(required, kept), self.name)
         if self._unit == "sentence" and task.question:
@@ -223,7 +223,7 @@ class SelfInformationCompressor:
         return dataclasses.replace(compression, method=self.name, seconds=time.perf_counter() - task.started)
 
     def _rank(self, task: Task) -> list[tuple[int, float]]:
-        """Sources, best first, by log p(question | source) + log p(source)."""
+        """Return the sources and their scores, best first: log p(question | source) + log p(source)."""
         texts = [hit.chunk.text for hit in task.hits]
         scores = _prior(len(texts))
         if self._ranks and task.question and len(texts) > 1:
@@ -233,14 +233,14 @@ class SelfInformationCompressor:
     # Words
 
     def _word_values(self, task: Task, chosen: Sequence[int]) -> dict[int, Values]:
-        """Of each word of the chosen sources: higher is better."""
+        """Return the value of each word of the chosen sources; higher is better."""
         texts = [task.hits[source].chunk.text for source in chosen]
         contrast = self._contrast and bool(task.question)
         if self._iterative:
             values = self._iterate(task, texts, BEFORE)
             if contrast:
                 asked = self._iterate(task, texts, self._condition(task.question))
-                values = [without - given for without, given in zip(values, asked, strict=True)]
+                values = [without - conditioned for without, conditioned in zip(values, asked, strict=True)]
             return dict(zip(chosen, values, strict=True))
         known = {source: stored for source in chosen if (stored := self._lookup(task.hits[source].chunk)) is not None}
         missing = [source for source in chosen if source not in known]
@@ -248,20 +248,20 @@ class SelfInformationCompressor:
         known |= dict(zip(missing, computed, strict=True))
         if contrast:
             asked = self._information(texts, self._condition(task.question))
-            known = {source: known[source] - given for source, given in zip(chosen, asked, strict=True)}
+            known = {source: known[source] - conditioned for source, conditioned in zip(chosen, asked, strict=True)}
         return known
 
     def _information(self, texts: Sequence[str], condition: str = BEFORE) -> list[Values]:
-        """Of each word of each text -log p(word | condition, text before), in steps of `_STEP` nats."""
+        """Return -log p(word | condition, text before) for each word of each text, in steps of `_STEP` nats."""
         room = self._window - (0 if condition == BEFORE else len(self._scorer.tokenize(condition)))
         located = [self._scorer.tokenize(text) for text in texts]
-        pairs, places = [], []
+        pairs, windows_of_pairs = [], []
         for number, tokens in enumerate(located):
             for low, first, high in windows(len(tokens), room):
                 pairs.append((condition, [token for token, _ in tokens[low:high]]))
-                places.append((number, low, first, high))
+                windows_of_pairs.append((number, low, first, high))
         information = [np.zeros(len(tokens)) for tokens in located]
-        for (number, low, first, high), scores in zip(places, score_pairs(self._scorer, pairs), strict=True):
+        for (number, low, first, high), scores in zip(windows_of_pairs, score_pairs(self._scorer, pairs), strict=True):
             information[number][first:high] = -_logprobs(scores)[first - low :]
         return [
             _rounded(self._of_words(text, tokens, own))
@@ -274,7 +274,7 @@ class SelfInformationCompressor:
         return word_information(split_words(text), [start for _, start in tokens], information)
 
     def _iterate(self, task: Task, texts: Sequence[str], condition: str) -> list[Values]:
-        """As `_information`, each segment after what was kept of those before."""
+        """Return what `_information` does, but score each segment after what was kept of the segments before."""
         share = min(1.0, task.budget / max(1, sum(map(task.count, texts))))
         size = min(_SEGMENT, self._window // 4)
         kept, results = "", []
@@ -319,7 +319,7 @@ class SelfInformationCompressor:
     def _atoms(
         self, task: Task, source: int, units: Sequence[Span], values: Values | None, reason: str = "surprising"
     ) -> list[_Atom]:
-        """What of a source stays or goes as one; nothing of one without values, unless something of it must stay."""
+        """Return the atoms of a source; none if it has no values and nothing of it must stay."""
         text, keep = task.hits[source].chunk.text, task.keep[source]
         required = self._protection.required(text, keep)
         asked = dataclasses.replace(self._protection, everywhere=False).required(text, keep)
@@ -349,12 +349,12 @@ def split_words(text: str) -> list[Span]:
 
 
 def word_information(words: Sequence[Span], starts: Sequence[int], information: Values) -> Values:
-    """Return for each word the largest information of its tokens, 0 for one that no token touches.
+    """Return for each word the largest information of its tokens; 0 if no token touches it.
 
     Args:
         words: Disjoint spans of a text, in order.
-        starts: For each token the character of the text that it begins in, in order.
-        information: Of each token, in nats.
+        starts: For each token the offset of its first character, in order.
+        information: The information of each token, in nats.
 
     Example:
         >>> word_information([(0, 2), (3, 6)], [0, 1, 2], np.array([1.0, 4.0, 3.0]))
@@ -365,7 +365,9 @@ def word_information(words: Sequence[Span], starts: Sequence[int], information: 
         return values
     begins, ends = np.array(words).T
     last = max(int(ends[-1]), starts[-1] + 1)
-    stops = np.maximum(np.append(starts[1:], last), np.asarray(starts) + 1)  # several may begin in one character
+    stops = np.maximum(
+        np.append(starts[1:], last), np.asarray(starts) + 1
+    )  # several tokens may begin in the same character
     first_words = np.searchsorted(ends, starts, side="right")
     stop_words = np.searchsorted(begins, stops, side="left")
     for first, stop, own in zip(first_words, stop_words, information, strict=True):
@@ -374,7 +376,7 @@ def word_information(words: Sequence[Span], starts: Sequence[int], information: 
 
 
 def _prior(n: int) -> Values:
-    """Log-probability, but for a constant, that a source is the one that is needed: Zipf's law over the order they came in."""
+    """Return log p(source) but for a constant: Zipf's law over the order of the sources."""
     return -np.log(np.arange(1, n + 1))
 
 
@@ -383,7 +385,7 @@ def _logprobs(scores: Scores) -> Values:
 
 
 def _affordable(task: Task, order: Sequence[int], spare: float) -> list[int]:
-    """The first sources, until they take the budget and the spare."""
+    """Return the first sources, until they take the budget and the spare."""
     chosen: list[int] = []
     tokens = 0
     for source in order:
@@ -395,7 +397,7 @@ def _affordable(task: Task, order: Sequence[int], spare: float) -> list[int]:
 
 
 def _joined(spans: Iterable[Span]) -> list[Span]:
-    """The union of spans as disjoint spans in order; those that only touch stay apart."""
+    """Return the union of spans as disjoint spans in order; spans that only touch are not joined."""
     joined: list[Span] = []
     for start, end in sorted(spans):
         if joined and start < joined[-1][1]:
@@ -406,15 +408,16 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def _overlaps(spans: Sequence[Span], start: int, end: int) -> bool:
-    """Whether any of `spans` (disjoint, in order) overlaps the span from `start` to `end`."""
+    """Return whether any of `spans` (disjoint, in order) overlaps the span from `start` to `end`."""
     at = bisect.bisect_right(spans, start, key=lambda span: span[1])
     return at < len(spans) and spans[at][0] < end
 
 
 def _priorities(atoms: Sequence[_Atom], chosen: Sequence[int], dynamic_ratio: float) -> Values:
-    """Share of the text that is worth less, and up to `dynamic_ratio` more for the first sources and less for the last.
+    """Return for each atom the share of the text that is worth less, plus a shift for its source.
 
-    One threshold over it is one water level over all sources: of the first a larger share lies above it.
+    The shift is up to `dynamic_ratio` for the first sources, and as much below 0 for the last, so that a common threshold keeps
+    more of the first.
     """
     scores = _scores(atoms)
     sizes = np.array([float(atom.end - atom.start) for atom in atoms])
@@ -431,10 +434,10 @@ def _scores(atoms: Sequence[_Atom]) -> Values:
 
 
 def _choose(task: Task, atoms: Sequence[_Atom], priorities: Values) -> NDArray[np.bool_]:
-    """Which atoms stay: those that must, then the most that fit, by priority.
+    """Return which atoms stay: the required ones, then as many others as fit, by priority.
 
     Raises:
-        BudgetError: Those that must do not fit.
+        BudgetError: The required atoms do not fit.
     """
     kept: NDArray[np.bool_] = np.array([atom.is_required for atom in atoms], bool)
     tokens = _count(task, atoms, kept)
@@ -445,7 +448,7 @@ def _choose(task: Task, atoms: Sequence[_Atom], priorities: Values) -> NDArray[n
     for _ in range(_REFILLS):
         n = _most(lambda n: _count(task, atoms, _with(kept, waiting[:n])) <= task.budget, len(waiting), max(1, guess))  # noqa: B023
         kept = _with(kept, waiting[:n])
-        waiting, guess = waiting[n + 1 :], 1  # the next is too large
+        waiting, guess = waiting[n + 1 :], 1  # the next atom does not fit
         if not waiting or _count(task, atoms, kept) >= task.budget:
             break
     return kept
@@ -458,7 +461,7 @@ def _with(kept: NDArray[np.bool_], more: Sequence[int]) -> NDArray[np.bool_]:
 
 
 def _most(fits: Callable[[int], bool], n: int, guess: int) -> int:
-    """The largest number up to `n` that fits, where 0 does and more never fits better; few questions when it is near `guess`."""
+    """Return the largest number up to `n` that fits; 0 does, and larger numbers fit less. It is quick near `guess`."""
     low, step = 0, guess
     while low + step <= n and fits(low + step):
         low, step = low + step, 2 * step
@@ -474,7 +477,7 @@ def _count(task: Task, atoms: Sequence[_Atom], kept: NDArray[np.bool_]) -> int:
 
 
 def _runs(atoms: Sequence[_Atom], member: NDArray[np.bool_], reason: str | None = None) -> list[Part]:
-    """Join neighbours that are members to a part with their mean score."""
+    """Return the members as parts: neighbours are joined, with their mean score."""
     runs: list[list[_Atom]] = []
     last = -2
     for i in np.flatnonzero(member).tolist():
@@ -503,7 +506,7 @@ def _pack(values: Values, key: bytes) -> bytes:
 
 
 def _unpack(data: bytes, key: bytes, n_words: int) -> Values | None:
-    """The values, or None when they are of another model, text or format, or damaged."""
+    """Return the values; None if they are of another model, text or format, or damaged."""
     body = data[8:]
     if len(body) != n_words or data[:8] != _MAGIC + zlib.crc32(body, zlib.crc32(key)).to_bytes(4, "little"):
         return None

@@ -22,9 +22,9 @@ BETWEEN_SOURCES = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A span of the text of a source that is kept, or dropped for the reason that it names.
+    """A span of the text of a source that is kept, or that is dropped for `reason`.
 
-    `note` is written behind a span that is kept; it is not of the source.
+    `note` is written behind a span that is kept; the source does not have it.
     """
 
     source: int
@@ -44,9 +44,9 @@ class Task:
         keep: For each source the spans of its text that were asked for, disjoint and in order.
         budget: Most tokens of the result.
         tokens_before: Tokens of the sources joined.
-        count_tokens: As given.
-        question: As given.
-        started: When, by `time.perf_counter`.
+        count_tokens: Counts the tokens of a text, as the reader does.
+        question: The question; "" if there is none.
+        started: When the call began, by `time.perf_counter`.
     """
 
     hits: tuple[Hit, ...]
@@ -76,10 +76,12 @@ class Task:
         started = time.perf_counter()
         is_one = isinstance(sources, (str, Document, Chunk, Hit))
         if not is_one and not isinstance(sources, Iterable):
-            raise ConfigurationError(f"sources are a string, Document, Chunk or Hit, or several, got {sources!r:.100}")
+            raise ConfigurationError(
+                f"`sources` must be a string, Document, Chunk or Hit, or a sequence of them, got {sources!r:.100}"
+            )
         hits = as_hits([sources] if is_one else sources)  # type: ignore[list-item,arg-type]
         if (budget is None) == (rate is None):
-            raise ConfigurationError(f"Give exactly one of `budget` and `rate`, got {budget!r} and {rate!r}")
+            raise ConfigurationError(f"pass exactly one of `budget` and `rate`, got {budget!r} and {rate!r}")
         if budget is not None and not (hasattr(budget, "__index__") and budget >= 0):
             raise ConfigurationError(f"`budget` must be a whole number of tokens, at least 0, got {budget!r}")
         if rate is not None and not 0 < rate <= 1:
@@ -101,7 +103,7 @@ class Task:
         return self.finish(parts, method)
 
     def finish(self, parts: Iterable[Part], method: str, dropped: Iterable[Part] = ()) -> Compression:
-        """Join the parts that are kept. `dropped` has scores and reasons; text in neither was dropped for the budget.
+        """Join the parts that are kept. `dropped` has scores and reasons; text that is in neither was dropped for the budget.
 
         Raises:
             BudgetError: The parts exceed the budget.
@@ -125,13 +127,13 @@ class Task:
         )
 
     def count(self, text: str) -> int:
-        """Return the tokens of `text`, 0 of none."""
+        """Return the tokens of `text`; 0 for an empty text."""
         return self.count_tokens(text) if text else 0
 
     def too_small(self, needed: int) -> BudgetError:
-        """The error for what must stay and does not fit."""
+        """Return the error for text that must stay and does not fit."""
         return BudgetError(
-            f"The text that must be kept takes {needed:,} tokens, and the budget is {self.budget:,}."
+            f"the text that must be kept takes {needed:,} tokens, and the budget is {self.budget:,}."
             " Raise the budget, or protect less",
             needed=needed,
             available=self.budget,
@@ -151,7 +153,7 @@ def _as_hit(source: CompressionSource, score: float) -> Hit:
     if isinstance(source, Document):
         source = Chunk(source.id, 0, len(source.text), source.text, source.title, source=source.source)
     if not isinstance(source, Chunk):
-        raise ConfigurationError(f"a source is a string, Document, Chunk or Hit, got {source!r:.100}")
+        raise ConfigurationError(f"a source must be a string, Document, Chunk or Hit, got {source!r:.100}")
     return Hit(source, score)
 
 
@@ -160,18 +162,18 @@ def assemble(hits: Sequence[Hit], parts: Sequence[Part]) -> tuple[str, tuple[Seg
     pieces: list[str] = []
     segments: list[Segment] = []
     at = 0
-    for number, group in itertools.groupby(parts, key=lambda part: part.source):
-        own = list(group)
-        chunk = hits[number].chunk
-        text, starts = join_spans(chunk.text, [(part.start, part.end) for part in own])
-        if any(part.note for part in own):
-            text, starts = _with_notes(text, starts, own)
+    for source, group in itertools.groupby(parts, key=lambda part: part.source):
+        parts_of_source = list(group)
+        chunk = hits[source].chunk
+        text, starts = join_spans(chunk.text, [(part.start, part.end) for part in parts_of_source])
+        if any(part.note for part in parts_of_source):
+            text, starts = _with_notes(text, starts, parts_of_source)
         if pieces:
             at += len(BETWEEN_SOURCES)
-        for part, start in zip(own, starts, strict=True):
-            length = part.end - part.start
-            place = (at + start, at + start + length, number, chunk.start + part.start, chunk.start + part.end)
-            segments.append(Segment(*place, part.score, part.reason))
+        for part, start in zip(parts_of_source, starts, strict=True):
+            first, length = at + start, part.end - part.start
+            offsets = (first, first + length, source, chunk.start + part.start, chunk.start + part.end)
+            segments.append(Segment(*offsets, part.score, part.reason))
         pieces.append(text)
         at += len(text)
     return BETWEEN_SOURCES.join(pieces), tuple(segments)
@@ -194,34 +196,36 @@ def _keep(hits: Sequence[Hit], keep: Sequence[Span] | Sequence[Sequence[Span]], 
     lists = [keep] if is_one else (keep or [()] * len(hits))
     if len(lists) != len(hits):
         raise ConfigurationError(
-            f"`keep` must hold a list of spans for each of the {len(hits)} sources, got {len(lists)}"
+            f"`keep` must have a list of spans for each of the {len(hits)} sources, got {len(lists)}"
         )
     result = []
     for hit, spans in zip(hits, lists, strict=True):
         if not isinstance(spans, Iterable):
-            raise ConfigurationError(f"`keep` must hold a list of spans for each of several sources, got {spans!r}")
+            raise ConfigurationError(f"`keep` must have a list of spans for each source, got {spans!r}")
         for span in spans:
             if not (
                 isinstance(span, tuple) and len(span) == 2 and 0 <= span[0] < span[1] <= len(hit.chunk.text)  # type: ignore[operator]
             ):
                 raise ConfigurationError(
-                    f"`keep` spans are (start, end) inside the text of {len(hit.chunk.text):,} characters, got {span!r}"
+                    f"a span in `keep` must be (start, end) inside the text of {len(hit.chunk.text):,} characters, got {span!r}"
                 )
         result.append(merge_spans(spans))  # type: ignore[arg-type]
     return tuple(result)
 
 
 def _dropped(hits: Sequence[Hit], kept: Iterable[Part], known: Iterable[Part]) -> Iterator[DroppedSpan]:
-    """What of the sources is in no part: as `known` describes it, the rest for the budget; white space is not told of."""
+    """Yield the spans that are in none of `kept`, without white space.
+
+    A span that `known` has keeps its score and reason; the others were dropped for the budget.
+    """
     kept_of, known_of = _by_source(kept), _by_source(known)
-    for number, hit in enumerate(hits):
+    for source, hit in enumerate(hits):
         at, end = 0, len(hit.chunk.text)
-        told = known_of[number]
-        for part in [*kept_of[number], Part(number, end, end)]:
-            for piece in _fill(told, at, part.start, number):
+        for part in [*kept_of[source], Part(source, end, end)]:
+            for piece in _tile(known_of[source], at, part.start, source):
                 if span := trim_span(hit.chunk.text, piece.start, piece.end):
-                    start, stop = (hit.chunk.start + place for place in span)
-                    yield DroppedSpan(number, start, stop, piece.score, piece.reason)
+                    first, last = (hit.chunk.start + offset for offset in span)
+                    yield DroppedSpan(source, first, last, piece.score, piece.reason)
             at = part.end
 
 
@@ -232,16 +236,16 @@ def _by_source(parts: Iterable[Part]) -> defaultdict[int, deque[Part]]:
     return groups
 
 
-def _fill(told: deque[Part], at: int, end: int, number: int) -> Iterator[Part]:
-    """Tile `at` to `end` with what was told of it and with nameless parts; takes from `told` what ends before `end`."""
-    while told and told[0].start < end:
-        part = told[0]
-        start, stop = max(at, part.start), min(end, part.end)
-        if start < stop:
-            yield Part(number, at, start, None, "budget")
-            yield Part(number, start, stop, part.score, part.reason)
-            at = stop
+def _tile(known: deque[Part], at: int, end: int, source: int) -> Iterator[Part]:
+    """Yield parts that tile `at` to `end`: those of `known`, and between them others. Remove from `known` what ends there."""
+    while known and known[0].start < end:
+        part = known[0]
+        first, last = max(at, part.start), min(end, part.end)
+        if first < last:
+            yield Part(source, at, first, None, "budget")
+            yield Part(source, first, last, part.score, part.reason)
+            at = last
         if part.end > end:
             break
-        told.popleft()
-    yield Part(number, at, end, None, "budget")
+        known.popleft()
+    yield Part(source, at, end, None, "budget")

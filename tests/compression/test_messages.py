@@ -308,9 +308,9 @@ class Careless:
 @pytest.mark.parametrize(
     ("text", "segments", "message"),
     [
-        ("One", (), "tells no segments"),
+        ("One", (), "returned no segments"),
         ("One Two One", tuple(Segment(i, i + 3, i // 4 % 2, 0, 3) for i in (0, 4, 8)), "mixes the sources"),
-        ("", (), "`keep` named a span"),
+        ("", (), "`keep` had a span"),
     ],
 )
 def test_a_compressor_that_breaks_its_promises_is_named(text, segments, message):

@@ -367,7 +367,7 @@ def test_a_very_long_question_is_read_from_its_beginning():
         ({"dynamic_ratio": 1.5}, r"in \[0, 1\], got 1.5"),
         ({"spare": -1.0}, "at least 0, got -1.0"),
         ({"spare": float("nan")}, "at least 0, got nan"),
-        ({"iterative": True, "stored": lambda chunk: None}, "cannot be stored"),
+        ({"iterative": True, "stored": lambda chunk: None}, "cannot use `stored` values"),
     ],
 )
 def test_arguments_that_cannot_work(options, message):

@@ -223,13 +223,13 @@ def test_one_source_and_a_list_of_one_are_the_same():
         ({"budget": None, "rate": 1.1}, r"in \(0, 1\], got 1.1"),
         ({"budget": None, "rate": math.nan}, r"in \(0, 1\], got nan"),
         ({"sources": 5}, "got 5"),
-        ({"sources": ["a", 5]}, "a source is a string, Document, Chunk or Hit, got 5"),
+        ({"sources": ["a", 5]}, "a source must be a string, Document, Chunk or Hit, got 5"),
         ({"keep": [(2, 9)]}, r"5 characters, got \(2, 9\)"),
         ({"keep": [(2, 2)]}, r"got \(2, 2\)"),
         ({"keep": [3]}, "got 3"),
         ({"sources": ["abcde", "f"], "keep": [[(0, 1)]]}, "each of the 2 sources, got 1"),
         ({"sources": ["abcde"], "keep": [(0, 1)]}, "got 0"),
-        ({"sources": ["abcde"], "keep": [3]}, "for each of several sources, got 3"),
+        ({"sources": ["abcde"], "keep": [3]}, "for each source, got 3"),
     ],
 )
 def test_what_cannot_work_is_refused(arguments, message):
