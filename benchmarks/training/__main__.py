@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from benchmarks.common import finish, parse_arguments, read_nq, read_squad
 from benchmarks.models.tiny import write_model
 from benchmarks.training.evaluating import Asked, figures_of, make_asked
 from benchmarks.training.own_folder import measure_own_folder
+from benchmarks.training.quantizing import measure_quantizing
 from leanrag.llama import LlamaCppModel
 from leanrag.metrics import f1
 from leanrag.models import resolve, resolve_model
@@ -121,39 +124,37 @@ def read_gpu_figures(_data: Path, _is_quick: bool) -> Figures:
 
 
 def kill_and_resume(_data: Path, is_quick: bool) -> Figures:
-    """Kill a small training at random steps, and compare its end with that of a training that was not killed."""
+    """Kill the process of a small training at random moments, and compare its end with that of one that was not killed."""
     source = random.Random(0)
     rows = [EncodedRow(tuple(source.randrange(40, 60) for _ in range(6)), (50, 61)) for _ in range(80)]
-    options = TrainingOptions(epochs=2, batch_rows=8, evaluations=4, patience=None, checkpoint_steps=2, device="cpu")
-
-    def run(path: Path, checkpoint: Path | None, on_step: Callable[[int, int], None] | None) -> float:
-        decoder = load_decoder(path)
-        add_lora(decoder, rank=4, alpha=8)
-        return train_rows(decoder, rows[:64], rows[64:], options, checkpoint=checkpoint, on_step=on_step).best.loss
-
+    options = TrainingOptions(epochs=4, batch_rows=8, evaluations=8, patience=None, checkpoint_steps=1, device="cpu")
+    wanted = 5 if is_quick else _KILLS
     kills = equal = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = write_model(folder / "tiny.gguf", "llama")
-        expected = run(path, None, None)
-        while kills < (5 if is_quick else _KILLS):
-            moment = source.randrange(1, 16)
 
-            def die(step: int, _planned: int, moment: int = moment) -> None:
-                if step == moment:
-                    raise _KilledError
+        def run(checkpoint: Path | None) -> float:
+            decoder = load_decoder(path)
+            add_lora(decoder, rank=4, alpha=8)
+            return train_rows(decoder, rows[:64], rows[64:], options, checkpoint=checkpoint).best.loss
 
-            checkpoint = folder / f"{kills}.checkpoint"
-            try:
-                run(path, checkpoint, die)
-            except _KilledError:
+        expected = run(None)
+        started = time.perf_counter()
+        run(folder / "whole.checkpoint")
+        seconds = time.perf_counter() - started
+        while kills < wanted:
+            checkpoint = folder / f"{source.random()}.checkpoint"
+            process = multiprocessing.get_context("fork").Process(target=run, args=(checkpoint,))
+            process.start()
+            process.join(seconds * source.random())
+            is_killed = process.is_alive()
+            process.kill()
+            process.join()
+            if is_killed:
                 kills += 1
-                equal += run(path, checkpoint, None) == expected
+                equal += run(checkpoint) == expected
     return {"resumed_equal": equal / kills, "resumed_n": kills}
-
-
-class _KilledError(Exception):
-    """Stands for the end of the process."""
 
 
 def compare_end_to_end(data: Path, is_quick: bool) -> Figures:
@@ -194,6 +195,7 @@ SECTIONS: Mapping[str, Callable[[Path, bool], Figures]] = {
     "torch": compare_with_torch,
     "gpu": read_gpu_figures,
     "resume": kill_and_resume,
+    "quantizing": measure_quantizing,
     "own_folder": measure_own_folder,
     "end_to_end": compare_end_to_end,
 }

@@ -63,5 +63,12 @@ def _run(options: argparse.Namespace) -> int:
         f"answered exactly, before and after: {report.exact_match_before:.2f}  {report.exact_match_after:.2f}",
         f"use it with: leanrag ask --model '{report.model}' ...",
     ]
-    show(options, report, "\n".join(lines))
+    fields = {
+        "adapter": str(report.adapter),
+        "model": report.model,
+        "record": report.record.model_dump(mode="json"),
+        "exact_match_before": report.exact_match_before,
+        "exact_match_after": report.exact_match_after,
+    }
+    show(options, fields, "\n".join(lines))
     return OK

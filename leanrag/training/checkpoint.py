@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from leanrag.errors import ConfigurationError, StorageError
-from leanrag.files import whole_file
+from leanrag.files import unwritable, whole_file
 
-__all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Progress", "State", "load_checkpoint", "save_checkpoint"]
 
 _NUMBERS = ("step", "worse_evaluations", "loss_sum", "loss_steps", "tokens", "seconds", "evaluations")
 
@@ -45,43 +45,56 @@ class Progress:
     evaluations: list[tuple[int, float, float, float]] = field(default_factory=list)
 
 
-def save_checkpoint(
-    path: Path,
-    identity: str,
-    progress: Progress,
-    parameters: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything of a training that changes.
+
+    Attributes:
+        progress: How far it is.
+        parameters: What is trained, by name.
+        optimizer: Of these parameters.
+        scaler: Scales the loss for fp16.
+    """
+
+    progress: Progress
+    parameters: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+
+def save_checkpoint(path: Path, identity: str, state: State) -> None:
     """Write a checkpoint.
+
+    Args:
+        path: The file.
+        identity: Names the training; another training does not go on from it.
+        state: The training as it is now.
 
     Raises:
         StorageError: The file cannot be written. The checkpoint before it is still there.
     """
-    tensors = {f"now.{name}": parameter.detach() for name, parameter in parameters.items()}
+    progress = state.progress
+    tensors = {f"now.{name}": parameter.detach() for name, parameter in state.parameters.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    for i, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in values.items()}
     numbers = {name: getattr(progress, name) for name in _NUMBERS}
-    header = {"identity": identity, "progress": json.dumps(numbers), "scaler": json.dumps(scaler.state_dict())}
-    with whole_file(path) as part:
-        safetensors.torch.save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, part, header)
+    header = {"identity": identity, "progress": json.dumps(numbers), "scaler": json.dumps(state.scaler.state_dict())}
+    try:
+        with whole_file(path) as part:
+            safetensors.torch.save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, part, header)
+    except safetensors.SafetensorError as error:  # also if the disk is full
+        raise unwritable(path, error) from error
 
 
-def load_checkpoint(
-    path: Path,
-    identity: str,
-    progress: Progress,
-    parameters: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> None:
-    """Go on from a checkpoint: fill the progress, the parameters and the optimizer.
+def load_checkpoint(path: Path, identity: str, state: State) -> None:
+    """Go on from a checkpoint: fill the state with it.
 
     Raises:
         ConfigurationError: It is a checkpoint of another training.
         StorageError: The file is damaged.
     """
+    progress = state.progress
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -91,19 +104,19 @@ def load_checkpoint(
                 f"the checkpoint {str(path)!r} is of a training with other data or options. Remove it, or name another file"
             )
         numbers = json.loads(header["progress"])
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        of_optimizer: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             if kind == "optimizer":
                 i, _, field_name = rest.partition(".")
-                state.setdefault(int(i), {})[field_name] = tensor
+                of_optimizer.setdefault(int(i), {})[field_name] = tensor
         with torch.no_grad():
-            for name, parameter in parameters.items():
+            for name, parameter in state.parameters.items():
                 parameter.copy_(tensors[f"now.{name}"])
                 progress.best[name].copy_(tensors[f"best.{name}"])
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        if scaler.is_enabled():
-            scaler.load_state_dict(json.loads(header["scaler"]))
+        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": of_optimizer})
+        if state.scaler.is_enabled():
+            state.scaler.load_state_dict(json.loads(header["scaler"]))
         for name in _NUMBERS:
             setattr(progress, name, numbers[name])
         progress.evaluations = [tuple(values) for values in progress.evaluations]  # type: ignore[misc]

@@ -16,7 +16,7 @@ from torch import nn
 
 from leanrag.errors import ConfigurationError, TrainingError
 from leanrag.training.base import Decoder
-from leanrag.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from leanrag.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from leanrag.training.encoding import EncodedRow, hash_rows
 from leanrag.training.losses import loss_of_batch
 from leanrag.training.options import Evaluation, Precision, TrainingOptions, TrainingResult
@@ -124,13 +124,14 @@ class _Run:
         self.checkpoint = checkpoint
         self.identity = _identity(rows, development, options, self.parameters)
         self.progress = Progress(best={name: p.detach().clone() for name, p in self.parameters.items()})
+        self.state = State(self.progress, self.parameters, self.optimizer, self.scaler)
         self.batch_tokens = options.batch_tokens
         self.started = time.perf_counter()
 
     def run(self, on_step: Callable[[int, int], None] | None) -> TrainingResult:
         progress = self.progress
         if self.checkpoint is not None and self.checkpoint.exists():
-            load_checkpoint(self.checkpoint, self.identity, progress, self.parameters, self.optimizer, self.scaler)
+            load_checkpoint(self.checkpoint, self.identity, self.state)
         seconds_before = progress.seconds
         every = max(1, len(self.batches) // self.options.evaluations)
         while progress.step < len(self.batches) and not self._is_over():
@@ -246,7 +247,7 @@ class _Run:
 
     def _save(self) -> None:
         if self.checkpoint is not None and self.workers.is_first:
-            save_checkpoint(self.checkpoint, self.identity, self.progress, self.parameters, self.optimizer, self.scaler)
+            save_checkpoint(self.checkpoint, self.identity, self.state)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -300,6 +301,7 @@ def _identity(
     """Return a hash of what decides the result of a training; the memory that it may use does not."""
     free = {"batch_tokens", "checkpoints_layers", "device", "checkpoint_steps"}
     decisive = {name: value for name, value in dataclasses.asdict(options).items() if name not in free}
-    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    text = repr((hash_rows(rows), hash_rows(development), sorted(decisive.items()), sorted(shapes.items())))
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(repr((hash_rows(rows), hash_rows(development), sorted(decisive.items()))).encode())
+    for name, parameter in sorted(parameters.items()):
+        digest.update(f"{name} {tuple(parameter.shape)}".encode() + parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()

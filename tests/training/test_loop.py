@@ -95,6 +95,38 @@ def test_a_checkpoint_of_other_data_is_refused(student, make_rows, quick_options
         train_rows(student(), make_rows(25), make_rows(8, seed=9), quick_options, checkpoint=tmp_path / "checkpoint")
 
 
+def test_a_checkpoint_of_another_beginning_is_refused(student, make_rows, quick_options, tmp_path):
+    arguments = make_rows(24), make_rows(8, seed=9), quick_options
+    train_rows(student(), *arguments, checkpoint=tmp_path / "checkpoint")
+    other = student()
+    with torch.no_grad():
+        next(lora_layers(other))[1].b.fill_(0.1)
+    with pytest.raises(ConfigurationError, match="other data or options"):
+        train_rows(other, *arguments, checkpoint=tmp_path / "checkpoint")
+
+
+def test_on_a_full_disk_the_last_checkpoint_remains(student, make_rows, quick_options, tmp_path):
+    resource = pytest.importorskip("resource")
+    arguments, checkpoint = (make_rows(60), make_rows(16, seed=9), quick_options), tmp_path / "checkpoint"
+    expected = train_rows(student(), *arguments)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(step, _planned):
+        if step == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*free space"):
+            train_rows(student(), *arguments, checkpoint=checkpoint, on_step=fill_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    steps = []
+    result = train_rows(student(), *arguments, checkpoint=checkpoint, on_step=lambda step, _: steps.append(step))
+    assert steps[0] == 5  # the checkpoint of step 4 was good
+    assert result.evaluations == expected.evaluations
+
+
 def test_a_damaged_checkpoint_is_named(student, make_rows, quick_options, tmp_path):
     (tmp_path / "checkpoint").write_bytes(b"nothing")
     with pytest.raises(StorageError, match="is damaged"):
