@@ -43,7 +43,7 @@ Figures = dict[str, float | int | None]
 
 READER, LARGE = "smollm2-135m+reader", "qwen2.5-coder-1.5b"
 _REPLY_TOKENS = 24
-_QUICK = 10  # questions of a set
+_QUESTIONS, _QUICK = 100, 10  # of a set
 _TORCH = 40  # prompts of the comparison with torch
 _KILLS = 50
 _END_TO_END = 20
@@ -59,7 +59,7 @@ _PARTS = {
 
 def measure_reader(data: Path, is_quick: bool) -> Figures:
     """Measure the shipped reader through llama.cpp."""
-    asked, replies = ask_reader(data, _QUICK if is_quick else None)
+    asked, replies = ask_reader(data, _QUICK if is_quick else _QUESTIONS)
     profile = profile_named(READER)
     assert profile is not None
     found = figures_of(asked, [reply.text for reply in replies], profile)
@@ -71,8 +71,8 @@ def measure_reader(data: Path, is_quick: bool) -> Figures:
     return figures
 
 
-def ask_reader(data: Path, count: int | None) -> tuple[list[Asked], list[Generation]]:
-    """Return the questions of all sets, and the replies of the reader."""
+def ask_reader(data: Path, count: int) -> tuple[list[Asked], list[Generation]]:
+    """Return questions of all sets, at most `count` of each, and the replies of the reader."""
     files, profile = resolve_model(READER), profile_named(READER)
     assert profile is not None
     seen = load_record(files.adapters[0].with_suffix(".json")).units

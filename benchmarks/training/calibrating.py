@@ -75,12 +75,14 @@ def ask_questions(data: Path, work: Path, *, is_quick: bool = False) -> list[Rep
     known = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if known and not known[-1].endswith("\n"):  # the end of a killed run
         path.write_text("".join(known := known[:-1]), encoding="utf-8")
-    with leanrag.open(work / "documents", model=leanrag.Cascade([READER], calibrations=[None])) as rag:
+    with leanrag.open(
+        work / "documents", model=leanrag.Cascade([READER], calibrations=[None]), abstain_below=0.0
+    ) as rag:
         rag.add(*documents, progress=False)
         with path.open("a", encoding="utf-8") as file:
             for name, example in tqdm(asked[len(known) :], desc="questions", disable=None):
                 where = {"is_held_out": False} if name.endswith("without") else None
-                answer = rag.ask(example.question, style=_style_of(example), where=where, abstain_below=0.0)
+                answer = rag.ask(example.question, style=_style_of(example), where=where)
                 assert answer.generation is not None
                 details = next(stage.details for stage in answer.trace if stage.name == "confidence")
                 fields = {

@@ -1,15 +1,19 @@
-"""The models that answer if the caller names none: the best of those on this machine that it can carry."""
+"""The models that answer if the caller names none, and the calibrations of readers that ship with leanrag."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leanrag.llama.placement import available_bytes
 from leanrag.models import REGISTRY, list_models
+from leanrag.models.cache import packaged_adapter
+from leanrag.routing.calibration import Calibration
+from leanrag.routing.cascade import Cascade, Model
 from leanrag.threads import usable_cores
 
-__all__ = ["DEFAULT_EMBEDDER", "Machine", "advise_models", "default_models"]
+__all__ = ["DEFAULT_EMBEDDER", "Machine", "advise_models", "default_models", "with_shipped_calibrations"]
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
@@ -97,3 +101,22 @@ def _size_bytes(name: str) -> int:
 
 def _is_here(name: str) -> bool:
     return any(status.spec.name == name and status.path is not None for status in list_models())
+
+
+def with_shipped_calibrations(cascade: Cascade) -> Cascade:
+    """Return a cascade with the calibrations that ship with its readers; one that has calibrations stays as it is.
+
+    A calibration ships as the file `*.calibration.json` beside the adapter of a reader. It is about the reader alone, so it works
+    whichever models follow.
+    """
+    if cascade.calibrations:
+        return cascade
+    calibrations = [_shipped_calibration(model) for model in cascade.models]
+    return replace(cascade, calibrations=calibrations) if any(calibrations) else cascade
+
+
+def _shipped_calibration(model: Model) -> Calibration | None:
+    spec = REGISTRY.get(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else None
+    adapter = packaged_adapter(spec) if spec is not None and spec.kind == "adapter" else None
+    path = None if adapter is None else adapter.with_suffix(".calibration.json")
+    return Calibration.load(path) if path is not None and path.is_file() else None

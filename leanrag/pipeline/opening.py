@@ -17,7 +17,7 @@ from leanrag.caching.similar import SimilarQuestions
 from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.models import resolve
-from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models
+from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models, with_shipped_calibrations
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.loading import load_embedder, load_language_model
 from leanrag.pipeline.query import AutoTokens, Settings
@@ -137,8 +137,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             `max_tokens`, and a local model gives its thoughts at most half of it.
         style: Form of the answers: "phrase", "sentence" or "explanation". None takes the style of the profile.
         abstain_below: Confidence below which the answer is that the sources do not answer: `abstained` is set, and a stream shows
-            nothing before its end. None takes what the calibrations of a cascade learned, if they were made with questions that
-            have no answer; without these every answer is returned.
+            nothing before its end. None takes what the calibrations of a cascade, or the calibration that ships with a reader,
+            learned from questions that have no answer; without these every answer is returned.
         self_check: Ask each local model how likely its own answer is right, and use that as a signal of confidence. The model reads
             about twenty tokens more for it.
         create: Make the folder when it does not exist.
@@ -171,6 +171,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         readers or {},
     )
     cascade = model if isinstance(model, Cascade) else Cascade(default_models() if model is None else [model])
+    cascade = with_shipped_calibrations(cascade)
     _check_loading(cascade, isolation, keep_alive)
     check_choice(get_args(Priority), priority=priority)
     store = Store(_namespace_folder(path, namespace), create=create)

@@ -44,11 +44,11 @@ class Cascade:
 
     Attributes:
         models: Names, GGUF files or loaded models; the names must differ.
-        calibrations: A calibration for each model except the last: it decides whether the model's answer is kept. None, or an
-            empty sequence, uses `threshold`. The last model may have a calibration too, which computes its confidence. It is
-            required if the other calibrations were made together with a last model that abstains. `Rag.calibrate` makes
-            calibrations. Calibrations for other models are refused: the names are compared here, and the hashes of the files
-            when the models are loaded.
+        calibrations: A calibration for each model except the last: it decides whether the model's answer is kept. None uses
+            `threshold`. An empty sequence uses the calibrations that ship with readers, and `threshold` for other models. The
+            last model may have a calibration too, which computes its confidence. It is required if the other calibrations were
+            made together with a last model that abstains. `Rag.calibrate` makes calibrations. Calibrations for other models are
+            refused: the names are compared here, and the hashes of the files when the models are loaded.
         threshold: An answer of a model without calibration is kept from this confidence on.
         router: Scores the question before anything is generated; None always begins with the first model.
         skip_above: If the score of `router` is higher than this, the first model is skipped.

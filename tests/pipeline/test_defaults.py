@@ -5,10 +5,10 @@ import math
 import pytest
 
 import leanrag
-from leanrag import ModelLoadError
+from leanrag import Cascade, ModelLoadError
 from leanrag.models import REGISTRY, ModelStatus
 from leanrag.pipeline import defaults
-from leanrag.pipeline.defaults import Machine, advise_models, default_models
+from leanrag.pipeline.defaults import Machine, advise_models, default_models, with_shipped_calibrations
 from leanrag.testing import HashEmbedder
 
 SMALL, MIDDLE, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
@@ -66,3 +66,27 @@ def test_a_folder_without_a_model_takes_the_default(pulled, tmp_path, monkeypatc
         rag.add_text("Releases are signed off by Ada Park.")
         with pytest.raises(ModelLoadError, match=f"leanrag pull {SMALL}"):
             rag.ask("Who signs off releases?")
+
+
+READER = "smollm2-135m+reader"
+
+
+def test_a_reader_has_the_calibration_that_ships_with_it():
+    [calibration] = with_shipped_calibrations(Cascade([READER])).calibrations
+    assert [model.name for model in calibration.models] == [READER]
+    assert calibration.auroc > 0.6
+    assert calibration.threshold is not None
+    assert with_shipped_calibrations(Cascade([READER, LARGE])).calibrations == [calibration, None]
+
+
+@pytest.mark.parametrize("cascade", [Cascade([SMALL, LARGE]), Cascade([READER], calibrations=[None])])
+def test_other_models_and_calibrations_of_the_user_stay_as_they_are(cascade):
+    assert with_shipped_calibrations(cascade) is cascade
+
+
+@pytest.mark.model
+def test_the_confidence_of_a_reader_is_a_probability(tmp_path):
+    with leanrag.open(tmp_path / "kb", model=READER, embedder=HashEmbedder()) as rag:
+        rag.add_text("Releases are signed off by Ada Park.")
+        answer = rag.ask("Who signs off releases?")
+    assert answer.calibrated  # so the shipped calibration is for this file
