@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.table import training_lines
+
 HOME = Path(__file__).parent
 README = HOME.parent / "README.md"
 PAGE = HOME.parent / "docs" / "benchmarks.md"
@@ -325,6 +327,11 @@ def _cascade(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def training_table() -> str:
+    figures = load("training")
+    return training_lines(figures, origin("training", figures))
+
+
 def compression() -> str:
     figures = load("compression")
     return "\n".join([*_answers_in_context(figures), "", *_readers(figures), "", _costs(figures)])
@@ -516,6 +523,7 @@ def pages() -> dict[Path, str]:
         "Servers": servers,
         "Compression": compression,
         "Routing and cascades": routing,
+        "Training readers": training_table,
     }
     return {
         README: highlights(),

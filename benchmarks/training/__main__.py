@@ -24,6 +24,7 @@ from tqdm import tqdm
 import leanrag
 from benchmarks.common import finish, parse_arguments, read_nq, read_squad
 from benchmarks.models.tiny import write_model
+from benchmarks.training.calibrating import measure_calibration
 from benchmarks.training.evaluating import Asked, figures_of, make_asked
 from benchmarks.training.own_folder import measure_own_folder
 from benchmarks.training.quantizing import measure_quantizing
@@ -195,6 +196,7 @@ SECTIONS: Mapping[str, Callable[[Path, bool], Figures]] = {
     "torch": compare_with_torch,
     "gpu": read_gpu_figures,
     "resume": kill_and_resume,
+    "calibration": measure_calibration,
     "quantizing": measure_quantizing,
     "own_folder": measure_own_folder,
     "end_to_end": compare_end_to_end,

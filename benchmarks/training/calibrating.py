@@ -1,9 +1,10 @@
 """Make the calibration that ships with the reader: from held-out questions to a file beside the adapter.
 
-    python -m benchmarks.training.calibrating --data DIR --work DIR [--out FILE]
+    python -m benchmarks.training.calibrating --data DIR [--out FILE]
 
-The questions are about articles that no training row was about. A part of them is asked in a folder without their document, so that
-the sources do not answer. Every answer is stored in the work folder, and a killed run goes on where it was.
+The questions are about articles that no training row was about. A part of them is asked without the documents of these articles, so
+that the sources do not answer. Every answer is stored in the temporary folder, and a killed run goes on where it was. The calibration
+is fitted on all answers. The figures say how good calibrations are for articles that they were not fitted on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 import leanrag
 from benchmarks.training.material import is_held_out, read_nq, read_squad
+from leanrag.models import resolve_model
 from leanrag.prompting import Style
 from leanrag.routing import Calibration
 from leanrag.routing.calibration import CalibratedModel, auroc, expected_calibration_error
@@ -145,8 +147,14 @@ def fit(replies: Sequence[Reply], sha256: str | None) -> Calibration:
 
 def measure_calibration(data: Path, is_quick: bool) -> dict[str, float | int | None]:
     """Return how good calibrations are for the articles that they were not made from, and what they change."""
-    with tempfile.TemporaryDirectory() as work:
-        return evaluate(ask_questions(data, Path(work), is_quick=is_quick), folds=2 if is_quick else _FOLDS)
+    replies = ask_questions(data, _work_folder(is_quick), is_quick=is_quick)
+    return evaluate(replies, folds=2 if is_quick else _FOLDS)
+
+
+def _work_folder(is_quick: bool = False) -> Path:
+    work = Path(tempfile.gettempdir()) / ("leanrag-reader-calibration" + ("-quick" if is_quick else ""))
+    work.mkdir(exist_ok=True)
+    return work
 
 
 def evaluate(replies: Sequence[Reply], folds: int) -> dict[str, float | int | None]:
@@ -190,15 +198,14 @@ def evaluate(replies: Sequence[Reply], folds: int) -> dict[str, float | int | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("LEANRAG_DATA"), help="folder of the data sets")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way")
-    parser.add_argument("--out", type=Path, help="file of the calibration (default: in the work folder)")
+    parser.add_argument("--out", type=Path, help="file of the calibration (default: beside the shipped adapter)")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    replies = ask_questions(arguments.data, arguments.work)
-    with leanrag.open(arguments.work / "documents", model=READER) as rag:
+    work = _work_folder()
+    replies = ask_questions(arguments.data, work)
+    with leanrag.open(work / "documents", model=READER) as rag:
         sha256 = rag._asking.readers[0].sha256
-    calibration = fit(replies, sha256)
-    calibration.save(arguments.out or arguments.work / "reader.calibration.json")
+    shipped = resolve_model(READER).adapters[0].with_suffix(".calibration.json")
+    fit(replies, sha256).save(arguments.out or shipped)
     print(json.dumps(evaluate(replies, _FOLDS), indent=1))
 
 
