@@ -25,7 +25,7 @@ import leanrag
 from benchmarks.common import finish, parse_arguments, read_nq, read_squad
 from benchmarks.models.tiny import write_model
 from benchmarks.training.calibrating import measure_calibration
-from benchmarks.training.evaluating import Asked, figures_of, make_asked
+from benchmarks.training.evaluating import REPLY_TOKENS, ask_reader, figures_of, measure_reader
 from benchmarks.training.own_folder import measure_own_folder
 from benchmarks.training.quantizing import measure_quantizing
 from leanrag.llama import LlamaCppModel
@@ -38,51 +38,20 @@ from leanrag.training.base import generate_greedily, load_decoder
 from leanrag.training.encoding import EncodedRow
 from leanrag.training.loop import evaluate_rows, train_rows
 from leanrag.training.lora import add_lora, load_adapter
-from leanrag.types import Generation
 
 Figures = dict[str, float | int | None]
 
 READER, LARGE = "smollm2-135m+reader", "qwen2.5-coder-1.5b"
-_REPLY_TOKENS = 24
 _QUESTIONS, _QUICK = 100, 10  # of a set
 _TORCH = 40  # prompts of the comparison with torch
 _KILLS = 50
 _END_TO_END = 20
-_PARTS = {
-    "nq1_em": "nq1_em",
-    "nq3_em": "nq3_em",
-    "squad_em": "squad_em",
-    "refuses_distractors": "nq0_refuses",
-    "refuses_near_miss": "near_miss_refuses",
-    "mark_right": "mark_right",
-}
 
 
-def measure_reader(data: Path, is_quick: bool) -> Figures:
+def measure_shipped(data: Path, is_quick: bool) -> Figures:
     """Measure the shipped reader through llama.cpp."""
-    asked, replies = ask_reader(data, _QUICK if is_quick else _QUESTIONS)
-    profile = profile_named(READER)
-    assert profile is not None
-    found = figures_of(asked, [reply.text for reply in replies], profile)
-    figures: Figures = {f"smollm2_{key}": found[name] for key, name in _PARTS.items()}
-    answerable = ("nq1", "nq3", "squad")
-    figures["smollm2_wrongly_refuses"] = statistics.fmean(found[f"{name}_refuses"] for name in answerable)
-    figures |= {f"smollm2_{name}_f1": found[f"{name}_f1"] for name in answerable}
-    figures["n"] = len(asked)
-    return figures
-
-
-def ask_reader(data: Path, count: int) -> tuple[list[Asked], list[Generation]]:
-    """Return questions of all sets, at most `count` of each, and the replies of the reader."""
-    files, profile = resolve_model(READER), profile_named(READER)
-    assert profile is not None
-    seen = load_record(files.adapters[0].with_suffix(".json")).units
-    with LlamaCppModel(files.path, adapters=files.adapters, n_ctx=1024) as model:
-        asked = make_asked(data, model, profile, seen=frozenset(seen), count=count)
-        replies = [
-            model.generate(list(each.row.prompt), max_tokens=_REPLY_TOKENS) for each in tqdm(asked, disable=None)
-        ]
-    return asked, replies
+    found = measure_reader(data, READER, _QUICK if is_quick else _QUESTIONS)
+    return {name if name == "n" else f"smollm2_{name}": value for name, value in found.items()}
 
 
 def compare_with_torch(data: Path, is_quick: bool) -> Figures:
@@ -91,7 +60,7 @@ def compare_with_torch(data: Path, is_quick: bool) -> Figures:
     torch need not write a reply again if each of its tokens is the most probable one: then it would write the same.
     """
     files = resolve_model(READER)
-    asked, replies = ask_reader(data, 1 if is_quick else _TORCH // 5)
+    asked, replies = ask_reader(data, READER, 1 if is_quick else _TORCH // 5)
     decoder = load_decoder(files.path)
     load_adapter(files.adapters[0], decoder)
     texts = []
@@ -104,7 +73,7 @@ def compare_with_torch(data: Path, is_quick: bool) -> Figures:
             if evaluate_rows(decoder, [row])[1] == 1.0:
                 texts.append(reply.text)
                 continue
-            [computed] = generate_greedily(decoder, [prompt], max_tokens=_REPLY_TOKENS, end=end)
+            [computed] = generate_greedily(decoder, [prompt], max_tokens=REPLY_TOKENS, end=end)
             texts.append(model.decode(computed.tokens).strip())
     profile = profile_named(READER)
     assert profile is not None
@@ -192,7 +161,7 @@ def _seconds(answer: leanrag.Answer) -> float:
 
 
 SECTIONS: Mapping[str, Callable[[Path, bool], Figures]] = {
-    "reader": measure_reader,
+    "reader": measure_shipped,
     "torch": compare_with_torch,
     "gpu": read_gpu_figures,
     "resume": kill_and_resume,

@@ -3,8 +3,8 @@
     python -m benchmarks.training.calibrating --data DIR [--out FILE]
 
 The questions are about articles that no training row was about. A part of them is asked without the documents of these articles, so
-that the sources do not answer. Every answer is stored in the temporary folder, and a killed run goes on where it was. The calibration
-is fitted on all answers. The figures say how good calibrations are for articles that they were not fitted on.
+that the sources do not answer. Every answer is stored in the temporary folder, and a killed run goes on where it was. The
+calibration is fitted on all answers. The figures are about calibrations for articles that they were not fitted on.
 """
 
 from __future__ import annotations

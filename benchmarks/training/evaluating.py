@@ -1,26 +1,39 @@
-"""What a reader makes of questions that it was not trained on: the sets, and the figures of its replies."""
+"""What a reader makes of questions that it was not trained on: the sets, and the figures of its replies.
+
+Measures any reader through llama.cpp:
+
+    python -m benchmarks.training.evaluating --data DIR --model qwen2.5-coder-0.5b+FILE [--count 20]
+"""
 
 from __future__ import annotations
 
+import argparse
 import functools
+import json
+import os
 import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 import leanrag
 from benchmarks.training.material import Material, read_nq, read_squad
 from leanrag.evidence.scoring import SentenceScorer
+from leanrag.llama import LlamaCppModel
 from leanrag.metrics import exact_match, f1, mean
-from leanrag.prompting import ModelProfile
+from leanrag.models import resolve_model
+from leanrag.prompting import ModelProfile, profile_named
 from leanrag.protocols import LanguageModel
 from leanrag.testing import HashEmbedder
+from leanrag.training import load_record
 from leanrag.training.examples import Example
 from leanrag.training.rows import Row, RowMaker, Variant
-from leanrag.types import Hit
+from leanrag.types import Generation, Hit
 
-__all__ = ["SETS", "Asked", "figures_of", "make_asked", "parse_reply"]
+__all__ = ["REPLY_TOKENS", "SETS", "Asked", "ask_reader", "figures_of", "make_asked", "measure_reader", "parse_reply"]
 
 SETS: Mapping[str, tuple[str, bool, Variant]] = {
     "nq1": ("nq", True, Variant("gold")),
@@ -31,6 +44,17 @@ SETS: Mapping[str, tuple[str, bool, Variant]] = {
 }
 """Data set, whether the questions have answers, and what the prompt shows: the gold passage, it and two others, or others."""
 
+SHIPPED = "smollm2-135m+reader"
+REPLY_TOKENS = 24
+_PARTS = {
+    "nq1_em": "nq1_em",
+    "nq3_em": "nq3_em",
+    "squad_em": "squad_em",
+    "refuses_distractors": "nq0_refuses",
+    "refuses_near_miss": "near_miss_refuses",
+    "mark_right": "mark_right",
+}
+_ANSWERABLE = ("nq1", "nq3", "squad")
 _MARK = re.compile(r"\s*\[(\d+)\][.!?]?\s*$")
 
 
@@ -47,6 +71,42 @@ class Asked:
     set_name: str
     row: Row
     answers: tuple[str, ...]
+
+
+def measure_reader(data: Path, model: str, count: int) -> dict[str, float | int | None]:
+    """Return the figures of a reader.
+
+    Args:
+        data: Folder of the data sets.
+        model: Its name.
+        count: Most questions of a set.
+    """
+    asked, replies = ask_reader(data, model, count)
+    found = figures_of(asked, [reply.text for reply in replies], _profile())
+    figures: dict[str, float | int | None] = {key: found.get(name) for key, name in _PARTS.items()}
+    figures["wrongly_refuses"] = mean(found[f"{name}_refuses"] for name in _ANSWERABLE)
+    figures |= {f"{name}_f1": found[f"{name}_f1"] for name in _ANSWERABLE}
+    figures["n"] = len(asked)
+    return figures
+
+
+def ask_reader(data: Path, model: str, count: int) -> tuple[list[Asked], list[Generation]]:
+    """Return questions of all sets, at most `count` of each, and the replies of a reader."""
+    files, profile = resolve_model(model), _profile()
+    # All readers are trained on rows about the same articles.
+    seen = load_record(resolve_model(SHIPPED).adapters[0].with_suffix(".json")).units
+    with LlamaCppModel(files.path, adapters=files.adapters, n_ctx=1024) as reader:
+        asked = make_asked(data, reader, profile, seen=frozenset(seen), count=count)
+        replies = [
+            reader.generate(list(each.row.prompt), max_tokens=REPLY_TOKENS) for each in tqdm(asked, disable=None)
+        ]
+    return asked, replies
+
+
+def _profile() -> ModelProfile:
+    profile = profile_named(SHIPPED)
+    assert profile is not None
+    return profile
 
 
 def make_asked(
@@ -129,3 +189,16 @@ def figures_of(asked: Sequence[Asked], replies: Sequence[str], profile: ModelPro
     if marks:
         figures["mark_right"] = mean(marks)
     return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("LEANRAG_DATA"), help="folder of the data sets")
+    parser.add_argument("--model", default=SHIPPED, help="the reader (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=20, help="most questions of a set (default: %(default)s)")
+    arguments = parser.parse_args()
+    print(json.dumps(measure_reader(arguments.data, arguments.model, arguments.count), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from benchmarks.training.evaluating import SETS, Asked, make_asked, parse_reply
+from benchmarks.training.evaluating import REPLY_TOKENS, SETS, Asked, make_asked, parse_reply
 from leanrag.llama import LlamaCppModel, quantize
 from leanrag.metrics import exact_match, mean
 from leanrag.models import resolve_model
@@ -26,7 +26,6 @@ __all__ = ["measure_quantizing", "write_merged"]
 
 READER = "smollm2-135m+reader"
 _QUESTIONS, _QUICK_QUESTIONS = 40, 2  # of each set that has answers
-_REPLY_TOKENS = 24
 
 
 def measure_quantizing(data: Path, is_quick: bool) -> dict[str, float | int | None]:
@@ -60,7 +59,7 @@ def measure_quantizing(data: Path, is_quick: bool) -> dict[str, float | int | No
 
 
 def _share_exact(model: LlamaCppModel, asked: Sequence[Asked]) -> float:
-    replies = [model.generate(list(each.row.prompt), max_tokens=_REPLY_TOKENS) for each in asked]
+    replies = [model.generate(list(each.row.prompt), max_tokens=REPLY_TOKENS) for each in asked]
     return mean(
         exact_match(parse_reply(reply.text)[0], each.answers) for reply, each in zip(replies, asked, strict=True)
     )

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.training.evaluating import REPLY_TOKENS
 from benchmarks.training.material import Material, is_held_out, read_material, read_unlabelled
 from benchmarks.training.preparing import make_rows, read_rows, write_rows
 from leanrag.files import sha256_of
@@ -52,7 +53,6 @@ QUICK_OPTIONS = TrainingOptions(learning_rate=1e-3, epochs=1, batch_rows=4, eval
 _QUICK_EXAMPLES = 3  # of each data set
 _DEVELOPMENT_SHARE, _DEVELOPMENT_SEED, _MAX_DEVELOPMENT = 0.03, 77, 500
 _MAX_TOKENS = 640  # of a row
-_REPLY_TOKENS = 24
 _SURE = -0.3  # mean log-probability of a token of the teacher's reply
 
 
@@ -178,7 +178,7 @@ def label(name: str, teacher: Decoder, rows: Sequence[Row], path: Path) -> list[
                 replies = generate_greedily(
                     teacher,
                     [model.encode(list(row.prompt)) for row in rows],
-                    max_tokens=_REPLY_TOKENS,
+                    max_tokens=REPLY_TOKENS,
                     end=model.end_token,
                 )
             texts = [model.decode(reply.tokens).strip() for reply in replies]
