@@ -107,7 +107,7 @@ class _Run:
         self.model, self.rows, self.development, self.options = model, rows, development, options
         self.workers = Workers.join(options.device)
         self.device = self.workers.device
-        _place(model, self.device, options.precision)
+        _move(model, self.device, options.precision)
         model.checkpoints_layers = options.checkpoints_layers
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -285,7 +285,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
-def _place(model: Decoder, device: torch.device, precision: Precision) -> None:
+def _move(model: Decoder, device: torch.device, precision: Precision) -> None:
     """Move a model to a device; what is not trained has the type of the matrix products there."""
     frozen = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     for parameter in model.parameters():

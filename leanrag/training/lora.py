@@ -167,11 +167,11 @@ def average_adapters(models: Sequence[Decoder], into: Decoder) -> None:
             first = torch.cat([source[name].a.float().cpu() for source in sources])
             second = torch.cat([source[name].b.float().cpu() * source[name].scale for source in sources], dim=1)
             # The best approximation of a rank is a truncated singular value decomposition (Eckart and Young, 1936).
-            left, left_rest = torch.linalg.qr(second / len(sources))
-            right, right_rest = torch.linalg.qr(first.T)
-            u, values, v = torch.linalg.svd(left_rest @ right_rest.T)
+            row_basis, row_rest = torch.linalg.qr(second / len(sources))
+            column_basis, column_rest = torch.linalg.qr(first.T)
+            u, values, v = torch.linalg.svd(row_rest @ column_rest.T)
             rank = min(layer.a.shape[0], len(values))
             layer.a.zero_()
             layer.b.zero_()
-            layer.a[:rank] = values[:rank].sqrt()[:, None] * v[:rank] @ right.T
-            layer.b[:, :rank] = left @ u[:, :rank] * values[:rank].sqrt() / layer.scale
+            layer.a[:rank] = values[:rank].sqrt()[:, None] * v[:rank] @ column_basis.T
+            layer.b[:, :rank] = row_basis @ u[:, :rank] * values[:rank].sqrt() / layer.scale

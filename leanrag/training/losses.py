@@ -75,8 +75,8 @@ def with_teacher_logits(
     tokens = torch.split(top.indices.to(torch.int32).cpu(), lengths)
     logprobs = torch.split(top.values.cpu(), lengths)
     return [
-        dataclasses.replace(row, teacher=TeacherLogits(own_tokens.numpy(), own_logprobs.numpy()))
-        for row, own_tokens, own_logprobs in zip(rows, tokens, logprobs, strict=True)
+        dataclasses.replace(row, teacher=TeacherLogits(some_tokens.numpy(), some_logprobs.numpy()))
+        for row, some_tokens, some_logprobs in zip(rows, tokens, logprobs, strict=True)
     ]
 
 

@@ -185,7 +185,7 @@ def add_teacher_logits(
     Args:
         teacher: A model with the vocabulary of the student.
         rows: The rows.
-        k: Tokens that are kept at each place.
+        k: Tokens that are kept for each token of a reply.
         temperature: Temperature of the distillation.
         precision: Type of the numbers in matrix products.
         batch_tokens: Most tokens that are computed at once.

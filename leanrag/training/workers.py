@@ -38,10 +38,10 @@ class Workers:
         is_gpu = device.startswith("cuda")
         if not dist.is_initialized():
             dist.init_process_group("nccl" if is_gpu else "gloo")
-        own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if is_gpu else torch.device(device)
+        joined = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if is_gpu else torch.device(device)
         if is_gpu:
-            torch.cuda.set_device(own)
-        return cls(own, dist.get_rank(), count)
+            torch.cuda.set_device(joined)
+        return cls(joined, dist.get_rank(), count)
 
     @property
     def is_first(self) -> bool:

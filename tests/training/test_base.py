@@ -1,3 +1,4 @@
+import gguf
 import numpy as np
 import pytest
 
@@ -17,6 +18,17 @@ def test_logprobs_are_those_of_llama_cpp(tiny, decoder):
     logprobs = logits.log_softmax(-1)
     computed = [float(logprobs[len(prompt) - 1 + i, token]) for i, token in enumerate(scores.token_ids)]
     assert np.allclose(computed, scores.logprobs, atol=0.02)  # llama.cpp rounds activations to 8 bits
+
+
+def test_the_numbers_are_those_of_the_quantized_file(tiny_gguf, decoder):
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tiny_gguf).tensors}
+    for i, layer in enumerate(decoder.layers):
+        tensor = tensors[f"blk.{i}.ffn_down.weight"]
+        assert tensor.tensor_type == gguf.GGMLQuantizationType.Q4_0
+        expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        assert np.array_equal(
+            layer.ffn_down.weight.detach().numpy(), expected
+        )  # so a training learns with what llama.cpp uses
 
 
 def test_padding_changes_nothing(decoder):
