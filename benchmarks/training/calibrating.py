@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -27,20 +29,30 @@ from benchmarks.training.material import is_held_out, read_nq, read_squad
 from leanrag.models import resolve_model
 from leanrag.prompting import Style
 from leanrag.routing import Calibration
-from leanrag.routing.calibration import CalibratedModel, auroc, expected_calibration_error
+from leanrag.routing.calibration import auroc, expected_calibration_error
 from leanrag.routing.labels import answer_text, is_right_or_silent
-from leanrag.routing.questions import plan_calibration
 from leanrag.routing.refusals import is_refusal
-from leanrag.routing.samples import Sample, fit_calibrations
-from leanrag.routing.signals import Signals
+from leanrag.routing.samples import Sample
+from leanrag.routing.signals import SIGNAL_NAMES, Signals
 from leanrag.training.examples import Example
 from leanrag.types import Document
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Reply", "ask_questions", "evaluate", "fit", "measure_calibration"]
 
 READER = "smollm2-135m+reader"
 ALPHA, DELTA = 0.1, 0.1
 """The risk of a kept answer that is wrong, and the probability that it is higher."""
+
+_OF_THE_FOLDER = (
+    *(f"dense_{name}" for name in ("best", "gap", "mean")),
+    *(f"bm25_{name}" for name in ("best", "gap")),
+    *("score_gap", "agreement", "log_hits", "kept_share"),
+    *("no_dense", "no_bm25", "no_hits", "no_agreement"),
+)
+"""Signals that depend on how many documents a folder has, on their length, and on the embedder."""
 
 _COUNTS = {"nq": 70, "nq-without": 40, "squad": 40, "squad-near-miss": 40, "xquad": 30}
 _QUICK_SHARE = 10
@@ -137,12 +149,23 @@ def _style_of(example: Example) -> Style:
 
 
 def fit(replies: Sequence[Reply], sha256: str | None) -> Calibration:
-    """Return the calibration that the replies give."""
-    questions = [(str(i), list(reply.answers)) for i, reply in enumerate(replies)]
-    plan = plan_calibration(questions, models=1, alpha=ALPHA, delta=DELTA, is_right=None)
-    model = CalibratedModel(name=READER, sha256=sha256)
-    [calibration] = fit_calibrations(plan, [[reply.sample for reply in replies]], [model])
-    return calibration
+    """Return the calibration that the replies give. It looks at signals that mean the same in every folder."""
+    return Calibration.fit(
+        _features(replies),
+        [reply.is_right for reply in replies],
+        unanswerable=[not reply.answers for reply in replies],
+        names=SIGNAL_NAMES,
+        models={READER: sha256},
+        created=datetime.datetime.now(datetime.timezone.utc).date(),
+        alpha=ALPHA,
+        delta=DELTA,
+    )
+
+
+def _features(replies: Sequence[Reply]) -> NDArray[np.float64]:
+    """Return the signals of replies `(n, len(SIGNAL_NAMES))`; those of the folder are 0, so that they get no weight."""
+    features = np.array([reply.sample.signals.vector() for reply in replies])
+    return features * ~np.isin(SIGNAL_NAMES, _OF_THE_FOLDER)
 
 
 def measure_calibration(data: Path, is_quick: bool) -> dict[str, float | int | None]:
@@ -168,9 +191,9 @@ def evaluate(replies: Sequence[Reply], folds: int) -> dict[str, float | int | No
     for part in range(folds):
         inside = [i for i, reply in enumerate(replies) if part_of[reply.unit] == part]
         calibration = fit([reply for reply in replies if part_of[reply.unit] != part], None)
-        rows = np.array([replies[i].sample.signals.vector() for i in inside])
+        rows = _features([replies[i] for i in inside])
         confidences[inside] = calibration.confidence(rows)
-        abstains[inside] = calibration.abstains(confidences[inside]) | ~calibration.asks(rows)
+        abstains[inside] = calibration.abstains(confidences[inside])
         kept[inside] = calibration.keeps(rows)
     right = np.array([reply.is_right for reply in replies])
     refuses = np.array([is_refusal(reply.sample.text) for reply in replies])
