@@ -50,7 +50,7 @@ OPTIONS = {
     TEACHER: TrainingOptions(learning_rate=5e-4, epochs=2, batch_rows=32, evaluations=8, patience=None, seed=SEED),
 }
 QUICK_OPTIONS = TrainingOptions(learning_rate=1e-3, epochs=1, batch_rows=4, evaluations=2, patience=None, seed=SEED)
-_QUICK_EXAMPLES = 3  # of each data set
+_QUICK_EXAMPLES = 1  # of each data set
 _DEVELOPMENT_SHARE, _DEVELOPMENT_SEED, _MAX_DEVELOPMENT = 0.03, 77, 500
 _MAX_TOKENS = 640  # of a row
 _SURE = -0.3  # mean log-probability of a token of the teacher's reply
