@@ -25,7 +25,7 @@ from leanrag.training.lora import load_adapter, lora_layers
 __all__ = ["measure_quantizing", "write_merged"]
 
 READER = "smollm2-135m+reader"
-_QUESTIONS, _QUICK_QUESTIONS = 40, 2  # of each set that has answers
+_QUESTIONS, _QUICK_QUESTIONS = 16, 2  # of each set that has answers
 
 
 def measure_quantizing(data: Path, is_quick: bool) -> dict[str, float | int | None]:
