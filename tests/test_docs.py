@@ -12,7 +12,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-WITHOUT_MODELS = {"costs.md", "flow.md", "mcp.md", "scaling.md", "stages.md"}
+WITHOUT_MODELS = {"costs.md", "flow.md", "mcp.md", "scaling.md", "serving.md", "stages.md"}
 RUNNABLE = [
     pytest.param(page, id=page.name, marks=() if page.name in WITHOUT_MODELS else pytest.mark.model)
     for page in WITH_CODE

@@ -34,12 +34,12 @@ class Workers:
     """Threads for requests. A request that finds too many others is refused.
 
     Args:
-        parallel: Threads.
+        parallel: Threads; by default two for each request that the engine computes at the same time.
         queue: Requests that may wait for a thread.
         clock: Returns the time in seconds.
     """
 
-    def __init__(self, *, parallel: int = 64, queue: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, parallel: int = 16, queue: int = 112, clock: Callable[[], float] = time.monotonic) -> None:
         self._parallel, self._most, self._now = parallel, parallel + queue, clock
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="leanrag request")
         self._lock = threading.Lock()

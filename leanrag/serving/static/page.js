@@ -149,7 +149,7 @@ function budget(sources) {
   const meter = element("meter");
   [meter.min, meter.max, meter.value] = [0, Math.max(sources.budget, 1), sources.tokens];
   label.append(meter);
-  line.append(label, element("span", `${sources.tokens} of ${sources.budget}; ${sources.shown} sources shown, ${sources.dropped} left out`));
+  line.append(label, element("span", `${sources.tokens} of ${sources.budget}; ${sources.shown} ${sources.shown === 1 ? "source" : "sources"} shown, ${sources.dropped} left out`));
   return line;
 }
 

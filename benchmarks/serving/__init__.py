@@ -1,0 +1,1 @@
+"""A server asked by many clients."""
