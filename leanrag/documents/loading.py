@@ -8,10 +8,11 @@ sheets begin.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from leanrag.documents.decoding import check_encoding, looks_like_text
@@ -29,7 +30,7 @@ from leanrag.documents.formats.sheets import read_sheets
 from leanrag.documents.formats.slides import read_slides
 from leanrag.documents.formats.subtitles import read_subtitles
 from leanrag.documents.formats.word import read_word
-from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
 from leanrag.protocols import DocumentReader
 from leanrag.types import Document
 
@@ -113,7 +114,7 @@ def load_file(
     Raises:
         ConfigurationError: `max_bytes` is not positive, or `encoding` names no text encoding.
         DocumentError: The file is missing, unreadable, not a regular file, too large, empty, binary, encrypted, damaged, in an
-            unknown encoding, or of a format that is not read.
+            unknown encoding, or of a format that is not read; or its reader raised any other error, which is the cause.
         MissingDependencyError: The format needs the extra `files`.
 
     Example:
@@ -134,12 +135,34 @@ def load_file(
             " and add that file",
             path=file,
         )
-    document = readers.get(suffix, read_text)(_read_bytes(file, max_bytes), file, encoding)
+    data = _read_bytes(file, max_bytes)
+    with _reading(file):
+        document = readers.get(suffix, read_text)(data, file, encoding)
     if not document.text or document.text.isspace():
         raise DocumentError(f"{str(file)!r} holds no text; remove it or fill it", path=file)
     if title is None:
         title = document.title or (file.name if default_title is None else default_title)
     return dataclasses.replace(document, id=file.as_posix(), title=title, source=str(file))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises on a file into `DocumentError`."""
+    try:
+        yield
+    except LeanRAGError:
+        raise
+    except MemoryError as error:
+        raise DocumentError(
+            f"cannot read {str(path)!r}: it needs more memory than a file may take. Split the file", path=path
+        ) from error
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"[:300]
+        raise DocumentError(
+            f"{str(path)!r} is damaged or not of the format that its name says ({problem}). Open it in the program that"
+            " made it, and save it again",
+            path=path,
+        ) from error
 
 
 def _open_quickly(path: str, flags: int) -> int:

@@ -188,8 +188,6 @@ def _reply(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error), "package": error.package, "extra": error.extra}
     except DocumentError as error:
         return {"error": str(error)}
-    except MemoryError:
-        return {"error": f"cannot read {path!r}: it needs more memory than a file may take. Split the file"}
     return {
         "text": document.text,
         "id": document.id,

@@ -281,6 +281,25 @@ def test_a_reader_of_the_caller_reads_its_suffix(tmp_path):
     assert can_load(path, readers={".back": read_backwards})
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), RecursionError("too deep"), KeyError("x")])
+def test_any_error_of_a_reader_is_the_error_of_its_file(tmp_path, error):
+    def read(data, path, encoding):
+        raise error
+
+    path = write(tmp_path, "a.back", "cba")
+    with pytest.raises(DocumentError, match=rf"is damaged or not of the format .*{type(error).__name__}") as caught:
+        load_file(path, readers={".back": read})
+    assert (caught.value.path, caught.value.__cause__) == (path.resolve(), error)
+
+
+def test_a_reader_that_needs_too_much_memory_says_so(tmp_path):
+    def read(data, path, encoding):
+        raise MemoryError
+
+    with pytest.raises(DocumentError, match="needs more memory than a file may take"):
+        load_file(write(tmp_path, "a.back", "cba"), readers={".back": read})
+
+
 def test_the_title_of_the_file_comes_before_its_name(tmp_path):
     page = write(tmp_path, "a.html", "<title>Refund policy</title><p>Thirty days.</p>")
     assert load_file(page).title == load_file(page, default_title="deep/a.html").title == "Refund policy"

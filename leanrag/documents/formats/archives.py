@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from zipfile import ZipFile
 
-from leanrag.documents.formats.parts import reading_file
 from leanrag.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def open_archive(data: bytes, path: Path) -> ZipFile:
     """
     if data.startswith(_COMPOUND_FILE):
         raise encrypted_error(path, "or has a format from before 2007")
-    with reading_file(path):
-        archive = ZipFile(io.BytesIO(data))
+    archive = ZipFile(io.BytesIO(data))
     parts = archive.infolist()
     if any(part.flag_bits & _ENCRYPTED for part in parts):
         raise encrypted_error(path)

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 from leanrag.documents.decoding import decode
 from leanrag.documents.formats.archives import encrypted_error, open_archive, read_xml
 from leanrag.documents.formats.html import html_to_text
-from leanrag.documents.formats.parts import join_parts, reading_file
+from leanrag.documents.formats.parts import join_parts
 from leanrag.types import Document
 
 __all__ = ["read_epub"]
@@ -24,7 +24,7 @@ _HEADING = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 
 def read_epub(data: bytes, path: Path, encoding: str | None = None) -> Document:
     """Read the chapters; each begins with its mark, named by its first heading."""
-    with reading_file(path), open_archive(data, path) as archive:
+    with open_archive(data, path) as archive:
         package = next(
             element.attrib["full-path"]
             for element in read_xml(archive, _CONTAINER).iter()

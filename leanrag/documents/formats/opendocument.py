@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 from leanrag.documents.formats.archives import encrypted_error, open_archive, read_xml
-from leanrag.documents.formats.parts import join_parts, markdown_table, reading_file
+from leanrag.documents.formats.parts import join_parts, markdown_table
 from leanrag.types import Document
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MAX_REPEATED = 1000  # equal cells or rows: empty ones fill a sheet up to its l
 
 def read_opendocument(data: bytes, path: Path, _encoding: str | None = None) -> Document:
     """Read headings, paragraphs, lists and tables; each section, slide or sheet begins with its mark."""
-    with reading_file(path), open_archive(data, path) as archive:
+    with open_archive(data, path) as archive:
         names = set(archive.namelist())
         if "META-INF/manifest.xml" in names and b"encryption-data" in archive.read("META-INF/manifest.xml"):
             raise encrypted_error(path)

@@ -1,15 +1,12 @@
-"""What readers of files with pages, slides or sheets share: joined parts with their marks, tables, and errors."""
+"""What readers of files with pages, slides or sheets share: joined parts with their marks, and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from leanrag.errors import DocumentError, LeanRAGError
 from leanrag.types import Mark
 
-__all__ = ["join_parts", "markdown_table", "reading_file"]
+__all__ = ["join_parts", "markdown_table"]
 
 _BETWEEN = "\n\n"
 
@@ -50,19 +47,3 @@ def markdown_table(rows: Iterable[Sequence[str]]) -> str:
     width = max((i + 1 for row in filled for i, cell in enumerate(row) if cell), default=0)
     lines = [f"| {' | '.join([*row, *[''] * width][:width])} |" for row in filled]
     return "\n".join([*lines[:1], *["|" + " --- |" * width][: len(lines)], *lines[1:]])
-
-
-@contextmanager
-def reading_file(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into `DocumentError`."""
-    try:
-        yield
-    except (LeanRAGError, MemoryError):
-        raise
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"[:300]
-        raise DocumentError(
-            f"{str(path)!r} is damaged or not of the format that its name says ({problem}). Open it in the program that"
-            " made it, and save it again",
-            path=path,
-        ) from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from leanrag._optional import require
 from leanrag.documents.formats.archives import encrypted_error
-from leanrag.documents.formats.parts import join_parts, reading_file
+from leanrag.documents.formats.parts import join_parts
 from leanrag.errors import DocumentError
 from leanrag.types import Document
 
@@ -22,18 +22,17 @@ _LINE_END = re.compile(r"[ \t]*\r?\n")
 def read_pdf(data: bytes, path: Path, _encoding: str | None = None) -> Document:
     """Read the text of each page; words that are cut at the end of a line are joined. Pictures are not read."""
     pdfium = require("pypdfium2", extra="files", why="to read PDF files")
-    with reading_file(path):
-        try:
-            pdf = pdfium.PdfDocument(data)
-        except pdfium.PdfiumError as error:
-            if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
-                raise encrypted_error(path) from error
-            raise
-        try:
-            count, title = len(pdf), pdf.get_metadata_value("Title").strip("\0 \n")
-            text, marks = join_parts(_pages(pdf))
-        finally:
-            pdf.close()
+    try:
+        pdf = pdfium.PdfDocument(data)
+    except pdfium.PdfiumError as error:
+        if error.err_code == pdfium.raw.FPDF_ERR_PASSWORD:
+            raise encrypted_error(path) from error
+        raise
+    try:
+        count, title = len(pdf), pdf.get_metadata_value("Title").strip("\0 \n")
+        text, marks = join_parts(_pages(pdf))
+    finally:
+        pdf.close()
     if not text:
         raise DocumentError(
             f"{str(path)!r} has {count} pages without text; perhaps they are scanned pictures. Recognize their text first,"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from leanrag._optional import require
-from leanrag.documents.formats.parts import reading_file
 from leanrag.errors import DocumentError
 from leanrag.types import Document
 
@@ -20,6 +19,5 @@ def read_rich_text(data: bytes, path: Path, encoding: str | None = None) -> Docu
             f"{str(path)!r} is not rich text: it does not begin with '{{\\rtf'. Give it the suffix of its format",
             path=path,
         )
-    with reading_file(path):
-        text = striprtf.rtf_to_text(data.decode("latin-1"), encoding=encoding or "cp1252", errors="replace")
+    text = striprtf.rtf_to_text(data.decode("latin-1"), encoding=encoding or "cp1252", errors="replace")
     return Document(text.replace("\0", "").strip("\n") + "\n", id=path.as_posix(), kind="text")

@@ -10,7 +10,7 @@ from typing import Any
 
 from leanrag._optional import require
 from leanrag.documents.formats.archives import open_archive
-from leanrag.documents.formats.parts import join_parts, markdown_table, reading_file
+from leanrag.documents.formats.parts import join_parts, markdown_table
 from leanrag.types import Document
 
 __all__ = ["read_sheets"]
@@ -20,13 +20,12 @@ def read_sheets(data: bytes, path: Path, _encoding: str | None = None) -> Docume
     """Read all sheets: the values, not the formulas. The first row of a sheet is the head of its table."""
     openpyxl = require("openpyxl", extra="files", why="to read Excel files")
     open_archive(data, path).close()
-    with reading_file(path):
-        workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        try:
-            text, marks = join_parts(_parts(workbook))
-            title = workbook.properties.title or ""
-        finally:
-            workbook.close()
+    workbook = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    try:
+        text, marks = join_parts(_parts(workbook))
+        title = workbook.properties.title or ""
+    finally:
+        workbook.close()
     return Document(text, id=path.as_posix(), title=title, kind="markdown", marks=marks)
 
 

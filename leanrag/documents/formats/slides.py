@@ -9,7 +9,7 @@ from typing import Any
 
 from leanrag._optional import require
 from leanrag.documents.formats.archives import open_archive
-from leanrag.documents.formats.parts import join_parts, markdown_table, reading_file
+from leanrag.documents.formats.parts import join_parts, markdown_table
 from leanrag.types import Document
 
 __all__ = ["read_slides"]
@@ -19,13 +19,12 @@ def read_slides(data: bytes, path: Path, _encoding: str | None = None) -> Docume
     """Read all slides. The title of a slide is a heading; its notes stand below its text."""
     pptx = require("pptx", extra="files", why="to read PowerPoint files")
     open_archive(data, path).close()
-    with reading_file(path):
-        presentation = pptx.Presentation(io.BytesIO(data))
-        text, marks = join_parts(
-            (f"slide {number}", "\n\n".join(filter(None, _blocks(slide))))
-            for number, slide in enumerate(presentation.slides, start=1)
-        )
-        title = presentation.core_properties.title or ""
+    presentation = pptx.Presentation(io.BytesIO(data))
+    text, marks = join_parts(
+        (f"slide {number}", "\n\n".join(filter(None, _blocks(slide))))
+        for number, slide in enumerate(presentation.slides, start=1)
+    )
+    title = presentation.core_properties.title or ""
     return Document(text, id=path.as_posix(), title=title, kind="markdown", marks=marks)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from leanrag._optional import require
 from leanrag.documents.formats.archives import open_archive
-from leanrag.documents.formats.parts import join_parts, markdown_table, reading_file
+from leanrag.documents.formats.parts import join_parts, markdown_table
 from leanrag.types import Document
 
 __all__ = ["read_word"]
@@ -23,10 +23,9 @@ def read_word(data: bytes, path: Path, _encoding: str | None = None) -> Document
     """Read the body of the document. Each heading begins a section; a row of a table is a line."""
     docx = require("docx", extra="files", why="to read Word files")
     open_archive(data, path).close()
-    with reading_file(path):
-        word = docx.Document(io.BytesIO(data))
-        text, marks = join_parts(_parts(word))
-        title = word.core_properties.title or ""
+    word = docx.Document(io.BytesIO(data))
+    text, marks = join_parts(_parts(word))
+    title = word.core_properties.title or ""
     return Document(text, id=path.as_posix(), title=title, kind="markdown", marks=marks)
 
 

@@ -189,3 +189,17 @@ def test_a_hostile_field_of_a_mail_costs_its_beginning_only(tmp_path, name):
     path = tmp_path / "a.eml"
     path.write_text(f"{name}: =?utf-8?{'=?' * 300_000}\n\nThe text.\n")
     assert "The text." in load_file(path).text
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Type: message/rfc822\n\n" * 3000,
+        b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (i, i) for i in range(2000)),
+    ],
+    ids=["messages", "parts"],
+)
+def test_a_mail_that_nests_too_deeply_is_an_error(tmp_path, head):
+    (tmp_path / "deep.eml").write_bytes(head + b"Content-Type: text/plain\n\ntext\n")
+    with pytest.raises(DocumentError, match="is damaged"):
+        load_file(tmp_path / "deep.eml")
