@@ -47,6 +47,51 @@ def retrieval() -> str:
     return "\n".join([*rows, "", f"{count}{figures['nq_n']} over {figures['nq_passages']} (NQ)."])
 
 
+EXTRAS = (
+    ("no_duplicates", "without near-duplicates"),
+    ("diverse_0.1", '`"diverse"`'),
+    ("diverse_0.3", "diversity 0.3"),
+    ("neighbours", '`"neighbours"`'),
+    ("section", '`"section"`'),
+    ("multi_query", "two more wordings by a model of 0.5 B"),
+)
+EXTRA_COLUMNS = ("recall@1", "recall@10", "in_prompt")
+COLLECTIONS = (
+    ("nq", "NQ"),
+    ("squad", "SQuAD"),
+    ("squad_articles", "SQuAD, whole articles"),
+    ("kinds", "kinds of document"),
+)
+
+
+def extras() -> str:
+    figures = load("retrieval")
+    about = (
+        "What a retriever around the plain one changes, in points: recall@1 / recall@10 / answers in a prompt with 300 tokens of"
+        f" sources (`python -m benchmarks.retrieval --only extras`, commit {figures['about']['later']['extras']}). A longer hit has"
+        " more answers in it, so the first two columns favour the longer hits:"
+    )
+    rows = [
+        about,
+        "",
+        "| | " + " | ".join(f"{label} ({figures[f'extras_{name}_n']})" for name, label in COLLECTIONS) + " |",
+        "|---|" + "---|" * len(COLLECTIONS),
+    ]
+    plain = (
+        " / ".join(f"{figures[f'extras_{name}_plain_{column}']:.3f}" for column in EXTRA_COLUMNS)
+        for name, _ in COLLECTIONS
+    )
+    rows.append(f"| plain | {' | '.join(plain)} |")
+    for extra, label in EXTRAS:
+        cells = (
+            " / ".join(f"{100 * figures[f'extras_{name}_{extra}_{column}_gain']:+.0f}" for column in EXTRA_COLUMNS)
+            for name, _ in COLLECTIONS
+        )
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    asked = ", ".join(str(figures[f"extras_{name}_multi_query_n"]) for name, _ in COLLECTIONS)
+    return "\n".join([*rows, "", f"The last row: {asked} questions."])
+
+
 def reading() -> str:
     figures = load("reading")
     rows = [
@@ -513,6 +558,7 @@ def pages() -> dict[Path, str]:
     """Return what stands between the marks of each page."""
     tables = {
         "Search": retrieval,
+        "More than the plain search": extras,
         "Small models reading": reading,
         "Models, files and templates": models,
         "The engine": engine,

@@ -91,7 +91,7 @@ def outline_code(text: str) -> Section:
 
 
 def _quote_after(line: str, quote: str) -> str:
-    """Return the triple quote that is open after `line`, given the one that is open before it."""
+    """Return the triple quote that is open after `line`, "" for none; `quote` is open before it."""
     for found in _TRIPLE_QUOTE.findall(line):
         quote = "" if quote == found else quote or found
     return quote

@@ -69,7 +69,7 @@ class Piece:
 
 
 class Cutter:
-    """Cuts one document. `sections`, `name_of`, `blocks`, `prose` and `atoms` are what the kinds of text differ in.
+    """Cuts one document. Kinds of text differ in `sections`, `name_of`, `blocks`, `prose` and `atoms`.
 
     Args:
         text: The text of the document.
@@ -367,7 +367,7 @@ def _skip_space(text: str, position: int) -> int:
 def _merge_tiny(atoms: list[Atom], end: int, min_chars: int) -> list[Atom]:
     """Join atoms of fewer than `min_chars` characters with a neighbour: bounds the work on texts of tiny lines.
 
-    That is the next atom, or the one before where a cut after the tiny atom costs less than a cut before it.
+    The neighbour is the next atom, or the atom before if a cut after the tiny atom costs less than a cut before it.
     """
     merged = [atoms[0]]
     for i in range(1, len(atoms)):

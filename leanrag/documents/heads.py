@@ -42,7 +42,7 @@ class Head:
 
 
 def find_heads(text: str, spans: Iterable[tuple[int, int]]) -> list[Head]:
-    r"""Return the heads in the given spans of `text`, in order. Scopes lie inside each other or apart.
+    r"""Return the heads in `spans` of `text`, in order. Scopes lie inside each other or apart.
 
     A head over the whole text is left out: it is the title of the document.
 

@@ -1,4 +1,4 @@
-"""Files to `Document`s: one reader a format, chosen by the suffix.
+"""Files to `Document`s: the suffix of a file chooses its reader.
 
 The text of a plain file, of Markdown and of source code is kept exactly as decoded (no newline is translated), so offsets
 are the file's own. Other formats (PDF, Office files, HTML, mails, notebooks, ...) are turned into readable text first; offsets

@@ -41,7 +41,7 @@ def end_of_block(lines: Sequence[tuple[int, int, str]], i: int) -> int:
 
 
 def markdown_header(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """Return the span of the header row of the block `start:end`, None if the block is not a table with one."""
+    """Return the span of the header row of the block `start:end`, None if the block is not a table or has no header row."""
     lines = [(start + low, start + high) for low, high in iter_lines(text[start : min(end, start + 20_000)])]
     if lines and _is_simple_rule(text[slice(*lines[0])]):
         rules = [i for i, line in enumerate(lines) if _is_simple_rule(text[slice(*line)])]

@@ -97,7 +97,7 @@ class _Page:
         return self._read(self._roots(""), boilerplate=True)
 
     def _roots(self, selector: str) -> list[LexborNode]:
-        """Return the outermost elements to read; a main part without a heading of its own comes after that of the page."""
+        """Return the outermost elements to read; a main part without a heading comes after the heading of the page."""
         root = self._tree.root
         if root is None:
             return []

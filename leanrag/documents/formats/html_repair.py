@@ -124,7 +124,7 @@ class _Repair:
         self._pieces.append(source)
 
     def _raw(self, tag: str, source: str, end: int) -> int:
-        """Write an element that holds text up to its own closing tag; without that tag it holds nothing."""
+        """Write an element whose content is text up to its closing tag; without that tag it is empty."""
         if tag == "plaintext" or source.endswith("/>"):
             return end
         closing = None if tag in self._never_closed else _RAW_END[tag].search(self._html, end)
