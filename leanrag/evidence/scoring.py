@@ -472,19 +472,30 @@ def _answer_types(question: str, wanted: frozenset[str], texts: Sequence[str]) -
 
 
 def _repeats(text: _Text, vectors: Vectors) -> NDArray[np.float32] | None:
-    """Share of each clause's terms that a clause of another, much alike sentence holds, too; None for too many or none alike."""
+    """Return for each pair of clauses the share of terms that both have; 0 if their sentences are not much alike.
+
+    None if there are too many clauses, or if no sentences are alike.
+    """
     if len(text.clauses) > _MOST_COMPARED:
         return None
     alike = cosines(vectors, vectors) > _ALIKE
     np.fill_diagonal(alike, False)
     if not alike.any():
         return None
-    shares = np.zeros((len(text.clauses), len(text.clauses)), np.float32)
-    rows, columns = np.nonzero(np.triu(alike[np.ix_(text.sentence_of, text.sentence_of)]))
+    alike = alike[np.ix_(text.sentence_of, text.sentence_of)]  # (clauses, clauses)
     under = [text.under[sentence] for sentence in text.sentence_of.tolist()]
-    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-        if under[i] != under[j] and under[i] and under[j]:
-            continue  # the same words under another heading say something else
-        one, other = text.clause_terms[i], text.clause_terms[j]
-        shares[i, j] = shares[j, i] = len(one & other) / (min(len(one), len(other)) or 1)
-    return shares
+    numbers: dict[tuple[frozenset[str], object], int] = {}  # a text that repeats itself has few different clauses
+    kinds = np.array([numbers.setdefault(key, len(numbers)) for key in zip(text.clause_terms, under, strict=True)])
+    order = np.argsort(kinds, kind="stable")
+    starts = np.searchsorted(kinds[order], np.arange(len(numbers)))
+    by_kind = np.logical_or.reduceat(alike[order], starts, axis=0)  # (kinds, clauses)
+    is_needed = np.logical_or.reduceat(by_kind[:, order], starts, axis=1)  # (kinds, kinds)
+    shares = np.zeros(is_needed.shape, np.float32)
+    keys = list(numbers)
+    for i, j in np.argwhere(np.triu(is_needed)).tolist():
+        (terms, heading), (other_terms, other_heading) = keys[i], keys[j]
+        if heading == other_heading or not heading or not other_heading:
+            shares[i, j] = shares[j, i] = len(terms & other_terms) / (min(len(terms), len(other_terms)) or 1)
+        # else: the same words under another heading say something else
+    result: NDArray[np.float32] = np.where(alike, shares[np.ix_(kinds, kinds)], np.float32(0))
+    return result

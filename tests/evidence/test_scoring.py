@@ -325,6 +325,24 @@ def test_sentences_much_alike_repeat_each_other_by_their_words():
     np.testing.assert_array_equal(repeats, expected)
 
 
+@many
+@given(st.lists(st.sampled_from(["Red cars park.", "Red vans park.", "Blue.", "Red cars, blue cars."]), min_size=1))
+def test_units_repeat_the_terms_that_both_have(sentences):
+    hits = [hit(" ".join(sentences))]
+    units, repeats = SentenceScorer(SentenceVectors(HashEmbedder())).score("Which cars?", hits)
+    terms = [terms_of(hits[0].chunk.text[unit.start : unit.end]) for unit in units]
+    if repeats is not None:
+        for i, j in zip(*np.nonzero(repeats), strict=True):
+            shared = len(terms[i] & terms[j]) / min(len(terms[i]), len(terms[j]))
+            assert repeats[i, j] == repeats[j, i] == pytest.approx(shared)
+
+
+def test_a_text_of_one_repeated_sentence():
+    _, repeats = SentenceScorer(SentenceVectors(HashEmbedder())).score("Who?", [hit("Red cars. " * 4000)])
+    np.testing.assert_array_equal(repeats[:50, :50], 1 - np.eye(50))
+    assert repeats.sum() == 4000 * 3999
+
+
 def test_nothing_alike_repeats_nothing():
     assert SentenceScorer(SentenceVectors(TableEmbedder(**ROWS))).score(QUESTION, HITS)[1] is None
     assert SentenceScorer().score(QUESTION, [HITS[0], HITS[0]])[1] is None  # words alone know nothing of it
