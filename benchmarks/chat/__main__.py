@@ -17,12 +17,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import leanrag
 from benchmarks.chat.dialogues import Dialogue, make_conversations, make_dialogues
 from benchmarks.common import Question, Questions, finish, parse_arguments, read_squad
-from leanrag import LlamaCppModel
+from leanrag import Document, LlamaCppModel
 from leanrag.metrics import bootstrap_interval, f1
 from leanrag.models import resolve_model
 from leanrag.pipeline import Conversation
@@ -94,7 +93,7 @@ def answers(rag: leanrag.Rag, dialogues: Sequence[Dialogue]) -> dict[str, float]
             rows[name].append(_f1_of(answer, dialogue.second))
     figures = {f"f1_{name}": statistics.mean(values) for name, values in rows.items()}
     print("  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-    return figures
+    return {**figures, "answered_dialogues": len(dialogues)}
 
 
 def _f1_of(answer: Answer, question: Question) -> float:
@@ -143,41 +142,38 @@ def main() -> None:
     squad = read_squad(arguments.data)
     dialogues, many = make_dialogues(squad, DIALOGUES), make_dialogues(squad, MANY)
     conversations = make_conversations(squad, CONVERSATIONS, TURNS)
-    slow = SLOW_READER
+    documents, answered, slow = squad.documents, many[:ANSWERED], SLOW_READER
     if arguments.is_quick:
-        dialogues, many, conversations, slow = dialogues[:6], many[:30], conversations[:2], READER
-        squad = _restricted(squad, dialogues, many, conversations)
+        dialogues, many, answered, conversations, slow = dialogues[:6], many[:30], many[:6], conversations[:2], READER
+        documents = _passages(
+            squad, [question for each in (*dialogues, *many) for question in (each.first, each.second)]
+        )
     paths = {name: resolve_model(name).path for name in {READER, slow}}
     figures: dict[str, float] = {"n": len(many)}
-    with tempfile.TemporaryDirectory() as folder:
-        with leanrag.open(folder, model=READER) as rag:
-            rag.add(*squad.documents)
-            if arguments.only in (None, "recall"):
+    if arguments.only != "time":
+        with tempfile.TemporaryDirectory() as folder, leanrag.open(folder, model=READER) as rag:
+            rag.add(*documents)
+            if arguments.only != "answers":
                 figures |= recall(rag, dialogues, many)
-            if arguments.only in (None, "answers"):
-                figures |= answers(rag, many[: ANSWERED if not arguments.is_quick else 6])
-        if arguments.only in (None, "time"):
-            with (
-                LlamaCppModel(paths[slow], name=slow, no_repeats=True) as model,
-                LlamaCppModel(paths[slow], name=slow, no_repeats=True, cache_bytes=0) as bare,
-                leanrag.open(folder, model=model) as rag,
-                leanrag.open(folder, model=bare) as cold,
-            ):
-                figures |= first_word(rag, cold, conversations)
+            if arguments.only != "recall":
+                figures |= answers(rag, answered)
+    if arguments.only in (None, "time"):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            LlamaCppModel(paths[slow], name=slow, no_repeats=True) as model,
+            LlamaCppModel(paths[slow], name=slow, no_repeats=True, cache_bytes=0) as bare,
+            leanrag.open(folder, model=model) as rag,
+            leanrag.open(folder, model=bare) as cold,
+        ):
+            rag.add(*_passages(squad, [question for questions in conversations for question in questions]))
+            figures |= first_word(rag, cold, conversations)
     finish(figures, arguments.json_path, models=paths, is_quick=arguments.is_quick, only=arguments.only)
 
 
-def _restricted(
-    squad: Questions,
-    dialogues: Sequence[Dialogue],
-    many: Sequence[Dialogue],
-    conversations: Sequence[Sequence[Question]],
-) -> Questions:
+def _passages(squad: Questions, questions: Sequence[Question]) -> tuple[Document, ...]:
     """Return the passages that the questions were asked about."""
-    asked = {dialogue.second.document_id for dialogue in (*dialogues, *many)}
-    asked |= {dialogue.first.document_id for dialogue in (*dialogues, *many)}
-    asked |= {question.document_id for questions in conversations for question in questions}
-    return replace(squad, documents=tuple(document for document in squad.documents if document.id in asked))
+    asked = {question.document_id for question in questions}
+    return tuple(document for document in squad.documents if document.id in asked)
 
 
 if __name__ == "__main__":

@@ -112,8 +112,9 @@ class Conversation:
             yield piece
 
     def explain(self, question: str, **options: Unpack[AskOptions]) -> Explanation:
-        """Return what `ask` would send, without generating; see `Rag.explain`."""
-        return self._asking.explain(self._query(question, options))
+        """Return what `ask` would send, without generating; see `Rag.explain`. No model rewrites the question."""
+        query = self._query(question, options)
+        return self._asking.explain(replace(query, earlier=Earlier(self._exchanges, self._history_tokens)))
 
     def clear(self) -> None:
         """Forget what was said; a question that is being answered does not become part of the conversation."""

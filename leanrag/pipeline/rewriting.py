@@ -110,11 +110,12 @@ def _prompt(question: str, exchanges: Sequence[Exchange]) -> list[Message]:
 
 
 def _accept(text: str, found: FollowUp, query: Query) -> str | None:
-    """Return a rewritten question if it keeps the words of the question and has no words from elsewhere; else None."""
+    """Return a rewritten question if it has the words of the question, no words from elsewhere, and no pronoun; else None."""
     assert query.earlier is not None
     text = text.strip().strip("\"'")
     words, asked = set(content_words(text)), set(content_words(query.question))
     said = " ".join(f"{each.question} {each.standalone} {each.answer}" for each in query.earlier.exchanges)
     is_kept = len(words & asked) >= _LEAST_SHARE * len(asked)
     is_known = words <= asked | set(content_words(said)) | set(content_words(found.text))
-    return text if words and is_kept and is_known else None
+    is_open = complete_question(text, query.earlier.exchanges).kind == "pronoun"
+    return text if words and is_kept and is_known and not is_open else None

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanrag import BudgetError, CancelToken, ConfigurationError, Document, GenerationCancelled, Message, StorageError
+from leanrag import (
+    BudgetError,
+    CancelToken,
+    Cascade,
+    ConfigurationError,
+    Document,
+    GenerationCancelled,
+    Message,
+    StorageError,
+)
 from leanrag.caching.answers import AnswerCache
 from leanrag.errors import ConversationError
 from leanrag.ledger.rows import rows_of
@@ -219,6 +228,18 @@ def test_a_prompt_is_never_longer_than_the_window(tmp_path_factory, lengths, ask
             assert model.count_tokens(explanation.prompt) + 1 == explanation.prompt_tokens
 
 
+def test_each_model_of_a_cascade_reads_the_turns_in_its_own_window(tmp_path):
+    small, large = FakeModel(reply, name="small", n_ctx=400), FakeModel(reply, name="large", n_ctx=4000)
+    cascade = Cascade([small, large], threshold=1.0)
+    with open_tower(tmp_path, model=cascade, max_tokens=30) as rag:
+        chat = rag.chat()
+        for _ in range(6):
+            chat.ask(TALL)
+    assert len(small.prompts) == len(large.prompts) == 6
+    assert max(small.count_tokens(prompt) for prompt in small.prompts) < 400 - 30
+    assert large.prompts[-1].count("<assistant>") == 6
+
+
 # Saved and restored
 
 
@@ -327,6 +348,7 @@ def rewriting(rewritten, **options):
         ('"What did France lose?"\nIt lost.', "What did France lose?", "model"),
         ("What did Germany lose?", "What did it lose? (France, Algeria)", "words"),  # nobody spoke of Germany
         ("France attacked.", "What did it lose? (France, Algeria)", "words"),  # another question
+        ("What did it lose?", "What did it lose? (France, Algeria)", "words"),
         ("", "What did it lose? (France, Algeria)", "words"),
     ],
 )
@@ -343,6 +365,14 @@ def test_a_rewritten_question_has_the_words_of_the_conversation(tmp_path, rewrit
     rows = rows_of(answer)
     assert sum(row.prompt_tokens for row in rows) == answer.usage.prompt_tokens
     assert [row.outcome for row in rows if row.prompt_tokens] == ["rewrote", "kept"]
+
+
+def test_an_explanation_asks_no_model(tmp_path):
+    model = rewriting("What did France lose?")
+    with open_rag(tmp_path, model=model) as rag:
+        rag.add_text(NILE)
+        assert "(France, Algeria)" in rag.chat(WAR, rewrites=True).explain("What did it lose?").prompt
+    assert model.prompts == []
 
 
 def test_a_model_is_not_asked_for_what_words_complete(tmp_path):
