@@ -82,7 +82,7 @@ def answers(rag: leanrag.Rag, dialogues: Sequence[Dialogue]) -> dict[str, float]
     """Return the F1 of answers to follow-up questions: with the turns in the prompt, without them, and to whole questions."""
     rows: dict[str, list[float]] = {"history": [], "alone": [], "standalone": []}
     for dialogue in dialogues:
-        chat = rag.chat(style="phrase")
+        chat = rag.chat(history_tokens=None, style="phrase")
         chat.ask(dialogue.first.text)
         alone = rag.chat(chat.exchanges, history_tokens=0, style="phrase")
         for name, answer in (
@@ -133,8 +133,12 @@ def first_word(rag: leanrag.Rag, cold: leanrag.Rag, conversations: Sequence[Sequ
 def _time_first_word(chat: Conversation, question: str) -> tuple[float, Answer]:
     started = time.perf_counter()
     stream = chat.stream(question)
-    next(iter(stream.pieces()), None)
-    return time.perf_counter() - started, stream.answer
+    pieces = iter(stream)
+    next(pieces, None)
+    seconds = time.perf_counter() - started
+    for _ in pieces:  # to the end: a loop that is left stops the answer
+        pass
+    return seconds, stream.answer
 
 
 def main() -> None:
