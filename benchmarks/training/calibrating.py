@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Reply", "ask_questions", "evaluate", "fit", "measure_calibration"]
 
 READER = "smollm2-135m+reader"
-ALPHA, DELTA = 0.1, 0.1
+ALPHA, DELTA = 0.2, 0.1
 """The risk of a kept answer that is wrong, and the probability that it is higher."""
 
 _OF_THE_FOLDER = (
@@ -58,6 +58,7 @@ _COUNTS = {"nq": 70, "nq-without": 40, "squad": 40, "squad-near-miss": 40, "xqua
 _QUICK_SHARE = 10
 _DISTRACTORS = 12  # every twelfth document of the articles that are not held out
 _FOLDS = 5
+_ABSTAIN_BELOW = 0.3  # the example of `abstain_below` in the figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +150,13 @@ def _style_of(example: Example) -> Style:
 
 
 def fit(replies: Sequence[Reply], sha256: str | None) -> Calibration:
-    """Return the calibration that the replies give. It looks at signals that mean the same in every folder."""
+    """Return the calibration that the replies give. It looks at signals that mean the same in every folder.
+
+    It does not say when to abstain: the reader itself refuses, and further refusals gave no more right answers.
+    """
     return Calibration.fit(
         _features(replies),
         [reply.is_right for reply in replies],
-        unanswerable=[not reply.answers for reply in replies],
         names=SIGNAL_NAMES,
         models={READER: sha256},
         created=datetime.datetime.now(datetime.timezone.utc).date(),
@@ -186,36 +189,32 @@ def evaluate(replies: Sequence[Reply], folds: int) -> dict[str, float | int | No
     random.Random(0).shuffle(units)
     part_of = {unit: i % folds for i, unit in enumerate(units)}
     confidences = np.zeros(len(replies))
-    abstains = np.zeros(len(replies), bool)
     kept = np.zeros(len(replies), bool)
     for part in range(folds):
         inside = [i for i, reply in enumerate(replies) if part_of[reply.unit] == part]
         calibration = fit([reply for reply in replies if part_of[reply.unit] != part], None)
         rows = _features([replies[i] for i in inside])
         confidences[inside] = calibration.confidence(rows)
-        abstains[inside] = calibration.abstains(confidences[inside])
         kept[inside] = calibration.keeps(rows)
     right = np.array([reply.is_right for reply in replies])
     refuses = np.array([is_refusal(reply.sample.text) for reply in replies])
     answerable = np.array([bool(reply.answers) for reply in replies])
     near_miss = np.array([reply.set_name == "squad-near-miss" for reply in replies])
-    silent = refuses | abstains
-    calibrated_right = np.where(abstains, ~answerable, right)
-    return {
+    abstains = confidences < _ABSTAIN_BELOW
+    figures = {
         "calibrated_auroc": auroc(confidences, right),
         "calibrated_ece": expected_calibration_error(confidences, right),
-        "calibrated_right": float(calibrated_right.mean()),
-        "uncalibrated_right": float(right.mean()),
-        "calibrated_wrongly_refuses": float(silent[answerable].mean()),
-        "uncalibrated_wrongly_refuses": float(refuses[answerable].mean()),
-        "calibrated_refuses_distractors": float(silent[~answerable & ~near_miss].mean()),
-        "uncalibrated_refuses_distractors": float(refuses[~answerable & ~near_miss].mean()),
-        "calibrated_refuses_near_miss": float(silent[near_miss].mean()),
-        "uncalibrated_refuses_near_miss": float(refuses[near_miss].mean()),
         "calibrated_kept": float(kept.mean()),
         "calibrated_kept_wrong": float((kept & ~right).mean()),
         "calibrated_n": len(replies),
     }
+    ways = {"in_use": (refuses, right), "abstaining": (refuses | abstains, np.where(abstains, ~answerable, right))}
+    for name, (silent, is_good) in ways.items():
+        figures[f"{name}_right"] = float(is_good.mean())
+        figures[f"{name}_wrongly_refuses"] = float(silent[answerable].mean())
+        figures[f"{name}_refuses_distractors"] = float(silent[~answerable & ~near_miss].mean())
+        figures[f"{name}_refuses_near_miss"] = float(silent[near_miss].mean())
+    return figures
 
 
 def main() -> None:

@@ -18,12 +18,13 @@ _COLUMNS = {
     "mark_right": "`[n]` right",
 }
 _SENTENCES = """\
-- With the calibration that ships, fitted on other articles ({calibrated_n} questions): AUROC {calibrated_auroc:.2f} and calibration
-  error {calibrated_ece:.2f} for a right answer. Refused, with it / without it: {calibrated_refuses_distractors:.2f} /
-  {uncalibrated_refuses_distractors:.2f} if no source answers, {calibrated_refuses_near_miss:.2f} /
-  {uncalibrated_refuses_near_miss:.2f} of near misses, wrongly {calibrated_wrongly_refuses:.2f} /
-  {uncalibrated_wrongly_refuses:.2f}. Right, answers and refusals together: {calibrated_right:.2f} / {uncalibrated_right:.2f}. A
-  cascade keeps {calibrated_kept:.2f} of the answers; {calibrated_kept_wrong:.2f} of all questions get a wrong answer that way.
+- In use, with search and packing, {calibrated_n} questions: right, answers and refusals together, {in_use_right:.2f}; refuses
+  {in_use_refuses_distractors:.2f} if no source answers and {in_use_refuses_near_miss:.2f} of near misses, wrongly
+  {in_use_wrongly_refuses:.2f}. Calibrations for articles that they were not fitted on: AUROC {calibrated_auroc:.2f} and calibration
+  error {calibrated_ece:.2f} for a right answer. A cascade keeps {calibrated_kept:.2f} of the answers; {calibrated_kept_wrong:.2f}
+  of all questions get a wrong answer that way. With `abstain_below=0.3`, {abstaining_right:.2f} are right; refused are
+  {abstaining_refuses_distractors:.2f} if no source answers, {abstaining_refuses_near_miss:.2f} of near misses, and wrongly
+  {abstaining_wrongly_refuses:.2f}.
 - End to end, with 300 tokens of sources, against qwen2.5-coder-1.5b with ten passages: {end_to_end_f1_ratio:.2f} of the F1 in
   {end_to_end_cost_ratio:.2f} of the time ({end_to_end_n} questions).
 - `leanrag train` on a new folder of {own_folder_documents} documents, with {own_folder_rows} rows from made questions, in

@@ -137,8 +137,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             `max_tokens`, and a local model gives its thoughts at most half of it.
         style: Form of the answers: "phrase", "sentence" or "explanation". None takes the style of the profile.
         abstain_below: Confidence below which the answer is that the sources do not answer: `abstained` is set, and a stream shows
-            nothing before its end. None takes what the calibrations of a cascade, or the calibration that ships with a reader,
-            learned from questions that have no answer; without these every answer is returned.
+            nothing before its end. None takes what the calibrations of a cascade learned, if they were made with questions that
+            have no answer; without these every answer is returned.
         self_check: Ask each local model how likely its own answer is right, and use that as a signal of confidence. The model reads
             about twenty tokens more for it.
         create: Make the folder when it does not exist.
