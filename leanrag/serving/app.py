@@ -116,7 +116,9 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    app.state.service.workers.close()
+    service: Service = app.state.service
+    service.workers.close()
+    service.lookups.close()
 
 
 async def _health() -> dict[str, str]:
@@ -126,7 +128,7 @@ async def _health() -> dict[str, str]:
 
 def _metrics(service: ServiceDependency) -> PlainTextResponse:
     """Return the figures of the server for Prometheus."""
-    service.metrics.active.set(service.workers.active)
+    service.metrics.active.set(service.workers.active + service.lookups.active)
     for name, backend in service.backends.items():
         if isinstance(backend, FolderBackend):
             service.metrics.documents.set(backend.rag.stats().documents, name)

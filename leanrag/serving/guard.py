@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -90,6 +91,8 @@ class Guard:
                 try:
                     self._check(scope, exchange, counted)
                     await self._app(scope, exchange.receive, exchange.send)
+                except ClientDisconnect:  # while it sent its body
+                    pass
                 except Exception as error:
                     if exchange.has_begun:
                         raise

@@ -7,12 +7,13 @@ import functools
 import itertools
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
 from leanrag.pipeline.query import AskOptions
 from leanrag.pipeline.rag import Rag
 from leanrag.serving.failures import ApiError
@@ -58,7 +59,7 @@ async def search(
     """Find text for a question, without a model that answers."""
     rag = service.folder(body.folder, client)
     work = functools.partial(rag.search, body.question, body.k, where=body.where)
-    hits = await service.workers.run(request.receive, CancelToken(), work)
+    hits = await service.lookups.run(request.receive, CancelToken(), work)
     return {"hits": [describe_hit(hit) for hit in hits]}
 
 
@@ -70,7 +71,7 @@ async def explain(
     rag, cancel = service.folder(body.folder, client), CancelToken()
     options: AskOptions = {**body.options(), "max_tokens": body.max_tokens, "cancel": cancel}
     work = functools.partial(rag.explain, body.question, **options)
-    return describe_explanation(await service.workers.run(request.receive, cancel, work))
+    return describe_explanation(await service.lookups.run(request.receive, cancel, work))
 
 
 @router.post("/add")
@@ -80,7 +81,7 @@ async def add_text(
     """Add a text."""
     rag = _writable(service, client, body.folder)
     work = functools.partial(rag.add_text, body.text, title=body.title, id=body.id, metadata=body.metadata)
-    return describe_report(await service.workers.run(request.receive, CancelToken(), work))
+    return describe_report(await service.lookups.run(request.receive, CancelToken(), work))
 
 
 @router.post("/add/file")
@@ -100,33 +101,37 @@ async def add_file(
         with os.fdopen(descriptor, "wb") as file:
             async for block in request.stream():
                 await asyncio.to_thread(file.write, block)
-        work = functools.partial(_replace_and_add, rag, Path(part), uploads / name)
-        return describe_report(await service.workers.run(request.receive, CancelToken(), work))
+        work = functools.partial(_replace_and_add, rag, Path(part), uploads / name, service.uploads)
+        return describe_report(await service.lookups.run(request.receive, CancelToken(), work))
     finally:
         await asyncio.to_thread(Path(part).unlink, missing_ok=True)
 
 
-def _replace_and_add(rag: Rag, part: Path, target: Path) -> AddReport:
-    """Move a new file to its name and add it; if it cannot be read, put the file that was there back.
+def _replace_and_add(rag: Rag, part: Path, target: Path, lock: threading.Lock) -> AddReport:
+    """Move a new file to its name and add it; if that fails, put the file that was there back.
 
     Raises:
         ApiError: The file cannot be read.
     """
     previous = part.with_name(part.name + ".previous")
-    if target.exists():
-        target.replace(previous)
-    part.replace(target)
-    try:
-        return rag.add(target)
-    except DocumentError as error:
-        target.unlink()
-        if previous.exists():
-            previous.replace(target)
-            rag.add(target)
-        message = str(error).replace(str(target), target.name)  # clients need not know where the folder is
-        raise ApiError(400, message, code="invalid_document", param="name") from error
-    finally:
-        previous.unlink(missing_ok=True)
+    with lock:
+        if target.exists():
+            target.replace(previous)
+        part.replace(target)
+        try:
+            return rag.add(target)
+        except LeanRAGError as error:
+            target.unlink()
+            if previous.exists():
+                previous.replace(target)
+            if not isinstance(error, DocumentError):
+                raise
+            if target.exists():  # `add` has removed its document
+                rag.add(target)
+            message = str(error).replace(str(target), target.name)  # clients need not know where the folder is
+            raise ApiError(400, message, code="invalid_document", param="name") from error
+        finally:
+            previous.unlink(missing_ok=True)
 
 
 @router.get("/documents")
@@ -145,7 +150,7 @@ async def list_documents(
         records = itertools.islice(rag.documents(), offset, offset + limit)
         return {"total": rag.stats().documents, "documents": [describe_document(record) for record in records]}
 
-    return await service.workers.run(request.receive, CancelToken(), work)
+    return await service.lookups.run(request.receive, CancelToken(), work)
 
 
 @router.get("/documents/passage")
@@ -170,7 +175,7 @@ async def read_passage(
             ) from error
         return describe_passage(document, start, start if end is None else end)
 
-    return await service.workers.run(request.receive, CancelToken(), work)
+    return await service.lookups.run(request.receive, CancelToken(), work)
 
 
 def _writable(service: Service, client: Client, folder: str) -> Rag:

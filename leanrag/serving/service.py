@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ class Service:
     Attributes:
         backends: Folders and models, by the names that clients use.
         embedders: Embedders, by name.
-        workers: Threads that do the work.
+        workers: Threads that answer.
+        lookups: Threads for what takes no model, so that it need not wait for answers.
+        uploads: Held while a file is put into its folder.
         metrics: Figures.
         can_add: Whether clients may add documents.
         write_seconds: Longest wait for a client that does not read its stream.
@@ -40,6 +43,8 @@ class Service:
     backends: Mapping[str, Backend]
     embedders: Mapping[str, Embedder] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
+    lookups: Workers = field(default_factory=lambda: Workers(parallel=4))
+    uploads: threading.Lock = field(default_factory=threading.Lock)
     metrics: Metrics = field(default_factory=Metrics)
     can_add: bool = True
     write_seconds: float = 60.0

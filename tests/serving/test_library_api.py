@@ -1,5 +1,8 @@
 """Search, explain, add and documents."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,7 +189,34 @@ def test_a_second_server_reads_the_folder_and_waits_to_write(tmp_path):
             assert server.http.post("/search", json={"question": QUESTION}).json()["hits"]
             with first._store.writer():
                 response = server.http.post("/add", json={"text": "Bo Lind keeps keys."})
+                assert add_file(server, "keys.txt", b"Bo Lind keeps keys.").status_code == 503
+                assert list((tmp_path / "uploads").iterdir()) == []
             assert response.status_code == 503
             assert response.headers["retry-after"] == "1"
             assert "another process is writing" in response.json()["error"]["message"]
             assert server.http.post("/add", json={"text": "Bo Lind keeps keys."}).status_code == 200
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(folder):
+    head = "POST /add/file?name=half.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n"
+    uploads = folder.rag.path / "uploads"
+    with socket.create_connection(("127.0.0.1", folder.port)) as connection:
+        connection.sendall(head.encode() + b"half of it")
+        while not uploads.exists():  # until the server has begun to read
+            assert folder.http.get("/health").status_code == 200
+    folder.stop()
+    folder.join()
+    assert list(uploads.iterdir()) == []
+    assert [record.id for record in folder.rag.documents()] == ["permits"]
+
+
+def test_files_of_one_name_at_once_leave_one_whole_file(folder):
+    contents = [f"Client {i} keeps the keys.".encode() for i in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        responses = list(threads.map(lambda content: add_file(folder, "keys.txt", content), contents))
+    assert {response.status_code for response in responses} == {200}
+    uploads = folder.rag.path / "uploads"
+    assert [path.name for path in uploads.iterdir()] == ["keys.txt"]
+    stored = next(record.id for record in folder.rag.documents() if record.id != "permits")
+    assert (uploads / "keys.txt").read_bytes() in contents
+    assert folder.rag.get_document(stored).text.encode() == (uploads / "keys.txt").read_bytes()

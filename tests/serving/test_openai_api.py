@@ -4,6 +4,7 @@ import struct
 import openai
 import pytest
 
+from leanrag.types import Message
 from tests.serving.live import events_of
 
 QUESTION = "Who signs all permits?"
@@ -143,3 +144,18 @@ def test_what_cannot_be_embedded_is_refused(live, change, param):
     response = live.http.post("/v1/embeddings", json={"model": "hash-64", "input": "a", **change})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+def test_earlier_messages_are_a_conversation(client, rag):
+    first, second = QUESTION, "And who keeps the keys of the archive?"
+    said = [Message("user", first), Message("assistant", "Ada Park signs all permits.")]
+    expected = rag.chat(said).ask(second)
+    messages = [
+        {"role": "assistant", "content": "How can I help?"},
+        {"role": "user", "content": first},
+        {"role": "assistant", "content": "Ada Park signs all permits [1]."},
+        {"role": "user", "content": second},
+    ]
+    response = ask(client, messages=messages)
+    assert response.choices[0].message.content == expected.text
+    assert response.usage.prompt_tokens == expected.usage.prompt_tokens > rag.ask(second).usage.prompt_tokens
