@@ -210,12 +210,14 @@ def overhead() -> str:
 
 def servers() -> str:
     figures = load("servers")
+    right, tried = figures.get("llama_server_right"), figures.get("llama_server_tried")
+    asked = f" {right} of {tried} checks with llama-server of llama.cpp pass." if tried else ""
     return (
         f"`RemoteModel` reads {figures['shapes_read']} of {figures['shapes_tried']} responses in the shapes that vendors document, "
         f"whole and streamed; the `openai` client reads {figures['shapes_read_by_openai']}. It was sent to "
         f"{figures['misbehaviours_tried']} servers that misbehave: {figures['misbehaviours_untyped']} errors were of another "
         f"library, {figures['misbehaviours_hung']} requests hung, and a key was visible in {figures['keys_seen']} logs or errors "
-        f"({origin('servers', figures)})."
+        f"({origin('servers', figures)}).{asked}"
     )
 
 
@@ -379,7 +381,64 @@ def training_table() -> str:
 
 def compression() -> str:
     figures = load("compression")
-    return "\n".join([*_answers_in_context(figures), "", *_readers(figures), "", _costs(figures)])
+    sections = (
+        _answers_in_context(figures),
+        _readers(figures),
+        [_costs(figures)],
+        _kinds(figures),
+        _beside_package(figures),
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def _kinds(figures: dict[str, Any]) -> list[str]:
+    """Return the lines about documents of many kinds; none if they were not measured."""
+    if figures.get("kinds_kept_extractive") is None:
+        return []
+    measures = ("kept", "words", "read")
+    rows = [
+        f"Documents of many kinds (n = {figures['kinds_kept_n']}) and articles (n = {figures['prose_kept_n']}) in 200 tokens,",
+        "nothing protected: the share of questions whose whole answer is in the text, the share of the words of the answers, and",
+        f"the share of questions that Qwen2.5-Coder-0.5B then answers right{_later(figures, 'kinds')}.",
+        "",
+        "| | kinds: answers | words | answered | articles: answers | words | answered |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, label in (("extractive", "**extractive**"), ("lingua", "LLMLingua"), ("longlingua", "LongLLMLingua")):
+        names = (f"{group}_{measure}_{method}" for group in ("kinds", "prose") for measure in measures)
+        rows.append(f"| {label} | {' | '.join(_cell(figures.get(name)) for name in names)} |")
+    return [
+        *rows,
+        "",
+        f"`leanrag.compress` saves {_percent(figures.get('pasted_saved'))} of the tokens of whole files without losing the answer.",
+    ]
+
+
+def _beside_package(figures: dict[str, Any]) -> list[str]:
+    """Return the lines about `PromptCompressor` beside the package; none if they were not measured."""
+    if figures.get("lingua_parameters") is None:
+        return []
+    overlaps = [
+        f"{_cell(figures[name], 3)} ({label}, n = {figures[f'{name}_n']})"
+        for name, label in (
+            ("lingua_overlap", "LLMLingua"),
+            ("longlingua_overlap", "LongLLMLingua"),
+            ("lingua2_overlap", "LLMLingua-2 with a tiny random classifier"),
+        )
+        if figures.get(name) is not None
+    ]
+    works, tried = figures["lingua_parameters"], figures["lingua_parameters_tried"]
+    lines = [
+        f"{works} of {tried} parameters and methods of llmlingua's `PromptCompressor` work{_later(figures, 'lingua')}.",
+        "The word overlap with the results of the package, on the same model and with nothing protected, is",
+        f"{', '.join(overlaps)}.",
+    ]
+    if (overlap := figures.get("lingua_whole_words_overlap")) is not None:
+        lines += [
+            "`LLMLinguaCompressor` keeps whole words. Their overlap with the words of which the package keeps at least half is",
+            f"{_cell(overlap, 3)} (n = {figures['lingua_whole_words_overlap_n']}).",
+        ]
+    return lines
 
 
 def _answers_in_context(figures: dict[str, Any]) -> list[str]:
