@@ -74,7 +74,8 @@ class DiverseRetriever:
         sums = np.zeros((len(hits), rows.shape[1]), np.float32)
         np.add.at(sums, np.repeat(np.arange(len(hits)), [len(part) for part in ids]), rows)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        return sums / np.where(norms > 0, norms, 1)
+        vectors: Vectors = sums / np.maximum(norms, np.finfo(np.float32).tiny)
+        return vectors
 
 
 def choose_diverse(vectors: Vectors, k: int, *, diversity: float, duplicate: float) -> list[int]:
