@@ -9,14 +9,31 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from leanrag.types import Document
 
-__all__ = ["Arguments", "Question", "Questions", "file_hash", "finish", "parse_arguments", "read_nq", "read_squad"]
+__all__ = [
+    "Arguments",
+    "Figures",
+    "Measure",
+    "Question",
+    "Questions",
+    "file_hash",
+    "finish",
+    "parse_arguments",
+    "read_nq",
+    "read_squad",
+    "run_sections",
+]
+
+Figures = dict[str, float | int | None]
+
+Measure = Callable[[Path, bool], Figures]
+"""Measures a section. It takes the folder of the data sets, and whether a minute must do."""
 
 _PACKAGES = ("leanrag", "llama-cpp-python", "faiss-cpu", "numpy", "torch", "sentence-transformers")
 
@@ -99,6 +116,23 @@ def parse_arguments(
     chosen = frozenset(name for name in flags or {} if getattr(values, name))
     named = {name: getattr(values, name) for name in options or {}}
     return Arguments(Path(values.data), values.json, values.quick, getattr(values, "only", None), chosen, named)
+
+
+def run_sections(description: str | None, sections: Mapping[str, Measure]) -> None:
+    """Run the sections that the command line names; write all figures after each of them, so that a killed run loses one section.
+
+    Args:
+        description: Of the benchmark.
+        sections: By the names for `--only`.
+    """
+    arguments = parse_arguments(description, sections=tuple(sections))
+    figures: Figures = {}
+    for name, measure in sections.items():
+        if arguments.only in (None, name):
+            print(f"== {name}", flush=True)
+            figures |= measure(arguments.data, arguments.is_quick)
+            counted = {"n": len(figures), **figures}
+            finish(counted, arguments.json_path, is_quick=arguments.is_quick, only=arguments.only)
 
 
 def read_squad(data: Path, *, answerable: bool | None = True) -> Questions:

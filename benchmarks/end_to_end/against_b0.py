@@ -1,119 +1,146 @@
-"""B0 and leanrag on the same questions: latency, CPU seconds, tokens, throughput, and the paired difference of right answers."""
+"""The table of a data set: what each row brings and costs, and the last row beside B0."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-import leanrag
 from benchmarks.common import Questions, read_nq, read_squad
-from leanrag.evaluation import Question, run
-from leanrag.evaluation.measures import RIGHT, cpu_seconds
-from leanrag.metrics import contains_answer, paired_bootstrap
-from leanrag.models import resolve_model
+from benchmarks.end_to_end.measuring import BASELINES, CACHES, Sample, choose_questions, measure_rows, stream_of
+from benchmarks.end_to_end.observing import Load, Log, Observation
+from benchmarks.end_to_end.peers import PEERS
+from benchmarks.end_to_end.stages import FINAL, ROWS
+from leanrag.metrics import bootstrap_interval, paired_bootstrap
 
-LARGE, SMALL, EMBEDDER = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "all-minilm-l6-v2"
-QUESTIONS, QUICK_QUESTIONS = 100, 3
-CALLERS = 8
-MAX_TOKENS = 48
-_PROMPT = "{context}\n\nBased only on the text above, answer this question: {question}"
+__all__ = ["TABLE", "figures_of", "name_of", "nq", "squad"]
 
+QUESTIONS, QUICK_QUESTIONS = 24, 1
+QUICK_DOCUMENTS = 30
+TABLE = (*BASELINES, *PEERS, *(row.name for row in ROWS))
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What happened to each question, arrays `(n,)`, and how many questions a second eight callers get answered."""
-
-    right: Sequence[float]
-    seconds: Sequence[float]
-    cpu_seconds: Sequence[float]
-    prompt_tokens: Sequence[float]
-    throughput: float
+Figures = dict[str, float | int | None]
 
 
-def squad(data: Path, is_quick: bool) -> dict[str, float | int | None]:
+def squad(data: Path, is_quick: bool) -> Figures:
     """Measure on SQuAD."""
-    return _measure("squad", read_squad(data), is_quick)
+    return _measure(read_squad(data), is_quick)
 
 
-def nq(data: Path, is_quick: bool) -> dict[str, float | int | None]:
+def nq(data: Path, is_quick: bool) -> Figures:
     """Measure on Natural Questions."""
-    return _measure("nq", read_nq(data), is_quick)
+    return _measure(read_nq(data), is_quick)
 
 
-def _measure(name: str, dataset: Questions, is_quick: bool) -> dict[str, float | int | None]:
-    order = np.random.default_rng(0).permutation(len(dataset.questions))
-    chosen = [dataset.questions[i] for i in order[: QUICK_QUESTIONS if is_quick else QUESTIONS]]
-    documents = dataset.documents
+def _measure(source: Questions, is_quick: bool) -> Figures:
+    sample = choose_questions(source, QUICK_QUESTIONS if is_quick else QUESTIONS)
     if is_quick:
-        wanted = {question.document_id for question in chosen}
-        documents = tuple(document for document in documents if document.id in wanted) + documents[:40]
-    questions = [Question(each.text, each.answers, f"{i}") for i, each in enumerate(chosen)]
-    with tempfile.TemporaryDirectory() as folder:
-        with leanrag.open(folder, model=SMALL, embedder=EMBEDDER) as rag:
-            rag.add(*{document.id: document for document in documents}.values())
-        ours, baseline = _ask_leanrag(folder, questions), _ask_b0(folder, questions)
-    low, high, _ = paired_bootstrap(baseline.right, ours.right)
-    print(
-        f"right: B0 {np.mean(baseline.right):.3f}, leanrag {np.mean(ours.right):.3f}, difference [{low:+.3f}, {high:+.3f}]"
+        wanted = {question.document_id for question in sample.questions}
+        about = tuple(document for document in source.documents if document.id in wanted)
+        documents = about + source.documents[:QUICK_DOCUMENTS]
+        sample = Sample(Questions(f"{source.name}-quick", documents, source.questions), sample.questions)
+    return figures_of(source.name, sample, measure_rows(sample))
+
+
+def name_of(row: str) -> str:
+    """Return the name that the figures of a row begin with."""
+    return row.lower().replace(" ", "_")
+
+
+def figures_of(name: str, sample: Sample, log: Log) -> Figures:
+    """Return the figures of each row, and of the last row beside B0."""
+    texts = [question.text for question in sample.questions]
+    rows = {row: [log.observations[row, text] for text in texts if (row, text) in log.observations] for row in TABLE}
+    figures: Figures = {f"{name}_n": len(texts)}
+    for row, observations in rows.items():
+        figures |= {f"{name}_{name_of(row)}_{key}": value for key, value in _row_figures(observations).items()}
+    batched = [load for (row, _), load in log.loads.items() if row == "batching"]
+    throughput = sum(load.questions for load in batched) / sum(load.seconds for load in batched)
+    figures |= _load_figures(f"{name}_batching", batched)
+    for row in CACHES:
+        load = log.loads[row, f"stream of {len(texts)}"]
+        figures |= _load_figures(f"{name}_{name_of(row)}", [load])
+        figures[f"{name}_{name_of(row)}_hits"] = load.hits / load.questions
+        figures[f"{name}_{name_of(row)}_warm_seconds"] = load.hit_seconds
+    asked = stream_of(len(texts))
+    figures[f"{name}_stream_repeats"] = 1 - len({i for i, _ in asked}) / len(asked)
+    figures |= {f"{name}_{key}": value for key, value in _compare(rows[BASELINES[0]], rows[FINAL.name]).items()}
+    figures[f"{name}_throughput_ratio"] = throughput / (len(texts) / sum(each.seconds for each in rows[BASELINES[0]]))
+    return figures
+
+
+def _row_figures(observations: Sequence[Observation]) -> Mapping[str, float | None]:
+    """Return the figures of a row; all are None if it was not measured."""
+    columns = {
+        "right": [each.right for each in observations],
+        "em": [each.exact for each in observations],
+        "f1": [each.f1 for each in observations],
+        "context": [each.in_context for each in observations],
+        "tokens": [each.prompt_tokens for each in observations],
+        "cpu_seconds": [each.cpu_seconds for each in observations],
+        "joules": [each.joules for each in observations],
+        "large_calls": [each.large_calls for each in observations],
+    }
+    figures = {key: _mean(values) for key, values in columns.items()}
+    seconds, first = (
+        [each.seconds for each in observations],
+        [each.first_token_seconds for each in observations],
     )
+    figures |= {
+        "p50": _quantile(seconds, 0.5),
+        "p95": _quantile(seconds, 0.95),
+        "first_token_p50": _quantile(first, 0.5),
+        "throughput": len(seconds) / sum(seconds) if seconds else None,
+    }
+    right = sum(each.right for each in observations)
+    figures["cpu_seconds_per_right"] = sum(each.cpu_seconds for each in observations) / right if right else None
+    figures["right_low"], figures["right_high"] = (
+        bootstrap_interval(columns["right"]) if observations else (None, None)  # type: ignore[arg-type]
+    )
+    return figures
+
+
+def _load_figures(prefix: str, loads: Sequence[Load]) -> Figures:
+    questions, right = sum(load.questions for load in loads), sum(load.right for load in loads)
+    cpu_seconds = sum(load.cpu_seconds for load in loads)
     return {
-        f"{name}_n": len(questions),
-        f"{name}_latency_ratio": float(np.median(baseline.seconds) / np.median(ours.seconds)),
-        f"{name}_cost_ratio": float(np.mean(baseline.cpu_seconds) / np.mean(ours.cpu_seconds)),
-        f"{name}_throughput_ratio": ours.throughput / baseline.throughput,
-        f"{name}_tokens_ratio": float(np.mean(baseline.prompt_tokens) / np.mean(ours.prompt_tokens)),
-        f"{name}_accuracy_diff": float(np.mean(ours.right) - np.mean(baseline.right)),
-        f"{name}_accuracy_diff_low": low,
+        f"{prefix}_throughput": questions / sum(load.seconds for load in loads),
+        f"{prefix}_cpu_seconds": cpu_seconds / questions,
+        f"{prefix}_cpu_seconds_per_right": cpu_seconds / right if right else None,
+        f"{prefix}_right": right / questions,
     }
 
 
-def _ask_leanrag(folder: str, questions: Sequence[Question]) -> Measured:
-    """Ask one at a time, then all again from eight callers, in a folder that is opened anew: nothing is cached."""
-    with leanrag.open(folder, model=SMALL, embedder=EMBEDDER, create=False) as rag:
-        rag.ask("Is the model loaded?")
-        result = run(rag, questions, name="leanrag")
-    answers = [outcome.answer for outcome in result.outcomes if outcome.answer is not None]
-    with leanrag.open(folder, model=SMALL, embedder=EMBEDDER, create=False) as rag:
-        rag.ask("Is the model loaded?")
-        started = time.perf_counter()
-        rag.ask_many([question.text for question in questions], parallel=CALLERS)
-        throughput = len(questions) / (time.perf_counter() - started)
-    return Measured(
-        [RIGHT.value(outcome) or 0.0 for outcome in result.outcomes],
-        [outcome.seconds for outcome in result.outcomes],
-        [
-            cpu_seconds(outcome.question, outcome.answer) or 0.0
-            for outcome in result.outcomes
-            if outcome.answer is not None
-        ],
-        [answer.usage.prompt_tokens for answer in answers],
-        throughput,
-    )
+def _compare(baseline: Sequence[Observation], ours: Sequence[Observation]) -> Figures:
+    """Return how many times as much B0 takes, with 95 % intervals over questions, and the difference of right answers."""
+
+    def of_means(rows: NDArray[np.float64]) -> float:
+        return float(rows[:, 0].mean() / rows[:, 1].mean())
+
+    def of_medians(rows: NDArray[np.float64]) -> float:
+        return float(np.median(rows[:, 0]) / np.median(rows[:, 1]))
+
+    figures: Figures = {}
+    for key, field, ratio in (
+        ("latency", "seconds", of_medians),
+        ("cost", "cpu_seconds", of_means),
+        ("tokens", "prompt_tokens", of_means),
+    ):
+        pairs = np.array([[getattr(each, field) for each in row] for row in (baseline, ours)], np.float64).T
+        low, high = bootstrap_interval(pairs, statistic=ratio)
+        figures |= {f"{key}_ratio": ratio(pairs), f"{key}_ratio_low": low, f"{key}_ratio_high": high}
+    before, after = ([each.right for each in row] for row in (baseline, ours))
+    low, high, _ = paired_bootstrap(before, after)
+    difference = float(np.mean(after) - np.mean(before))
+    return figures | {"accuracy_diff": difference, "accuracy_diff_low": low, "accuracy_diff_high": high}
 
 
-def _ask_b0(folder: str, questions: Sequence[Question]) -> Measured:
-    """Ask as most programs do. Requests wait for each other, so that eight callers are answered no sooner than one."""
-    import llama_cpp
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
-    model = llama_cpp.Llama(str(resolve_model(LARGE).path), n_ctx=4096, verbose=False)
-    right, seconds, cpu, tokens = [], [], [], []
-    with leanrag.open(folder, model=SMALL, embedder=EMBEDDER, create=False) as rag:
-        rag.search("Is the index loaded?")
-        for question in tqdm(questions, desc="B0", leave=False):
-            started, cpu_started = time.perf_counter(), time.process_time()
-            context = "\n\n".join(hit.chunk.text for hit in rag.search(question.text, 10))
-            message = {"role": "user", "content": _PROMPT.format(context=context, question=question.text)}
-            reply: Any = model.create_chat_completion([message], max_tokens=MAX_TOKENS, temperature=0.0)
-            seconds.append(time.perf_counter() - started)
-            cpu.append(time.process_time() - cpu_started)
-            tokens.append(float(reply["usage"]["prompt_tokens"]))
-            right.append(float(contains_answer(reply["choices"][0]["message"]["content"], question.answers or ())))
-    model.close()
-    return Measured(right, seconds, cpu, tokens, len(questions) / sum(seconds))
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    return float(np.quantile(values, share)) if values else None

@@ -8,15 +8,10 @@ distribution of llama-cpp-python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
-from benchmarks.common import finish, parse_arguments
+from benchmarks.common import Measure, run_sections
 from benchmarks.models import architectures, busy, cascade, files, prompts, readers, rerankers, templates
-
-Figures = dict[str, float | int | None]
-Measure = Callable[[Path, bool], Figures]
-"""Takes the folder of the data sets and whether a minute must do."""
 
 SECTIONS: Mapping[str, Measure] = {
     "architectures": architectures.measure,
@@ -29,17 +24,5 @@ SECTIONS: Mapping[str, Measure] = {
     "templates": templates.measure,
 }
 
-
-def main() -> None:
-    arguments = parse_arguments(__doc__, sections=tuple(SECTIONS))
-    figures: Figures = {}
-    for name, measure in SECTIONS.items():
-        if arguments.only in (None, name):
-            print(f"== {name}", flush=True)
-            figures |= measure(arguments.data, arguments.is_quick)
-    figures.setdefault("n", len(figures))
-    finish(figures, arguments.json_path, is_quick=arguments.is_quick, only=arguments.only)
-
-
 if __name__ == "__main__":
-    main()
+    run_sections(__doc__, SECTIONS)
