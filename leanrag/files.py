@@ -2,7 +2,7 @@
 
 A record is a JSON file with the fields of a pydantic model and the fields `format`, `version` and `checksum`. A file that is
 incomplete, edited, too large, of another format or of another version raises a `StorageError` that names the file and what to
-do. The checksum detects accidents, not attacks.
+do. The checksum detects accidents, not attacks. A record that people may edit has no checksum.
 """
 
 from __future__ import annotations
@@ -209,6 +209,7 @@ class RecordFormat:
         noun: The noun for such a file in an error, such as "calibration".
         mend: What an error tells the user to do, such as "Calibrate again".
         max_bytes: A larger file is refused.
+        is_editable: Whether people may edit the file: it then has no checksum.
     """
 
     name: str
@@ -216,6 +217,7 @@ class RecordFormat:
     noun: str
     mend: str
     max_bytes: int = 16 << 20
+    is_editable: bool = False
 
 
 def write_record(path: Path, record: pydantic.BaseModel, kind: RecordFormat) -> None:
@@ -225,7 +227,8 @@ def write_record(path: Path, record: pydantic.BaseModel, kind: RecordFormat) -> 
         StorageError: The file cannot be written.
     """
     fields = {"format": kind.name, "version": kind.version, **record.model_dump(mode="json")}
-    text = json.dumps({**fields, "checksum": _checksum(fields)}, indent=1, allow_nan=False)
+    checksum = {} if kind.is_editable else {"checksum": _checksum(fields)}
+    text = json.dumps({**fields, **checksum}, indent=1, allow_nan=False)
     with whole_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
@@ -248,8 +251,8 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
             f"{kind.mend}, or upgrade leanrag if the file is newer",
             path=path,
         )
-    checksum = fields.pop("checksum", None)
-    if checksum != _checksum({"format": kind.name, "version": version, **fields}):
+    checksum = None if kind.is_editable else fields.pop("checksum", None)
+    if not kind.is_editable and checksum != _checksum({"format": kind.name, "version": version, **fields}):
         raise _broken(path, kind, "it was changed after it was written, so its checksum does not match")
     try:
         return model.model_validate_json(json.dumps(fields))
@@ -257,7 +260,9 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole record"
         raise _broken(
-            path, kind, f"{error.error_count()} of its fields are wrong; the first is {where}: {first['msg']}"
+            path,
+            kind,
+            f"{error.error_count()} of its fields are wrong; the first is {where}: {first['msg']}, got {first['input']!r:.100}",
         ) from error
 
 

@@ -8,20 +8,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import Questions, read_nq, read_squad
+from benchmarks.common import Figures, Question, Questions, read_nq, read_squad
 from benchmarks.end_to_end.measuring import BASELINES, CACHES, Sample, choose_questions, measure_rows, stream_of
 from benchmarks.end_to_end.observing import Load, Log, Observation
 from benchmarks.end_to_end.peers import PEERS
 from benchmarks.end_to_end.stages import FINAL, ROWS
+from leanrag.evaluation import read_hotpot
 from leanrag.metrics import bootstrap_interval, paired_bootstrap
 
-__all__ = ["TABLE", "figures_of", "name_of", "nq", "squad"]
+__all__ = ["TABLE", "figures_of", "hotpot", "name_of", "nq", "squad"]
 
 QUESTIONS, QUICK_QUESTIONS = 24, 1
 QUICK_DOCUMENTS = 30
 TABLE = (*BASELINES, *PEERS, *(row.name for row in ROWS))
 
-Figures = dict[str, float | int | None]
+RATIOS = (
+    "latency_ratio",
+    "cost_ratio",
+    "throughput_ratio",
+    "tokens_ratio",
+    "accuracy_diff",
+    "accuracy_diff_low",
+)
+"""The figures of the last row beside B0; those of `_compare` and the throughput."""
 
 
 def squad(data: Path, is_quick: bool) -> Figures:
@@ -32,6 +41,20 @@ def squad(data: Path, is_quick: bool) -> Figures:
 def nq(data: Path, is_quick: bool) -> Figures:
     """Measure on Natural Questions."""
     return _measure(read_nq(data), is_quick)
+
+
+def hotpot(data: Path, is_quick: bool) -> Figures:
+    """Measure on HotpotQA, if the folder has it; the figures are None otherwise."""
+    path = data / "hotpot.json.gz"
+    if not path.exists():
+        print(f"{path} is missing, so HotpotQA is not measured", flush=True)
+        return dict.fromkeys(f"hotpot_{key}" for key in RATIOS)
+    known = read_hotpot(path)
+    questions = tuple(
+        Question(each.text, each.answers or (), each.passages[0].document_id if each.passages else "")
+        for each in known.questions
+    )
+    return _measure(Questions("hotpot", known.documents, questions), is_quick)
 
 
 def _measure(source: Questions, is_quick: bool) -> Figures:
@@ -73,7 +96,7 @@ def figures_of(name: str, sample: Sample, log: Log) -> Figures:
 
 def _row_figures(observations: Sequence[Observation]) -> Mapping[str, float | None]:
     """Return the figures of a row; all are None if it was not measured."""
-    columns = {
+    columns: dict[str, Sequence[float | None]] = {
         "right": [each.right for each in observations],
         "em": [each.exact for each in observations],
         "f1": [each.f1 for each in observations],
@@ -97,7 +120,7 @@ def _row_figures(observations: Sequence[Observation]) -> Mapping[str, float | No
     right = sum(each.right for each in observations)
     figures["cpu_seconds_per_right"] = sum(each.cpu_seconds for each in observations) / right if right else None
     figures["right_low"], figures["right_high"] = (
-        bootstrap_interval(columns["right"]) if observations else (None, None)  # type: ignore[arg-type]
+        bootstrap_interval([each.right for each in observations]) if observations else (None, None)
     )
     return figures
 

@@ -77,7 +77,7 @@ class Sample:
 def choose_questions(source: Questions, n: int, *, start: int = 0) -> Sample:
     """Return `n` questions about held-out articles, from `start` in an order that is always the same."""
     titles = {document.id: document.title for document in source.documents}
-    rows = [question for question in source.questions if is_held_out(titles[question.document_id])]
+    rows = [question for question in source.questions if is_held_out(titles.get(question.document_id, ""))]
     rows = rows or list(source.questions)
     order = np.random.default_rng(0).permutation(len(rows))[start : start + n]
     return Sample(source, tuple(rows[i] for i in order))
@@ -119,7 +119,7 @@ def _open_ways(stack: contextlib.ExitStack, sample: Sample, database: Path, mode
     ways: list[Way] = []
     for row in ROWS:
         rag = stack.enter_context(open_row(row, database, models))
-        rag.ask("Is it loaded?", context_tokens=20, max_tokens=1)
+        rag.ask("Is it loaded?", context_tokens=100, max_tokens=1)
         ways.append(LeanRag(row.name, rag))
     for name, model in zip(BASELINES, (LARGE, SMALL), strict=True):
         llama = load_llama(model)

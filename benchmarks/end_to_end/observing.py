@@ -139,7 +139,7 @@ class Log:
         whole = raw[: raw.rfind(b"\n") + 1]  # a run that was killed may have cut the last line
         for line in whole.splitlines():
             kind, _, value = line.partition(b" ")
-            self._keep(from_json(Observation if kind == b"Observation" else Load, value))
+            self._keep(from_json(Observation, value) if kind == b"Observation" else from_json(Load, value))
         path.write_bytes(whole)
 
     def add(self, values: Iterable[Observation | Load]) -> None:

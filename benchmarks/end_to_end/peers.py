@@ -131,7 +131,7 @@ def _llama_index(
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 
-    class Vectors(BaseEmbedding):
+    class Vectors(BaseEmbedding):  # type: ignore[misc]
         def _get_query_embedding(self, query: str) -> list[float]:
             return embed([query])[0]
 
@@ -144,17 +144,17 @@ def _llama_index(
         async def _aget_query_embedding(self, query: str) -> list[float]:
             return self._get_query_embedding(query)
 
-    class Completion(CustomLLM):
+    class Completion(CustomLLM):  # type: ignore[misc]
         complete_text: Any
 
         @property
         def metadata(self) -> LLMMetadata:
             return LLMMetadata(context_window=4096, num_output=MAX_TOKENS)
 
-        def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
+        def complete(self, prompt: str, *_: Any, **__: Any) -> CompletionResponse:
             return CompletionResponse(text=self.complete_text(prompt))
 
-        def stream_complete(self, prompt: str, formatted: bool = False, **_: Any) -> Any:
+        def stream_complete(self, prompt: str, *_: Any, **__: Any) -> Any:
             yield self.complete(prompt)
 
     rows = [LlamaIndexDocument(text=each.text, metadata={"title": each.title}) for each in documents]

@@ -8,7 +8,8 @@ from leanrag.evaluation.measures import METRICS, Metric
 from leanrag.evaluation.questions import Dataset, Passage, Question
 from leanrag.evaluation.running import Outcome, Run, read_run, run
 from leanrag.evaluation.summaries import Comparison, Figure, Summary, compare, summarize
-from leanrag.evaluation.tuning import TunedSettings, Tuning, read_settings, tune
+from leanrag.evaluation.tuning import Tuning, tune
+from leanrag.pipeline.configuration import TunedSettings, read_settings
 
 __all__ = [
     "Bench",

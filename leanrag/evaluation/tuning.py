@@ -1,7 +1,7 @@
 """Find the cheapest settings that keep the quality: models, passages, tokens of sources, packer and threshold of a cascade.
 
 Each model answers each question once for each number of passages, budget and packer. Cascades of two models are computed from these
-answers, for every threshold, without asking a model again.
+answers, for every threshold and every pair of budgets, without asking a model again.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 
 import leanrag
@@ -28,86 +26,27 @@ from leanrag.evaluation.pictures import Dot, scatter_svg
 from leanrag.evaluation.questions import Dataset, Question, to_questions
 from leanrag.evaluation.running import Run, run
 from leanrag.evaluation.tables import text_table
-from leanrag.evidence import GreedyPacker
-from leanrag.files import RecordFormat, read_record, write_record
+from leanrag.pipeline.configuration import PackerName, TunedSettings
 from leanrag.pipeline.query import AutoTokens
-from leanrag.routing.cascade import Cascade, Model, model_name
+from leanrag.routing.cascade import Model, model_name
 from leanrag.types import Answer
 
 __all__ = [
     "CostMeasure",
     "Point",
     "Table",
-    "TunedSettings",
     "Tuning",
     "choose",
     "lost_against",
     "measure_tables",
-    "read_settings",
     "tune",
 ]
 
-PackerName = Literal["evidence", "greedy"]
 CostMeasure = Literal["seconds", "prompt tokens", "cost"]
 THRESHOLDS = tuple(n / 20 for n in range(1, 20))
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-_FORMAT = RecordFormat("leanrag settings", 1, "file of tuned settings", "Tune again")
-
-
-class TunedSettings(pydantic.BaseModel):
-    """Settings that `leanrag.open` can use: `leanrag.open(folder, **settings.arguments())`.
-
-    Attributes:
-        models: Names or files of the models, the smallest first.
-        k: Chunks retrieved.
-        context_tokens: Most tokens of sources for each model; "auto" takes the number of its profile, None all that fits.
-        packer: "evidence" packs the best sentences, "greedy" packs whole chunks.
-        threshold: Confidence from which the first model's answer is kept; None for a single model.
-    """
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    models: tuple[str, ...] = pydantic.Field(min_length=1, max_length=2)
-    k: int = pydantic.Field(ge=1)
-    context_tokens: AutoTokens | None
-    packer: PackerName
-    threshold: float | None = pydantic.Field(gt=0, le=1)
-
-    def arguments(self, models: Sequence[Model] | None = None) -> dict[str, Any]:
-        """Return the arguments of `leanrag.open`.
-
-        Args:
-            models: Loaded models to use; None uses the names.
-        """
-        chosen: Sequence[Model] = models or self.models
-        model = chosen[0] if self.threshold is None else Cascade(chosen, threshold=self.threshold)
-        arguments = {"model": model, "k": self.k, "context_tokens": self.context_tokens}
-        return arguments | ({"packer": GreedyPacker()} if self.packer == "greedy" else {})
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the settings to a file.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
-        write_record(Path(path), self, _FORMAT)
-
-    def __str__(self) -> str:
-        models = " then ".join(self.models)
-        threshold = "" if self.threshold is None else f" below {self.threshold:g}"
-        return f"{models}{threshold}, k={self.k}, {self.context_tokens} tokens, {self.packer}"
-
-
-def read_settings(path: str | os.PathLike[str]) -> TunedSettings:
-    """Return the settings that `TunedSettings.save` wrote.
-
-    Raises:
-        StorageError: The file is missing, damaged, edited, or of another format.
-    """
-    return read_record(Path(path), TunedSettings, _FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +247,9 @@ def _single_settings(
     packers: Sequence[PackerName],
 ) -> Iterator[TunedSettings]:
     for model, packer, number, tokens in itertools.product(models, packers, k, context_tokens):
-        yield TunedSettings(models=(model_name(model),), k=number, context_tokens=tokens, packer=packer, threshold=None)
+        yield TunedSettings(
+            models=(model_name(model),), k=number, context_tokens=(tokens,), packer=packer, threshold=None
+        )
 
 
 def measure_tables(
@@ -362,16 +303,22 @@ def _cost_of(answer: Answer, measure: CostMeasure) -> float | None:
 
 
 def _cascades(singles: Sequence[Table], names: Sequence[str], thresholds: Sequence[float]) -> list[Table]:
-    """Return the cascades of two models with equal settings, computed from the answers of each model alone."""
+    """Return the cascades of two models, computed from the answers of each alone; each model may read its own number of tokens."""
     cascades = []
     for small, large in itertools.permutations(singles, 2):
-        same = small.settings.model_copy(update={"models": large.settings.models}) == large.settings
-        if not same or names.index(small.settings.models[0]) > names.index(large.settings.models[0]):
+        first, second = small.settings, large.settings
+        tokens = (*first.context_tokens, *second.context_tokens)
+        is_ordered = names.index(first.models[0]) < names.index(second.models[0])
+        if not is_ordered or (first.k, first.packer) != (second.k, second.packer) or {"auto", None} <= set(tokens):
             continue
         for threshold in thresholds:
             is_kept = small.confidence >= threshold
-            settings = small.settings.model_copy(
-                update={"models": (*small.settings.models, *large.settings.models), "threshold": threshold}
+            settings = TunedSettings(
+                models=(*first.models, *second.models),
+                k=first.k,
+                context_tokens=tokens,
+                packer=first.packer,
+                threshold=threshold,
             )
             right = np.where(is_kept, small.right, large.right)
             cascades.append(Table(settings, right, small.cost + np.where(is_kept, 0.0, large.cost), large.confidence))

@@ -17,6 +17,7 @@ from leanrag.caching.similar import SimilarQuestions
 from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.models import resolve
+from leanrag.pipeline.configuration import ConfigSource, arguments_of
 from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models, with_shipped_calibrations
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.loading import load_embedder, load_language_model
@@ -55,6 +56,7 @@ Isolation = Literal["none", "process"]
 def open(  # noqa: A001 - leanrag.open, as gzip.open
     path: str | os.PathLike[str],
     *,
+    config: ConfigSource | None = None,
     namespace: str | None = None,
     model: str | os.PathLike[str] | LanguageModel | Cascade | None = None,
     embedder: str | os.PathLike[str] | Embedder = DEFAULT_EMBEDDER,
@@ -90,6 +92,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
 
     Args:
         path: The folder; it is made when it does not exist.
+        config: Settings that `leanrag tune` found, or the file that it wrote. They set `model`, `k`, `context_tokens` and `packer`,
+            which must then not be passed.
         namespace: Name of a tenant: at most 64 lower-case letters, digits, "-" and "_". The database, the indexes and the cache of
             each name are in a folder of their own below `path`, so that nothing of one tenant is found under another name.
         model: Answers: a name that `leanrag list` shows, a GGUF file, any `LanguageModel`, or a `Cascade` of several. A
@@ -145,7 +149,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
 
     Raises:
         ConfigurationError: An argument cannot work.
-        StorageError: The folder cannot be opened or made.
+        StorageError: The folder cannot be opened or made, or `config` names a file with settings that are not allowed.
         IndexMismatchError: The folder was built with another embedder (raised when the embedder is first needed).
 
     Example:
@@ -153,6 +157,17 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         ...     rag.add("docs/")
         ...     print(rag.ask("What does the global statement do?"))
     """
+    if config is not None:
+        set_by_config = {
+            "model": model is not None,
+            "packer": packer is not None,
+            "compressor": compressor is not None,
+            "k": k != 10,
+            "context_tokens": context_tokens != "auto",
+        }
+        configured = arguments_of(config, passed=[name for name, is_passed in set_by_config.items() if is_passed])
+        model, packer = configured["model"], configured["packer"]
+        k, context_tokens = configured["k"], configured["context_tokens"]
     settings = Settings(k, context_tokens, max_tokens, style, abstain_below, self_check, thinking_tokens)
     if isinstance(cache, str):
         check_choice(("exact", "similar"), cache=cache)

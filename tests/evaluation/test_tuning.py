@@ -1,5 +1,6 @@
 """Tuning: points computed from single models, the choice, its bound, and the file of settings."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_the_chosen_point_is_cheaper_only_with_a_bound(folder):
     prices = {"small": 1.0, "large": 10.0}
     cheap = tuned(folder, models=[_priced(one, prices[one.name]) for one in good], cost="cost")
     assert cheap.settings == TunedSettings(
-        models=("small",), k=3, context_tokens="auto", packer="evidence", threshold=None
+        models=("small",), k=3, context_tokens=("auto",), packer="evidence", threshold=None
     )
     assert cheap.bound == clopper_pearson_upper(0, 50, 0.1) < 0.05
     assert "lose at most 4.5%" in str(cheap)
@@ -113,7 +114,7 @@ def test_bad_arguments(folder, options, message):
 
 def table(right, cost):
     n = len(right)
-    single = TunedSettings(models=("m",), k=1, context_tokens=None, packer="evidence", threshold=None)
+    single = TunedSettings(models=("m",), k=1, context_tokens=(None,), packer="evidence", threshold=None)
     return Table(single, np.array(right, bool), np.full(n, float(cost)), np.zeros(n))
 
 
@@ -146,20 +147,78 @@ def test_the_bound_holds_in_most_splits():
 
 
 def test_settings_are_stored_and_opened(tmp_path):
-    chosen = TunedSettings(models=("a", "b"), k=5, context_tokens=200, packer="greedy", threshold=0.4)
+    chosen = TunedSettings(models=("a", "b"), k=5, context_tokens=(200, "auto"), packer="greedy", threshold=0.4)
     chosen.save(tmp_path / "settings.json")
     assert read_settings(tmp_path / "settings.json") == chosen
     arguments = chosen.arguments()
     assert isinstance(arguments["model"], Cascade)
-    assert (arguments["model"].threshold, arguments["k"], arguments["context_tokens"]) == (0.4, 5, 200)
+    assert (arguments["model"].threshold, arguments["k"], arguments["context_tokens"]) == (0.4, 5, "auto")
+    assert arguments["model"].context_tokens == [200, None]
     assert isinstance(arguments["packer"], leanrag.evidence.GreedyPacker)
 
 
-def test_settings_edited_into_nonsense_are_refused(tmp_path):
+def test_a_folder_is_opened_with_the_settings(folder, tmp_path):
+    result = tuned(folder, context_tokens=(100, 300))
     path = tmp_path / "settings.json"
-    TunedSettings(models=("a",), k=5, context_tokens="auto", packer="evidence", threshold=None).save(path)
-    text = path.read_text(encoding="utf-8")
-    for edited in (text.replace('"k": 5', '"k": -5'), text[:40], "[]", "{}"):
-        path.write_text(edited, encoding="utf-8")
-        with pytest.raises(StorageError, match=r"settings\.json.*Tune again"):
-            read_settings(path)
+    result.settings.save(path)
+    one = model("large", wrong=lambda n: False)
+    named = TunedSettings(models=("large",), k=3, context_tokens=(300,), packer="evidence", threshold=None)
+    assert read_settings(path) == named
+    one_run = {"embedder": HashEmbedder(), "create": False}
+    with leanrag.open(folder, **named.arguments([one]), **one_run) as rag:
+        assert "Ada Park" in rag.ask(ROWS[0][0]).text
+    with pytest.raises(ConfigurationError, match="'large' is not an existing path and not a known model"):
+        leanrag.open(folder, config=path, **one_run).ask(ROWS[0][0])
+    with pytest.raises(ConfigurationError, match="`config` sets `model` and `k`"):
+        leanrag.open(folder, config=named, model=one, k=3, **one_run)
+
+
+def test_each_model_of_a_cascade_reads_its_own_number_of_tokens(folder):
+    result = tuned(folder, context_tokens=(20, 300))
+    assert (result.runs, len(result.points)) == (4, 4 + 4 * 19)
+    wanted = (20, 300)
+    point = next(p for p in result.points if p.settings.context_tokens == wanted and p.settings.threshold == 0.5)
+    with leanrag.open(folder, embedder=HashEmbedder(), **point.settings.arguments(models())) as rag:
+        asked = run(rag, ROWS)
+    assert point.cost == np.mean([outcome.answer.usage.prompt_tokens for outcome in asked.outcomes])
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        ({"k": -5}, r"k: Input should be greater than or equal to 1, got -5"),
+        ({"k": "ten"}, r"k: Input should be a valid integer, got 'ten'"),
+        ({"models": []}, r"models: .*at least 1 item"),
+        ({"models": ["a", "a"]}, r"models: .*names must differ, got \('a', 'a'\)|models: .*names must differ"),
+        ({"models": ["a", "b", "c"]}, r"models: .*at most 2 items"),
+        ({"packer": "best"}, r"packer: Input should be 'evidence' or 'greedy', got 'best'"),
+        ({"threshold": 2}, r"threshold: Input should be less than or equal to 1, got 2"),
+        ({"threshold": None}, r"threshold: .*must be a number if there are two models"),
+        ({"context_tokens": [1]}, r"context_tokens: .*as many values as there are models, which is 2"),
+        ({"context_tokens": ["auto", None]}, r"context_tokens: .*must not have both"),
+        ({"context_tokens": 300}, r"context_tokens: Input should be a valid (tuple|array|list), got 300"),
+        ({"budget": 300}, r"budget: Extra inputs are not permitted, got 300"),
+        ({"version": 2}, r"version 2, but this version of leanrag reads version 1"),
+        ({"format": "settings"}, r"its field `format` is not 'leanrag settings'"),
+    ],
+)
+def test_settings_edited_into_nonsense_name_the_field_and_the_file(tmp_path, edit, named):
+    path = tmp_path / "settings.json"
+    TunedSettings(models=("a", "b"), k=5, context_tokens=(100, 300), packer="evidence", threshold=0.5).save(path)
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(fields | {"k": 7}), encoding="utf-8")
+    assert read_settings(path).k == 7  # an edit that makes sense is allowed
+    path.write_text(json.dumps(fields | edit), encoding="utf-8")
+    with pytest.raises(StorageError, match=rf"settings\.json.*{named}.*[Tt]une again"):
+        leanrag.open(tmp_path / "kb", config=path)
+    assert not (tmp_path / "kb").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
+    path = tmp_path / "settings.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(StorageError, match=r"settings\.json.*Correct the file, or tune again"):
+        leanrag.open(tmp_path / "kb", config=path)
+    with pytest.raises(StorageError, match=r"cannot read the configuration file .*missing\.json"):
+        leanrag.open(tmp_path / "kb", config=tmp_path / "missing.json")
