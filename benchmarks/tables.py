@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.end_to_end.table import table_of
 from benchmarks.training.table import training_lines
 
 HOME = Path(__file__).parent
@@ -613,6 +614,11 @@ def highlights() -> str:
     return "\n".join(["| | measured | program |", "|---|---|---|", *lines])
 
 
+def end_to_end() -> str:
+    figures = load("end_to_end")
+    return table_of(figures, origin("end_to_end", figures))
+
+
 def pages() -> dict[Path, str]:
     """Return what stands between the marks of each page."""
     tables = {
@@ -630,6 +636,8 @@ def pages() -> dict[Path, str]:
         "Routing and cascades": routing,
         "Training readers": training_table,
     }
+    if (HOME / "results" / "end_to_end.json").exists():  # it takes hours
+        tables = {"From question to answer": end_to_end, **tables}
     return {
         README: highlights(),
         PAGE: "\n\n".join(f"## {title}\n\n{table()}" for title, table in tables.items()),

@@ -10,6 +10,7 @@ from benchmarks.common import Question, Questions
 from benchmarks.end_to_end import against_b0, measuring, peers, stages, usual
 from benchmarks.end_to_end.cascade import saved_share
 from benchmarks.end_to_end.observing import Load, Log, Observation
+from benchmarks.end_to_end.table import table_of
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Document
 
@@ -41,7 +42,9 @@ def setting(tmp_path, monkeypatch):
     models = itertools.count()
 
     def load(self, name, **_):
-        return FakeModel(lambda prompt: "007" if "room 0" in prompt.rsplit("room", 1)[1] else "337", name=f"{name}-{next(models)}")
+        return FakeModel(
+            lambda prompt: "007" if "room 0" in prompt.rsplit("room", 1)[1] else "337", name=f"{name}-{next(models)}"
+        )
 
     def open_with_stand_ins(path, *, embedder, model, **options):
         chosen = FakeModel("none") if isinstance(model, str) else model
@@ -78,6 +81,9 @@ def test_the_figures_have_every_key(setting):
     figures = against_b0.figures_of("nq", sample(), measuring.measure_rows(sample()))
     assert {f"nq_{key}" for key in against_b0.RATIOS} <= figures.keys()
     assert figures["nq_n"] == 3
+    shown = table_of(figures, "here")
+    assert "| B0: Qwen2.5-Coder-1.5B, ten whole passages | 0.33 |" in shown
+    assert "LangChain" not in shown
     assert figures["nq_b0_right"] == pytest.approx(1 / 3)
     assert figures["nq_langchain_right"] is None
     assert figures["nq_tokens_ratio"] == pytest.approx(figures["nq_b0_tokens"] / figures["nq_trained_reader_tokens"])
