@@ -3,7 +3,7 @@
 The reference is the one that ships inside CPython (`pydoc_data.topics`), written out as one file a topic, plus leanrag's own
 documentation. It does not answer the last question, and the demo says so: an answer whose confidence is below `ABSTAIN_BELOW` is
 not shown. The small model answers first. If it is not sure and the large model is on this machine, the large model answers too; the
-demo does not download the large one. Everything is kept in `.demo/`: a second run answers in seconds.
+demo does not download the large one. Everything is kept in `.demo/`, answers too: a second run takes seconds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def answer_questions() -> None:
     models = [SMALL, LARGE] if is_here(LARGE) else [SMALL]
     cascade = leanrag.Cascade(models)
     print(f"answers: {', then '.join(models)}")
-    with leanrag.open(FOLDER / "kb", model=cascade, embedder=EMBEDDER, abstain_below=ABSTAIN_BELOW) as rag:
+    with leanrag.open(
+        FOLDER / "kb", model=cascade, embedder=EMBEDDER, cache="exact", abstain_below=ABSTAIN_BELOW
+    ) as rag:
         report = rag.add(FOLDER / "python-reference", HOME / "docs", HOME / "README.md")
         stats = rag.stats()
         print(f"indexed {stats.documents} documents, {stats.chunks} chunks ({len(report.unchanged)} unchanged)")
