@@ -1,7 +1,9 @@
 """What is lost when the process that writes a folder is killed at a random moment?
 
-A child adds and removes documents, brings the folder in line with changed files, and repairs damage, over and over. It says what
-it is about to do before it begins. After the kill, each document must be as it was before the operation or as it is after it.
+A child adds and removes documents, brings the folder in line with changed files, builds the files that are made from the database,
+merges them, and repairs damage, over and over. It says what it is about to do before it begins. After the kill, each document must
+be as it was before the operation or as it is after it, and no file may be damaged. After the last kill, the files are built once
+more: those that killed children left must be gone then.
 """
 
 from __future__ import annotations
@@ -16,8 +18,14 @@ from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import get_args
 
 import leanrag
+from leanrag.retrieval import growing_index, posting_index
+from leanrag.retrieval.database import DATABASE, Database, DerivedKind
+from leanrag.retrieval.derived_files import DerivedFiles
+from leanrag.retrieval.growing_index import update_graph
+from leanrag.retrieval.store import Store
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Document
 
@@ -26,6 +34,7 @@ __all__ = ["kill_writers"]
 State = dict[str, str]  # the hash of the text of each document
 
 _LONGEST_SECONDS = 1.0  # from the start of the child to the kill
+_LEAST_CHUNKS = 4  # of a folder with files of postings and vectors, and of a file of postings
 _FILES = 12
 
 
@@ -59,7 +68,15 @@ def kill_writers(folder: Path, count: int) -> dict[str, int | None]:
         before = found
         if wrong or damage:
             print(number, operation, wrong, damage, flush=True)
-    return {"kills": count, "kills_lost": lost, "kills_orphans": orphans}
+    _large_folders_are_small()
+    with _open(folder) as rag:
+        _build(rag, folder, rng, before, lambda _: None)
+    with closing(Database(folder / "kb", create=False)) as database:
+        named = {name for kind in get_args(DerivedKind) for name in DerivedFiles(database, kind).names()}
+    remaining = {path.name for path in (folder / "kb").iterdir()} - named - {DATABASE, "writer.lock"}
+    if remaining:
+        print(remaining, flush=True)
+    return {"kills": count, "kills_lost": lost, "kills_orphans": orphans + len(remaining)}
 
 
 def _last_message(receiver: Connection, before: State) -> tuple[str, State, State]:
@@ -78,11 +95,17 @@ def _open(folder: Path) -> leanrag.Rag:
 
 def _write(folder: Path, seed: int, state: State, sender: Connection) -> None:
     rng = random.Random(seed)
+    _large_folders_are_small()
     with _open(folder) as rag:
         while True:
             for operation in rng.sample(sorted(_OPERATIONS), len(_OPERATIONS)):
                 say = functools.partial(_say, sender, operation, state)
                 state = _OPERATIONS[operation](rag, folder, rng, state, say)
+
+
+def _large_folders_are_small() -> None:
+    """Let this process make the files of postings and vectors for a few chunks."""
+    posting_index._LEAST = posting_index._WORTH_A_FILE = growing_index._LEAST = _LEAST_CHUNKS
 
 
 def _say(sender: Connection, operation: str, before: State, after: State) -> None:
@@ -142,9 +165,35 @@ def _repair(rag: leanrag.Rag, folder: Path, _: random.Random, state: State, say:
     return state
 
 
+def _build(_rag: leanrag.Rag, folder: Path, _: random.Random, state: State, say: Say) -> State:
+    """Remove the files that are made from the database, and make them again."""
+    say(state)
+    for path in [*(folder / "kb").glob("postings-*"), *(folder / "kb").glob("vectors-*")]:
+        path.unlink(missing_ok=True)
+    with Store(folder / "kb") as store:
+        store.update_postings()
+        dim = store.stats().dim
+        if dim is not None:
+            update_graph(store, dim)
+    return state
+
+
+def _merge(rag: leanrag.Rag, _: Path, rng: random.Random, state: State, say: Say) -> State:
+    """Add short documents one by one: their postings are merged with those before."""
+    for number in range(3):
+        document = Document(_text(rng)[:400], id=f"short {number}")
+        after = state | {document.id: document.sha256}
+        say(after)
+        rag.add(document)
+        state = after
+    return state
+
+
 _OPERATIONS: dict[str, Callable[[leanrag.Rag, Path, random.Random, State, Say], State]] = {
     "add": _add,
     "sync": _sync,
     "remove": _remove,
+    "build": _build,
+    "merge": _merge,
     "repair": _repair,
 }
