@@ -7,6 +7,7 @@
       IndexMismatchError                    the folder was built with another embedder
       StorageError                          .path
         DamageError                         what is stored is not what was written
+      EmbeddingError                        an embedder raised another error
       BudgetError                           .needed .available, in tokens
       CompressionError
       GenerationError                       .model
@@ -38,6 +39,7 @@ __all__ = [
     "ConversationError",
     "DamageError",
     "DocumentError",
+    "EmbeddingError",
     "GenerationCancelled",
     "GenerationError",
     "GenerationTimeout",
@@ -96,6 +98,10 @@ class DocumentError(LeanRAGError):
         super().__init__(message)
         self.path = None if path is None else Path(path)
         self.report = report
+
+
+class EmbeddingError(LeanRAGError):
+    """An embedder raised an error that is not of this library; that error is the `__cause__`."""
 
 
 class IndexMismatchError(LeanRAGError):

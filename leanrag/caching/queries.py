@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.errors import ConfigurationError
+from leanrag.errors import ConfigurationError, EmbeddingError, LeanRAGError
 from leanrag.protocols import Closable, Embedder
 from leanrag.vectors import check_rows
 
@@ -51,22 +51,33 @@ class QueryCache:
         return self.embedder.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Return the count of the embedder."""
-        return self.embedder.count_tokens(text)
+        """Return the count of the embedder.
+
+        Raises:
+            EmbeddingError: The embedder raised an error that is not of this library.
+        """
+        try:
+            return self.embedder.count_tokens(text)
+        except LeanRAGError:
+            raise
+        except Exception as error:
+            raise self._failed("counting the tokens of", [text], error) from error
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return `(len(texts), dim)`, rows with L2 norm 1. Nothing is remembered.
 
         Raises:
             ConfigurationError: The embedder returned anything else.
+            EmbeddingError: The embedder raised an error that is not of this library.
         """
-        return check_rows(self.embedder.embed_documents(texts), texts, dim=self.dim, name=self.id, role="document")
+        return self._embed("document", texts, self.embedder.embed_documents)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Return `(len(texts), dim)`, rows with L2 norm 1. The rows of remembered texts are not computed again.
 
         Raises:
             ConfigurationError: The embedder returned anything else.
+            EmbeddingError: The embedder raised an error that is not of this library.
         """
         if not texts:
             return np.empty((0, self.dim), np.float32)
@@ -76,13 +87,29 @@ class QueryCache:
                 self._rows.move_to_end(text)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            rows = check_rows(self.embedder.embed_queries(missing), missing, dim=self.dim, name=self.id, role="query")
+            rows = self._embed("query", missing, self.embedder.embed_queries)
             known |= {text: row.copy() for text, row in zip(missing, rows, strict=True)}
             with self._lock:
                 self._rows |= {text: known[text] for text in missing}
                 while len(self._rows) > self._size:
                     self._rows.popitem(last=False)
         return np.stack([known[text] for text in texts])
+
+    def _embed(self, role: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Vectors]) -> Vectors:
+        try:
+            rows = compute(texts)
+        except LeanRAGError:
+            raise
+        except Exception as error:
+            raise self._failed("embedding", texts, error) from error
+        return check_rows(rows, texts, dim=self.dim, name=self.id, role=role)
+
+    def _failed(self, action: str, texts: Sequence[str], error: Exception) -> EmbeddingError:
+        others = f" and {len(texts) - 1} other texts" if len(texts) > 1 else ""
+        return EmbeddingError(
+            f"The embedder {self.id!r} failed while {action} {texts[0][:40]!r}{others}: {type(error).__name__}: {error}."
+            " Correct the embedder, or use another embedder."
+        )
 
     def close(self) -> None:
         """Close the embedder, if it can be closed."""

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -23,7 +24,7 @@ from leanrag.documents.decoding import check_encoding
 from leanrag.documents.formats.markdown import front_matter
 from leanrag.documents.loading import HEAVY_READERS, READERS, can_load, find_files, load_file
 from leanrag.documents.parsing import FileParser
-from leanrag.errors import ConfigurationError, DocumentError, MissingDependencyError
+from leanrag.errors import ConfigurationError, DocumentError, EmbeddingError, MissingDependencyError
 from leanrag.pipeline.reusing import ChunkKey, compute_chunk_data, known_by_key
 from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
@@ -41,6 +42,7 @@ Source: TypeAlias = str | os.PathLike[str] | Document
 """A file, a folder, or a document made from text."""
 
 _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep the embedder busy, little to lose
+_NAMED = 3  # documents that an error names
 _FILES_AHEAD = 4  # files for each process that reads: enough to keep it busy while chunks are embedded
 _SETTLED_NS = 2_000_000_000  # a file that changed later than this may change again within one tick of its clock
 
@@ -309,7 +311,9 @@ class Ingestion:
                 self._store.touch(document.id, stat, root)
             return
         self._outcome["added" if record is None else "updated"].append(document.id)
-        change = _Change(document, self._chunker.chunk(document), root, stat, origin)
+        with _naming([document]):
+            chunks = self._chunker.chunk(document)
+        change = _Change(document, chunks, root, stat, origin)
         if left_out := _left_out(document, change.chunks):
             self._left_out[document.id] = left_out
         self._pending.append(change)
@@ -356,7 +360,8 @@ class Ingestion:
                 known |= known_by_key(self._store.known_chunks(change.origin.id), change.document.title)
             elif change.document.id in self._known:
                 known |= known_by_key(self._store.known_chunks(change.document.id))
-        data = compute_chunk_data(chunks, known, self._embedder, self._features)
+        with _naming([change.document for change in changes]):
+            data = compute_chunk_data(chunks, known, self._embedder, self._features)
         entries: list[Entry] = []
         start = 0
         for change in changes:
@@ -410,6 +415,17 @@ def _check_ids(sources: Iterable[Source]) -> None:
             raise ConfigurationError(
                 f"two different documents of one call have the id {source.id!r}; give each document an id of its own"
             )
+
+
+@contextmanager
+def _naming(documents: Sequence[Document]) -> Iterator[None]:
+    """Say in the error of an embedder which documents it read."""
+    try:
+        yield
+    except EmbeddingError as error:
+        more = f" and {len(documents) - _NAMED} more" if len(documents) > _NAMED else ""
+        names = ", ".join(repr(document.id) for document in documents[:_NAMED])
+        raise EmbeddingError(f"Cannot add {names}{more}. {error}") from error.__cause__
 
 
 def _left_out(document: Document, chunks: Iterable[Chunk]) -> int:

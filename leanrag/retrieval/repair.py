@@ -111,10 +111,12 @@ class Repair:
         with contextlib.closing(
             sqlite3.connect("", isolation_level=None)
         ) as copy:  # a file that vanishes when it is closed
-            copy.execute("BEGIN")
-            create(copy)
-            copy.execute("DELETE FROM meta")
             with self._database.reading(one_view=True) as connection:
+                (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+                copy.execute(f"PRAGMA page_size = {page_bytes}")  # a backup must not change it
+                copy.execute("BEGIN")
+                create(copy)
+                copy.execute("DELETE FROM meta")
                 highest_id = 0
                 for table, column in _TABLES.items():
                     for row in _readable_rows(connection, table, column):

@@ -14,6 +14,7 @@ import leanrag
 from leanrag import ConfigurationError, Document, DocumentError, MissingDependencyError, StorageError
 from leanrag.display import to_html, to_text
 from leanrag.documents.chunking import DocumentChunker
+from leanrag.errors import EmbeddingError
 from leanrag.evidence.greedy import GreedyPacker
 from leanrag.pipeline import adding
 from leanrag.pipeline.adding import Ingestion
@@ -617,3 +618,59 @@ def test_a_missing_library_is_reported_for_its_file(rag, docs, monkeypatch):
         rag.add(docs / "a.pdf")
     assert caught.value.__cause__ is error
     assert caught.value.path == docs / "a.pdf"
+
+
+class FailingEmbedder(HashEmbedder):
+    """Raises an error in one of its methods."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.failing = method
+
+    def _maybe_fail(self, method: str) -> None:
+        if method == self.failing:
+            raise KeyError("no such key")
+
+    def count_tokens(self, text):
+        self._maybe_fail("count_tokens")
+        return super().count_tokens(text)
+
+    def embed_documents(self, texts):
+        self._maybe_fail("embed_documents")
+        return super().embed_documents(texts)
+
+    def embed_queries(self, texts):
+        self._maybe_fail("embed_queries")
+        return super().embed_queries(texts)
+
+
+def test_an_error_inside_an_embedder_names_the_documents(tmp_path):
+    with leanrag.open(tmp_path / "kb", embedder=FailingEmbedder("embed_documents")) as rag:
+        documents = [Document(f"Text number {i}.", id=f"text {i}") for i in range(5)]
+        with pytest.raises(EmbeddingError) as caught:
+            rag.add(*documents)
+
+        assert str(caught.value).startswith("Cannot add 'text 0', 'text 1', 'text 2' and 2 more. The embedder ")
+        assert "failed while embedding 'Text number 0.' and 4 other texts: KeyError: 'no such key'." in str(
+            caught.value
+        )
+        assert isinstance(caught.value.__cause__, KeyError)
+        assert not list(rag.documents())
+
+
+def test_an_error_inside_an_embedder_names_the_question(tmp_path):
+    with leanrag.open(tmp_path / "kb", embedder=FailingEmbedder("embed_queries")) as rag:
+        rag.add(Document("A text.", id="text"))
+        with pytest.raises(EmbeddingError, match=r"failed while embedding 'What\?': KeyError: 'no such key'"):
+            rag.search("What?")
+
+
+def test_an_error_while_tokens_are_counted_names_the_text(tmp_path):
+    embedder = FailingEmbedder("")
+    with leanrag.open(tmp_path / "kb", embedder=embedder) as rag:
+        rag.add(Document("A text.", id="text"))
+        embedder.failing = "count_tokens"
+        with pytest.raises(
+            EmbeddingError, match=r"Cannot add 'other'\. The embedder .* failed while counting the tokens of"
+        ):
+            rag.add(Document("Another text.", id="other"))
