@@ -292,7 +292,7 @@ class Cutter:
         """Return for each atom the nearest head above that it needs; None when it is a head, or stands below none."""
         leads: list[tuple[int, int] | None] = []
         begins = {head.start for head in heads if not head.is_item}
-        starts = [_skip_space(self.text, start) for start in starts]
+        starts = _skip_spaces(self.text, starts)
         for start, above in zip(starts, heads_over(heads, starts), strict=True):
             nearest = next((head for head in reversed(above) if head.is_lead), None)
             is_needed = nearest and start >= nearest.end and start not in begins
@@ -306,7 +306,7 @@ class Cutter:
         starts, costs, sizes = [], [], []
         available = self.available
         atoms = self.atoms(start, end)
-        above = heads_over(heads, [_skip_space(self.text, atom_start) for atom_start, _ in atoms])
+        above = heads_over(heads, _skip_spaces(self.text, [atom_start for atom_start, _ in atoms]))
         atoms = [(at, cost + self._scope_cost(at, over)) for (at, cost), over in zip(atoms, above, strict=True)]
         atoms = _merge_tiny(atoms, end, max(available // 8, 1))
         for i, (atom_start, cost) in enumerate(atoms):
@@ -358,10 +358,16 @@ class Cutter:
         return middle, _CHARACTER
 
 
-def _skip_space(text: str, position: int) -> int:
-    """Return where the first character is that is not white space."""
-    found = _LETTER.search(text, position)
-    return found.start() if found else len(text)
+def _skip_spaces(text: str, positions: Iterable[int]) -> list[int]:
+    """Return for each position (in order) where the first character is that is not white space. Nothing is read twice."""
+    letters: list[int] = []
+    letter = -1
+    for position in positions:
+        if position > letter:
+            found = _LETTER.search(text, position)
+            letter = found.start() if found else len(text)
+        letters.append(letter)
+    return letters
 
 
 def _merge_tiny(atoms: list[Atom], end: int, min_chars: int) -> list[Atom]:

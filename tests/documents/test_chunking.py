@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leanrag.documents import cutting
 from leanrag.documents.chunking import (
     CodeChunker,
     DocumentChunker,
@@ -652,3 +653,26 @@ def test_a_chunk_that_goes_on_with_an_item_has_its_first_line_as_lead():
         assert f"the option Ready{n}" in chunk.lead + chunk.text
         apart += f"Ready{n}" not in chunk.text
     assert apart  # some of them stand in another chunk than their item
+
+
+class CountingPattern:
+    """Finds what a pattern finds, and counts the characters that it looks at."""
+
+    def __init__(self, pattern):
+        self.pattern, self.n_read = pattern, 0
+
+    def search(self, text, start):
+        found = self.pattern.search(text, start)
+        self.n_read += (found.end() if found else len(text)) - start
+        return found
+
+
+def test_a_long_run_of_spaces_is_read_a_few_times(monkeypatch):
+    pattern = CountingPattern(cutting._LETTER)
+    monkeypatch.setattr(cutting, "_LETTER", pattern)
+    text = "Begin" + " " * 200_000 + "end."
+
+    chunks = RecursiveChunker(count_words, max_tokens=16).chunk(Document(text))
+
+    assert "".join(chunk.text.strip() for chunk in chunks) == "Beginend."
+    assert pattern.n_read < 4 * len(text)
