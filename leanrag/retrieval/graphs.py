@@ -20,6 +20,7 @@ import numpy as np
 from leanrag.errors import StorageError
 from leanrag.files import whole_file
 from leanrag.retrieval.faiss_library import faiss_threads, load_faiss
+from leanrag.retrieval.mapping import checksum_of, map_file
 
 if TYPE_CHECKING:
     from leanrag.protocols import Ids, LargeVectorSource
@@ -134,14 +135,14 @@ def read_graph(path: Path, dim: int) -> Graph:
     """
     faiss = load_faiss()
 
-    data = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+    data = map_file(path)
     end = len(data) - _FOOTER.size
     if end < 0:
         raise ValueError("it is too short")
     start, count, checksum, magic = _FOOTER.unpack(data[end:].tobytes())
     if magic != _MAGIC:
         raise ValueError("it is not a file of this version")
-    if zlib.crc32(data[:end].data) != checksum:
+    if checksum_of(data, 0, end) != checksum:
         raise ValueError("its checksum does not match")
     index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if index.d != dim or index.ntotal != count:

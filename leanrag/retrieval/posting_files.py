@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from leanrag.files import whole_file
+from leanrag.retrieval.mapping import checksum_of, map_file
 from leanrag.retrieval.postings import Segment
 
 __all__ = ["read_segment", "write_segment"]
@@ -41,12 +42,12 @@ def read_segment(path: Path) -> Segment:
         OSError: The file cannot be read.
         ValueError: It is not the whole file of a segment.
     """
-    data = np.memmap(path, np.uint8, mode="r").view(np.ndarray)  # each slice of a memmap costs microseconds more
+    data = map_file(path)
     header = data[:_MOST_HEADER].tobytes()
     if not header.startswith(_MAGIC):
         raise ValueError("it is not a file of postings of this version")
     facts = json.loads(header[len(_MAGIC) :].rstrip(b"\0"))
-    if zlib.crc32(data[_MOST_HEADER:].data) != facts["crc32"]:
+    if checksum_of(data, _MOST_HEADER, len(data)) != facts["crc32"]:
         raise ValueError("its checksum does not match")
     arrays, offset = {}, _MOST_HEADER
     for (name, kind), length in zip(_TYPES.items(), facts["lengths"], strict=True):
