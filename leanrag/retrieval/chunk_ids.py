@@ -11,10 +11,14 @@ import numpy as np
 from leanrag.retrieval.schema import to_sql
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from leanrag.protocols import Ids
 
-__all__ = ["as_ids", "count_chunks", "find_removed", "ids_of_all", "ids_within"]
+__all__ = ["as_ids", "count_chunks", "find_removed", "ids_of_all", "ids_within", "is_among", "rows_of"]
 
+_FEW_SHARE = 0.05  # of all ids; fewer are looked up one by one
+_MOST_SPARSE = 16  # highest id for each id, for a table by id
 _LISTED = 4096  # ids that are read together, instead of being counted
 
 
@@ -42,6 +46,29 @@ def ids_within(connection: sqlite3.Connection, document_id: str, start: int, end
             (to_sql(document_id), start, end, end),
         )
     )
+
+
+def rows_of(ids: Ids, wanted: Ids) -> Ids:
+    """Return the indices in `ids` (ascending) of those of `wanted` that are there, in the order of `wanted`."""
+    if not len(ids):
+        return np.empty(0, np.int64)
+    rows = np.searchsorted(ids, wanted)
+    rows[rows == len(ids)] = 0
+    found: Ids = rows[ids[rows] == wanted]
+    return found
+
+
+def is_among(ids: Ids, wanted: Ids) -> NDArray[np.bool_]:
+    """Return for each of `ids` (ascending) whether it is one of `wanted`."""
+    if len(wanted) <= _FEW_SHARE * len(ids):
+        is_wanted = np.zeros(len(ids), bool)
+        is_wanted[rows_of(ids, wanted)] = True
+        return is_wanted
+    if not len(ids) or ids[0] < 0 or ids[-1] > _MOST_SPARSE * len(ids):
+        return np.isin(ids, wanted)
+    is_wanted = np.zeros(int(ids[-1]) + 1, bool)  # by id
+    is_wanted[wanted[(wanted >= 0) & (wanted <= ids[-1])]] = True
+    return is_wanted[ids]
 
 
 def find_removed(connection: sqlite3.Connection, ids: Ids) -> Ids:

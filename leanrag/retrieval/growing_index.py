@@ -15,6 +15,7 @@ import numpy as np
 
 from leanrag.errors import DamageError, LeanRAGError
 from leanrag.protocols import LargeVectorSource
+from leanrag.retrieval.chunk_ids import is_among, rows_of
 from leanrag.retrieval.faiss_library import faiss_threads, load_faiss
 from leanrag.retrieval.graphs import Graph, make_graph, read_graph, save_graph
 from leanrag.retrieval.index import FaissIndex, best_first, checked_queries
@@ -138,7 +139,7 @@ class GrowingIndex:
             return state.behind.search(queries, k, allowed=allowed)
         queries = checked_queries(queries, k, self._dim)
         parts = [
-            _search_graph(state.graph, self._source, queries, k, _mask(state, allowed)),
+            _search_graph(state, self._source, queries, k, allowed),
             state.behind.search(queries, k, allowed=allowed),
         ]
         scores, ids = (np.concatenate(both, axis=1) for both in zip(*parts, strict=True))
@@ -195,20 +196,24 @@ def _mask(state: _State, allowed: Ids | None) -> NDArray[np.bool_] | None:
     assert state.graph is not None
     if allowed is None:
         return state.is_stored
-    is_allowed = np.isin(state.graph.ids, allowed)
+    is_allowed = is_among(state.graph.ids, allowed)
     return is_allowed if state.is_stored is None else is_allowed & state.is_stored
 
 
 def _search_graph(
-    graph: Graph, source: LargeVectorSource, queries: Vectors, k: int, is_allowed: NDArray[np.bool_] | None
+    state: _State, source: LargeVectorSource, queries: Vectors, k: int, allowed: Ids | None
 ) -> tuple[Vectors, Ids]:
-    """Return `(scores, ids)` of the rows of a graph, as `search` does, but in any order and perhaps some more than `k`."""
-    count = len(graph) if is_allowed is None else int(is_allowed.sum())
-    if count <= _FEW and is_allowed is not None:
-        ids = graph.ids[is_allowed]
+    """Return `(scores, ids)` of the rows of the graph, as `search` does, but in any order and perhaps some more than `k`."""
+    graph = state.graph
+    assert graph is not None
+    if allowed is not None and len(allowed) <= _FEW:
+        rows = rows_of(graph.ids, np.unique(allowed))
+        ids = graph.ids[rows if state.is_stored is None else rows[state.is_stored[rows]]]
         vectors = _read(source, ids)
         if vectors is not None:
-            return cosines(queries, vectors), np.broadcast_to(ids, (len(queries), count))
+            return cosines(queries, vectors), np.broadcast_to(ids, (len(queries), len(ids)))
+    is_allowed = _mask(state, allowed)
+    count = len(graph) if is_allowed is None else int(is_allowed.sum())
     scores, rows = _nearest(graph.index, queries, min(count, int(k * _MORE) + 8), is_allowed, count / len(graph))
     ids = graph.ids[rows]
     distinct, inverse = np.unique(ids, return_inverse=True)

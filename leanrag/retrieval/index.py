@@ -116,7 +116,7 @@ class _ExactIndex(ABC):
         queries = checked_queries(queries, k, self._dim)
         with self._lock:
             ids = self._ids
-            rows = None if allowed is None else np.flatnonzero(np.isin(ids, allowed))
+            rows = None if allowed is None else np.flatnonzero(np.isin(ids, allowed)) if len(ids) else ids
             k = min(k, len(ids) if rows is None else len(rows))
             if k == 0 or len(queries) == 0:
                 return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)

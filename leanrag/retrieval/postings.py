@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leanrag.retrieval.chunk_ids import is_among, rows_of
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, COLUMNS, TOKENIZER
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class Postings:
         self.segments, self.removed = tuple(segments), removed
         self.ids = np.concatenate([_NO_IDS, *(segment.ids for segment in segments)])
         self.is_stored: NDArray[np.bool_] | None = None  # None: all
-        if len(rows := self._rows_of(removed)):
+        if len(rows := rows_of(self.ids, removed)):
             self.is_stored = np.ones(len(self.ids), bool)
             self.is_stored[rows] = False
         self._sizes = np.concatenate([np.empty(0, np.int32), *(segment.sizes for segment in segments)])
@@ -283,12 +284,10 @@ class Postings:
         """
         scores = self._scores(keys)
         if allowed is not None:
-            is_allowed = np.zeros(len(scores), bool)
-            is_allowed[self._rows_of(allowed)] = True
-            scores[~is_allowed] = 0.0
+            scores *= is_among(self.ids, allowed)
         chosen = _best(scores, k)
         if also is not None and len(also):
-            rows = self._rows_of(also)
+            rows = rows_of(self.ids, also)
             chosen = np.union1d(chosen, rows[scores[rows] > 0])
         chosen = chosen[np.lexsort((chosen, -scores[chosen]))]
         return scores[chosen].astype(np.float32), self.ids[chosen]
@@ -316,16 +315,10 @@ class Postings:
                 scores[rows] += idf * ((frequencies * (_K1 + 1.0)) / (frequencies + norms))
         return scores
 
-    def _rows_of(self, ids: Ids) -> NDArray[np.int64]:
-        """Return the indices of those of `ids` that are known."""
-        rows = np.searchsorted(self.ids, ids)
-        rows[rows == len(self.ids)] = 0
-        return rows[self.ids[rows] == ids] if len(self.ids) else rows[:0]
-
 
 def _best(scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Return the indices of the `k` highest scores above 0; lower indices first among equals."""
-    matching = np.flatnonzero(scores)
+    matching = np.flatnonzero(scores > 0)  # of booleans: several times quicker
     if len(matching) <= k:
         return matching
     found = scores[matching]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.retrieval import chunk_ids
-from leanrag.retrieval.chunk_ids import find_removed
+from leanrag.retrieval.chunk_ids import find_removed, is_among, rows_of
 
 
 def connect(ids):
@@ -37,3 +37,13 @@ def test_only_the_neighbours_of_removed_ids_are_read():
         assert find_removed(connection, known).tolist() == removed
 
     assert len(read) < 2 * chunk_ids._LISTED + 40
+
+
+@given(
+    st.sets(st.integers(0, 40) | st.integers(0, 900)), st.lists(st.integers(0, 40) | st.integers(0, 950), unique=True)
+)
+def test_ids_are_found_among_others(ids, wanted):
+    ids, wanted = np.array(sorted(ids), np.int64), np.array(wanted, np.int64)
+
+    assert ids[rows_of(ids, wanted)].tolist() == [i for i in wanted.tolist() if i in ids]
+    np.testing.assert_array_equal(is_among(ids, wanted), np.isin(ids, wanted))
