@@ -106,26 +106,22 @@ class Txtai:
         self.folder, self.texts = folder, texts
         self.known = {**dict(zip(texts, vectors, strict=True)), **queries}
 
-    def _make(self, *, is_hybrid: bool) -> Any:
+    def add(self) -> None:
+        """Add all texts with their vectors and write them to disk."""
         from txtai import Embeddings
 
-        return Embeddings(
+        self.embeddings: Any = Embeddings(
             method="external",
             transform=lambda texts: np.stack([self.known[text] for text in texts]),
             content=True,
-            hybrid=is_hybrid,
+            hybrid=True,
         )
-
-    def add(self) -> None:
-        """Add all texts with their vectors and write them to disk."""
-        embeddings = self._make(is_hybrid=True)
-        embeddings.index((i, text, None) for i, text in enumerate(self.texts))
-        embeddings.save(str(self.folder / "index"))
+        self.embeddings.index((i, text, None) for i, text in enumerate(self.texts))
+        self.embeddings.save(str(self.folder / "index"))
 
     def open(self) -> tuple[Search, Search | None]:
-        """Open what is on disk; return the search by vectors, and the one by words and vectors if there is one."""
-        embeddings = self._make(is_hybrid=True)
-        embeddings.load(str(self.folder / "index"))
+        """Return both searches. The files are not read again: they have no room for a function that returns vectors."""
+        embeddings = self.embeddings
 
         def search(weights: float) -> Search:
             return lambda text, _: [int(row["id"]) for row in embeddings.search(text, TOP, weights=weights)]
