@@ -201,7 +201,7 @@ def evaluate(replies: Sequence[Reply], folds: int) -> dict[str, float | int | No
     answerable = np.array([bool(reply.answers) for reply in replies])
     near_miss = np.array([reply.set_name == "squad-near-miss" for reply in replies])
     abstains = confidences < _ABSTAIN_BELOW
-    figures = {
+    figures: dict[str, float | int | None] = {
         "calibrated_auroc": auroc(confidences, right),
         "calibrated_ece": expected_calibration_error(confidences, right),
         "calibrated_kept": float(kept.mean()),
