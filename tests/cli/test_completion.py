@@ -39,7 +39,9 @@ LINES = [
 
 
 @needs("bash")
-@pytest.mark.parametrize(("line", "expected"), LINES, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(
+    ("line", "expected"), LINES, ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value)
+)
 def test_bash_completes(script, line, expected):
     words = " ".join(f"'{word}'" for word in line)
     asked = f'{script("bash")}\nCOMP_WORDS=({words}); COMP_CWORD={len(line) - 1}; _leanrag; echo "${{COMPREPLY[@]}}"\n'
@@ -48,7 +50,9 @@ def test_bash_completes(script, line, expected):
 
 @needs("fish")
 @pytest.mark.parametrize(
-    ("line", "expected"), [each for each in LINES if each[0][1] != "--v"][:6], ids=lambda value: " ".join(value)
+    ("line", "expected"),
+    [each for each in LINES if each[0][1] != "--v"][:6],
+    ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value),
 )
 def test_fish_completes(script, line, expected, tmp_path):
     asked = f"{script('fish')}\ncomplete -C '{' '.join(line)}' | string split -f1 \\t; true\n"
