@@ -85,7 +85,7 @@ def _last_message(receiver: Connection, before: State) -> tuple[str, State, Stat
     try:
         while True:
             operation, before, after = json.loads(receiver.recv())
-    except EOFError:
+    except (EOFError, OSError):  # OSError: the child was killed while it said what it would do next
         return operation, before, after
 
 

@@ -35,11 +35,11 @@ def test_a_small_folder_has_all_figures_of_its_size(tmp_path):
 
 
 def test_a_peer_that_is_not_installed_is_left_out(capsys, monkeypatch):
-    monkeypatch.setattr(peers, "PEERS", ("lancedb",))
+    monkeypatch.setattr(peers, "PEERS", ("missing",))
 
     figures = peers.compare_peers(sys.executable, 100, questions(2))
 
-    assert "lancedb is left out: " in capsys.readouterr().out
+    assert "missing is left out: " in capsys.readouterr().out
     assert figures["hybrid_vs_best_peer"] is None
     assert figures["add_vs_lancedb"] is None
     assert figures["own_hybrid_ms"] > 0
