@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import TYPE_CHECKING
 
 from leanrag.cli.options import Commands, metadata_of, open_folder
-from leanrag.cli.output import OK, PARTIAL, show
-from leanrag.display import to_text
-from leanrag.errors import ConfigurationError, DocumentError
+from leanrag.cli.output import show_adding
+from leanrag.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from leanrag.pipeline.adding import Source
@@ -60,11 +60,9 @@ def _run(options: argparse.Namespace) -> int:
         "pattern": options.pattern,
     }
     with open_folder(options, create=True) as rag:
-        try:
-            report = rag.sync(*options.sources, **how) if options.sync else rag.add(*_sources(options), **how)
-        except DocumentError as error:
-            if error.report is None:
-                raise
-            report = error.report
-    show(options, report, to_text(report))
-    return PARTIAL if report.failed else OK
+        add = (
+            functools.partial(rag.sync, *options.sources)
+            if options.sync
+            else functools.partial(rag.add, *_sources(options))
+        )
+        return show_adding(options, lambda: add(**how))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 
-from leanrag.display import printable, to_json
-from leanrag.errors import LeanRAGError
+from leanrag.display import printable, to_json, to_text
+from leanrag.errors import DocumentError, LeanRAGError
+from leanrag.types import AddReport
 
 __all__ = [
     "FAILED",
@@ -19,6 +21,7 @@ __all__ = [
     "print_text",
     "report_error",
     "show",
+    "show_adding",
     "write_text",
 ]
 
@@ -28,6 +31,18 @@ OK, FAILED, USAGE, UNSUPPORTED, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 def show(options: argparse.Namespace, value: object, text: str) -> None:
     """Print `value` as JSON if `--json` was passed, otherwise `text`."""
     print_text(to_json(value) if options.json else text)
+
+
+def show_adding(options: argparse.Namespace, add: Callable[[], AddReport]) -> int:
+    """Add documents, print the report, also that of an error that has one, and return the exit code."""
+    try:
+        report = add()
+    except DocumentError as error:
+        if error.report is None:
+            raise
+        report = error.report
+    show(options, report, to_text(report))
+    return PARTIAL if report.failed else OK
 
 
 def print_text(text: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from typing import TYPE_CHECKING
 
 from leanrag.cli.options import Commands, metadata_of, open_folder
-from leanrag.cli.output import OK, PARTIAL, show
+from leanrag.cli.output import OK, show, show_adding
 from leanrag.display import to_text
-from leanrag.errors import DocumentError
+
+if TYPE_CHECKING:
+    from leanrag.pipeline.documents import AddOptions
 
 __all__ = ["register"]
 
@@ -29,18 +32,15 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    settings = {"metadata": metadata_of(options.set), "ignore": options.ignore, "pattern": options.pattern}
+    settings: AddOptions = {
+        "metadata": metadata_of(options.set) or None,  # without any, documents keep theirs
+        "ignore": options.ignore,
+        "pattern": options.pattern,
+    }
     with open_folder(options, create=True) as rag:
-        if options.watch:
-            with contextlib.suppress(KeyboardInterrupt):
-                for report in rag.watch(*options.sources, **settings):
-                    show(options, report, to_text(report))
-            return OK
-        try:
-            report = rag.sync(*options.sources, **settings)
-        except DocumentError as error:
-            if error.report is None:
-                raise
-            report = error.report
-    show(options, report, to_text(report))
-    return PARTIAL if report.failed else OK
+        if not options.watch:
+            return show_adding(options, lambda: rag.sync(*options.sources, **settings))
+        with contextlib.suppress(KeyboardInterrupt):
+            for report in rag.watch(*options.sources, **settings):
+                show(options, report, to_text(report))
+        return OK

@@ -97,8 +97,9 @@ def test_add_reports_and_skips_what_it_knows(run, tmp_path):
     assert report["added"] == []
 
 
-def test_adding_again_keeps_the_metadata(filled):
-    assert filled("add", "docs")[0] == output.OK
+@pytest.mark.parametrize("verb", ["add", "sync"])
+def test_adding_again_keeps_the_metadata(filled, verb):
+    assert filled(verb, "docs")[0] == output.OK
     code, out, _ = filled("search", "Nile", "--where", "team=core", "--json")
     assert (code, len(answer_of(out))) == (0, 2)
 
