@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,20 +117,27 @@ def paragraphs(text: str, begin: int, stop: int) -> Iterator[list[Line]]:
         found.append(lines)
     bare = [line for paragraph in found for line in paragraph]
     mostly = _common_kind([text[line.start : line.end] for line in bare], least=3)
-    numbered: Line | None = None  # the last line that begins with a number
-    for at, paragraph in enumerate(found):
-        following = found[at + 1][0] if at + 1 < len(found) else None
-        lines = _classified(text, paragraph, following, mostly)
+    classified = (
+        _classified(text, paragraph, found[at + 1][0] if at + 1 < len(found) else None, mostly)
+        for at, paragraph in enumerate(found)
+    )
+    yield from _with_numbered_headings(text, classified)
+
+
+def _with_numbered_headings(text: str, found: Iterable[list[Line]]) -> Iterator[list[Line]]:
+    """Yield the paragraphs; an item that begins one is a heading if its number follows that of a heading just before.
+
+    So "8. I found a bug." is a heading like "7. Why is it slow?".
+    """
+    last = level = 0  # of the last line that begins with a number; an item has the level 0
+    for lines in found:
         for i, line in enumerate(lines):
             number = _number_of(text, line)
             if number is None:
                 continue
-            is_next = numbered is not None and _number_of(text, numbered) == number - 1
-            if numbered is not None and is_next and not i and line.kind == "item" and numbered.kind == "heading":
-                line = lines[i] = replace(
-                    line, kind="heading", level=numbered.level
-                )  # "8. I found a bug." after "7. Why?"
-            numbered = line
+            if not i and level and line.kind == "item" and number == last + 1:
+                line = lines[i] = replace(line, kind="heading", level=level)
+            last, level = number, line.level
         yield lines
 
 

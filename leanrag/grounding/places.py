@@ -162,6 +162,7 @@ _ROW = re.compile(r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z|[^
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
 _TERM = re.compile(r"\S(?:[^.!?:;|\n]{0,58}[^\s.!?:;|,])?\Z")
 _TERM_LEVEL = 8  # below headings that are marked as such
+_SPACE = re.compile(r"\s*")
 _LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
@@ -229,17 +230,23 @@ def _is_term(text: str, start: int, end: int) -> bool:
 
     What is said stands in the next paragraph, or in lines that are indented deeper.
     """
-    sentence = text[start:end].strip()
-    if not _TERM.match(sentence) or len(sentence.split()) > 6:
+    if not _TERM.match(text[start:end]) or len(text[start:end].split()) > 6:
         return False
-    before, below = text[:start].rstrip(" \t"), text[end:]
-    if before and not before.endswith("\n\n"):
+    before = start
+    while before and text[before - 1] in " \t":
+        before -= 1
+    if before and not text.endswith("\n\n", 0, before):
         return False
-    gap = below[: len(below) - len(below.lstrip())]
-    if "\n" not in gap or gap == below:
+    below = _skip_space(text, end)
+    if below == len(text) or "\n" not in text[end:below]:
         return False
     indent = start - (text.rfind("\n", 0, start) + 1)
-    return gap.count("\n") > 1 or len(gap.rpartition("\n")[2]) > indent
+    return text.count("\n", end, below) > 1 or below - (text.rfind("\n", end, below) + 1) > indent
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def _is_question(text: str) -> bool:

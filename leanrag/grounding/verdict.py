@@ -424,11 +424,11 @@ def _is_imperative(tokens: Sequence[Token]) -> bool:
 
 def _has_name_and_verb(tokens: Sequence[Token]) -> bool:
     """Whether a name is followed at once by a word that may be a verb."""
-    for i in range(1, len(tokens)):
-        name, word, is_joined = tokens[i - 1], tokens[i], tokens[i + 1 : i + 2] and tokens[i + 1].text == "-"
-        if name.is_name and word.kind == "word" and word.is_content and not word.is_name and not is_joined:
-            return True
-    return False
+    behind = [token.text for token in tokens[2:]] + [""]
+    return any(
+        name.is_name and word.kind == "word" and word.is_content and not word.is_name and sign != "-"
+        for (name, word), sign in zip(itertools.pairwise(tokens), behind, strict=False)
+    )
 
 
 def _says(part: Sequence[Token]) -> bool:
