@@ -64,6 +64,8 @@ import signal, sys
 import leanrag
 from leanrag.testing import HashEmbedder
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores Ctrl-C
+
 class Interrupted:  # a stream that somebody stops with Ctrl-C at its first word
     def __init__(self, stream):
         self.stream = stream
