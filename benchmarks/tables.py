@@ -614,6 +614,27 @@ def highlights() -> str:
     return "\n".join(["| | measured | program |", "|---|---|---|", *lines])
 
 
+SCALE_OUT: tuple[tuple[str, str, str], ...] = (
+    ("simulation_p50_error", "simulated against measured median wait and work", ".0%"),
+    ("simulation_p95_error", "the same, 95th percentile", ".0%"),
+    ("simulation_replicas_error", "simulated against measured replicas over time", ".0%"),
+    (
+        "planned_p95_s",
+        "planned for 10 M chunks and 100 replicas: p95 in seconds under a peak of five times the load",
+        ".2f",
+    ),
+    ("planned_cost_month", "the same: dollars a month with the prices in the program", ",.0f"),
+)
+
+
+def scale_out() -> str:
+    """Return the figures that were measured; a section is left out where its libraries are not installed."""
+    figures = load("scale_out")
+    rows = [f"| {label} | {figures[name]:{form}} |" for name, label, form in SCALE_OUT if figures.get(name) is not None]
+    head = f"Clusters and engines on this machine ({origin('scale_out', figures)}):"
+    return "\n".join([head, "", "| | measured |", "|---|---|", *rows])
+
+
 def end_to_end() -> str:
     figures = load("end_to_end")
     return table_of(figures, origin("end_to_end", figures))
@@ -638,6 +659,8 @@ def pages() -> dict[Path, str]:
     }
     if (HOME / "results" / "end_to_end.json").exists():  # it takes hours
         tables = {"From question to answer": end_to_end, **tables}
+    if (HOME / "results" / "scale_out.json").exists():
+        tables["Past one machine"] = scale_out
     return {
         README: highlights(),
         PAGE: "\n\n".join(f"## {title}\n\n{table()}" for title, table in tables.items()),

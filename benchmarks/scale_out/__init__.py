@@ -1,0 +1,1 @@
+"""What runs on several machines, measured on one."""
