@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from leanrag.cli.options import Commands, metadata_of, open_folder
+from leanrag.cli.options import Commands, add_config, metadata_of, open_folder
 from leanrag.cli.output import OK, print_text, report_error, write_text
 from leanrag.display import to_json, to_text
 from leanrag.errors import LeanRAGError
@@ -32,6 +32,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("database", nargs="?", help="the database, as --folder")
     parser.add_argument("--resume", metavar="FILE", help="continue the conversation that /save wrote")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="time limit of each answer")
+    add_config(parser)
 
 
 def _run(options: argparse.Namespace) -> int:

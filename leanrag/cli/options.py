@@ -19,7 +19,7 @@ from leanrag.ledger import CostLedger
 if TYPE_CHECKING:
     from leanrag.types import Scalar
 
-__all__ = ["Commands", "add_where", "metadata_of", "open_folder"]
+__all__ = ["Commands", "add_config", "add_where", "metadata_of", "open_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class Commands:
         reading = argparse.ArgumentParser(add_help=False, parents=[answering])
         add_where(reading)
         asking = argparse.ArgumentParser(add_help=False, parents=[reading])
+        add_config(asking)
         asking.add_argument("question")
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         return cls(commands, common, folder, answering, reading, asking)
@@ -92,6 +93,13 @@ class Commands:
         added: argparse.ArgumentParser = self.parsers.add_parser(name, parents=[parent], help=about, description=about)
         added.set_defaults(run=run)
         return added
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the file of settings that `leanrag tune` writes."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings that `tune` wrote, instead of --model, -k and --context-tokens"
+    )
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +129,7 @@ def open_folder(options: argparse.Namespace, *, create: bool = False) -> Iterato
     """Open the database with the models and budgets of the options."""
     settings = {
         name: getattr(options, name)
-        for name in ("k", "context_tokens", "max_tokens", "style", "abstain_below")
+        for name in ("config", "k", "context_tokens", "max_tokens", "style", "abstain_below")
         if getattr(options, name, None) is not None
     }
     if hasattr(options, "model"):

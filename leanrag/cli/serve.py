@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from leanrag._optional import require
-from leanrag.cli.options import Commands, open_folder
+from leanrag.cli.options import Commands, add_config, open_folder
 from leanrag.cli.output import OK, print_text
 from leanrag.errors import ConfigurationError
 
@@ -46,6 +46,7 @@ def register(commands: Commands) -> None:
         help="let web pages of this origin use the server, such as https://example.org",
     )
     parser.add_argument("--read-only", action="store_true", help="let nobody add documents")
+    add_config(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -62,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
     paths = _folder_paths(options)
     port = open_port(options.host, options.port)
     with contextlib.closing(port), contextlib.ExitStack() as stack:
-        names = (options.model or default_models()) if paths else ()
+        names = options.model or ([] if options.config or not paths else default_models())
         loaded: dict[str, LanguageModel] = {}
         for name in dict.fromkeys((*names, *options.models)):
             loaded[name] = _closed_with(stack, load_language_model(name))

@@ -24,6 +24,7 @@ from leanrag.documents import moving
 from leanrag.llama.files import check_gguf
 from leanrag.llama.files.quantize import quantize
 from leanrag.models import cache, fetching
+from leanrag.pipeline.configuration import TunedSettings, read_settings
 from leanrag.pipeline.defaults import default_models
 from leanrag.testing import FakeModel, HashEmbedder
 
@@ -50,11 +51,14 @@ def run(tmp_path, monkeypatch, capsys):
 
     def open_with_stand_ins(path, **settings):
         model = settings.get("model")
-        if isinstance(model, leanrag.Cascade):
-            model = dataclasses.replace(model, models=[stand_in(name) for name in model.models])
+        if "config" in settings and model is None:
+            config = read_settings(settings.pop("config"))
+            settings |= config.arguments([stand_in(name) for name in config.models])
+        elif isinstance(model, leanrag.Cascade):
+            settings["model"] = dataclasses.replace(model, models=[stand_in(name) for name in model.models])
         else:
-            model = FakeModel(lambda prompt: replies[0])
-        return opened(path, **(settings | {"model": model, "embedder": HashEmbedder(dim=256)}))
+            settings["model"] = FakeModel(lambda prompt: replies[0])
+        return opened(path, **(settings | {"embedder": HashEmbedder(dim=256)}))
 
     replies = [REPLY]
     monkeypatch.setattr(leanrag, "open", open_with_stand_ins)
@@ -183,6 +187,26 @@ def test_ask_as_json_is_the_whole_answer(filled):
         "ground",
         "confidence",
     ]
+
+
+def test_ask_uses_the_settings_of_a_file(filled, tmp_path):
+    settings = TunedSettings(models=("tuned",), k=1, context_tokens=(40,), packer="greedy", threshold=None)
+    settings.save(tmp_path / "settings.json")
+    code, out, _ = filled("ask", "Who signs off releases?", "--config", "settings.json", "--json")
+    answer = answer_of(out)
+    assert (code, answer["model"]) == (output.OK, "tuned")
+    packing = answer["packing"]
+    assert (packing["budget"], len(packing["items"]) + len(packing["dropped"])) == (40, 1)
+
+
+@pytest.mark.parametrize("command", ["ask", "explain", "chat"])
+def test_settings_of_a_file_and_of_options_do_not_mix(filled, tmp_path, command):
+    settings = TunedSettings(models=("tuned",), k=1, context_tokens=(40,), packer="greedy", threshold=None)
+    settings.save(tmp_path / "settings.json")
+    question = [] if command == "chat" else ["Who?"]
+    code, _, err = filled(command, *question, "--config", "settings.json", "--model", "small")
+    assert code == output.USAGE
+    assert "`config` sets `model`" in err
 
 
 def test_an_unsupported_answer_has_its_own_code(filled):
