@@ -138,8 +138,10 @@ def _sync(rag: leanrag.Rag, folder: Path, rng: random.Random, state: State, say:
             path.write_text(_text(rng), encoding="utf-8")
     after = {name: text for name, text in state.items() if not name.startswith("/")}
     for path in files.iterdir():
-        document = Document(path.read_text(encoding="utf-8"), id=path.resolve().as_posix())
-        after[document.id] = document.sha256
+        text = path.read_text(encoding="utf-8")
+        if text:  # a child that was killed while it wrote leaves an empty file, which has no document
+            document = Document(text, id=path.resolve().as_posix())
+            after[document.id] = document.sha256
     say(after)
     rag.add(files, progress=False)
     return after

@@ -356,8 +356,7 @@ class _Builder:
             return ("list", self._n_lists)
         if line.kind == "record":
             return ("record", self._n_paragraphs, line.indent)
-        is_cue = self._units and self._units[-1].kind == "mark"
-        return ("cue", self._n_cues) if is_cue else ("paragraph", self._n_paragraphs)
+        return ("cue", self._n_cues) if self._previous_kind == "cue" else ("paragraph", self._n_paragraphs)
 
     def _add_sentences(self, start: int, content: str, kind: UnitKind, tag: Hashable | None) -> None:
         """Add the sentences of a paragraph, item or turn, each with what it needs."""
@@ -387,12 +386,9 @@ class _Builder:
             self._enter(LINE_LEVELS["indented"] + line.indent, first)
 
     def _add_pieces(self, start: int, end: int, kind: UnitKind, needs: int | None, tag: Hashable | None = None) -> None:
-        if (
-            kind in ("line", "sentence")
-            and not any(map(str.isalnum, self._text[start:end]))
-            and self._text[start] in "]}"
-        ):
-            kind, needs = "mark", None  # the end of a record
+        content = self._text[start:end]
+        if kind in ("line", "sentence") and content.isascii() and not any(map(str.isalnum, content)):
+            kind, needs = "mark", None  # the end of a record or comment, a line of dashes
         for low, high in _pieces(self._text, start, end):
             self._units.append(Unit(low, high, kind, needs))
             self._tags.append(tag)

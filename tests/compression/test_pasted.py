@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -158,6 +159,202 @@ def test_blocks_of_other_languages_keep_their_brackets():
         small = compress(text, budget=budget, kind="code").text
         assert small.count("{") == small.count("}")
         assert small.count("(") == small.count(")")
+
+
+GO = """\
+package main
+
+import "os"
+
+// Load reads the settings.
+// It returns an error if the file is missing.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(data)
+}
+
+func (c *Config) Address() string {
+	if c.Port == 0 {
+		return c.Host
+	} else if c.Port == 80 {
+		return c.Host + ":http"
+	} else {
+		return join(c.Host, c.Port)
+	}
+}
+"""
+JAVA = """\
+/**
+ * Sends mails.
+ */
+public class Mailer {
+    private int retries = 3;
+
+    /**
+     * Tries a mail again after a failure.
+     */
+    @Override
+    public void send(
+        Mail mail,
+        Clock clock
+    ) throws IOException {
+        for (int i = 0; i < retries; i++) {
+            try {
+                queue.put(mail);
+            } catch (IOException e) {
+                log.warn("failed {", e);
+            }
+        }
+    }
+
+    public List<Mail> pending() {
+        return queue.list();
+    }
+}
+"""
+RUBY = """\
+# Stores the orders of a shop.
+class Orders
+  def initialize(path)
+    @path = path
+    @rows = []
+  end
+
+  # Adds an order.
+  def add(order)
+    if @rows.size > 20
+      raise "too many"
+    else
+      @rows << order
+    end
+  end
+end
+"""
+SHELL = """\
+#!/bin/sh
+# Starts the pump.
+start() {
+  if [ -e "$1" ]; then
+    echo "on"
+  else
+    echo "off"
+  fi
+}
+
+while read -r line; do
+  start "$line"
+done
+"""
+HEADER = """\
+#ifndef PUMP_H
+#define PUMP_H
+#include <stddef.h>
+
+/* Opens a pump, or returns NULL. */
+extern struct pump *pump_open (const char *name, int flags) __THROW
+  __wur;
+
+extern int pump_count (void);
+extern void pump_close (struct pump *p);
+/* Closes a pump, and waits until it
+   has stopped. */
+
+static int
+pump_speed (struct pump *p)
+{
+  return p->speed;
+}
+#endif
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "question", "budget", "kept", "left_out"),
+    [
+        (
+            GO,
+            "What does Address return for port 80?",
+            200,
+            ['} else if c.Port == 80 {\n\t\treturn c.Host + ":http"'],
+            ["os.R"],
+        ),
+        (
+            GO,
+            "When does Load return an error?",
+            250,
+            ["// It returns an error", "func Load(path", "return nil, err"],
+            ["c.Host +"],
+        ),
+        (
+            JAVA,
+            "What does pending return?",
+            220,
+            ["    public List<Mail> pending() {\n        return queue.list();\n    }"],
+            ["for ("],
+        ),
+        (
+            JAVA,
+            "What happens to a mail after a failure?",
+            300,
+            ["Tries a mail again", "@Override\n    public void send(\n"],
+            ["retries"],
+        ),
+        (
+            RUBY,
+            "When does add raise?",
+            180,
+            ['  def add(order)\n    if @rows.size > 20\n      raise "too many"'],
+            ["@path"],
+        ),
+        (SHELL, "When is it off?", 110, ['  else\n    echo "off"\n  fi\n}'], ["read"]),
+        (
+            HEADER,
+            "What does pump_open return?",
+            160,
+            ["/* Opens a pump", "pump_open (const char *name, int flags) __THROW\n  __wur;"],
+            ["stopped"],
+        ),
+        (HEADER, "Does pump_close wait?", 140, ["extern void pump_close", "has stopped. */"], ["Opens"]),
+        (
+            HEADER,
+            "What is the pump_speed?",
+            140,
+            ["static int\npump_speed (struct pump *p)\n{\n  return p->speed;\n}"],
+            ["Closes"],
+        ),
+    ],
+)
+def test_what_is_asked_about_comes_with_its_signature_and_comment(code, question, budget, kept, left_out):
+    assert detect_kind(code) == "code"
+    text = compress(code, budget=budget, question=question).text
+    assert [part for part in kept if part not in text] == []
+    assert [part for part in left_out if part in text] == []
+
+
+@pytest.mark.parametrize("code", [GO, JAVA, RUBY, SHELL, HEADER])
+@pytest.mark.parametrize("question", ["", "What does the start return?"])
+def test_what_ends_a_body_stays_with_its_beginning(code, question):
+    for budget in range(40, len(code), 9):
+        try:
+            text = compress(code, budget=budget, question=question, kind="code").text
+        except BudgetError:
+            continue
+        words = re.findall(r"[a-z]+", re.sub(r"(?m)^\s*(?:#|//|/?\*).*", "", text))
+        quiet = re.sub(r'"[^"]*"', "", text)
+        for opening, closing in ("{}", "()", "[]"):
+            assert quiet.count(opening) == quiet.count(closing)
+        if code is SHELL:
+            assert (words.count("then"), words.count("do")) == (words.count("fi"), words.count("done"))
+        if code is RUBY:
+            assert words.count("end") == words.count("class") + words.count("def") + words.count("if")
+
+
+def test_signatures_come_before_bodies_in_other_languages():
+    text = compress(GO, budget=95).text
+    assert "func Load(path string) (*Config, error) {\n}\n\nfunc (c *Config) Address() string {\n}" in text
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
 
+from leanrag.compression.pasted.bracket_text import parse_brackets
 from leanrag.compression.pasted.choosing import code_terms, fill, overlaps
-from leanrag.compression.pasted.python_text import PythonUnit, parse_python
+from leanrag.compression.pasted.code_units import CodeUnit
+from leanrag.compression.pasted.python_text import parse_python
 from leanrag.compression.task import Part, Task
 from leanrag.types import Compression
 
 __all__ = ["compress_code"]
 
-_OPENS, _CLOSES = re.compile(r"[{(\[]\s*(?://.*)?$"), re.compile(r"\s*[})\]]")
-_LINE = re.compile(r"[^\n]*\n?")
+_NAME = re.compile(
+    r"\b(?:class|struct|interface|enum|trait|module|def|fn|func|fun|function|sub|proc|procedure)[ \t]+([^\W\d]\w*)|"
+    r"([^\W\d]\w*)[ \t]*(?:=[ \t]*(?:async[ \t]*)?)?\("
+)
+"""The name that a definition gives, behind a keyword or before the parameters."""
 
 
 def compress_code(task: Task) -> Compression:
     """Return code with whole statements left out; Python stays Python.
 
     Signatures stay before docstrings, and docstrings before bodies; what the question names stays first of each. A signature of
-    which nothing else fits keeps a statement of its body, because Python needs one. In other languages whole blocks of lines are
-    left out, with their brackets.
+    which nothing else fits keeps a statement of its body, because Python needs one. In other languages the brackets and words that
+    end a body stay with what begins it.
 
     Raises:
         BudgetError: What must stay does not fit.
     """
     text = task.hits[0].chunk.text
-    units = parse_python(text)
-    return _compress_python(task, text, units) if units is not None else _compress_blocks(task, text)
-
-
-def _compress_python(task: Task, text: str, units: Sequence[PythonUnit]) -> Compression:
+    python = parse_python(text)
+    units = parse_brackets(text) if python is None else python
     own = overlaps(task.question, [code_terms(text[unit.start : unit.end]) for unit in units])
+    asked = code_terms(task.question)
+    names = [_name_terms(text[unit.start : unit.end]) if unit.is_definition else frozenset() for unit in units]
+    named = overlaps(task.question, [terms if terms <= asked else frozenset() for terms in names])
+    own = [
+        value + of_name for value, of_name in zip(own, named, strict=True)
+    ]  # a definition that is named counts twice
     values = list(own)
     for i in reversed(range(len(units))):  # a signature is worth what stands under it, and gives some to it
         needs = units[i].needs
@@ -42,14 +49,14 @@ def _compress_python(task: Task, text: str, units: Sequence[PythonUnit]) -> Comp
     for i, unit in enumerate(units):
         if unit.needs is not None:
             values[i] += own[unit.needs]
-    fillers = _fillers(units)
-    required = {i for i, unit in enumerate(units) if _is_kept(task, unit.start, unit.end)}
-    named = bool(task.question.strip()) and max(values, default=0.0) > 0
+    fillers = {} if python is None else _fillers(units)
+    required = {i for i, unit in enumerate(units) if any(_is_kept(task, *span) for span in _spans(unit))}
+    best = max(values, default=0.0) if task.question.strip() else 0.0
 
     def rank(i: int) -> tuple[int, float, int]:
         unit = units[i]
         tier = 0 if unit.is_definition else 1 if unit.is_docstring else 3 if unit.is_import else 2
-        if named and values[i] >= 0.5 * max(values):  # what the question asks about comes whole
+        if best and values[i] >= 0.5 * best:  # what the question asks about comes whole
             tier = 0
         return tier, -values[i], i
 
@@ -61,13 +68,15 @@ def _compress_python(task: Task, text: str, units: Sequence[PythonUnit]) -> Comp
             filler = fillers[bare.pop()]
             alive.add(filler)
             bare += [filler] if filler in fillers else []
-        return [Part(0, units[i].start, units[i].end) for i in sorted(alive)]
+        ended = {units[i].continues for i in alive}
+        spans = {span for i in alive for span in (list(_spans(units[i]))[:1] if i in ended else _spans(units[i]))}
+        return [Part(0, *span) for span in sorted(spans)]
 
     order = sorted(set(range(len(units))) - required, key=rank)
     return fill(task, "code", order, render, required)
 
 
-def _fillers(units: Sequence[PythonUnit]) -> dict[int, int]:
+def _fillers(units: Sequence[CodeUnit]) -> dict[int, int]:
     """Return for each signature with a body the shortest statement of it."""
     fillers: dict[int, int] = {}
     for i in reversed(range(len(units))):
@@ -80,11 +89,24 @@ def _fillers(units: Sequence[PythonUnit]) -> dict[int, int]:
     return fillers
 
 
-def _length(unit: PythonUnit) -> int:
+def _name_terms(code: str) -> frozenset[str]:
+    """Return the terms of the name that a definition gives."""
+    found = _NAME.search(code)
+    return code_terms(found[1] or found[2]) if found else frozenset()
+
+
+def _spans(unit: CodeUnit) -> Iterator[tuple[int, int]]:
+    """Yield the span of a unit, and that of what ends its body."""
+    yield unit.start, unit.end
+    if unit.closing is not None:
+        yield unit.closing
+
+
+def _length(unit: CodeUnit) -> int:
     return unit.end - unit.start
 
 
-def _with_needs(chosen: Set[int], parts: Sequence[PythonUnit | _Block]) -> set[int]:
+def _with_needs(chosen: Set[int], parts: Sequence[CodeUnit]) -> set[int]:
     """Return the chosen parts, and those that they need: the signatures and opening lines above them."""
     alive = set(chosen)
     for i in chosen:
@@ -97,66 +119,3 @@ def _with_needs(chosen: Set[int], parts: Sequence[PythonUnit | _Block]) -> set[i
 
 def _is_kept(task: Task, start: int, end: int) -> bool:
     return any(low < end and start < high for low, high in task.keep[0])
-
-
-# Other languages
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A line, or the lines between a line that opens a bracket and the line that closes it."""
-
-    start: int
-    end: int
-    needs: int | None
-    closing: tuple[int, int] | None = None
-
-
-def _compress_blocks(task: Task, text: str) -> Compression:
-    blocks = _blocks(text)
-    own = overlaps(task.question, [code_terms(text[block.start : block.end]) for block in blocks])
-    values = list(own)
-    depths = [0] * len(blocks)
-    for i, block in enumerate(blocks):
-        if block.needs is not None:
-            depths[i] = depths[block.needs] + 1
-            values[i] += own[block.needs]
-    required = {i for i, block in enumerate(blocks) if _is_kept(task, block.start, block.end)}
-    best = max(values, default=0.0)
-    order = sorted(
-        set(range(len(blocks))) - required,
-        key=lambda i: (0 if best and values[i] >= 0.5 * best else 1, depths[i], -values[i], i),
-    )
-
-    def render(chosen: Set[int]) -> list[Part]:
-        alive = _with_needs(chosen, blocks)
-        spans = [(blocks[i].start, blocks[i].end) for i in alive]
-        spans += [closing for i in alive if (closing := blocks[i].closing) is not None]
-        return [Part(0, *span) for span in sorted(spans)]
-
-    return fill(task, "code", order, render, required)
-
-
-def _blocks(text: str) -> list[_Block]:
-    """Return the lines in order; a line that opens a bracket has the line that closes it, at the same indent."""
-    blocks: list[_Block] = []
-    open_blocks: list[tuple[int, int]] = []  # index and indent
-    for match in _LINE.finditer(text):
-        line = match[0].rstrip()
-        if not line.strip():
-            continue
-        start, end = match.start(), match.start() + len(line)
-        indent = len(line) - len(line.lstrip())
-        while open_blocks and indent < open_blocks[-1][1]:
-            open_blocks.pop()
-        if open_blocks and indent == open_blocks[-1][1]:
-            opened, _ = open_blocks.pop()
-            if _CLOSES.match(line) and not _OPENS.search(line):
-                head = blocks[opened]
-                blocks[opened] = _Block(head.start, head.end, head.needs, (start, end))
-                continue
-        needs = open_blocks[-1][0] if open_blocks else None
-        blocks.append(_Block(start, end, needs))
-        if _OPENS.search(line):
-            open_blocks.append((len(blocks) - 1, indent))
-    return blocks

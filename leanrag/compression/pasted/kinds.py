@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Literal, TypeAlias
 
+from leanrag.compression.pasted.bracket_text import is_code
 from leanrag.compression.pasted.json_text import parse_json
 from leanrag.compression.pasted.python_text import parse_python
 from leanrag.structure import paragraphs
@@ -31,8 +32,6 @@ TURN = re.compile(
 )
 """The beginning of a turn of a chat."""
 
-_DECLARES = "//|/\\*|#include|import |package |using |fn |func |public |private |export "
-_CODE_LINE = re.compile(rf"[{{;}}][ \t]*$|^[ \t]*(?:{_DECLARES})", re.MULTILINE)
 _PARAMETERS = ("parameters", "input_schema", "inputSchema")
 
 
@@ -59,6 +58,4 @@ def detect_kind(text: str) -> PastedKind:
     tree = parse_python(text)
     if tree is not None and any(unit.is_definition or unit.is_import for unit in tree):
         return "code"
-    if len(lines) > 3 and len(_CODE_LINE.findall(text)) >= 0.4 * len(lines):
-        return "code"
-    return "text"
+    return "code" if is_code(text) else "text"

@@ -5,37 +5,15 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-__all__ = ["PythonUnit", "parse_python"]
+from leanrag.compression.pasted.code_units import CodeUnit
+
+__all__ = ["parse_python"]
 
 _Body = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-@dataclass(frozen=True, slots=True)
-class PythonUnit:
-    """Whole lines that stay or go together.
-
-    Attributes:
-        start: First character, at the beginning of a line.
-        end: One past the last, without the line break.
-        needs: Index of the signature that it stands under; None at the top level.
-        is_definition: Whether it is a signature with decorators.
-        is_import: Whether it imports.
-        is_docstring: Whether it is a docstring.
-        depth: How many signatures stand over it.
-    """
-
-    start: int
-    end: int
-    needs: int | None
-    is_definition: bool = False
-    is_import: bool = False
-    is_docstring: bool = False
-    depth: int = 0
-
-
-def parse_python(text: str) -> list[PythonUnit] | None:
+def parse_python(text: str) -> list[CodeUnit] | None:
     """Return the units of Python source in order; None for text that is not Python, or has several statements in a line."""
     try:
         with warnings.catch_warnings():
@@ -44,7 +22,7 @@ def parse_python(text: str) -> list[PythonUnit] | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     lines = _line_starts(text)
-    units: list[PythonUnit] = []
+    units: list[CodeUnit] = []
     try:
         _add(text, lines, tree.body, None, 0, units)
     except ValueError:
@@ -70,7 +48,7 @@ def _next_line(text: str, at: int) -> int:
 
 
 def _add(
-    text: str, lines: Sequence[int], body: Sequence[ast.stmt], needs: int | None, depth: int, units: list[PythonUnit]
+    text: str, lines: Sequence[int], body: Sequence[ast.stmt], needs: int | None, depth: int, units: list[CodeUnit]
 ) -> None:
     last_line = units[-1].end if units else -1
     for i, statement in enumerate(body):
@@ -85,15 +63,15 @@ def _add(
         if isinstance(statement, _Body):
             inner = _lines_of(statement.body[0])[0]
             if inner <= _header_line(statement):  # a body in the line of the signature
-                units.append(PythonUnit(start, end, needs, is_definition=True, depth=depth))
+                units.append(CodeUnit(start, end, needs, is_definition=True, depth=depth))
                 continue
-            units.append(PythonUnit(start, _end(text, lines, inner - 1), needs, is_definition=True, depth=depth))
+            units.append(CodeUnit(start, _end(text, lines, inner - 1), needs, is_definition=True, depth=depth))
             _add(text, lines, statement.body, len(units) - 1, depth + 1, units)
             last_line = units[-1].end
         else:
             is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
             units.append(
-                PythonUnit(
+                CodeUnit(
                     start,
                     end,
                     needs,
