@@ -7,6 +7,7 @@
       IndexMismatchError                    the folder was built with another embedder
       StorageError                          .path
         DamageError                         what is stored is not what was written
+        EngineError                         .engine .retryable
       EmbeddingError                        an embedder raised another error
       BudgetError                           .needed .available, in tokens
       CompressionError
@@ -40,6 +41,7 @@ __all__ = [
     "DamageError",
     "DocumentError",
     "EmbeddingError",
+    "EngineError",
     "GenerationCancelled",
     "GenerationError",
     "GenerationTimeout",
@@ -122,6 +124,19 @@ class StorageError(LeanRAGError):
 
 class DamageError(StorageError):
     """What is stored is not what was written; `leanrag repair` may repair it."""
+
+
+class EngineError(StorageError):
+    """A database or search engine elsewhere cannot be reached, refuses, or is not what was set up; `path` is empty.
+
+    Attributes:
+        engine: Name and address of the engine, without a password.
+        retryable: Whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, engine: str, retryable: bool = False) -> None:
+        super().__init__(message, path="")
+        self.engine, self.retryable = engine, retryable
 
 
 class BudgetError(LeanRAGError):

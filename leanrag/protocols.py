@@ -49,6 +49,7 @@ __all__ = [
     "Embedder",
     "EntailmentChecker",
     "EvidenceScorer",
+    "FiltersDocuments",
     "FromFile",
     "GenerateOptions",
     "GenerationStream",
@@ -240,6 +241,21 @@ class VectorIndex(Protocol):
             queries: `(q, dim)`, rows with norm 1.
             k: Most rows for each query.
             allowed: Only these ids may be found; None allows all.
+        """
+
+
+@runtime_checkable
+class FiltersDocuments(Protocol):
+    """A vector index that knows the metadata of the documents."""
+
+    def search_where(self, queries: Vectors, k: int, where: Where, allowed: Ids) -> tuple[Vectors, Ids]:
+        """Return as `VectorIndex.search` does.
+
+        Args:
+            queries: `(q, dim)`, rows with norm 1.
+            k: Most rows for each query.
+            where: Only rows of documents that match may be found.
+            allowed: The ids of these rows.
         """
 
 

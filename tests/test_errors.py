@@ -14,6 +14,7 @@ from leanrag import errors
         errors.MissingDependencyError("no", package="torch", extra="torch"),
         errors.DocumentError("no", path="a.txt"),
         errors.StorageError("no", path="kb"),
+        errors.EngineError("no", engine="PostgreSQL", retryable=True),
         errors.BudgetError("no", needed=9, available=1),
         errors.ModelLoadError("no", path="m.gguf", model="m"),
         errors.ContextOverflowError("no", needed=9, available=1, model="m"),

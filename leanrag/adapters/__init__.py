@@ -1,7 +1,10 @@
-"""leanrag together with other programs: Redis, OpenTelemetry, LangChain, LlamaIndex and clients of MCP; an extra each.
+"""leanrag together with other programs: vector engines, Redis, OpenTelemetry, LangChain, LlamaIndex, clients of MCP; an extra each.
 
 `langchain`, `llama_index` and `mcp` are imported by their own names, for they need their packages at once.
 """
 
+from leanrag.adapters.milvus import MilvusIndex as MilvusIndex
 from leanrag.adapters.otel import SpanLedger as SpanLedger
+from leanrag.adapters.pgvector import PgVectorIndex as PgVectorIndex
+from leanrag.adapters.qdrant import QdrantIndex as QdrantIndex
 from leanrag.adapters.redis import RedisAnswerCache as RedisAnswerCache

@@ -15,14 +15,25 @@ from leanrag.checks import ProcessGuard
 from leanrag.errors import DamageError, LeanRAGError, StorageError
 from leanrag.retrieval.schema import APPLICATION_ID, FORMAT, create, upgrade
 
-__all__ = ["ANSWERS", "COSTS", "DATABASE", "DERIVED_SUFFIX", "Database", "DerivedKind", "is_database_file"]
+__all__ = [
+    "ANSWERS",
+    "COSTS",
+    "DATABASE",
+    "DERIVED_SUFFIX",
+    "OUTBOX_LOCK",
+    "Database",
+    "DerivedKind",
+    "is_database_file",
+]
 
 DATABASE, ANSWERS, COSTS = "leanrag.db", "answers.db", "costs.db"  # documents, cache of answers, ledger of the command
 DerivedKind: TypeAlias = Literal["postings", "vectors"]
 DERIVED_SUFFIX = ".bin"  # of the files of `derived_files`
-_WRITER_LOCK = "writer.lock"
+_WRITER_LOCK, OUTBOX_LOCK = "writer.lock", "outbox.lock"
 _FILE_NAMES = frozenset(
-    name + suffix for name in (DATABASE, ANSWERS, COSTS, _WRITER_LOCK) for suffix in ("", "-wal", "-shm", "-journal")
+    name + suffix
+    for name in (DATABASE, ANSWERS, COSTS, _WRITER_LOCK, OUTBOX_LOCK)
+    for suffix in ("", "-wal", "-shm", "-journal")
 )
 _DERIVED_PREFIXES = tuple(f"{kind}-" for kind in get_args(DerivedKind))
 _PAGE_BYTES = 8192  # of a new database: 5 vectors of 384 dimensions fill 94 % of a page; of 4096 bytes, 2 fill 75 %
@@ -279,7 +290,7 @@ class Database:
             StorageError: Another process is writing, or the folder is read-only.
         """
         with self._writer:
-            lock = self._take_file_lock() if self._writer_depth == 0 else None
+            lock = self._take_file_lock(_WRITER_LOCK, 0, "is writing to {}") if self._writer_depth == 0 else None
             self._writer_depth += 1
             try:
                 yield
@@ -297,11 +308,29 @@ class Database:
                 raise self._closed()
             source.backup(self._connection)
 
-    def _take_file_lock(self) -> sqlite3.Connection:
+    @contextmanager
+    def locked(self, name: str, seconds: float, action: str) -> Iterator[None]:
+        """Hold a lock that only one thread of one process has; a process that dies gives it back.
+
+        Args:
+            name: File of the lock.
+            seconds: Longest wait.
+            action: What the other process does, for the message; "{}" stands for the folder.
+
+        Raises:
+            StorageError: Another thread or process holds it for too long, or the folder is read-only.
+        """
+        lock = self._take_file_lock(name, seconds, action)
+        try:
+            yield
+        finally:
+            lock.close()
+
+    def _take_file_lock(self, name: str, seconds: float, action: str) -> sqlite3.Connection:
         # SQLite's own lock on an empty file: the same on every system, and freed by the kernel when a process dies.
         self._check_writable()
         with self.reading():
-            lock = sqlite3.connect(self.folder / _WRITER_LOCK, timeout=0, isolation_level=None, check_same_thread=False)
+            lock = sqlite3.connect(self.folder / name, timeout=seconds, isolation_level=None, check_same_thread=False)
             try:
                 lock.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
@@ -309,7 +338,8 @@ class Database:
                 if "locked" not in str(error):
                     raise
                 raise StorageError(
-                    f"another process is writing to {str(self.folder)!r}; try again when it is done", path=self.folder
+                    f"another process {action.format(repr(str(self.folder)))}; try again when it is done",
+                    path=self.folder,
                 ) from error
         return lock
 

@@ -30,10 +30,10 @@ from leanrag.errors import ConfigurationError
 from leanrag.retrieval.schema import to_sql
 from leanrag.types import Scalar, Where
 
-__all__ = ["check_scalar", "condition_sql"]
+__all__ = ["GROUPS", "OPERATORS", "bound_value", "check_scalar", "condition_sql", "is_list", "list_items"]
 
-_GROUPS = {"any": "OR", "or": "OR", "all": "AND", "and": "AND", "not": "NOT"}
-_OPERATORS = {
+GROUPS = {"any": "OR", "or": "OR", "all": "AND", "and": "AND", "not": "NOT"}
+OPERATORS = {
     **{name: name for name in ("=", "!=", "<", "<=", ">", ">=", "in", "not in", "exists")},
     "==": "=",
     "eq": "=",
@@ -90,13 +90,13 @@ def _joined(operator: str, conditions: Sequence[_Sql]) -> _Sql:
 
 
 def _entry(name: str, value: object, depth: int) -> _Sql:
-    group = _GROUPS.get(name.removeprefix("$"))
+    group = GROUPS.get(name.removeprefix("$"))
     if group == "NOT" and isinstance(value, Mapping):
         sql, values = _mapping(value, depth + 1)
         return f"NOT {sql}", values
-    if group in ("AND", "OR") and _is_list(value):
-        parts = [part for part in _items(value) if isinstance(part, Mapping)]
-        if len(parts) == len(_items(value)):
+    if group in ("AND", "OR") and is_list(value):
+        parts = [part for part in list_items(value) if isinstance(part, Mapping)]
+        if len(parts) == len(list_items(value)):
             return _joined(group, [_mapping(part, depth + 1) for part in parts])
     if name == "source":
         return _source(value)
@@ -109,8 +109,8 @@ def _entry(name: str, value: object, depth: int) -> _Sql:
 def _field(name: str, value: object) -> _Sql:
     if isinstance(value, Mapping):
         return _comparisons(name, value)
-    if _is_list(value):
-        return _one_of(name, _items(value))
+    if is_list(value):
+        return _one_of(name, list_items(value))
     return _some_value(name, *_equals(name, value))
 
 
@@ -123,15 +123,15 @@ def _comparisons(name: str, operators: Mapping[str, object]) -> _Sql:
     of_value: list[_Sql] = []
     of_field: list[_Sql] = []
     for key, value in operators.items():
-        operator = _OPERATORS.get(key.removeprefix("$"))
+        operator = OPERATORS.get(key.removeprefix("$"))
         if operator is None:
             raise ConfigurationError(
-                f"the filter on {name!r} has the unknown operator {key!r}; use one of {', '.join(_OPERATORS)}"
+                f"the filter on {name!r} has the unknown operator {key!r}; use one of {', '.join(OPERATORS)}"
             )
         if operator in ("in", "not in"):
-            if not _is_list(value):
+            if not is_list(value):
                 raise ConfigurationError(f"{operator!r} in the filter on {name!r} must have a list, got {value!r}")
-            condition = _one_of(name, _items(value))
+            condition = _one_of(name, list_items(value))
             of_field.append(condition if operator == "in" else _negated(condition))
         elif operator == "exists":
             if not isinstance(value, bool):
@@ -153,7 +153,7 @@ def _some_value(name: str, test: str, values: Sequence[Any]) -> _Sql:
 
 
 def _one_of(name: str, values: Iterable[object]) -> _Sql:
-    bound = [_bound(name, value) for value in values]
+    bound = [bound_value(name, value) for value in values]
     known = [value for value in bound if value is not None]  # NULL is IN nothing
     has_none = " OR value IS NULL" if len(known) < len(bound) else ""
     return _some_value(name, f"(value IN ({', '.join('?' * len(known))}){has_none})", known)
@@ -164,11 +164,11 @@ def _negated(condition: _Sql) -> _Sql:
 
 
 def _equals(name: str, value: object) -> _Sql:
-    return "value IS ?", [_bound(name, value)]
+    return "value IS ?", [bound_value(name, value)]
 
 
 def _ordered(name: str, operator: str, value: object) -> _Sql:
-    bound = _bound(name, value)
+    bound = bound_value(name, value)
     if bound is None:
         raise ConfigurationError(
             f"{operator!r} in the filter on {name!r} must have a number, a text or a date, got None"
@@ -178,18 +178,21 @@ def _ordered(name: str, operator: str, value: object) -> _Sql:
     return f"(typeof(value) IN ('integer', 'real') AND value {operator} ?)", [bound]
 
 
-def _bound(name: str, value: object) -> Scalar | bytes:
+def bound_value(name: str, value: object) -> Scalar | bytes:
+    """Return a value of a filter as it is stored."""
     value = value.isoformat() if isinstance(value, date) else value
     check_scalar("a filter", name, value)
     bound: Scalar | bytes = to_sql(value)
     return bound
 
 
-def _is_list(value: object) -> bool:
+def is_list(value: object) -> bool:
+    """Return whether a value of a filter stands for several."""
     return isinstance(value, (Sequence, Set)) and not isinstance(value, (str, bytes))
 
 
-def _items(value: object) -> list[object]:
+def list_items(value: object) -> list[object]:
+    """Return the values of a list of a filter."""
     return list(value) if isinstance(value, Iterable) else []
 
 
@@ -198,15 +201,13 @@ def _items(value: object) -> list[object]:
 
 def _source(value: object) -> _Sql:
     if isinstance(value, Mapping):
-        unknown = [
-            key for key in value if _OPERATORS.get(str(key).removeprefix("$")) not in ("=", "!=", "in", "not in")
-        ]
+        unknown = [key for key in value if OPERATORS.get(str(key).removeprefix("$")) not in ("=", "!=", "in", "not in")]
         if unknown or not value:
             raise ConfigurationError(f"the filter on 'source' allows only =, !=, in and 'not in', got {value!r}")
         return _joined(
-            "AND", [_source_comparison(_OPERATORS[key.removeprefix("$")], part) for key, part in value.items()]
+            "AND", [_source_comparison(OPERATORS[key.removeprefix("$")], part) for key, part in value.items()]
         )
-    return _joined("OR", [_path(path) for path in (_items(value) if _is_list(value) else [value])])
+    return _joined("OR", [_path(path) for path in (list_items(value) if is_list(value) else [value])])
 
 
 def _source_comparison(operator: str, value: object) -> _Sql:

@@ -244,6 +244,8 @@ def _is_vector(data: object, dim: int) -> bool:
 def leave_out_damaged(rows: Sequence[tuple[int, Any]], dim: int, folder: Path) -> list[tuple[int, Any]]:
     """Return the rows of chunk id and vector whose vector is sound, and warn of the others."""
     sound = [row for row in rows if _is_vector(row[1], dim)]
+    if len(sound) == len(rows):
+        return sound
     logger.warning(
         "the vectors of %d chunks of %r are damaged, so that these are not found by meaning. `leanrag doctor` names them, and"
         " `leanrag repair` computes them again",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leanrag.errors import ConfigurationError, DamageError
+from leanrag.protocols import FiltersDocuments
 from leanrag.retrieval.reading import is_read, is_spelled, split_question
 from leanrag.types import Chunk, Hit, Where
 
@@ -65,7 +66,7 @@ class DenseRetriever:
         queries = self._embedder.embed_queries(split_question(question, self._embedder))
 
         def search(count: int) -> tuple[Iterator[Hit], bool]:
-            scores, ids = _nearest(self._index, queries, count, allowed)
+            scores, ids = _nearest(self._index, queries, count, allowed, where)
             return _hits(self._store, ids, scores, dense=scores), len(ids) < count
 
         return _distinct_hits(search, k, k)
@@ -135,12 +136,14 @@ class HybridRetriever:
         _check_k(k)
         allowed = _allowed(self._store, where)
         first_count = max(self._candidates, k)
-        queries, first_near = self._compare_meaning(question, first_count, allowed)
+        queries, first_near = self._compare_meaning(question, first_count, allowed, where)
         dense_share = _SPELLED_SHARE if is_spelled(question, self._embedder) else 0.5
         counts, holders = self._store.match_identifiers(question, _MOST_SHARING, allowed=allowed)
 
         def search(count: int) -> tuple[Iterator[Hit], bool]:
-            near, near_ids = first_near if count == first_count else _nearest(self._index, queries, count, allowed)
+            near, near_ids = (
+                first_near if count == first_count else _nearest(self._index, queries, count, allowed, where)
+            )
             is_all = len(near_ids) < count
             # Each side scores what only the others found, too.
             found = np.concatenate([near_ids, holders])
@@ -160,14 +163,16 @@ class HybridRetriever:
 
         return _distinct_hits(search, k, first_count)
 
-    def _compare_meaning(self, question: str, count: int, allowed: Ids | None) -> tuple[Vectors, tuple[Vectors, Ids]]:
+    def _compare_meaning(
+        self, question: str, count: int, allowed: Ids | None, where: Where | None
+    ) -> tuple[Vectors, tuple[Vectors, Ids]]:
         """Return the vectors of the parts of the question, `(parts, dim)`, and scores and ids of the nearest chunks.
 
         Neither has a row if the vectors say nothing.
         """
         parts = split_question(question, self._embedder)
         queries = self._embedder.embed_queries(parts)
-        near = _nearest(self._index, queries, count, allowed)
+        near = _nearest(self._index, queries, count, allowed, where)
         if not is_read(parts[0], queries[0], self._embedder):
             problem = "cannot read the question"
         elif self._is_blind(*near):
@@ -291,11 +296,19 @@ def _allowed(store: ChunkStore, where: Where | None) -> Ids | None:
     return store.filter_ids(where) if where else None
 
 
-def _nearest(index: VectorIndex, queries: Vectors, count: int, allowed: Ids | None) -> tuple[Vectors, Ids]:
-    """Return `(scores, ids)` of the `count` rows nearest to any of the queries, best first; none without a query."""
+def _nearest(
+    index: VectorIndex, queries: Vectors, count: int, allowed: Ids | None, where: Where | None = None
+) -> tuple[Vectors, Ids]:
+    """Return `(scores, ids)` of the `count` rows nearest to any of the queries, best first; none without a query.
+
+    `allowed` are the ids that match `where`; an index that can filter itself may use that instead.
+    """
     if not len(queries):
         return np.empty(0, np.float32), np.empty(0, np.int64)
-    scores, ids = index.search(queries, count, allowed=allowed)
+    if where and allowed is not None and isinstance(index, FiltersDocuments):
+        scores, ids = index.search_where(queries, count, where, allowed)
+    else:
+        scores, ids = index.search(queries, count, allowed=allowed)
     if len(queries) == 1:
         return scores[0], ids[0]
     distinct = np.unique(ids)

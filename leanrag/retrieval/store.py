@@ -27,6 +27,7 @@ from leanrag.retrieval.full_text import MAX_TERMS, find_best, find_identifiers
 from leanrag.retrieval.integrity import Damage, find_damage, leave_out_damaged
 from leanrag.retrieval.known import KnownChunk, read_known_chunks
 from leanrag.retrieval.metadata import update_metadata
+from leanrag.retrieval.outbox import Outbox
 from leanrag.retrieval.posting_index import PostingIndex
 from leanrag.retrieval.records import (
     DocumentRecord,
@@ -92,6 +93,7 @@ class Store:
         self._posting_index = PostingIndex(self._database)
         self._filtered_ids = FilteredIds(self._database)
         self.vector_files = DerivedFiles(self._database, "vectors")
+        self.outbox = Outbox(self._database)
         self._content = -1, ""
         self._forgetters: list[Callable[[Sequence[str]], None]] = []
 

@@ -1,0 +1,143 @@
+"""Connections to PostgreSQL, with our errors instead of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from leanrag._optional import require
+from leanrag.checks import check_positive
+from leanrag.errors import ConfigurationError, EngineError
+
+__all__ = ["PostgresConnections"]
+
+_IDLE_SECONDS = 1.0  # after which a connection is tried before it is used: the server may have been started again
+_GRACE_SECONDS = 0.5  # for a server to end a statement itself, before the connection is cut
+
+
+class PostgresConnections:
+    """Connections to one database; any thread may call. A forked child makes connections of its own.
+
+    Args:
+        address: "postgresql://user@host:5432/database", or any other connection string of libpq.
+        timeout_seconds: Longest wait for the server, for connecting and for each transaction.
+        extra: The extra of leanrag that installs the package.
+        why: What the package is needed for.
+
+    Attributes:
+        name: The server and database, without a password.
+
+    Raises:
+        ConfigurationError: The address cannot be read, or the time is out of range.
+        MissingDependencyError: The package `psycopg` is not installed.
+    """
+
+    def __init__(self, address: str, *, timeout_seconds: float, extra: str, why: str) -> None:
+        check_positive(timeout_seconds=timeout_seconds)
+        self._psycopg: Any = require("psycopg", extra=extra, why=why)
+        try:
+            parts = self._psycopg.conninfo.conninfo_to_dict(address)
+        except self._psycopg.Error as error:
+            raise ConfigurationError(
+                "the address of PostgreSQL cannot be read; write it as 'postgresql://user@host:5432/database'"
+            ) from error
+        self.name = f"PostgreSQL {parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+        self._address, self._seconds = address, timeout_seconds
+        self._idle: list[tuple[Any, float]] = []  # connections, and when each was used last
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Hold a connection in a transaction: all of the block is committed, or nothing.
+
+        Raises:
+            EngineError: The server cannot be reached, does not answer in time, or refuses.
+        """
+        cut = threading.Event()
+        with self._mapped(cut):
+            connection = self._take()
+            guard = threading.Timer(self._seconds + _GRACE_SECONDS, _cut, (connection, cut))
+            guard.daemon = True
+            guard.start()
+            try:
+                with connection.transaction():
+                    yield connection
+            except BaseException:
+                if connection.broken or cut.is_set():
+                    connection.close()
+                raise
+            finally:
+                guard.cancel()
+                if not connection.closed:
+                    with self._lock:
+                        self._idle.append((connection, time.monotonic()))
+
+    def close(self) -> None:
+        """Close the connections that are not in use; idempotent."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        if self._pid == os.getpid():
+            for connection, _ in idle:
+                connection.close()
+
+    def _take(self) -> Any:
+        with self._lock:
+            if self._pid != os.getpid():  # a fork: the connections belong to the parent
+                self._idle, self._pid = [], os.getpid()
+            connection, used = self._idle.pop() if self._idle else (None, 0.0)
+        if connection is not None and time.monotonic() - used > _IDLE_SECONDS:
+            try:
+                connection.execute("SELECT 1")
+            except self._psycopg.OperationalError:
+                connection.close()
+                connection = None
+        if connection is not None:
+            return connection
+        connection = self._psycopg.connect(
+            self._address, autocommit=True, connect_timeout=max(2, round(self._seconds)), prepare_threshold=None
+        )
+        connection.execute(f"SET statement_timeout = {max(1, round(self._seconds * 1e3))}")
+        return connection
+
+    @contextlib.contextmanager
+    def _mapped(self, cut: threading.Event) -> Iterator[None]:
+        """Turn the errors of PostgreSQL into ours."""
+        kinds = self._psycopg.errors
+        try:
+            yield
+        except self._psycopg.Error as error:
+            if cut.is_set() or isinstance(error, (kinds.QueryCanceled, kinds.ConnectionTimeout)):
+                problem, mend = (
+                    f"did not answer within {self._seconds:g} s",
+                    "Look at its load, or raise `timeout_seconds`",
+                )
+                is_retryable = True
+            elif isinstance(error, (kinds.DiskFull, kinds.OutOfMemory, kinds.TooManyConnections)):
+                problem, mend, is_retryable = str(error), "Free space or connections of the server", True
+            elif isinstance(error, kinds.InsufficientPrivilege):
+                problem, mend, is_retryable = str(error), "Grant the user the right to make and change tables", False
+            elif isinstance(error, (self._psycopg.OperationalError, self._psycopg.InterfaceError)):
+                problem, mend = f"cannot be reached: {error}", "Start the server, or correct the address"
+                is_retryable = True
+            else:
+                problem, mend, is_retryable = f"refuses: {error}", "The log of the server says more", False
+            raise EngineError(
+                f"{self.name} {_line(problem)}. {mend}", engine=self.name, retryable=is_retryable
+            ) from error
+
+
+def _cut(connection: Any, cut: threading.Event) -> None:
+    """End a connection to a server that does not answer, so that nobody waits for it."""
+    cut.set()
+    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as other:
+        other.shutdown(socket.SHUT_RDWR)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
