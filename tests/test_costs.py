@@ -1,9 +1,6 @@
 """The ledger of stages: rows that sum to the question, sums by part, and budgets across processes."""
 
 import contextlib
-import csv
-import io
-import json
 import math
 import sqlite3
 import subprocess
@@ -17,9 +14,8 @@ import leanrag
 from leanrag import Cascade, ConfigurationError, GenerationError, Prices, StorageError
 from leanrag.ledger import Budget, CostLedger, Row, SpendingLimitError, rows_of
 from leanrag.testing import FakeModel
+from tests.ledger_suite import LedgerSuite
 from tests.stories import PARK, QUESTION, RIGHT, WRONG, Failing, open_rag
-
-DAY = 86_400
 
 
 class Priced(FakeModel):
@@ -99,44 +95,16 @@ def test_a_hit_of_the_cache_costs_nothing_and_says_so(tmp_path):
         assert {part.name: part.requests for part in ledger.summary(by="tier")}["exact"] == 1
 
 
-ROWS = [
-    Row("prefill", "small", prompt_tokens=10, seconds=1.0, cpu_seconds=2.0),
-    Row("decode", "small", completion_tokens=3, seconds=2.0, cpu_seconds=2.0, cost=0.25, joules=5.0),
-    Row("remote", "large", prompt_tokens=10, completion_tokens=4, seconds=3.0, cost=0.5),
-]
+class TestCostLedger(LedgerSuite):
+    @pytest.fixture
+    def make_ledger(self, tmp_path):
+        with contextlib.ExitStack() as ledgers:
+            yield lambda **options: ledgers.enter_context(CostLedger(tmp_path / "costs.db", **options))
 
-
-def test_sums_keep_what_is_unknown_unknown():
-    with CostLedger() as ledger:
-        ledger.record_rows(ROWS)
-        by_model = {part.name: part for part in ledger.summary(by="model")}
-        assert (by_model["small"].cost, by_model["small"].cpu_seconds, by_model["small"].joules) == (0.25, 4.0, None)
-        assert (by_model["large"].cost, by_model["large"].cpu_seconds, by_model["large"].share) == (0.5, None, 0.5)
-        assert [part.name for part in ledger.summary(by="stage")] == ["remote", "decode", "prefill"]
-        ledger.record_rows([Row("remote", "large", cost=None)])
-        assert ledger.summary()[0].cost is None
-
-
-def test_a_machine_of_known_power_turns_its_cpu_seconds_into_joules():
-    with CostLedger(watts=10) as ledger:
-        ledger.record_rows(ROWS)
-        assert [row["joules"] for row in ledger.rows()] == [20.0, 5.0, None]
-
-
-def test_the_rows_can_be_exported():
-    with CostLedger(clock=lambda: 1.5) as ledger:
-        ledger.record_rows(ROWS)
-        table = list(csv.DictReader(io.StringIO(ledger.to_csv())))
-        assert [row["stage"] for row in table] == [row["stage"] for row in json.loads(ledger.to_json())]
-        assert (table[0]["time"], table[0]["joules"], table[2]["cost"]) == ("1.5", "", "0.5")
-
-
-def test_rows_are_kept_for_as_many_days_as_asked(tmp_path):
-    for day in range(4):
-        with CostLedger(tmp_path / "costs.db", clock=lambda day=day: day * DAY) as ledger:
-            ledger.record_rows(ROWS)
-    with CostLedger(tmp_path / "costs.db", keep_days=1, clock=lambda: 3 * DAY) as ledger:
-        assert [part.name for part in ledger.summary(by="day")] == ["1970-01-03", "1970-01-04"]
+    @pytest.fixture
+    def execute(self, tmp_path):
+        with contextlib.closing(sqlite3.connect(tmp_path / "costs.db", isolation_level=None)) as connection:
+            yield connection.execute
 
 
 def test_a_damaged_ledger_is_refused_and_kept(tmp_path):
@@ -145,14 +113,6 @@ def test_a_damaged_ledger_is_refused_and_kept(tmp_path):
     with pytest.raises(StorageError, match=r"ledger .* is damaged"):
         CostLedger(path)
     assert path.read_bytes() == b"not a ledger" * 100
-
-
-def test_an_answer_outlives_a_ledger_that_fails(tmp_path, caplog):
-    ledger = CostLedger(tmp_path / "costs.db")
-    ledger.close()
-    assert ask(tmp_path / "kb", FakeModel(RIGHT), ledger=ledger).text.startswith(RIGHT[:-1])
-    assert ledger.unwritten > 0
-    assert "rows of the ledger are not written" in caplog.text
 
 
 def test_rows_wait_until_the_file_can_be_written_again(tmp_path, caplog):
@@ -253,18 +213,6 @@ def test_a_free_model_later_in_the_cascade_is_asked_only_if_the_budget_says_so(t
             ask(tmp_path, *models, ledger=ledger)
     else:
         assert ask(tmp_path, *models, ledger=ledger).model == model
-
-
-def test_the_day_is_shared_by_all_who_use_the_file_and_ends_at_midnight(tmp_path):
-    now = [DAY - 10.0]
-    budget = Budget(per_day=3.0)
-    with CostLedger(tmp_path / "costs.db", clock=lambda: now[0]) as other:
-        other.record_rows([Row("remote", cost=2.5), Row("remote", cost=None)])
-    with CostLedger(tmp_path / "costs.db", budget=budget, clock=lambda: now[0]) as ledger:
-        assert ledger.refusal(0.5, 0.0) is None
-        assert "2.5 are spent" in ledger.refusal(0.51, 0.0)
-        now[0] += 10
-        assert ledger.refusal(0.51, 0.0) is None
 
 
 @pytest.mark.parametrize("options", [{"per_day": -1}, {"per_question": math.inf}, {"otherwise": "maybe"}])

@@ -6,5 +6,6 @@
 from leanrag.adapters.milvus import MilvusIndex as MilvusIndex
 from leanrag.adapters.otel import SpanLedger as SpanLedger
 from leanrag.adapters.pgvector import PgVectorIndex as PgVectorIndex
+from leanrag.adapters.postgres_ledger import PostgresLedger as PostgresLedger
 from leanrag.adapters.qdrant import QdrantIndex as QdrantIndex
 from leanrag.adapters.redis import RedisAnswerCache as RedisAnswerCache

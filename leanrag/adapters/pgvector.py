@@ -55,7 +55,7 @@ class PgVectorIndex(EngineIndex):
                 f"got {collection!r}"
             )
         server = PostgresConnections(
-            address, timeout_seconds=timeout_seconds, extra="pgvector", why="to keep vectors in PostgreSQL"
+            address, timeout_seconds=timeout_seconds, extra="postgres", why="to keep vectors in PostgreSQL"
         )
         super().__init__(_PgVectorEngine(server, collection))
 

@@ -1,4 +1,4 @@
-"""A ledger in a SQLite file: every stage of every question, and sums by model, stage, day or tier."""
+"""A ledger of every stage of every question, with sums by model, stage, day or tier; here in a SQLite file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from leanrag._optional import require
 from leanrag.checks import check_at_least, check_choice, check_whole
@@ -27,34 +29,31 @@ from leanrag.ledger.rows import KINDS, Row, row_of, rows_of
 from leanrag.sqlite import SqliteFile, SqliteFormat
 from leanrag.types import Answer, Stage
 
-__all__ = ["CostLedger", "Receipt", "Summary"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["COLUMNS", "CostLedger", "Receipt", "RecordedRow", "RowLedger", "Summary", "values_of"]
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = tuple(field.name for field in fields(Row))
-_TIME, _COST = 0, 2 + _COLUMNS.index("cost")  # in a row of the table
-_values_of = operator.attrgetter(*_COLUMNS)
+COLUMNS = tuple(field.name for field in fields(Row))
+values_of = operator.attrgetter(*COLUMNS)
 _FORMAT = SqliteFormat(
     noun="ledger",
     application_id=0x6C726C65,  # "lrle"
     version=1,
     mend="Move it away; a new ledger is begun. What can be read of the old file is in it still: `sqlite3 FILE .recover`",
     schema=f"""
-CREATE TABLE stages (time REAL NOT NULL, request TEXT NOT NULL, {", ".join(_COLUMNS)});
+CREATE TABLE stages (time REAL NOT NULL, request TEXT NOT NULL, {", ".join(COLUMNS)});
 CREATE INDEX stages_by_time ON stages (time)
 """,
 )
 _MOST_WAITING = 10_000  # rows that wait for a file that cannot be written
-_BY: Mapping[str, str] = {
-    "model": "model",
-    "stage": "stage",
-    "day": "date(time, 'unixepoch')",
-    "tier": "tier",
-    "outcome": "outcome",
-    "kind": "CASE WHEN outcome = 'audited' THEN 'maintenance' "
+_KIND = (
+    "CASE WHEN outcome = 'audited' THEN 'maintenance' "
     + " ".join(f"WHEN stage = '{stage}' THEN '{kind}'" for stage, kind in KINDS.items())
-    + " ELSE 'inference' END",
-}
+    + " ELSE 'inference' END"
+)
 By = Literal["model", "stage", "day", "tier", "outcome", "kind"]
 """What the rows are summed by. The kinds of cost are "training", "inference", "data", "infrastructure" and "maintenance"."""
 
@@ -112,64 +111,79 @@ class Receipt:
         return str(importlib.import_module("leanrag.display").to_html(self))
 
 
-class CostLedger:
-    """Writes a row for each stage of each question; any thread and any process may write to the same file.
+@dataclass(frozen=True, slots=True)
+class RecordedRow:
+    """A row with what tells it from all others.
 
-    Rows are only added, each question in one transaction. No text of a question, an answer or a document is written. An answer is
-    never lost because its receipt cannot be written: that is logged, and the rows wait in memory for the next attempt.
+    Attributes:
+        time: Seconds since the epoch.
+        request: Rows that belong together have the same.
+        part: Number of the row among these.
+        row: The row.
+    """
+
+    time: float
+    request: str
+    part: int
+    row: Row
+
+
+class RowLedger(ABC):
+    """What every ledger of rows does; a subclass has a database, which it reads and writes.
 
     Args:
-        path: The file; None keeps the rows in memory.
         budget: What may be spent; see `Budget`.
-        keep_days: Rows older than this are removed when the ledger is opened; None keeps all.
-        watts: Power that the machine draws while it works. With it, `joules` of a stage whose energy was not measured is this power
-            times its CPU seconds.
+        watts: Power that the machine draws while it works; see `CostLedger`.
         clock: Seconds since the epoch.
 
     Raises:
         ConfigurationError: An argument is out of range.
-        StorageError: The file cannot be opened, is damaged, or is of another version.
-
-    Example:
-        >>> with CostLedger() as ledger:
-        ...     ledger.record_rows([Row("ingest", seconds=2.0, cost=0.5), Row("pack", seconds=1.0)])
-        ...     [(part.name, part.cost, round(part.share, 2)) for part in ledger.summary(by="stage")]
-        [('ingest', 0.5, 0.67), ('pack', 0.0, 0.33)]
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        budget: Budget | None = None,
-        keep_days: int | None = None,
-        watts: float | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        check_whole(1, optional=True, keep_days=keep_days)
+    table: str
+    """Has the rows."""
+
+    mark: str
+    """Stands for a value in a statement."""
+
+    order: str
+    """Columns that put the rows into the order of their writing."""
+
+    day: str
+    """Expression for the day of a row, in UTC, as "2026-01-31"."""
+
+    def __init__(self, *, budget: Budget | None, watts: float | None, clock: Callable[[], float]) -> None:
         check_at_least(0, optional=True, watts=watts)
         self.budget = budget
         self._watts, self._clock = watts, clock
-        self._file = SqliteFile(path, _FORMAT)
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Any, ...]] = []
+        self._waiting: list[RecordedRow] = []
         self._dropped = 0
-        if keep_days is not None:
-            with self._file.writing() as connection:
-                connection.execute("DELETE FROM stages WHERE time < ?", (clock() - keep_days * 86_400,))
 
-    def __enter__(self) -> CostLedger:
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Any]:
+        """Hold a connection; failures are `StorageError`s."""
+
+    @abstractmethod
+    def _insert(self, rows: Sequence[RecordedRow]) -> None:
+        """Write rows in one transaction; failures are `StorageError`s. Rows that are there already stay as they are."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close the database; idempotent."""
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Write what waits, and close the file; idempotent."""
+        """Write what waits, and close the database; idempotent."""
         with self._lock:
             if self._waiting:
                 self._write()
-        self._file.close()
+        self._close()
 
     # Writing
 
@@ -185,7 +199,7 @@ class CostLedger:
         """Write rows that belong together, such as those of an `add` or of a training run."""
         now, request = self._clock(), secrets.token_hex(8)
         with self._lock:
-            self._waiting += [(now, request, *_values_of(self._with_energy(row))) for row in rows]
+            self._waiting += [RecordedRow(now, request, i, self._with_energy(row)) for i, row in enumerate(rows)]
             self._write()
 
     @property
@@ -196,10 +210,7 @@ class CostLedger:
     def _write(self) -> None:
         """Write the rows that wait. They go on waiting if that fails; the oldest are dropped if they are too many."""
         try:
-            with self._file.writing() as connection:
-                connection.executemany(
-                    f"INSERT INTO stages VALUES ({', '.join('?' * (2 + len(_COLUMNS)))})", self._waiting
-                )
+            self._insert(self._waiting)
         except StorageError as error:
             logger.error("%d rows of the ledger are not written: %s", len(self._waiting), error)
             too_many = max(0, len(self._waiting) - _MOST_WAITING)
@@ -230,29 +241,31 @@ class CostLedger:
         """Return what the rows since midnight in UTC cost together; unknown costs count as nothing."""
         today = datetime.datetime.fromtimestamp(self._clock(), datetime.timezone.utc).date()
         midnight = datetime.datetime.combine(today, datetime.time(), datetime.timezone.utc).timestamp()
-        with self._file.reading() as connection:
-            (cost,) = connection.execute("SELECT total(cost) FROM stages WHERE time >= ?", (midnight,)).fetchone()
+        with self._reading() as connection:
+            (cost,) = connection.execute(
+                f"SELECT sum(cost) FROM {self.table} WHERE time >= {self.mark}", (midnight,)
+            ).fetchone()
         with self._lock:
-            waiting = [row[_COST] for row in self._waiting if row[_TIME] >= midnight]
-        return float(cost) + sum(each or 0.0 for each in waiting)
+            waiting = [row.row.cost for row in self._waiting if row.time >= midnight]
+        return float(cost or 0.0) + sum(each or 0.0 for each in waiting)
 
     # Reading
 
     def summary(self, by: By | None = None) -> list[Summary]:
         """Return the sums of the rows, by a column, the longest first (days in their order); one sum of all rows for None."""
-        check_choice(tuple(_BY), optional=True, by=by)
-        name = "''" if by is None else _BY[by]
-        with self._file.reading() as connection:
+        check_choice(get_args(By), optional=True, by=by)
+        name = {None: "''", "day": self.day, "kind": _KIND}.get(by, by)
+        with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT {name} AS name, count(DISTINCT request), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),"
-                " total(full_tokens), total(seconds), sum(cpu_seconds), count(cpu_seconds) = count(*), sum(cost),"
-                " count(cost) = count(*), sum(joules), count(joules) = count(*) FROM stages GROUP BY name ORDER BY"
-                + (" name" if by == "day" else " total(seconds) DESC, name")
+                " coalesce(sum(full_tokens), 0), sum(seconds), sum(cpu_seconds), count(cpu_seconds) = count(*), sum(cost),"
+                f" count(cost) = count(*), sum(joules), count(joules) = count(*) FROM {self.table} GROUP BY 1 ORDER BY"
+                + (" 1" if by == "day" else " sum(seconds) DESC, 1")
             ).fetchall()
         whole = sum(row[6] for row in rows) or 1.0
         return [
             Summary(
-                row[0], row[1], row[2], row[3], row[4], int(row[5]), row[6],
+                row[0], row[1], int(row[2]), int(row[3]), int(row[4]), int(row[5]), row[6],
                 row[7] if row[8] else None, row[9] if row[10] else None, row[11] if row[12] else None, row[6] / whole,
             )
             for row in rows
@@ -275,17 +288,16 @@ class CostLedger:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows, oldest first, with `time` (seconds since the epoch) and `request`."""
-        names = ("time", "request", *_COLUMNS)
-        with self._file.reading() as connection:
-            return [
-                dict(zip(names, row, strict=True)) for row in connection.execute("SELECT * FROM stages ORDER BY rowid")
-            ]
+        names = ("time", "request", *COLUMNS)
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT {', '.join(names)} FROM {self.table} ORDER BY {self.order}")
+            return [dict(zip(names, row, strict=True)) for row in rows]
 
     def to_csv(self) -> str:
         """Return all rows as CSV with a header; what is unknown is empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("time", "request", *_COLUMNS))
+        writer.writerow(("time", "request", *COLUMNS))
         writer.writerows(row.values() for row in self.rows())
         return text.getvalue()
 
@@ -300,3 +312,60 @@ class CostLedger:
             MissingDependencyError: pandas is not installed.
         """
         return require("pandas", extra="pandas", why="for a data frame").DataFrame(self.rows())
+
+
+class CostLedger(RowLedger):
+    """Writes a row for each stage of each question; any thread and any process may write to the same file.
+
+    Rows are only added, each question in one transaction. No text of a question, an answer or a document is written. An answer is
+    never lost because its receipt cannot be written: that is logged, and the rows wait in memory for the next attempt.
+
+    Args:
+        path: The file; None keeps the rows in memory.
+        budget: What may be spent; see `Budget`.
+        keep_days: Rows older than this are removed when the ledger is opened; None keeps all.
+        watts: Power that the machine draws while it works. With it, `joules` of a stage whose energy was not measured is this power
+            times its CPU seconds.
+        clock: Seconds since the epoch.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+        StorageError: The file cannot be opened, is damaged, or is of another version.
+
+    Example:
+        >>> with CostLedger() as ledger:
+        ...     ledger.record_rows([Row("ingest", seconds=2.0, cost=0.5), Row("pack", seconds=1.0)])
+        ...     [(part.name, part.cost, round(part.share, 2)) for part in ledger.summary(by="stage")]
+        [('ingest', 0.5, 0.67), ('pack', 0.0, 0.33)]
+    """
+
+    table, mark, order, day = "stages", "?", "rowid", "date(time, 'unixepoch')"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        budget: Budget | None = None,
+        keep_days: int | None = None,
+        watts: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_whole(1, optional=True, keep_days=keep_days)
+        super().__init__(budget=budget, watts=watts, clock=clock)
+        self._file = SqliteFile(path, _FORMAT)
+        if keep_days is not None:
+            with self._file.writing() as connection:
+                connection.execute("DELETE FROM stages WHERE time < ?", (clock() - keep_days * 86_400,))
+
+    def _reading(self) -> AbstractContextManager[Any]:
+        return self._file.reading()
+
+    def _insert(self, rows: Sequence[RecordedRow]) -> None:
+        marks = ", ".join("?" * (2 + len(COLUMNS)))
+        with self._file.writing() as connection:  # what fails was not written, so that no row can be there already
+            connection.executemany(
+                f"INSERT INTO stages VALUES ({marks})", [(row.time, row.request, *values_of(row.row)) for row in rows]
+            )
+
+    def _close(self) -> None:
+        self._file.close()

@@ -10,7 +10,7 @@ from leanrag import ConfigurationError, IndexMismatchError
 from leanrag.errors import EngineError
 from leanrag.retrieval.growing_index import GrowingIndex
 from leanrag.retrieval.index import FaissIndex
-from tests.adapters.engines import EdgeClient, running_postgres
+from tests.adapters.engines import EdgeClient
 from tests.adapters.vector_index_contract import (
     DIM,
     EngineContract,
@@ -43,22 +43,6 @@ class TestGrowingIndex(TestFaissIndex):
 # PostgreSQL, the real server
 
 _names = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    pytest.importorskip("psycopg")
-    pytest.importorskip("pgserver")
-    with running_postgres() as address:
-        yield address
-
-
-@pytest.fixture
-def execute(postgres):
-    import psycopg
-
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        yield connection.execute
 
 
 class TestPgVectorIndex(EngineContract):
