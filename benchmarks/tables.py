@@ -245,6 +245,34 @@ def models() -> str:
     return "\n".join([text, "", *rows])
 
 
+def corpus() -> str:
+    figures = load("corpus")
+    sizes = [size for size in ("10k", "100k", "1m") if f"hybrid_p50_ms@{size}" in figures]
+    rows = [
+        f"Folders of so many chunks with vectors; CPU time of all threads ({origin('corpus', figures)}):",
+        "",
+        "| | " + " | ".join(sizes) + " |",
+        "|---|" + "---|" * len(sizes),
+    ]
+    for name, label, form in (
+        ("hybrid_p50_ms", "search by words and meaning, median", "{:.1f} ms"),
+        ("filter_p50_ms_worst", "the same with the slowest of three filters", "{:.1f} ms"),
+        ("recall10", "recall of the ten nearest vectors", "{:.3f}"),
+        ("add_then_search_ms", "add a document and search (on the clock)", "{:.0f} ms"),
+        ("first_search_s", "first search after opening (on the clock)", "{:.2f} s"),
+        ("rss_gb", "memory that it takes", "{:.2f} GiB"),
+        ("disk_bytes_chunk", "disk for a chunk", "{:.0f} bytes"),
+    ):
+        rows.append(f"| {label} | " + " | ".join(form.format(figures[f"{name}@{size}"]) for size in sizes) + " |")
+    if "own_hybrid_ms" in figures:
+        rows += ["", "| the same 10,000 chunks | search | add |", "|---|---|---|"]
+        names = {"own": "**leanrag**", "llamaindex": "LlamaIndex, bm25s", "txtai": "txtai", "lancedb": "LanceDB"}
+        for peer, label in {**names, "sqlite_vec": "sqlite-vec, FTS5"}.items():
+            if f"{peer}_hybrid_ms" in figures:
+                rows.append(f"| {label} | {figures[f'{peer}_hybrid_ms']:.1f} ms | {figures[f'{peer}_add_s']:.2f} s |")
+    return "\n".join(rows)
+
+
 def caching() -> str:
     figures = load("caching")
     rows = [
@@ -645,6 +673,7 @@ def pages() -> dict[Path, str]:
     tables = {
         "Search": retrieval,
         "More than the plain search": extras,
+        "Large folders": corpus,
         "Small models reading": reading,
         "Models, files and templates": models,
         "The engine": engine,
