@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag import llama as llama
     from leanrag import models as models
     from leanrag import pipeline as pipeline
+    from leanrag import planning as planning
     from leanrag import prompting as prompting
     from leanrag import remote as remote
     from leanrag import retrieval as retrieval
@@ -82,7 +83,10 @@ if TYPE_CHECKING:  # what type checkers see; a test keeps it and `_HOMES` alike
     from leanrag.types import Usage as Usage
 
 _WINGS = frozenset(
-    "caching compression documents evaluation evidence llama models pipeline prompting remote retrieval routing types".split()
+    (
+        "caching compression documents evaluation evidence llama models pipeline planning prompting remote retrieval routing"
+        " types"
+    ).split()
 )
 _HOMES = {
     "compression.extractive": "ExtractiveCompressor",

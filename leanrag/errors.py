@@ -2,6 +2,7 @@
 
     LeanRAGError
       ConfigurationError     (ValueError)   an argument, or a combination of arguments, cannot work
+        TargetError                         .target .nearest, in seconds
       MissingDependencyError (ImportError)  .package .extra
       DocumentError                         .path
       IndexMismatchError                    the folder was built with another embedder
@@ -52,6 +53,7 @@ __all__ = [
     "QueueFullError",
     "RemoteError",
     "StorageError",
+    "TargetError",
     "TrainingError",
 ]
 
@@ -72,6 +74,20 @@ def _rebuild(kind: type[LeanRAGError], arguments: tuple[object, ...], attributes
 
 class ConfigurationError(LeanRAGError, ValueError):
     """An argument, or a combination of arguments, cannot work."""
+
+
+class TargetError(ConfigurationError):
+    """No number of replicas answers in the time that was asked for.
+
+    Attributes:
+        target: Seconds that were asked for.
+        nearest: The fewest seconds that can be met.
+    """
+
+    def __init__(self, message: str, *, target: float, nearest: float) -> None:
+        super().__init__(message)
+        self.target = target
+        self.nearest = nearest
 
 
 class MissingDependencyError(LeanRAGError, ImportError):

@@ -11,6 +11,7 @@ from leanrag import errors
     "error",
     [
         errors.ConfigurationError("no"),
+        errors.TargetError("no", target=1.0, nearest=2.0),
         errors.MissingDependencyError("no", package="torch", extra="torch"),
         errors.DocumentError("no", path="a.txt"),
         errors.StorageError("no", path="kb"),

@@ -22,7 +22,7 @@ FLOORS = [
     {"compression"},
     {"pipeline"},
     {"__init__"},
-    {"evaluation", "serving", "adapters"},
+    {"evaluation", "serving", "adapters", "planning"},
     {"training"},
     {"cli"},
     {"__main__"},

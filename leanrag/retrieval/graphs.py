@@ -25,7 +25,7 @@ from leanrag.retrieval.mapping import checksum_of, map_file
 if TYPE_CHECKING:
     from leanrag.protocols import Ids, LargeVectorSource
 
-__all__ = ["Graph", "make_graph", "read_graph", "save_graph"]
+__all__ = ["Graph", "graph_bytes", "make_graph", "read_graph", "save_graph"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,15 @@ class Graph:
     def last_id(self) -> int:
         """The highest id."""
         return int(self.ids[-1])
+
+
+def graph_bytes(count: int, dim: int) -> int:
+    """Return the size of a graph of `count` vectors, as a file and in memory.
+
+    A vector takes a byte a dimension, 64 neighbours of 4 bytes, about 4 bytes for neighbours on upper levels, its level, its offset
+    and its id.
+    """
+    return count * (dim + 4 * 2 * _NEIGHBOURS + 4 + 4 + 8 + 8)
 
 
 def make_graph(source: LargeVectorSource, dim: int, previous: Graph | None) -> Graph | None:

@@ -17,7 +17,7 @@ from leanrag.errors import DamageError, LeanRAGError
 from leanrag.protocols import LargeVectorSource
 from leanrag.retrieval.chunk_ids import is_among, rows_of
 from leanrag.retrieval.faiss_library import faiss_threads, load_faiss
-from leanrag.retrieval.graphs import Graph, make_graph, read_graph, save_graph
+from leanrag.retrieval.graphs import Graph, graph_bytes, make_graph, read_graph, save_graph
 from leanrag.retrieval.index import FaissIndex, best_first, checked_queries
 from leanrag.vectors import cosines
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import Ids, Vectors, VectorSource
 
-__all__ = ["GrowingIndex", "update_graph"]
+__all__ = ["GrowingIndex", "update_graph", "vector_index_bytes"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,11 @@ _FEW = 256  # allowed ids whose vectors are read from the store
 _SCANNED_SHARE = 0.1  # of the rows that may be found; with fewer, a scan of all is faster than the graph
 _WIDTH = 96  # rows that a search keeps in mind, at least
 _MORE = 1.25  # times as many rows as wanted are scored again
+
+
+def vector_index_bytes(count: int, dim: int) -> int:
+    """Return the memory that the index of `count` vectors takes: a graph for many, the vectors themselves for few."""
+    return graph_bytes(count, dim) if count >= _LEAST else count * (4 * dim + 8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
