@@ -18,9 +18,9 @@ from leanrag.errors import GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
 from leanrag.llama.library import AbortFlag, library, native_errors
-from leanrag.llama.lookup import MAX_DRAFT
 from leanrag.llama.placement import CANDIDATES, Attention, KVType, Placement, choose
 from leanrag.llama.settings import EngineSettings
+from leanrag.llama.speculation import MAX_DRAFT
 from leanrag.llama.weights import Weights
 from leanrag.llama.window import Window
 from leanrag.threads import ThreadCount

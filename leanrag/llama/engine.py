@@ -262,7 +262,12 @@ class Engine:
         self._context = context
         leaves_early = not self.placement.layers
         self._sequences = Sequences(
-            context, self._model.states, self._settings, leaves_early=leaves_early, name=self._name
+            context,
+            self._model.states,
+            self._settings,
+            leaves_early=leaves_early,
+            name=self._name,
+            speculation=self._model.speculation,
         )
 
     def _free(self) -> None:
@@ -430,7 +435,7 @@ class Engine:
         writing = [(run, run.pending) for run in self._runs if run.pending is not None]
         plain, others = [], []
         for run, pending in writing:
-            if run.request.is_greedy and run.lookup is None:
+            if run.request.is_greedy and run.drafts is None:
                 plain.append(run)
             else:
                 others.append((run, [pending, *self._draft(run, len(writing))]))
@@ -448,10 +453,9 @@ class Engine:
         return parts
 
     def _draft(self, run: Run, n_writing: int) -> list[int]:
-        if run.lookup is None or n_writing > 1:
+        if run.drafts is None or n_writing > 1:
             return []
-        room = run.request.max_tokens - len(run.token_ids) - 1
-        return run.lookup.propose(run.token_ids)[:room]
+        return run.drafts.propose(run.token_ids, run.request.max_tokens - len(run.token_ids) - 1)
 
     def _add_prompt(self, run: Run, room: int) -> _Part | None:
         """Add as many tokens of a prompt as fit; return None if none fit."""
@@ -532,14 +536,14 @@ class Engine:
 
     def _carry_on(self, run: Run, logits: NDArray[np.float32], tokens: NDArray[np.int32] | list[int]) -> None:
         """Draw tokens while they equal the drafted tokens, and take the other drafted tokens back."""
-        n_kept = 0
+        n_kept, is_alone = 0, self._context.batch.n_rows == len(tokens)
         for row in logits:
             n_kept += 1
             drawn = run.write(row, self.vocabulary)
             if run.finish_reason is not None or n_kept == len(tokens) or drawn != tokens[n_kept]:
                 break
-        if run.lookup is not None:
-            run.lookup.learn(drafted=len(tokens) - 1, accepted=n_kept - 1)
+        if run.drafts is not None:
+            run.drafts.learn(drafted=len(tokens) - 1, accepted=n_kept - 1, is_alone=is_alone)
         if n_kept < len(tokens):
             self._sequences.shorten(run.sequence, len(tokens) - n_kept)
 

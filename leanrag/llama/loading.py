@@ -12,11 +12,13 @@ from pathlib import Path
 from leanrag.errors import ModelLoadError
 from leanrag.files import known_sha256
 from leanrag.llama.context import BESIDE_RUNS, Context, batch_rows, build, open_context
+from leanrag.llama.draft import DraftModel
 from leanrag.llama.files import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library
 from leanrag.llama.placement import CPU_ONLY, EXACT, Attention, Placement, measure_sizes, place, share
 from leanrag.llama.prefix import StateCache
 from leanrag.llama.settings import EngineSettings
+from leanrag.llama.speculation import Speculation
 from leanrag.llama.weights import LoadedAdapter, Weights
 
 __all__ = ["LoadedModel"]
@@ -38,6 +40,7 @@ class LoadedModel:
     Attributes:
         weights: The weights; None while they are freed.
         context: The context; None while it is freed.
+        speculation: Drafts tokens of answers; None if nothing is to be drafted.
         placement: Which layers are on which GPU.
         attention: How attention is computed.
         vocabulary: The model's vocabulary; known also while the weights are freed.
@@ -57,6 +60,8 @@ class LoadedModel:
         self.placement, self.attention = CPU_ONLY, EXACT
         self.weights: Weights | None = None
         self.context: Context | None = None
+        self.speculation: Speculation | None = None
+        self._draft: DraftModel | None = None
         self._adapters: list[LoadedAdapter] = []
         self._adapter_versions: list[tuple[int, int] | None] = [None] * len(settings.adapters)
         can_be_freed = settings.keep_alive is not None
@@ -156,14 +161,27 @@ class LoadedModel:
                 if adapters:
                     scales = [adapter.scale for adapter in adapters]
                     context.use_adapters([loaded.handle for loaded in self._adapters], scales)
+                self._open_draft(weights)
             except BaseException:
                 self._close_context()
                 self.context = None
                 raise
         return context
 
+    def _open_draft(self, weights: Weights) -> None:
+        """Load the draft model, if there is one."""
+        path = self._settings.draft
+        if path is not None:
+            placement = self._place(path=path) if self.placement.layers else CPU_ONLY
+            self._draft = DraftModel(path, weights.vocabulary, placement, self._settings, self._abort)
+        if path is not None or self._settings.compute.speculate:
+            self.speculation = Speculation(self._draft)
+
     def _close_context(self) -> None:
-        """Free the memory of the context and of its adapters."""
+        """Free the memory of the context, of its adapters and of the draft model."""
+        if self._draft is not None:
+            self._draft.free()
+            self._draft = None
         if self.context is not None:
             self.context.free()
         if self._adapters:
@@ -178,16 +196,16 @@ class LoadedModel:
         adapters = "".join(f" {adapter.sha256}@{adapter.scale!r}" for adapter in self._settings.adapters)
         return f"{_STATE_FORMAT} {known_sha256(self._path)}{adapters} {build()} {self.attention}"
 
-    def _place(self, at_most: int | None = None) -> Placement:
-        """Choose the layers to put on GPUs by their free memory now."""
-        settings = self._settings
+    def _place(self, at_most: int | None = None, path: Path | None = None) -> Placement:
+        """Choose the layers of a file, by default of the model, to put on GPUs by their free memory now."""
+        settings, path = self._settings, path or self._path
         devices = self._devices() if settings.gpu.layers != 0 else ()
         if not devices:
             return CPU_ONLY
         n_batch = max(batch_rows(settings, is_on_gpu=True), settings.parallel + BESIDE_RUNS)
         kv_bytes = 34 / 32 if settings.compute.kv_type == "q8_0" else 2.0
-        sizes = measure_sizes(check_gguf(self._path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
-        loaded = Weights.find_placement(self._path) if at_most is None else None
+        sizes = measure_sizes(check_gguf(path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
+        loaded = Weights.find_placement(path) if at_most is None else None
         shared = share(sizes, devices, settings.gpu, loaded) if loaded else None
         return shared or place(sizes, devices, settings.gpu, at_most=at_most)
 

@@ -91,6 +91,8 @@ class LlamaCppModel(LlamaBase):
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
             as soon as no request is computed; None never frees them.
+        draft: GGUF file of a smaller model with the same vocabulary, which drafts tokens of the answers. This model checks them,
+            so greedy answers stay the same. Drafts are made only while they save time, which is measured.
         mlock: Whether the system must keep the weights in memory, so that an answer never waits for the disk. The limit of the
             system for locked memory (`ulimit -l`) must allow it; otherwise llama.cpp logs a warning and does without.
 
@@ -131,6 +133,7 @@ class LlamaCppModel(LlamaBase):
         trial: bool | None = None,
         keep_alive: float | None = None,
         mlock: bool = False,
+        draft: str | os.PathLike[str] | None = None,
     ) -> None:
         self.info: GGUFInfo = check_gguf(path)
         self.path = self.info.path
@@ -152,6 +155,10 @@ class LlamaCppModel(LlamaBase):
         if n_ctx == "auto":
             allocated = _fitting_n_ctx(self.info, allocated, compute.n_batch or _DEFAULT_N_BATCH)
         try_file(self.info, "model", trial=trial, n_ctx=allocated)
+        if draft is not None:
+            draft_info = check_gguf(draft)
+            _check_generates(draft_info)
+            try_file(draft_info, "model", trial=trial, n_ctx=min(allocated, draft_info.n_ctx_train or allocated))
         self._engine = Engine(
             self.path,
             EngineSettings(
@@ -168,6 +175,7 @@ class LlamaCppModel(LlamaBase):
                 choices=choices_file(),
                 adapters=self.adapters,
                 mlock=mlock,
+                draft=None if draft is None else draft_info.path,
             ),
         )
         self._finalizer = weakref.finalize(self, self._engine.stop)

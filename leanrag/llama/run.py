@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import TokenScore, log_probabilities, score_token
+from leanrag.llama.speculation import Drafts
 from leanrag.llama.vocabulary import TextDecoder, Vocabulary
 from leanrag.types import FinishReason
 
@@ -48,7 +48,7 @@ class Run:
     request: Request
     sequence: Sequence
     cached_tokens: int
-    lookup: PromptLookup | None
+    drafts: Drafts | None
     started: float = field(default_factory=time.perf_counter)
     prefilled: float = 0.0
     decode_text: TextDecoder = field(default_factory=TextDecoder)

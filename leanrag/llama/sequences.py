@@ -11,11 +11,11 @@ import logging
 import numpy as np
 
 from leanrag.llama.context import Context
-from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.prefix import CellTable, PrefixTree, StateCache
 from leanrag.llama.requests import Request
 from leanrag.llama.run import Run, Sequence
 from leanrag.llama.settings import EngineSettings
+from leanrag.llama.speculation import Speculation
 
 __all__ = ["Sequences"]
 
@@ -39,6 +39,7 @@ class Sequences:
         leaves_early: Whether resident sequences leave the context even if there is room. On a CPU, attention reads every used
             cell, so they leave. On a GPU that costs little, and copying a state from the GPU costs much, so they stay.
         name: Name of the model, for messages.
+        speculation: Drafts tokens of answers; None drafts none.
 
     Attributes:
         cells: Which cells of the context are in use.
@@ -46,9 +47,17 @@ class Sequences:
     """
 
     def __init__(
-        self, context: Context, states: StateCache, settings: EngineSettings, *, leaves_early: bool, name: str
+        self,
+        context: Context,
+        states: StateCache,
+        settings: EngineSettings,
+        *,
+        leaves_early: bool,
+        name: str,
+        speculation: Speculation | None = None,
     ) -> None:
         self._context, self._states, self._settings, self._name = context, states, settings, name
+        self._speculation = speculation if context.can_cut else None
         self._leaves_early = leaves_early and bool(settings.cache_bytes)
         self._clock = itertools.count()
         self._tree: PrefixTree[Sequence] = PrefixTree()
@@ -112,10 +121,9 @@ class Sequences:
             if source.run is None and not self._runs and self._leaves_early:
                 self.evict(source)  # else the cells of the prompt would follow its cells, and be rounded differently
         self._restore(request, sequence)
-        can_draft = self._settings.compute.speculate and self._context.can_cut and request.max_tokens > 1
-        sequence.run = run = Run(
-            request, sequence, sequence.computed, PromptLookup(request.tokens) if can_draft else None
-        )
+        can_draft = self._speculation is not None and request.max_tokens > 1
+        drafts = self._speculation.start(request.tokens) if self._speculation and can_draft else None
+        sequence.run = run = Run(request, sequence, sequence.computed, drafts)
         if not self._context.can_cut:
             run.checkpoints = self._plan_checkpoints(request, sequence.computed)
         self._tree.add(sequence.tokens, sequence)

@@ -27,7 +27,8 @@ class ComputeOptions:
         kv_type: Type of the keys and values: "f16", or "q8_0", which needs half of the memory, rounds more, and needs
             `flash_attn`. "auto" means "f16"; on a GPU it means "q8_0" if that is faster by a tenth. This is measured when a model
             is first loaded on the GPU, and stored in the cache folder of the user.
-        speculate: Whether to draft tokens by looking them up in the prompt; the text stays the same.
+        speculate: Whether to draft tokens by looking them up in the prompt, where that is faster; see `leanrag.llama.speculation`.
+            A greedy answer stays the same, but for draws between tokens that are equally probable up to rounding.
 
     Raises:
         ConfigurationError: A value cannot work.
@@ -65,6 +66,7 @@ class EngineSettings:
         choices: File that stores which attention was faster on a GPU; None stores nothing.
         adapters: LoRA adapters that change the weights; checked.
         mlock: Whether the system must keep the weights in memory.
+        draft: A checked GGUF file of a smaller model that drafts tokens; None drafts none by a model.
     """
 
     n_ctx: int
@@ -80,3 +82,4 @@ class EngineSettings:
     choices: Path | None = None
     adapters: tuple[Adapter, ...] = ()
     mlock: bool = False
+    draft: Path | None = None

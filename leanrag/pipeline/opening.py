@@ -65,6 +65,7 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     isolation: Isolation = "none",
     keep_alive: float | None = None,
     priority: Priority = "normal",
+    draft: str | os.PathLike[str] | None = None,
     readers: Mapping[str, DocumentReader] | None = None,
     chunker: Chunker | None = None,
     index: VectorIndex | MakeIndex | None = None,
@@ -110,6 +111,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             question loads it again. None keeps it, 0 frees it at once.
         priority: "background" lets models that are loaded by name or file give way to other programs, for indexing beside a person
             at work: they use at most half of the cores, and on Linux their threads have niceness 10.
+        draft: Name or GGUF file of a small model that drafts tokens of the answers, such as "qwen2.5-coder-0.5b" for
+            "qwen2.5-coder-1.5b". The vocabularies must be equal. The last model of a cascade, which must be loaded by name or file,
+            checks the drafts, and its answers stay the same. Drafts are made only while they save time.
         readers: Reads files, by suffix: `{".pdf": read_pdf}`. Other suffixes have the library's own readers.
         chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By
@@ -187,20 +191,26 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     )
     cascade = model if isinstance(model, Cascade) else Cascade(default_models() if model is None else [model])
     cascade = with_shipped_calibrations(cascade)
-    _check_loading(cascade, isolation, keep_alive)
+    _check_loading(cascade, isolation, keep_alive, draft)
     check_choice(get_args(Priority), priority=priority)
     store = Store(_namespace_folder(path, namespace), create=create)
     answers = _find_cache(cache, store)
     prices = cascade.prices or [None] * len(cascade.models)
     loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
+    drafts = [None] * (len(cascade.models) - 1) + [None if draft is None else resolve(draft)]
     return Rag(
         store,
         replace(stages, cache=answers),
         settings,
         cascade,
         readers=[
-            Reader(_find_model(each, stages, loading), template, price, stages.profile_of(model_name(each)))
-            for each, price in zip(cascade.models, prices, strict=True)
+            Reader(
+                _find_model(each, stages, {**loading, "draft": file}),
+                template,
+                price,
+                stages.profile_of(model_name(each)),
+            )
+            for each, price, file in zip(cascade.models, prices, drafts, strict=True)
         ],
         embedder=_find_embedder(embedder, priority, query_prefix, document_prefix),
         can_calibrate=isinstance(model, Cascade),
@@ -219,7 +229,9 @@ def _namespace_folder(path: str | os.PathLike[str], namespace: str | None) -> Pa
     return Path(path) / f"namespace-{namespace}"
 
 
-def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | None) -> None:
+def _check_loading(
+    cascade: Cascade, isolation: Isolation, keep_alive: float | None, draft: str | os.PathLike[str] | None
+) -> None:
     """Check the options that only a model which is loaded by name or file can have."""
     is_named = any(isinstance(model, (str, os.PathLike)) for model in cascade.models)
     if isolation not in ("none", "process") or (isolation != "none" and not is_named):
@@ -231,6 +243,12 @@ def _check_loading(cascade: Cascade, isolation: Isolation, keep_alive: float | N
         raise ConfigurationError(
             "`keep_alive` must be at least 0 seconds, for a model that is named, not one that is already loaded; "
             f"got {keep_alive!r}"
+        )
+    last = cascade.models[-1]
+    if draft is not None and not isinstance(last, (str, os.PathLike)):
+        raise ConfigurationError(
+            f"`draft` must be None for a model that is already loaded, got {os.fspath(draft)!r}. Pass `draft=` to "
+            "`LlamaCppModel` instead"
         )
 
 

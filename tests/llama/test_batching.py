@@ -21,7 +21,6 @@ from leanrag import (
     Message,
 )
 from leanrag.llama import ComputeOptions
-from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.options import LlamaOptions
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
@@ -335,21 +334,6 @@ def test_a_draft_changes_no_answer(tiny_gguf, tiny):
                 drafted = model.generate(prompt, max_tokens=40, **options)
                 assert Alike(drafted) == Alike(expected)
         assert consistent(model._engine)
-
-
-def test_what_followed_before_is_proposed():
-    lookup = PromptLookup(np.array([1, 2, 3, 4, 5, 6, 7, 8, 9], np.int32))
-    assert lookup.propose([1]) == []
-    assert lookup.propose([1, 2, 3]) == [4, 5, 6, 7]
-    assert lookup.propose([1, 2, 3, 4]) == [5, 6, 7, 8]
-
-
-def test_drafting_in_vain_ends():
-    lookup = PromptLookup(np.array([1, 2, 3, 4], np.int32))
-    for _ in range(8):
-        assert lookup.propose([1, 2, 3]) == [4, 1, 2, 3]
-        lookup.learn(drafted=4, accepted=1)
-    assert lookup.propose([1, 2, 3]) == []
 
 
 # Asyncio
