@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from leanrag.children import python_command
 from leanrag.documents.loading import load_file
 from leanrag.errors import DocumentError, MissingDependencyError
 from leanrag.types import Document, Mark
@@ -85,7 +86,7 @@ class _Child:
         code = "import json, sys; first = json.loads(sys.stdin.readline()); sys.path[:] = first['sys_path']; "
         code += "from leanrag.documents.parsing import serve; serve(first['memory_bytes'])"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            python_command(code),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

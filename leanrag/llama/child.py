@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from leanrag.children import python_command
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.llama.wire import plain_settings, read_error
 from leanrag.pending import Pending, ThoughtText
@@ -56,7 +57,7 @@ class Child:
         code = "import json, sys; first = json.loads(sys.stdin.readline()); sys.path[:] = first['sys_path']; "
         code += "from leanrag.llama.child_main import serve; serve(first)"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            python_command(code),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from typing import Literal
 
 import pydantic
 
+from leanrag.children import is_frozen, python_command
 from leanrag.errors import ModelLoadError, StorageError
 from leanrag.files import RecordFormat, cache_dir, fingerprint_of, recall_record, write_record
 from leanrag.llama.context import build
@@ -74,7 +75,7 @@ def try_file(info: GGUFInfo, kind: TrialKind, *, trial: bool | None, n_ctx: int)
 
 def _can_start_python() -> bool:
     """Whether `sys.executable` is a Python interpreter. In an application that contains Python, it is the application."""
-    return not getattr(sys, "frozen", False) and Path(sys.executable or "").stem.lower().startswith(("python", "pypy"))
+    return not is_frozen() and Path(sys.executable or "").stem.lower().startswith(("python", "pypy"))
 
 
 def _key(info: GGUFInfo, kind: TrialKind) -> str:
@@ -95,7 +96,7 @@ def _run(info: GGUFInfo, kind: TrialKind, n_ctx: int) -> None:
     limit = _LEAST_SECONDS + info.size_bytes / _BYTES_PER_SECOND
     try:
         child = subprocess.run(
-            [sys.executable, "-c", code],
+            python_command(code),
             input=json.dumps(first) + "\n",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,12 +34,15 @@ from leanrag.retrieval.known import KnownChunk
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
 from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue, plain_metadata
 
-__all__ = ["Ingestion", "Selection", "Source"]
+__all__ = ["Ingestion", "Progress", "Selection", "Source"]
 
 logger = logging.getLogger(__name__)
 
 Source: TypeAlias = str | os.PathLike[str] | Document
 """A file, a folder, or a document made from text."""
+
+Progress: TypeAlias = bool | Callable[[int, int], object] | None
+"""Whether a bar is shown on standard error, or what is called after each document with the number of documents read and of all."""
 
 _BATCH_CHUNKS = 128  # chunks embedded and committed together: enough to keep the embedder busy, little to lose
 _NAMED = 3  # documents that an error names
@@ -112,7 +115,7 @@ class Ingestion:
         encoding: Encoding of files without a byte order mark; None for UTF-8, or what a file declares.
         readers: Reads files: by suffix, besides and over `READERS`.
         selection: Which files of the folders are added.
-        progress: Show a bar on standard error; None for only when that is a terminal.
+        progress: Show a bar on standard error, or call a function; None for a bar only when that is a terminal.
         makes_graph: Whether a graph of the vectors is made if there are many; see `GrowingIndex`.
 
     Raises:
@@ -130,7 +133,7 @@ class Ingestion:
         encoding: str | None = None,
         readers: Mapping[str, DocumentReader] | None = None,
         selection: Selection = Selection(),
-        progress: bool | None = None,
+        progress: Progress = None,
         makes_graph: bool = False,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
@@ -138,7 +141,8 @@ class Ingestion:
         self._metadata = None if metadata is None else plain_metadata(metadata)
         self._encoding = check_encoding(encoding)
         self._readers = {**READERS, **(readers or {})}
-        self._show_progress = sys.stderr.isatty() if progress is None else progress
+        self._tell: Callable[[int, int], object] = progress if callable(progress) else lambda _done, _total: None
+        self._show_progress = sys.stderr.isatty() if progress is None else progress is True
         self._known: dict[str, DocumentRecord] = {}
         self._pending: list[_Change] = []
         self._parsed: dict[Path, Future[Document]] = {}  # files that are being read in other processes
@@ -176,11 +180,12 @@ class Ingestion:
             self._known = {record.id: record for record in self._store.get_records(ids)}
             progress = tqdm(total=len(found), desc="Adding", unit="doc", disable=not self._show_progress, leave=False)
             with progress as bar, FileParser() as parser:
-                for item in self._parse_ahead(found, parser):
+                for done, item in enumerate(self._parse_ahead(found, parser), 1):
                     self._take(item)
                     if sum(len(change.chunks) for change in self._pending) >= _BATCH_CHUNKS:
                         self._flush()
                     bar.update()
+                    self._tell(done, len(found))
                 self._flush()
             self._remove_lost()
         self._store.update_postings()

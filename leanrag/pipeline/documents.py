@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from leanrag.documents.chunking import MAX_TOKENS, DocumentChunker
 from leanrag.errors import DocumentError
-from leanrag.pipeline.adding import Ingestion, Selection, Source
+from leanrag.pipeline.adding import Ingestion, Progress, Selection, Source
 from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.preparing import Preparer
 from leanrag.pipeline.stages import Stages
@@ -28,7 +28,7 @@ class AddOptions(TypedDict, total=False):
     encoding: str | None
     ignore: Sequence[str]
     pattern: Sequence[str]
-    progress: bool | None
+    progress: Progress
 
 
 class Documents:

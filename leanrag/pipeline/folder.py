@@ -47,7 +47,8 @@ class DocumentFolder:
             options: By name: `metadata`, set on each document (by default documents keep what they have, `{}` empties it);
                 `encoding` of files without a byte order mark (by default UTF-8, or what a file declares); `ignore` and `pattern`,
                 in the syntax of `.gitignore`: what to leave out of folders, and which files to read (other documents stay while
-                their files exist); `progress`, a bar on standard error (by default only when that is a terminal).
+                their files exist); `progress`, a bar on standard error (by default only when that is a terminal), or a function
+                that is called with the number of documents read and of all, and whose error ends the call.
 
         Raises:
             DocumentError: A source could not be read. All others were added; the error's `report` says what was done.

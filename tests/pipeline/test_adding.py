@@ -675,3 +675,21 @@ def test_an_error_while_tokens_are_counted_names_the_text(tmp_path):
             EmbeddingError, match=r"Cannot add 'other'\. The embedder .* failed while counting the tokens of"
         ):
             rag.add(Document("Another text.", id="other"))
+
+
+def test_progress_is_told(rag, docs):
+    told = []
+    report = rag.add(docs, progress=lambda done, total: told.append((done, total)))
+    total = len(report.added) + len(report.skipped) + len(report.failed)
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
+def test_an_error_of_the_progress_ends_the_call(rag, docs):
+    def stop(done, _total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rag.add(docs, progress=stop)
+    assert rag.stats().documents == 0  # what was not embedded yet
+    assert len(rag.add(docs).added) > 2

@@ -1,0 +1,1 @@
+"""How responsive the desktop example is."""
