@@ -9,3 +9,4 @@ from leanrag.adapters.pgvector import PgVectorIndex as PgVectorIndex
 from leanrag.adapters.postgres_ledger import PostgresLedger as PostgresLedger
 from leanrag.adapters.qdrant import QdrantIndex as QdrantIndex
 from leanrag.adapters.redis import RedisAnswerCache as RedisAnswerCache
+from leanrag.adapters.redis import RedisResults as RedisResults

@@ -140,4 +140,4 @@ def _cut(connection: Any, cut: threading.Event) -> None:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
+    return " ".join(text.split()).rstrip(".?")

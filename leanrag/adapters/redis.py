@@ -1,4 +1,4 @@
-"""A cache of answers in Redis or Valkey, shared by machines."""
+"""Caches in Redis or Valkey, shared by machines: of answers, and of what models compute."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import math
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from leanrag._optional import require
 from leanrag.caching import CacheStats
 from leanrag.caching.answers import document_ids_of
+from leanrag.caching.results import CHECKSUM_BYTES, MAX_RESULT, Results, is_whole, with_checksum
 from leanrag.caching.waiting import KeyLocks
 from leanrag.checks import check_positive, check_whole
 from leanrag.errors import StorageError
 from leanrag.types import Answer, AskKey, CancelToken
 
-__all__ = ["RedisAnswerCache"]
+__all__ = ["RedisAnswerCache", "RedisResults"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,23 +68,10 @@ class RedisAnswerCache:
     ) -> None:
         check_positive(ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds)
         check_whole(1, max_bytes=max_bytes)
-        redis = require("redis", extra="redis", why="to keep answers in Redis")
-        self._errors = (redis.RedisError, OSError)
+        self._client, self._errors = _connect(server, timeout_seconds)
         self._owns_client = isinstance(server, str)
-        if isinstance(server, str):
-            backoff, retry = (
-                require("redis.backoff", extra="redis", why=""),
-                require("redis.retry", extra="redis", why=""),
-            )
-            server = redis.Redis.from_url(
-                server,
-                socket_timeout=timeout_seconds,
-                socket_connect_timeout=timeout_seconds,
-                retry=retry.Retry(backoff.NoBackoff(), 1),
-            )
-        self._client = server
         self._ttl_ms, self._max_bytes = max(1, math.ceil(ttl_seconds * 1e3)), max_bytes
-        self._prefix = f"leanrag:{hashlib.sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}:"
+        self._prefix = _prefix_of(namespace)
         self._locks = _RedisLocks(self._client, self._prefix, self._errors)
 
     def __enter__(self) -> RedisAnswerCache:
@@ -203,6 +191,99 @@ class RedisAnswerCache:
     def _documents_of(self, document_id: str) -> str:
         digest = hashlib.sha256(document_id.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{self._prefix}document:{digest}"
+
+
+class RedisResults(Results):
+    """What models compute (generations, vectors, orders, compressions), by key, for the caches of `leanrag.caching`.
+
+    A failure of the server never fails a question: it is logged, and the result is computed. The budget of memory is the server's:
+    set `maxmemory`, and `maxmemory-policy volatile-lru`. The server can read the generations.
+
+    Args:
+        server: Its address, such as "redis://localhost:6379/0", or a client of the package `redis`.
+        ttl_seconds: Time without use after which a result is removed.
+        max_bytes: Largest size of one result.
+        namespace: Results of one namespace are not found in another.
+        timeout_seconds: Longest wait for an answer of the server, if `server` is an address.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+        MissingDependencyError: The package `redis` is not installed.
+
+    Example:
+        >>> results = RedisResults("redis://localhost:6379/0")  # doctest: +SKIP
+        >>> embedder = leanrag.caching.CachedEmbedder(embedder, results)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        server: str | Any,
+        *,
+        ttl_seconds: float = _WEEK,
+        max_bytes: int = MAX_RESULT,
+        namespace: str = "",
+        timeout_seconds: float = 1.0,
+    ) -> None:
+        check_positive(ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds)
+        check_whole(1, max_bytes=max_bytes)
+        self._client, self._errors = _connect(server, timeout_seconds)
+        self._owns_client = isinstance(server, str)
+        self._ttl_ms, self._max_bytes = max(1, math.ceil(ttl_seconds * 1e3)), max_bytes
+        self._prefix = _prefix_of(namespace)
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the results of the keys that are there; they are kept for `ttl_seconds` from now on."""
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+        try:
+            with self._client.pipeline(transaction=False) as commands:
+                for key in wanted:
+                    commands.getex(self._name_of(key), px=self._ttl_ms)
+                values = commands.execute()
+        except self._errors as error:
+            logger.warning("results are computed without Redis: %s", error)
+            return {}
+        found = zip(wanted, values, strict=True)
+        return {key: value[CHECKSUM_BYTES:] for key, value in found if is_whole(value)}
+
+    def put_many(self, results: Mapping[bytes, bytes]) -> None:
+        """Store results. One that is larger than `max_bytes` is not stored."""
+        try:
+            with self._client.pipeline(transaction=False) as commands:
+                for key, value in results.items():
+                    if len(value) <= self._max_bytes:
+                        commands.set(self._name_of(key), with_checksum(value), px=self._ttl_ms)
+                commands.execute()
+        except self._errors as error:
+            logger.warning("results are not stored in Redis: %s", error)
+
+    def close(self) -> None:
+        """Close the connections that were made for an address; idempotent."""
+        if self._owns_client:
+            self._client.close()
+
+    def _name_of(self, key: bytes) -> str:
+        return f"{self._prefix}result:{key.hex()}"
+
+
+def _connect(server: str | Any, timeout_seconds: float) -> tuple[Any, tuple[type[BaseException], ...]]:
+    """Return a client, and the errors that it raises when the server fails."""
+    redis = require("redis", extra="redis", why="to keep results in Redis")
+    if isinstance(server, str):
+        backoff, retry = (require(f"redis.{name}", extra="redis", why="") for name in ("backoff", "retry"))
+        server = redis.Redis.from_url(
+            server,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=retry.Retry(backoff.NoBackoff(), 1),
+        )
+    return server, (redis.RedisError, OSError)
+
+
+def _prefix_of(namespace: str) -> str:
+    """Return what the keys of a namespace begin with."""
+    return f"leanrag:{hashlib.sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}:"
 
 
 class _RedisLocks(KeyLocks):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from leanrag.caching.results import ResultFile, key_of
+from leanrag.caching.results import Results, key_of, open_results
 from leanrag.caching.wrappers import pass_on
 from leanrag.errors import GenerationCancelled
 from leanrag.files import fingerprint_of
@@ -41,7 +41,7 @@ class CachedModel(BaseLanguageModel):
 
     Args:
         wrapped: The model.
-        path: The file; None keeps the generations in memory.
+        path: The file; None keeps the generations in memory. For several machines, a `leanrag.adapters.RedisResults`.
         max_bytes: Budget of the stored generations.
 
     Raises:
@@ -54,11 +54,15 @@ class CachedModel(BaseLanguageModel):
         return object.__new__(pass_on(cls, wrapped, _ABILITIES))
 
     def __init__(
-        self, wrapped: LanguageModel, path: str | os.PathLike[str] | None = None, *, max_bytes: int = 256 << 20
+        self,
+        wrapped: LanguageModel,
+        path: str | os.PathLike[str] | Results | None = None,
+        *,
+        max_bytes: int = 256 << 20,
     ) -> None:
         self.wrapped = wrapped
         self.name, self.n_ctx, self.is_chat = wrapped.name, wrapped.n_ctx, wrapped.is_chat
-        self._results = ResultFile(path, max_bytes=max_bytes)
+        self._results = open_results(path, max_bytes=max_bytes)
         self._identity = _identify(wrapped)
 
     def count_tokens(self, text: str) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from leanrag.caching.results import ResultFile, key_of
+from leanrag.caching.results import Results, key_of, open_results
 from leanrag.protocols import (
     ChunkFeature,
     Closable,
@@ -56,7 +56,7 @@ class _Wrapper:
     """Keeps results of `wrapped` in a file."""
 
     wrapped: Any
-    _results: ResultFile
+    _results: Results
 
     def close(self) -> None:
         """Close the file, and what is wrapped if it can be closed; idempotent."""
@@ -73,7 +73,7 @@ class CachedEmbedder(_Wrapper):
 
     Args:
         wrapped: The embedder.
-        path: The file; None keeps the vectors in memory.
+        path: The file; None keeps the vectors in memory. For several machines, a `leanrag.adapters.RedisResults`.
         max_bytes: Budget of the stored vectors; those that were not used for longest are removed.
 
     Raises:
@@ -92,10 +92,10 @@ class CachedEmbedder(_Wrapper):
         return object.__new__(pass_on(cls, wrapped, (FromFile,)))
 
     def __init__(
-        self, wrapped: Embedder, path: str | os.PathLike[str] | None = None, *, max_bytes: int = 1 << 30
+        self, wrapped: Embedder, path: str | os.PathLike[str] | Results | None = None, *, max_bytes: int = 1 << 30
     ) -> None:
         self.wrapped: Embedder = wrapped
-        self._results = ResultFile(path, max_bytes=max_bytes)
+        self._results = open_results(path, max_bytes=max_bytes)
 
     @property
     def id(self) -> str:
@@ -149,7 +149,7 @@ class CachedReranker(_Wrapper):
 
     Args:
         wrapped: The reranker.
-        path: The file; None keeps the orders in memory.
+        path: The file; None keeps the orders in memory. For several machines, a `leanrag.adapters.RedisResults`.
         name: Tells the results of this reranker, with its model and settings, from those of others in the file.
         max_bytes: Budget of the stored orders.
 
@@ -165,14 +165,14 @@ class CachedReranker(_Wrapper):
     def __init__(
         self,
         wrapped: Reranker,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Results | None = None,
         *,
         name: str,
         max_bytes: int = 64 << 20,
     ) -> None:
         self.wrapped: Reranker = wrapped
         self._name = name
-        self._results = ResultFile(path, max_bytes=max_bytes)
+        self._results = open_results(path, max_bytes=max_bytes)
 
     def rerank(self, question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
         """Return the hits, best first, as the reranker did."""
@@ -197,7 +197,7 @@ class CachedCompressor(_Wrapper):
 
     Args:
         wrapped: The compressor.
-        path: The file; None keeps the results in memory.
+        path: The file; None keeps the results in memory. For several machines, a `leanrag.adapters.RedisResults`.
         settings: Tells results of this compressor from those of others with the same `name` in the file.
         max_bytes: Budget of the stored results.
 
@@ -213,14 +213,14 @@ class CachedCompressor(_Wrapper):
     def __init__(
         self,
         wrapped: Compressor,
-        path: str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | Results | None = None,
         *,
         settings: str = "",
         max_bytes: int = 64 << 20,
     ) -> None:
         self.wrapped: Compressor = wrapped
         self._settings = settings
-        self._results = ResultFile(path, max_bytes=max_bytes)
+        self._results = open_results(path, max_bytes=max_bytes)
 
     @property
     def name(self) -> str:

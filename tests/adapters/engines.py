@@ -6,11 +6,12 @@ import signal
 import tempfile
 import types
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def running_postgres():
+def running_postgres() -> Iterator[str]:
     """Start a PostgreSQL that has pgvector, yield its address, and stop it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a variable for its socket that need not be set
@@ -38,13 +39,13 @@ def running_postgres():
 class EdgeClient:
     """The methods of `QdrantClient` that the adapter calls, on shards of Qdrant Edge in a folder: the engine without a server."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         import qdrant_edge
 
         self._edge, self._folder = qdrant_edge, Path(folder)
         self._shards = {path.name: qdrant_edge.EdgeShard.load(str(path)) for path in self._folder.iterdir()}
 
-    def close(self):
+    def close(self) -> None:
         for shard in self._shards.values():
             shard.close()
         self._shards = {}

@@ -1,6 +1,7 @@
 """An adapter without its package says which extra installs it."""
 
 import importlib
+import importlib.util
 import sys
 
 import pytest
@@ -22,3 +23,20 @@ def test_a_missing_package_names_its_extra(monkeypatch, adapter, package, extra)
     with pytest.raises(MissingDependencyError, match=rf"leanrag\[{extra}\]") as raised:
         importlib.import_module(f"leanrag.adapters.{adapter}")
     assert (raised.value.package.split(".")[0], raised.value.extra) == (package, extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "package", "extra"),
+    [
+        ("MilvusIndex", "http://localhost", "pymilvus", "milvus"),
+        ("PgVectorIndex", "postgresql://localhost", "psycopg", "postgres"),
+        ("PostgresLedger", "postgresql://localhost", "psycopg", "postgres"),
+        ("QdrantIndex", "http://localhost", "qdrant_client", "qdrant"),
+        ("RedisResults", "redis://localhost", "redis", "redis"),
+    ],
+)
+def test_a_missing_package_names_its_extra_when_an_object_is_made(monkeypatch, name, address, package, extra):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == package else find(each))
+    with pytest.raises(MissingDependencyError, match=rf"leanrag\[{extra}\]"):
+        getattr(importlib.import_module("leanrag.adapters"), name)(address)

@@ -1,4 +1,4 @@
-"""Answers in a real redis-server, that the tests start, and that dies under them."""
+"""Caches in a real redis-server, that the tests start, and that dies under them."""
 
 import contextlib
 import shutil
@@ -9,8 +9,9 @@ import pytest
 
 import leanrag
 from leanrag import ConfigurationError, StorageError
-from leanrag.testing import FakeModel
-from tests.caching.suite import KEY, AnswerCacheSuite
+from leanrag.caching import CachedEmbedder
+from leanrag.testing import FakeModel, HashEmbedder
+from tests.caching.suite import KEY, AnswerCacheSuite, ResultsSuite
 from tests.stories import PARK, QUESTION, RIGHT, open_rag
 
 redis = pytest.importorskip("redis")
@@ -98,6 +99,52 @@ class TestRedisAnswerCache(AnswerCacheSuite):
         assert cache.get(KEY) == answer
 
 
+class TestRedisResults(ResultsSuite):
+    @pytest.fixture
+    def make_results(self, client, address):
+        from leanrag.adapters import RedisResults
+
+        with contextlib.ExitStack() as results:
+            yield lambda **options: results.enter_context(contextlib.closing(RedisResults(address, **options)))
+
+    def test_a_namespace_does_not_see_the_results_of_another(self, make_results):
+        one, two = make_results(namespace="one"), make_results(namespace="two")
+        one.put_many({b"a": b"1"})
+        assert (one.get(b"a"), two.get(b"a")) == (b"1", None)
+
+    def test_a_result_that_is_used_stays(self, make_results, client):
+        results = make_results(ttl_seconds=100)
+        results.put_many({b"a": b"1"})
+        (name,) = client.keys("*:result:*")
+        client.pexpire(name, 5_000)
+        results.get(b"a")
+        assert 50_000 < client.pttl(name) <= 100_000
+
+    def test_a_damaged_result_is_missing(self, make_results, client):
+        results = make_results()
+        results.put_many({b"a": b"1"})
+        (name,) = client.keys("*:result:*")
+        client.setrange(name, 8, b"2")
+        assert results.get(b"a") is None
+
+    def test_a_client_of_the_user_stays_open(self, client):
+        from leanrag.adapters import RedisResults
+
+        results = RedisResults(client)
+        results.put_many({b"a": b"1"})
+        results.close()
+        assert results.get(b"a") == b"1"
+
+
+def test_results_are_computed_while_the_server_is_down(tmp_path, caplog):
+    from leanrag.adapters import RedisResults
+
+    embedder = CachedEmbedder(HashEmbedder(), RedisResults(f"unix://{tmp_path}/none.sock"))
+    assert embedder.embed_queries(["a"]).tolist() == HashEmbedder().embed_queries(["a"]).tolist()
+    assert "computed without Redis" in caplog.text
+    assert "not stored in Redis" in caplog.text
+
+
 def test_a_server_that_dies_does_not_fail_a_question(tmp_path, caplog):
     from leanrag.adapters import RedisAnswerCache
 
@@ -138,7 +185,8 @@ def test_a_server_that_hangs_does_not_hold_a_question_up(tmp_path, caplog):
 
 @pytest.mark.parametrize("options", [{"ttl_seconds": 0}, {"max_bytes": 0}, {"timeout_seconds": -1}])
 def test_arguments_out_of_range_are_refused(options):
-    from leanrag.adapters import RedisAnswerCache
+    from leanrag.adapters import RedisAnswerCache, RedisResults
 
-    with pytest.raises(ConfigurationError, match=next(iter(options))):
-        RedisAnswerCache("redis://localhost", **options)
+    for kind in (RedisAnswerCache, RedisResults):
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            kind("redis://localhost", **options)

@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import subprocess
+import sys
 import types
 
 import pytest
@@ -45,6 +47,25 @@ class TestGrowingIndex(TestFaissIndex):
 _names = itertools.count()
 
 
+DELIVER = """
+import sys
+from leanrag.adapters import PgVectorIndex
+from leanrag.retrieval import engine_index
+from leanrag.retrieval.store import Store
+
+engine_index._BATCH = 10
+store, index = Store(sys.argv[1]), PgVectorIndex(sys.argv[2], collection=sys.argv[3])
+write = index._engine.write
+
+def say(*arguments):
+    write(*arguments)
+    print("written", flush=True)
+
+index._engine.write = say
+index.update(store)
+"""
+
+
 class TestPgVectorIndex(EngineContract):
     @pytest.fixture
     def table(self):
@@ -74,6 +95,16 @@ class TestPgVectorIndex(EngineContract):
         index.update(store)
         execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         check_same(index, store)
+
+    def test_a_process_that_is_killed_while_it_sends_loses_nothing(self, make_index, store, postgres, table, tmp_path):
+        put(store, "large", clustered(300))
+        command = [sys.executable, "-c", DELIVER, str(tmp_path / "kb"), postgres, f"{table}_kb"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        said = [process.stdout.readline() for _ in range(5)]
+        process.kill()
+        process.communicate()
+        assert said[-1].strip() == "written"
+        check_same(make_index(), store)
 
     def test_a_server_that_is_busy_is_not_waited_for(self, make_index, store, postgres, table):
         import psycopg

@@ -1,8 +1,12 @@
 """What every vector index promises, ours and those of other engines: two suites for the classes of `test_vector_engines.py`."""
 
+from __future__ import annotations
+
 import logging
 import shutil
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,8 +18,11 @@ from leanrag.retrieval import engine_index
 from leanrag.retrieval.engine_index import EngineIndex
 from leanrag.retrieval.index import FlatIndex
 from leanrag.retrieval.store import Store
-from leanrag.types import Chunk, Document
+from leanrag.types import Chunk, Document, MetadataValue
 from tests.stories import NILE, PARK, QUESTION, open_rag
+
+if TYPE_CHECKING:
+    from leanrag.protocols import Vectors
 
 DIM = 16
 FILTERS = [
@@ -35,21 +42,22 @@ FILTERS = [
 ]
 
 
-def clustered(count, dim=DIM, *, seed=0, clusters=40):
+def clustered(count: int, dim: int = DIM, *, seed: int = 0, clusters: int = 40) -> Vectors:
     """Rows of unit norm around some centres, as the vectors of texts are."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(clusters, dim))
     rows = centres[random.integers(clusters, size=count)] + 0.4 * random.normal(size=(count, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
-def open_store(folder, dim=DIM, *, create=True):
-    store = Store(folder, create=create)
+def open_store(folder: Path, dim: int = DIM) -> Store:
+    store = Store(folder)
     store.bind("embedder", dim, "chunker")
     return store
 
 
-def put(store, name, vectors, **metadata):
+def put(store: Store, name: str, vectors: Vectors, **metadata: MetadataValue) -> None:
     text = "x" * len(vectors)
     chunks = [Chunk(name, i, i + 1, "x") for i in range(len(vectors))]
     store.put(Document(text, id=name, metadata=metadata), chunks, vectors)

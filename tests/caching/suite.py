@@ -1,4 +1,4 @@
-"""What every cache of answers promises: a suite that runs on each of them."""
+"""What every cache of answers, and of what models compute, promises: suites that run on each of them."""
 
 import dataclasses
 import threading
@@ -8,7 +8,9 @@ import pytest
 import leanrag
 from leanrag import CancelToken
 from leanrag.abilities import ComputesOnce, ForgetsDocuments
-from leanrag.testing import FakeModel
+from leanrag.caching import CachedEmbedder, CachedModel
+from leanrag.protocols import GenerateOptions
+from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import AskKey, Stage
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
@@ -134,3 +136,37 @@ class AnswerCacheSuite:
             assert cache.stats().answers > 0
             rag.remove("park")
             assert cache.stats().answers == 0
+
+
+class ResultsSuite:
+    """A subclass has a fixture `make_results`: it returns objects with the same results; an option is `max_bytes`."""
+
+    def test_others_find_what_was_stored(self, make_results):
+        first, second = make_results(), make_results()
+        assert (first.get(b"a"), first.get_many([]), first.put_many({})) == (None, {}, None)
+        first.put_many({b"a": b"1", b"b": b"", b"\xff\0": b"\0\xff"})
+        assert second.get_many([b"a", b"b", b"c", b"\xff\0", b"a"]) == {b"a": b"1", b"b": b"", b"\xff\0": b"\0\xff"}
+        second.put_many({b"a": b"2"})
+        assert first.get(b"a") == b"2"
+
+    def test_many_keys_are_looked_up_at_once(self, make_results):
+        results = make_results()
+        results.put_many({i.to_bytes(2, "big"): b"x" for i in range(1500)})
+        assert len(results.get_many(i.to_bytes(2, "big") for i in range(1600))) == 1500
+
+    def test_what_is_too_large_is_not_stored(self, make_results):
+        results = make_results(max_bytes=20)
+        results.put_many({b"a": b"x" * 21, b"b": b"x" * 5})
+        assert results.get_many([b"a", b"b"]) == {b"b": b"x" * 5}
+
+    def test_a_model_and_an_embedder_compute_once(self, make_results):
+        model, embedder, options = FakeModel(RIGHT), HashEmbedder(), GenerateOptions(max_tokens=20)
+        computed, rows, texts = [], [], []
+        embedder.embed_documents = lambda texts: computed.append(texts) or HashEmbedder.embed_documents(embedder, texts)
+        for _ in range(2):
+            cached = CachedModel(model, make_results())
+            texts.append(cached.stream("Who signs off?", options).result.text)
+            rows.append(CachedEmbedder(embedder, make_results()).embed_documents(["a", "b"]).tolist())
+        assert texts[0] == texts[1]
+        assert rows[0] == rows[1]
+        assert (len(model.prompts), computed) == (1, [["a", "b"]])

@@ -31,6 +31,7 @@ from leanrag.protocols import (
 )  # fmt: skip
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit, Scores, Usage
+from tests.caching.suite import ResultsSuite
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
 TEXTS = st.text(st.characters(), max_size=30)
@@ -164,10 +165,13 @@ def test_what_was_not_used_for_longest_makes_room():
     assert [i for i in range(4) if file.get(bytes([i]))] == [0, 2, 3]
 
 
-def test_many_keys_are_looked_up_at_once():
-    file = ResultFile(None)
-    file.put_many({i.to_bytes(2, "big"): b"x" for i in range(1500)})
-    assert len(file.get_many(i.to_bytes(2, "big") for i in range(1600))) == 1500
+class TestResultFile(ResultsSuite):
+    @pytest.fixture
+    def make_results(self, tmp_path):
+        with contextlib.ExitStack() as files:
+            yield lambda **options: files.enter_context(
+                contextlib.closing(ResultFile(tmp_path / "results.db", **options))
+            )
 
 
 # Rerankers
