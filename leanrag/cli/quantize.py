@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 from leanrag.cli.options import Commands
@@ -12,8 +11,6 @@ from leanrag.cli.output import OK, show
 from leanrag.errors import ConfigurationError, DocumentError
 
 __all__ = ["register"]
-
-_MEASURED_CHARS = 8_000  # some 2,000 tokens, which a small model reads in seconds
 
 
 def register(commands: Commands) -> None:
@@ -74,11 +71,10 @@ def _number(value: float | None) -> str:
 def _text_to_measure(file: str | None) -> tuple[str, str]:
     """Return a text and a description of it: the text of `file`, or the help topics of Python."""
     if file is None:
-        from pydoc_data.topics import topics
+        from leanrag.llama.files.fastest import describe_help_topics, read_help_topics
 
-        text = "\n".join(topics[name] for name in sorted(topics))[:_MEASURED_CHARS]
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return text, f"the first {len(text):,} characters of the help topics of Python {version}"
+        text = read_help_topics()
+        return text, describe_help_topics(text)
     try:
         return Path(file).read_text(encoding="utf-8"), file
     except (OSError, UnicodeDecodeError) as error:

@@ -22,8 +22,9 @@ from leanrag.cli import quantize as quantizing
 from leanrag.cli.add import LIBRARIES
 from leanrag.documents import moving
 from leanrag.llama.files import check_gguf
-from leanrag.llama.files.quantize import quantize
+from leanrag.llama.files.quantize import Figures, quantize
 from leanrag.models import cache, fetching
+from leanrag.pipeline import copies
 from leanrag.pipeline.configuration import TunedSettings, read_settings
 from leanrag.pipeline.defaults import default_models
 from leanrag.testing import FakeModel, HashEmbedder
@@ -446,10 +447,31 @@ def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkey
     monkeypatch.setattr(models, "pull", lambda name, **options: slow)
     monkeypatch.setattr(pull.platform, "machine", lambda: "x86_64")
     advice = run("pull", "smollm2-135m")[1].splitlines()[2]
-    assert advice.endswith("Make a faster, less exact copy with: leanrag pull smollm2-135m --type iq4_nl")
+    assert advice.endswith("whether a copy is faster without a loss: leanrag pull smollm2-135m --type auto")
     assert answer_of(run("pull", "smollm2-135m", "--json")[1]) == {"smollm2-135m": str(slow)}
     monkeypatch.setattr(pull.platform, "machine", lambda: "arm64")
     assert len(run("pull", "smollm2-135m")[1].splitlines()) == 2
+
+
+def test_pull_makes_the_fastest_copy_without_a_loss(run, pulled, monkeypatch):
+    shipped, exact, coarse = (
+        Figures(100, speed, speed / 10, loss) for speed, loss in ((50, 9.0), (90, 9.1), (99, 9.9))
+    )
+    measured = []
+
+    def measure_types(source, folder):
+        measured.append(source)
+        return {"as shipped": shipped, "q8_0": exact, "q4_0": coarse}
+
+    monkeypatch.setattr(copies, "measure_types", measure_types)
+    for _ in range(2):
+        code, out, err = run("pull", "smollm2-135m", "--type", "auto")
+        assert (code, err) == (0, "")
+        rows = [line.split() for line in out.splitlines()]
+        assert rows[4] == ["q8_0", "0", "90", "9.0", "9.10"]
+        assert out.splitlines()[6].endswith("the fastest without a loss on this machine: q8_0")
+        assert rows[7] == ["smollm2-135m:q8_0", str(pulled / "q8_0" / "smollm2-135m.q8_0.gguf")]
+    assert measured == [pulled / "tiny.gguf"]  # once; then the figures are known
 
 
 def test_quantize_shows_before_and_after(run, pulled, tmp_path):

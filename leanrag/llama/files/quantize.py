@@ -29,7 +29,6 @@ __all__ = [
     "QUANTIZED_TYPES",
     "Figures",
     "QuantizeReport",
-    "fastest_int4",
     "has_fast_kernels",
     "measure",
     "perplexity",
@@ -249,23 +248,6 @@ def _main() -> None:
 
 
 # What is fast where
-
-
-def fastest_int4(machine: str) -> str:
-    """Return the fastest 4-bit type on a CPU; of equally fast types, the most exact.
-
-    On x86, llama.cpp computes Q4_0 and IQ4_NL with the same code and different tables of 16 values
-    (ggml-cpu/arch/x86/repack.cpp). The values of IQ4_NL fit weights better, but quantizing takes about 20 times as long. On ARM,
-    only Q4_0 has kernels for the integer matrix instructions. On other CPUs, weights are not reordered; q4_k_m is the most exact.
-
-    Args:
-        machine: The CPU, from `platform.machine()`.
-
-    Example:
-        >>> fastest_int4("x86_64"), fastest_int4("arm64")
-        ('iq4_nl', 'q4_0')
-    """
-    return {"x86": "iq4_nl", "arm": "q4_0"}.get(_FAMILIES.get(machine.lower(), ""), "q4_k_m")
 
 
 def has_fast_kernels(info: GGUFInfo, machine: str) -> bool:

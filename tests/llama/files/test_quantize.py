@@ -20,7 +20,6 @@ from leanrag.llama.files.quantize import (
     QUANTIZED_TYPES,
     Figures,
     _windows,
-    fastest_int4,
     has_fast_kernels,
     measure,
     perplexity,
@@ -306,15 +305,6 @@ def test_modules_in_the_working_folder_are_not_imported(tiny_gguf, tmp_path, mon
 
 
 # What is fast where
-
-
-@pytest.mark.parametrize(
-    ("machine", "kind"),
-    [("x86_64", "iq4_nl"), ("AMD64", "iq4_nl"), ("arm64", "q4_0"), ("aarch64", "q4_0"), ("ppc64le", "q4_k_m")],
-)
-def test_the_fastest_type_of_each_machine(machine, kind):
-    assert fastest_int4(machine) == kind
-    assert kind in QUANTIZED_TYPES
 
 
 @pytest.mark.parametrize(
