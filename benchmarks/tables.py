@@ -652,6 +652,11 @@ SCALE_OUT: tuple[tuple[str, str, str], ...] = (
         ".2f",
     ),
     ("planned_cost_month", "the same: dollars a month with the prices in the program", ",.0f"),
+    ("contract_cases", "cases of the contract of stores, over all engines", ",d"),
+    ("contract_failures", "the same: cases that fail", ",d"),
+    ("recall_at_10_postgres", "PostgreSQL with pgvector: recall at 10 against an exact search", ".3f"),
+    ("recall_at_10_qdrant_edge", "the same, Qdrant Edge", ".3f"),
+    ("recall_at_10_milvus_lite", "the same, milvus-lite, which is a stand-in", ".3f"),
 )
 
 

@@ -64,7 +64,8 @@ class _PgVectorEngine:
     """A table of vectors, and a table of one row for the state."""
 
     def __init__(self, server: PostgresConnections, table: str) -> None:
-        self._server, self._table = server, table
+        self._server, self._name = server, table
+        self._table, self._state = f'"{table}"', f'"{table}_state"'
         self.name = f"the table {table!r} of {server.name}"
         self._dim = 0
 
@@ -73,7 +74,7 @@ class _PgVectorEngine:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             self._check_extension(connection)
             self._check_table(connection, dim)
-            row = connection.execute(f"SELECT value FROM {self._table}_state").fetchone()
+            row = connection.execute(f"SELECT value FROM {self._state}").fetchone()
         self._dim = dim
         return None if row is None else self._read_state(row[0])
 
@@ -124,17 +125,17 @@ class _PgVectorEngine:
             connection.execute(
                 f"CREATE TABLE {self._table} (id bigint PRIMARY KEY, vector vector({dim}) NOT NULL, tags bigint[] NOT NULL)"
             )
-            connection.execute(f"CREATE INDEX {self._table}_by_tags ON {self._table} USING gin (tags)")
+            connection.execute(f'CREATE INDEX "{self._name}_by_tags" ON {self._table} USING gin (tags)')
             if dim <= _MOST_INDEXED:
                 connection.execute(
-                    f"CREATE INDEX {self._table}_by_vector ON {self._table} USING hnsw (vector vector_ip_ops)"
+                    f'CREATE INDEX "{self._name}_by_vector" ON {self._table} USING hnsw (vector vector_ip_ops)'
                 )
-            connection.execute(f"DROP TABLE IF EXISTS {self._table}_state")
+            connection.execute(f"DROP TABLE IF EXISTS {self._state}")
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {self._table}_state (id int PRIMARY KEY CHECK (id = 1), value text NOT NULL)"
+            f"CREATE TABLE IF NOT EXISTS {self._state} (id int PRIMARY KEY CHECK (id = 1), value text NOT NULL)"
         )
         index = connection.execute(
-            "SELECT indexdef FROM pg_indexes WHERE indexname = %s", (f"{self._table}_by_vector",)
+            "SELECT indexdef FROM pg_indexes WHERE indexname = %s", (f"{self._name}_by_vector",)
         ).fetchone()
         if index is not None and "vector_ip_ops" not in index[0]:
             raise IndexMismatchError(
@@ -143,7 +144,7 @@ class _PgVectorEngine:
 
     def clear(self) -> None:
         with self._server.transaction() as connection:
-            connection.execute(f"TRUNCATE {self._table}, {self._table}_state")
+            connection.execute(f"TRUNCATE {self._table}, {self._state}")
 
     def write(self, rows: ChunkRows, removed: Ids, state: EngineState) -> None:
         with self._server.transaction() as connection:
@@ -158,7 +159,7 @@ class _PgVectorEngine:
                     (rows.ids.tolist(), list(map(str, rows.vectors.tolist())), [_array(tags) for tags in rows.tags]),
                 )
             connection.execute(
-                f"INSERT INTO {self._table}_state VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET value = excluded.value",
+                f"INSERT INTO {self._state} VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET value = excluded.value",
                 (state.to_json(),),
             )
 

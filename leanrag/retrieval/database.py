@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ _FILE_NAMES = frozenset(
 )
 _DERIVED_PREFIXES = tuple(f"{kind}-" for kind in get_args(DerivedKind))
 _PAGE_BYTES = 8192  # of a new database: 5 vectors of 384 dimensions fill 94 % of a page; of 4096 bytes, 2 fill 75 %
+_POLL_SECONDS = 0.02
 _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 
 
@@ -329,19 +331,27 @@ class Database:
     def _take_file_lock(self, name: str, seconds: float, action: str) -> sqlite3.Connection:
         # SQLite's own lock on an empty file: the same on every system, and freed by the kernel when a process dies.
         self._check_writable()
+        until = time.monotonic() + seconds
         with self.reading():
-            lock = sqlite3.connect(self.folder / name, timeout=seconds, isolation_level=None, check_same_thread=False)
-            try:
-                lock.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                lock.close()
-                if "locked" not in str(error):
+            lock = sqlite3.connect(self.folder / name, timeout=0, isolation_level=None, check_same_thread=False)
+            while True:
+                try:
+                    lock.execute("BEGIN EXCLUSIVE")
+                    return lock
+                except sqlite3.OperationalError as error:
+                    if "locked" in str(error) and time.monotonic() < until:
+                        time.sleep(_POLL_SECONDS)  # here, so that Ctrl-C ends the wait
+                        continue
+                    lock.close()
+                    if "locked" not in str(error):
+                        raise
+                    raise StorageError(
+                        f"another process {action.format(repr(str(self.folder)))}; try again when it is done",
+                        path=self.folder,
+                    ) from error
+                except BaseException:
+                    lock.close()
                     raise
-                raise StorageError(
-                    f"another process {action.format(repr(str(self.folder)))}; try again when it is done",
-                    path=self.folder,
-                ) from error
-        return lock
 
     def _check_writable(self) -> None:
         if self.read_only:

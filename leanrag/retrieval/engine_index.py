@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 500  # chunks that are sent together
 _NO_IDS = np.empty(0, np.int64)
+_MOST_IDS = 50_000  # of one request
 _FEW = 1_000  # allowed ids that are sent, rather than a filter
 
 
@@ -191,6 +192,11 @@ class EngineIndex:
         queries = checked_queries(queries, k, self._dim)
         if not len(queries) or (isinstance(allowed, np.ndarray) and not len(allowed)):
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        parts = [self._search_part(queries, k, part) for part in _split(allowed)]
+        scores, ids = (np.concatenate(both, axis=1) for both in zip(*parts, strict=True))
+        return best_first(scores, ids, k)
+
+    def _search_part(self, queries: Vectors, k: int, allowed: Ids | TagFilter | None) -> tuple[Vectors, Ids]:
         try:
             found = self._engine.search(queries, k, allowed)
         except LeanRAGError:
@@ -198,8 +204,14 @@ class EngineIndex:
             raise
         width = min(len(ids) for _, ids in found)
         scores = np.array([scores[:width] for scores, _ in found], np.float32).reshape(len(found), width)
-        ids = np.array([ids[:width] for _, ids in found], np.int64).reshape(len(found), width)
-        return best_first(scores, ids, k)
+        return scores, np.array([ids[:width] for _, ids in found], np.int64).reshape(len(found), width)
+
+
+def _split(allowed: Ids | TagFilter | None) -> list[Ids | TagFilter | None]:
+    """Return lists of ids that are short enough for one request; a filter as it is."""
+    if not isinstance(allowed, np.ndarray):
+        return [allowed]
+    return [allowed[start : start + _MOST_IDS] for start in range(0, len(allowed), _MOST_IDS)]
 
 
 def _deliver(outbox: Outbox, engine: VectorEngine, dim: int) -> None:

@@ -170,6 +170,14 @@ class TestPgVectorIndex(EngineContract):
             put(store, "a", clustered(5, 2001))
             check_same(make_index(collection="wide"), store)
 
+    def test_a_word_of_sql_is_a_name(self, postgres, execute, store):
+        from leanrag.adapters import PgVectorIndex
+
+        fill(store)
+        with PgVectorIndex(postgres, collection="user") as index:
+            check_same(index, store)
+        execute('DROP TABLE "user", user_state')
+
     @pytest.mark.parametrize("options", [{"collection": "a; DROP TABLE b"}, {"timeout_seconds": 0}])
     def test_arguments_out_of_range_are_refused(self, postgres, options):
         from leanrag.adapters import PgVectorIndex
@@ -270,6 +278,7 @@ def milvus(tmp_path_factory):
         yield client
 
 
+@pytest.mark.slow  # the client sleeps for half a second when it makes a collection
 class TestMilvusStandIn(EngineContract):
     """`milvus-lite`: the calls of the client, on an imitation of the server in Python."""
 

@@ -227,6 +227,11 @@ class EngineContract(VectorIndexContract):
         assert found[1].tolist() == expected[1].tolist()
         assert set(found[1].ravel()) == set(allowed)
 
+    def test_many_ids_are_sent_in_parts(self, index, store, monkeypatch):
+        monkeypatch.setattr(engine_index, "_MOST_IDS", 5)
+        fill(store)
+        check_same(index, store, allowed=np.arange(2, 20, dtype=np.int64))
+
     def test_filters_see_changed_metadata(self, index, store, monkeypatch):
         monkeypatch.setattr(engine_index, "_FEW", 0)
         fill(store)
