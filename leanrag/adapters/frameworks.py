@@ -1,4 +1,4 @@
-"""What the adapters for LangChain and LlamaIndex have in common: models by name, options of a call, and packing of their texts."""
+"""What the adapters for LangChain, LlamaIndex and Haystack have in common: models by name, options of a call, packing of texts."""
 
 from __future__ import annotations
 

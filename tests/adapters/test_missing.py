@@ -12,6 +12,7 @@ from leanrag import MissingDependencyError
 @pytest.mark.parametrize(
     ("adapter", "package", "extra"),
     [
+        ("haystack", "haystack", "haystack"),
         ("langchain", "langchain_core", "langchain"),
         ("llama_index", "llama_index", "llama-index"),
         ("mcp", "mcp", "mcp"),
