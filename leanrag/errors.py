@@ -9,6 +9,7 @@
       StorageError                          .path
         DamageError                         what is stored is not what was written
         EngineError                         .engine .retryable
+        ShardError                          a shard of a corpus cannot be reached
       EmbeddingError                        an embedder raised another error
       BudgetError                           .needed .available, in tokens
       CompressionError
@@ -52,6 +53,7 @@ __all__ = [
     "ModelLoadError",
     "QueueFullError",
     "RemoteError",
+    "ShardError",
     "StorageError",
     "TargetError",
     "TrainingError",
@@ -153,6 +155,10 @@ class EngineError(StorageError):
     def __init__(self, message: str, *, engine: str, retryable: bool = False) -> None:
         super().__init__(message, path="")
         self.engine, self.retryable = engine, retryable
+
+
+class ShardError(StorageError):
+    """A shard of a corpus cannot be reached: its folder or its machine is gone, or what it stores is damaged."""
 
 
 class BudgetError(LeanRAGError):

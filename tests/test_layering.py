@@ -14,7 +14,7 @@ ROOT = Path(leanrag.__file__).parent
 FLOORS = [
     {"types", "lines"},
     {"errors", "text"},
-    {"checks", "children", "openmp", "structure", "threads"},
+    {"checks", "children", "openmp", "stopping", "structure", "threads"},
     {"protocols"},
     {"files", "vectors", "pending", "bounds", "sqlite", "abilities", "_optional"},
     {"metrics", "ledger", "models", "generation"},

@@ -6,6 +6,9 @@
 3  `ask`: the sources do not support the answer; `search`: nothing was found
 4  `add`: some sources could not be read, the others were added
 130  interrupted
+143  SIGTERM came, as when a machine is taken away: what was finished is stored, and the command ended within 20 seconds. `add`,
+     `sync`, `tune` and `train` continue when they are called again, here or on a machine with the same files. `serve` finishes
+     its answers and returns 0
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from leanrag.cli import (
     repair,
     search,
     serve,
+    shard,
     stats,
     sync,
     train,
@@ -44,6 +48,7 @@ from leanrag.cli import (
 from leanrag.cli.options import Commands
 from leanrag.cli.output import FAILED, INTERRUPTED, OK, USAGE, report_error
 from leanrag.errors import ConfigurationError, LeanRAGError
+from leanrag.stopping import EXIT_CODE, Terminated, stopping_on_sigterm
 
 __all__ = ["main"]
 
@@ -66,6 +71,7 @@ _COMMANDS = (
     mcp,
     doctor,
     repair,
+    shard,
     stats,
     costs,
     train,
@@ -78,7 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, format="%(name)s: %(message)s")
     try:
-        return int(options.run(options))
+        with stopping_on_sigterm():
+            return int(options.run(options))
+    except Terminated:
+        report_error(
+            options, "stopped by SIGTERM. What was finished is stored; run the same command again to continue", None
+        )
+        return EXIT_CODE
     except KeyboardInterrupt:
         report_error(options, "interrupted", None)
         return INTERRUPTED

@@ -46,6 +46,27 @@ def register(commands: Commands) -> None:
         help="let web pages of this origin use the server, such as https://example.org",
     )
     parser.add_argument("--read-only", action="store_true", help="let nobody add documents")
+    cluster = parser.add_argument_group("on a Ray cluster (needs the extra `ray`; nobody can add documents)")
+    cluster.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="answer in replicas on this cluster, such as `auto`; without an address, on this machine alone",
+    )
+    cluster.add_argument("--replicas", type=int, default=4, help="most replicas (default: %(default)s)")
+    cluster.add_argument(
+        "--least-replicas", type=int, default=0, help="replicas that stay when nobody asks (default: %(default)s)"
+    )
+    cluster.add_argument(
+        "--keep-alive",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="time without enough questions after which a replica stops (default: %(default)s)",
+    )
+    cluster.add_argument("--cpus", type=float, default=1.0, help="CPU cores of a replica (default: %(default)s)")
+    cluster.add_argument("--gpus", type=float, default=0.0, help="GPUs of a replica (default: %(default)s)")
     add_config(parser)
 
 
@@ -61,6 +82,8 @@ def _run(options: argparse.Namespace) -> int:
     keys = Keys.parse(os.environ.get(options.keys_env, ""), variable=options.keys_env)
     _check_address(options, keys)
     paths = _folder_paths(options)
+    if options.ray is not None:
+        return _run_on_ray(options, paths)
     port = open_port(options.host, options.port)
     with contextlib.closing(port), contextlib.ExitStack() as stack:
         names = options.model or ([] if options.config or not paths else default_models())
@@ -91,6 +114,40 @@ def _run(options: argparse.Namespace) -> int:
         address = f"http://{shown}:{port.getsockname()[1]}"
         text = f"leanrag serves {', '.join([*folders, *options.models])} on {address}"
         run_server(app, port, on_start=lambda: print_text(text))
+    return OK
+
+
+def _run_on_ray(options: argparse.Namespace, paths: dict[str, str]) -> int:
+    import threading
+
+    from leanrag.serving.on_ray import ReplicaSettings, run_on_ray
+    from leanrag.stopping import Terminated
+
+    if options.models or options.allow_origin or options.config is not None:
+        raise ConfigurationError(
+            "`--models`, `--allow-origin` and `--config` cannot be used with `--ray`. Leave them out, or serve without Ray"
+        )
+    settings = ReplicaSettings(
+        folders={name: str(Path(path).resolve()) for name, path in paths.items()},
+        model=tuple(options.model or ()),
+        embedder=options.embedder,
+        keys_env=options.keys_env,
+        min_replicas=options.least_replicas,
+        max_replicas=options.replicas,
+        keep_alive=options.keep_alive,
+        cpus=options.cpus,
+        gpus=options.gpus,
+    )
+    text = f"leanrag serves {', '.join(paths)} on http://{options.host}:{options.port}, with Ray"
+    with contextlib.suppress(Terminated):
+        run_on_ray(
+            settings,
+            host=options.host,
+            port=options.port,
+            address=options.ray or None,
+            wait=threading.Event().wait,
+            on_start=lambda: print_text(text),
+        )
     return OK
 
 

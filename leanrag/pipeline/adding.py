@@ -11,7 +11,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,16 @@ from leanrag.documents.formats.markdown import front_matter
 from leanrag.documents.loading import HEAVY_READERS, READERS, can_load, find_files, load_file
 from leanrag.documents.parsing import FileParser
 from leanrag.errors import ConfigurationError, DocumentError, EmbeddingError, MissingDependencyError
+from leanrag.pipeline.ahead import ComputedAhead, DocumentWorkers, FileTask
 from leanrag.pipeline.reusing import ChunkKey, compute_chunk_data, known_by_key
 from leanrag.protocols import Chunker, ChunkFeature, DocumentReader, Embedder
 from leanrag.retrieval.database import is_database_file
 from leanrag.retrieval.entries import changed_ns
 from leanrag.retrieval.growing_index import update_graph
 from leanrag.retrieval.known import KnownChunk
+from leanrag.retrieval.sharded_store import parts_of
 from leanrag.retrieval.store import DocumentRecord, Entry, Store
+from leanrag.stopping import stop_deferred
 from leanrag.types import AddReport, Chunk, Document, Failure, MetadataValue, plain_metadata
 
 __all__ = ["Ingestion", "Progress", "Selection", "Source"]
@@ -117,6 +119,7 @@ class Ingestion:
         selection: Which files of the folders are added.
         progress: Show a bar on standard error, or call a function; None for a bar only when that is a terminal.
         makes_graph: Whether a graph of the vectors is made if there are many; see `GrowingIndex`.
+        workers: Read, split and embed files elsewhere; None for here.
 
     Raises:
         ConfigurationError: `encoding` names no text encoding.
@@ -135,17 +138,19 @@ class Ingestion:
         selection: Selection = Selection(),
         progress: Progress = None,
         makes_graph: bool = False,
+        workers: DocumentWorkers | None = None,
     ) -> None:
         self._store, self._chunker, self._embedder = store, chunker, embedder
         self._features, self._makes_graph, self._selection = features, makes_graph, selection
         self._metadata = None if metadata is None else plain_metadata(metadata)
         self._encoding = check_encoding(encoding)
-        self._readers = {**READERS, **(readers or {})}
+        self._workers, self._own_readers = workers, readers or {}
+        self._readers = {**READERS, **self._own_readers}
         self._tell: Callable[[int, int], object] = progress if callable(progress) else lambda _done, _total: None
         self._show_progress = sys.stderr.isatty() if progress is None else progress is True
         self._known: dict[str, DocumentRecord] = {}
         self._pending: list[_Change] = []
-        self._parsed: dict[Path, Future[Document]] = {}  # files that are being read in other processes
+        self._parsed: dict[Path, Callable[[], Document]] = {}  # files that are being read in other processes
         self._outcome: dict[str, list[str]] = {
             "added": [],
             "updated": [],
@@ -178,19 +183,22 @@ class Ingestion:
             found = [item for source in sources for item in self._find(source)]
             ids = (item.id for item in found if item.id is not None)
             self._known = {record.id: record for record in self._store.get_records(ids)}
+            self._compute_ahead(found)
             progress = tqdm(total=len(found), desc="Adding", unit="doc", disable=not self._show_progress, leave=False)
             with progress as bar, FileParser() as parser:
                 for done, item in enumerate(self._parse_ahead(found, parser), 1):
-                    self._take(item)
-                    if sum(len(change.chunks) for change in self._pending) >= _BATCH_CHUNKS:
-                        self._flush()
+                    with stop_deferred() as stop:
+                        self._take(item)
+                        if stop.is_set or sum(len(change.chunks) for change in self._pending) >= _BATCH_CHUNKS:
+                            self._flush()
                     bar.update()
                     self._tell(done, len(found))
                 self._flush()
             self._remove_lost()
         self._store.update_postings()
         if self._makes_graph:
-            update_graph(self._store, self._embedder.dim)
+            for part in parts_of(self._store):
+                update_graph(part, self._embedder.dim)
         report = AddReport(
             **{name: tuple(ids) for name, ids in self._outcome.items()},
             failed=tuple(self._failed),
@@ -232,13 +240,27 @@ class Ingestion:
         self._roots.add(root)
         return [_File(file, path, str(root)) for file in files]
 
+    def _compute_ahead(self, items: Iterable[_File | Document]) -> None:
+        """Let the workers begin with the files that have to be read."""
+        if self._workers is None:
+            return
+        tasks = {
+            item.path: FileTask(item.path, item.default_title, self._encoding)
+            for item in items
+            if isinstance(item, _File) and can_load(item.path, readers=self._readers) and self._must_read(item)
+        }
+        computed = self._workers.compute(list(tasks.values()), readers=self._own_readers)
+        ahead = ComputedAhead(computed, self._chunker, self._embedder)
+        self._chunker, self._embedder = ahead, ahead.embedder
+        self._parsed = {path: functools.partial(ahead.document, path) for path in tasks}
+
     def _parse_ahead(self, items: Iterable[_File | Document], parser: FileParser) -> Iterator[_File | Document]:
         """Yield the items in order, while other processes read the next files of heavy formats."""
         waiting: deque[_File | Document] = deque()
         for item in items:
             if isinstance(item, _File) and self._is_heavy(item):
                 future = parser.submit(item.path, default_title=item.default_title, encoding=self._encoding)
-                self._parsed[item.path] = future
+                self._parsed[item.path] = future.result
             waiting.append(item)
             if len(waiting) > _FILES_AHEAD * parser.processes:
                 yield waiting.popleft()
@@ -249,8 +271,12 @@ class Ingestion:
         suffix = file.path.suffix.lower()
         if suffix not in HEAVY_READERS or self._readers[suffix] is not HEAVY_READERS[suffix]:
             return False
+        return file.path not in self._parsed and self._must_read(file)
+
+    def _must_read(self, file: _File) -> bool:
+        """Return whether a file is new or changed."""
         try:
-            return file.path not in self._parsed and not self._is_unchanged(file, file.path.stat())
+            return not self._is_unchanged(file, file.path.stat())
         except OSError:  # `_take_file` reports it
             return False
 
@@ -279,7 +305,7 @@ class Ingestion:
             self._outcome["unchanged"].append(file.id)
             return
         if parsed is not None:
-            document = parsed.result()
+            document = parsed()
         else:
             document = load_file(
                 file.path, default_title=file.default_title, encoding=self._encoding, readers=self._readers

@@ -14,11 +14,16 @@ from leanrag.pipeline.lazy import Lazy
 from leanrag.pipeline.preparing import Preparer
 from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import recording
-from leanrag.protocols import Embedder
+from leanrag.protocols import Chunker, Embedder
 from leanrag.retrieval.store import Entry, Store
 from leanrag.types import AddReport, Document, MetadataValue
 
-__all__ = ["AddOptions", "Documents"]
+__all__ = ["AddOptions", "Documents", "default_chunker"]
+
+
+def default_chunker(embedder: Embedder) -> Chunker:
+    """Return what splits documents if the user has no chunker."""
+    return DocumentChunker(embedder.count_tokens, max_tokens=min(MAX_TOKENS, embedder.max_tokens))
 
 
 class AddOptions(TypedDict, total=False):
@@ -50,8 +55,7 @@ class Documents:
     def _ingestion(self, options: AddOptions, *, is_exact: bool = False) -> Ingestion:
         """Return what adds documents; the embedder is loaded for it."""
         embedder = self._embedder.get()
-        most_tokens = min(MAX_TOKENS, embedder.max_tokens)
-        chunker = self._stages.chunker or DocumentChunker(embedder.count_tokens, max_tokens=most_tokens)
+        chunker = self._stages.chunker or default_chunker(embedder)
         self._store.bind(embedder.id, embedder.dim, chunker.id)
         return Ingestion(
             self._store,
@@ -64,6 +68,7 @@ class Documents:
             selection=Selection(options.get("ignore", ()), options.get("pattern", ()), is_exact),
             progress=options.get("progress"),
             makes_graph=self._stages.index is None,
+            workers=self._stages.workers,
         )
 
     def update(

@@ -17,6 +17,7 @@ from leanrag.caching.similar import SimilarQuestions
 from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.models import resolve
+from leanrag.pipeline.ahead import DocumentWorkers
 from leanrag.pipeline.configuration import ConfigSource, arguments_of
 from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models, with_shipped_calibrations
 from leanrag.pipeline.lazy import Lazy
@@ -42,6 +43,8 @@ from leanrag.protocols import (
 )
 from leanrag.retrieval.database import ANSWERS
 from leanrag.retrieval.rerankers import CrossEncoderReranker
+from leanrag.retrieval.sharded_store import MissingShards, open_store
+from leanrag.retrieval.shards import OpenShard
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade, Model, model_name
 from leanrag.threads import Priority
@@ -86,6 +89,9 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     abstain_below: float | None = None,
     self_check: bool = False,
     create: bool = True,
+    missing_shards: MissingShards = "fail",
+    open_shard: OpenShard | None = None,
+    workers: DocumentWorkers | None = None,
 ) -> Rag:
     """Open a folder as a database of documents.
 
@@ -150,6 +156,11 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         self_check: Ask each local model how likely its own answer is right, and use that as a signal of confidence. The model reads
             about twenty tokens more for it.
         create: Make the folder when it does not exist.
+        missing_shards: What happens if the folder is divided into shards (see `leanrag shard`) and one of them cannot be reached:
+            "fail" raises an error, "partial" searches the others; `is_partial` of an answer then says so.
+        open_shard: Opens each shard, such as `leanrag.adapters.ray.RayShards()`; by default this process does.
+        workers: Read, split and embed files on other machines when documents are added, such as `leanrag.adapters.ray.RayWorkers`.
+            By default this process does it.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -188,12 +199,14 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         None,
         ledger,
         readers or {},
+        workers,
     )
     cascade = model if isinstance(model, Cascade) else Cascade(default_models() if model is None else [model])
     cascade = with_shipped_calibrations(cascade)
     _check_loading(cascade, isolation, keep_alive, draft)
     check_choice(get_args(Priority), priority=priority)
-    store = Store(_namespace_folder(path, namespace), create=create)
+    root = _namespace_folder(path, namespace)
+    store = open_store(root, create=create, missing_shards=missing_shards, open_shard=open_shard)
     answers = _find_cache(cache, store)
     prices = cascade.prices or [None] * len(cascade.models)
     loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}

@@ -13,6 +13,7 @@ from leanrag.pipeline.query import check_counts, check_question
 from leanrag.pipeline.stages import Stages
 from leanrag.protocols import Embedder, Retriever, VectorIndex
 from leanrag.retrieval.reading import split_question
+from leanrag.retrieval.sharded_store import ShardedIndex, ShardedStore
 from leanrag.retrieval.store import Store
 from leanrag.types import Hit, Scalar, Where
 
@@ -45,7 +46,8 @@ class Searcher:
             question: Plain text.
             k: Most hits.
             where: Conditions on the documents.
-            details: Gets the seconds of the parts, as "embed_seconds" and "rerank_seconds".
+            details: Gets the seconds of the parts, as "embed_seconds" and "rerank_seconds", and the folders of the shards that
+                could not be reached, as "missing_shards".
 
         Raises:
             ConfigurationError: The question is empty, or `k` is less than 1.
@@ -53,6 +55,12 @@ class Searcher:
         check_question(question)
         check_counts(k=k)
         details = {} if details is None else details
+        hits = self._find(question, k, where, details)
+        if isinstance(self._store, ShardedStore) and self._store.missing:
+            details["missing_shards"] = ", ".join(self._store.missing)
+        return hits
+
+    def _find(self, question: str, k: int, where: Where | None, details: dict[str, Scalar]) -> list[Hit]:
         reranker = self._stages.reranker
         if self._stages.retriever is None or isinstance(self._stages.retriever, str):
             self._embed(question, details)
@@ -95,8 +103,19 @@ class Searcher:
         """The vector index; it is empty before the first search."""
         with self._lock:
             if self._index is None:
-                self._index = self._stages.make_index(self._embedder.get().dim)
+                self._index = self._make_index(self._embedder.get().dim)
             return self._index
+
+    def _make_index(self, dim: int) -> VectorIndex:
+        if not isinstance(self._store, ShardedStore):
+            return self._stages.make_index(dim)
+        if self._stages.index is not None:
+            if not isinstance(self._stages.index, type) and isinstance(self._stages.index, VectorIndex):
+                raise ConfigurationError(
+                    "each shard has an index of its own; pass `index` as a function that makes one"
+                )
+            self._store.use_index(self._stages.index)
+        return ShardedIndex(self._store)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from leanrag.checks import check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.grounding import ReaderEntailment
+from leanrag.pipeline.ahead import DocumentWorkers
 from leanrag.prompting import ModelProfile, PromptTemplate, profiles_digest
 from leanrag.protocols import (
     Chunker,
@@ -81,6 +82,7 @@ class Stages:
         cache: Remembers answers.
         ledger: Is told each finished answer.
         readers: Reads files: by suffix in lower case, as ".pdf", besides and over the library's own readers.
+        workers: Read, split and embed files elsewhere.
 
     Raises:
         ConfigurationError: `retriever` is an unknown name, both a packer and a compressor are given, `entailment` cannot check,
@@ -99,6 +101,7 @@ class Stages:
     cache: ResponseCache | None = None
     ledger: Ledger | None = None
     readers: Mapping[str, DocumentReader] = field(default_factory=dict)
+    workers: DocumentWorkers | None = None
 
     def __post_init__(self) -> None:
         for suffix in self.readers:

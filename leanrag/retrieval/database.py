@@ -22,18 +22,20 @@ __all__ = [
     "DATABASE",
     "DERIVED_SUFFIX",
     "OUTBOX_LOCK",
+    "SHARDS",
     "Database",
     "DerivedKind",
     "is_database_file",
 ]
 
 DATABASE, ANSWERS, COSTS = "leanrag.db", "answers.db", "costs.db"  # documents, cache of answers, ledger of the command
+SHARDS = "shards.json"  # says how a corpus is divided, instead of a database
 DerivedKind: TypeAlias = Literal["postings", "vectors"]
 DERIVED_SUFFIX = ".bin"  # of the files of `derived_files`
 _WRITER_LOCK, OUTBOX_LOCK = "writer.lock", "outbox.lock"
 _FILE_NAMES = frozenset(
     name + suffix
-    for name in (DATABASE, ANSWERS, COSTS, _WRITER_LOCK, OUTBOX_LOCK)
+    for name in (DATABASE, ANSWERS, COSTS, SHARDS, _WRITER_LOCK, OUTBOX_LOCK)
     for suffix in ("", "-wal", "-shm", "-journal")
 )
 _DERIVED_PREFIXES = tuple(f"{kind}-" for kind in get_args(DerivedKind))
@@ -45,7 +47,9 @@ _BUSY_SECONDS = 30.0  # longest wait for another process's commit
 def is_database_file(path: Path) -> bool:
     """Return whether a file is part of a database: it has one of the names, and the database lies beside it."""
     is_derived = path.name.startswith(_DERIVED_PREFIXES) and path.name.endswith(DERIVED_SUFFIX)
-    return (path.name in _FILE_NAMES or is_derived) and (path.parent / DATABASE).is_file()
+    return (path.name in _FILE_NAMES or is_derived) and any(
+        (path.parent / name).is_file() for name in (DATABASE, SHARDS)
+    )
 
 
 class Database:
@@ -356,6 +360,10 @@ class Database:
     def _check_writable(self) -> None:
         if self.read_only:
             raise StorageError(f"{str(self.path)!r} is read-only; make file and folder writable", path=self.path)
+        if (self.folder / SHARDS).exists():
+            raise StorageError(
+                f"{str(self.folder)!r} was divided into shards while it was open; open the folder again", path=self.path
+            )
         if self._is_open and self._file_number() != self._opened:  # what is written to the old file is lost
             raise StorageError(
                 f"{str(self.path)!r} was removed or replaced while it was open; open the folder again", path=self.path

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VECTOR_TYPE",
     "Entry",
+    "FileStat",
     "changed_ns",
     "check_entry",
     "check_metadata",
@@ -36,6 +36,22 @@ __all__ = [
 ]
 
 VECTOR_TYPE = np.dtype("<f4")
+
+
+class FileStat(Protocol):
+    """The part of `os.stat_result` that is stored."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """When the content changed last."""
+
+    @property
+    def st_ctime_ns(self) -> int:
+        """When content, name or times changed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,7 @@ class Entry:
     chunks: Sequence[Chunk]
     vectors: Vectors
     root: str | None = None
-    file_stat: os.stat_result | None = None
+    file_stat: FileStat | None = None
     features: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
 
@@ -133,7 +149,7 @@ def insert_fields(connection: sqlite3.Connection, key: int, metadata: Mapping[st
     connection.executemany("INSERT INTO fields VALUES (?, ?, ?)", [(key, *row) for row in field_rows(metadata)])
 
 
-def changed_ns(stat: os.stat_result) -> int:
+def changed_ns(stat: FileStat) -> int:
     """Return when a file changed last: its content, or its name and times, which a copy or an archive may set back."""
     return max(stat.st_mtime_ns, stat.st_ctime_ns)
 

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.retrieval.terms import COLUMN_WEIGHTS, quote_term
+from leanrag.retrieval.terms import COLUMN_WEIGHTS, COLUMNS, quote_term
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from leanrag.protocols import Ids
 
-__all__ = ["MAX_TERMS", "find_best", "find_identifiers"]
+__all__ = ["MAX_COUNTED", "MAX_TERMS", "find_best", "find_first_forms", "find_identifiers", "find_occurrences"]
 
 MAX_TERMS = 300
 """Of a question: the score of a chunk takes a look at each."""
 
+MAX_COUNTED = 100
+"""Chunks with a term that are counted, to see how rare it is."""
+
 _FEW = 2000  # ids that a search is given; among more it is searched everywhere, and what is not allowed is passed over
-_MAX_COUNTED = 100  # chunks with a term that are counted, to see how rare it is
 _FOUND = (
     f"found AS (SELECT -bm25(terms, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score, rowid AS id"
     " FROM terms WHERE terms MATCH ?)"
@@ -67,15 +71,61 @@ def find_identifiers(
         identifiers: The forms of each identifier; the first form that a chunk has counts.
         most: An identifier that more chunks have is passed over.
     """
+    for _, rows in find_first_forms(connection, identifiers, most):
+        if 0 < len(rows) <= most:
+            yield rows
+
+
+def find_first_forms(
+    connection: sqlite3.Connection, identifiers: Iterable[Iterable[str]], most: int
+) -> Iterator[tuple[int, list[tuple[int]]]]:
+    """Yield the index of the first form that a chunk has, and `(id,)` of up to `most + 1` such chunks, for each identifier.
+
+    Args:
+        connection: To the database.
+        identifiers: The forms of each identifier.
+        most: How many rows matter.
+    """
+    query = "SELECT rowid FROM terms WHERE terms MATCH ? LIMIT ?"
     for forms in identifiers:
-        for form in forms:
+        found: tuple[int, list[tuple[int]]] = 0, []
+        for i, form in enumerate(forms):
             expression = quote_term(form) if " " in form else f"extra : {quote_term(form)}"
-            query = "SELECT rowid FROM terms WHERE terms MATCH ? LIMIT ?"
             rows = connection.execute(query, (expression, most + 1)).fetchall()
             if rows:
-                if len(rows) <= most:
-                    yield rows
+                found = i, rows
                 break
+        yield found
+
+
+def find_occurrences(
+    connection: sqlite3.Connection, tokens: Sequence[str], *, is_prefix: bool
+) -> tuple[Ids, NDArray[np.float64]]:
+    """Return the chunks in which some tokens follow each other, and how often: `(ids, frequencies)`, both `(m,)`.
+
+    A word of a title counts twice, as in `bm25`.
+
+    Args:
+        connection: To the database, inside a transaction.
+        tokens: The tokens, in their order.
+        is_prefix: Whether the last token stands for all tokens that begin so.
+    """
+    connection.execute(
+        "CREATE VIRTUAL TABLE IF NOT EXISTS temp.occurrences USING fts5vocab ('main', 'terms', 'instance')"
+    )
+    found: set[tuple[int, str, int]] | None = None  # chunk, column and position of the first token
+    for i, token in enumerate(tokens):
+        condition, values = "term = ?", [token]
+        if is_prefix and i == len(tokens) - 1:
+            condition, values = "term >= ? AND term < ?", [token, token + chr(0x10FFFF)]
+        rows = connection.execute(f"SELECT doc, col, offset - {i} FROM temp.occurrences WHERE {condition}", values)
+        found = set(rows) if found is None else found.intersection(rows)
+    weights = dict(zip(COLUMNS, COLUMN_WEIGHTS, strict=True))
+    totals: dict[int, float] = {}
+    for chunk_id, column, _ in found or ():
+        totals[chunk_id] = totals.get(chunk_id, 0.0) + weights[column]
+    ids = np.array(sorted(totals), np.int64)
+    return ids, np.array([totals[number] for number in ids.tolist()], np.float64)
 
 
 def _rarest(connection: sqlite3.Connection, terms: list[str]) -> list[str]:
@@ -85,7 +135,7 @@ def _rarest(connection: sqlite3.Connection, terms: list[str]) -> list[str]:
     counts = connection.execute(
         "SELECT key, (SELECT count(*) FROM (SELECT 1 FROM terms WHERE terms MATCH value LIMIT ?)) AS chunks"
         " FROM json_each(?) WHERE chunks > 0 ORDER BY chunks, key LIMIT ?",
-        (_MAX_COUNTED, json.dumps(terms), MAX_TERMS),
+        (MAX_COUNTED, json.dumps(terms), MAX_TERMS),
     )
     return [terms[i] for i in sorted(key for key, _ in counts)] or terms[:1]
 

@@ -15,10 +15,11 @@ from leanrag.retrieval.postings import Segment
 
 __all__ = ["read_segment", "write_segment"]
 
-_MAGIC = b"leanrag postings 1\n"
+_MAGIC = b"leanrag postings 2\n"
 _ALIGNMENT = 64
 _MOST_HEADER = 4096
-_TYPES = {"ids": "<i8", "sizes": "<i4", "keys": "<u8", "starts": "<i8", "rows": "<i4", "frequencies": "|u1"}
+_TYPES = {"ids": "<i8", "sizes": "<i4", "keys": "<u8", "starts": "<i8", "rows": "<i4"}
+_FREQUENCIES = ("|u1", "<u2", "<u4", "<u8")  # by what the chunks need
 
 
 def write_segment(path: Path, segment: Segment) -> None:
@@ -27,10 +28,18 @@ def write_segment(path: Path, segment: Segment) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    parts = [np.ascontiguousarray(getattr(segment, name), kind).tobytes() for name, kind in _TYPES.items()]
+    types = {
+        **_TYPES,
+        "frequencies": next(kind for kind in _FREQUENCIES if segment.frequencies.itemsize == int(kind[-1])),
+    }
+    parts = [np.ascontiguousarray(getattr(segment, name), kind).tobytes() for name, kind in types.items()]
     body = b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
-    lengths = [len(getattr(segment, name)) for name in _TYPES]
-    header = _MAGIC + json.dumps({"lengths": lengths, "crc32": zlib.crc32(body)}).encode() + b"\n"
+    facts = {
+        "lengths": [len(getattr(segment, name)) for name in types],
+        "frequencies": types["frequencies"],
+        "crc32": zlib.crc32(body),
+    }
+    header = _MAGIC + json.dumps(facts).encode() + b"\n"
     with whole_file(path, durable=False) as part_path:
         part_path.write_bytes(header.ljust(_MOST_HEADER, b"\0") + body)
 
@@ -49,8 +58,11 @@ def read_segment(path: Path) -> Segment:
     facts = json.loads(header[len(_MAGIC) :].rstrip(b"\0"))
     if checksum_of(data, _MOST_HEADER, len(data)) != facts["crc32"]:
         raise ValueError("its checksum does not match")
+    if facts["frequencies"] not in _FREQUENCIES:
+        raise ValueError("its frequencies have an unknown type")
     arrays, offset = {}, _MOST_HEADER
-    for (name, kind), length in zip(_TYPES.items(), facts["lengths"], strict=True):
+    types = {**_TYPES, "frequencies": facts["frequencies"]}
+    for (name, kind), length in zip(types.items(), facts["lengths"], strict=True):
         size = length * np.dtype(kind).itemsize
         arrays[name] = data[offset : offset + size].view(kind)
         offset += size + -size % _ALIGNMENT

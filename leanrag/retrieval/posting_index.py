@@ -60,7 +60,6 @@ class PostingIndex:
         self._postings: Postings | None = None
         self._generation = -1  # of the database, when `_postings` was made
         self._builder: threading.Thread | None = None
-        self._is_given_up = False
         self._tokenizer = Tokenizer()
         self._guard = ProcessGuard()
 
@@ -86,16 +85,15 @@ class PostingIndex:
         with self._lock:
             if generation == self._generation:
                 return self._postings
-            if self._builder is not None or self._is_given_up or generation < self._generation:
+            if self._builder is not None or generation < self._generation:
                 return None
             if count_chunks(connection) < self._least:
                 self._use([], connection)
                 return None
             if self._postings is not None:
                 rows = connection.execute(_ROWS, (self._postings.last_id, _AT_ONCE + 1)).fetchall()
-                segment = make_segment(self._tokenizer, rows) if 0 < len(rows) <= _AT_ONCE else None
-                if segment is not None or not rows:
-                    added = [] if segment is None else [_Part(segment)]
+                if len(rows) <= _AT_ONCE:
+                    added = [_Part(make_segment(self._tokenizer, rows))] if rows else []
                     self._use(_merged([*self._parts, *added]), connection)
                     if _unsaved(self._parts) >= 2 * _WORTH_A_FILE or self._postings.removed_share > _MOST_REMOVED:
                         self._start()
@@ -138,8 +136,7 @@ class PostingIndex:
     def _build(self) -> None:
         try:
             parts = self._read_new(self._known_parts())
-            if not self._is_given_up:
-                self._finish(self._save(parts))
+            self._finish(self._save(parts))
         except (LeanRAGError, sqlite3.Error) as error:  # the folder was closed, or is damaged: a search says so
             logger.debug("%s: no postings: %s", self._database.folder, error)
         finally:
@@ -170,11 +167,7 @@ class PostingIndex:
                 rows = connection.execute(_ROWS, (last_id, _BATCH)).fetchall()
             if not rows:
                 return parts
-            segment = make_segment(self._tokenizer, rows)
-            if segment is None:
-                self._is_given_up = True
-                return parts
-            parts = _merged([*parts, _Part(segment)])
+            parts = _merged([*parts, _Part(make_segment(self._tokenizer, rows))])
 
     def _save(self, parts: list[_Part]) -> list[_Part]:
         """Write the large parts that have no file yet, name all files in the database, and remove other files."""

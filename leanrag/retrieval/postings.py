@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import Ids, Vectors
 
-__all__ = ["Postings", "Segment", "Tokenizer", "make_segment", "merge_segments"]
+__all__ = ["Matches", "Postings", "Segment", "TermStatistics", "Tokenizer", "make_segment", "merge_segments"]
 
 _K1, _B = 1.2, 0.75
 _MOST_KEYS = 10_000  # of terms that were asked for
 _MOST_WORDS = 100_000  # whose tokens are remembered, about 20 MB
 _NO_IDS = np.empty(0, np.int64)
 _LEAST_IDF = 1e-6  # of a token that more than half of the chunks have
-_MOST_REPEATED = 255  # times a token may stand in a chunk; a chunk that repeats one more often is left to FTS5
+
+Matches: TypeAlias = "Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]"
+"""Chunks that have a term: rows, and how often each has it, both `(m,)`; in parts, without a row twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Segment:
         keys: Hashes of the tokens, uint64 `(t,)`, ascending.
         starts: Where the postings of each token begin, int64 `(t + 1,)`; the last is their number.
         rows: For each posting, which chunk has the token: index in `ids`, int32 `(p,)`, ascending for each token.
-        frequencies: How often it has it, a word of a title counting twice, uint8 `(p,)`.
+        frequencies: How often it has it, a word of a title counting twice, uint8 `(p,)`; a wider type if a chunk repeats a token
+            more often than that.
     """
 
     ids: Ids
@@ -54,7 +57,7 @@ class Segment:
     keys: NDArray[np.uint64]
     starts: NDArray[np.int64]
     rows: NDArray[np.int32]
-    frequencies: NDArray[np.uint8]
+    frequencies: NDArray[np.unsignedinteger[Any]]
 
     def __len__(self) -> int:
         """Return the number of chunks."""
@@ -137,6 +140,17 @@ class Tokenizer:
         self._word_keys = np.concatenate([self._word_keys, keys])
         self._word_starts = np.concatenate([self._word_starts, ends])
 
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of a text, in their order."""
+        with self._lock:
+            connection = self._connect()
+            connection.execute("BEGIN")
+            try:
+                connection.execute(f"INSERT INTO terms (rowid, {COLUMNS[0]}) VALUES (0, ?)", (text,))
+                return [token for (token,) in connection.execute("SELECT term FROM tokens ORDER BY offset")]
+            finally:
+                connection.execute("ROLLBACK")
+
     def keys_of(self, terms: Sequence[str]) -> list[int | None]:
         """Return the key of each term's token; 0 for a term without one, None if it is more than one token."""
         keys = self._keys
@@ -152,8 +166,8 @@ class Tokenizer:
         return [keys[term] for term in terms]
 
 
-def make_segment(tokenizer: Tokenizer, rows: Sequence[tuple[Any, ...]]) -> Segment | None:
-    """Return the segment of some chunks; None if one of them repeats a token too often.
+def make_segment(tokenizer: Tokenizer, rows: Sequence[tuple[Any, ...]]) -> Segment:
+    """Return the segment of some chunks.
 
     Args:
         tokenizer: What splits the texts.
@@ -181,8 +195,6 @@ def make_segment(tokenizer: Tokenizer, rows: Sequence[tuple[Any, ...]]) -> Segme
     sizes = np.bincount(row_of, minlength=n_rows).astype(np.int32)
     # A number for each token of each row, as often as the token counts there.
     postings, frequencies = np.unique(np.repeat(tokens * n_rows + row_of, weight_of), return_counts=True)
-    if frequencies.max(initial=0) > _MOST_REPEATED:
-        return None
     ids = np.array([row[0] for row in rows], np.int64)
     return Segment(
         ids,
@@ -190,7 +202,7 @@ def make_segment(tokenizer: Tokenizer, rows: Sequence[tuple[Any, ...]]) -> Segme
         distinct,
         np.searchsorted(postings, np.arange(len(distinct) + 1) * n_rows),
         (postings % n_rows).astype(np.int32),
-        frequencies.astype(np.uint8),
+        frequencies.astype(np.min_scalar_type(frequencies.max(initial=0))),
     )
 
 
@@ -211,7 +223,7 @@ def _sorted(
     sizes: NDArray[np.int32],
     keys: NDArray[np.uint64],
     rows: NDArray[np.int32],
-    frequencies: NDArray[np.uint8],
+    frequencies: NDArray[np.unsignedinteger[Any]],
 ) -> Segment:
     """Return the segment of postings, of which each has a key; those of one key must be in the order of their rows."""
     order = np.argsort(keys, kind="stable")
@@ -228,6 +240,25 @@ def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np
 
 def _key(token: str) -> int:
     return int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True, slots=True)
+class TermStatistics:
+    """What BM25 needs to know of all chunks. The statistics of shards add up to those of the whole.
+
+    Attributes:
+        chunks: How many there are.
+        tokens: How many tokens all of them have.
+        counts: For each term of a question, how many chunks have it.
+    """
+
+    chunks: int
+    tokens: int
+    counts: tuple[int, ...]
+
+    def __add__(self, other: TermStatistics) -> TermStatistics:
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return TermStatistics(self.chunks + other.chunks, self.tokens + other.tokens, counts)
 
 
 class Postings:
@@ -251,7 +282,7 @@ class Postings:
         self._sizes = np.concatenate([np.empty(0, np.int32), *(segment.sizes for segment in segments)])
         known = self._sizes if self.is_stored is None else self._sizes[self.is_stored]
         self._count = len(known)
-        self._average_size = float(known.sum(dtype=np.int64)) / max(1, len(known)) or 1.0
+        self._tokens = int(known.sum(dtype=np.int64))
         self._offsets = np.cumsum([0, *map(len, segments)])
 
     def __len__(self) -> int:
@@ -282,9 +313,15 @@ class Postings:
             allowed: Only these ids may be found.
             also: Those of these ids that match are returned too.
         """
-        scores = self._scores(keys)
+        matches = [self.find(key) for key in keys]
+        return self.best(self.score(matches, self.count(matches)), k, allowed=allowed, also=also)
+
+    def best(
+        self, scores: NDArray[np.float64], k: int, *, allowed: Ids | None, also: Ids | None
+    ) -> tuple[Vectors, Ids]:
+        """Return `(scores, ids)` of the chunks with the `k` best scores, as `search` does."""
         if allowed is not None:
-            scores *= is_among(self.ids, allowed)
+            scores = scores * is_among(self.ids, allowed)
         chosen = _best(scores, k)
         if also is not None and len(also):
             rows = rows_of(self.ids, also)
@@ -292,26 +329,40 @@ class Postings:
         chosen = chosen[np.lexsort((chosen, -scores[chosen]))]
         return scores[chosen].astype(np.float32), self.ids[chosen]
 
-    def _scores(self, keys: Sequence[int]) -> NDArray[np.float64]:
-        """Return the score of each chunk `(n,)`; 0 for those that match no token or do not exist."""
+    def find(self, key: int) -> Matches:
+        """Return the chunks that have a token and exist."""
+        parts = []
+        for segment, offset in zip(self.segments, self._offsets, strict=False):
+            part = segment.find(key)
+            if part.stop == part.start:
+                continue
+            rows, frequencies = segment.rows[part] + offset, segment.frequencies[part].astype(np.float64)
+            if self.is_stored is not None:
+                is_stored = self.is_stored[rows]
+                rows, frequencies = rows[is_stored], frequencies[is_stored]
+            parts.append((rows, frequencies))
+        return parts
+
+    def count(self, matches: Sequence[Matches]) -> TermStatistics:
+        """Return the statistics of these chunks for the terms of a question."""
+        return TermStatistics(
+            self._count, self._tokens, tuple(sum(len(rows) for rows, _ in parts) for parts in matches)
+        )
+
+    def score(self, matches: Sequence[Matches], statistics: TermStatistics) -> NDArray[np.float64]:
+        """Return the score of each chunk `(n,)`; 0 for those that match no term or do not exist.
+
+        Args:
+            matches: For each term, the chunks that have it.
+            statistics: Those of all chunks that are searched together, which may be more than these.
+        """
         scores = np.zeros(len(self.ids))
-        for key in keys:
-            found = [segment.find(key) for segment in self.segments]
-            count = 0
-            parts = []
-            for segment, part, offset in zip(self.segments, found, self._offsets, strict=False):
-                if part.stop == part.start:
-                    continue
-                rows, frequencies = segment.rows[part] + offset, segment.frequencies[part].astype(np.float64)
-                if self.is_stored is not None:
-                    is_stored = self.is_stored[rows]
-                    rows, frequencies = rows[is_stored], frequencies[is_stored]
-                count += len(rows)
-                parts.append((rows, frequencies))
-            idf = math.log((self._count - count + 0.5) / (count + 0.5)) if count else 0.0
+        average_size = statistics.tokens / max(1, statistics.chunks) or 1.0
+        for parts, count in zip(matches, statistics.counts, strict=True):
+            idf = math.log((statistics.chunks - count + 0.5) / (count + 0.5)) if count else 0.0
             idf = idf if idf > 0 else _LEAST_IDF
             for rows, frequencies in parts:
-                norms = _K1 * (1.0 - _B + _B * self._sizes[rows] / self._average_size)  # what FTS5 adds to a frequency
+                norms = _K1 * (1.0 - _B + _B * self._sizes[rows] / average_size)  # what FTS5 adds to a frequency
                 scores[rows] += idf * ((frequencies * (_K1 + 1.0)) / (frequencies + norms))
         return scores
 

@@ -56,6 +56,9 @@ class RepairReport:
     restored: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
+    def __add__(self, other: RepairReport) -> RepairReport:
+        return RepairReport(self.damage + other.damage, self.restored + other.restored, self.removed + other.removed)
+
 
 class Repair:
     """One repair of a store, while the caller has the right to write.

@@ -227,6 +227,7 @@ def describe_answer(answer: Answer) -> dict[str, Any]:
         "confidence": answer.confidence,
         "calibrated": answer.calibrated,
         "abstained": answer.abstained,
+        "is_partial": answer.is_partial,
         "model": answer.model,
         "cost": answer.cost,
         "seconds": answer.seconds,

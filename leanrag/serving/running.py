@@ -16,7 +16,7 @@ from leanrag.errors import ConfigurationError
 
 __all__ = ["make_server", "open_port", "run_server"]
 
-_GRACE_SECONDS = 30
+_GRACE_SECONDS = 15  # a machine that is taken away has little more
 _MOST_HEADER_BYTES = 64 * 1024
 
 

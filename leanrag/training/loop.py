@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from leanrag.errors import ConfigurationError, TrainingError
+from leanrag.stopping import stop_deferred
 from leanrag.training.base import Decoder
 from leanrag.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from leanrag.training.encoding import EncodedRow, hash_rows
@@ -135,17 +136,19 @@ class _Run:
         seconds_before = progress.seconds
         every = max(1, len(self.batches) // self.options.evaluations)
         while progress.step < len(self.batches) and not self._is_over():
-            self._step(self.batches[progress.step])
-            progress.step += 1
-            if progress.step % every == 0 or progress.step == len(self.batches):
-                self._evaluate()
-            progress.seconds = seconds_before + time.perf_counter() - self.started
-            if (
-                progress.step % self.options.checkpoint_steps == 0
-                or progress.step == len(self.batches)
-                or self._is_over()
-            ):
-                self._save()
+            with stop_deferred() as stop:
+                self._step(self.batches[progress.step])
+                progress.step += 1
+                if progress.step % every == 0 or progress.step == len(self.batches):
+                    self._evaluate()
+                progress.seconds = seconds_before + time.perf_counter() - self.started
+                if (
+                    stop.is_set
+                    or progress.step % self.options.checkpoint_steps == 0
+                    or progress.step == len(self.batches)
+                    or self._is_over()
+                ):
+                    self._save()
             if on_step is not None:
                 on_step(progress.step, len(self.batches))
         with torch.no_grad():

@@ -13,7 +13,7 @@ from leanrag.pipeline.copies import find_embedder
 from leanrag.protocols import Closable, Embedder
 from leanrag.retrieval.index import FaissIndex
 from leanrag.retrieval.retrievers import HybridRetriever
-from leanrag.retrieval.store import Store
+from leanrag.retrieval.sharded_store import open_store
 from leanrag.training.examples import Example
 from leanrag.types import Chunk, Hit
 
@@ -37,7 +37,7 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str], embedder: str | Embedder = "all-minilm-l6-v2") -> None:
-        self._store = Store(path, create=False)
+        self._store = open_store(path, create=False)
         self._embedder = LlamaCppEmbedder(find_embedder(embedder)) if isinstance(embedder, str) else embedder
         self._store.bind(self._embedder.id, self._embedder.dim, "")
         if not self._store.count_chunks():

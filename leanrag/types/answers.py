@@ -155,6 +155,11 @@ class Answer(_ShownInNotebooks):
         return None if self.generation is None else self.generation.thoughts
 
     @property
+    def is_partial(self) -> bool:
+        """Whether a shard of the corpus could not be reached, so that its documents were not searched."""
+        return any("missing_shards" in stage.details for stage in self.trace)
+
+    @property
     def seconds(self) -> float:
         """Wall time of all stages."""
         return sum(stage.seconds for stage in self.trace)

@@ -1,0 +1,64 @@
+"""What the tests run on the machines of a Ray cluster: an embedder and a model that tell where they are, and wait to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import leanrag
+from leanrag.serving.app import create_app
+from leanrag.serving.workers import Workers
+from leanrag.testing import FakeModel, HashEmbedder
+
+ENOUGH_SECONDS = 60.0
+
+
+def wait_for(condition, what: str, seconds: float = ENOUGH_SECONDS):
+    """Return the first true value of `condition()`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} did not happen in {seconds} seconds"
+        time.sleep(0.05)
+    return value
+
+
+def here() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+class WaitingEmbedder(HashEmbedder):
+    """Says on which node it embeds, and goes on when the test says so."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = Path(folder)
+
+    def embed_documents(self, texts):
+        if "RAY_RAYLET_PID" in os.environ or os.environ.get("RAY_JOB_ID"):
+            (self._folder / f"node-{here()}").touch()
+            wait_for((self._folder / "go").exists, "the signal to go on")
+        return super().embed_documents(texts)
+
+
+class WaitingModel(FakeModel):
+    """Says on which node it answers; answers a question with "slow" when the test says so."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        super().__init__(self._answer)
+
+    def _answer(self, rendered: str) -> str:
+        if "slow" in rendered.rpartition("<user>")[2]:
+            (self._folder / f"asked-{here()}-{time.monotonic_ns()}").touch()
+            wait_for((self._folder / "go").exists, "the signal to go on")
+        return "The apple is red [1]."
+
+
+@contextlib.contextmanager
+def open_app(kb: str, folder: str):
+    with leanrag.open(kb, model=WaitingModel(folder), embedder=HashEmbedder(), create=False) as rag:
+        yield create_app({"kb": rag}, can_add=False, workers=Workers(parallel=4, queue=32))

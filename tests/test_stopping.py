@@ -1,0 +1,161 @@
+"""SIGTERM stops a command where it can continue: real processes are told to end, and the same call goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import leanrag
+from leanrag.stopping import EXIT_CODE, Terminated, stop_deferred, stopping_on_sigterm
+from leanrag.testing import FakeModel, HashEmbedder
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
+
+ROOT = Path(leanrag.__file__).parents[1]
+
+CHILD = """
+import sys, time
+from leanrag.testing import FakeModel, HashEmbedder
+import leanrag.pipeline.opening as opening
+
+class Slow(HashEmbedder):
+    def embed_documents(self, texts):
+        print("embedding", flush=True)
+        time.sleep(SECONDS)
+        return super().embed_documents(texts)
+
+class SlowModel(FakeModel):
+    def stream(self, prompt, options):
+        print("answering", flush=True)
+        time.sleep(SECONDS)
+        return super().stream(prompt, options)
+
+opening.load_embedder = lambda *_, **__: Slow()
+opening.load_language_model = lambda name, **_: SlowModel("apple", name=str(name))
+from leanrag.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(folder: Path, *arguments: str, seconds: float = 0.2) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LEANRAG_LEDGER": "off"}
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD.replace("SECONDS", str(seconds)), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+
+
+def stop_after(child: subprocess.Popen[str], word: str, times: int) -> str:
+    """Send SIGTERM when the child has said a word so often; return its standard error."""
+    assert child.stdout is not None
+    while times:
+        line = child.stdout.readline()
+        assert line, child.communicate()
+        times -= line.strip() == word
+    child.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    _, error = child.communicate(timeout=30)
+    assert time.monotonic() - started < 20
+    return error
+
+
+def write_documents(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for i in range(count):
+        (folder / f"{i:02}.md").write_text(f"# Topic {i}\n\n" + f"The apple number {i} is red. " * 400)
+
+
+def test_add_stores_what_it_read_and_continues(tmp_path):
+    write_documents(tmp_path / "docs", 16)
+    child = start(tmp_path, "add", "docs", "--folder", "kb")
+    error = stop_after(child, "embedding", 2)
+    assert child.returncode == EXIT_CODE == 143
+    assert "stopped by SIGTERM. What was finished is stored; run the same command again to continue" in error
+    with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel(), create=False) as rag:
+        stored = {record.id: record.sha256 for record in rag.documents()}
+        assert 0 < len(stored) < 16
+    again = start(tmp_path, "add", "docs", "--folder", "kb", seconds=0)
+    assert again.communicate(timeout=60) is not None
+    assert again.returncode == 0
+    with (
+        leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel(), create=False) as rag,
+        leanrag.open(tmp_path / "whole", embedder=HashEmbedder(), model=FakeModel()) as whole,
+    ):
+        whole.add(tmp_path / "docs")
+        assert rag._store.content_hash() == whole._store.content_hash()
+        assert stored.items() <= {record.id: record.sha256 for record in rag.documents()}.items()
+
+
+def test_tune_keeps_its_runs_and_continues(tmp_path):
+    with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel()) as rag:
+        rag.add_text("The apple is red.")
+    (tmp_path / "q.jsonl").write_text(
+        "".join(f'{{"question": "apple {i}?", "answers": ["apple"]}}\n' for i in range(100))
+    )
+    command = ("tune", "q.jsonl", "--folder", "kb", "--model", "one", "-k", "1")
+    child = start(tmp_path, *command, seconds=0.02)
+    error = stop_after(child, "answering", 12)
+    assert child.returncode == EXIT_CODE, error
+    again = start(tmp_path, *command, seconds=0)
+    output, error = again.communicate(timeout=60)
+    assert again.returncode == 0, error
+    assert 0 < output.count("answering") < 100  # the answers of the first run are used
+
+
+def test_a_command_that_does_not_stop_ends_all_the_same():
+    code = """
+    import time
+    from leanrag.stopping import stop_deferred, stopping_on_sigterm
+    with stopping_on_sigterm(most_seconds=0.3), stop_deferred():
+        print("working", flush=True)
+        time.sleep(60)
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    stop_after(child, "working", 1)
+    assert child.returncode == EXIT_CODE
+
+
+def stop_in_two_blocks(steps: list[bool]) -> None:
+    with stopping_on_sigterm(most_seconds=60), stop_deferred() as outer:
+        with stop_deferred() as inner:
+            signal.raise_signal(signal.SIGTERM)
+            steps.append(inner.is_set)
+        steps.append(outer.is_set)
+
+
+def test_a_stop_is_deferred_to_the_end_of_the_outermost_block():
+    steps: list[bool] = []
+    with pytest.raises(Terminated):
+        stop_in_two_blocks(steps)
+    assert steps == [True, True]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with stop_deferred() as wish:
+        assert not wish.is_set
+
+
+def test_other_threads_have_no_signals():
+    found = []
+
+    def work() -> None:
+        with stopping_on_sigterm(), stop_deferred() as wish:
+            found.append(wish.is_set)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]
