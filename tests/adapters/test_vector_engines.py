@@ -29,17 +29,18 @@ NOWHERE = "127.0.0.1:9"  # a port without a server
 
 class TestFaissIndex(VectorIndexContract):
     @pytest.fixture
-    def make_index(self):
-        return lambda: FaissIndex(DIM)
+    def argument(self):
+        return FaissIndex
 
-    def test_a_program_changes_one_argument(self):
-        """Its number of columns is that of this suite, not of the embedder."""
+    @pytest.fixture
+    def make_index(self, argument):
+        return lambda: argument(DIM)
 
 
 class TestGrowingIndex(TestFaissIndex):
     @pytest.fixture
-    def make_index(self):
-        return lambda: GrowingIndex(DIM)
+    def argument(self):
+        return GrowingIndex
 
 
 # PostgreSQL, the real server

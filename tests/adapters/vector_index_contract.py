@@ -175,9 +175,14 @@ class VectorIndexContract:
         assert not failures
         check_same(index, store)
 
-    def test_a_program_changes_one_argument(self, index, tmp_path):
+    @pytest.fixture
+    def argument(self, index):
+        """What a program passes to `open`."""
+        return index
+
+    def test_a_program_changes_one_argument(self, argument, tmp_path):
         hits = []
-        for name, options in (("local", {}), ("engine", {"index": index})):
+        for name, options in (("local", {}), ("other", {"index": argument})):
             with open_rag(tmp_path / name, **options) as rag:
                 rag.add(leanrag.Document(PARK, id="park", metadata={"year": 1}), leanrag.Document(NILE, id="nile"))
                 found = [rag.search(QUESTION), rag.search(QUESTION, where={"year": 1})]
@@ -190,24 +195,22 @@ class VectorIndexContract:
 
 
 class Interrupted:
-    """An engine that fails before or after it has written some batches."""
+    """An engine that goes away before, or after, it has written the batch behind the first `writes`."""
 
-    def __init__(self, engine, *, after, writes=0, keeps=True):
-        self._engine, self._after, self._writes, self._keeps = engine, after, writes, keeps
+    def __init__(self, engine, *, after, writes=0):
+        self._engine, self._after, self._writes = engine, after, writes
         self.sent = 0
 
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
     def write(self, rows, removed, state):
-        if self._writes == 0 and not self._after:
-            raise EngineError("the engine went away. Start it", engine="test", retryable=True)
-        if self._keeps or self._writes:
+        if self._writes or self._after:
             self._engine.write(rows, removed, state)
             self.sent += len(rows)
-        self._writes -= 1
-        if self._writes < 0 and self._after:
+        if not self._writes:
             raise EngineError("the engine went away. Start it", engine="test", retryable=True)
+        self._writes -= 1
 
 
 class EngineContract(VectorIndexContract):
