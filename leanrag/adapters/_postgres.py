@@ -62,18 +62,14 @@ class PostgresConnections:
         cut = threading.Event()
         with self._mapped(cut):
             connection = self._take()
-            guard = threading.Timer(self._seconds + _GRACE_SECONDS, _cut, (connection, cut))
-            guard.daemon = True
-            guard.start()
             try:
-                with connection.transaction():
+                with self._guarded(connection, cut), connection.transaction():
                     yield connection
             except BaseException:
                 if connection.broken or cut.is_set():
                     connection.close()
                 raise
             finally:
-                guard.cancel()
                 if not connection.closed:
                     with self._lock:
                         self._idle.append((connection, time.monotonic()))
@@ -93,7 +89,8 @@ class PostgresConnections:
             connection, used = self._idle.pop() if self._idle else (None, 0.0)
         if connection is not None and time.monotonic() - used > _IDLE_SECONDS:
             try:
-                connection.execute("SELECT 1")
+                with self._guarded(connection, threading.Event()):
+                    connection.execute("SELECT 1")
             except self._psycopg.OperationalError:
                 connection.close()
                 connection = None
@@ -102,8 +99,23 @@ class PostgresConnections:
         connection = self._psycopg.connect(
             self._address, autocommit=True, connect_timeout=max(2, round(self._seconds)), prepare_threshold=None
         )
-        connection.execute(f"SET statement_timeout = {max(1, round(self._seconds * 1e3))}")
+        try:
+            connection.execute(f"SET statement_timeout = {max(1, round(self._seconds * 1e3))}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    @contextlib.contextmanager
+    def _guarded(self, connection: Any, cut: threading.Event) -> Iterator[None]:
+        """Cut the connection, and set `cut`, when the block takes longer than the server may."""
+        guard = threading.Timer(self._seconds + _GRACE_SECONDS, _cut, (connection, cut))
+        guard.daemon = True
+        guard.start()
+        try:
+            yield
+        finally:
+            guard.cancel()
 
     @contextlib.contextmanager
     def _mapped(self, cut: threading.Event) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import threading
 import warnings
@@ -39,7 +40,7 @@ class QdrantIndex(EngineIndex):
         server: Its address, such as "http://localhost:6333", or a `QdrantClient`.
         collection: Name of the collection; each folder, and each namespace of a folder, needs one of its own.
         api_key: Key of the server, if `server` is an address.
-        timeout_seconds: Longest wait for an answer of the server, if `server` is an address.
+        timeout_seconds: Longest wait for an answer of the server, in whole seconds, if `server` is an address.
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -72,15 +73,13 @@ class _QdrantEngine:
         package: Any = require("qdrant_client", extra="qdrant", why="to keep vectors in Qdrant")
         self._models: Any = package.models
         self._exceptions: Any = require("qdrant_client.http.exceptions", extra="qdrant", why="")
-        self._owns_client = isinstance(server, str)
+        self._owns_client, whole = isinstance(server, str), max(1, math.ceil(seconds))
         address = server if isinstance(server, str) else type(server).__name__
         if isinstance(server, str):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of a key that is sent over HTTP to this machine
-                server = package.QdrantClient(
-                    server, api_key=api_key, timeout=max(1, round(seconds)), check_compatibility=False
-                )
-        self._client, self._seconds = server, seconds
+                server = package.QdrantClient(server, api_key=api_key, timeout=whole, check_compatibility=False)
+        self._client, self._seconds = server, whole
         self._collection, self._state = collection, f"{collection}_state"
         self._lock = threading.Lock()  # held while collections are made
         self.name = f"the collection {collection!r} of Qdrant {address}"

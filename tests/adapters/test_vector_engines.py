@@ -1,9 +1,14 @@
 """The suites of `vector_index_contract.py` on our indexes, on real engines that the tests start, and on stand-ins of clients."""
 
 import contextlib
+import http.server
 import itertools
+import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
@@ -118,6 +123,34 @@ class TestPgVectorIndex(EngineContract):
             with pytest.raises(EngineError, match=r"did not answer within 0.1 s.*`timeout_seconds`") as raised:
                 index.search(clustered(1), 3)
             assert raised.value.retryable
+        check_same(index, store)
+
+    @pytest.mark.parametrize("idle", [-1, 1000], ids=["tried first", "used at once"])
+    def test_a_server_that_hangs_is_not_waited_for(self, make_index, store, execute, monkeypatch, idle):
+        from leanrag.adapters import _postgres
+
+        fill(store)
+        index = make_index(timeout_seconds=0.1)
+        index.update(store)
+        monkeypatch.setattr(_postgres, "_IDLE_SECONDS", idle)
+        monkeypatch.setattr(_postgres, "_GRACE_SECONDS", 0.1)
+        pids = [
+            row[0]
+            for row in execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        ]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            if idle < 0:  # another connection is made
+                check_same(index, store)
+            else:
+                with pytest.raises(EngineError, match=r"did not answer within 0\.1 s"):
+                    index.search(clustered(1), 3)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
         check_same(index, store)
 
     def test_a_full_disk_is_named(self, make_index, store, execute, table):
@@ -266,6 +299,64 @@ class TestQdrantStandIn(QdrantContract):
         package = pytest.importorskip("qdrant_client")
         with contextlib.closing(package.QdrantClient(":memory:")) as client:
             yield client
+
+
+class _Replies(http.server.BaseHTTPRequestHandler):
+    """Answers each request with the `status` and the `text` of the server; never, if there is no status."""
+
+    def reply(self):
+        if self.server.status is None:
+            self.server.stopped.wait(30)
+            return
+        body = json.dumps({"status": {"error": self.server.text}}).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = reply  # noqa: N815 - names of the base class
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+@contextlib.contextmanager
+def replying(status, text=""):
+    """Start a server that fails, and yield its address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Replies) as server:
+        server.status, server.text, server.stopped = status, text, threading.Event()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.stopped.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "message", "is_retryable"),
+    [
+        (401, "Invalid API key", r"status 401.*Pass the right `api_key`", False),
+        (500, "No space left on device", r"status 500.*No space left.*Free space", True),
+        (503, "overloaded", r"status 503.*The log of the server", True),
+        (None, "", r"did not answer within 1 s.*`timeout_seconds`", True),
+    ],
+)
+def test_failures_of_a_qdrant_server_are_named(tmp_path, status, text, message, is_retryable):
+    pytest.importorskip("qdrant_client")
+    from leanrag.adapters import QdrantIndex
+
+    with (
+        replying(status, text) as address,
+        QdrantIndex(f"http://{address}", timeout_seconds=1) as index,
+        open_store(tmp_path / "kb") as store,
+        pytest.raises(EngineError, match=message) as raised,
+    ):
+        index.update(store)
+    assert raised.value.retryable is is_retryable
+    assert address in str(raised.value)
 
 
 # Milvus: the stand-in of its client
