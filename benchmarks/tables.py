@@ -643,6 +643,20 @@ def highlights() -> str:
 
 
 SCALE_OUT: tuple[tuple[str, str, str], ...] = (
+    (
+        "ray_ingest_identical",
+        "1 if documents added on Ray have the ids, hashes and vectors (cosine 1) of a local `add`",
+        "d",
+    ),
+    ("serve_overhead_ms", "milliseconds that Ray Serve adds to an answer, median", ".1f"),
+    ("chaos_kills", "machines killed, one of three every 20 seconds, while 8 callers ask and documents are added", "d"),
+    ("chaos_questions", "the same: questions", "d"),
+    ("chaos_wrong", "the same: wrong answers", "d"),
+    ("chaos_availability", "the same: share answered, with retries", ".2%"),
+    ("chaos_acknowledged", "the same: documents that `add` reported as stored", "d"),
+    ("chaos_lost", "the same: those of them that are not stored", "d"),
+    ("work_lost_s", "seconds of work that `leanrag add` does twice after SIGTERM in its middle", ".1f"),
+    ("spot_stop_s", "seconds from SIGTERM to its end", ".1f"),
     ("simulation_p50_error", "simulated against measured median wait and work", ".0%"),
     ("simulation_p95_error", "the same, 95th percentile", ".0%"),
     ("simulation_replicas_error", "simulated against measured replicas over time", ".0%"),

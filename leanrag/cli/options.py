@@ -148,10 +148,11 @@ def _open_ledger(options: argparse.Namespace, *, create: bool = False) -> Iterat
     It is None if the environment variable LEANRAG_LEDGER is "off", if there is no database and none is to be made, or if the
     ledger cannot be opened: that is logged.
     """
-    from leanrag.retrieval.database import COSTS, DATABASE
+    from leanrag.retrieval.database import COSTS, DATABASE, SHARDS
 
     folder = Path(options.folder)
-    if os.environ.get("LEANRAG_LEDGER", "").lower() == "off" or not (create or (folder / DATABASE).is_file()):
+    is_database = any((folder / name).is_file() for name in (DATABASE, SHARDS))
+    if os.environ.get("LEANRAG_LEDGER", "").lower() == "off" or not (create or is_database):
         yield None
         return
     try:

@@ -127,16 +127,18 @@ def _run_on_ray(options: argparse.Namespace, paths: dict[str, str]) -> int:
         raise ConfigurationError(
             "`--models`, `--allow-origin` and `--config` cannot be used with `--ray`. Leave them out, or serve without Ray"
         )
-    settings = ReplicaSettings(
-        folders={name: str(Path(path).resolve()) for name, path in paths.items()},
-        model=tuple(options.model or ()),
-        embedder=options.embedder,
-        keys_env=options.keys_env,
-        min_replicas=options.least_replicas,
-        max_replicas=options.replicas,
-        keep_alive=options.keep_alive,
-        cpus=options.cpus,
-        gpus=options.gpus,
+    settings = ReplicaSettings.of(
+        {
+            "folders": {name: str(Path(path).resolve()) for name, path in paths.items()},
+            "model": tuple(options.model or ()),
+            "embedder": options.embedder,
+            "keys_env": options.keys_env,
+            "min_replicas": options.least_replicas,
+            "max_replicas": options.replicas,
+            "keep_alive": options.keep_alive,
+            "cpus": options.cpus,
+            "gpus": options.gpus,
+        }
     )
     text = f"leanrag serves {', '.join(paths)} on http://{options.host}:{options.port}, with Ray"
     with contextlib.suppress(Terminated):

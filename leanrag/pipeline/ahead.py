@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from leanrag.errors import DocumentError, IndexMismatchError, LeanRAGError
+from leanrag.errors import EngineError, IndexMismatchError, LeanRAGError
 from leanrag.protocols import Chunker, DocumentReader, Embedder
 from leanrag.types import Chunk, Document
 
@@ -72,7 +72,7 @@ class DocumentWorkers(Protocol):
             readers: The readers of the user, by suffix.
 
         Raises:
-            LeanRAGError: The workers cannot work at all.
+            EngineError: The workers cannot work at all.
         """
 
 
@@ -96,17 +96,18 @@ class ComputedAhead:
         """Return the document of a file.
 
         Raises:
-            LeanRAGError: It cannot be read, or the workers cannot work.
+            LeanRAGError: It cannot be read.
+            EngineError: The workers cannot work, or have not read it. Its stored document must stay.
             IndexMismatchError: The workers have another chunker or another embedder.
         """
         while path not in self._ready:
             file = next(self._files, None)
             if file is None:
-                raise DocumentError(f"no worker has read {str(path)!r}. Add it again", path=path)
+                raise _not_read(path)
             self._ready[file.path] = file
         file = self._ready.pop(path)
         if file.document is None:
-            raise file.error or DocumentError(f"no worker could read {str(path)!r}. Add it again", path=path)
+            raise file.error or _not_read(path)
         used, expected = (file.chunker_id, file.embedder_id), (self._chunker.id, self._embedder.id)
         if used != expected:
             raise IndexMismatchError(
@@ -154,6 +155,13 @@ class _EmbeddedAhead:
             if vector is not None:
                 vectors[i] = vector
         return vectors
+
+
+def _not_read(path: Path) -> EngineError:
+    """Return the error that ends the `add`: a file that nobody has read may be as it was, so its document must stay."""
+    return EngineError(
+        f"no worker has read {str(path)!r}. Add the same sources again", engine="workers", retryable=True
+    )
 
 
 def _key(document: Document) -> tuple[str, str, str]:

@@ -68,6 +68,22 @@ class ReplicaSettings(pydantic.BaseModel):
     cpus: float = pydantic.Field(default=1.0, ge=0)
     gpus: float = pydantic.Field(default=0.0, ge=0)
 
+    @classmethod
+    def of(cls, values: ReplicaSettings | Mapping[str, Any]) -> ReplicaSettings:
+        """Return the settings with these values.
+
+        Raises:
+            ConfigurationError: A setting is unknown or out of range.
+        """
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ConfigurationError(
+                f"the setting {where!r} of the replicas is {first['input']!r:.100}, which is wrong: {first['msg']}"
+            ) from error
+
 
 @contextlib.contextmanager
 def open_app(settings: ReplicaSettings) -> Iterator[FastAPI]:
@@ -104,12 +120,7 @@ def answer_application(settings: ReplicaSettings | Mapping[str, Any]) -> Any:
     Raises:
         ConfigurationError: A setting is unknown or out of range.
     """
-    try:
-        settings = ReplicaSettings.model_validate(settings)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(f"the setting {where!r} of the replicas is wrong: {first['msg']}") from error
+    settings = ReplicaSettings.of(settings)
     return make_application(
         functools.partial(open_app, settings),
         min_replicas=settings.min_replicas,

@@ -41,3 +41,13 @@ def test_a_missing_package_names_its_extra_when_an_object_is_made(monkeypatch, n
     monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == package else find(each))
     with pytest.raises(MissingDependencyError, match=rf"leanrag\[{extra}\]"):
         getattr(importlib.import_module("leanrag.adapters"), name)(address)
+
+
+@pytest.mark.parametrize("name", ["RayWorkers", "RayShards"])
+def test_ray_is_needed_when_it_is_used(monkeypatch, name):
+    import leanrag.adapters.ray
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match=r"leanrag\[ray\]") as raised:
+        getattr(leanrag.adapters.ray, name)()
+    assert raised.value.extra == "ray"

@@ -184,7 +184,7 @@ def test_the_committed_file_of_ray_serve_is_valid():
     assert application.import_path == "leanrag.serving.on_ray:answer_application"
     assert ReplicaSettings.model_validate(application.args).folders == {"handbook": "/shared/handbook"}
     assert answer_application(application.args) is not None
-    with pytest.raises(ConfigurationError, match="'replicas' of the replicas is wrong"):
+    with pytest.raises(ConfigurationError, match="the setting 'replicas' of the replicas is 3"):
         answer_application({**application.args, "replicas": 3})
     with pytest.raises(ConfigurationError, match="must be at most `max_replicas`"):
         answer_application({**application.args, "min_replicas": 9})

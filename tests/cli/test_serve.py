@@ -77,3 +77,18 @@ def test_a_server_answers_until_it_is_told_to_stop(tmp_path):
             assert len(response.json()["data"][0]["embedding"]) == 384
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--models", "smollm2-135m"], "`--models`, `--allow-origin` and `--config` cannot be used with `--ray`"),
+        (["--replicas", "0"], "the setting 'max_replicas' of the replicas is 0, which is wrong"),
+        (["--replicas", "1", "--least-replicas", "2"], "`min_replicas` must be at most `max_replicas`, got 2 and 1"),
+    ],
+)
+def test_replicas_that_cannot_be_are_refused(tmp_path, capsys, arguments, problem):
+    pytest.importorskip("ray")
+    assert main(["serve", str(tmp_path), "--ray", *arguments]) == 2
+    assert problem in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 import leanrag
 from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.loading import load_file
-from leanrag.errors import DocumentError, IndexMismatchError
+from leanrag.errors import DocumentError, EngineError, IndexMismatchError
 from leanrag.pipeline.ahead import ComputedFile
 from leanrag.pipeline.documents import default_chunker
 from leanrag.testing import FakeModel, HashEmbedder
@@ -80,15 +80,18 @@ def test_the_content_is_that_of_a_local_add(tmp_path):
         assert content(here) == content(there)
 
 
-def test_a_file_that_no_worker_read_is_reported(tmp_path):
-    (tmp_path / "lost.md").write_text("apple")
-    (tmp_path / "kept.md").write_text("pear")
+def test_a_file_that_no_worker_read_ends_the_call_and_its_document_stays(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "lost.md").write_text("apple")
+    with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel()) as rag:
+        rag.add(docs)
+    (docs / "lost.md").write_text("a red apple")
+    (docs / "kept.md").write_text("pear")
     with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel(), workers=Workers()) as rag:
-        report = rag.add(tmp_path)
-        assert [failure.source for failure in report.failed] == [str(tmp_path / "lost.md")]
-        assert [record.title for record in rag.documents()] == ["kept.md"]
-        with pytest.raises(DocumentError, match=r"no worker has read .*lost\.md"):
-            raise report.failed[0].error
+        with pytest.raises(EngineError, match=r"no worker has read .*lost\.md"):
+            rag.add(docs)
+        assert rag.get_document(str(docs / "lost.md")).text == "apple"
 
 
 def test_workers_with_another_embedder_are_refused(tmp_path):

@@ -13,7 +13,7 @@ from leanrag.checks import check_positive, check_whole
 from leanrag.documents.embedding_text import embedding_text
 from leanrag.documents.loading import HEAVY_READERS, READERS, load_file
 from leanrag.documents.parsing import FileParser
-from leanrag.errors import DocumentError, LeanRAGError, MissingDependencyError
+from leanrag.errors import DocumentError, EngineError, LeanRAGError, MissingDependencyError
 from leanrag.pipeline.ahead import ComputedFile, FileTask
 from leanrag.pipeline.documents import default_chunker
 from leanrag.pipeline.loading import load_embedder
@@ -100,8 +100,10 @@ class RayWorkers:
             for row in rows:
                 yield row[_COLUMN]
         except self._ray.exceptions.RayError as error:
-            raise DocumentError(
-                f"the Ray cluster failed while it read files ({error}). What was stored stays. Add the same sources again"
+            raise EngineError(
+                f"the Ray cluster failed while it read files ({error}). What was stored stays. Add the same sources again",
+                engine="Ray",
+                retryable=True,
             ) from error
         finally:
             if isinstance(rows, Generator):

@@ -1,0 +1,220 @@
+"""Machines of a cluster are killed while callers ask and documents are added; and the work that SIGTERM costs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import leanrag
+from benchmarks.common import Figures, read_squad
+from benchmarks.scale_out.machines import ROOT, Machines, free_port, running_machines
+from leanrag import LeanRAGError, Message, RemoteModel
+from leanrag.adapters.ray import RayWorkers
+from leanrag.remote.waiting import Retry, Timeouts
+from leanrag.retrieval.resharding import divide_corpus
+from leanrag.serving.app import create_app
+from leanrag.serving.on_ray import make_application
+from leanrag.testing import FakeModel, HashEmbedder
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["measure"]
+
+_MACHINES, _CALLERS, _ITEMS = 3, 8, 50
+_KILL_SECONDS = 20.0
+_PAUSE_SECONDS = 0.1  # of a caller between two questions: a person reads
+
+
+def measure(data: Path, is_quick: bool) -> Figures:
+    with tempfile.TemporaryDirectory() as name:
+        figures = _measure_chaos(Path(name), 45.0 if is_quick else 180.0)
+        return {**figures, **_measure_lost_work(data, Path(name), 60 if is_quick else 300)}
+
+
+def code_of(i: int) -> str:
+    """Return the code of an item: what its document says, and no other."""
+    return f"K{(7919 * (i + 1)) % 100_003:06d}"
+
+
+def _reply(rendered: str) -> str:
+    """Answer as a model that reads: with the code that a source names for the item of the question."""
+    item = re.findall(r"item number (\d+)", rendered)[-1]
+    found = re.search(rf"The code of item number {item} is (K\d+)", rendered)
+    return f"The code of item number {item} is {found[1]} [1]." if found else "I do not know."
+
+
+@contextlib.contextmanager
+def open_app(folder: str) -> Iterator[FastAPI]:
+    """Open what a replica answers with."""
+    model = FakeModel(_reply, n_ctx=4096, token_seconds=0.01)
+    with leanrag.open(folder, model=model, embedder=HashEmbedder(), create=False) as rag:
+        yield create_app({"kb": rag}, can_add=False)
+
+
+class _Callers:
+    """Ask for codes until they are stopped; count what came back.
+
+    Args:
+        address: The server.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.right = self.wrong = self.refused = self.other = 0
+        self.worst_seconds = 0.0
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        retry = Retry(max_retries=10, breaker_failures=1000)
+        timeouts = Timeouts(first_token_seconds=20.0, total_seconds=60.0)
+        self._model = RemoteModel("kb", base_url=f"{address}/v1", n_ctx=4096, retry=retry, timeouts=timeouts)
+        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(_CALLERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, i: int) -> None:
+        while not self._stop.wait(_PAUSE_SECONDS):
+            i = (i + _CALLERS) % _ITEMS
+            started = time.perf_counter()
+            try:
+                prompt = [Message("user", f"What is the code of item number {i}?")]
+                outcome = "right" if code_of(i) in self._model.generate(prompt, max_tokens=60).text else "wrong"
+            except LeanRAGError:
+                outcome = "refused"
+            except Exception as error:  # noqa: BLE001 - counted: none is allowed
+                print(f"not a typed error: {error!r}", flush=True)
+                outcome = "other"
+            with self._lock:
+                setattr(self, outcome, getattr(self, outcome) + 1)
+                self.worst_seconds = max(self.worst_seconds, time.perf_counter() - started)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._model.close()
+
+
+def _measure_chaos(folder: Path, seconds: float) -> Figures:
+    from ray import serve
+
+    kb = str(folder / "kb")
+    with leanrag.open(kb, model=FakeModel(), embedder=HashEmbedder()) as rag:
+        for i in range(_ITEMS):
+            rag.add_text(f"The code of item number {i} is {code_of(i)}.", id=f"item-{i}")
+    port = free_port()
+    with running_machines(_MACHINES, cpus=2) as machines:
+        serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
+        try:
+            application = make_application(
+                functools.partial(open_app, kb), min_replicas=_MACHINES, max_replicas=_MACHINES, poll_seconds=1.0
+            )
+            serve.run(application, name="leanrag", route_prefix="/", logging_config={"log_level": "CRITICAL"})
+            callers = _Callers(f"http://127.0.0.1:{port}")
+            try:
+                kills, acknowledged, lost, doubled = _add_while_killing(machines, folder, seconds)
+            finally:
+                callers.stop()
+        finally:
+            serve.shutdown()
+    asked = callers.right + callers.wrong + callers.refused + callers.other
+    return {
+        "chaos_wrong": callers.wrong,
+        "chaos_lost": lost,
+        "chaos_doubled": doubled,
+        "chaos_availability": callers.right / max(1, asked),
+        "chaos_untyped_errors": callers.other,
+        "chaos_refused": callers.refused,
+        "chaos_questions": asked,
+        "chaos_acknowledged": acknowledged,
+        "chaos_kills": kills,
+        "chaos_worst_seconds": callers.worst_seconds,
+    }
+
+
+def _add_while_killing(machines: Machines, folder: Path, seconds: float) -> tuple[int, int, int, int]:
+    """Add documents for some time, while machines are killed; return kills, and documents acknowledged, lost and doubled."""
+    stop, kills = threading.Event(), 0
+
+    def kill() -> None:
+        nonlocal kills
+        while not stop.wait(_KILL_SECONDS):
+            machines.kill()
+            kills += 1
+            machines.add()
+
+    docs, grown = folder / "docs", folder / "grown"
+    docs.mkdir()
+    with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder()) as rag:
+        rag.add_text("The first document.", id="first")
+    divide_corpus(grown, 2)
+    killer = threading.Thread(target=kill)
+    acknowledged: dict[str, str] = {}
+    workers = RayWorkers(HashEmbedder, actors=2, cpus=0.4, readers=1)
+    end = time.monotonic() + seconds
+    killer.start()
+    try:
+        with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder(), workers=workers) as rag:
+            while time.monotonic() < end:
+                for i in range(len(acknowledged), len(acknowledged) + 20):
+                    (docs / f"{i:05}.md").write_text(
+                        f"# Note {i}\n\nThe note {i} says {code_of(i)}.\n", encoding="utf-8"
+                    )
+                with contextlib.suppress(LeanRAGError):  # the next round adds what is not stored
+                    report = rag.add(docs)
+                    acknowledged |= dict.fromkeys((*report.added, *report.unchanged), "")
+    finally:
+        stop.set()
+        killer.join()
+    with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder()) as rag:
+        stored = [record.id for record in rag.documents()]
+    return kills, len(acknowledged), len(acknowledged.keys() - set(stored)), len(stored) - len(set(stored))
+
+
+def _measure_lost_work(data: Path, folder: Path, count: int) -> Figures:
+    """Stop `leanrag add` by SIGTERM in its middle and call it again; return the work that was done twice, in seconds."""
+    docs = folder / "passages"
+    docs.mkdir()
+    for i, document in enumerate(read_squad(data).documents[:count]):
+        (docs / f"{i:04}.md").write_text(f"# {document.title}\n\n{document.text}\n", encoding="utf-8")
+    startup = _run_add(folder, "none", folder / "nothing")[0]
+    whole, _ = _run_add(folder, "whole", docs)
+    stopped, stop_seconds = _run_add(folder, "parts", docs, stop_after=startup + 0.5 * (whole - startup))
+    with leanrag.open(folder / "parts", model=FakeModel(), create=False) as rag:
+        stored = rag.stats().documents
+    rest, _ = _run_add(folder, "parts", docs)
+    with leanrag.open(folder / "parts", model=FakeModel(), create=False) as rag:
+        assert rag.stats().documents == count
+    work = whole - startup
+    return {
+        "work_lost_s": max(0.0, (stopped - startup) + (rest - startup) - work),
+        "work_lost_share": max(0.0, ((stopped - startup) - work * stored / count) / work),
+        "spot_stop_s": stop_seconds,
+        "spot_stored_share": stored / count,
+    }
+
+
+def _run_add(folder: Path, name: str, docs: Path, *, stop_after: float | None = None) -> tuple[float, float | None]:
+    """Run `leanrag add` in a process; return its seconds, and those from SIGTERM to its end."""
+    docs.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "leanrag", "add", str(docs), "--folder", str(folder / name)]
+    started = time.perf_counter()
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+    if stop_after is None:
+        assert child.wait() == 0
+        return time.perf_counter() - started, None
+    time.sleep(stop_after)
+    child.send_signal(signal.SIGTERM)
+    told = time.perf_counter()
+    assert child.wait() == 143
+    ended = time.perf_counter()
+    return ended - started, ended - told
