@@ -22,7 +22,7 @@ from leanrag.documents.loading import load_file
 from leanrag.errors import DocumentError, MissingDependencyError
 from leanrag.types import Document, Mark
 
-__all__ = ["FileParser", "serve"]
+__all__ = ["FileParser", "limit_memory", "serve"]
 
 _MEMORY_BYTES = 2 * 1024**3
 _SECONDS = 120.0
@@ -168,13 +168,14 @@ def serve(memory_bytes: int) -> None:
     """Read the files that the parent process names, until it ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what a parser prints is no reply
-    _limit_memory(memory_bytes)
+    limit_memory(memory_bytes)
     for line in sys.stdin:
         replies.write(json.dumps(_reply(json.loads(line))) + "\n")
         replies.flush()
 
 
-def _limit_memory(memory_bytes: int) -> None:
+def limit_memory(memory_bytes: int) -> None:
+    """Let this process have at most so much memory. Not every system enforces it."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # no such limit on this system
         import resource
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import pydantic
 
+from leanrag.documents.pictures import find_page
 from leanrag.retrieval.store import DocumentRecord
 from leanrag.serving.failures import ApiError
 from leanrag.serving.openai_api import FolderOptions, Tokens
@@ -156,6 +157,8 @@ def describe_document(record: DocumentRecord) -> dict[str, Any]:
 def describe_passage(document: Document, start: int, end: int) -> dict[str, Any]:
     """Return a passage of a document with the text around it: the page that it is on, if the document has pages.
 
+    `page` is the number of the page of a PDF file, None for other documents.
+
     Offsets count characters; programs whose strings have other units can join the three texts instead.
 
     Raises:
@@ -182,4 +185,5 @@ def describe_passage(document: Document, start: int, end: int) -> dict[str, Any]
         "after": document.text[end:last],
         "end": last,
         "length": len(document.text),
+        "page": find_page(document, start),
     }

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
 
+from leanrag.documents.pictures import draw_page, find_page
 from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
 from leanrag.pipeline.query import AskOptions
 from leanrag.pipeline.rag import Rag
@@ -31,7 +33,7 @@ from leanrag.serving.library_api import (
     describe_report,
 )
 from leanrag.serving.service import ClientDependency, Service, ServiceDependency
-from leanrag.types import AddReport, CancelToken
+from leanrag.types import AddReport, CancelToken, Document
 
 __all__ = ["UPLOADS", "router"]
 
@@ -167,15 +169,49 @@ async def read_passage(
     rag = service.folder(folder, client)
 
     def work() -> dict[str, Any]:
-        try:
-            document = rag.get_document(id)
-        except ConfigurationError as error:
-            raise ApiError(
-                404, f"The folder has no document {id!r:.200}", code="document_not_found", param="id"
-            ) from error
-        return describe_passage(document, start, start if end is None else end)
+        return describe_passage(_find_document(rag, id), start, start if end is None else end)
 
     return await service.lookups.run(request.receive, CancelToken(), work)
+
+
+@router.get("/documents/page", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+async def draw_document_page(
+    id: Annotated[str, Query(max_length=4096)],  # noqa: A002 - the word of the API
+    page: Annotated[int, Query(ge=1, lt=10**6)],
+    request: Request,
+    service: ServiceDependency,
+    client: ClientDependency,
+    folder: Folder = "leanrag",
+) -> Response:
+    """Show a page of a PDF file as a PNG picture."""
+    rag = service.folder(folder, client)
+
+    def work() -> bytes:
+        document = _find_document(rag, id)
+        if page not in (find_page(document, mark.start) for mark in document.marks):
+            raise ApiError(404, f"The document has no page {page} of a PDF file", code="page_not_found", param="page")
+        try:
+            return draw_page(document, page)
+        except DocumentError as error:
+            message = str(error).replace(str(document.source), "the file")  # clients need not know where it is
+            raise ApiError(404, message, code="page_not_drawn", param="page") from error
+
+    picture = await service.lookups.run(request.receive, CancelToken(), work)
+    return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
+
+
+def _find_document(rag: Rag, document_id: str) -> Document:
+    """Return a document.
+
+    Raises:
+        ApiError: The folder does not have it.
+    """
+    try:
+        return rag.get_document(document_id)
+    except ConfigurationError as error:
+        raise ApiError(
+            404, f"The folder has no document {document_id!r:.200}", code="document_not_found", param="id"
+        ) from error
 
 
 def _writable(service: Service, client: Client, folder: str) -> Rag:

@@ -1,5 +1,6 @@
 """The commands of the page on the server."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pypdfium2")
+
 import leanrag
+from leanrag.documents import load_file
 from leanrag.serving.app import create_app
 from leanrag.testing import FakeModel, HashEmbedder
+from tests.documents.formats.files import pdf
 from tests.serving.live import Live
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
@@ -23,13 +28,15 @@ def server(tmp_path_factory):
     model = FakeModel("Ada Park signs all permits.")
     with leanrag.open(folder / "kb", model=model, embedder=HashEmbedder()) as rag:
         rag.add_text("Ada Park signs all permits.", id="rules", title="Rules")
+        (folder / "manual.pdf").write_bytes(pdf(["Contents"], ["Ada Park signs."]))
+        rag.add(dataclasses.replace(load_file(folder / "manual.pdf"), id="manual.pdf"))
         with Live(create_app({"kb": rag}, embedders={"all-minilm-l6-v2": HashEmbedder()})) as server:
             server.folder = folder
             yield server
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 14
+    assert len(COMMANDS) == 15
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -43,6 +50,8 @@ def test_a_command_works(server, command):
         elif word in ("-d", "--data-binary"):
             data = next(words)
             method, content = "POST", (server.folder / data[1:]).read_bytes() if data.startswith("@") else data
+        elif word == "--output":
+            next(words)
         else:
             address = word.removeprefix("http://127.0.0.1:8000")
     response = server.http.request(method, address, headers=headers, content=content)

@@ -14,6 +14,7 @@ from leanrag.serving.keys import Keys
 from leanrag.serving.library_api import check_file_name, describe_passage
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Document, Mark
+from tests.documents.formats.files import pdf
 from tests.serving.live import Live
 
 QUESTION = "Who signs all permits?"
@@ -220,3 +221,41 @@ def test_files_of_one_name_at_once_leave_one_whole_file(folder):
     stored = next(record.id for record in folder.rag.documents() if record.id != "permits")
     assert (uploads / "keys.txt").read_bytes() in contents
     assert folder.rag.get_document(stored).text.encode() == (uploads / "keys.txt").read_bytes()
+
+
+def test_a_page_of_a_pdf_file_is_drawn(tmp_path):
+    pytest.importorskip("pypdfium2")
+    keys = Keys.parse(
+        '{"ada": {"key": "correct-horse", "models": ["kb"]}, "bo": {"key": "battery-staple", "models": ["other"]}}'
+    )
+    options = {"model": FakeModel(), "embedder": HashEmbedder()}
+    with (
+        leanrag.open(tmp_path / "kb", **options) as rag,
+        leanrag.open(tmp_path / "other", **options) as other,
+        Live(create_app({"kb": rag, "other": other}, keys=keys)) as server,
+    ):
+        server.http.headers["Authorization"] = "Bearer correct-horse"
+        assert add_file(server, "manual.pdf", pdf(["Contents"], ["Ada Park signs."])).status_code == 200
+        [record] = rag.documents()
+        where = {"folder": "kb", "id": record.id}
+        start = rag.get_document(record.id).text.index("Ada")
+        assert server.http.get("/documents/passage", params={**where, "start": start}).json()["page"] == 2
+        response = server.http.get("/documents/page", params={**where, "page": 2})
+        assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
+        assert response.content.startswith(b"\x89PNG")
+        for page, status in ((3, 404), (0, 400), (-1, 400), (10**9, 400), ("../2", 400)):
+            refused = server.http.get("/documents/page", params={**where, "page": page})
+            assert (refused.status_code, set(refused.json()["error"])) == (status, {"message", "type", "param", "code"})
+        for name in ("/etc/passwd", record.source + "/../manual.pdf", "../manual.pdf", "\x00"):
+            response = server.http.get("/documents/page", params={**where, "id": name, "page": 1})
+            assert response.json()["error"]["code"] == "document_not_found"
+        rag.add_text("A text.", id="text")
+        assert server.http.get("/documents/passage", params={"folder": "kb", "id": "text"}).json()["page"] is None
+        assert server.http.get("/documents/page", params={"folder": "kb", "id": "text", "page": 1}).status_code == 404
+        (tmp_path / "kb" / "uploads" / "manual.pdf").unlink()
+        assert (
+            server.http.get("/documents/page", params={**where, "page": 2}).json()["error"]["code"] == "page_not_drawn"
+        )
+        for key, status in (("battery-staple", 404), ("wrong-wrong", 401)):
+            server.http.headers["Authorization"] = f"Bearer {key}"
+            assert server.http.get("/documents/page", params={**where, "page": 2}).status_code == status

@@ -11,6 +11,7 @@ from leanrag.serving.guard import CONTENT_SECURITY_POLICY
 from leanrag.serving.keys import Keys
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Document, Mark
+from tests.documents.formats.files import pdf
 from tests.serving.browser import CHROMIUM, Browser
 from tests.serving.live import Live
 
@@ -92,6 +93,36 @@ def test_a_question_by_keyboard_up_to_the_page_of_its_source(browser, server):
     assert tab.run("document.querySelector('#passage').hidden") is True
     assert tab.problems == []
     assert {url.split("/")[2] for url in tab.addresses if url.startswith("http")} == {f"127.0.0.1:{server.port}"}
+
+
+@in_browser
+def test_a_page_of_a_pdf_file_is_shown_as_a_picture(browser, tmp_path):
+    pytest.importorskip("pypdfium2")
+    path = tmp_path / "manual.pdf"
+    path.write_bytes(pdf(["Contents"], ["Ada Park signs all permits."]))
+    model = FakeModel("Ada Park signs all permits.")
+    with (
+        leanrag.open(tmp_path / "kb", model=model, embedder=HashEmbedder()) as rag,
+        Live(create_app({"kb": rag})) as server,
+    ):
+        rag.add(path)
+        tab = browser.open(server.url)
+        ask(tab)
+        tab.run("document.querySelector('.citation').click()")
+        tab.until("!document.querySelector('#passage-page').hidden")
+        assert (
+            tab.run("document.querySelector('#passage-page').getAttribute('aria-label')")
+            == "Picture of page 2; its text follows"
+        )
+        dark = """(() => { const canvas = document.querySelector('#passage-page');
+          const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+          return data.filter((value, i) => i % 4 === 0 && value < 100).length; })()"""
+        assert tab.run(dark) > 100  # letters
+        assert "Ada Park" in tab.run("document.querySelector('#passage-text').textContent")
+        path.unlink()
+        tab.run("document.querySelector('.citation').click()")
+        tab.until("document.querySelector('#passage-page').hidden")
+        assert "Ada Park" in tab.run("document.querySelector('#passage-text').textContent")
 
 
 @in_browser

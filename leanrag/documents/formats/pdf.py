@@ -13,7 +13,7 @@ from leanrag.documents.formats.parts import join_parts
 from leanrag.errors import DocumentError
 from leanrag.types import Document
 
-__all__ = ["read_pdf"]
+__all__ = ["page_text", "read_pdf"]
 
 _HYPHEN = re.compile(r"[\ufffe\x02](?:\r?\n)?")  # how PDFium writes a hyphen at the end of a line
 _LINE_END = re.compile(r"[ \t]*\r?\n")
@@ -45,9 +45,14 @@ def read_pdf(data: bytes, path: Path, _encoding: str | None = None) -> Document:
 def _pages(pdf: Any) -> Iterator[tuple[str, str]]:
     for i in range(len(pdf)):
         page = pdf[i]
-        text_page = page.get_textpage()
-        text = text_page.get_text_range()
-        text_page.close()
+        text = page_text(page)
         page.close()
-        text = _LINE_END.sub("\n", _HYPHEN.sub("", text)).replace("\0", "")
         yield f"page {i + 1}", text
+
+
+def page_text(page: Any) -> str:
+    """Return the text of a page of PDFium."""
+    text_page = page.get_textpage()
+    text = text_page.get_text_range()
+    text_page.close()
+    return _LINE_END.sub("\n", _HYPHEN.sub("", text)).replace("\0", "")

@@ -172,6 +172,21 @@ async function showPassage(button, citation, from) {
   find("passage").hidden = false;
   find("passage").focus();
   quote.scrollIntoView({ block: "center" });
+  await showPage(passage, from);
+}
+
+// The page of a PDF file beside its text. The text is enough if the page cannot be drawn.
+async function showPage(passage, from) {
+  const canvas = find("passage-page"), shown = opener;
+  canvas.hidden = true;
+  if (passage.page === null) return;
+  const where = new URLSearchParams({ folder: from, id: passage.id, page: passage.page });
+  const picture = await request(`documents/page?${where}`).then((response) => response.blob()).then(createImageBitmap).catch(() => null);
+  if (picture === null || opener !== shown) return; // another passage was opened meanwhile
+  [canvas.width, canvas.height] = [picture.width, picture.height];
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  canvas.setAttribute("aria-label", `Picture of page ${passage.page}; its text follows`);
+  canvas.hidden = false;
 }
 
 function closePassage() {
