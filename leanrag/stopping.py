@@ -37,16 +37,18 @@ def stopping_on_sigterm(*, most_seconds: float = MOST_SECONDS) -> Iterator[None]
     """Raise `Terminated` in the block when SIGTERM comes; in a thread other than the main thread, do nothing.
 
     Args:
-        most_seconds: Seconds after which the process ends without further work. Nothing that was committed is lost.
+        most_seconds: Seconds after which the process ends if it is still in the block. Nothing that was committed is lost.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    timer = threading.Timer(most_seconds, os._exit, [EXIT_CODE])
+    timer.daemon = True
+
     def stop(_: int, __: FrameType | None) -> None:
-        timer = threading.Timer(most_seconds, os._exit, [EXIT_CODE])
-        timer.daemon = True
-        timer.start()
+        if timer.ident is None:
+            timer.start()
         if not _wishes:
             raise Terminated
         _wishes[-1].is_set = True
@@ -55,6 +57,7 @@ def stopping_on_sigterm(*, most_seconds: float = MOST_SECONDS) -> Iterator[None]
     try:
         yield
     finally:
+        timer.cancel()
         signal.signal(signal.SIGTERM, previous)
 
 

@@ -112,7 +112,7 @@ def _measure_chaos(folder: Path, seconds: float) -> Figures:
         for i in range(_ITEMS):
             rag.add_text(f"The code of item number {i} is {code_of(i)}.", id=f"item-{i}")
     port = free_port()
-    with running_machines(_MACHINES, cpus=2) as machines:
+    with running_machines(_MACHINES - 1, cpus=2) as machines:  # the first step adds another
         serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
         try:
             application = make_application(
@@ -142,42 +142,41 @@ def _measure_chaos(folder: Path, seconds: float) -> Figures:
 
 
 def _add_while_killing(machines: Machines, folder: Path, seconds: float) -> tuple[int, int, int, int]:
-    """Add documents for some time, while machines are killed; return kills, and documents acknowledged, lost and doubled."""
-    stop, kills = threading.Event(), 0
-
-    def kill() -> None:
-        nonlocal kills
-        while not stop.wait(_KILL_SECONDS):
-            machines.kill()
-            kills += 1
-            machines.add()
-
-    docs, grown = folder / "docs", folder / "grown"
-    docs.mkdir()
+    """Kill machines for some time, while documents are added; return kills, and documents acknowledged, lost and doubled."""
+    grown = folder / "grown"
     with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder()) as rag:
         rag.add_text("The first document.", id="first")
     divide_corpus(grown, 2)
-    killer = threading.Thread(target=kill)
-    acknowledged: dict[str, str] = {}
-    workers = RayWorkers(HashEmbedder, actors=2, cpus=0.4, readers=1)
-    end = time.monotonic() + seconds
-    killer.start()
+    stop, acknowledged = threading.Event(), set[str]()
+    adder = threading.Thread(target=_add_documents, args=(grown, folder / "docs", stop, acknowledged))
+    adder.start()
+    kills, end = 0, time.monotonic() + seconds
     try:
-        with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder(), workers=workers) as rag:
-            while time.monotonic() < end:
-                for i in range(len(acknowledged), len(acknowledged) + 20):
-                    (docs / f"{i:05}.md").write_text(
-                        f"# Note {i}\n\nThe note {i} says {code_of(i)}.\n", encoding="utf-8"
-                    )
-                with contextlib.suppress(LeanRAGError):  # the next round adds what is not stored
-                    report = rag.add(docs)
-                    acknowledged |= dict.fromkeys((*report.added, *report.unchanged), "")
+        while time.monotonic() + _KILL_SECONDS < end:
+            next_kill = time.monotonic() + _KILL_SECONDS
+            machines.add()  # takes seconds, only in the main thread
+            time.sleep(max(0.0, next_kill - time.monotonic()))
+            machines.kill()
+            kills += 1
     finally:
         stop.set()
-        killer.join()
+        adder.join()
     with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder()) as rag:
         stored = [record.id for record in rag.documents()]
-    return kills, len(acknowledged), len(acknowledged.keys() - set(stored)), len(stored) - len(set(stored))
+    return kills, len(acknowledged), len(acknowledged - set(stored)), len(stored) - len(set(stored))
+
+
+def _add_documents(grown: Path, docs: Path, stop: threading.Event, acknowledged: set[str]) -> None:
+    """Write files and add them on the cluster, 20 at a time, until `stop`; note the ids that `add` reports as stored."""
+    docs.mkdir()
+    workers = RayWorkers(HashEmbedder, actors=2, cpus=0.4, readers=1)
+    with leanrag.open(grown, model=FakeModel(), embedder=HashEmbedder(), workers=workers) as rag:
+        while not stop.is_set():
+            for i in range(len(acknowledged), len(acknowledged) + 20):
+                (docs / f"{i:05}.md").write_text(f"# Note {i}\n\nThe note {i} says {code_of(i)}.\n", encoding="utf-8")
+            with contextlib.suppress(LeanRAGError):  # the next round adds what is not stored
+                report = rag.add(docs)
+                acknowledged.update(report.added, report.unchanged)
 
 
 def _measure_lost_work(data: Path, folder: Path, count: int) -> Figures:

@@ -185,12 +185,13 @@ class Ingestion:
             self._known = {record.id: record for record in self._store.get_records(ids)}
             self._compute_ahead(found)
             progress = tqdm(total=len(found), desc="Adding", unit="doc", disable=not self._show_progress, leave=False)
-            with progress as bar, FileParser() as parser:
+            with progress as bar, FileParser() as parser, stop_deferred() as stop:
                 for done, item in enumerate(self._parse_ahead(found, parser), 1):
-                    with stop_deferred() as stop:
-                        self._take(item)
-                        if stop.is_set or sum(len(change.chunks) for change in self._pending) >= _BATCH_CHUNKS:
-                            self._flush()
+                    self._take(item)
+                    if stop.is_set:
+                        break
+                    if sum(len(change.chunks) for change in self._pending) >= _BATCH_CHUNKS:
+                        self._flush()
                     bar.update()
                     self._tell(done, len(found))
                 self._flush()

@@ -135,22 +135,23 @@ class _Run:
             load_checkpoint(self.checkpoint, self.identity, self.state)
         seconds_before = progress.seconds
         every = max(1, len(self.batches) // self.options.evaluations)
-        while progress.step < len(self.batches) and not self._is_over():
-            with stop_deferred() as stop:
+        with stop_deferred() as stop:
+            while progress.step < len(self.batches) and not self._is_over() and not stop.is_set:
                 self._step(self.batches[progress.step])
                 progress.step += 1
                 if progress.step % every == 0 or progress.step == len(self.batches):
                     self._evaluate()
                 progress.seconds = seconds_before + time.perf_counter() - self.started
                 if (
-                    stop.is_set
-                    or progress.step % self.options.checkpoint_steps == 0
+                    progress.step % self.options.checkpoint_steps == 0
                     or progress.step == len(self.batches)
                     or self._is_over()
                 ):
                     self._save()
-            if on_step is not None:
-                on_step(progress.step, len(self.batches))
+                if on_step is not None:
+                    on_step(progress.step, len(self.batches))
+            if stop.is_set:
+                self._save()
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(progress.best[name])

@@ -1,5 +1,7 @@
 import dataclasses
 import random
+import signal
+import sys
 
 import pytest
 
@@ -9,6 +11,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from leanrag.errors import ConfigurationError, StorageError, TrainingError  # noqa: E402
+from leanrag.stopping import Terminated, stopping_on_sigterm  # noqa: E402
 from leanrag.training.base import load_decoder  # noqa: E402
 from leanrag.training.encoding import EncodedRow  # noqa: E402
 from leanrag.training.loop import evaluate_rows, plan_batches, train_rows  # noqa: E402
@@ -76,6 +79,27 @@ def test_killed_at_random_steps_it_ends_with_the_same_parameters(student, make_r
     assert deaths
     assert result.evaluations == expected.evaluations
     assert all(map(torch.equal, parameters_of(model), parameters_of(whole)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
+def test_sigterm_saves_the_step_under_way(student, make_rows, quick_options, tmp_path):
+    arguments = make_rows(60), make_rows(16, seed=9), dataclasses.replace(quick_options, checkpoint_steps=1000)
+    whole = student()
+    expected = train_rows(whole, *arguments)
+    steps = []
+
+    def stop_at_seven(step, _):
+        steps.append(step)
+        if step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated), stopping_on_sigterm(most_seconds=300):
+        train_rows(student(), *arguments, checkpoint=tmp_path / "checkpoint", on_step=stop_at_seven)
+    again = student()
+    result = train_rows(again, *arguments, checkpoint=tmp_path / "checkpoint", on_step=stop_at_seven)
+    assert steps == list(range(1, expected.steps + 1))  # no step twice
+    assert result.evaluations == expected.evaluations
+    assert all(map(torch.equal, parameters_of(again), parameters_of(whole)))
 
 
 def test_a_finished_training_is_not_done_again(student, make_rows, quick_options, tmp_path):
