@@ -37,6 +37,7 @@ _FORMAT = RecordFormat(
 _DOCUMENTS = 60
 _ALONE = 4  # questions, one after the other
 _AT_ONCE = (2, 4, 8)
+_SECONDS = 20.0  # for all questions; fewer are asked if they take longer
 _BASE_BYTES = 300_000_000  # the library and the embedder, as `doctor` counts them
 
 _NAMES = "Ada Park|Bo Lind|Cem Kaya|Dana Roy|Eva Moro|Finn Ott|Gita Rao|Hugo Sanz|Ines Vidal|Jun Sato".split("|")
@@ -51,6 +52,8 @@ _WORDS = (
 
 def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", again: bool = False) -> Rates:
     """Return the rates of a model on this machine. They are measured once and kept in the cache folder.
+
+    Rates that are measured while other programs use the machine are not kept; a warning is logged.
 
     Args:
         model: A name that `leanrag models` shows, or a GGUF file.
@@ -74,6 +77,11 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
             return read_record(path, Rates, _FORMAT)
         except (StorageError, ConfigurationError) as error:
             logger.warning("the rates are measured again: %s", error)
+    is_busy = _is_busy()  # before it is busy with the measuring
+    if is_busy:
+        logger.warning(
+            "this machine is busy, so the rates are too low; they are not kept. Measure again when it is idle"
+        )
     with contextlib.ExitStack() as stack:
         reader, vectors = load_language_model(model), load_embedder(embedder)
         for part in (reader, vectors):
@@ -91,6 +99,8 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
             "gpus": gpus,
         }
     )
+    if is_busy:
+        return rates
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_record(path, rates, _FORMAT)
@@ -100,7 +110,12 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
 
 
 def measure_rates(
-    model: LanguageModel, embedder: Embedder, *, at_once: Sequence[int] = _AT_ONCE, documents: int = _DOCUMENTS
+    model: LanguageModel,
+    embedder: Embedder,
+    *,
+    at_once: Sequence[int] = _AT_ONCE,
+    documents: int = _DOCUMENTS,
+    seconds: float = _SECONDS,
 ) -> Rates:
     """Measure a replica: add made documents to a temporary folder, and ask about them.
 
@@ -109,6 +124,8 @@ def measure_rates(
         embedder: Embeds.
         at_once: Numbers of questions that are asked at once.
         documents: Documents to add, at least 2.
+        seconds: Time for all questions. Two are asked one after the other in any case; numbers of questions at once that would
+            take longer are left out.
 
     Returns:
         The rates without the memory of the model, which its files tell.
@@ -120,9 +137,9 @@ def measure_rates(
         first = rag.stats()
         began = time.perf_counter()
         rag.add(*made[half:], progress=False)
-        seconds = time.perf_counter() - began
+        adding_seconds = time.perf_counter() - began
         last = rag.stats()
-        alone, speedup = _ask(rag, [_question(number) for number in range(documents)], at_once)
+        alone, speedup = _ask(rag, [_question(number) for number in range(documents)], at_once, seconds)
     chunks = last.chunks - first.chunks
     mean = statistics.fmean(alone)
     return Rates(
@@ -130,23 +147,30 @@ def measure_rates(
         question_seconds=mean,
         variation=statistics.pstdev(alone) / mean,
         speedup=speedup,
-        add_seconds_chunk=seconds / chunks,
+        add_seconds_chunk=adding_seconds / chunks,
         disk_bytes_chunk=max((last.size_bytes - first.size_bytes) / chunks, 4 * embedder.dim),  # at least the vector
         dim=embedder.dim,
         cores=usable_cores(),
     )
 
 
-def _ask(rag: Any, questions: Sequence[str], at_once: Sequence[int]) -> tuple[list[float], dict[int, float]]:
+def _ask(
+    rag: Any, questions: Sequence[str], at_once: Sequence[int], seconds: float
+) -> tuple[list[float], dict[int, float]]:
     """Return the seconds of questions that are alone, and how many times as many are answered if several are asked at once."""
     rag.ask(questions[-1])  # the first question loads and compiles
-    alone = []
+    until = time.perf_counter() + seconds
+    alone: list[float] = []
     for question in questions[:_ALONE]:
+        if len(alone) >= 2 and sum(alone) > seconds / 2:
+            break
         began = time.perf_counter()
         rag.ask(question)
         alone.append(time.perf_counter() - began)
     mean, speedup, start = statistics.fmean(alone), {1: 1.0}, _ALONE
     for count in at_once:
+        if time.perf_counter() + mean * count / max(speedup.values()) > until:
+            break
         asked = [questions[(start + i) % len(questions)] for i in range(count)]
         start += len(asked)
         began = time.perf_counter()
@@ -169,6 +193,14 @@ def _fact(number: int) -> str:
 
 def _question(number: int) -> str:
     return f"Who checks the {_PARTS[number % len(_PARTS)]} of unit {number}?"
+
+
+def _is_busy() -> bool:
+    """Return whether other programs compute on more than half of the cores."""
+    try:
+        return os.getloadavg()[0] > usable_cores() / 2
+    except (AttributeError, OSError):  # not on Windows
+        return False
 
 
 def _processor() -> str:

@@ -142,8 +142,15 @@ def test_a_replica_is_measured():
     assert any("checks the" in prompt for prompt in model.prompts)  # the facts are found
 
 
+def test_a_slow_replica_is_measured_with_few_questions():
+    model = FakeModel("Ada Park checks it.")
+    rates = measure_rates(model, HashEmbedder(), documents=12, seconds=0)
+    assert rates.speedup == {1: 1.0}
+    assert len(model.prompts) == 3  # one to load, two to measure
+
+
 def test_rates_are_measured_once(tmp_path, monkeypatch, tiny_gguf):
-    calls = []
+    calls, is_busy = [], False
 
     def measure(model, embedder):
         calls.append(model.name)
@@ -151,6 +158,7 @@ def test_rates_are_measured_once(tmp_path, monkeypatch, tiny_gguf):
 
     monkeypatch.setenv("LEANRAG_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(measuring, "measure_rates", measure)
+    monkeypatch.setattr(measuring, "_is_busy", lambda: is_busy)
     monkeypatch.setattr("leanrag.pipeline.loading.load_embedder", lambda name: HashEmbedder())
     first = rates_of_this_machine(str(tiny_gguf))
     assert first.question_seconds == 2.0
@@ -163,4 +171,7 @@ def test_rates_are_measured_once(tmp_path, monkeypatch, tiny_gguf):
     (kept,) = (tmp_path / "rates").iterdir()
     kept.write_text(kept.read_text(encoding="utf-8").replace('"cores"', '"scores"'), encoding="utf-8")
     assert rates_of_this_machine(str(tiny_gguf)).question_seconds == 4.0
+    assert rates_of_this_machine(str(tiny_gguf)).question_seconds == 4.0
+    is_busy = True
+    assert rates_of_this_machine(str(tiny_gguf), again=True).question_seconds == 5.0
     assert rates_of_this_machine(str(tiny_gguf)).question_seconds == 4.0
