@@ -6,6 +6,7 @@ there: after a crash of either side, the changes that the engine did not confirm
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 from leanrag.errors import ConfigurationError, EngineError, IndexMismatchError, LeanRAGError
 from leanrag.protocols import VectorSource
 from leanrag.retrieval.index import best_first, checked_queries
-from leanrag.retrieval.outbox import ChunkRows, Outbox, Position
+from leanrag.retrieval.outbox import ChunkRows, ForgottenError, Outbox, Position
 from leanrag.retrieval.tags import TagFilter, tag_filter
 from leanrag.types import Where
 
@@ -217,24 +218,33 @@ def _split(allowed: Ids | TagFilter | None) -> list[Ids | TagFilter | None]:
 def _deliver(outbox: Outbox, engine: VectorEngine, dim: int) -> None:
     """Send the engine what it lacks."""
     with outbox.delivering():
-        head = outbox.head()
-        state = _checked(engine.open(dim), outbox, head, engine)
-        if state is None:
-            engine.clear()
-            state = EngineState(head, filled=0)
-        if state.filled is not None:
-            logger.info("%s is filled with the chunks of %s", engine.name, outbox.folder)
-            for rows, last_id in outbox.all_chunks(state.filled, _BATCH, dim):
-                state = replace(state, filled=last_id)
-                engine.write(rows, _NO_IDS, state)
-            state = replace(state, filled=None)
-            engine.write(ChunkRows.none(dim), _NO_IDS, state)
-        while True:
-            rows, removed, position = outbox.changes(state.position, _BATCH, dim)
-            if position == state.position:
-                return
-            state = replace(state, position=position)
-            engine.write(rows, removed, state)
+        is_done = False
+        while not is_done:
+            with contextlib.suppress(ForgottenError):  # so much was committed meanwhile that it is filled again
+                _send(outbox, engine, dim)
+                is_done = True
+
+
+def _send(outbox: Outbox, engine: VectorEngine, dim: int) -> None:
+    """Fill the engine if it has no sound state, and send it the changes since."""
+    head = outbox.head()
+    state = _checked(engine.open(dim), outbox, head, engine)
+    if state is None:
+        engine.clear()
+        state = EngineState(head, filled=0)
+    if state.filled is not None:
+        logger.info("%s is filled with the chunks of %s", engine.name, outbox.folder)
+        for rows, last_id in outbox.all_chunks(state.filled, _BATCH, dim):
+            state = replace(state, filled=last_id)
+            engine.write(rows, _NO_IDS, state)
+        state = replace(state, filled=None)
+        engine.write(ChunkRows.none(dim), _NO_IDS, state)
+    while True:
+        rows, removed, position = outbox.changes(state.position, _BATCH, dim)
+        if position == state.position:
+            return
+        state = replace(state, position=position)
+        engine.write(rows, removed, state)
 
 
 def _checked(state: EngineState | None, outbox: Outbox, head: Position, engine: VectorEngine) -> EngineState | None:

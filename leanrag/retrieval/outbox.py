@@ -25,7 +25,7 @@ from leanrag.retrieval.tags import tags_of
 if TYPE_CHECKING:
     from leanrag.protocols import Ids, Vectors
 
-__all__ = ["ChunkRows", "Outbox", "Position"]
+__all__ = ["ChunkRows", "ForgottenError", "Outbox", "Position"]
 
 KEPT = 100_000  # events; an engine that is further behind is filled anew
 _MOST_SECONDS = 600.0  # longest wait for another process that delivers
@@ -52,6 +52,10 @@ CREATE TRIGGER outbox_shortened AFTER INSERT ON outbox BEGIN
 END
 """,
 )
+
+
+class ForgottenError(LookupError):
+    """Events were dropped that somebody still needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +146,20 @@ class Outbox:
         """Return the chunks of the next events as they are now, the ids of those that are gone, and the last event.
 
         Args:
-            after: Only later events count; this one must still be kept.
+            after: Only later events count.
             most: Most events.
             dim: Columns of the vectors.
+
+        Raises:
+            ForgottenError: `after` is not kept any more, so that events may be missing.
         """
         with self._database.reading(one_view=True) as connection:
-            events = connection.execute(
-                "SELECT position, token, chunk FROM outbox WHERE position > ? ORDER BY position LIMIT ?",
-                (after.number, most),
-            ).fetchall()
+            first, *events = connection.execute(
+                "SELECT position, token, chunk FROM outbox WHERE position >= ? ORDER BY position LIMIT ?",
+                (after.number, most + 1),
+            ).fetchall() or [None]
+            if first is None or first[1] != after.token:
+                raise ForgottenError(f"the outbox of {self.folder!r} does not keep event {after.number!r} any more")
             if not events:
                 return ChunkRows.none(dim), np.empty(0, np.int64), after
             ids = sorted({chunk for *_, chunk in events})

@@ -112,11 +112,35 @@ def test_the_engine_has_what_the_folder_committed(steps, batch):
                 index = EngineIndex(engine)
             else:  # the outbox has dropped all but its last event
                 store.outbox.head()
-                with store._database.writing() as connection:
-                    connection.execute("DELETE FROM outbox WHERE position < (SELECT max(position) FROM outbox)")
+                drop_events(store)
         engine.lives = None
         index.update(store)
         assert engine.rows == contents(store)
+
+
+def drop_events(store):
+    """Drop all but the last event, as the outbox does itself after many."""
+    with store._database.writing() as connection:
+        connection.execute("DELETE FROM outbox WHERE position < (SELECT max(position) FROM outbox)")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_events_that_are_dropped_while_the_engine_is_filled_are_not_missed(store, monkeypatch, batch):
+    monkeypatch.setattr(engine_index, "_BATCH", batch)
+    put(store, "b", 4, 1)
+    engine = DictEngine()
+    write, commits = engine.write, [lambda: store.remove(["a"]), lambda: put(store, "c", 2, 1)]
+
+    def write_while_others_commit(*arguments):
+        write(*arguments)
+        if commits:
+            commits.pop()()
+            drop_events(store)
+
+    monkeypatch.setattr(engine, "write", write_while_others_commit)
+    EngineIndex(engine).update(store)
+    assert engine.rows == contents(store)
+    assert len(engine.rows) == 6
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from leanrag import StorageError
 from leanrag.retrieval import outbox as outbox_module
-from leanrag.retrieval.outbox import Outbox
+from leanrag.retrieval.outbox import ForgottenError, Outbox
 from leanrag.retrieval.store import Store
 from leanrag.types import Chunk, Document
 
@@ -98,6 +98,8 @@ def test_the_outbox_keeps_the_last_events_only(tmp_path, monkeypatch):
         head = store.outbox.head()
         assert head.number == 26
         assert store.outbox.token_at(first.number) is None
+        with pytest.raises(ForgottenError):
+            store.outbox.changes(first, 10, DIM)
         assert store.outbox.token_at(head.number) == head.token
         assert store.outbox.token_at(head.number + 1) is None
         with store._database.reading() as connection:
