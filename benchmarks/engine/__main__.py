@@ -1,6 +1,6 @@
 """The engine against `llama_cpp.Llama`: the same file, threads, window and prompts, alternating in one run.
 
-python -m benchmarks.engine --data DIR --json FILE [--quick]
+python -m benchmarks.engine --data DIR --json FILE [--only SECTION] [--long] [--quick]
 python -m benchmarks.engine --device gpu --data DIR --json FILE [--model FILE] [--embedder FILE] [--quick]
 
 Ratios are of the baseline's time to ours (or of our tokens a second to the baseline's): above 1, ours is faster.
@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.common import Arguments, finish, parse_arguments, read_squad
+from benchmarks.engine.formats import measure_formats
 from benchmarks.engine.gpu import Plan, measure
+from benchmarks.engine.speculation import measure_speculation
+from benchmarks.engine.windows import measure_windows
 from leanrag.llama import LlamaCppModel, quantize
 from leanrag.llama.library import list_devices
 from leanrag.models import resolve
@@ -29,6 +32,20 @@ from leanrag.threads import usable_cores
 T = TypeVar("T")
 
 MODEL = "smollm2-135m"
+SECTIONS = (
+    "single",
+    "shared",
+    "interleaved",
+    "short",
+    "first_token",
+    "restart",
+    "requantised",
+    "scoring",
+    "memory",
+    "formats",
+    "speculation",
+    "windows",
+)
 N_CTX = 4096
 CONTEXT_TOKENS, QUICK_CONTEXT_TOKENS = 800, 200
 ROUNDS, QUICK_ROUNDS = 5, 1
@@ -215,11 +232,20 @@ def first_token_after_restart(path: Path, threads: int, texts: Texts, rounds: in
 
 
 def requantised(path: Path, threads: int, texts: Texts, rounds: int, ours: LlamaCppModel) -> dict[str, float]:
-    """Prefill of the Q4_0 requantisation, and what batching gives both sides on a file that has matrix kernels."""
+    """Prefill of copies with types that have matrix kernels, and what batching gives both sides on them."""
+    figures: dict[str, float] = {}
+    for kind in ("q4_0", "q8_0"):
+        figures |= _requantised(kind, path, threads, texts, rounds, ours)
+    return figures
+
+
+def _requantised(
+    kind: str, path: Path, threads: int, texts: Texts, rounds: int, ours: LlamaCppModel
+) -> dict[str, float]:
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "q4_0.gguf"
-        quantize(path, target, type="q4_0")
+        target = Path(folder) / f"{kind}.gguf"
+        quantize(path, target, type=kind)
         with LlamaCppModel(target, n_ctx=N_CTX, threads=threads) as faster:
             for _ in range(rounds):
                 prompt = texts.context(512)
@@ -230,7 +256,7 @@ def requantised(path: Path, threads: int, texts: Texts, rounds: int, ours: Llama
             for section in (shared, interleaved, short):
                 figures |= section(faster, baseline, texts, rounds)
             baseline.close()
-    return {"q4_0_prefill_ratio": statistics.median(ratios)} | {f"q4_0_{name}": v for name, v in figures.items()}
+    return {f"{kind}_prefill_ratio": statistics.median(ratios)} | {f"{kind}_{name}": v for name, v in figures.items()}
 
 
 def scoring(ours: LlamaCppModel, texts: Texts, rounds: int) -> dict[str, float]:
@@ -273,7 +299,8 @@ def main() -> None:
     own.add_argument("--model", type=Path, help="on a GPU: the GGUF file; the Q4_0 copy of the demo's model by default")
     own.add_argument("--embedder", help="on a GPU: the GGUF file that embeds for `ask`, or 'hash' for a stand-in")
     options, rest = own.parse_known_args()
-    arguments = parse_arguments(__doc__, rest)
+    flags = {"long": "also measure windows of 16k and 32k, which takes an hour"}
+    arguments = parse_arguments(__doc__, rest, sections=SECTIONS, flags=flags)
     if options.device == "gpu":
         measure_gpu(arguments, options.model, options.embedder)
     else:
@@ -314,7 +341,8 @@ def measure_cpu(arguments: Arguments) -> None:
         warm_up = texts.context(512)  # as long as a batch: all memory is touched once
         ours.generate(warm_up, max_tokens=4)
         baseline.stream(warm_up, 4)
-        sections: list[Callable[[], dict[str, float]]] = [
+        quick, passages = arguments.is_quick, squad.documents
+        measures: list[Callable[[], dict[str, float]]] = [
             lambda: single(ours, baseline, texts, rounds),
             lambda: shared(ours, baseline, texts, rounds),
             lambda: interleaved(ours, baseline, texts, rounds),
@@ -323,14 +351,19 @@ def measure_cpu(arguments: Arguments) -> None:
             lambda: first_token_after_restart(path, threads, texts, rounds),
             lambda: requantised(path, threads, texts, rounds, ours),
             lambda: scoring(ours, texts, rounds),
-            lambda: memory(ours, texts, QUICK_REQUESTS if arguments.is_quick else REQUESTS),
+            lambda: memory(ours, texts, QUICK_REQUESTS if quick else REQUESTS),
+            lambda: measure_formats(lambda _: texts.context(512), rounds, threads, is_quick=quick),
+            lambda: measure_speculation(passages, rounds, threads, is_quick=quick),
+            lambda: measure_windows(passages, threads, is_long="long" in arguments.flags, is_quick=quick),
         ]
-        for section in sections:
-            for name, value in section().items():
+        for section, measure_section in zip(SECTIONS, measures, strict=True):
+            if arguments.only not in (None, section):
+                continue
+            for name, value in measure_section().items():
                 figures[name] = value
                 print(f"{name:28} {value:.3f}", flush=True)
+            finish(figures, arguments.json_path, models={MODEL: path}, is_quick=quick, only=arguments.only)
     baseline.close()
-    finish(figures, arguments.json_path, models={MODEL: path}, is_quick=arguments.is_quick)
 
 
 if __name__ == "__main__":

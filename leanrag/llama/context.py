@@ -18,7 +18,7 @@ from leanrag.errors import GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
 from leanrag.llama.library import AbortFlag, library, native_errors
-from leanrag.llama.placement import CANDIDATES, Attention, KVType, Placement, choose
+from leanrag.llama.placement import CANDIDATES, SMALLEST, Attention, KVType, Placement, choose
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.speculation import MAX_DRAFT
 from leanrag.llama.weights import Weights
@@ -39,7 +39,7 @@ _WORTH_KEEPING = 64  # tokens: a shorter state is computed faster than it is sav
 # this time the GPU computes 512 tokens. Most of the time is due to the number of copies.
 _MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS = 512, 512 * 135_000_000
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a batch on a CPU must end soon; a GPU is efficient with large batches
-_KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8}  # ggml.h, enum ggml_type
+_KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml.h, enum ggml_type
 _MEASURED_STEPS = 16  # tokens written to measure an attention
 # With plain attention, CUDA ended the process in 6 of 6 runs of 64 or 128 sequences ("an illegal instruction was encountered",
 # 0.3.36 on an H200), and never with 32 sequences. With flash attention, or without CUDA graphs, it never did.
@@ -327,7 +327,7 @@ def open_context(
     flash = (True,) if is_on_gpu else (True, False)
     candidates = tuple(
         attention
-        for attention in CANDIDATES
+        for attention in (*CANDIDATES, SMALLEST)
         if attention.flash_attn in (flash if compute.flash_attn is None else (compute.flash_attn,))
         and attention.kv_type in (("f16", "q8_0") if compute.kv_type == "auto" else (compute.kv_type,))
     )

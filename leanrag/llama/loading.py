@@ -15,7 +15,7 @@ from leanrag.llama.context import BESIDE_RUNS, Context, batch_rows, build, open_
 from leanrag.llama.draft import DraftModel
 from leanrag.llama.files import check_gguf
 from leanrag.llama.library import AbortFlag, Device, library
-from leanrag.llama.placement import CPU_ONLY, EXACT, Attention, Placement, measure_sizes, place, share
+from leanrag.llama.placement import CPU_ONLY, EXACT, KV_BYTES, Attention, Placement, measure_sizes, place, share
 from leanrag.llama.prefix import StateCache
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.speculation import Speculation
@@ -203,7 +203,7 @@ class LoadedModel:
         if not devices:
             return CPU_ONLY
         n_batch = max(batch_rows(settings, is_on_gpu=True), settings.parallel + BESIDE_RUNS)
-        kv_bytes = 34 / 32 if settings.compute.kv_type == "q8_0" else 2.0
+        kv_bytes = KV_BYTES["f16" if settings.compute.kv_type == "auto" else settings.compute.kv_type]
         sizes = measure_sizes(check_gguf(path), n_ctx=settings.n_ctx, n_batch=n_batch, kv_bytes=kv_bytes)
         loaded = Weights.find_placement(path) if at_most is None else None
         shared = share(sizes, devices, settings.gpu, loaded) if loaded else None

@@ -24,9 +24,10 @@ class ComputeOptions:
         flash_attn: Whether to use flash attention, which skips the cells of other requests, so that different long prompts are
             computed faster together. On CPUs it sums in 16 bits, so an answer may depend a little on other requests. None means
             False on a CPU and True on a GPU. With False, a GPU computes at most 32 requests at once.
-        kv_type: Type of the keys and values: "f16", or "q8_0", which needs half of the memory, rounds more, and needs
-            `flash_attn`. "auto" means "f16"; on a GPU it means "q8_0" if that is faster by a tenth. This is measured when a model
-            is first loaded on the GPU, and stored in the cache folder of the user.
+        kv_type: Type of the keys and values: "f16", "q8_0", which needs half of the memory and rounds more, or "q4_0", which
+            needs a quarter and loses answers. The last two need `flash_attn`. "auto" means "f16"; on a GPU it means "q8_0" if that
+            is faster by a tenth. This is measured when a model is first loaded on the GPU, and stored in the cache folder of the
+            user.
         speculate: Whether to draft tokens by looking them up in the prompt, where that is faster; see `leanrag.llama.speculation`.
             A greedy answer stays the same, but for draws between tokens that are equally probable up to rounding.
 
@@ -41,10 +42,10 @@ class ComputeOptions:
 
     def __post_init__(self) -> None:
         check_whole(1, optional=True, n_batch=self.n_batch)
-        check_choice(("auto", "f16", "q8_0"), kv_type=self.kv_type)
-        if self.kv_type == "q8_0" and self.flash_attn is False:
+        check_choice(("auto", "f16", "q8_0", "q4_0"), kv_type=self.kv_type)
+        if self.kv_type in ("q8_0", "q4_0") and self.flash_attn is False:
             raise ConfigurationError(
-                "`kv_type` 'q8_0' needs `flash_attn`. Remove `flash_attn=False`, or use another `kv_type`"
+                f"`kv_type` {self.kv_type!r} needs `flash_attn`. Remove `flash_attn=False`, or use another `kv_type`"
             )
 
 

@@ -6,6 +6,8 @@ on a GPU. On a machine without a GPU, the result is always `CPU_ONLY` and `EXACT
 
 from leanrag.llama.placement.attention import CANDIDATES as CANDIDATES
 from leanrag.llama.placement.attention import EXACT as EXACT
+from leanrag.llama.placement.attention import KV_BYTES as KV_BYTES
+from leanrag.llama.placement.attention import SMALLEST as SMALLEST
 from leanrag.llama.placement.attention import Attention as Attention
 from leanrag.llama.placement.attention import KVType as KVType
 from leanrag.llama.placement.attention import choices_file as choices_file

@@ -17,11 +17,11 @@ import pydantic
 from leanrag.errors import GenerationError, StorageError
 from leanrag.files import RecordFormat, cache_dir, recall_record, write_record
 
-__all__ = ["CANDIDATES", "EXACT", "Attention", "KVType", "choose", "choices_file"]
+__all__ = ["CANDIDATES", "EXACT", "KV_BYTES", "SMALLEST", "Attention", "KVType", "choose", "choices_file"]
 
 logger = logging.getLogger(__name__)
 
-KVType = Literal["f16", "q8_0"]
+KVType = Literal["f16", "q8_0", "q4_0"]
 
 _FORMAT = RecordFormat("leanrag attention", version=1, noun="file of attention measurements", mend="Delete it")
 _WORTH_ROUNDING = 0.9  # a cache of 8 bits rounds keys and values: it must take less than this share of the time
@@ -33,7 +33,7 @@ class Attention:
 
     Attributes:
         flash_attn: Whether it is flash attention, which does not write all attention weights to memory.
-        kv_type: Type of a number in the key-value cache; "q8_0" needs `flash_attn`.
+        kv_type: Type of a number in the key-value cache; "q8_0" and "q4_0" need `flash_attn`.
     """
 
     flash_attn: bool
@@ -45,6 +45,8 @@ class Attention:
 
 EXACT = Attention(flash_attn=False, kv_type="f16")
 CANDIDATES = (EXACT, Attention(flash_attn=True, kv_type="f16"), Attention(flash_attn=True, kv_type="q8_0"))
+SMALLEST = Attention(flash_attn=True, kv_type="q4_0")  # loses answers, so it is never chosen unless asked for
+KV_BYTES: Mapping[KVType, float] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # of a key or value: ggml-common.h
 
 
 class _Measured(pydantic.BaseModel):
