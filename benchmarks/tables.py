@@ -655,7 +655,7 @@ SCALE_OUT: tuple[tuple[str, str, str], ...] = (
     ("chaos_availability", "the same: share answered, with retries", ".2%"),
     ("chaos_acknowledged", "the same: documents that `add` reported as stored", "d"),
     ("chaos_lost", "the same: those of them that are not stored", "d"),
-    ("work_lost_s", "seconds of work that `leanrag add` does twice after SIGTERM in its middle", ".1f"),
+    ("work_lost_s", "CPU seconds of work that `leanrag add` does twice after SIGTERM in its middle", ".1f"),
     ("spot_stop_s", "seconds from SIGTERM to its end", ".1f"),
     ("simulation_p50_error", "simulated against measured median wait and work", ".0%"),
     ("simulation_p95_error", "the same, 95th percentile", ".0%"),

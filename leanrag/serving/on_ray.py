@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Literal
@@ -223,6 +225,7 @@ def run_on_ray(
     """
     ray, serve = (require(name, extra="ray", why="to answer on a cluster") for name in ("ray", "ray.serve"))
     application = answer_application(settings)
+    stop = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -230,6 +233,8 @@ def run_on_ray(
             f"the Ray cluster {address!r} cannot be used: {error}. Start it with `ray start`, and install the same versions of "
             "Python and Ray on all machines"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)  # Ray 2.60 replaces it by a handler that aborts the process
     try:
         serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
         try:
