@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Sequence
 
@@ -36,13 +37,13 @@ def measure_speculation(passages: Sequence[Document], rounds: int, threads: int,
     """
     target, draft = (QUICK_TARGET, QUICK_DRAFT) if is_quick else (TARGET, DRAFT)
     n_tokens = _QUICK_TOKENS if is_quick else _TOKENS
-    path, common = resolve(target), {"n_ctx": _N_CTX, "threads": threads}
+    load = functools.partial(LlamaCppModel, resolve(target), n_ctx=_N_CTX, threads=threads)
     sources = [_ask_to_quote(passage.text) for passage in passages if 600 < len(passage.text) < 900][:rounds]
     figures: dict[str, float] = {}
     with (
-        LlamaCppModel(path, **common) as plain,
-        LlamaCppModel(path, compute=ComputeOptions(speculate=True), **common) as lookup,
-        LlamaCppModel(path, draft=resolve(draft), **common) as drafted,
+        load() as plain,
+        load(compute=ComputeOptions(speculate=True)) as lookup,
+        load(draft=resolve(draft)) as drafted,
     ):
         for model in (plain, lookup, drafted):
             model.generate([Message("user", "Hello")], max_tokens=8)
