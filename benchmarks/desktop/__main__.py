@@ -1,8 +1,8 @@
 """How long does the window of the desktop example not react while it indexes and answers?
 
 A timer of the event loop fires each millisecond; a pause is the time between two of its calls. The window indexes the reference of
-Python and answers questions meanwhile, with real models, on a virtual screen. On a machine with other work, a pause is mostly waiting
-for a core; `longest_busy_ms` is the most of a pause in which this process computed.
+Python and answers questions meanwhile, with real models, on a virtual screen. On a machine with other work, a pause is mostly spent
+waiting for a core; `longest_busy_ms` is the most of a pause in which this process computed.
 
     python -m benchmarks.desktop --data DIR --json FILE [--quick]
 """
