@@ -70,6 +70,11 @@ class Child:
         threading.Thread(target=self._read, args=(output,), name=f"leanrag {path.name} reader", daemon=True).start()
         self._write(first)
 
+    @property
+    def n_calls(self) -> int:
+        """Number of calls without an outcome."""
+        return len(self._calls)
+
     def load(self) -> None:
         """Wait until the model is loaded, and set `facts`; without success the process is ended."""
         try:

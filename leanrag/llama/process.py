@@ -1,4 +1,4 @@
-"""A model in a child process, so that a broken file or a bug of llama.cpp cannot end this process.
+"""A model in a child process, so that a broken file or a bug of llama.cpp cannot end this process, and copies on several GPUs.
 
 The child runs a `LlamaCppModel`. The processes exchange JSON, a value in each line, over the standard input and output of the
 child. The child ends when this process ends. If the child ends first, its requests fail with a typed error, and the next request
@@ -8,24 +8,26 @@ starts a new child.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from leanrag.checks import ProcessGuard, check_choice, check_seconds
-from leanrag.errors import GenerationCancelled, GenerationError, ModelLoadError
+from leanrag.errors import ConfigurationError, GenerationCancelled, GenerationError, ModelLoadError
 from leanrag.files import sha256_of
 from leanrag.generation import PendingStream
 from leanrag.llama.child import Call, Child
 from leanrag.llama.model import LlamaCppModel
 from leanrag.llama.options import LlamaBase
-from leanrag.llama.placement import Placement
+from leanrag.llama.placement import GpuOptions, Placement
 from leanrag.llama.wire import plain_options, plain_pair, plain_prompt, read_adapters, read_generation, read_placement
 from leanrag.protocols import GenerateOptions
 from leanrag.types import CancelToken, Generation, Prompt, Scores
@@ -33,6 +35,8 @@ from leanrag.types import CancelToken, Generation, Prompt, Scores
 __all__ = ["IsolatedModel", "ModelCheck", "check_in_process", "load_model"]
 
 logger = logging.getLogger(__name__)
+
+_BEGINNING = 512  # characters of a prompt by which idle copies are chosen, so that prompts with the same context meet
 
 
 @overload
@@ -157,9 +161,14 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
 class IsolatedModel(LlamaBase):
     """A `LlamaCppModel` in a child process: the same calls, options, answers and errors. Any thread may call.
 
+    With `gpus`, several copies of the model run, each in a child process of its own. A request goes to the copy that has the fewest
+    requests.
+
     Args:
         path: The GGUF file.
-        settings: As for `LlamaCppModel`.
+        gpus: The GPU of each copy, by its index, such as `[0, 1]`; None in it is a copy on the CPU. By default there is one copy,
+            placed as the setting `gpu` says.
+        settings: As for `LlamaCppModel`, for each copy.
 
     Raises:
         ModelLoadError: The file cannot be loaded, or the child died over it.
@@ -170,14 +179,24 @@ class IsolatedModel(LlamaBase):
         ...     model.generate("Once", max_tokens=8).text
     """
 
-    def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, gpus: Sequence[int | None] | None = None, **settings: Any
+    ) -> None:
         self.path = Path(path)
-        self._settings = settings
+        self._settings = _settings_of_copies(gpus, settings)
         self._lock = threading.Lock()
         self._guard = ProcessGuard()
         self._closed = False
-        self._start()
-        facts = self._child.facts
+        self._children: list[Child] = []
+        self._finalizer = weakref.finalize(self, _close_children, self._children)
+        try:
+            self._children += [Child(self.path, each) for each in self._settings]  # they load at the same time
+            for child in self._children:
+                child.load()
+        except BaseException:
+            self._finalizer()
+            raise
+        facts = self._children[0].facts
         self.name: str = facts["name"]
         self.n_ctx: int = facts["n_ctx"]
         self.n_params: int = facts["n_params"]
@@ -188,7 +207,7 @@ class IsolatedModel(LlamaBase):
         return f"IsolatedModel({self.name!r}, n_ctx={self.n_ctx})"
 
     def close(self) -> None:
-        """End the child; idempotent."""
+        """End the children; idempotent."""
         if self._guard.is_here:
             self._closed = True
             self._finalizer()
@@ -196,12 +215,19 @@ class IsolatedModel(LlamaBase):
     @property
     def is_loaded(self) -> bool:
         """Whether the weights are in the child's memory; False after `keep_alive` seconds without a request."""
-        return not self._closed and not self._child.has_ended and bool(self._call("is_loaded").value())
+        if self._closed or any(child.has_ended for child in self._children):
+            return False
+        return all(self._call_copy(i, "is_loaded", None, {}).value() for i in range(len(self._children)))
 
     @property
     def placement(self) -> Placement:
-        """Which layers are on which GPU, what they take there, and why; of the child that runs, or ran last."""
-        return read_placement(self._child.facts["placement"])
+        """Which layers are on which GPU, how much memory they use there, and why; of the first copy."""
+        return self.placements[0]
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """The placement of each copy; of the child that runs, or ran last."""
+        return tuple(read_placement(child.facts["placement"]) for child in self._children)
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens of plain `text`, no BOS, no template."""
@@ -249,31 +275,66 @@ class IsolatedModel(LlamaBase):
         return read_generation(call.value())
 
     def _generate_many(self, prompts: Iterable[Prompt], options: GenerateOptions) -> list[Generation]:
-        plain = [plain_prompt(prompt) for prompt in prompts]
-        call = self._call("generate_many", options.cancel, prompts=plain, options=plain_options(options))
-        return [read_generation(value) for value in call.value()]
+        """Give each copy an equal part of the prompts; neighbours stay together, because they may share a beginning."""
+        plain, n_copies = [plain_prompt(prompt) for prompt in prompts], len(self._children)
+        bounds = [len(plain) * i // n_copies for i in range(n_copies + 1)]
+        calls = [
+            self._call_copy(
+                i, "generate_many", options.cancel, {"prompts": plain[start:end], "options": plain_options(options)}
+            )
+            for i, (start, end) in enumerate(itertools.pairwise(bounds))
+            if start < end
+        ]
+        try:
+            return [read_generation(value) for call in calls for value in call.value()]
+        finally:
+            for call in calls:
+                call.cancel()  # those that still run after an error
 
     def _ask(self, method: str, prompt: Prompt, options: GenerateOptions) -> Call:
         return self._call(method, options.cancel, prompt=plain_prompt(prompt), options=plain_options(options))
 
     def _call(self, method: str, cancel: CancelToken | None = None, **arguments: Any) -> Call:
+        return self._call_copy(self._choose_copy(arguments.get("prompt")), method, cancel, arguments)
+
+    def _choose_copy(self, prompt: Any) -> int:
+        """Return the index of the copy with the fewest requests; among equals, the beginning of the prompt decides."""
+        first = zlib.crc32(repr(prompt)[:_BEGINNING].encode()) if len(self._children) > 1 else 0
+        n_copies = len(self._children)
+        return min(range(n_copies), key=lambda i: (self._children[i].n_calls, (i - first) % n_copies))
+
+    def _call_copy(self, i: int, method: str, cancel: CancelToken | None, arguments: dict[str, Any]) -> Call:
         if cancel is not None and cancel.cancelled:
             raise GenerationCancelled(f"the request to {self.name} was cancelled", model=self.name)
         self._guard.check(self.name, functools.partial(GenerationError, model=self.name))
         with self._lock:
             if self._closed:
                 raise GenerationError(f"{self.name} is closed. Load the model again to use it", model=self.name)
-            if self._child.has_ended:
+            if self._children[i].has_ended:
                 logger.warning("%s: its process ended; a new process is started", self.name)
-                self._finalizer()
-                self._start()
-            child = self._child
+                self._children[i].close()
+                self._children[i] = Child(self.path, self._settings[i])
+                self._children[i].load()
+            child = self._children[i]
         call = child.call(method, arguments)
         if cancel is not None:
             cancel.on_cancel(call.cancel)
         return call
 
-    def _start(self) -> None:
-        self._child = child = Child(self.path, self._settings)
-        self._finalizer = weakref.finalize(self, Child.close, child)
-        child.load()
+
+def _settings_of_copies(gpus: Sequence[int | None] | None, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the settings of each copy."""
+    if gpus is None:
+        return [settings]
+    if not gpus or "gpu" in settings:
+        raise ConfigurationError(
+            f"`gpus` is the index of a GPU for each copy, such as [0, 1], and takes the place of `gpu`; got {gpus!r}"
+            + (" and `gpu`. Leave one of them out" if gpus else ". Name at least one GPU, or leave it out")
+        )
+    options = [GpuOptions(layers=0) if gpu is None else GpuOptions(main_gpu=gpu) for gpu in gpus]
+    return [{**settings, "gpu": each} for each in options]
+
+
+def _close_children(children: Sequence[Child]) -> None:
+    for child in children:
+        child.close()

@@ -21,6 +21,7 @@ from leanrag import (
     Message,
     ModelLoadError,
 )
+from leanrag.llama.child import Child
 from leanrag.llama.process import check_in_process, load_model
 from leanrag.protocols import GenerateOptions
 from tests.plain import Alike, within
@@ -60,7 +61,7 @@ def test_a_killed_child_is_an_error_and_the_next_request_starts_another(tiny_ggu
         stream = model.stream("abc", GenerateOptions(200))
         pieces = iter(stream)
         next(pieces)
-        os.kill(model._child._process.pid, signal.SIGKILL)
+        os.kill(model._children[0]._process.pid, signal.SIGKILL)
         with pytest.raises(GenerationError, match="ended \\(signal SIGKILL\\)"):
             for _ in pieces:
                 pass
@@ -75,7 +76,7 @@ def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_
         written = iter(model.stream("abc", GenerateOptions(4000)))
         waiting = model.stream("abd", GenerateOptions(4000))
         next(written)
-        os.kill(model._child._process.pid, signal.SIGABRT)  # what CUDA does when its memory runs out
+        os.kill(model._children[0]._process.pid, signal.SIGABRT)  # what CUDA does when its memory runs out
         for wait in (lambda: list(written), lambda: waiting.result):
             with pytest.raises(GenerationError, match=r"ended \(signal SIGABRT\)"):
                 wait()
@@ -272,3 +273,67 @@ def test_a_file_that_hangs_or_ends_its_process(tiny_gguf, tmp_path, monkeypatch,
     with pytest.raises(ModelLoadError, match=reason) as caught:
         check_in_process(tiny_gguf, timeout_seconds=0.5 if "wait" in body else 60)
     assert caught.value.path == tiny_gguf
+
+
+@pytest.fixture(scope="module")
+def copies(tiny_gguf):
+    with IsolatedModel(tiny_gguf, gpus=[None, None], threads=1) as model:
+        yield model
+
+
+def test_copies_answer_as_one_model(copies, tiny):
+    prompts = [f"number {i}" for i in range(7)]
+    expected = [tiny.generate(prompt, max_tokens=5) for prompt in prompts]
+    assert list(map(Alike, copies.generate_many(prompts, max_tokens=5))) == list(map(Alike, expected))
+    assert [Alike(copies.generate(prompt, max_tokens=5)) for prompt in prompts] == list(map(Alike, expected))
+    assert copies.generate_many([], max_tokens=5) == []
+    assert [placement.layers for placement in copies.placements] == [0, 0]
+    assert copies.is_loaded
+
+
+def test_a_request_goes_to_the_copy_with_the_fewest(copies, monkeypatch):
+    running = {copies._children[0]: 3, copies._children[1]: 2}
+    monkeypatch.setattr(Child, "n_calls", property(running.get))
+    assert {copies._choose_copy(f"prompt {i}") for i in range(9)} == {1}
+
+
+def test_idle_copies_share_prompts_by_their_beginning(copies):
+    context = "a long context " * 40
+    chosen = {copies._choose_copy(context + question) for question in ("who?", "when?", "where?")}
+    assert len(chosen) == 1
+    assert {copies._choose_copy(f"{i} {context}") for i in range(20)} == {0, 1}
+
+
+def test_a_copy_that_ends_leaves_the_other(tiny_gguf, tiny):
+    expected = Alike(tiny.generate("abc", max_tokens=5))
+    with IsolatedModel(tiny_gguf, gpus=[None, None], threads=1) as model:
+        os.kill(model._children[1]._process.pid, signal.SIGKILL)
+        model._children[1]._process.wait()
+        answers = []
+        for _ in range(4):  # a request that comes before the end is noticed fails; the next one starts the copy again
+            try:
+                answers.append(Alike(model.generate("abc", max_tokens=5)))
+            except GenerationError:
+                continue
+        assert len(answers) >= 3
+        assert answers == [expected] * len(answers)
+
+
+def test_an_error_in_one_copy_stops_the_others(copies):
+    too_long = "abc " * 5000
+    with pytest.raises(GenerationError, match="exceed the window"):
+        copies.generate_many(["abc", too_long], max_tokens=200)
+    assert copies.generate("abc", max_tokens=1).usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gpus": []}, "Name at least one GPU"),
+        ({"gpus": [0], "gpu": None}, "Leave one of them out"),
+        ({"gpus": [None, 7]}, "`gpu.main_gpu` is 7"),
+    ],
+)
+def test_wrong_copies_are_refused(tiny_gguf, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        IsolatedModel(tiny_gguf, **settings)
