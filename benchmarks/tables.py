@@ -150,7 +150,7 @@ GPU_ROWS = (
     ("aggregate_8", "8 answers at once: tokens per second of all"),
     ("aggregate_32", "32 answers at once: tokens per second of all"),
     ("aggregate_128", "128 answers at once: tokens per second of all"),
-    ("ttft_seen_800_p50_ms", "first token on a context of 800 tokens that was read before: milliseconds"),
+    ("ttft_ms", "first token on a context of 800 tokens that was read before: milliseconds"),
     ("ask_8_callers_p50", "`ask`, 8 callers at once: seconds (for `Llama`: all hits, read by a shared `Llama`)"),
 )
 

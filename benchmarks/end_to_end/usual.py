@@ -7,6 +7,7 @@ from typing import Any
 
 import leanrag
 from benchmarks.end_to_end.observing import Reply
+from leanrag.llama.placement import gpu_devices
 from leanrag.models import resolve_model
 from leanrag.threads import usable_cores
 
@@ -18,12 +19,15 @@ _PROMPT = "{context}\n\nBased only on the text above, answer this question in a 
 
 
 def load_llama(name: str) -> Any:
-    """Return a model that is known by name, loaded as the documentation of llama-cpp-python shows."""
+    """Return a model that is known by name, loaded as the documentation of llama-cpp-python shows; on a GPU if there is one."""
     import llama_cpp
 
     cores = usable_cores()
     path = str(resolve_model(name).path)
-    llama = llama_cpp.Llama(path, n_ctx=4096, n_threads=cores, n_threads_batch=cores, verbose=False)
+    layers = -1 if gpu_devices() else 0
+    llama = llama_cpp.Llama(
+        path, n_ctx=4096, n_threads=cores, n_threads_batch=cores, n_gpu_layers=layers, verbose=False
+    )
     llama.create_completion("Is it loaded?", max_tokens=1)
     return llama
 

@@ -2,9 +2,11 @@
 
 python -m benchmarks.engine --data DIR --json FILE [--only SECTION] [--long] [--quick]
 python -m benchmarks.engine --device gpu --data DIR --json FILE [--model FILE] [--embedder FILE] [--quick]
+python -m benchmarks.engine --device gpus --data DIR --json FILE [--model FILE] [--embedder FILE] [--quick]
 
 Ratios are of the baseline's time to ours (or of our tokens a second to the baseline's): above 1, ours is faster.
-On a GPU absolute figures count; those of the binding stand beside them. Without a GPU `--device gpu --quick` is a dry run.
+On a GPU absolute figures count; those of the binding stand beside them. `gpus` measures two GPUs against one. Without a GPU,
+`--quick` is a dry run.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.common import Arguments, finish, parse_arguments, read_squad
+from benchmarks.engine import two_gpus
 from benchmarks.engine.formats import measure_formats
 from benchmarks.engine.gpu import Plan, measure
 from benchmarks.engine.speculation import measure_speculation
@@ -295,35 +298,44 @@ def _rss() -> float:
 
 def main() -> None:
     own = argparse.ArgumentParser(add_help=False)
-    own.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="what to measure")
+    own.add_argument("--device", choices=("cpu", "gpu", "gpus"), default="cpu", help="what to measure")
     own.add_argument("--model", type=Path, help="on a GPU: the GGUF file; the Q4_0 copy of the demo's model by default")
     own.add_argument("--embedder", help="on a GPU: the GGUF file that embeds for `ask`, or 'hash' for a stand-in")
     options, rest = own.parse_known_args()
     flags = {"long": "also measure windows of 16k and 32k, which takes an hour"}
     arguments = parse_arguments(__doc__, rest, sections=SECTIONS, flags=flags)
-    if options.device == "gpu":
-        measure_gpu(arguments, options.model, options.embedder)
+    if options.device != "cpu":
+        measure_gpu(arguments, options.model, options.embedder, is_of_two=options.device == "gpus")
     else:
         measure_cpu(arguments)
 
 
-def measure_gpu(arguments: Arguments, model: Path | None, embedder: str | None) -> None:
+def measure_gpu(arguments: Arguments, model: Path | None, embedder: str | None, *, is_of_two: bool) -> None:
     gpus = [device.description for device in list_devices() if device.kind in ("gpu", "igpu")]
     has_gpu = bool(gpus)
-    if not has_gpu and not arguments.is_quick:
-        raise SystemExit("no GPU is to be seen here; --quick is a dry run on the CPU")
-    plan = (Plan.quick if arguments.is_quick else Plan)(-1 if has_gpu else 0, usable_cores())
+    if len(gpus) < 1 + is_of_two and not arguments.is_quick:
+        raise SystemExit(
+            f"this needs {1 + is_of_two} GPUs, and llama.cpp sees {len(gpus)}; --quick is a dry run on the CPU"
+        )
     with tempfile.TemporaryDirectory() as folder:
         if model is None:
             model = Path(folder) / "q4_0.gguf"
             quantize(resolve(MODEL), model, type="q4_0")
-        chosen = HashEmbedder() if embedder == "hash" else embedder or "all-minilm-l6-v2"
-        figures = measure(model, read_squad(arguments.data), plan, chosen)
-        about = {"n": plan.rounds, "threads": plan.threads, "layers": plan.layers}
+        data = read_squad(arguments.data)
+        if is_of_two:
+            two_plan = (two_gpus.Plan.quick if arguments.is_quick else two_gpus.Plan)(
+                (0, 1) if len(gpus) > 1 else (None, None)
+            )
+            figures = two_gpus.measure(model, data, two_plan, None if embedder == "hash" else embedder)
+        else:
+            plan = (Plan.quick if arguments.is_quick else Plan)(-1 if has_gpu else 0, usable_cores())
+            chosen = HashEmbedder() if embedder == "hash" else embedder or "all-minilm-l6-v2"
+            about = {"n": plan.rounds, "threads": plan.threads, "layers": plan.layers}
+            figures = about | measure(model, data, plan, chosen)
         finish(
-            about | figures,
+            figures,
             arguments.json_path,
-            models={MODEL: model},
+            models={model.stem if is_of_two else MODEL: model},
             is_quick=arguments.is_quick,
             gpu=", ".join(gpus) or None,
         )

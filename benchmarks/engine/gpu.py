@@ -66,24 +66,33 @@ class Plan:
 
 
 class PlainLoop:
-    """The least that can be done with the binding's C functions: batches, logits to memory, no sampling, no text."""
+    """The least that can be done with the binding's C functions: batches, logits to memory, no sampling, no text.
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    Args:
+        path: The GGUF file.
+        plan: How much is measured.
+        holds_length: Whether a token in the last cell keeps the length of attention as it is, so that CUDA graphs last.
+    """
+
+    def __init__(self, path: Path, plan: Plan, *, holds_length: bool = False) -> None:
         self._lib = lib = library()
         parameters = lib.llama_model_default_params()
         parameters.n_gpu_layers = plan.layers
         self._model = lib.llama_model_load_from_file(str(path).encode(), parameters)
         settings = lib.llama_context_default_params()
-        settings.n_ctx, settings.n_batch, settings.n_ubatch = _WINDOW, 2048, 512
-        settings.n_seq_max, settings.kv_unified = max(_SEQUENCES), True
-        settings.n_outputs_max = max(_SEQUENCES)
+        settings.n_ctx, settings.n_batch, settings.n_ubatch = _WINDOW + 256 * holds_length, 2048, 512
+        settings.n_seq_max, settings.kv_unified = max(_SEQUENCES) + 1, True
+        settings.n_outputs_max = max(_SEQUENCES) + 1
         settings.n_threads = settings.n_threads_batch = plan.threads
         settings.no_perf = True
         self._context = lib.llama_init_from_model(self._model, settings)
         if not self._context:
             raise SystemExit("the plain loop found no memory")
-        self._batch = Batch(lib, 2048, max(_SEQUENCES))
+        self._batch = Batch(lib, 2048, max(_SEQUENCES) + 1)
+        self._memory: Any = lib.llama_get_memory(self._context)
         self._random = random.Random(3)
+        if holds_length:
+            self._hold_length()
 
     def prefill(self, n: int) -> float:
         """Tokens a second of a prompt of `n`."""
@@ -121,8 +130,17 @@ class PlainLoop:
     def _tokens(self, n: int) -> list[int]:
         return [self._random.randrange(300, 20_000) for _ in range(n)]
 
+    def _hold_length(self) -> None:
+        n_cells = _WINDOW + 256
+        for start in range(0, n_cells, 256):
+            self._batch.clear()
+            self._batch.add(self._tokens(256), start, max(_SEQUENCES), 255)
+            self._compute()
+        self._lib.llama_memory_seq_rm(self._memory, max(_SEQUENCES), 0, n_cells - 1)
+
     def _forget(self) -> None:
-        self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), False)
+        for sequence in range(max(_SEQUENCES)):
+            self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def _compute(self) -> None:
         code = self._lib.llama_decode(self._context, self._batch.native())
@@ -168,7 +186,7 @@ class PlainModel:
 
 def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -> dict[str, float | int | None]:
     """Return all figures; those that begin with "gpu" are of the engine, with "llama" of `llama_cpp.Llama`, with "c" of C."""
-    plain = PlainLoop(path, plan)
+    plain, held = PlainLoop(path, plan), PlainLoop(path, plan, holds_length=True)
     llama = PlainModel(path, plan)
     figures: dict[str, float | int | None] = {}
     with LlamaCppModel(
@@ -181,7 +199,7 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
         llama.stream(warm_up, 4)
         sections: list[Callable[[], dict[str, float]]] = [
             lambda: _one(ours, plain, llama, texts, plan),
-            lambda: _many(ours, plain, texts, plan),
+            lambda: _many(ours, plain, held, texts, plan),
             lambda: _seen(ours, llama, texts, plan),
             lambda: _asks(ours, llama, data, path, plan, embedder),
             lambda: _memory(ours, texts, plan),
@@ -190,8 +208,8 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
             for name, value in section().items():
                 figures[name] = value
                 print(f"{name:36} {value:,.3f}", flush=True)
-    plain.close()
-    llama.close()
+    for each in (plain, held, llama):
+        each.close()
     return figures
 
 
@@ -232,7 +250,9 @@ def _one(ours: LlamaCppModel, plain: PlainLoop, llama: PlainModel, texts: _Texts
         own = (generation.usage.completion_tokens - 1) / (generation.decode_seconds or 1)
         decode.append((own, (written - 1) / rest, plain.decode(1, plan.decode)))
     names = ("gpu", "llama", "c")
+    writing = [statistics.median(values) for values in zip(*decode, strict=True)]
     return {
+        "gpu_share@1": writing[0] / writing[2],
         **dict(
             zip(
                 (f"{name}_prefill_2048" for name in names),
@@ -240,13 +260,11 @@ def _one(ours: LlamaCppModel, plain: PlainLoop, llama: PlainModel, texts: _Texts
                 strict=True,
             )
         ),
-        **dict(
-            zip((f"{name}_decode_1" for name in names), map(statistics.median, zip(*decode, strict=True)), strict=True)
-        ),
+        **dict(zip((f"{name}_decode_1" for name in names), writing, strict=True)),
     }
 
 
-def _many(ours: LlamaCppModel, plain: PlainLoop, texts: _Texts, plan: Plan) -> dict[str, float]:
+def _many(ours: LlamaCppModel, plain: PlainLoop, held: PlainLoop, texts: _Texts, plan: Plan) -> dict[str, float]:
     """Tokens a second of many answers together: what long answers take more than short ones, so that reading is left out."""
 
     def written(n: int, max_tokens: int) -> tuple[int, float]:
@@ -264,12 +282,15 @@ def _many(ours: LlamaCppModel, plain: PlainLoop, texts: _Texts, plan: Plan) -> d
         ]
     figures: dict[str, float] = {}
     for n in _SEQUENCES:
-        own, c = [], []
+        own, c, c_held = [], [], []
         for _ in range(plan.rounds):
             (few, short), (many, long) = written(n, max(1, plan.answers // 7)), written(n, plan.answers)
             own.append((many - few) / (long - short))
             c.append(plain.decode(n, plan.answers))
-        figures |= {f"gpu_aggregate_{n}": statistics.median(own), f"c_aggregate_{n}": statistics.median(c)}
+            c_held.append(held.decode(n, plan.answers))
+        for name, values in (("gpu", own), ("c", c), ("c_held", c_held)):
+            figures[f"{name}_aggregate_{n}"] = statistics.median(values)
+        figures[f"gpu_share@{n}"] = figures[f"gpu_aggregate_{n}"] / figures[f"c_aggregate_{n}"]
     return figures
 
 
@@ -286,8 +307,8 @@ def _seen(ours: LlamaCppModel, llama: PlainModel, texts: _Texts, plan: Plan) -> 
         own.append(1000 * (time.perf_counter() - started))
         binding.append(1000 * llama.stream(prompt, 1, reuse=True)[0])
     return {
-        "gpu_ttft_seen_800_p50_ms": statistics.median(own),
-        "llama_ttft_seen_800_p50_ms": statistics.median(binding),
+        "gpu_ttft_ms": statistics.median(own),
+        "llama_ttft_ms": statistics.median(binding),
     }
 
 
@@ -326,7 +347,10 @@ def _asks(
                 return time.perf_counter() - started
 
             binding = statistics.median(callers.map(ask_llama, questions))
-    ratios = {name.replace("_p50", "_ratio"): binding / seconds for name, seconds in figures.items()}
+    ratios = {
+        "gpu_ask8_ratio": binding / figures["gpu_ask_8_callers_p50"],
+        "gpu_ask8_isolated_ratio": binding / figures["gpu_ask_isolated_8_callers_p50"],
+    }
     return {**figures, "llama_ask_8_callers_p50": binding, **ratios}
 
 
