@@ -74,13 +74,18 @@ class Demand:
         """Questions in a second in the peak."""
         return self.questions_per_second * self.peak
 
+    @property
+    def questions_per_hour(self) -> float:
+        """Questions in an hour, those of its peak included."""
+        return self.questions_per_second * (_HOUR + (self.peak - 1) * self.peak_seconds)
+
     def profile(self) -> list[tuple[float, float]]:
         """Return what is simulated, as `(seconds, questions in a second)` for each part.
 
         It is an hour with the peak in its middle, or as many hours as have enough questions. Without a peak, some minutes may do.
         """
         rate = self.questions_per_second
-        hours = min(max(1, math.ceil(_FEW / (rate * _HOUR))), _MOST_HOURS)
+        hours = min(max(1, math.ceil(_FEW / self.questions_per_hour)), _MOST_HOURS)
         if self.peak == 1:
             return [(hours * min(_HOUR, max(_HOUR / 6, _MANY / rate)), rate)]
         side = (_HOUR - self.peak_seconds) / 2, rate

@@ -188,9 +188,9 @@ class _Replica:
 
     __slots__ = ("accepts", "ends", "is_ready", "progress", "started", "updated", "version")
 
-    def __init__(self, now: float, *, is_ready: bool) -> None:
+    def __init__(self, now: float) -> None:
         self.started = self.updated = now
-        self.is_ready, self.accepts = is_ready, True
+        self.is_ready, self.accepts = False, True
         self.progress = 0.0
         self.ends: list[tuple[float, int]] = []  # heap of (progress at its end, question)
         self.version = 0  # of the next end: an event of an older version is passed over
@@ -217,7 +217,7 @@ class _Fleet:
         self._waiting: collections.deque[int] = collections.deque()
         self._replicas: dict[int, _Replica] = {}
         self._free: list[dict[int, None]] = [{} for _ in speeds]  # replicas that take questions, by how many they have
-        self._wanted = 0  # replicas that are not told to stop
+        self._wanted = self._ready = 0  # replicas that are not told to stop; of them, those that take questions
         self._running = self._refused = self._made = self._starts = self._interruptions = self._repeated = 0
         self._replica_seconds, self._most_replicas = 0.0, 0
         self._seconds = np.full(len(arrivals), np.inf)
@@ -325,16 +325,14 @@ class _Fleet:
         if kind == _Event.DECIDE:
             self._decide(now)
             heapq.heappush(self._events, (now + self._scaling.interval_seconds, _Event.DECIDE, 0, 0))
-            ready = sum(map(len, self._free)) + sum(
-                len(replica.ends) == self._slots and replica.accepts for replica in self._replicas.values()
-            )
-            self._seen.append((now, len(self._waiting) + self._running, ready))
+            self._seen.append((now, len(self._waiting) + self._running, self._ready))
             return
         replica = self._replicas.get(key)
         if replica is None:
             return
         if kind == _Event.START:
             replica.is_ready = True
+            self._ready += 1
             self._free[0][key] = None
             while self._waiting and len(replica.ends) < self._slots:
                 self._take(now, key, len(replica.ends), self._waiting.popleft())
@@ -363,7 +361,7 @@ class _Fleet:
         key = self._made
         self._made += 1
         self._wanted += 1
-        self._replicas[key] = _Replica(now, is_ready=not seconds)
+        self._replicas[key] = _Replica(now)
         self._most_replicas = max(self._most_replicas, len(self._replicas))
         heapq.heappush(self._events, (now + seconds, _Event.START, key, 0))
         if self._spot is not None:
@@ -375,6 +373,7 @@ class _Fleet:
         replica = self._replicas[key]
         replica.accepts = False
         self._wanted -= 1
+        self._ready -= replica.is_ready
         load = len(replica.ends)
         if load < self._slots:
             self._free[load].pop(key, None)

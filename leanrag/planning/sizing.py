@@ -31,11 +31,12 @@ _HOURS_MONTH = 730
 _MOST_REPLICAS = 1_000_000
 _STEADY_QUESTIONS = 20_000  # questions of a simulated peak that does not end, at least ...
 _STEADY_ANSWERS = 30  # ... and so many times the seconds of a question
-_LOOKS = 5000  # at replicas whose number never changes
-_MOST_RATE, _MOST_FLEET = (
-    1000,
-    400,
-)  # questions in a second and replicas of a simulation; more are divided over several fleets
+_MOST_LOOKS = 200_000  # of the autoscaler in a simulation
+_FEW_LOOKS = 5000  # the same, if the number of replicas never changes
+_MOST_STEADY = 1000 * 3600  # seconds
+_MOST_INTERRUPTIONS = 20  # of a replica in an hour
+_MOST_QUESTIONS = 700_000  # of a simulation; more are divided over several fleets
+_MOST_FLEET = 400  # replicas of a simulation; as above
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +65,18 @@ class _Trial:
 
     def run(self, load: _Load, least: int, most: int, target: float = 1.0) -> SimulatedRun:
         scaling = replace(self.scaling, least=least, most=most, target=target)
-        if least == most and self.spot is None and len(load.arrivals):  # nothing changes: look rarely
-            scaling = replace(
-                scaling, interval_seconds=max(scaling.interval_seconds, float(load.arrivals[-1]) / _LOOKS)
-            )
-        return simulate(load.arrivals, load.work, scaling=scaling, speeds=self.speeds, spot=self.spot, seed=self.seed)
+        patience = max(3600.0, 20 * float(load.work.max()))
+        looks = _FEW_LOOKS if least == most and self.spot is None else _MOST_LOOKS
+        interval = max(scaling.interval_seconds, (float(load.arrivals[-1]) + patience) / looks)
+        return simulate(
+            load.arrivals,
+            load.work,
+            scaling=replace(scaling, interval_seconds=interval),
+            speeds=self.speeds,
+            spot=self.spot,
+            patience_seconds=patience,
+            seed=self.seed,
+        )
 
     def meets(self, run: SimulatedRun, load: _Load) -> bool:
         return load.percentile(run.seconds) <= self.p95_seconds
@@ -116,6 +124,11 @@ def plan(
     if replicas is not None and least_replicas is not None and least_replicas > replicas:
         raise ConfigurationError(
             f"`least_replicas` must be at most `replicas`, got {least_replicas!r} and {replicas!r}; lower `least_replicas`"
+        )
+    if spot is not None and spot.per_hour > min(_MOST_INTERRUPTIONS, 3600 / rates.alone_seconds(demand.chunks)):
+        raise ConfigurationError(
+            f"`spot.per_hour` must be at most {_MOST_INTERRUPTIONS}, and a replica must last longer than a question, got "
+            f"{spot.per_hour!r}; take machines that are taken away less often"
         )
     speedups = rates.speedups()
     fleets = 1 if arrivals is not None else _count_fleets(demand, rates, max(speedups))
@@ -178,7 +191,8 @@ def _count_fleets(demand: Demand, rates: Rates, speedup: float) -> int:
     Replicas that share a queue need less reserve the more they are, so the plan has rather too many replicas than too few.
     """
     replicas = demand.peak_rate * rates.alone_seconds(demand.chunks) / speedup
-    return math.ceil(max(demand.peak_rate / _MOST_RATE, replicas / _MOST_FLEET, 1))
+    questions = sum(seconds * rate for seconds, rate in demand.profile())
+    return math.ceil(max(questions / _MOST_QUESTIONS, replicas / _MOST_FLEET, 1))
 
 
 def _make_loads(
@@ -191,12 +205,19 @@ def _make_loads(
             raise ConfigurationError("`arrivals` must have a time for each question, got none")
         load = _Load(times, rates.draw_work(times.size, demand.chunks, seed=seed), np.ones(times.size, np.bool_))
         return load, load
-    times = poisson_arrivals([(seconds, rate / fleets) for seconds, rate in demand.profile()], seed=seed)
+    times = _draw_arrivals([(seconds, rate / fleets) for seconds, rate in demand.profile()], seed)
     load = _Load(times, rates.draw_work(len(times), demand.chunks, seed=seed), demand.is_peak(times))
     rate, alone = demand.peak_rate / fleets, rates.alone_seconds(demand.chunks)
-    steady = poisson_arrivals([(max(_STEADY_QUESTIONS / rate, _STEADY_ANSWERS * alone), rate)], seed=seed)
+    seconds = max(min(_STEADY_QUESTIONS / rate, _MOST_STEADY), _STEADY_ANSWERS * alone)
+    steady = _draw_arrivals([(seconds, rate)], seed)
     work = rates.draw_work(len(steady), demand.chunks, seed=seed)
     return load, _Load(steady, work, steady > _STEADY_ANSWERS / 6 * alone)
+
+
+def _draw_arrivals(profile: list[tuple[float, float]], seed: int) -> Seconds:
+    """Return Poisson arrivals, at least one question."""
+    times = poisson_arrivals(profile, seed=seed)
+    return times if len(times) else np.zeros(1)
 
 
 def _choose_at_once(demand: Demand, loads: tuple[_Load, ...], speedups: list[float]) -> int:

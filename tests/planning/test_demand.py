@@ -21,8 +21,8 @@ def test_poisson_arrivals_follow_the_profile():
 
 
 def test_the_peak_is_in_the_middle_of_each_hour():
-    demand = Demand(1, 0.4, 1.0, peak=5, peak_seconds=600)
-    assert demand.profile() == [(1500, 0.4), (600, 2.0), (1500, 0.4)] * 2
+    demand = Demand(1, 0.3, 1.0, peak=5, peak_seconds=600)
+    assert demand.profile() == [(1500, 0.3), (600, 1.5), (1500, 0.3)] * 2
     times = np.array([0, 1499, 1501, 2099, 2101, 3600 + 1800, 7199])
     assert demand.is_peak(times).tolist() == [False, False, True, True, False, True, False]
 

@@ -1,6 +1,7 @@
 """What it takes: the plan meets its target in another simulation, and says what cannot be met."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_scale_to_zero():
 def test_more_questions_than_a_simulation_holds():
     demand = Demand(1000, 20_000.0, 9.0, peak=1.5, peak_seconds=20)
     rates = Rates(question_seconds=0.05, variation=0.1)
-    assert _count_fleets(demand, rates, 1.0) == 30
+    assert _count_fleets(demand, rates, 1.0) == math.ceil((72e6 + 200_000) / 700_000)
     slow = Rates(question_seconds=5.0)
     assert _count_fleets(Demand(1000, 100.0, 9.0), slow, 1.0) == 2
     result = plan(Demand(1000, 300.0, 20.0), slow, replicas=1701)
@@ -218,3 +219,19 @@ def test_replicas_are_packed_by_cores_memory_and_gpus():
 def test_arguments_that_cannot_work(options):
     with pytest.raises(ConfigurationError):
         plan(Demand(1000, 1.0, 9.0), RATES, **options)
+
+
+@pytest.mark.parametrize("per_hour", [21.0, 1e6])
+def test_machines_that_are_taken_away_too_often(per_hour):
+    with pytest.raises(ConfigurationError, match=r"`spot.per_hour` must be at most 20"):
+        plan(Demand(1000, 1.0, 9.0), RATES, spot=Spot(per_hour))
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "peak"), [(1e-6, 1e-6, 1), (1e-6, 40.0, 1e5), (1e-3, 1e-6, 1e5), (0.1, 1e9, 5), (1e7, 1e-6, 1)]
+)
+def test_extreme_demands_have_a_plan(rate, seconds, peak):
+    rates = Rates(question_seconds=seconds, variation=0.3, search_seconds_million=0)
+    result = plan(Demand(1000, rate, 1e10, peak=peak, peak_seconds=1), rates)
+    assert result.meets_target
+    assert result.simulated.questions <= 1_000_000
