@@ -3,11 +3,21 @@
 import contextlib
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+STOP = """
+import contextlib, os, shutil, signal, sys
+sys.stdin.read()  # ends when the tests do, also when they are killed
+with contextlib.suppress(ProcessLookupError):
+    os.kill(int(sys.argv[1]), signal.SIGQUIT)  # at once: nothing of it is needed any more
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
 
 @contextlib.contextmanager
@@ -22,6 +32,8 @@ def running_postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="leanrag-postgres-"))
     try:
         server = pgserver.get_server(folder, cleanup_mode="stop")
+        command = [sys.executable, "-c", STOP, str(server.get_pid()), str(folder)]
+        stopper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         try:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET fsync = off")
@@ -29,9 +41,10 @@ def running_postgres() -> Iterator[str]:
             yield server.get_uri()
         finally:
             process = psutil.Process(server.get_pid())
-            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed any more
+            process.send_signal(signal.SIGQUIT)
             process.wait(30)
             server.cleanup()
+            stopper.communicate()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
