@@ -91,8 +91,10 @@ class LlamaCppModel(LlamaBase):
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
             as soon as no request is computed; None never frees them.
-        draft: GGUF file of a smaller model with the same vocabulary, which drafts tokens of the answers. This model checks them,
-            so greedy answers stay the same. Drafts are made only while they save time, which is measured.
+        draft: GGUF file of a smaller model with the same vocabulary, which drafts tokens of the answers. This model checks them and
+            keeps those that it would choose itself. llama.cpp rounds several rows of a batch otherwise than one row for some types
+            of weights (Q4_K), so greedy answers of such files can differ from those without drafts. Drafts are made only while
+            they save time, which is measured.
         mlock: Whether the system must keep the weights in memory, so that an answer never waits for the disk. The limit of the
             system for locked memory (`ulimit -l`) must allow it; otherwise llama.cpp logs a warning and does without.
 

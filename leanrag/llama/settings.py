@@ -29,7 +29,7 @@ class ComputeOptions:
             is faster by a tenth. This is measured when a model is first loaded on the GPU, and stored in the cache folder of the
             user.
         speculate: Whether to draft tokens by looking them up in the prompt, where that is faster; see `leanrag.llama.speculation`.
-            A greedy answer stays the same, but for draws between tokens that are equally probable up to rounding.
+            Drafts are checked; for what rounding may change, see `draft` of `LlamaCppModel`.
 
     Raises:
         ConfigurationError: A value cannot work.

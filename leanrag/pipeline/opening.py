@@ -119,7 +119,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             at work: they use at most half of the cores, and on Linux their threads have niceness 10.
         draft: Name or GGUF file of a small model that drafts tokens of the answers, such as "qwen2.5-coder-0.5b" for
             "qwen2.5-coder-1.5b". The vocabularies must be equal. The last model of a cascade, which must be loaded by name or file,
-            checks the drafts, and its answers stay the same. Drafts are made only while they save time.
+            checks the drafts and keeps the tokens that it would choose itself, up to rounding (see `LlamaCppModel`). Drafts are
+            made only while they save time.
         readers: Reads files, by suffix: `{".pdf": read_pdf}`. Other suffixes have the library's own readers.
         chunker: Splits documents; by default by their kind, into at most 160 tokens of the embedder.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns. By

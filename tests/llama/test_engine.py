@@ -1,6 +1,7 @@
 """The owner thread: exact counts, limits, stopping, sharing, and never a dead process."""
 
 import gc
+import itertools
 import math
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from leanrag import (
     QueueFullError,
 )
 from leanrag.llama import ComputeOptions, GpuOptions
+from leanrag.llama.context import Context
 from leanrag.llama.library import library
 from leanrag.llama.vocabulary import TextDecoder
 from leanrag.llama.weights import _lock as _weights_lock
@@ -265,11 +267,19 @@ def test_a_cancelled_token_stops_at_once_and_the_model_lives(tiny):
     assert tiny.generate("abc", max_tokens=1).text
 
 
-def test_leaving_a_stream_stops_it(tiny):
+def test_leaving_a_stream_stops_it(tiny, monkeypatch):
+    decode, steps, is_left = Context.decode, itertools.count(), threading.Event()
+
+    def decode_half(context):  # the other half of the tokens waits until the stream was left
+        if next(steps) == 100:
+            assert is_left.wait(60)
+        return decode(context)
+
+    monkeypatch.setattr(Context, "decode", decode_half)
     stream = tiny.stream("abc", GenerateOptions(200))
-    for _ in stream:
-        break
+    next(iter(stream))
     stream.close()
+    is_left.set()
     with pytest.raises(GenerationCancelled):
         _ = stream.result
     assert tiny.generate("abc", max_tokens=1).text
