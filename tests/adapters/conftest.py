@@ -1,5 +1,7 @@
 """Servers that several modules of tests share."""
 
+import uuid
+
 import pytest
 
 from tests.adapters.engines import running_postgres
@@ -21,3 +23,12 @@ def execute(postgres):
 
     with psycopg.connect(postgres, autocommit=True) as connection:
         yield connection.execute
+
+
+@pytest.fixture
+def database(postgres, execute):
+    """The address of an empty database in that PostgreSQL."""
+    name = f"test_{uuid.uuid4().hex}"
+    execute(f"CREATE DATABASE {name}")
+    yield postgres.replace("/postgres?", f"/{name}?")
+    execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -22,9 +22,9 @@ def program():
     return module
 
 
-def test_two_machines_share_vectors_answers_and_costs(program, postgres, tmp_path):
+def test_two_machines_share_vectors_answers_and_costs(program, database, tmp_path):
     with running(tmp_path) as (_, redis):
-        environment = {"LEANRAG_FOLDER": str(tmp_path / "kb"), "LEANRAG_POSTGRES": postgres, "LEANRAG_REDIS": redis}
+        environment = {"LEANRAG_FOLDER": str(tmp_path / "kb"), "LEANRAG_POSTGRES": database, "LEANRAG_REDIS": redis}
         model = FakeModel("Ada Park.")
         with contextlib.ExitStack() as stack:
             first, second = (
