@@ -273,6 +273,40 @@ def corpus() -> str:
     return "\n".join(rows)
 
 
+def chat() -> str:
+    figures = load("chat")
+    rows = [
+        f"Two questions on an article of SQuAD, the second with a pronoun for its entity ({origin('chat', figures)}):",
+        "",
+        "| passage among the first five | follow-up in the conversation | whole question | follow-up alone |",
+        "|---|---|---|---|",
+    ]
+    for name, label in (("followup", "dialogues"), ("many", "many_dialogues")):
+        cells = [f"{figures[f'{name}_recall5{ending}']:.2f}" for ending in ("", "_standalone", "_bare")]
+        rows.append(f"| {figures[label]} dialogues | {' | '.join(cells)} |")
+    text = (
+        f"F1 of SmolLM2-135M on {figures['answered_dialogues']} follow-ups: {figures['f1_history']:.2f} with the turns in the"
+        f" prompt, {figures['f1_alone']:.2f} with the completed question alone, {figures['f1_standalone']:.2f} for the whole"
+        f" question. The first word of the fifth turn comes {figures['ttft_turn5_ratio']:.1f} times as soon as from a model that"
+        f" reads the whole prompt again ({figures['ttft_turn5_seconds']:.1f} s, {figures['ttft_turn5_seconds_no_reuse']:.1f} s;"
+        f" Qwen2.5-Coder-0.5B, {figures['turn5_cached_tokens']:.0f} of {figures['turn5_tokens']:.0f} tokens reused, medians of"
+        f" {figures['conversations']} conversations)."
+    )
+    return "\n".join([*rows, "", text])
+
+
+def serving() -> str:
+    figures = load("serving")
+    return (
+        f"`leanrag serve` with SmolLM2-135M, asked by {figures['serving_clients']} clients at once for a minute"
+        f" ({origin('serving', figures)}): {figures['n']} requests, half of them streamed,"
+        f" {figures['serving_requests_per_second']:.1f} a second, {figures['serving_p50_s']:.1f} s at the median and"
+        f" {figures['serving_p95_s']:.1f} s at the 95th percentile; {figures['serving_lost']} answers lost,"
+        f" {figures['serving_mixed']} mixed up. A client that is alone waits {figures['serving_http_overhead_ms']:.1f} ms longer"
+        f" than for `ask`, which takes {figures['serving_ask_p50_ms']:.0f} ms."
+    )
+
+
 def caching() -> str:
     figures = load("caching")
     rows = [
@@ -700,6 +734,8 @@ def pages() -> dict[Path, str]:
         "Embedding": embedding,
         "Overhead": overhead,
         "Caches": caching,
+        "Conversations": chat,
+        "A server": serving,
         "Servers": servers,
         "Compression": compression,
         "Routing and cascades": routing,
