@@ -302,8 +302,9 @@ def serving() -> str:
         f" ({origin('serving', figures)}): {figures['n']} requests, half of them streamed,"
         f" {figures['serving_requests_per_second']:.1f} a second, {figures['serving_p50_s']:.1f} s at the median and"
         f" {figures['serving_p95_s']:.1f} s at the 95th percentile; {figures['serving_lost']} answers lost,"
-        f" {figures['serving_mixed']} mixed up. A client that is alone waits {figures['serving_http_overhead_ms']:.1f} ms longer"
-        f" than for `ask`, which takes {figures['serving_ask_p50_ms']:.0f} ms."
+        f" {figures['serving_mixed']} mixed up, {figures['serving_changed']} in other words than `ask` alone."
+        f" A client that is alone waits {figures['serving_http_overhead_ms']:.1f} ms longer than for `ask`, which takes"
+        f" {figures['serving_ask_p50_ms']:.0f} ms."
     )
 
 

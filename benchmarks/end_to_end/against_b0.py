@@ -18,7 +18,7 @@ from leanrag.metrics import bootstrap_interval, paired_bootstrap
 
 __all__ = ["TABLE", "figures_of", "hotpot", "name_of", "nq", "squad"]
 
-QUESTIONS, QUICK_QUESTIONS = 24, 1
+QUESTIONS, QUICK_QUESTIONS = 12, 1
 QUICK_DOCUMENTS = 30
 TABLE = (*BASELINES, *PEERS, *(row.name for row in ROWS))
 
