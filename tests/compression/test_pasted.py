@@ -125,6 +125,8 @@ TOOLS = [
         (CODE, "code"), (json.dumps(DATA), "json"), (json.dumps(DATA, indent=2), "json"), (LOG, "log"), (CHAT, "chat"),
         (TABLE, "table"), ("| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |", "table"), (json.dumps(TOOLS), "tools"),
         ("The tower is tall. It is old.", "text"), ("", "text"), ("{not json}", "text"), ("[]", "text"), ("42", "text"),
+        (("The supplier shall\n(a) deliver the goods within five days;\n(b) bear all costs of the return of the goods;\n(c) inform "
+         "the buyer about every delay;\n(d) insure the goods for the whole of the way; and\n(e) keep the records."), "text"),
         ("function f(a) {\n  return a;\n}\nconst b = f(2);\n", "code"),
     ],
 )  # fmt: skip

@@ -41,6 +41,7 @@ _CODE_LINE = re.compile(
     r"(?:if|for|while|switch|catch|elif|foreach)[ \t]*[(\[].*|(?:fi|done|esac|end|else|endif|return)$|return[ \t].*[\w)\]]$|"
     r"\$?[\w.:]+\(.*\)$"
 )
+_PROSE = re.compile(r"(?:[^\W\d_]+,? ){5}[^\W\d_]+")  # clauses of a contract end with semicolons, too
 _STATEMENT_LINES = 12  # of a statement that is written over several lines
 _LONGEST = 2000  # characters of a line whose strings are looked for
 _HEADER = 300  # characters of a statement that tell what it is
@@ -83,8 +84,14 @@ class _Statement:
 def is_code(text: str) -> bool:
     """Whether most of the lines that are not comments are statements of a program."""
     lines = [line for line in _read_lines(text) if not line.is_comment]
-    n_code = sum(_CODE_LINE.match(line.content) is not None or _is_directive(line) for line in lines)
+    n_code = sum(_is_statement(line) for line in lines)
     return text.startswith("#!") or (len(lines) > 3 and n_code >= 0.5 * len(lines))
+
+
+def _is_statement(line: _Line) -> bool:
+    if _is_directive(line):
+        return True
+    return _CODE_LINE.match(line.content) is not None and not _PROSE.search(_without_strings(line.content))
 
 
 def parse_brackets(text: str) -> list[CodeUnit]:
