@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -245,6 +247,37 @@ def test_a_folder_is_divided_and_divided_again(tmp_path):
             f"shards-{read_layout(root).epoch}",
             SHARDS,
         ]
+
+
+DIVIDE = """
+import os, sys
+from leanrag.retrieval import resharding
+from leanrag.retrieval.shard import Shard
+owner, name = (Shard, "update_postings") if sys.argv[2] == "copy" else (resharding, "write_layout")
+setattr(owner, name, lambda *_: os._exit(9))
+resharding.divide_corpus(sys.argv[1], 2)
+"""
+
+
+@pytest.mark.parametrize("moment", ["copy", "layout"])
+@pytest.mark.parametrize("is_divided", [False, True])
+def test_a_process_that_is_killed_while_it_divides_leaves_the_corpus_as_it_was(tmp_path, moment, is_divided):
+    names = [f"document {i}" for i in range(6)]
+    with bind(Store(tmp_path / "kb")) as store:
+        store.put_many([entry(name, f"{name} about pumps") for name in names])
+    if is_divided:
+        divide_corpus(tmp_path / "kb", 3)
+    before = read_layout(tmp_path / "kb")
+    assert subprocess.run([sys.executable, "-c", DIVIDE, tmp_path / "kb", moment], check=False).returncode == 9
+    after = read_layout(tmp_path / "kb")
+    assert (after and (after.epoch, after.shards)) == (before and (before.epoch, before.shards))
+    with open_store(tmp_path / "kb") as store:
+        assert sorted(record.id for record in store.documents()) == names
+    epoch = divide_corpus(tmp_path / "kb", 2).epoch
+    with open_store(tmp_path / "kb") as store, store.writer():  # a writer removes what is not needed any more
+        assert sorted(record.id for record in store.documents()) == names
+        found = {path.name for path in (tmp_path / "kb").iterdir() if path.name.startswith(("shards", "leanrag"))}
+    assert found == {f"shards-{epoch}", SHARDS}
 
 
 def test_a_search_goes_on_while_the_corpus_is_divided(tmp_path):
