@@ -615,10 +615,35 @@ def _seconds(values: list[float | None]) -> str:
 
 
 def highlights() -> str:
-    """Return ten figures, each with the program that measured it."""
+    """Return the main figures, each with the program that measured it."""
     retrieval, packed, engine = load("retrieval"), load("reading"), load("engine")
     compression, routing, overhead = load("compression"), load("routing"), load("overhead")
+    corpus, whole = load("corpus"), load("end_to_end")
+    asked = f"NQ, SQuAD; n = {whole['nq_n']}, {whole['squad_n']}"
     rows = [
+        (
+            f"time of an answer, against the largest model with ten whole passages ({asked})",
+            f"{whole['nq_latency_ratio']:.0f} and {whole['squad_latency_ratio']:.0f} times as fast",
+            "end_to_end",
+        ),
+        (
+            "the same: CPU time; tokens of the prompt",
+            (
+                f"{whole['nq_cost_ratio']:.0f} and {whole['squad_cost_ratio']:.0f} times less; "
+                f"{whole['nq_tokens_ratio']:.1f} and {whole['squad_tokens_ratio']:.1f} times fewer"
+            ),
+            "end_to_end",
+        ),
+        (
+            "the same: change of the share of right answers, in points",
+            f"{100 * whole['nq_accuracy_diff']:+.0f} and {100 * whole['squad_accuracy_diff']:+.0f}",
+            "end_to_end",
+        ),
+        (
+            "search by words and meaning among 10,000 and a million chunks (CPU time, median)",
+            f"{corpus['hybrid_p50_ms@10k']:.1f} and {corpus['hybrid_p50_ms@1m']:.1f} ms",
+            "corpus",
+        ),
         (
             "questions whose passage is among the first ten hits (SQuAD, NQ)",
             f"{_percent(retrieval['squad_hybrid_recall@10'])}, {_percent(retrieval['nq_hybrid_recall@10'])}",
