@@ -217,5 +217,5 @@ def test_little_of_a_book_is_shown(documents, tmp_path):
     quote = Citation(1, "book", "Book", None, 100_000, 100_000 + len(PARK), PARK, 1.0)
     passage = library.find(quote)
     assert passage.quote == PARK
-    assert (len(passage.before), len(passage.after)) == (20_000, 20_000)
+    assert (len(passage.before), len(passage.after)) == (8_000, 8_000)
     library.close()

@@ -20,7 +20,7 @@ from leanrag import AnswerStream, CancelToken, Citation, LeanRAGError, Rag
 
 __all__ = ["Indexed", "Library", "OpenRag", "Passage"]
 
-_AROUND = 20_000  # most characters shown before and after a quote: text views are slow with whole books
+_AROUND = 8_000  # most characters shown before and after a quote: text views are slow with whole books
 
 
 class OpenRag(Protocol):
