@@ -615,8 +615,8 @@ def _seconds(values: list[float | None]) -> str:
 
 
 def highlights() -> str:
-    """Return the main figures, each with the program that measured it."""
-    retrieval, packed, engine = load("retrieval"), load("reading"), load("engine")
+    """Return ten figures, each with the program that measured it."""
+    retrieval, engine = load("retrieval"), load("engine")
     compression, routing, overhead = load("compression"), load("routing"), load("overhead")
     corpus, whole = load("corpus"), load("end_to_end")
     asked = f"NQ, SQuAD; n = {whole['nq_n']}, {whole['squad_n']}"
@@ -652,29 +652,6 @@ def highlights() -> str:
         (
             f"questions whose answer is still in the 300 tokens packed from {compression['squad_full_tokens']:,.0f} (SQuAD)",
             _percent(compression["squad_aic@300"]),
-            "compression",
-        ),
-        (
-            "tokens that a small model reads: packed; all ten hits (SQuAD)",
-            f"{packed['squad_tokens_packed']:,.0f}, {packed['squad_tokens_full']:,.0f}",
-            "reading",
-        ),
-        (
-            "time to answer from the packed prompt, as a share of the time with all ten hits (SQuAD)",
-            _percent(packed["squad_latency_ratio"]),
-            "reading",
-        ),
-        (
-            "change of the share of right answers by packing, in points [95 % interval]",
-            (
-                f"{100 * packed['squad_em_gain']:+.0f} [{100 * packed['squad_em_gain_low']:+.0f}, "
-                f"{100 * packed['squad_em_gain_high']:+.0f}]"
-            ),
-            "reading",
-        ),
-        (
-            f"compressing {compression['extractive_tokens']:,.0f} tokens by extraction (median)",
-            f"{compression['extractive_p50_ms']:.1f} ms",
             "compression",
         ),
         (
