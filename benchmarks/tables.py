@@ -614,6 +614,11 @@ def _seconds(values: list[float | None]) -> str:
     return f"{sum(known) / len(known):.2g}" if known else "–"
 
 
+def _change_of_right(figures: dict[str, Any], name: str) -> str:
+    low, middle, high = (100 * figures[f"{name}_accuracy_diff{end}"] for end in ("_low", "", "_high"))
+    return f"{middle:+.0f} [{low:+.0f}, {high:+.0f}]"
+
+
 def highlights() -> str:
     """Return ten figures, each with the program that measured it."""
     retrieval, engine = load("retrieval"), load("engine")
@@ -635,8 +640,8 @@ def highlights() -> str:
             "end_to_end",
         ),
         (
-            "the same: change of the share of right answers, in points",
-            f"{100 * whole['nq_accuracy_diff']:+.0f} and {100 * whole['squad_accuracy_diff']:+.0f}",
+            "the same: change of the share of right answers, in points [95 % interval]",
+            " and ".join(_change_of_right(whole, name) for name in ("nq", "squad")),
             "end_to_end",
         ),
         (
