@@ -33,7 +33,26 @@ _SCANNED = 500  # keys of one step
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
 
-class RedisAnswerCache:
+class _InRedis:
+    """A connection, a namespace in the server, and the largest age and size of what is kept."""
+
+    def __init__(
+        self, server: str | Any, *, ttl_seconds: float, max_bytes: int, namespace: str, timeout_seconds: float
+    ) -> None:
+        check_positive(ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds)
+        check_whole(1, max_bytes=max_bytes)
+        self._client, self._errors = _connect(server, timeout_seconds)
+        self._owns_client = isinstance(server, str)
+        self._ttl_ms, self._max_bytes = max(1, math.ceil(ttl_seconds * 1e3)), max_bytes
+        self._prefix = _prefix_of(namespace)
+
+    def close(self) -> None:
+        """Close the connections that were made for an address; idempotent."""
+        if self._owns_client:
+            self._client.close()
+
+
+class RedisAnswerCache(_InRedis):
     """Remembers answers in Redis or Valkey; any thread, process and machine may use the same server.
 
     A failure of the server never fails a question: it is logged, and the answer is computed. The budget of memory is the server's:
@@ -66,12 +85,9 @@ class RedisAnswerCache:
         namespace: str = "",
         timeout_seconds: float = 1.0,
     ) -> None:
-        check_positive(ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds)
-        check_whole(1, max_bytes=max_bytes)
-        self._client, self._errors = _connect(server, timeout_seconds)
-        self._owns_client = isinstance(server, str)
-        self._ttl_ms, self._max_bytes = max(1, math.ceil(ttl_seconds * 1e3)), max_bytes
-        self._prefix = _prefix_of(namespace)
+        super().__init__(
+            server, ttl_seconds=ttl_seconds, max_bytes=max_bytes, namespace=namespace, timeout_seconds=timeout_seconds
+        )
         self._locks = _RedisLocks(self._client, self._prefix, self._errors)
 
     def __enter__(self) -> RedisAnswerCache:
@@ -79,11 +95,6 @@ class RedisAnswerCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Close the connections that were made for an address; idempotent."""
-        if self._owns_client:
-            self._client.close()
 
     def get(self, key: AskKey) -> Answer | None:
         """Return the answer that was stored with an equal key; None if there is none, or if the server fails."""
@@ -193,7 +204,7 @@ class RedisAnswerCache:
         return f"{self._prefix}document:{digest}"
 
 
-class RedisResults(Results):
+class RedisResults(_InRedis, Results):
     """What models compute (generations, vectors, orders, compressions), by key, for the caches of `leanrag.caching`.
 
     A failure of the server never fails a question: it is logged, and the result is computed. The budget of memory is the server's:
@@ -224,12 +235,9 @@ class RedisResults(Results):
         namespace: str = "",
         timeout_seconds: float = 1.0,
     ) -> None:
-        check_positive(ttl_seconds=ttl_seconds, timeout_seconds=timeout_seconds)
-        check_whole(1, max_bytes=max_bytes)
-        self._client, self._errors = _connect(server, timeout_seconds)
-        self._owns_client = isinstance(server, str)
-        self._ttl_ms, self._max_bytes = max(1, math.ceil(ttl_seconds * 1e3)), max_bytes
-        self._prefix = _prefix_of(namespace)
+        super().__init__(
+            server, ttl_seconds=ttl_seconds, max_bytes=max_bytes, namespace=namespace, timeout_seconds=timeout_seconds
+        )
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the results of the keys that are there; they are kept for `ttl_seconds` from now on."""
@@ -257,11 +265,6 @@ class RedisResults(Results):
                 commands.execute()
         except self._errors as error:
             logger.warning("results are not stored in Redis: %s", error)
-
-    def close(self) -> None:
-        """Close the connections that were made for an address; idempotent."""
-        if self._owns_client:
-            self._client.close()
 
     def _name_of(self, key: bytes) -> str:
         return f"{self._prefix}result:{key.hex()}"
