@@ -23,7 +23,7 @@ from leanrag.llama.library import library, list_devices
 from leanrag.llama.process import IsolatedModel
 from leanrag.protocols import Embedder
 
-__all__ = ["Plan", "PlainLoop", "measure"]
+__all__ = ["Plan", "PlainLoop", "measure", "timed_ask"]
 
 _WINDOW = 8192
 _SEQUENCES = (8, 32, 128)
@@ -312,6 +312,17 @@ def _seen(ours: LlamaCppModel, llama: PlainModel, texts: _Texts, plan: Plan) -> 
     }
 
 
+def timed_ask(rag: leanrag.Rag) -> Callable[[str], float]:
+    """Return a function that asks a question and returns the seconds that it took."""
+
+    def ask(question: str) -> float:
+        started = time.perf_counter()
+        rag.ask(question)
+        return time.perf_counter() - started
+
+    return ask
+
+
 def _asks(
     ours: LlamaCppModel, llama: PlainModel, data: Questions, path: Path, plan: Plan, embedder: str | Embedder
 ) -> dict[str, float]:
@@ -330,12 +341,7 @@ def _asks(
             with leanrag.open(folder, model=model, embedder=embedder) as rag:
                 if not len(figures):
                     rag.add(*data.documents[: plan.documents], progress=False)
-
-                def ask(question: str, rag: leanrag.Rag = rag) -> float:
-                    started = time.perf_counter()
-                    rag.ask(question)
-                    return time.perf_counter() - started
-
+                ask = timed_ask(rag)
                 list(callers.map(ask, warm_up))
                 figures[f"{name}_p50"] = statistics.median(callers.map(ask, questions))
         with leanrag.open(folder, model=ours, embedder=embedder) as rag:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import leanrag
 from benchmarks.common import Questions
+from benchmarks.engine.gpu import timed_ask
 from leanrag import GpuOptions, LlamaCppModel
 from leanrag.errors import ConfigurationError, ModelLoadError
 from leanrag.llama import LlamaCppEmbedder
@@ -204,12 +205,7 @@ def _reader_and_embedder(path: Path, data: Questions, plan: Plan, embedder: str)
                 leanrag.open(folder, model=model, embedder=on_gpu) as rag,
             ):
                 rag.add(*data.documents[: plan.documents], progress=False)
-
-                def ask(question: str, rag: leanrag.Rag = rag) -> float:
-                    started = time.perf_counter()
-                    rag.ask(question)
-                    return time.perf_counter() - started
-
+                ask = timed_ask(rag)
                 list(callers.map(ask, warm_up))
                 figures[f"ask8_embedder_on_{name}_gpu_p50"] = statistics.median(callers.map(ask, questions))
     return figures
