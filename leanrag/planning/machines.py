@@ -25,8 +25,8 @@ class Machine(Fields):
         cores: Cores.
         memory_gib: Memory in GiB.
         gpus: GPUs.
-        hour: NotNegative of an hour.
-        spot_hour: NotNegative of an hour if the provider may take the machine away; None if it is not rented in this way.
+        hour: Price of an hour.
+        spot_hour: Price of an hour if the provider may take the machine away; None if it is not rented in this way.
     """
 
     name: str = pydantic.Field(min_length=1)
@@ -42,7 +42,7 @@ class MachinePrices(Fields):
 
     Attributes:
         machines: The machines that can be rented.
-        disk_gib_month: NotNegative of a GiB of disk for a month.
+        disk_gib_month: Price of a GiB of disk for a month.
         currency: The currency of all prices.
         as_of: The day on which the prices were read; None when nobody noted it.
     """
@@ -69,7 +69,7 @@ class Packing:
     Attributes:
         machine: The kind.
         replicas: Replicas on a machine.
-        hour: NotNegative of an hour of such a machine.
+        hour: Price of an hour of such a machine.
     """
 
     machine: Machine
