@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from leanrag.threads import processor_name
 from leanrag.types import Document
 
 __all__ = [
@@ -214,7 +215,7 @@ def finish(
         "models": {name: file_hash(path) for name, path in (models or {}).items()},
         "machine": {
             **({} if gpu is None else {"gpu": gpu}),
-            "cpu": _processor(),
+            "cpu": processor_name(),
             "threads": os.cpu_count(),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
             "system": platform.platform(),
@@ -240,15 +241,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _commit() -> str | None:

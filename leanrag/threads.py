@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import math
 import os
+import platform
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-__all__ = ["Priority", "ThreadCount", "lower_priority", "running_elsewhere", "usable_cores"]
+__all__ = ["Priority", "ThreadCount", "lower_priority", "processor_name", "running_elsewhere", "usable_cores"]
 
 Priority: TypeAlias = Literal["normal", "background"]
 """Who computes first where cores are scarce: "background" uses half of the cores, and only the time that others leave there."""
@@ -88,6 +89,14 @@ def running_elsewhere() -> int:
     return max(0, running - _running_here()) if running > 1 else 0
 
 
+def processor_name() -> str:
+    """Return the name of the processor, as the system writes it."""
+    names = (
+        line.partition(":")[2].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")
+    )
+    return next(names, "") or platform.processor() or platform.machine() or os.name
+
+
 def lower_priority() -> None:
     """Let the calling thread, and those that it starts, give way to other programs; without effect except on Linux."""
     if sys.platform == "linux":  # elsewhere the whole process would give way
@@ -120,6 +129,6 @@ def _cgroup_quota() -> float:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii").strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""

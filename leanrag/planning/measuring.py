@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from leanrag.errors import ConfigurationError, StorageError
 from leanrag.files import RecordFormat, cache_dir, read_record, write_record
 from leanrag.planning.rates import Rates
 from leanrag.protocols import Closable
-from leanrag.threads import usable_cores
+from leanrag.threads import processor_name, running_elsewhere, usable_cores
 from leanrag.types import Document
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
     from leanrag.pipeline.loading import load_embedder, load_language_model
 
     files = resolve_model(model)
-    machine = f"{_processor()}, {usable_cores()} cores, {platform.system()}"
+    machine = f"{processor_name()}, {usable_cores()} cores, {platform.system()}"
     key = hashlib.sha256("\n".join([model, embedder, machine, leanrag.__version__, str(files.path)]).encode())
     path = cache_dir() / "rates" / f"{key.hexdigest()[:16]}.json"
     if path.exists() and not again:
@@ -197,16 +195,4 @@ def _question(number: int) -> str:
 
 def _is_busy() -> bool:
     """Return whether other programs compute on more than half of the cores."""
-    try:
-        return os.getloadavg()[0] > usable_cores() / 2
-    except (AttributeError, OSError):  # not on Windows
-        return False
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine() or os.name)
+    return running_elsewhere() > usable_cores() / 2

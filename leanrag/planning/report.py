@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leanrag.display import table_to_text
 from leanrag.planning.demand import Demand
 
 __all__ = ["Cost", "Plan", "Replicas", "Simulated", "Space"]
@@ -124,9 +125,7 @@ class Plan:
     cost: Cost | None
 
     def __str__(self) -> str:
-        rows = [*self._space_rows(), *self._replica_rows(), *self._result_rows()]
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:{width}}  {text}" for name, text in rows)
+        return table_to_text([*self._space_rows(), *self._replica_rows(), *self._result_rows()])
 
     def _space_rows(self) -> list[tuple[str, str]]:
         space = self.space
