@@ -175,7 +175,7 @@ def _comment_lines(lines: Sequence[_Line], first: int) -> int:
 
 def _statement_lines(lines: Sequence[_Line], first: int, has_semicolons: bool) -> int:
     """Return how many lines a statement has: until its brackets are closed or a body begins."""
-    open_brackets = 0
+    open_brackets, is_directive = 0, _is_directive(lines[first])
     for n in range(1, _STATEMENT_LINES + 1):
         line = lines[first + n - 1]
         content = _without_strings(line.content)
@@ -183,7 +183,6 @@ def _statement_lines(lines: Sequence[_Line], first: int, has_semicolons: bool) -
         below = lines[first + n] if first + n < len(lines) else None
         if below is None or below.is_comment or below.is_apart:
             return n
-        is_directive = _DIRECTIVE.match(lines[first].content) is not None
         if content.endswith("\\"):
             continue
         if is_directive or (content.endswith(("{", "}", ";")) and not content.endswith("({")):

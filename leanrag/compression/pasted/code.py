@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 
 from leanrag.compression.pasted.bracket_text import parse_brackets
 from leanrag.compression.pasted.choosing import code_terms, fill, overlaps
@@ -38,9 +39,7 @@ def compress_code(task: Task) -> Compression:
     asked = code_terms(task.question)
     names = [_name_terms(text[unit.start : unit.end]) if unit.is_definition else frozenset() for unit in units]
     named = overlaps(task.question, [terms if terms <= asked else frozenset() for terms in names])
-    own = [
-        value + of_name for value, of_name in zip(own, named, strict=True)
-    ]  # a definition that is named counts twice
+    own = list(map(operator.add, own, named))  # a definition that is named counts twice
     values = list(own)
     for i in reversed(range(len(units))):  # a signature is worth what stands under it, and gives some to it
         needs = units[i].needs
@@ -50,7 +49,7 @@ def compress_code(task: Task) -> Compression:
         if unit.needs is not None:
             values[i] += own[unit.needs]
     fillers = {} if python is None else _fillers(units)
-    required = {i for i, unit in enumerate(units) if any(_is_kept(task, *span) for span in _spans(unit))}
+    required = {i for i, unit in enumerate(units) if _is_kept(task, unit)}
     best = max(values, default=0.0) if task.question.strip() else 0.0
 
     def rank(i: int) -> tuple[int, float, int]:
@@ -68,8 +67,9 @@ def compress_code(task: Task) -> Compression:
             filler = fillers[bare.pop()]
             alive.add(filler)
             bare += [filler] if filler in fillers else []
-        ended = {units[i].continues for i in alive}
-        spans = {span for i in alive for span in (list(_spans(units[i]))[:1] if i in ended else _spans(units[i]))}
+        continued = {units[i].continues for i in alive}
+        spans = {(units[i].start, units[i].end) for i in alive}
+        spans |= {closing for i in alive - continued if (closing := units[i].closing) is not None}
         return [Part(0, *span) for span in sorted(spans)]
 
     order = sorted(set(range(len(units))) - required, key=rank)
@@ -95,13 +95,6 @@ def _name_terms(code: str) -> frozenset[str]:
     return code_terms(found[1] or found[2]) if found else frozenset()
 
 
-def _spans(unit: CodeUnit) -> Iterator[tuple[int, int]]:
-    """Yield the span of a unit, and that of what ends its body."""
-    yield unit.start, unit.end
-    if unit.closing is not None:
-        yield unit.closing
-
-
 def _length(unit: CodeUnit) -> int:
     return unit.end - unit.start
 
@@ -117,5 +110,7 @@ def _with_needs(chosen: Set[int], parts: Sequence[CodeUnit]) -> set[int]:
     return alive
 
 
-def _is_kept(task: Task, start: int, end: int) -> bool:
-    return any(low < end and start < high for low, high in task.keep[0])
+def _is_kept(task: Task, unit: CodeUnit) -> bool:
+    """Whether a unit, or what ends its body, has something that must stay."""
+    spans = [(unit.start, unit.end), unit.closing or (unit.end, unit.end)]
+    return any(low < end and start < high for low, high in task.keep[0] for start, end in spans)
