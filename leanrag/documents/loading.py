@@ -34,7 +34,7 @@ from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
 from leanrag.protocols import DocumentReader
 from leanrag.types import Document
 
-__all__ = ["HEAVY_READERS", "MAX_BYTES", "READERS", "can_load", "find_files", "html_to_text", "load_file"]
+__all__ = ["HEAVY_READERS", "MAX_BYTES", "READERS", "can_load", "find_files", "html_to_text", "is_heavy", "load_file"]
 
 MAX_BYTES = 64 * 1024 * 1024
 _SNIFF_BYTES = 8192
@@ -72,6 +72,12 @@ READERS: Mapping[str, DocumentReader] = {
 
 # Formats that hold text which a converter could extract; some (.ps) would pass for plain text.
 _NOT_READ = frozenset(".doc .key .mobi .msg .numbers .pages .ppt .ps .xls".split())
+
+
+def is_heavy(path: Path, readers: Mapping[str, DocumentReader]) -> bool:
+    """Return whether the reader of a file is one of `HEAVY_READERS`."""
+    suffix = path.suffix.lower()
+    return suffix in HEAVY_READERS and readers[suffix] is HEAVY_READERS[suffix]
 
 
 def can_load(path: str | Path, *, readers: Mapping[str, DocumentReader] = READERS) -> bool:

@@ -17,7 +17,7 @@ from leanrag.llama.context import Context
 from leanrag.llama.library import AbortFlag
 from leanrag.llama.placement import EXACT, Attention, Placement
 from leanrag.llama.settings import EngineSettings
-from leanrag.llama.vocabulary import Vocabulary
+from leanrag.llama.vocabulary import Vocabulary, shared_length
 from leanrag.llama.weights import Weights
 from leanrag.threads import ThreadCount
 
@@ -67,7 +67,7 @@ class DraftModel:
 
     def count_unread(self, tokens: Sequence[int]) -> int:
         """Return how many of `tokens` are not computed yet; at least the last one is computed for each proposal."""
-        return len(tokens) - min(_count_shared(self._tokens, tokens), len(tokens) - 1)
+        return len(tokens) - min(shared_length(self._tokens, tokens), len(tokens) - 1)
 
     def propose(self, tokens: Sequence[int], at_most: int) -> list[int]:
         """Return at most `at_most` tokens that may follow `tokens`; fewer if the draft model is unsure."""
@@ -138,8 +138,3 @@ def check_same_vocabulary(draft: Vocabulary, target: Vocabulary, path: Path) -> 
     raise ConfigurationError(
         f"`draft` {str(path)!r} has another vocabulary than the model: {difference}. Use a smaller model of the same family"
     )
-
-
-def _count_shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many tokens `a` and `b` have in common from the start."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -10,12 +10,13 @@ import functools
 import itertools
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leanrag.errors import GenerationError
 
-__all__ = ["TextDecoder", "Vocabulary"]
+__all__ = ["TextDecoder", "Vocabulary", "shared_length"]
 
 # llama.h, enum llama_token_attr
 _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 8, 16
@@ -175,7 +176,7 @@ class Vocabulary:
         """The texts of all tokens but control tokens, sorted, and how many characters each shares with the one before it."""
         pieces = (self.piece(token) for token in range(self.n_tokens) if token not in self.control_tokens)
         texts = sorted({piece.decode("utf-8", "ignore") for piece in pieces})
-        return texts, [_shared_length(before, text) for before, text in zip(["", *texts], texts, strict=False)]
+        return texts, [shared_length(before, text) for before, text in zip(["", *texts], texts, strict=False)]
 
     def is_control_text(self, text: str) -> bool:
         """Return whether `text` is the text of a control token."""
@@ -199,8 +200,8 @@ def _shared_beginning(a: str, b: str) -> int:
     return low
 
 
-def _shared_length(a: str, b: str) -> int:
-    """Return how many characters `a` and `b` have in common from the start."""
+def shared_length(a: Sequence[object], b: Sequence[object]) -> int:
+    """Return how many items (characters, tokens) `a` and `b` have in common from the start."""
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from leanrag.documents.decoding import check_encoding
 from leanrag.documents.formats.markdown import front_matter
-from leanrag.documents.loading import HEAVY_READERS, READERS, can_load, find_files, load_file
+from leanrag.documents.loading import READERS, can_load, find_files, is_heavy, load_file
 from leanrag.documents.parsing import FileParser
 from leanrag.errors import ConfigurationError, DocumentError, EmbeddingError, MissingDependencyError
 from leanrag.pipeline.ahead import ComputedAhead, DocumentWorkers, FileTask
@@ -269,10 +269,7 @@ class Ingestion:
 
     def _is_heavy(self, file: _File) -> bool:
         """Return whether a file has to be read, by a reader that needs bounds."""
-        suffix = file.path.suffix.lower()
-        if suffix not in HEAVY_READERS or self._readers[suffix] is not HEAVY_READERS[suffix]:
-            return False
-        return file.path not in self._parsed and self._must_read(file)
+        return is_heavy(file.path, self._readers) and file.path not in self._parsed and self._must_read(file)
 
     def _must_read(self, file: _File) -> bool:
         """Return whether a file is new or changed."""

@@ -11,7 +11,7 @@ import numpy as np
 from leanrag._optional import require
 from leanrag.checks import check_positive, check_whole
 from leanrag.documents.embedding_text import embedding_text
-from leanrag.documents.loading import HEAVY_READERS, READERS, load_file
+from leanrag.documents.loading import READERS, is_heavy, load_file
 from leanrag.documents.parsing import FileParser
 from leanrag.errors import DocumentError, EngineError, LeanRAGError, MissingDependencyError
 from leanrag.pipeline.ahead import ComputedFile, FileTask
@@ -134,8 +134,7 @@ class _Reader:
             return ComputedFile(task.path, _portable(error))
 
     def _load(self, task: FileTask) -> Document:
-        suffix = task.path.suffix.lower()
-        if suffix in HEAVY_READERS and self._readers[suffix] is HEAVY_READERS[suffix]:
+        if is_heavy(task.path, self._readers):
             return self._parser.submit(task.path, default_title=task.default_title, encoding=task.encoding).result()
         return load_file(task.path, default_title=task.default_title, encoding=task.encoding, readers=self._readers)
 
