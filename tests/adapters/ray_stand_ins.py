@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import leanrag
 from leanrag.serving.app import create_app
@@ -24,10 +25,26 @@ def wait_for(condition, what: str, seconds: float = ENOUGH_SECONDS):
     return value
 
 
-def here() -> str:
+class Place(NamedTuple):
+    """Where some work runs: the id of a node of Ray, and of a process on it."""
+
+    node: str
+    process: int
+
+
+def say_place(folder: Path) -> None:
+    """Write into `folder` where this process runs."""
     import ray
 
-    return ray.get_runtime_context().get_node_id()
+    (folder / f"at-{ray.get_runtime_context().get_node_id()}-{os.getpid()}").touch()
+
+
+def find_place(folder: Path) -> Place | None:
+    """Return a place that was written into `folder`; None if none was."""
+    for path in folder.glob("at-*"):
+        _, node, process = path.name.split("-")
+        return Place(node, int(process))
+    return None
 
 
 class WaitingEmbedder(HashEmbedder):
@@ -39,7 +56,7 @@ class WaitingEmbedder(HashEmbedder):
 
     def embed_documents(self, texts):
         if "RAY_RAYLET_PID" in os.environ or os.environ.get("RAY_JOB_ID"):
-            (self._folder / f"node-{here()}").touch()
+            say_place(self._folder)
             wait_for((self._folder / "go").exists, "the signal to go on")
         return super().embed_documents(texts)
 
@@ -53,7 +70,7 @@ class WaitingModel(FakeModel):
 
     def _answer(self, rendered: str) -> str:
         if "slow" in rendered.rpartition("<user>")[2]:
-            (self._folder / f"asked-{here()}-{time.monotonic_ns()}").touch()
+            say_place(self._folder)
             wait_for((self._folder / "go").exists, "the signal to go on")
         return "The apple is red [1]."
 

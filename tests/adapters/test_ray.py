@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from leanrag.remote.waiting import Retry
 from leanrag.retrieval.resharding import divide_corpus
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Message
-from tests.adapters.ray_stand_ins import WaitingEmbedder, open_app, wait_for
+from tests.adapters.ray_stand_ins import Place, WaitingEmbedder, find_place, open_app, wait_for
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Ray
@@ -29,31 +31,33 @@ SMALL = {"object_store_memory": 100 * 2**20}
 class Machines:
     """A cluster: a head without cores, and machines with a core each."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL}
         )
         self.nodes = []
-        for _ in range(count):
-            self.add()
 
-    def add(self) -> None:
-        self.nodes.append(self.cluster.add_node(num_cpus=1, wait=True, **SMALL))
+    def fill(self, count: int) -> None:
+        while len(self.nodes) < count:
+            self.nodes.append(self.cluster.add_node(num_cpus=1, wait=True, **SMALL))
 
-    def kill(self, node_id: str) -> None:
-        node = next(node for node in self.nodes if node.node_id == node_id)
+    def kill(self, place: Place) -> None:
+        node = next(node for node in self.nodes if node.node_id == place.node)
         self.nodes.remove(node)
         self.cluster.remove_node(node, allow_graceful=False)
+        with contextlib.suppress(ProcessLookupError):  # Ray may have ended it with its machine
+            os.kill(place.process, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
-def machines():
+def cluster():
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_health_check_period_ms", "500")  # a killed machine is noticed sooner
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
-    machines = Machines(2)
+    machines = Machines()
     ray.init(address=machines.cluster.address, log_to_driver=False, logging_level="critical")
     try:
         yield machines
@@ -61,6 +65,13 @@ def machines():
         ray.shutdown()
         machines.cluster.shutdown()
         patch.undo()
+
+
+@pytest.fixture
+def machines(cluster):
+    """Two machines, whatever an earlier test killed."""
+    cluster.fill(2)
+    return cluster
 
 
 @pytest.fixture
@@ -93,8 +104,7 @@ def test_a_machine_killed_while_adding_loses_and_doubles_nothing(machines, signa
     ):
         adding = pool.submit(there.add, docs)
         try:
-            first = wait_for(lambda: next(signals.glob("node-*"), None), "embedding")
-            machines.kill(first.name.removeprefix("node-"))
+            machines.kill(wait_for(lambda: find_place(signals), "embedding"))
         finally:
             (signals / "go").touch()
         report = adding.result()
@@ -102,7 +112,6 @@ def test_a_machine_killed_while_adding_loses_and_doubles_nothing(machines, signa
         here.add(docs)
         assert content(there) == content(here)
         assert len(there.add(docs).unchanged) == 24
-    machines.add()
 
 
 def test_shards_on_actors_are_searched_as_shards_here(machines, tmp_path):
@@ -162,8 +171,7 @@ def test_replicas_start_under_load_survive_a_killed_machine_and_stop_when_idle(m
             waiting = [pool.submit(ask, f"Is the slow apple {i} red?") for i in range(8)]
             try:
                 wait_for(lambda: running() == 2, "a second replica")
-                asked = wait_for(lambda: sorted(signals.glob("asked-*")), "a question")
-                machines.kill(asked[0].name.split("-")[1])
+                machines.kill(wait_for(lambda: find_place(signals), "a question"))
             finally:
                 (signals / "go").touch()
             assert [future.result() for future in waiting] == ["The apple is red [1]."] * 8
