@@ -1,4 +1,4 @@
-"""What the tests run on the machines of a Ray cluster: an embedder and a model that tell where they are, and wait to be killed."""
+"""What the tests run on the machines of a Ray cluster: an embedder and a model that tell where they run, and wait to be killed."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def wait_for(condition, what: str, seconds: float = ENOUGH_SECONDS):
     return value
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where some work runs: the id of a node of Ray, and of a process on it."""
 
     node: str
     process: int
 
 
-def say_place(folder: Path) -> None:
+def say_location(folder: Path) -> None:
     """Write into `folder` where this process runs."""
     import ray
 
     (folder / f"at-{ray.get_runtime_context().get_node_id()}-{os.getpid()}").touch()
 
 
-def find_place(folder: Path) -> Place | None:
-    """Return a place that was written into `folder`; None if none was."""
+def find_location(folder: Path) -> Location | None:
+    """Return a location that was written into `folder`; None if none was."""
     for path in folder.glob("at-*"):
         _, node, process = path.name.split("-")
-        return Place(node, int(process))
+        return Location(node, int(process))
     return None
 
 
@@ -56,7 +56,7 @@ class WaitingEmbedder(HashEmbedder):
 
     def embed_documents(self, texts):
         if "RAY_RAYLET_PID" in os.environ or os.environ.get("RAY_JOB_ID"):
-            say_place(self._folder)
+            say_location(self._folder)
             wait_for((self._folder / "go").exists, "the signal to go on")
         return super().embed_documents(texts)
 
@@ -70,7 +70,7 @@ class WaitingModel(FakeModel):
 
     def _answer(self, rendered: str) -> str:
         if "slow" in rendered.rpartition("<user>")[2]:
-            say_place(self._folder)
+            say_location(self._folder)
             wait_for((self._folder / "go").exists, "the signal to go on")
         return "The apple is red [1]."
 

@@ -19,7 +19,7 @@ from leanrag.remote.waiting import Retry
 from leanrag.retrieval.resharding import divide_corpus
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Message
-from tests.adapters.ray_stand_ins import Place, WaitingEmbedder, find_place, open_app, wait_for
+from tests.adapters.ray_stand_ins import Location, WaitingEmbedder, find_location, open_app, wait_for
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Ray
@@ -43,12 +43,12 @@ class Machines:
         while len(self.nodes) < count:
             self.nodes.append(self.cluster.add_node(num_cpus=1, wait=True, **SMALL))
 
-    def kill(self, place: Place) -> None:
-        node = next(node for node in self.nodes if node.node_id == place.node)
+    def kill(self, location: Location) -> None:
+        node = next(node for node in self.nodes if node.node_id == location.node)
         self.nodes.remove(node)
         self.cluster.remove_node(node, allow_graceful=False)
         with contextlib.suppress(ProcessLookupError):  # Ray may have ended it with its machine
-            os.kill(place.process, signal.SIGKILL)
+            os.kill(location.process, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_machine_killed_while_adding_loses_and_doubles_nothing(machines, signa
     ):
         adding = pool.submit(there.add, docs)
         try:
-            machines.kill(wait_for(lambda: find_place(signals), "embedding"))
+            machines.kill(wait_for(lambda: find_location(signals), "embedding"))
         finally:
             (signals / "go").touch()
         report = adding.result()
@@ -171,7 +171,7 @@ def test_replicas_start_under_load_survive_a_killed_machine_and_stop_when_idle(m
             waiting = [pool.submit(ask, f"Is the slow apple {i} red?") for i in range(8)]
             try:
                 wait_for(lambda: running() == 2, "a second replica")
-                machines.kill(wait_for(lambda: find_place(signals), "a question"))
+                machines.kill(wait_for(lambda: find_location(signals), "a question"))
             finally:
                 (signals / "go").touch()
             assert [future.result() for future in waiting] == ["The apple is red [1]."] * 8
