@@ -43,7 +43,7 @@ Figures = dict[str, float | int | None]
 
 READER, LARGE = "smollm2-135m+reader", "qwen2.5-coder-1.5b"
 _QUESTIONS, _QUICK = 100, 10  # of a set
-_TORCH = 40  # prompts of the comparison with torch
+_TORCH = 200  # prompts of the comparison with torch
 _KILLS = 50
 _END_TO_END = 20
 
