@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from leanrag.protocols import Ids
 
-__all__ = ["as_ids", "count_chunks", "find_removed", "ids_of_all", "ids_within", "is_among", "rows_of"]
+__all__ = ["as_ids", "find_removed", "ids_of_all", "ids_within", "is_among", "rows_of"]
 
 _FEW_SHARE = 0.05  # of all ids; fewer are looked up one by one
 _MOST_SPARSE = 16  # highest id for each id, for a table by id
@@ -25,11 +25,6 @@ _LISTED = 4096  # ids that are read together, instead of being counted
 def as_ids(rows: Iterable[tuple[int]]) -> Ids:
     """Return the first column of some rows, int64 `(n,)`."""
     return np.array([row[0] for row in rows], np.int64)
-
-
-def count_chunks(connection: sqlite3.Connection) -> int:
-    """Return how many chunks there are."""
-    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
 
 def ids_of_all(connection: sqlite3.Connection) -> Ids:

@@ -11,6 +11,7 @@ import numpy as np
 
 from leanrag.retrieval.database import Database
 from leanrag.retrieval.filters import condition_sql
+from leanrag.retrieval.generations import read_generation
 from leanrag.types import Where
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class FilteredIds:
         condition, values = condition_sql(where)
         key = condition, tuple((type(value), value) for value in values)
         with self._database.reading(one_view=True) as connection, self._database.decoding():
-            generation = int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+            generation = read_generation(connection)
             with self._lock:
                 if generation == self._generation and key in self._remembered:
                     self._remembered[key] = ids = self._remembered.pop(key)

@@ -15,9 +15,10 @@ import numpy as np
 
 from leanrag.checks import ProcessGuard
 from leanrag.errors import LeanRAGError, StorageError
-from leanrag.retrieval.chunk_ids import count_chunks, find_removed
+from leanrag.retrieval.chunk_ids import find_removed
 from leanrag.retrieval.database import Database
 from leanrag.retrieval.derived_files import DerivedFiles
+from leanrag.retrieval.generations import ChunkCounter, read_generation
 from leanrag.retrieval.posting_files import read_segment, write_segment
 from leanrag.retrieval.postings import Postings, Segment, Tokenizer, make_segment, merge_segments
 from leanrag.retrieval.terms import COLUMNS
@@ -49,10 +50,12 @@ class PostingIndex:
 
     Args:
         database: Where the terms are.
+        counter: Counts the chunks of the database.
         least: Chunks of a folder from which on there are postings; None for what pays.
     """
 
-    def __init__(self, database: Database, *, least: int | None = None) -> None:
+    def __init__(self, database: Database, counter: ChunkCounter, *, least: int | None = None) -> None:
+        self._counter = counter
         self._database, self._least = database, _LEAST if least is None else least
         self._files = DerivedFiles(database, "postings")
         self._lock = threading.Lock()  # guards what follows
@@ -81,13 +84,13 @@ class PostingIndex:
 
         What few documents changed is read at once. Otherwise a thread begins to read it, and SQLite searches until it is done.
         """
-        generation = _generation(connection)
+        generation = read_generation(connection)
         with self._lock:
             if generation == self._generation:
                 return self._postings
             if self._builder is not None or generation < self._generation:
                 return None
-            if count_chunks(connection) < self._least:
+            if self._counter.count(connection) < self._least:
                 self._use([], connection)
                 return None
             if self._postings is not None:
@@ -116,11 +119,11 @@ class PostingIndex:
     def _use(self, parts: list[_Part], connection: sqlite3.Connection) -> None:
         """Search these parts from now on; `connection` sees no other chunks than theirs."""
         postings = self._postings_of(parts)
-        if len(postings) != count_chunks(connection):
+        if len(postings) != self._counter.count(connection):
             removed = np.union1d(postings.removed, find_removed(connection, postings.stored_ids))
             postings = Postings(postings.segments, removed)
         self._parts, self._postings = parts, postings if parts else None
-        self._generation = _generation(connection)
+        self._generation = read_generation(connection)
 
     def _postings_of(self, parts: Sequence[_Part]) -> Postings:
         """Return the postings of some parts without the chunks that are known to be removed."""
@@ -209,7 +212,3 @@ def _merged(parts: list[_Part]) -> list[_Part]:
 
 def _unsaved(parts: Sequence[_Part]) -> int:
     return sum(len(part.segment) for part in parts if part.name is None)
-
-
-def _generation(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])

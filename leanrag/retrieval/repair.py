@@ -13,6 +13,7 @@ from leanrag.retrieval.checksums import write_checksums
 from leanrag.retrieval.database import ANSWERS, Database
 from leanrag.retrieval.derived_files import find_unreadable
 from leanrag.retrieval.entries import Entry, delete_document, insert_entry
+from leanrag.retrieval.generations import next_generation
 from leanrag.retrieval.integrity import ORPHANS, Damage, read_settings, sound_chunks
 from leanrag.retrieval.records import DocumentRecord
 from leanrag.retrieval.schema import create
@@ -166,7 +167,7 @@ class Repair:
                     connection.execute("UPDATE documents SET size = NULL, mtime_ns = NULL WHERE key = ?", (key,))
                     write_checksums(connection, key)
                 self._restored.append(name)
-            connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+            next_generation(connection)
         self._removed += lost
 
     def _make_entries(self, documents: Mapping[int, list[Damage]]) -> dict[int, tuple[Entry, str]]:

@@ -44,7 +44,7 @@ class Shard(Store):
 
     def __init__(self, folder: str | os.PathLike[str], *, create: bool = True) -> None:
         super().__init__(folder, create=create)
-        self._posting_index = PostingIndex(self._database, least=1)
+        self._posting_index = PostingIndex(self._database, self._counter, least=1)
         self._tokenizer = Tokenizer()
         self._make_index: MakeVectorIndex = GrowingIndex
         self._index: VectorIndex | None = None

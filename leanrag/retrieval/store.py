@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
-from leanrag.retrieval.chunk_ids import as_ids, count_chunks, find_removed, ids_of_all, ids_within
+from leanrag.retrieval.chunk_ids import as_ids, find_removed, ids_of_all, ids_within
 from leanrag.retrieval.database import DATABASE, Database
 from leanrag.retrieval.derived_files import DerivedFiles
 from leanrag.retrieval.entries import Entry, changed_ns, check_entry, delete_documents, insert_entry, insert_feature
 from leanrag.retrieval.filtered import FilteredIds
 from leanrag.retrieval.full_text import MAX_TERMS, find_best, find_identifiers
+from leanrag.retrieval.generations import ChunkCounter, next_generation, read_generation
 from leanrag.retrieval.integrity import Damage, find_damage, leave_out_damaged
 from leanrag.retrieval.known import KnownChunk, read_known_chunks
 from leanrag.retrieval.metadata import update_metadata
@@ -90,7 +91,8 @@ class Store:
         self.folder, self.path = self._database.folder, self._database.path
         self.read_only = self._database.read_only
         self._chunker_id = ""
-        self._posting_index = PostingIndex(self._database)
+        self._counter = ChunkCounter()
+        self._posting_index = PostingIndex(self._database, self._counter)
         self._filtered_ids = FilteredIds(self._database)
         self.vector_files = DerivedFiles(self._database, "vectors")
         self.outbox = Outbox(self._database)
@@ -137,7 +139,7 @@ class Store:
     def generation(self) -> int:
         """A number that grows with every commit that changes chunks, whichever process made it; microseconds."""
         with self._database.reading() as connection, self._database.decoding():
-            return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+            return read_generation(connection)
 
     def content_hash(self) -> str:
         """Return a hash of all documents: ids, texts, titles, metadata and chunkers. It is computed once after each change."""
@@ -275,7 +277,7 @@ class Store:
             for entry in entries:
                 delete_documents(connection, [entry.document.id])
                 insert_entry(connection, entry, self._chunker_id)
-            connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+            next_generation(connection)
 
     def touch(self, document_id: str, file_stat: os.stat_result | None, root: str | None = None) -> None:
         """Record that a file was looked at, alone or under the folder `root`, and still has the stored text."""
@@ -301,7 +303,7 @@ class Store:
             self._forget(ids)
             changed = sum(update_metadata(connection, name, metadata, dropped) for name in ids)
             if changed:
-                connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+                next_generation(connection)
         return changed
 
     def remove(self, document_ids: Iterable[str]) -> int:
@@ -311,7 +313,7 @@ class Store:
             self._forget(ids)
             removed = delete_documents(connection, ids)
             if removed:
-                connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+                next_generation(connection)
         return removed
 
     def put_feature(self, name: str, values: Sequence[tuple[Chunk, bytes]]) -> None:
@@ -495,8 +497,8 @@ class Store:
 
     def count_chunks(self) -> int:
         """Return how many chunks there are."""
-        with self._database.reading() as connection:
-            return count_chunks(connection)
+        with self._database.reading(one_view=True) as connection:
+            return self._counter.count(connection)
 
     def chunk_ids(self) -> Ids:
         """Return every chunk's id, int64 `(n,)`, ascending. An id is never used twice."""

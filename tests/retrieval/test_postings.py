@@ -60,7 +60,7 @@ def check_equal(index: PostingIndex, store: Store, question: str, k: int = 5, **
 def test_scores_are_those_of_sqlite_after_any_changes(tmp_path_factory, data):
     with Store(tmp_path_factory.mktemp("kb")) as store:
         store.bind("embedder", DIM, "chunker")
-        index = PostingIndex(store._database, least=1)
+        index = PostingIndex(store._database, store._counter, least=1)
         for _ in range(data.draw(st.integers(1, 4))):
             for number in data.draw(st.sets(st.integers(0, 9), min_size=1)):
                 put(store, number, data.draw(texts))
@@ -80,7 +80,7 @@ def test_scores_are_those_of_sqlite_after_any_changes(tmp_path_factory, data):
 def test_most_questions_are_answered_from_arrays(store):
     for number, word in enumerate(WORDS):
         put(store, number, f"{word} and another apple")
-    index = PostingIndex(store._database, least=1)
+    index = PostingIndex(store._database, store._counter, least=1)
     assert all(check_equal(index, store, word) for word in WORDS if not word.startswith(("日", "한")))
     assert index.keys_of(("한*",)) is None  # a prefix
     assert index.keys_of(("two words",)) is None
@@ -89,7 +89,7 @@ def test_most_questions_are_answered_from_arrays(store):
 
 def test_a_small_folder_is_searched_by_sqlite(store):
     put(store, 1, "one apple")
-    index = PostingIndex(store._database, least=3)
+    index = PostingIndex(store._database, store._counter, least=3)
     with store._database.reading() as connection:
         assert index.current(connection) is None
     put(store, 2, "one apple and two pears")
@@ -98,7 +98,7 @@ def test_a_small_folder_is_searched_by_sqlite(store):
 
 def test_few_new_chunks_are_read_by_the_search_itself(store, monkeypatch):
     monkeypatch.setattr(posting_index, "_AT_ONCE", 4)
-    index = PostingIndex(store._database, least=1)
+    index = PostingIndex(store._database, store._counter, least=1)
     put(store, 1, "one apple")
     current(index, store)
     put(store, 2, "another apple")
@@ -121,7 +121,7 @@ def filed(store, monkeypatch):
     monkeypatch.setattr(posting_index, "_BATCH", 4)
     for number in range(9):
         put(store, number, f"apple {number} and pear {number * 7}")
-    current(PostingIndex(store._database, least=1), store)
+    current(PostingIndex(store._database, store._counter, least=1), store)
     assert len(list(store.folder.glob("postings-*.bin"))) > 1
     return store
 
@@ -141,7 +141,7 @@ def tokenized(monkeypatch) -> list[int]:
 
 def test_files_are_used_again(filed, monkeypatch):
     counts = tokenized(monkeypatch)
-    index = PostingIndex(filed._database, least=1)
+    index = PostingIndex(filed._database, filed._counter, least=1)
     assert check_equal(index, filed, "apple pear 7", k=30)
     assert counts == []
     put(filed, 50, "one more apple")
@@ -158,8 +158,8 @@ def test_a_damaged_file_is_made_again(filed, damage):
     else:
         changed = {"cut": data[:-1], "empty": b"", "foreign": b"x" * 9000, "flip": data[:-9] + b"\xff" + data[-8:]}
         path.write_bytes(changed[damage])
-    assert check_equal(PostingIndex(filed._database, least=1), filed, "apple pear 7", k=30)
-    assert check_equal(PostingIndex(filed._database, least=1), filed, "apple pear 7", k=30)
+    assert check_equal(PostingIndex(filed._database, filed._counter, least=1), filed, "apple pear 7", k=30)
+    assert check_equal(PostingIndex(filed._database, filed._counter, least=1), filed, "apple pear 7", k=30)
 
 
 def test_files_of_another_copy_of_the_database_are_not_read(filed, tmp_path):
@@ -170,7 +170,7 @@ def test_files_of_another_copy_of_the_database_are_not_read(filed, tmp_path):
             put(other, number, f"plum {number}")
         for path in filed.folder.glob("postings-*.bin"):
             (other.folder / path.name).write_bytes(path.read_bytes())
-        assert check_equal(PostingIndex(other._database, least=1), other, "plum apple", k=30)
+        assert check_equal(PostingIndex(other._database, other._counter, least=1), other, "plum apple", k=30)
 
 
 def test_files_are_part_of_the_database(filed):
@@ -180,7 +180,7 @@ def test_files_are_part_of_the_database(filed):
 
 
 def test_removed_chunks_do_not_stay_for_ever(filed):
-    index = PostingIndex(filed._database, least=1)
+    index = PostingIndex(filed._database, filed._counter, least=1)
     before = current(index, filed)
     filed.remove(map(str, range(5)))
     check_equal(index, filed, "apple")
@@ -192,8 +192,8 @@ def test_removed_chunks_do_not_stay_for_ever(filed):
 def test_a_chunk_may_repeat_a_word_more_often_than_a_byte_counts(filed):
     put(filed, 1, "apple " * 600 + "pear")
     put(filed, 2, "apple pie")
-    PostingIndex(filed._database, least=1).update()
-    index = PostingIndex(filed._database, least=1)  # reads the file
+    PostingIndex(filed._database, filed._counter, least=1).update()
+    index = PostingIndex(filed._database, filed._counter, least=1)  # reads the file
     assert check_equal(index, filed, "apple")
     assert {segment.frequencies.dtype.name for segment in current(index, filed).segments} == {"uint8", "uint16"}
 
@@ -202,7 +202,7 @@ def test_a_closed_store_ends_the_background(tmp_path):
     store = Store(tmp_path / "kb")
     store.bind("embedder", DIM, "chunker")
     put(store, 1, "one apple")
-    index = PostingIndex(store._database, least=1)
+    index = PostingIndex(store._database, store._counter, least=1)
     with store._database.reading(one_view=True) as connection:
         index.current(connection)
     store.close()
