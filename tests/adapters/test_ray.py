@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import leanrag
+from benchmarks.scale_out.machines import free_port
 from leanrag import RemoteModel
 from leanrag.errors import ConfigurationError, ShardError, StorageError
 from leanrag.remote.waiting import Retry
@@ -151,10 +152,11 @@ def test_replicas_start_under_load_survive_a_killed_machine_and_stop_when_idle(m
     with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel()) as rag:
         rag.add_text("The apple is red.")
     opener = functools.partial(open_app, str(tmp_path / "kb"), str(signals))
-    serve.start(http_options={"host": "127.0.0.1", "port": 8613}, proxy_location="HeadOnly")
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
     application = make_application(opener, min_replicas=0, max_replicas=2, requests=2, keep_alive=2.0, poll_seconds=0.5)
     model = RemoteModel(
-        "kb", base_url="http://127.0.0.1:8613/v1", n_ctx=2048, retry=Retry(max_retries=8, breaker_failures=99)
+        "kb", base_url=f"http://127.0.0.1:{port}/v1", n_ctx=2048, retry=Retry(max_retries=8, breaker_failures=99)
     )
 
     def running() -> int:
