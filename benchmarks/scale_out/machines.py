@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 __all__ = ["ROOT", "Machines", "free_port", "running_machines"]
 
@@ -37,9 +38,11 @@ class Machines:
         """Add a worker."""
         self.nodes.append(self.cluster.add_node(num_cpus=self._cpus, object_store_memory=_STORE_BYTES))
 
-    def kill(self) -> None:
-        """Kill the worker that runs for the longest time."""
-        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+    def kill(self, node_id: str | None = None) -> None:
+        """Kill the worker that runs for the longest time, or the one with an id."""
+        node = next(node for node in self.nodes if node_id in (None, node.node_id))
+        self.nodes.remove(node)
+        self.cluster.remove_node(node, allow_graceful=False)
 
 
 @contextlib.contextmanager
@@ -47,15 +50,15 @@ def running_machines(count: int, *, cpus: int) -> Iterator[Machines]:
     """Start a cluster, connect to it, and end it with all of its processes."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    machines = Machines(count, cpus=cpus)
-    try:
-        ray.init(address=machines.cluster.address, log_to_driver=False, logging_level="critical")
-        yield machines
-    finally:
-        ray.shutdown()
-        machines.cluster.shutdown()
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with mock.patch.dict(os.environ, {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}):
+        machines = Machines(count, cpus=cpus)
+        try:
+            ray.init(address=machines.cluster.address, log_to_driver=False, logging_level="critical")
+            yield machines
+        finally:
+            ray.shutdown()
+            machines.cluster.shutdown()
 
 
 def free_port() -> int:

@@ -13,66 +13,40 @@ import pytest
 import yaml
 
 import leanrag
-from benchmarks.scale_out.machines import free_port
+from benchmarks.scale_out.machines import ROOT, free_port, running_machines
 from leanrag import RemoteModel
 from leanrag.errors import ConfigurationError, ShardError, StorageError
 from leanrag.remote.waiting import Retry
 from leanrag.retrieval.resharding import divide_corpus
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Message
-from tests.adapters.ray_stand_ins import Location, WaitingEmbedder, find_location, open_app, wait_for
+from tests.adapters.ray_stand_ins import WaitingEmbedder, find_location, open_app, wait_for
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Ray
 
-ROOT = Path(leanrag.__file__).parents[1]
-SMALL = {"object_store_memory": 100 * 2**20}
-
-
-class Machines:
-    """A cluster: a head without cores, and machines with a core each."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL}
-        )
-        self.nodes = []
-
-    def fill(self, count: int) -> None:
-        while len(self.nodes) < count:
-            self.nodes.append(self.cluster.add_node(num_cpus=1, wait=True, **SMALL))
-
-    def kill(self, location: Location) -> None:
-        node = next(node for node in self.nodes if node.node_id == location.node)
-        self.nodes.remove(node)
-        self.cluster.remove_node(node, allow_graceful=False)
-        with contextlib.suppress(ProcessLookupError):  # Ray may have ended it with its machine
-            os.kill(location.process, signal.SIGKILL)
-
 
 @pytest.fixture(scope="module")
 def cluster():
-    patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    patch.setenv("RAY_health_check_period_ms", "500")  # a killed machine is noticed sooner
-    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
-    machines = Machines()
-    ray.init(address=machines.cluster.address, log_to_driver=False, logging_level="critical")
-    try:
-        yield machines
-    finally:
-        ray.shutdown()
-        machines.cluster.shutdown()
-        patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_health_check_period_ms", "500")  # a killed machine is noticed sooner
+        with running_machines(0, cpus=1) as machines:
+            yield machines
 
 
 @pytest.fixture
 def machines(cluster):
     """Two machines, whatever an earlier test killed."""
-    cluster.fill(2)
+    while len(cluster.nodes) < 2:
+        cluster.add()
     return cluster
+
+
+def kill(machines, location):
+    """Kill a machine, and the process that works there: Ray would end it a moment later."""
+    machines.kill(location.node)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(location.process, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -105,7 +79,7 @@ def test_a_machine_killed_while_adding_loses_and_doubles_nothing(machines, signa
     ):
         adding = pool.submit(there.add, docs)
         try:
-            machines.kill(wait_for(lambda: find_location(signals), "embedding"))
+            kill(machines, wait_for(lambda: find_location(signals), "embedding"))
         finally:
             (signals / "go").touch()
         report = adding.result()
@@ -173,7 +147,7 @@ def test_replicas_start_under_load_survive_a_killed_machine_and_stop_when_idle(m
             waiting = [pool.submit(ask, f"Is the slow apple {i} red?") for i in range(8)]
             try:
                 wait_for(lambda: running() == 2, "a second replica")
-                machines.kill(wait_for(lambda: find_location(signals), "a question"))
+                kill(machines, wait_for(lambda: find_location(signals), "a question"))
             finally:
                 (signals / "go").touch()
             assert [future.result() for future in waiting] == ["The apple is red [1]."] * 8
