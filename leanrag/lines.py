@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Literal
 
-__all__ = ["LineRules", "find_records"]
+__all__ = ["COLUMN_GAP", "LineRules", "find_records"]
 
 _BULLET = re.compile(r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\|")
 
@@ -32,6 +32,9 @@ _KEY_MARK = re.compile(r"[:：=<\[(]")
 _DIGIT = re.compile(r"\d")
 _SECTION = re.compile(r"\[[^\]\[]{1,80}\]$")
 _CELL_BREAK = re.compile(r"(?<=\S)[,;](?!\d{3}(?!\d))(?=\S)|[,;]{2}|\t|\|")
+COLUMN_GAP = re.compile(r"(?<=[^\s.!?]) {3,}(?=\S)|(?<=\d) {2,}(?=\S)|(?<=[^\s.!?]) {2,}(?=[\d$€£])|(?<=\S) ?\.{4,} ?(?=\S)")
+"""What parts the columns of aligned text: several spaces, or a row of dots."""
+_PUNCTUATED = re.compile(r"[,;:.!?{}()\[\]。！？]\Z")
 _FIRST_WORD = re.compile(r"\S+")
 _SHORT_LINE = 40  # characters; prose with line breaks mostly has longer lines
 _MIN_TURNS = 3  # least paragraphs that begin with a key, for them to be records
@@ -56,8 +59,8 @@ class _Line:
         self.has_key = _KEY_MARK.search(head) is not None and _KEY.match(head) is not None
 
     def cells(self) -> int:
-        """Return the number of separators between values, as in a row of CSV."""
-        return len(_CELL_BREAK.findall(self.words))
+        """Return the number of separators between values, as in a row of CSV or of aligned columns."""
+        return len(_CELL_BREAK.findall(self.words)) or len(COLUMN_GAP.findall(self.words))
 
 
 class LineRules:
@@ -106,6 +109,7 @@ class LineRules:
         certain = sum(line.is_record or line.maybe_record for line in paragraph) > 1
         keys = sum(line.has_key for line in paragraph) > 1
         wrap = _wrapping(paragraph)
+        is_punctuated = _is_punctuated(paragraph)
         starts = set()
         for line in paragraph:
             is_entry = line.is_record or (certain and line.maybe_record)
@@ -119,7 +123,11 @@ class LineRules:
                 self._whole += [(line.start, line.end), (following.start, following.end)]
                 self.breaks.add(line.end)
                 starts |= {line.start, following.start}
-            elif following.start in starts or _ends_line(line, following, wrap):
+            elif (
+                following.start in starts
+                or (is_punctuated and _PUNCTUATED.search(line.words))
+                or _ends_line(line, following, wrap)
+            ):
                 self.breaks.add(line.end)
         end = paragraph[-1].end
         self.records += pairwise([*sorted(starts), end])
@@ -145,6 +153,12 @@ def _wrapping(paragraph: list[_Line]) -> tuple[int, Literal["wrapped", "lines", 
     if len(paragraph) > 2 and not starts_lower and 3 * early > len(paragraph) - 1:
         return width, "lines"
     return width, "unknown"
+
+
+def _is_punctuated(paragraph: list[_Line]) -> bool:
+    """Return whether most lines end with punctuation, as in verse and in code: such a line is separate."""
+    ends = [_PUNCTUATED.search(line.words) is not None for line in paragraph[:-1]]
+    return len(ends) > 2 and 3 * sum(ends) >= 2 * len(ends)
 
 
 def _is_full(line: _Line, following: _Line, width: int) -> bool:

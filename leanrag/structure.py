@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from leanrag.lines import COLUMN_GAP
 from leanrag.text import trim_span
 
 __all__ = ["LINE_LEVELS", "Line", "LineKind", "paragraphs"]
@@ -59,6 +60,7 @@ _NUMBERED = re.compile(
 _BOLD = re.compile(r"(?:\*\*|__)[^*_\n]+(?:\*\*|__):?\Z")
 _COUNTED = re.compile(r"([0-9]{1,3})\.[ \t]")
 _CJK_NUMBERED = re.compile(r"第[一二三四五六七八九十百\d]+[章节節条條編]")
+_MARKED = re.compile(r"[■◆◇□▼]|【[^】]*】\Z")
 _RELEASE = re.compile(
     r"(?:(?:version|release|v)?[ \t]*\[?v?\d+\.\d+[\w.-]*\]?(?:[ \t(,:–—-].*)?|"
     r"[a-z][\w.+-]{1,40} (?:v?\d+\.\d|\([^()\s]*\d).{0,60})\Z",
@@ -93,7 +95,9 @@ _STAMP = re.compile(r"\b\d{1,2}:\d{2}\b")
 _QUESTION_MARKS = "?？؟"
 _CLOSES_SENTENCE = _QUESTION_MARKS + ".!…。！।"
 _SENTENCE_END = ".,;!。！،؛۔।"
+_SENTENCE = re.compile(r"[.!?…。！？؟۔।][\"'”’»)\]]*(?:\s|\Z)|[。！？]")
 _SHORT = 72  # characters of a line that may be a title
+_TITLE_WORDS = 5  # of a title right above a sentence
 _COLUMNS = ("\t", ";", ",", "|")
 
 
@@ -173,13 +177,14 @@ def _classified(text: str, lines: list[Line], following: Line | None, mostly: Li
         return [replace(line, kind="csv") for line in lines]
     shared = _common_kind(contents, least=2) or mostly
     questions = _listed_questions(contents)
+    is_list = sum(_ITEM.match(content) is not None for content in contents) > 1
     result: list[Line] = []
     for i, (line, content) in enumerate(zip(lines, contents, strict=True)):
         before = result[-1] if result else None
         is_last = i + 1 == len(lines)
         next_line = following if is_last else lines[i + 1]
         below = "" if next_line is None else text[next_line.start : next_line.end]
-        seen = _Seen(content, before, below, is_last, i in questions, shared)
+        seen = _Seen(content, before, below, is_last, i in questions, is_list, shared)
         kind, level = next(filter(None, (rule(seen) for rule in _RULES)), ("prose", 0))
         result.append(replace(line, kind=kind, level=level))
     return result
@@ -205,6 +210,7 @@ class _Seen:
         below: The text of the next line, of this paragraph or of the next; "" for none.
         is_last: Whether it ends its paragraph.
         is_listed_question: Whether it is one of several lines of its paragraph that ask, each after the end of a sentence.
+        is_list: Whether several lines of its paragraph begin as items of a list do.
         shared: What most lines of the paragraph are, if they are log lines or records.
     """
 
@@ -213,6 +219,7 @@ class _Seen:
     below: str
     is_last: bool
     is_listed_question: bool
+    is_list: bool
     shared: LineKind | None
 
     @property
@@ -276,12 +283,18 @@ def _record(seen: _Seen) -> _Found:
 
 def _plain_title(seen: _Seen) -> _Found:
     content = seen.content
-    if not (seen.may_be_title and seen.is_first):
+    if not seen.may_be_title:
+        return None
+    if _begins_numbering(content, seen.below):
+        return "heading", _level_of(content)
+    if not seen.is_first:
         return None
     if _is_capitals(content) and (seen.is_last or not _is_capitals(seen.below)):
-        return "heading", LINE_LEVELS["title"] + 1
+        return "heading", _level_of(content) or LINE_LEVELS["title"] + 1
     if not seen.below:
         return None
+    if _MARKED.match(content):
+        return "heading", LINE_LEVELS["title"] + 1
     if not seen.is_last and _TICKET.match(content) and _RECORD.match(seen.below):
         return "heading", LINE_LEVELS["title"] + 1
     if seen.is_last and (found := _NUMBERED.match(content)):
@@ -290,7 +303,46 @@ def _plain_title(seen: _Seen) -> _Found:
             return "heading", LINE_LEVELS["numbered"] + number.count(".")
     if _RELEASE.match(content) or _CJK_NUMBERED.match(content):
         return "heading", LINE_LEVELS["numbered"]
-    return None
+    return ("heading", level) if (level := _level_over_text(seen)) else None
+
+
+def _level_over_text(seen: _Seen) -> int:
+    """Return the level of a short line right above a sentence ("3. How to apply", "Opening hours"), 0 if it is no title.
+
+    The line is not the beginning of the sentence: its next word would have fitted, and the sentence has a beginning of its own.
+    """
+    content, below = seen.content, seen.below
+    is_over = not (seen.is_last or seen.is_list) and 2 * len(content) < len(below) and not _begins_within(below)
+    if not is_over or content[-1] in ":：" or _RECORD.match(content) or not _SENTENCE.search(below):
+        return 0
+    is_title = len(content.split()) <= _TITLE_WORDS and not _begins_within(content)
+    return _level_of(content) or (LINE_LEVELS["title"] + 1 if is_title else 0)
+
+
+def _begins_numbering(content: str, below: str) -> bool:
+    """Whether a line has the number of a section, and the next line that of its first part ("2.1 Rail", "2.1.1 ...")."""
+    found, first = _NUMBERED.match(content), _NUMBERED.match(below)
+    number = (found["number"] or "").rstrip(".") if found else ""
+    return bool(number and first) and (first["number"] or "").rstrip(".") == f"{number}.1"
+
+
+def _level_of(content: str) -> int:
+    """Return the level of a title by its number, 0 if it has none."""
+    found = _NUMBERED.match(content)
+    return LINE_LEVELS["numbered"] + (found["number"] or "").rstrip(".").count(".") if found else 0
+
+
+def _begins_within(line: str) -> bool:
+    """Whether a line begins as the rest of a sentence or as an item does."""
+    return line[0].islower() or _ITEM.match(line) is not None
+
+
+def _aligned(seen: _Seen) -> _Found:
+    before, below = seen.before, seen.below
+    if not COLUMN_GAP.search(seen.content):
+        return None
+    is_table = (before is not None and before.kind == "csv") or (not seen.is_last and COLUMN_GAP.search(below))
+    return ("csv", 0) if is_table else None
 
 
 def _item(seen: _Seen) -> _Found:
@@ -301,8 +353,11 @@ def _standing_over(seen: _Seen) -> _Found:
     content = seen.content
     if seen.is_listed_question and len(content) <= 2 * _SHORT:
         return "question", LINE_LEVELS["question"]
-    if not (seen.is_first and seen.below):
+    if not seen.below:
         return None
+    if not seen.is_first:
+        is_lead = seen.may_be_title and not seen.is_last and not content[0].islower() and _ITEM.match(seen.below)
+        return ("lead", LINE_LEVELS["lead"]) if is_lead else None
     if (
         content.rstrip("*_")[-1:] in tuple(_QUESTION_MARKS)
         and (seen.is_last or _BOLD.match(content))
@@ -310,13 +365,21 @@ def _standing_over(seen: _Seen) -> _Found:
     ):
         return "question", LINE_LEVELS["question"]
     if seen.may_be_title and content[-1] not in ":：?？؟" and (_ITEM.match(seen.below) or _ROW.match(seen.below)):
-        return "heading", LINE_LEVELS["title"] + 3
+        return "heading", _level_of(content) or LINE_LEVELS["title"] + 3
     if len(content) <= 48 and content[-1] not in ".,;:" and not seen.is_last and _STAMP.search(content):
         return "lead", LINE_LEVELS["stamp"]
     return None
 
 
-_RULES: tuple[Callable[[_Seen], _Found], ...] = (_markup, _marked_title, _record, _plain_title, _item, _standing_over)
+_RULES: tuple[Callable[[_Seen], _Found], ...] = (
+    _markup,
+    _marked_title,
+    _record,
+    _aligned,
+    _plain_title,
+    _item,
+    _standing_over,
+)
 
 
 def _is_capitals(content: str) -> bool:
@@ -326,6 +389,7 @@ def _is_capitals(content: str) -> bool:
         and content.isupper()
         and len(content.split()) <= 8
         and not any(mark in content for mark in "=|{}")
+        and not COLUMN_GAP.search(content)
     )
 
 

@@ -21,7 +21,12 @@ __all__ = [
 
 def misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """A number, date, time or identifier of the claim is not there."""
-    return any(token.kind in VALUE_KINDS and not has_value(token, passage.everything) for token in claim.tokens)
+    return any(
+        token.kind in VALUE_KINDS
+        and not has_value(token, passage.everything)
+        and not (token.base in claim.asked and token.base in passage.record_bases)
+        for token in claim.tokens
+    )
 
 
 def names_other_version(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import dataclass
 
 from leanrag.grounding.reading import Token
@@ -12,17 +13,22 @@ __all__ = ["Cell", "split_cells"]
 _DELIMITERS = "\t;,"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cell:
-    """One cell of a row.
+    """One cell of a row, or one line of a record.
 
     Attributes:
-        name: Content words of the column's name.
-        tokens: Of the cell.
+        name: Content words of the name of the column or line.
+        tokens: Of the cell, or of the line.
     """
 
     name: frozenset[str]
     tokens: tuple[Token, ...]
+
+    @functools.cached_property
+    def bases(self) -> frozenset[str]:
+        """Content of it."""
+        return frozenset(token.base for token in self.tokens if token.is_content)
 
 
 def split_cells(row: str, header: str) -> list[tuple[str, str]]:

@@ -53,7 +53,8 @@ class Passage:
         context: Of what stands above it: headings, title, the question that it answers, the header of its table.
         elsewhere: Bases of content words of the other sentences of the sources.
         reply: -1 if it begins with "No", 1 if with "Yes", 0 otherwise.
-        record: Of the line that the record of its line begins with.
+        record: Of the lines of its record; empty for anything else.
+        line: Which of them it is.
         cells: Of a row, under the names of their columns; empty for anything else.
     """
 
@@ -61,7 +62,8 @@ class Passage:
     context: tuple[Token, ...] = ()
     elsewhere: frozenset[str] = frozenset()
     reply: int = 0
-    record: tuple[Token, ...] = ()
+    record: tuple[Cell, ...] = ()
+    line: int = 0
     cells: tuple[Cell, ...] = ()
 
     @functools.cached_property
@@ -73,6 +75,12 @@ class Passage:
     def all_bases(self) -> frozenset[str]:
         """What stands for all its words and those of the context."""
         return frozenset(token.base for token in self.everything if token.kind != "pause")
+
+    @functools.cached_property
+    def record_bases(self) -> frozenset[str]:
+        """Content of the other lines of its record."""
+        others = (line for i, line in enumerate(self.record) if i != self.line)
+        return frozenset[str]().union(*(line.name | line.bases for line in others))
 
     @functools.cached_property
     def words(self) -> frozenset[str]:

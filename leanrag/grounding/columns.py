@@ -1,4 +1,4 @@
-"""Whether a value of a table is taken from the column that was asked about."""
+"""Whether a value of a table or a record is taken from the column or the line that was asked about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, has_value
 
-__all__ = ["takes_another_column"]
+__all__ = ["takes_another_column", "takes_another_line"]
 
 
 def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -25,6 +25,23 @@ def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float])
         for token in claim.tokens
         if (token.kind in VALUE_KINDS or token.is_name) and not _is_among(token, claim.question)
     )
+
+
+def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A value or name of the claim stands in its line, but the name of another line of the record is nearer to what is said."""
+    if not passage.record:
+        return False
+    said = claim.asked | {token.base for token in claim.whole if token.is_content}
+    own = passage.record[passage.line]
+    others = [line for line in passage.record if _count_said(line, said) > _count_said(own, said)]
+    told = [token for token in claim.tokens if token.is_content and not _is_among(token, claim.question)]
+    return any(not any(_is_among(token, line.tokens) for token in told) for line in others) and any(
+        _is_among(token, own.tokens) for token in told
+    )
+
+
+def _count_said(line: Cell, said: frozenset[str]) -> int:
+    return sum(base in said or (base.isalpha() and _is_said(base, said)) for base in line.name)
 
 
 def _asked_columns(cells: Sequence[Cell], said: frozenset[str]) -> set[int]:

@@ -14,7 +14,7 @@ from leanrag.grounding.amounts import (
 )
 from leanrag.grounding.claims import Claim, Passage, holds, is_form
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
-from leanrag.grounding.columns import takes_another_column
+from leanrag.grounding.columns import takes_another_column, takes_another_line
 from leanrag.grounding.lexicon import (
     ALL,
     CLASSES,
@@ -132,16 +132,6 @@ def _operations(tokens: Sequence[Token]) -> dict[tuple[str, str], set[str]]:
             sign = tokens[i].word.replace("/", "-") if tokens[i].kind == "pause" else tokens[i].word
             found.setdefault((tokens[i - 1].word, tokens[i + 1].word), set()).add(sign)
     return found
-
-
-def _has_other_setting(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """The claim speaks of the key of the line that a record begins with, but not of its value, and not of the line's own key."""
-    key = passage.record[0] if passage.record else None
-    said = frozenset(token.base for token in (*claim.tokens, *claim.question))
-    if key is None or key.base not in said or not said.isdisjoint(token.base for token in passage.tokens[:1]):
-        return False
-    values = {token.base for token in passage.record[1:] if token.kind != "pause"}
-    return bool(values) and values.isdisjoint(said)
 
 
 _MOST = frozenset("most least plus moins más menos".split())
@@ -444,7 +434,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "class": _is_of_another_class,
     "quantifier": _quantifies_otherwise,
     "operator": _operates_otherwise,
-    "setting": _has_other_setting,
+    "setting": takes_another_line,
     "exception": _drops_exception,
     "rank": _drops_rank,
     "obligation": _obliges_otherwise,

@@ -42,9 +42,11 @@ class PlaceIndex:
         self._by_base: dict[str, list[int]] = {}
         self._by_context: dict[str, list[int]] = {}
         self._by_antecedent: dict[str, list[int]] = {}
+        self._by_record: dict[str, list[int]] = {}
         for i, place in enumerate(places):
             _post(self._by_base, place.bases, i)
             _post(self._by_context, place.context_bases, i)
+            _post(self._by_record, place.record_bases, i)
             if place.antecedents:
                 _post(self._by_antecedent, place.antecedent_bases, i)
         self._carriers: dict[tuple[str, str, bool], dict[int, float]] = {}
@@ -95,7 +97,7 @@ class PlaceIndex:
 
     def reach(self, bases: Iterable[str]) -> list[Place]:
         """Return the places that hold one of the words, or stand under or behind it, in order."""
-        tables = (self._by_base, self._by_context, self._by_antecedent)
+        tables = (self._by_base, self._by_context, self._by_antecedent, self._by_record)
         found = {i for base in bases for table in tables for i in table.get(base, ())}
         return [self.places[i] for i in sorted(found)]
 
@@ -149,6 +151,8 @@ class PlaceIndex:
     def _find_word(self, token: Token) -> dict[int, float]:
         found: dict[int, float] = {}
         has_forms = not token.is_name and len(token.base) > 3
+        if token.base in self._asked:  # what the other lines of a record say tells only which record it is
+            found.update(dict.fromkeys(self._by_record.get(token.base, ()), _CONTEXT_SHARE))
         for share, table, beginnings in self._tables:
             found.update(dict.fromkeys(table.get(token.base, ()), share))
             for base in beginnings.get(token.base[:4], ()) if has_forms else ():

@@ -12,6 +12,8 @@ from leanrag.grounding.cells import Cell, split_cells
 from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS
 from leanrag.grounding.reading import Token, read_tokens
+from leanrag.grounding.records import RecordLine, find_records
+from leanrag.structure import LINE_LEVELS, Line, paragraphs
 from leanrag.text import STOP_WORDS, split_sentences
 from leanrag.types import Citation, PackedItem, Segment, locate
 
@@ -65,7 +67,8 @@ class Place:
         antecedents: What its pronouns may speak of, from the sentences before it.
         heading: Content of the headings above it alone.
         shape: What its line is made of, for rows and list items; "" for prose.
-        record: Of the line that its record begins with, for lines such as "port: 8443".
+        record: Of the lines of its record, for lines such as "port: 8443"; empty for anything else.
+        line: Which of them it is.
         cells: Of a row, under the names of their columns; empty for anything else.
     """
 
@@ -78,7 +81,8 @@ class Place:
     antecedents: tuple[Token, ...]
     heading: frozenset[str]
     shape: str
-    record: tuple[Token, ...] = ()
+    record: tuple[Cell, ...] = ()
+    line: int = 0
     cells: tuple[Cell, ...] = ()
 
     @functools.cached_property
@@ -114,14 +118,19 @@ class Place:
         return frozenset(token.base for token in self.context if token.is_content)
 
     @functools.cached_property
+    def record_bases(self) -> frozenset[str]:
+        """Content of the lines of its record."""
+        return frozenset[str]().union(*(line.name | line.bases for line in self.record))
+
+    @functools.cached_property
     def antecedent_bases(self) -> frozenset[str]:
         """What its pronouns may speak of."""
         return frozenset(token.base for token in self.antecedents if token.is_content)
 
     @functools.cached_property
     def reach(self) -> frozenset[str]:
-        """Content of its words, its context and its antecedents."""
-        return self.bases | self.context_bases | self.antecedent_bases
+        """Content of its words, its context, its antecedents and its record."""
+        return self.bases | self.context_bases | self.antecedent_bases | self.record_bases
 
     @functools.cached_property
     def speaks_of_heading(self) -> bool:
@@ -154,17 +163,20 @@ class Place:
 _LEAD = re.compile(
     r"\A\s*(?:>\s*)*(?:#{1,6}\s+|[-*+•‣◦]\s+(?:\[[ xX]\]\s+)?|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s+|(?:Q|A|F|P|R)\s?[:.]\s+)?"
 )
-_HEADING = re.compile(r"\s*(#{1,6})\s|\s*(\*\*)[^*]+\*\*:?\s*\Z")
 _QUESTION = re.compile(r"\s*(?:Q|F|P|Question|Frage)\s?[:.]\s")
 _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
 _ROW = re.compile(r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z|[^,\n]+(?:,[^,\s][^,\n]*){2,}\Z")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
 _TERM = re.compile(r"\S(?:[^.!?:;|\n]{0,58}[^\s.!?:;|,])?\Z")
-_TERM_LEVEL = 8  # below headings that are marked as such
+_TERM_LEVEL = 60  # below headings that are marked as such
 _SPACE = re.compile(r"\s*")
 _LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
+_DEFINED = re.compile(r"[^\s.!?:;|][^.!?:;|\n]{0,38}\.\Z")
+_TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?\w[\w .'()-]{0,38}[:>]\s")
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
+_LONGEST_HEAD = 120  # characters of a line that stands over lines set deeper
+_MAX_REPLIES = 3  # turns of a talk that may answer a question
 
 
 class _Above:
@@ -172,26 +184,56 @@ class _Above:
 
     def __init__(self) -> None:
         self.headings: list[tuple[int, str]] = []
-        self.question = self.lead_in = self.table = self.record = self.header = self.label = ""
+        self.question = self.lead_in = self.table = self.header = self.label = ""
+        self.turns = 0  # that may still answer the question, if that is a turn of a talk
+        self.over: list[tuple[int, str]] = []  # lines that stand over lines set deeper, with their indentation
+
+    def read_line(self, text: str, start: int, end: int) -> None:
+        """Take note of the first sentence of a line, if the lines below it are set deeper."""
+        indent = _indent_of(text, start)
+        while self.over and self.over[-1][0] >= indent:
+            self.over.pop()
+        below = _skip_space(text, end)
+        is_over = "\n" in text[end:below] and below < len(text) and _indent_of(text, below) > indent + 1
+        if is_over and end - start <= _LONGEST_HEAD and not _LIST_ITEM.match(text[start:end]):
+            self.over.append((indent, text[start:end]))
+
+    def leave(self, line: Line) -> None:
+        """Forget what does not stand over a line that stands over others."""
+        if line.kind != "question" and line.level != LINE_LEVELS["lead"]:
+            self.headings = [(level, words) for level, words in self.headings if level < line.level]
+            self.question = self.table = ""
+        self.lead_in = ""
+
+    def read_head(self, text: str, line: Line) -> None:
+        """Take note of a line that stands over the lines below it."""
+        if _is_question(text):
+            self._ask(text)
+        elif line.level == LINE_LEVELS["lead"]:
+            self.lead_in = text
+        else:
+            self._enter(line.level, text)
+
+    def _enter(self, level: int, text: str) -> None:
+        self.headings = [(above, words) for above, words in self.headings if above < level] + [(level, text)]
+        self.question = self.lead_in = self.table = ""
+
+    def _ask(self, text: str) -> None:
+        self.question, self.lead_in = text, ""
+        self.turns = _MAX_REPLIES if _is_turn(text) else 0
 
     def read_term(self, text: str) -> None:
         """Take note of a short line that stands alone; the paragraph below tells about it."""
-        self.headings = [(above, words) for above, words in self.headings if above < _TERM_LEVEL] + [
-            (_TERM_LEVEL, text)
-        ]
-        self.question = self.lead_in = self.table = ""
+        self._enter(_TERM_LEVEL, text)
 
     def read(self, text: str) -> bool:
         """Take note of a sentence that later ones stand under; return whether something new begins with it."""
-        heading = _HEADING.match(text)
-        if heading:
-            level = len(heading[1]) if heading[1] else 7
-            self.headings = [(above, words) for above, words in self.headings if above < level] + [(level, text)]
-            self.question = self.lead_in = self.table = ""
-            return True
         if _is_question(text):
-            self.question, self.lead_in = text, ""
+            self._ask(text)
             return True
+        if self.turns and _is_turn(text):
+            self.turns -= 1
+            self.question = self.question if self.turns else ""
         if text.rstrip().endswith((":", "：")):
             self.lead_in = text
         elif text.lstrip().startswith("|"):
@@ -201,28 +243,12 @@ class _Above:
         self.header = (self.header or text) if _ROW.match(text) else ""
         return False
 
-    def read_record(self, text: str, shape: str, *, is_apart: bool) -> None:
-        """Take note of the first of some lines such as "name: payments"; it says what they are about."""
-        key = _key_of(text)
-        if not key or shape.removeprefix("row") not in {":", "="}:
-            self.record = ""
-        elif is_apart or not self.record or _key_of(self.record) == key:
-            self.record = text
-
     @property
     def texts(self) -> list[str]:
         """Everything that is above."""
-        marked = [words for _, words in self.headings]
-        texts = [*marked, self.question, self.lead_in, self.table, self.record, self.label]
+        marked = [words for _, words in (*self.headings, *self.over) if words not in self.lead_in]
+        texts = [*marked, self.question, self.lead_in, self.table, self.label]
         return [text for text in texts if text]
-
-
-def _key_of(line: str) -> str:
-    found = _KEY.match(line)
-    return found[1] if found else ""
-
-
-_KEY = re.compile(r"\s*(?:-\s+)?[\"']?([^\W\d][\w.-]{0,39})[\"']?\s{0,8}[:=]\s{0,8}\S")
 
 
 def _is_term(text: str, start: int, end: int) -> bool:
@@ -244,13 +270,23 @@ def _is_term(text: str, start: int, end: int) -> bool:
     return text.count("\n", end, below) > 1 or below - (text.rfind("\n", end, below) + 1) > indent
 
 
+def _indent_of(text: str, position: int) -> int:
+    """The columns between the beginning of a line and a position in it."""
+    return len(text[max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) + 1 : position].expandtabs(4))
+
+
 def _skip_space(text: str, position: int) -> int:
     found = _SPACE.match(text, position)
     return found.end() if found else position
 
 
 def _is_question(text: str) -> bool:
-    return text.rstrip().endswith(("?", "？", "؟")) or _QUESTION.match(text) is not None
+    return text.rstrip("*_\"'”» \t\r\n").endswith(("?", "？", "؟")) or _QUESTION.match(text) is not None
+
+
+def _is_turn(text: str) -> bool:
+    """Whether a line is a turn of a talk, with the name of the speaker."""
+    return _TURN.match(text) is not None and _QUESTION.match(text) is None
 
 
 def find_places(items: Sequence[PackedItem]) -> list[Place]:
@@ -267,14 +303,21 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
         headings = frozenset(_content(style, [chunk.heading]))
         previous: list[Place] = []
         text = item.text[passage.start : passage.end]
+        records = _RecordReader(style, text)
         end_of_last = 0
-        for low, high in split_sentences(text):
+        for low, high, head in _sentences(text):
             sentence = text[low:high]
             shape = _shape(sentence)
-            if "\n" in text[end_of_last:low]:
+            is_new_line = "\n" in text[end_of_last:low] or not end_of_last
+            if is_new_line:
                 above.label = ""
-            is_term = _is_term(text, low, high)
-            above.read_record(sentence, shape, is_apart=text.count("\n", end_of_last, low) > 1)
+                above.read_line(text, low, high)
+            label = _LABEL.match(sentence)
+            if label:
+                above.label = ""
+            is_term = head is None and _is_term(text, low, high)
+            if head is not None:
+                above.leave(head)
             end_of_last = high
             if not _RULE.match(sentence) and not _is_question(sentence):
                 texts = [*outer, *above.texts]
@@ -284,6 +327,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                 context = tuple(token for words in texts for token in style.read(words))
                 tokens = style.read(sentence)
                 antecedents = _antecedents(tokens, previous)
+                record, line = records.at(low)
                 place = Place(
                     item=item,
                     segment=passage,
@@ -294,7 +338,8 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     antecedents=tuple(token for before in antecedents for token in _things_named(before.tokens)),
                     heading=heading,
                     shape=shape,
-                    record=style.read(above.record),
+                    record=record,
+                    line=line,
                     cells=_cells(style, sentence, above.header or chunk.lead) if shape else (),
                 )
                 yield place
@@ -306,17 +351,67 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                         tokens=(*last.tokens, _PAUSE, *tokens),
                         antecedents=last.antecedents,
                         shape="",
+                        record=(),
                         cells=(),
                     )
                 previous.append(place)
-            label = _LABEL.match(sentence)
             if label:
                 above.label = label[1]
-            if is_term:
+            elif is_new_line and _DEFINED.match(sentence) and len(sentence.split()) <= 3 and text[high:].lstrip(" \t")[:1].isalnum():
+                above.label = sentence
+            if head is not None:
+                above.read_head(sentence, head)
+                previous = []
+            elif is_term:
                 above.read_term(sentence)
                 previous = []
             elif above.read(sentence):
                 previous = []
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
+    """Yield the spans of the sentences, and of the lines that stand over others with these lines."""
+    end = 0
+    for line in (line for lines in paragraphs(text, 0, len(text)) for line in lines):
+        is_head = line.kind in ("heading", "question") or (line.kind == "lead" and line.level in _LEADS)
+        if is_head:
+            yield from ((end + low, end + high, None) for low, high in split_sentences(text[end : line.start]))
+            yield line.start, line.end, line
+            end = line.end
+    yield from ((end + low, end + high, None) for low, high in split_sentences(text[end:]))
+
+
+_LEADS = (LINE_LEVELS["lead"], LINE_LEVELS["section"])
+
+
+class _RecordReader:
+    """The records of a text; the lines are read when they are needed."""
+
+    def __init__(self, style: Style, text: str) -> None:
+        self._style, self._text = style, text
+        self._records = find_records(text)
+        self._cells: dict[int, tuple[Cell, ...]] = {}
+        self._i = 0
+
+    def at(self, position: int) -> tuple[tuple[Cell, ...], int]:
+        """Return the lines of the record at a position, and which of them is there; positions do not decrease."""
+        while self._i < len(self._records) and self._records[self._i].end <= position:
+            self._i += 1
+        if self._i == len(self._records) or position < self._records[self._i].start:
+            return (), 0
+        record = self._records[self._i]
+        if self._i not in self._cells:
+            self._cells[self._i] = tuple(map(self._read, record.lines))
+        line = next(i for i, line in enumerate(record.lines) if position < line.end)
+        return self._cells[self._i], line
+
+    def _read(self, line: RecordLine) -> Cell:
+        words = (*self._style.read(line.name), *self._style.read(_WORD_JOINTS.sub(" ", line.name)))
+        name = frozenset(token.base for token in words if token.kind != "pause")
+        return Cell(name, self._style.read(self._text[line.start : line.end]))
+
+
+_WORD_JOINTS = re.compile(r"[_.-]")
 
 
 _PAUSE = Token("pause", ".", ".")

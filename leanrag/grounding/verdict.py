@@ -20,6 +20,7 @@ from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGA
 from leanrag.grounding.marks import goes_on, sentences_of, with_marks
 from leanrag.grounding.places import Place, Style, find_places, style_of
 from leanrag.grounding.reading import Token, base_of
+from leanrag.grounding.rivals import is_of_another
 from leanrag.protocols import EntailmentChecker
 from leanrag.text import without_marks
 from leanrag.types import Citation, PackedItem
@@ -39,8 +40,6 @@ ENTAILMENT_THRESHOLD = 0.5
 """Least probability that an entailment check must give to a sentence that a place is cited for."""
 
 _MOST_COMPARED = 24  # places that are looked at closely for one claim
-_PARALLEL_HEADINGS = 0.33  # least share of their words that the headings of sections of one kind have in common
-_PARALLEL_PLACES = 0.4  # the same of the words of two places, values by their kind
 _ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold to answer it
 
 _YES = frozenset("yes ja oui sí si sim yep".split())
@@ -169,11 +168,11 @@ class _Sources:
     @functools.cached_property
     def _relevance(self) -> dict[int, float]:
         """How far each place, by its identity, speaks of the question."""
-        return {id(place): share for place, share in zip(self._places, self._index.shares(self._question), strict=True)}
+        return self._shares(self._question)
 
-    @functools.cached_property
-    def _most_relevant(self) -> float:
-        return max(self._relevance.values(), default=0.0)
+    def _shares(self, tokens: Sequence[Token]) -> dict[int, float]:
+        """How far each place, by its identity, carries some words."""
+        return {id(place): share for place, share in zip(self._places, self._index.shares(tokens), strict=True)}
 
     # Looking up
 
@@ -256,12 +255,16 @@ class _Sources:
                 )
             )
         weights = self._index.weights((*claim.tokens, *claim.whole, *claim.question))
+        relevance = self._relevance
+        if not claim.is_fragment:  # it says itself what it is about
+            relevance = self._shares([token for token in claim.tokens if token.base in self._asked])
+        most_relevant = max(relevance.values(), default=0.0)
         is_contradicted = False
         for share, place in ranked:
             fault = contradiction(claim, self._passage(place), weights)
-            if fault is None and self._is_of_another(claim, place):
+            if fault is None and is_of_another(claim, place, self._index):
                 fault = "section"
-            if claim.is_fragment and self._relevance[id(place)] < RELEVANCE_THRESHOLD * self._most_relevant:
+            if relevance[id(place)] < RELEVANCE_THRESHOLD * most_relevant:
                 fault = "relevance"
             if fault is None:
                 return place, share, is_contradicted
@@ -275,38 +278,8 @@ class _Sources:
             self._index.bases,
             _reply_of(place.tokens),
             place.record,
+            place.line,
             place.cells,
-        )
-
-    def _is_of_another(self, claim: Claim, place: Place) -> bool:
-        """Whether a place like this one speaks of more of what was asked: the claim then takes from another section or row."""
-        here = place.reach
-        wanted = {
-            token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"
-        }
-        wanted -= {token.base for token in claim.tokens if token.base in here} - self._asked
-        missing = {base for base in wanted - here if self._index.is_known(base)}
-        beginnings = {base[:4] for base in here if len(base) > 3}
-        missing = {base for base in missing if len(base) < 4 or base[:4] not in beginnings}
-        found = wanted & here
-        names = {token.base for token in (*claim.question, *claim.tokens) if token.is_name}
-        has_rival = (
-            not names.isdisjoint(missing)
-            and any(
-                token.is_name and token.is_content and token.base not in wanted | self._asked for token in place.tokens
-            )
-            and bool(found)
-        )
-        is_under_another = place.speaks_of_heading and place.heading.isdisjoint(self._asked)
-        return any(
-            found <= other.reach
-            and other is not place
-            and (
-                _are_parallel(place, other)
-                or (has_rival and _jaccard(place.frame, other.frame) > 0.5)
-                or (is_under_another and not missing.isdisjoint(other.heading))
-            )
-            for other in self._index.reach(missing)
         )
 
     # The whole answer
@@ -452,18 +425,3 @@ def _subject_of(part: Sequence[Token]) -> Iterator[Token]:
 def _has_subject(part: Sequence[Token]) -> bool:
     first = next((token for token in part if token.word not in CONJUNCTIONS), None)
     return first is not None and (first.word in ARTICLES - {"no"} or first.is_name or first.word in ALL)
-
-
-def _are_parallel(place: Place, other: Place) -> bool:
-    """Whether two places say things of the same kind: rows of a table, sections of a manual, questions of a list."""
-    if place.shape and place.shape == other.shape and place.item is other.item:
-        return True
-    if _jaccard(place.heading, other.heading) >= _PARALLEL_HEADINGS and place.heading != other.heading:
-        return True
-    if _jaccard(place.kinds, other.kinds) >= _PARALLEL_PLACES:
-        return True
-    return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= _PARALLEL_PLACES
-
-
-def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    return len(left & right) / len(left | right) if left or right else 0.0

@@ -1,0 +1,89 @@
+"""Whether a claim takes what it says from a place that speaks of something else than the question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leanrag.grounding.claims import Claim
+from leanrag.grounding.index import PlaceIndex
+from leanrag.grounding.places import Place
+from leanrag.grounding.reading import Token
+from leanrag.grounding.values import VALUE_KINDS, has_value, kind_of
+
+__all__ = ["is_of_another"]
+
+_PARALLEL_HEADINGS = 0.33  # least share of their words that the headings of sections of one kind have in common
+_PARALLEL_PLACES = 0.4  # the same of the words of two places, values by their kind
+
+
+def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Return whether another place speaks of more of what was asked, and is like this place or answers with something else.
+
+    The claim then takes from another section, row or sentence than it should.
+    """
+    here = place.reach
+    wanted = {token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"}
+    wanted -= {token.base for token in claim.tokens if token.base in here} - claim.asked
+    missing = {base for base in wanted - here if index.is_known(base)}
+    beginnings = {base[:4] for base in here if len(base) > 3}
+    missing = {base for base in missing if len(base) < 4 or base[:4] not in beginnings}
+    found = wanted & here
+    names = {token.base for token in (*claim.question, *claim.tokens) if token.is_name}
+    has_rival = (
+        not names.isdisjoint(missing)
+        and any(token.is_name and token.is_content and token.base not in wanted | claim.asked for token in place.tokens)
+        and bool(found)
+    )
+    is_under_another = place.speaks_of_heading and place.heading.isdisjoint(claim.asked)
+    told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
+    return any(
+        found <= other.reach
+        and other is not place
+        and (
+            _are_parallel(place, other)
+            or (has_rival and _jaccard(place.frame, other.frame) > 0.5)
+            or (is_under_another and not missing.isdisjoint(other.heading))
+            or (bool(found) and _answers_otherwise(told, claim, other))
+        )
+        for other in index.reach(missing)
+    )
+
+
+def _answers_otherwise(told: Sequence[Token], claim: Claim, other: Place) -> bool:
+    """Whether a place says nothing of what the claim tells, but has values or names of the same kind."""
+    if any(_is_there(token, other.tokens) for token in told):
+        return False
+    rivals = [
+        token
+        for token in other.tokens
+        if token.is_content and not _is_there(token, claim.question) and not _is_there(token, claim.tokens)
+    ]
+    kinds = {kind_of(token) if token.kind in VALUE_KINDS else ("name", "") for token in told if _is_answer(token)}
+    return any(
+        (kind_of(token) if token.kind in VALUE_KINDS else ("name", "")) in kinds for token in rivals if _is_answer(token)
+    )
+
+
+def _is_answer(token: Token) -> bool:
+    return token.kind in VALUE_KINDS or token.is_name
+
+
+def _is_there(token: Token, tokens: Sequence[Token]) -> bool:
+    if token.kind in VALUE_KINDS:
+        return has_value(token, tokens)
+    return any(other.base == token.base for other in tokens)
+
+
+def _are_parallel(place: Place, other: Place) -> bool:
+    """Whether two places say things of the same kind: rows of a table, sections of a manual, questions of a list."""
+    if place.shape and place.shape == other.shape and place.item is other.item:
+        return True
+    if _jaccard(place.heading, other.heading) >= _PARALLEL_HEADINGS and place.heading != other.heading:
+        return True
+    if _jaccard(place.kinds, other.kinds) >= _PARALLEL_PLACES:
+        return True
+    return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= _PARALLEL_PLACES
+
+
+def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+    return len(left & right) / len(left | right) if left or right else 0.0
