@@ -442,6 +442,8 @@ def _ends_sentence(text: str, start: int, pause: re.Match[str], lines: LineRules
 def _is_full_stop(text: str, start: int, pause: re.Match[str]) -> bool:
     at = pause.start()
     head = text[max(start, at - 24) : at]
+    if len(pause[0]) > 3 and text[pause.end() : pause.end() + 2].strip():
+        return False  # dots that lead to a price or a page
     plain_word = _plain_word_at_end(head)
     if plain_word:
         is_single = pause[0][0] == "." and pause[0][:2] != ".."

@@ -10,11 +10,14 @@ from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, bound_of, has_value, same_value
 
 __all__ = [
+    "asks_beyond_bound",
     "bounds_differ",
     "counts_something_else",
     "misses_value",
+    "names_other_number",
     "names_other_version",
     "runs_backwards",
+    "takes_former_value",
     "takes_the_total",
 ]
 
@@ -63,6 +66,69 @@ def bounds_differ(claim: Claim, passage: Passage, _: Mapping[str, float]) -> boo
     return False
 
 
+def asks_beyond_bound(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The question is about what lies on one side of a number, the passage about the other side ("over 6 hours", "up to 6")."""
+    for i, token in enumerate(claim.question):
+        bound = bound_of(claim.question, i) if token.quantity is not None else 0
+        found = [
+            bound_of(passage.tokens, j)
+            for j, other in enumerate(passage.tokens)
+            if bound and token.quantity is not None and other.quantity and token.quantity.agrees_with(other.quantity)
+        ]
+        if found and all(other == -bound for other in found):
+            return True
+    return False
+
+
+def names_other_number(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The question is about one of some things with numbers, the passage about another one ("floor 4", "floor 2")."""
+    mine, there = _numbered(claim.question), _numbered(passage.tokens)
+    said = {token.base for token in passage.everything}
+    return any(
+        name in there and numbers.isdisjoint(there[name]) and said.isdisjoint(numbers) for name, numbers in mine.items()
+    )
+
+
+def _numbered(tokens: Sequence[Token]) -> dict[str, set[str]]:
+    """The numbers and letters behind each noun."""
+    found: dict[str, set[str]] = {}
+    for before, token in itertools.pairwise(tokens):
+        is_number = token.quantity is not None and not token.quantity.dimension and token.text.isdecimal()
+        is_letter = token.kind == "word" and len(token.text) == 1 and token.text.isupper() and token.text not in "AI"
+        if (is_number or is_letter) and before.kind == "word" and before.is_content:
+            found.setdefault(before.base, set()).add(token.base)
+    return found
+
+
+_FORMER_BEFORE = frozenset("formerly previously originally instead against früher vormals bisher statt anciennement antes".split())
+_FORMER_BEHIND = frozenset("before previously earlier zuvor vorher auparavant".split())
+_CHANGED = frozenset("raised lowered changed increased reduced raise lower change increase reduce up down moved postponed".split())
+
+
+def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """A value is there only as what was before ("9, formerly 6", "19 feet, against 14 feet before", "raised from 4")."""
+    said = {token.word for token in (*claim.tokens, *claim.question)}
+    if not said.isdisjoint(_FORMER_BEFORE | _FORMER_BEHIND | {"was", "were", "from"}):
+        return False
+    for token in claim.tokens:
+        found = [
+            i
+            for i, other in enumerate(passage.tokens)
+            if token.kind in VALUE_KINDS and other.kind == token.kind and same_value(token, other, passage.tokens)
+        ]
+        if found and all(_is_former(passage.tokens, i) for i in found):
+            return True
+    return False
+
+
+def _is_former(tokens: Sequence[Token], i: int) -> bool:
+    before = [token.word for token in itertools.takewhile(lambda t: t.kind != "pause", reversed(tokens[max(0, i - 3) : i]))]
+    behind = [token.word for token in itertools.takewhile(lambda t: t.kind != "pause", tokens[i + 1 : i + 4])]
+    is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
+    is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(token.word for token in tokens[max(0, i - 4) : i])
+    return not _FORMER_BEFORE.isdisjoint(before) or is_last or is_origin
+
+
 def _says_minimum(passage: Passage, side: int) -> bool:
     words = "minim min least lowest mindest" if side == 1 else "maxim max most highest limit cap höchst"
     return any(token.word.startswith(tuple(words.split())) for token in passage.everything)
@@ -78,7 +144,8 @@ def counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]
         for j, other in enumerate(passage.tokens):
             if other.quantity is None:
                 continue
-            (same if token.quantity.agrees_with(other.quantity) else others).update(_counted(passage.tokens, j))
+            counted_there = _counted(passage.tokens, j) | ({other.quantity.dimension} - {""})
+            (same if token.quantity.agrees_with(other.quantity) else others).update(counted_there)
         if counted and same and not counted & same and counted & (others - same):
             return True
     return False

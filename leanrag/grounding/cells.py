@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import functools
+import re
 from dataclasses import dataclass
 
 from leanrag.grounding.reading import Token
+from leanrag.lines import COLUMN_GAP
 
 __all__ = ["Cell", "split_cells"]
 
 _DELIMITERS = "\t;,"
+_UNIT = re.compile(r"\s*[(\[][^()\[\]]*[)\]]|(?<=\w)[ _](?:EUR|USD|GBP|CHF|€|\$|£|%)(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         [('Item', 'Kiln'), ('Members', '12 EUR'), ('Guests', '20 EUR')]
         >>> split_cells("Kiln;12;20", "item;members;guests")
         [('item', 'Kiln'), ('members', '12'), ('guests', '20')]
+        >>> split_cells("Kiln      12     20", "Item      Members (EUR)     Guests (EUR)")
+        [('Item', 'Kiln'), ('Members', '12'), ('Guests', '20')]
     """
     row, header = row.strip(), header.strip()
     if "\n" in row or "\n" in header:
         return []
     if header.startswith("|") and row.startswith("|"):
         names, cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in (header, row))
+    elif COLUMN_GAP.search(header):
+        names, cells = ([cell.strip() for cell in COLUMN_GAP.split(line)] for line in (header, row))
     else:
         delimiter = max(_DELIMITERS, key=header.count)
         if delimiter not in header:
@@ -52,4 +59,5 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         names, cells = (
             next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []) for line in (header, row)
         )
+    names = [_UNIT.sub("", name).strip() for name in names]
     return list(zip(names, cells, strict=True)) if len(names) == len(cells) > 1 else []

@@ -189,6 +189,8 @@ def _is_negation(tokens: Sequence[Token], i: int) -> bool:
     following = tokens[i + 1] if i + 1 < len(tokens) else None
     if word in _REPLIES and i == 0 and (following is None or following.kind == "pause"):
         return False  # "No, ..." is looked at with the question
+    if word == "failed" and i and tokens[i - 1].word in ARTICLES:
+        return False  # "a failed transfer"
     is_number_sign = word == "no" and following is not None and following.kind in {"quantity", "identifier"}
     return not is_number_sign  # "No 5"
 
@@ -199,7 +201,8 @@ def _segments(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
     begins = False
     for token in tokens:
         is_break = token.kind == "pause" and token.text not in {"-", "/", "=", "+"}
-        if (is_break or token.word in CONJUNCTIONS or token.word in CONTRASTS) and segment:
+        joins = (token.word in CONJUNCTIONS and token.text != "I") or token.word in CONTRASTS
+        if (is_break or joins) and segment:
             yield segment, begins
             segment, begins = [], False
         if is_break:

@@ -33,10 +33,13 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
         return False
     said = claim.asked | {token.base for token in claim.whole if token.is_content}
     own = passage.record[passage.line]
-    others = [line for line in passage.record if _count_said(line, said) > _count_said(own, said)]
     told = [token for token in claim.tokens if token.is_content and not _is_among(token, claim.question)]
-    return any(not any(_is_among(token, line.tokens) for token in told) for line in others) and any(
-        _is_among(token, own.tokens) for token in told
+    kinds = {token.kind for token in told if _is_among(token, own.tokens)}
+    return any(
+        _count_said(line, said) > _count_said(own, said)
+        and not any(_is_among(token, line.tokens) for token in told)
+        and any(token.kind in kinds for token in line.tokens if token.is_content and token.base not in line.name)
+        for line in passage.record
     )
 
 

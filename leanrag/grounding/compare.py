@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from leanrag.grounding.amounts import (
+    asks_beyond_bound,
     bounds_differ,
     counts_something_else,
     misses_value,
+    names_other_number,
     names_other_version,
     runs_backwards,
+    takes_former_value,
     takes_the_total,
 )
 from leanrag.grounding.claims import Claim, Passage, holds, is_form
@@ -72,7 +75,8 @@ def _takes_from_elsewhere(claim: Claim, passage: Passage, _: Mapping[str, float]
         if before is None or after is None or not after - before > 0:
             continue
         between = [t for t in passage.tokens[before + 1 : after] if t.is_content and t.base not in mine]
-        if 1 <= len(between) <= 2:
+        new = [t for t in between if t.base not in claim.asked]
+        if 1 <= len(between) <= 2 or 1 <= len(new) <= 2:
             return True
     return False
 
@@ -273,9 +277,17 @@ def _denies(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> boo
         flips = _count_flips(clause, best, complement_of)
         if clause.absences & (best.bases - best.absences) or best.absences & (clause.bases - clause.absences):
             return True
-        if (clause.is_negated ^ best.is_negated ^ bool(flips % 2)) and (clause.bases & best.bases or flips):
+        is_other = best.is_negated and clause.tokens == claim.whole != claim.tokens and _denies_other(best, claim.question)
+        if (clause.is_negated ^ best.is_negated ^ bool(flips % 2)) and (clause.bases & best.bases or flips) and not is_other:
             return True
     return False
+
+
+def _denies_other(clause: Clause, question: Sequence[Token]) -> bool:
+    """Whether a clause denies only what the question does not speak of ("no longer crashes on empty files")."""
+    denied = _denied(clause.tokens)
+    asked = {stem_of(token.word) for token in question}
+    return bool(denied) and denied.isdisjoint(asked) and not any(complement_of(word, frozenset(asked)) for word in denied)
 
 
 def _denies_what_was_asked(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -422,7 +434,10 @@ def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -
 CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "value": misses_value,
     "version": names_other_version,
+    "number": names_other_number,
     "bound": bounds_differ,
+    "asked bound": asks_beyond_bound,
+    "former": takes_former_value,
     "count": counts_something_else,
     "total": takes_the_total,
     "change": runs_backwards,

@@ -472,7 +472,7 @@ SYNONYMS = {
         "phone telephone phones telephones call",
         "error fault failure errors faults",
         "ill sick",
-        "shop store shops stores",
+        "shop shops",
         "road street",
         "annual yearly annually",
         "approximately about around roughly nearly approx circa",

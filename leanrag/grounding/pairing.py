@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
-from leanrag.grounding.clauses import clauses_of, fine_segments
-from leanrag.grounding.lexicon import ARTICLES, CLASS_WORDS, COPULAS, PREPOSITIONS
+from leanrag.grounding.clauses import CONJUNCTIONS, clauses_of, fine_segments
+from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, CLASS_WORDS, CLASSES, COPULAS, PREPOSITIONS
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of, same_value
 
@@ -21,6 +21,8 @@ def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
         return False
     mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
     if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
+        return True
+    if claim.is_fragment and (_belongs_to_another_part(segments, claim) or _stands_behind_another(passage.tokens, claim)):
         return True
     for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
         values = [
@@ -61,6 +63,106 @@ def _values_part(segments: list[list[Token]], claim: Claim) -> bool:
             ):
                 return True
     return False
+
+
+def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
+    """Whether the answer stands in one part and what was asked in another part, which has an answer of its own.
+
+    "It begins on 1 May and ends on 30 June" does not say that it ends on 1 May; "glass is fetched on Monday, the paper on Friday"
+    does not say that glass is fetched on Friday.
+    """
+    asked = claim.asked
+    subjects = list(map(_subject, segments))
+    for told in (token for token in claim.tokens if token.is_content and token.base not in asked):
+        kind = _kind(told)
+        with_told = [i for i, segment in enumerate(segments) if _is_among(told, segment)]
+        if kind in ("", "identifier") or not with_told:
+            continue
+        first, last = with_told[0], with_told[-1]
+        own = _content([token for segment in segments[: last + 1] for token in segment])
+        says_more = kind != "name" or any(t.is_content and not t.is_name and t.kind == "word" for t in segments[last])
+        behind = [part for part in segments[last + 1 :] if not asked.isdisjoint(_content(part) - own)]
+        if (
+            behind
+            and says_more
+            and own & asked <= set(subjects[: last + 1]) | {""}
+            and all(_has_rival_answer(told, part, claim) for part in behind)
+        ):
+            return True
+        before = [part for part in segments[:first] if not asked.isdisjoint(_content(part))]
+        if (
+            before
+            and subjects[first]
+            and first == last
+            and kind != "name"
+            and asked.isdisjoint(_content(segments[first]))
+            and all(_has_rival_answer(told, part, claim) for part in before)
+        ):
+            return True
+    return False
+
+
+def _subject(segment: list[Token]) -> str:
+    """The noun behind the article that a part of a sentence begins with, or behind a conjunction and an article; "" for none."""
+    words = [token for token in segment[:4] if token.word not in CONJUNCTIONS]
+    if len(words) > 1 and words[0].word in ARTICLES and words[1].is_content and not _kind(words[1]):
+        return words[1].base
+    return ""
+
+
+def _has_rival_answer(told: Token, part: list[Token], claim: Claim) -> bool:
+    """Whether a part of a sentence has an answer of its own to what was asked; of names, before the words that were asked."""
+    if told.kind not in VALUE_KINDS and told.is_name:
+        part = part[: next((i for i, token in enumerate(part) if token.base in claim.asked), len(part))]
+    mine = (*claim.tokens, *claim.question)
+    return any(token.is_content and _kind(token) == _kind(told) and not _is_among(token, mine) for token in part)
+
+
+def _kind(token: Token) -> str:
+    """What an answer is: a value of some kind, a weekday, a colour or the like, or a name; "" for any other word."""
+    if token.kind in VALUE_KINDS:
+        return kind_of(token)[0]
+    members = next((i for i, words in enumerate(_CLASS_WORDS) if token.word in words), None)
+    return f"class {members}" if members is not None else "name" if token.is_name else ""
+
+
+_CLASS_WORDS = tuple(frozenset(word for member in members for word in member) for members in CLASSES)
+
+
+def _stands_behind_another(tokens: Sequence[Token], claim: Claim) -> bool:
+    """Whether the answer stands in brackets behind another thing than what was asked ("oats (58 %), nuts (9 %)")."""
+    owners = list(_in_brackets(tokens))
+    if len(owners) < 2:
+        return False
+    for token in claim.tokens:
+        if token.kind not in VALUE_KINDS or token.base in claim.asked:
+            continue
+        own = [owner for owner, values in owners if has_value(token, values)]
+        others = [owner for owner, values in owners if not has_value(token, values) and any(v.kind == token.kind for v in values)]
+        if own and all(o.isdisjoint(claim.asked) for o in own) and any(not o.isdisjoint(claim.asked) for o in others):
+            return True
+    return False
+
+
+def _in_brackets(tokens: Sequence[Token]) -> Iterator[tuple[frozenset[str], list[Token]]]:
+    """Yield the content of the words before each pair of brackets, up to a pause, and the tokens in the brackets."""
+    start = 0
+    for i, token in enumerate(tokens):
+        if token.text == "(":
+            end = next((j for j in range(i + 1, len(tokens)) if tokens[j].text == ")"), len(tokens))
+            yield _content(tokens[start:i]), list(tokens[i + 1 : end])
+        elif token.kind == "pause" and token.text != "-":
+            start = i + 1
+
+
+def _content(tokens: Sequence[Token]) -> frozenset[str]:
+    return frozenset(token.base for token in tokens if token.is_content)
+
+
+def _is_among(token: Token, tokens: Sequence[Token]) -> bool:
+    if token.kind in VALUE_KINDS:
+        return has_value(token, tokens)
+    return any(other.base == token.base for other in tokens)
 
 
 def _has_like(value: Token, segment: list[Token], wanted: Sequence[Token]) -> bool:
@@ -107,6 +209,8 @@ def _has_rival(name: Token, part: list[Token], mine: frozenset[str]) -> bool:
     if name.is_name and any(token.is_name and token.is_content and token.base not in mine for token in part):
         return True
     head = _head(part)
+    if any(token.word in ANAPHORS for token in part[:2]):
+        return False  # "she" may be the one who is named
     return not name.is_name and head is not None and head.base not in mine
 
 

@@ -70,6 +70,9 @@ class Place:
         record: Of the lines of its record, for lines such as "port: 8443"; empty for anything else.
         line: Which of them it is.
         cells: Of a row, under the names of their columns; empty for anything else.
+        below: Content of what it stands over, of a heading or a term.
+        key: What a line of a list begins with, such as the number of an error; "" for none.
+        speaker: Content of the name that a turn of a talk begins with.
     """
 
     item: PackedItem
@@ -84,6 +87,9 @@ class Place:
     record: tuple[Cell, ...] = ()
     line: int = 0
     cells: tuple[Cell, ...] = ()
+    below: frozenset[str] = frozenset()
+    key: str = ""
+    speaker: frozenset[str] = frozenset()
 
     @functools.cached_property
     def bases(self) -> frozenset[str]:
@@ -175,6 +181,8 @@ _LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
 _DEFINED = re.compile(r"[^\s.!?:;|][^.!?:;|\n]{0,38}\.\Z")
 _TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?\w[\w .'()-]{0,38}[:>]\s")
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
+_LINE_KEY = re.compile(r"\s*(?:[-*•]\s+)?([\w.-]{1,16})(?:\s{2,}|\t|[).:]\s|\s[-=]\s)(?=\S)")
+_MOST_BELOW = 400  # characters of what a line stands over
 _LONGEST_HEAD = 120  # characters of a line that stands over lines set deeper
 _MAX_REPLIES = 3  # turns of a talk that may answer a question
 
@@ -184,19 +192,21 @@ class _Above:
 
     def __init__(self) -> None:
         self.headings: list[tuple[int, str]] = []
-        self.question = self.lead_in = self.table = self.header = self.label = ""
+        self.question = self.lead_in = self.table = self.header = self.label = self.first_cell = ""
         self.turns = 0  # that may still answer the question, if that is a turn of a talk
         self.over: list[tuple[int, str]] = []  # lines that stand over lines set deeper, with their indentation
 
-    def read_line(self, text: str, start: int, end: int) -> None:
-        """Take note of the first sentence of a line, if the lines below it are set deeper."""
+    def read_line(self, text: str, start: int, end: int) -> bool:
+        """Take note of the first sentence of a line, if it stands over lines that are set deeper; return whether it does."""
         indent = _indent_of(text, start)
         while self.over and self.over[-1][0] >= indent:
             self.over.pop()
         below = _skip_space(text, end)
         is_over = "\n" in text[end:below] and below < len(text) and _indent_of(text, below) > indent + 1
-        if is_over and end - start <= _LONGEST_HEAD and not _LIST_ITEM.match(text[start:end]):
+        is_over = is_over and end - start <= _LONGEST_HEAD and not _LIST_ITEM.match(text[start:end])
+        if is_over:
             self.over.append((indent, text[start:end]))
+        return is_over
 
     def leave(self, line: Line) -> None:
         """Forget what does not stand over a line that stands over others."""
@@ -241,7 +251,12 @@ class _Above:
         elif not _LIST_ITEM.match(text):
             self.table = ""
         self.header = (self.header or text) if _ROW.match(text) else ""
+        self.first_cell = _first_cell(text) or self.first_cell if self.table else ""
         return False
+
+    def cell_above(self, text: str) -> str:
+        """Return the first cell of a row above, for a row whose first cell is empty."""
+        return self.first_cell if text.startswith("|") and not _first_cell(text) else ""
 
     @property
     def texts(self) -> list[str]:
@@ -270,6 +285,13 @@ def _is_term(text: str, start: int, end: int) -> bool:
     return text.count("\n", end, below) > 1 or below - (text.rfind("\n", end, below) + 1) > indent
 
 
+def _below(text: str, position: int) -> str:
+    """The paragraph below a position, or the rest of the one that it lies in."""
+    start = _skip_space(text, position)
+    end = text.find("\n\n", start)
+    return text[start : min(end if end >= 0 else len(text), start + _MOST_BELOW)]
+
+
 def _indent_of(text: str, position: int) -> int:
     """The columns between the beginning of a line and a position in it."""
     return len(text[max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) + 1 : position].expandtabs(4))
@@ -282,6 +304,11 @@ def _skip_space(text: str, position: int) -> int:
 
 def _is_question(text: str) -> bool:
     return text.rstrip("*_\"'”» \t\r\n").endswith(("?", "？", "؟")) or _QUESTION.match(text) is not None
+
+
+def _first_cell(row: str) -> str:
+    """The first cell of a row of a Markdown table; "" for an empty cell."""
+    return row.strip().strip("|").split("|")[0].strip() if row.lstrip().startswith("|") and not row.startswith("||") else ""
 
 
 def _is_turn(text: str) -> bool:
@@ -309,18 +336,20 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
             sentence = text[low:high]
             shape = _shape(sentence)
             is_new_line = "\n" in text[end_of_last:low] or not end_of_last
+            is_head = head is not None
             if is_new_line:
                 above.label = ""
-                above.read_line(text, low, high)
+                is_head |= above.read_line(text, low, high)
             label = _LABEL.match(sentence)
             if label:
                 above.label = ""
             is_term = head is None and _is_term(text, low, high)
+            is_head |= is_term
             if head is not None:
                 above.leave(head)
             end_of_last = high
             if not _RULE.match(sentence) and not _is_question(sentence):
-                texts = [*outer, *above.texts]
+                texts = [text for text in (*outer, *above.texts, above.cell_above(sentence)) if text]
                 if sentence in texts:
                     texts.remove(sentence)
                 heading = headings | _content(style, [words for _, words in above.headings] + [above.question])
@@ -341,9 +370,11 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     record=record,
                     line=line,
                     cells=_cells(style, sentence, above.header or chunk.lead) if shape else (),
+                    below=_content(style, [_below(text, high)]) if is_head else frozenset(),
+                    key=key[1].casefold() if (key := _LINE_KEY.match(sentence)) else "",
                 )
                 yield place
-                if previous and not is_term and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
+                if previous and not is_term and not record and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
                     last = previous[-1]
                     yield replace(
                         place,

@@ -145,6 +145,7 @@ _TOKEN = re.compile(
     |(?P<dotted>(?<![\w.])v?\d+(?:[.]\d+){{2,}}(?:[-+._]?[a-z]+\.?\d*)?|\d+(?:[-_/:]\d+){{2,}})
     |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z-]*[a-z](?!\w)
         |(?-i:\w[\w-]+(?:\.[a-z]{{2,5}})+)(?![\w(])))
+    |(?P<reference>\#\d+)
     |(?P<letters>(?<!\w)(?=[a-z_.#:/-]*\d)[a-z]+\w*(?:[-_./:\#]\w+)*|(?<!\w)\w*_\w+(?:\.\w+)*)
     |(?P<figure>(?P<sign>(?<![\w)'.])[-+])?(?:(?P<currency>us\$|[$€£¥₹])\s?)?(?P<number>{_NUMBER})(?P<power>\^-?\d+)?)
     |(?P<currency_word>\b(?:usd|eur|gbp|chf|inr)(?=\s?\d))
@@ -250,7 +251,7 @@ def _read_other(found: re.Match[str]) -> Token:
     base = re.sub(r"(?<=[a-z])[-_ ](?=\d)|(?<=\d)[-_ ](?=[a-z])", "", word)
     if re.fullmatch(r"v\d+(?:\.\d+)*", base):
         base = base[1:]
-    return Token("identifier", text, word, base.strip("._-/"), is_content=True)
+    return Token("identifier", text, word, base.strip("._-/#"), is_content=True)
 
 
 _NUMERIC_DAYS = {"iso": ("iy", "im", "id"), "han": ("hy", "hm", "hd"), "spaced": ("sy", "sm", "sd")}

@@ -21,7 +21,9 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
 
     The claim then takes from another section, row or sentence than it should.
     """
-    here = place.reach
+    if _has_other_key(claim, place, index):
+        return True
+    here = place.reach | place.below
     wanted = {token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"}
     wanted -= {token.base for token in claim.tokens if token.base in here} - claim.asked
     missing = {base for base in wanted - here if index.is_known(base)}
@@ -37,7 +39,7 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     is_under_another = place.speaks_of_heading and place.heading.isdisjoint(claim.asked)
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
     return any(
-        found <= other.reach
+        found <= (other.reach | other.below if place.below else other.reach)
         and other is not place
         and (
             _are_parallel(place, other)
@@ -47,6 +49,20 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
         )
         for other in index.reach(missing)
     )
+
+
+def _has_other_key(claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Whether the question names the number or code that another line of a list begins with, and not that of this line."""
+    asked = {token.word for token in claim.question}
+    if not place.key or place.key in asked or not (place.key.isdecimal() or len(place.key) == 1 or _is_code(place.key)):
+        return False
+    return any(
+        other.key in asked and other.item is place.item and other.heading == place.heading for other in index.places if other.key
+    )
+
+
+def _is_code(key: str) -> bool:
+    return any(map(str.isdigit, key))
 
 
 def _answers_otherwise(told: Sequence[Token], claim: Claim, other: Place) -> bool:

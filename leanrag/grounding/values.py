@@ -40,7 +40,7 @@ def same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
             return not wanted.quantity.dimension and wanted.quantity.number == token.day.year
         if token.kind == "time":
             return not wanted.quantity.dimension and token.base in _hours(wanted.quantity.number)
-        return token.kind == "identifier" and token.base == wanted.base
+        return not wanted.quantity.dimension and token.kind == "identifier" and token.base == wanted.base
     if wanted.kind == "time":
         return token.base == wanted.base or (
             token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)

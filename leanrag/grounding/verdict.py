@@ -194,7 +194,7 @@ class _Sources:
         information = self._index.information(tokens)
         if not content:
             return self._look_up_reply(reply) if reply else _Finding((), 0.0, 0.0)
-        says_nothing_new = not self._is_polar and all(token.base in self._asked for token in content)
+        says_nothing_new = not self._is_polar and all(map(self._is_asked, content))
         if says_nothing_new and not any(token.word in NEGATIONS for token in tokens):
             return _Finding((), 0.0, information)
         place, support, is_contradicted = self._best(self._claim(tokens))
@@ -207,6 +207,10 @@ class _Sources:
                 places = dict.fromkeys(best for best, _, _ in found if best is not None)
                 return _Finding(tuple(places), min(share for _, share, _ in found), information)
         return _Finding((), support, information, is_contradicted)
+
+    def _is_asked(self, token: Token) -> bool:
+        """Whether the question holds a word; an option such as "--follow" is not the word "follow"."""
+        return token.base in self._asked and (token.kind != "identifier" or token.text in self._question_text)
 
     def _look_up_reply(self, reply: int) -> _Finding:
         """The place that answers a question with yes or no as the answer does."""
@@ -225,7 +229,8 @@ class _Sources:
         bases = {token.base for token in tokens if token.is_content}
         asked = self._asked
         begins_with_pronoun = bool(tokens) and tokens[0].word in ANAPHORS
-        says_little = len(bases & asked) < len(asked) / 2 and not any(token.word in AUXILIARIES for token in tokens)
+        auxiliaries = AUXILIARIES if self._style.decimal_comma else AUXILIARIES - ARTICLES  # "a" is French, too
+        says_little = len(bases & asked) < len(asked) / 2 and not any(token.word in auxiliaries for token in tokens)
         says_little = says_little and not _has_name_and_verb(tokens)
         is_fragment = bool(asked) and not is_part and (begins_with_pronoun or (says_little and len(bases - asked) <= 6))
         return Claim(
