@@ -56,6 +56,7 @@ class Passage:
         record: Of the lines of its record; empty for anything else.
         line: Which of them it is.
         cells: Of a row, under the names of their columns; empty for anything else.
+        speaker: Content of the name that a turn of a talk begins with.
     """
 
     tokens: tuple[Token, ...]
@@ -65,6 +66,7 @@ class Passage:
     record: tuple[Cell, ...] = ()
     line: int = 0
     cells: tuple[Cell, ...] = ()
+    speaker: frozenset[str] = frozenset()
 
     @functools.cached_property
     def everything(self) -> tuple[Token, ...]:

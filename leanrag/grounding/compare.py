@@ -20,6 +20,7 @@ from leanrag.grounding.clauses import Clause, clauses_of, complement_of, convers
 from leanrag.grounding.columns import takes_another_column, takes_another_line
 from leanrag.grounding.lexicon import (
     ALL,
+    ALLOWED,
     CLASSES,
     COPULAS,
     EXCEPTIONS,
@@ -33,7 +34,7 @@ from leanrag.grounding.lexicon import (
     SOME,
     SYMMETRIC,
 )
-from leanrag.grounding.modality import exchanges_two, joins_alternatives, takes_plan_for_fact
+from leanrag.grounding.modality import exchanges_two, joins_alternatives, takes_plan_for_fact, takes_speaker
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script
@@ -189,7 +190,7 @@ def _drops_possibility(claim: Claim, passage: Passage, weights: Mapping[str, flo
     if not claim.tokens or claim.tokens[0].word in _GENERIC:
         return False
     mine = frozenset(token.word for token in (*claim.tokens, *claim.question))
-    if not mine.isdisjoint(POSSIBILITIES | PERMISSIONS | HEDGES | _ALLOWED):
+    if not mine.isdisjoint(POSSIBILITIES | PERMISSIONS | HEDGES | ALLOWED):
         return False
     asked = frozenset(token.base for token in claim.question if token.is_content)
     there = clauses_of(passage.tokens)
@@ -204,7 +205,6 @@ def _drops_possibility(claim: Claim, passage: Passage, weights: Mapping[str, flo
 
 
 _GENERIC = frozenset("you one people man sie on vous se usted".split())
-_ALLOWED = frozenset("allowed permitted able possible potential potentially likely erlaubt möglich".split())
 
 
 def _verbs_behind(words: frozenset[str], tokens: Sequence[Token]) -> frozenset[str]:
@@ -455,6 +455,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "obligation": _obliges_otherwise,
     "hedge": _is_surer,
     "plan": takes_plan_for_fact,
+    "speaker": takes_speaker,
     "alternative": joins_alternatives,
     "exchange": exchanges_two,
     "possibility": _drops_possibility,

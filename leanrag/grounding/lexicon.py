@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "ALL",
+    "ALLOWED",
     "ANAPHORS",
     "ARTICLES",
     "AUXILIARIES",
@@ -21,6 +22,7 @@ __all__ = [
     "DECIMAL_COMMA_WORDS",
     "ENGLISH_CONTENT",
     "EXCEPTIONS",
+    "FIRST_PERSONS",
     "FRAME_WORDS",
     "GERMAN_WORDS",
     "HEDGES",
@@ -35,6 +37,7 @@ __all__ = [
     "POSSIBILITIES",
     "PREPOSITIONS",
     "RECOMMENDATIONS",
+    "SAYINGS",
     "SCRIPT_BOUNDS",
     "SCRIPT_HARMLESS",
     "SCRIPT_NEGATIONS",
@@ -200,12 +203,27 @@ FRAME_WORDS = _set(
     il lo gli i uno una di da con su per è sono che chi dove quando
     het een en of is zijn van voor op te wie wat waar wanneer de o
     os as um uma e ou é são em no na do da que quem onde
+    и в на с по к у о от до за из для при что как ли же бы это кто где когда какой какая какие сколько
+    هل من في على إلى عن كم ما هي هو متى أين التي الذي أن
     어디 어디인가 어디인가요 누구 누구인가 누구인가요 무엇 무엇인가 무엇인가요 언제 언제인가 얼마 얼마인가 몇"""
 )
 """Words that carry no content in an answer, besides the English stop words."""
 
 NAME_QUESTIONS = _set("who whom what which whose wer wen wem welche welcher qui quién quien chi")
 """Words that begin a question whose answer takes their place in the sentence."""
+
+FIRST_PERSONS = _set(
+    """i me my mine myself we us our ours ich mich mir mein meine meinen meiner wir uns unser unsere je j me moi mon ma mes nous
+    notre nos yo mi mis nosotros nosotras nuestro io mio noi ik mij mijn wij ons eu meu minha nós jag mig vi jeg я мы мне"""
+)
+"""Words by which somebody speaks of himself."""
+
+SAYINGS = _set(
+    """say says said tell tells told ask asks asked report reports reported write writes wrote written mention mentioned suggest
+    suggests suggested announce announced answer answered claim claims claimed propose proposed warn warned post posted reply
+    replied sagt sagte schrieb schreibt fragte fragt meldete meldet dit écrit demande dijo escribió"""
+)
+"""Verbs of saying."""
 
 ANAPHORS = _set(
     """it its he his him she her hers they their them this that these those such there both here
@@ -402,6 +420,11 @@ ONLY = _set(
 OBLIGATIONS = _set(
     "must required mandatory obligatory compulsory need needs muss müssen pflicht doit doivent debe deben obligatorio"
 )
+ALLOWED = _set(
+    """allowed permitted able possible potential potentially likely erlaubt gestattet möglich zulässig permis autorisé possible
+    permitido posible"""
+)
+"""What may be done is said to be one of these."""
 RECOMMENDATIONS = _set("should ought recommended advisable sollte sollten devrait devraient debería deberían")
 PERMISSIONS = _set("may can could optional might kann können darf dürfen peut peuvent puede pueden opcional")
 

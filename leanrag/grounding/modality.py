@@ -10,16 +10,18 @@ from leanrag.grounding.lexicon import (
     ARTICLES,
     AUXILIARIES,
     COPULAS,
+    FIRST_PERSONS,
     INTENTIONS,
     IRREGULAR,
     NEGATIONS,
     PERMISSIONS,
     POSSIBILITIES,
+    SAYINGS,
     SYMMETRIC,
 )
 from leanrag.grounding.reading import Token
 
-__all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact"]
+__all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact", "takes_speaker"]
 
 _OR = frozenset("or oder ou o oppure of eller или".split())
 _AND = frozenset("and und et y e en och og и".split())
@@ -97,6 +99,16 @@ def _coming(tokens: Sequence[Token]) -> set[int]:
 def _next_content(tokens: Sequence[Token], start: int) -> list[int]:
     """Where the next word with content stands, if it is near."""
     return [i for i in range(start, min(start + 3, len(tokens))) if tokens[i].is_content][:1]
+
+
+def takes_speaker(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim says of a speaker what he or she only says: the turn is not about "me", and nobody asked who says it."""
+    words = {token.word for token in (*claim.tokens, *claim.question)}
+    if not passage.speaker or not words.isdisjoint(SAYINGS) or not passage.words.isdisjoint(FIRST_PERSONS):
+        return False
+    told = {t.base for t in claim.tokens if t.is_content and t.kind == "word" and t.base not in claim.asked}
+    said = {token.base for token in passage.tokens if token.is_content and token.base not in passage.speaker}
+    return not told.isdisjoint(passage.speaker) and told.isdisjoint(said)
 
 
 _BETWEEN = CONJUNCTIONS | ARTICLES | COPULAS | _OR | _AND

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
+from leanrag.lines import COLUMN_GAP
 from leanrag.structure import LINE_LEVELS, Line, paragraphs
 from leanrag.text import STOP_WORDS, split_sentences
 from leanrag.types import Citation, PackedItem, Segment, locate
@@ -179,7 +181,7 @@ _TERM_LEVEL = 60  # below headings that are marked as such
 _SPACE = re.compile(r"\s*")
 _LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
 _DEFINED = re.compile(r"[^\s.!?:;|][^.!?:;|\n]{0,38}\.\Z")
-_TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?\w[\w .'()-]{0,38}[:>]\s")
+_TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?(\w[\w .'()-]{0,38})[:>]\s")
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 _LINE_KEY = re.compile(r"\s*(?:[-*•]\s+)?([\w.-]{1,16})(?:\s{2,}|\t|[).:]\s|\s[-=]\s)(?=\S)")
 _MOST_BELOW = 400  # characters of what a line stands over
@@ -229,8 +231,9 @@ class _Above:
         self.question = self.lead_in = self.table = ""
 
     def _ask(self, text: str) -> None:
-        self.question, self.lead_in = text, ""
-        self.turns = _MAX_REPLIES if _is_turn(text) else 0
+        turn = _TURN.match(text) if _is_turn(text) else None
+        self.question, self.lead_in = text[turn.end() :] if turn else text, ""
+        self.turns = _MAX_REPLIES if turn else 0
 
     def read_term(self, text: str) -> None:
         """Take note of a short line that stands alone; the paragraph below tells about it."""
@@ -250,7 +253,7 @@ class _Above:
             self.table = self.table or text
         elif not _LIST_ITEM.match(text):
             self.table = ""
-        self.header = (self.header or text) if _ROW.match(text) else ""
+        self.header = (self.header or text) if _ROW.match(text) or COLUMN_GAP.search(text) else ""
         self.first_cell = _first_cell(text) or self.first_cell if self.table else ""
         return False
 
@@ -331,6 +334,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
         previous: list[Place] = []
         text = item.text[passage.start : passage.end]
         records = _RecordReader(style, text)
+        speakers = _Speakers(text)
         end_of_last = 0
         for low, high, head in _sentences(text):
             sentence = text[low:high]
@@ -372,6 +376,7 @@ def _places_of(item: PackedItem) -> Iterator[Place]:
                     cells=_cells(style, sentence, above.header or chunk.lead) if shape else (),
                     below=_content(style, [_below(text, high)]) if is_head else frozenset(),
                     key=key[1].casefold() if (key := _LINE_KEY.match(sentence)) else "",
+                    speaker=_content(style, [turn[1]]) if (turn := speakers.match(sentence)) else frozenset(),
                 )
                 yield place
                 if previous and not is_term and not record and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
@@ -413,6 +418,19 @@ def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
 
 
 _LEADS = (LINE_LEVELS["lead"], LINE_LEVELS["section"])
+
+
+class _Speakers:
+    """The names that turns of a talk begin with: those of which a text has several, and those behind a time."""
+
+    def __init__(self, text: str) -> None:
+        names = Counter(found[1] for found in map(_TURN.match, text.splitlines()) if found)
+        self._names = {name for name, count in names.items() if count > 1} if len(names) > 1 else set[str]()
+
+    def match(self, line: str) -> re.Match[str] | None:
+        """Return the match of a turn, whose first group is the speaker; None for anything else."""
+        found = _TURN.match(line)
+        return found if found and (found[1] in self._names or line[found.start() : found.start(1)].strip(" <[(")) else None
 
 
 class _RecordReader:
@@ -494,10 +512,10 @@ def _lacks_own_subject(place: Place) -> bool:
 def _shape(sentence: str) -> str:
     """The separators of a row or a short line; "" for prose."""
     stripped = sentence.strip()
-    separators = "".join(_SEPARATORS.findall(stripped))
+    separators = "".join(_SEPARATORS.findall(stripped)) + "\t" * len(COLUMN_GAP.findall(stripped))
     if stripped.startswith("|") or _LIST_ITEM.match(sentence):
         return "row" + separators.replace(",", "")
-    if stripped.endswith((".", "!", "?", "。")) or len(stripped) > 120:
+    if (stripped.endswith((".", "!", "?", "。")) and "\t" not in separators) or len(stripped) > 120:
         return ""
     return separators
 

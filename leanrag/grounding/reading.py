@@ -437,11 +437,12 @@ def _plain_token(written: str, is_first: bool, german: bool, is_english: bool) -
         is_content = True  # "vitamin C"
     if not is_content and is_name and (is_shouted or not is_first) and word not in ARTICLES | {"i"} and len(word) > 2:
         is_content = word not in STOP_WORDS
-    is_participle = german and _GERMAN_PARTICIPLE.fullmatch(word) and word not in SYNONYMS
-    return Token("word", written, word, base_of(word[2:-1] if is_participle else word), is_name, is_content)
+    participle = _GERMAN_PARTICIPLE.fullmatch(word) if german and word not in SYNONYMS else None
+    base = base_of((participle[1] or "") + participle[2] if participle else word)
+    return Token("word", written, word, base, is_name, is_content)
 
 
-_GERMAN_PARTICIPLE = re.compile(r"ge\w{3,}t")
+_GERMAN_PARTICIPLE = re.compile(r"(ab|an|auf|aus|bei|ein|fest|her|hin|mit|nach|um|vor|weg|zu|zurück)?ge(\w{3,})t")
 
 
 def _has_unit(text: str, end: int) -> bool:

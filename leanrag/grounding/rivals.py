@@ -74,14 +74,15 @@ def _answers_otherwise(told: Sequence[Token], claim: Claim, other: Place) -> boo
         for token in other.tokens
         if token.is_content and not _is_there(token, claim.question) and not _is_there(token, claim.tokens)
     ]
-    kinds = {kind_of(token) if token.kind in VALUE_KINDS else ("name", "") for token in told if _is_answer(token)}
-    return any(
-        (kind_of(token) if token.kind in VALUE_KINDS else ("name", "")) in kinds for token in rivals if _is_answer(token)
-    )
+    kinds = {_kind(token) for token in told} - {""}
+    return any(_kind(token) in kinds for token in rivals)
 
 
-def _is_answer(token: Token) -> bool:
-    return token.kind in VALUE_KINDS or token.is_name
+def _kind(token: Token) -> str:
+    """What an answer is: a value of some kind, or a name; "" for any other word."""
+    if token.kind in VALUE_KINDS:
+        return kind_of(token)[0]
+    return "name" if token.is_name else ""
 
 
 def _is_there(token: Token, tokens: Sequence[Token]) -> bool:

@@ -16,7 +16,7 @@ from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
 from leanrag.grounding.compare import contradiction
 from leanrag.grounding.index import PlaceIndex, covered_share
-from leanrag.grounding.lexicon import ALL, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
+from leanrag.grounding.lexicon import ALL, ALLOWED, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
 from leanrag.grounding.marks import goes_on, sentences_of, with_marks
 from leanrag.grounding.places import Place, Style, find_places, style_of
 from leanrag.grounding.reading import Token, base_of
@@ -42,8 +42,8 @@ ENTAILMENT_THRESHOLD = 0.5
 _MOST_COMPARED = 24  # places that are looked at closely for one claim
 _ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold to answer it
 
-_YES = frozenset("yes ja oui sí si sim yep".split())
-_NO = frozenset("no nein non não nej nee nope".split())
+_YES = frozenset("yes ja oui sí si sim yep да tak نعم".split())
+_NO = frozenset("no nein non não nej nee nope нет nie لا".split())
 _SENTENCE_ENDS = frozenset(".!?;。！？")
 _QUESTION_WORDS = frozenset(
     """what who whom whose which when where why how wer wen wem was wann wo wie welche welcher welches warum wieviel
@@ -197,6 +197,8 @@ class _Sources:
         says_nothing_new = not self._is_polar and all(map(self._is_asked, content))
         if says_nothing_new and not any(token.word in NEGATIONS for token in tokens):
             return _Finding((), 0.0, information)
+        if reply and self._look_up_reply(-reply).places:
+            return _Finding((), 0.0, information, True)
         place, support, is_contradicted = self._best(self._claim(tokens))
         if place is not None and support >= SUPPORT_THRESHOLD:
             return _Finding((place,), support, information)
@@ -217,11 +219,14 @@ class _Sources:
         if not self._is_polar or not self._asked:
             return _Finding((), 0.0, 0.0)
         denial = (Token("word", "not", "not"),) if reply < 0 else ()
-        tokens = (*self._question[:1], *denial, *self._question[1:])
+        asked = tuple(token for token in self._question if token.word not in ALLOWED) or self._question
+        tokens = (*asked[:1], *denial, *asked[1:])
         for share, place in self._ranked(tokens):
             if share < _ANSWERED:
                 break
-            if contradiction(Claim(tokens), self._passage(place), self._index.weights(tokens)) is None:
+            if self._asked.isdisjoint(place.bases) and not _reply_of(place.tokens):
+                continue  # it says nothing of what was asked; only what stands above it does
+            if contradiction(Claim(tokens, is_fragment=True), self._passage(place), self._index.weights(tokens)) is None:
                 return _Finding((place,), share, 1.0)
         return _Finding((), 0.0, 1.0, True)
 
@@ -285,6 +290,7 @@ class _Sources:
             place.record,
             place.line,
             place.cells,
+            place.speaker,
         )
 
     # The whole answer
