@@ -32,7 +32,9 @@ _KEY_MARK = re.compile(r"[:：=<\[(]")
 _DIGIT = re.compile(r"\d")
 _SECTION = re.compile(r"\[[^\]\[]{1,80}\]$")
 _CELL_BREAK = re.compile(r"(?<=\S)[,;](?!\d{3}(?!\d))(?=\S)|[,;]{2}|\t|\|")
-COLUMN_GAP = re.compile(r"(?<=[^\s.!?]) {3,}(?=\S)|(?<=\d) {2,}(?=\S)|(?<=[^\s.!?]) {2,}(?=[\d$€£])|(?<=\S) ?\.{4,} ?(?=\S)")
+COLUMN_GAP = re.compile(
+    r"(?<=[^\s.!?]) {3,}(?=\S)|(?<=\d) {2,}(?=\S)|(?<=[^\s.!?]) {2,}(?=[\d$€£])|(?<=\S) ?\.{4,} ?(?=\S)"
+)
 """What parts the columns of aligned text: several spaces, or a row of dots."""
 _PUNCTUATED = re.compile(r"[,;:.!?{}()\[\]。！？]\Z")
 _FIRST_WORD = re.compile(r"\S+")

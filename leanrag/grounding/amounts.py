@@ -100,9 +100,13 @@ def _numbered(tokens: Sequence[Token]) -> dict[str, set[str]]:
     return found
 
 
-_FORMER_BEFORE = frozenset("formerly previously originally instead against früher vormals bisher statt anciennement antes".split())
+_FORMER_BEFORE = frozenset(
+    "formerly previously originally instead against früher vormals bisher statt anciennement antes".split()
+)
 _FORMER_BEHIND = frozenset("before previously earlier zuvor vorher auparavant".split())
-_CHANGED = frozenset("raised lowered changed increased reduced raise lower change increase reduce up down moved postponed".split())
+_CHANGED = frozenset(
+    "raised lowered changed increased reduced raise lower change increase reduce up down moved postponed".split()
+)
 
 
 def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -122,7 +126,9 @@ def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -
 
 
 def _is_former(tokens: Sequence[Token], i: int) -> bool:
-    before = [token.word for token in itertools.takewhile(lambda t: t.kind != "pause", reversed(tokens[max(0, i - 3) : i]))]
+    before = [
+        token.word for token in itertools.takewhile(lambda t: t.kind != "pause", reversed(tokens[max(0, i - 3) : i]))
+    ]
     behind = [token.word for token in itertools.takewhile(lambda t: t.kind != "pause", tokens[i + 1 : i + 4])]
     is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
     is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(token.word for token in tokens[max(0, i - 4) : i])

@@ -277,8 +277,14 @@ def _denies(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> boo
         flips = _count_flips(clause, best, complement_of)
         if clause.absences & (best.bases - best.absences) or best.absences & (clause.bases - clause.absences):
             return True
-        is_other = best.is_negated and clause.tokens == claim.whole != claim.tokens and _denies_other(best, claim.question)
-        if (clause.is_negated ^ best.is_negated ^ bool(flips % 2)) and (clause.bases & best.bases or flips) and not is_other:
+        is_other = (
+            best.is_negated and clause.tokens == claim.whole != claim.tokens and _denies_other(best, claim.question)
+        )
+        if (
+            (clause.is_negated ^ best.is_negated ^ bool(flips % 2))
+            and (clause.bases & best.bases or flips)
+            and not is_other
+        ):
             return True
     return False
 
@@ -287,7 +293,9 @@ def _denies_other(clause: Clause, question: Sequence[Token]) -> bool:
     """Whether a clause denies only what the question does not speak of ("no longer crashes on empty files")."""
     denied = _denied(clause.tokens)
     asked = {stem_of(token.word) for token in question}
-    return bool(denied) and denied.isdisjoint(asked) and not any(complement_of(word, frozenset(asked)) for word in denied)
+    return (
+        bool(denied) and denied.isdisjoint(asked) and not any(complement_of(word, frozenset(asked)) for word in denied)
+    )
 
 
 def _denies_what_was_asked(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

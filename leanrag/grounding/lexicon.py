@@ -22,7 +22,6 @@ __all__ = [
     "DECIMAL_COMMA_WORDS",
     "ENGLISH_CONTENT",
     "EXCEPTIONS",
-    "FIRST_PERSONS",
     "FRAME_WORDS",
     "GERMAN_WORDS",
     "HEDGES",
@@ -37,7 +36,6 @@ __all__ = [
     "POSSIBILITIES",
     "PREPOSITIONS",
     "RECOMMENDATIONS",
-    "SAYINGS",
     "SCRIPT_BOUNDS",
     "SCRIPT_HARMLESS",
     "SCRIPT_NEGATIONS",
@@ -211,19 +209,6 @@ FRAME_WORDS = _set(
 
 NAME_QUESTIONS = _set("who whom what which whose wer wen wem welche welcher qui quién quien chi")
 """Words that begin a question whose answer takes their place in the sentence."""
-
-FIRST_PERSONS = _set(
-    """i me my mine myself we us our ours ich mich mir mein meine meinen meiner wir uns unser unsere je j me moi mon ma mes nous
-    notre nos yo mi mis nosotros nosotras nuestro io mio noi ik mij mijn wij ons eu meu minha nós jag mig vi jeg я мы мне"""
-)
-"""Words by which somebody speaks of himself."""
-
-SAYINGS = _set(
-    """say says said tell tells told ask asks asked report reports reported write writes wrote written mention mentioned suggest
-    suggests suggested announce announced answer answered claim claims claimed propose proposed warn warned post posted reply
-    replied sagt sagte schrieb schreibt fragte fragt meldete meldet dit écrit demande dijo escribió"""
-)
-"""Verbs of saying."""
 
 ANAPHORS = _set(
     """it its he his him she her hers they their them this that these those such there both here

@@ -10,13 +10,11 @@ from leanrag.grounding.lexicon import (
     ARTICLES,
     AUXILIARIES,
     COPULAS,
-    FIRST_PERSONS,
     INTENTIONS,
     IRREGULAR,
     NEGATIONS,
     PERMISSIONS,
     POSSIBILITIES,
-    SAYINGS,
     SYMMETRIC,
 )
 from leanrag.grounding.reading import Token
@@ -26,6 +24,15 @@ __all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact", "takes_
 _OR = frozenset("or oder ou o oppure of eller или".split())
 _AND = frozenset("and und et y e en och og и".split())
 _FUTURE = frozenset({"will", "shall"})
+_FIRST_PERSONS = frozenset(
+    """i me my mine myself we us our ours ich mich mir mein meine meinen meiner wir uns unser unsere je j me moi mon ma mes nous
+    notre nos yo mi mis nosotros nosotras nuestro io mio noi ik mij mijn wij ons eu meu minha nós jag mig vi jeg я мы мне""".split()
+)
+_SAYINGS = frozenset(
+    """say says said tell tells told ask asks asked report reports reported write writes wrote written mention mentioned suggest
+    suggests suggested announce announced answer answered claim claims claimed propose proposed warn warned post posted reply
+    replied sagt sagte schrieb schreibt fragte fragt meldete meldet dit écrit demande dijo escribió""".split()
+)
 _NOT_PAST = frozenset("is are be being been will shall to has have".split())
 
 
@@ -104,7 +111,7 @@ def _next_content(tokens: Sequence[Token], start: int) -> list[int]:
 def takes_speaker(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The claim says of a speaker what he or she only says: the turn is not about "me", and nobody asked who says it."""
     words = {token.word for token in (*claim.tokens, *claim.question)}
-    if not passage.speaker or not words.isdisjoint(SAYINGS) or not passage.words.isdisjoint(FIRST_PERSONS):
+    if not passage.speaker or not words.isdisjoint(_SAYINGS) or not passage.words.isdisjoint(_FIRST_PERSONS):
         return False
     told = {t.base for t in claim.tokens if t.is_content and t.kind == "word" and t.base not in claim.asked}
     said = {token.base for token in passage.tokens if token.is_content and token.base not in passage.speaker}

@@ -22,7 +22,9 @@ def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
     mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
     if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
         return True
-    if claim.is_fragment and (_belongs_to_another_part(segments, claim) or _stands_behind_another(passage.tokens, claim)):
+    if claim.is_fragment and (
+        _belongs_to_another_part(segments, claim) or _stands_behind_another(passage.tokens, claim)
+    ):
         return True
     for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
         values = [
@@ -82,10 +84,11 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
         own = _content([token for segment in segments[: last + 1] for token in segment])
         says_more = kind != "name" or any(t.is_content and not t.is_name and t.kind == "word" for t in segments[last])
         behind = [part for part in segments[last + 1 :] if not asked.isdisjoint(_content(part) - own)]
+        names_other = not _words(segments[last]) <= asked and any(_words(part) <= asked for part in behind)
         if (
             behind
             and says_more
-            and own & asked <= set(subjects[: last + 1]) | {""}
+            and (own & asked <= set(subjects[: last + 1]) or names_other)
             and all(_has_rival_answer(told, part, claim) for part in behind)
         ):
             return True
@@ -102,10 +105,14 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
     return False
 
 
+def _words(part: list[Token]) -> frozenset[str]:
+    return _content([token for token in part if token.kind == "word"])
+
+
 def _subject(segment: list[Token]) -> str:
     """The noun behind the article that a part of a sentence begins with, or behind a conjunction and an article; "" for none."""
     words = [token for token in segment[:4] if token.word not in CONJUNCTIONS]
-    if len(words) > 1 and words[0].word in ARTICLES and words[1].is_content and not _kind(words[1]):
+    if len(words) > 1 and words[0].word in ARTICLES and words[1].is_content and words[1].kind == "word":
         return words[1].base
     return ""
 
@@ -138,7 +145,11 @@ def _stands_behind_another(tokens: Sequence[Token], claim: Claim) -> bool:
         if token.kind not in VALUE_KINDS or token.base in claim.asked:
             continue
         own = [owner for owner, values in owners if has_value(token, values)]
-        others = [owner for owner, values in owners if not has_value(token, values) and any(v.kind == token.kind for v in values)]
+        others = [
+            owner
+            for owner, values in owners
+            if not has_value(token, values) and any(v.kind == token.kind for v in values)
+        ]
         if own and all(o.isdisjoint(claim.asked) for o in own) and any(not o.isdisjoint(claim.asked) for o in others):
             return True
     return False

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.grounding.above import Above, Speakers, is_list_item, is_question, is_term, text_below
 from leanrag.grounding.cells import Cell, split_cells
 from leanrag.grounding.clauses import stem_of
-from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS
+from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
 from leanrag.lines import COLUMN_GAP
@@ -171,152 +171,10 @@ class Place:
 _LEAD = re.compile(
     r"\A\s*(?:>\s*)*(?:#{1,6}\s+|[-*+•‣◦]\s+(?:\[[ xX]\]\s+)?|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s+|(?:Q|A|F|P|R)\s?[:.]\s+)?"
 )
-_QUESTION = re.compile(r"\s*(?:Q|F|P|Question|Frage)\s?[:.]\s")
 _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
-_ROW = re.compile(r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z|[^,\n]+(?:,[^,\s][^,\n]*){2,}\Z")
-_LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
-_TERM = re.compile(r"\S(?:[^.!?:;|\n]{0,58}[^\s.!?:;|,])?\Z")
-_TERM_LEVEL = 60  # below headings that are marked as such
-_SPACE = re.compile(r"\s*")
-_LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
-_DEFINED = re.compile(r"[^\s.!?:;|][^.!?:;|\n]{0,38}\.\Z")
-_TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?(\w[\w .'()-]{0,38})[:>]\s")
-_MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 _LINE_KEY = re.compile(r"\s*(?:[-*•]\s+)?([\w.-]{1,16})(?:\s{2,}|\t|[).:]\s|\s[-=]\s)(?=\S)")
-_MOST_BELOW = 400  # characters of what a line stands over
-_LONGEST_HEAD = 120  # characters of a line that stands over lines set deeper
-_MAX_REPLIES = 3  # turns of a talk that may answer a question
-
-
-class _Above:
-    """What stands above the sentence that is being read."""
-
-    def __init__(self) -> None:
-        self.headings: list[tuple[int, str]] = []
-        self.question = self.lead_in = self.table = self.header = self.label = self.first_cell = ""
-        self.turns = 0  # that may still answer the question, if that is a turn of a talk
-        self.over: list[tuple[int, str]] = []  # lines that stand over lines set deeper, with their indentation
-
-    def read_line(self, text: str, start: int, end: int) -> bool:
-        """Take note of the first sentence of a line, if it stands over lines that are set deeper; return whether it does."""
-        indent = _indent_of(text, start)
-        while self.over and self.over[-1][0] >= indent:
-            self.over.pop()
-        below = _skip_space(text, end)
-        is_over = "\n" in text[end:below] and below < len(text) and _indent_of(text, below) > indent + 1
-        is_over = is_over and end - start <= _LONGEST_HEAD and not _LIST_ITEM.match(text[start:end])
-        if is_over:
-            self.over.append((indent, text[start:end]))
-        return is_over
-
-    def leave(self, line: Line) -> None:
-        """Forget what does not stand over a line that stands over others."""
-        if line.kind != "question" and line.level != LINE_LEVELS["lead"]:
-            self.headings = [(level, words) for level, words in self.headings if level < line.level]
-            self.question = self.table = ""
-        self.lead_in = ""
-
-    def read_head(self, text: str, line: Line) -> None:
-        """Take note of a line that stands over the lines below it."""
-        if _is_question(text):
-            self._ask(text)
-        elif line.level == LINE_LEVELS["lead"]:
-            self.lead_in = text
-        else:
-            self._enter(line.level, text)
-
-    def _enter(self, level: int, text: str) -> None:
-        self.headings = [(above, words) for above, words in self.headings if above < level] + [(level, text)]
-        self.question = self.lead_in = self.table = ""
-
-    def _ask(self, text: str) -> None:
-        turn = _TURN.match(text) if _is_turn(text) else None
-        self.question, self.lead_in = text[turn.end() :] if turn else text, ""
-        self.turns = _MAX_REPLIES if turn else 0
-
-    def read_term(self, text: str) -> None:
-        """Take note of a short line that stands alone; the paragraph below tells about it."""
-        self._enter(_TERM_LEVEL, text)
-
-    def read(self, text: str) -> bool:
-        """Take note of a sentence that later ones stand under; return whether something new begins with it."""
-        if _is_question(text):
-            self._ask(text)
-            return True
-        if self.turns and _is_turn(text):
-            self.turns -= 1
-            self.question = self.question if self.turns else ""
-        if text.rstrip().endswith((":", "：")):
-            self.lead_in = text
-        elif text.lstrip().startswith("|"):
-            self.table = self.table or text
-        elif not _LIST_ITEM.match(text):
-            self.table = ""
-        self.header = (self.header or text) if _ROW.match(text) or COLUMN_GAP.search(text) else ""
-        self.first_cell = _first_cell(text) or self.first_cell if self.table else ""
-        return False
-
-    def cell_above(self, text: str) -> str:
-        """Return the first cell of a row above, for a row whose first cell is empty."""
-        return self.first_cell if text.startswith("|") and not _first_cell(text) else ""
-
-    @property
-    def texts(self) -> list[str]:
-        """Everything that is above."""
-        marked = [words for _, words in (*self.headings, *self.over) if words not in self.lead_in]
-        texts = [*marked, self.question, self.lead_in, self.table, self.label]
-        return [text for text in texts if text]
-
-
-def _is_term(text: str, start: int, end: int) -> bool:
-    """Whether a line is short, begins a paragraph and is not a sentence: a term, with what is said of it below.
-
-    What is said stands in the next paragraph, or in lines that are indented deeper.
-    """
-    if not _TERM.match(text[start:end]) or len(text[start:end].split()) > 6:
-        return False
-    before = start
-    while before and text[before - 1] in " \t":
-        before -= 1
-    if before and not text.endswith("\n\n", 0, before):
-        return False
-    below = _skip_space(text, end)
-    if below == len(text) or "\n" not in text[end:below]:
-        return False
-    indent = start - (text.rfind("\n", 0, start) + 1)
-    return text.count("\n", end, below) > 1 or below - (text.rfind("\n", end, below) + 1) > indent
-
-
-def _below(text: str, position: int) -> str:
-    """The paragraph below a position, or the rest of the one that it lies in."""
-    start = _skip_space(text, position)
-    end = text.find("\n\n", start)
-    return text[start : min(end if end >= 0 else len(text), start + _MOST_BELOW)]
-
-
-def _indent_of(text: str, position: int) -> int:
-    """The columns between the beginning of a line and a position in it."""
-    return len(text[max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) + 1 : position].expandtabs(4))
-
-
-def _skip_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return found.end() if found else position
-
-
-def _is_question(text: str) -> bool:
-    return text.rstrip("*_\"'”» \t\r\n").endswith(("?", "？", "؟")) or _QUESTION.match(text) is not None
-
-
-def _first_cell(row: str) -> str:
-    """The first cell of a row of a Markdown table; "" for an empty cell."""
-    return row.strip().strip("|").split("|")[0].strip() if row.lstrip().startswith("|") and not row.startswith("||") else ""
-
-
-def _is_turn(text: str) -> bool:
-    """Whether a line is a turn of a talk, with the name of the speaker."""
-    return _TURN.match(text) is not None and _QUESTION.match(text) is None
+_MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
 
 def find_places(items: Sequence[PackedItem]) -> list[Place]:
@@ -326,91 +184,101 @@ def find_places(items: Sequence[PackedItem]) -> list[Place]:
 
 def _places_of(item: PackedItem) -> Iterator[Place]:
     style = style_of(item.text)
-    above = _Above()
+    above = Above()
     for passage in _passages(item):
+        yield from _PassageReader(item, passage, style, above).places()
+
+
+class _PassageReader:
+    """Reads the places of a part of a source, in order."""
+
+    def __init__(self, item: PackedItem, passage: Segment, style: Style, above: Above) -> None:
         chunk = (item.hit, *item.more)[passage.source if passage.source <= len(item.more) else 0].chunk
-        outer = [text for text in (chunk.title, chunk.heading, chunk.lead) if text]
-        headings = frozenset(_content(style, [chunk.heading]))
-        previous: list[Place] = []
-        text = item.text[passage.start : passage.end]
-        records = _RecordReader(style, text)
-        speakers = _Speakers(text)
+        self._item, self._passage, self._style, self._above = item, passage, style, above
+        self._text = item.text[passage.start : passage.end]
+        self._outer = [text for text in (chunk.title, chunk.heading, chunk.lead) if text]
+        self._headings = _content(style, [chunk.heading])
+        self._header = chunk.lead
+        self._records = _RecordReader(style, self._text)
+        self._speakers = Speakers(self._text)
+        self._previous: list[Place] = []
+
+    def places(self) -> Iterator[Place]:
+        """Yield the places; a pair of sentences follows its two."""
+        text, above = self._text, self._above
         end_of_last = 0
-        for low, high, head in _sentences(text):
-            sentence = text[low:high]
-            shape = _shape(sentence)
-            is_new_line = "\n" in text[end_of_last:low] or not end_of_last
-            is_head = head is not None
-            if is_new_line:
-                above.label = ""
-                is_head |= above.read_line(text, low, high)
-            label = _LABEL.match(sentence)
-            if label:
-                above.label = ""
-            is_term = head is None and _is_term(text, low, high)
-            is_head |= is_term
-            if head is not None:
-                above.leave(head)
-            end_of_last = high
-            if not _RULE.match(sentence) and not _is_question(sentence):
-                texts = [text for text in (*outer, *above.texts, above.cell_above(sentence)) if text]
-                if sentence in texts:
-                    texts.remove(sentence)
-                heading = headings | _content(style, [words for _, words in above.headings] + [above.question])
-                context = tuple(token for words in texts for token in style.read(words))
-                tokens = style.read(sentence)
-                antecedents = _antecedents(tokens, previous)
-                record, line = records.at(low)
-                place = Place(
-                    item=item,
-                    segment=passage,
-                    start=passage.start + low,
-                    end=passage.start + high,
-                    tokens=tokens,
-                    context=context,
-                    antecedents=tuple(token for before in antecedents for token in _things_named(before.tokens)),
-                    heading=heading,
-                    shape=shape,
-                    record=record,
-                    line=line,
-                    cells=_cells(style, sentence, above.header or chunk.lead) if shape else (),
-                    below=_content(style, [_below(text, high)]) if is_head else frozenset(),
-                    key=key[1].casefold() if (key := _LINE_KEY.match(sentence)) else "",
-                    speaker=_content(style, [turn[1]]) if (turn := speakers.match(sentence)) else frozenset(),
-                )
+        for start, end, head in _sentences(text):
+            sentence = text[start:end]
+            begins_line = not end_of_last or "\n" in text[end_of_last:start]
+            is_over = begins_line and above.begin_line(text, start, end)
+            is_alone = head is None and is_term(text, start, end)
+            above.begin(sentence, head)
+            if not _RULE.match(sentence) and not is_question(sentence):
+                place = self._place(start, end, stands_over=head is not None or is_over or is_alone)
                 yield place
-                if previous and not is_term and not record and (antecedents or (not previous[-1].shape and _lacks_own_subject(place))):
-                    last = previous[-1]
-                    yield replace(
-                        place,
-                        start=last.start,
-                        tokens=(*last.tokens, _PAUSE, *tokens),
-                        antecedents=last.antecedents,
-                        shape="",
-                        record=(),
-                        cells=(),
-                    )
-                previous.append(place)
-            if label:
-                above.label = label[1]
-            elif is_new_line and _DEFINED.match(sentence) and len(sentence.split()) <= 3 and text[high:].lstrip(" \t")[:1].isalnum():
-                above.label = sentence
+                if not is_alone and (pair := self._pair(place)):
+                    yield pair
+                self._previous.append(place)
+            above.read_label(sentence, is_first=begins_line, rest=text[end : end + 8])
             if head is not None:
                 above.read_head(sentence, head)
-                previous = []
-            elif is_term:
+            elif is_alone:
                 above.read_term(sentence)
-                previous = []
-            elif above.read(sentence):
-                previous = []
+            if head is not None or is_alone or above.read(sentence):
+                self._previous = []
+            end_of_last = end
+
+    def _place(self, start: int, end: int, *, stands_over: bool) -> Place:
+        style, above = self._style, self._above
+        sentence = self._text[start:end]
+        tokens = (*self._denial(sentence), *style.read(sentence))
+        shape = _shape(sentence)
+        record, line = self._records.at(start)
+        key = _LINE_KEY.match(sentence)
+        texts = [*self._outer, *above.texts(sentence)]
+        return Place(
+            item=self._item,
+            segment=self._passage,
+            start=self._passage.start + start,
+            end=self._passage.start + end,
+            tokens=tokens,
+            context=tuple(token for words in texts for token in style.read(words)),
+            antecedents=tuple(
+                token for before in _antecedents(tokens, self._previous) for token in _things_named(before.tokens)
+            ),
+            heading=self._headings | _content(style, [*above.headings, above.question]),
+            shape=shape,
+            record=record,
+            line=line,
+            cells=_cells(style, sentence, above.header or self._header) if shape else (),
+            below=_content(style, [text_below(self._text, end)]) if stands_over else frozenset(),
+            key=key[1].casefold() if key else "",
+            speaker=_content(style, [self._speakers.name_of(sentence)]),
+        )
+
+    def _denial(self, sentence: str) -> tuple[Token, ...]:
+        """What stands over the item of a list, if it denies what the items say ("Do not take it: ...")."""
+        if not (self._above.lead_in and is_list_item(sentence)):
+            return ()
+        lead_in = self._style.read(self._above.lead_in.rstrip().rstrip(":："))
+        return lead_in if any(token.word in NEGATIONS for token in lead_in) else ()
+
+    def _pair(self, place: Place) -> Place | None:
+        """The place with the sentence before it, if it needs that to be understood."""
+        if not self._previous or place.record:
+            return None
+        last = self._previous[-1]
+        if not place.antecedents and (last.shape or not _lacks_own_subject(place)):
+            return None
+        tokens = (*last.tokens, _PAUSE, *place.tokens)
+        return replace(place, start=last.start, tokens=tokens, antecedents=last.antecedents, shape="", cells=(), key="")
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
     """Yield the spans of the sentences, and of the lines that stand over others with these lines."""
     end = 0
     for line in (line for lines in paragraphs(text, 0, len(text)) for line in lines):
-        is_head = line.kind in ("heading", "question") or (line.kind == "lead" and line.level in _LEADS)
-        if is_head:
+        if line.kind in ("heading", "question") or (line.kind == "lead" and line.level in _LEADS):
             yield from ((end + low, end + high, None) for low, high in split_sentences(text[end : line.start]))
             yield line.start, line.end, line
             end = line.end
@@ -418,19 +286,6 @@ def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
 
 
 _LEADS = (LINE_LEVELS["lead"], LINE_LEVELS["section"])
-
-
-class _Speakers:
-    """The names that turns of a talk begin with: those of which a text has several, and those behind a time."""
-
-    def __init__(self, text: str) -> None:
-        names = Counter(found[1] for found in map(_TURN.match, text.splitlines()) if found)
-        self._names = {name for name, count in names.items() if count > 1} if len(names) > 1 else set[str]()
-
-    def match(self, line: str) -> re.Match[str] | None:
-        """Return the match of a turn, whose first group is the speaker; None for anything else."""
-        found = _TURN.match(line)
-        return found if found and (found[1] in self._names or line[found.start() : found.start(1)].strip(" <[(")) else None
 
 
 class _RecordReader:
@@ -513,7 +368,7 @@ def _shape(sentence: str) -> str:
     """The separators of a row or a short line; "" for prose."""
     stripped = sentence.strip()
     separators = "".join(_SEPARATORS.findall(stripped)) + "\t" * len(COLUMN_GAP.findall(stripped))
-    if stripped.startswith("|") or _LIST_ITEM.match(sentence):
+    if stripped.startswith("|") or is_list_item(sentence):
         return "row" + separators.replace(",", "")
     if (stripped.endswith((".", "!", "?", "。")) and "\t" not in separators) or len(stripped) > 120:
         return ""

@@ -57,7 +57,9 @@ def _has_other_key(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     if not place.key or place.key in asked or not (place.key.isdecimal() or len(place.key) == 1 or _is_code(place.key)):
         return False
     return any(
-        other.key in asked and other.item is place.item and other.heading == place.heading for other in index.places if other.key
+        other.key in asked and other.item is place.item and other.heading == place.heading
+        for other in index.places
+        if other.key
     )
 
 

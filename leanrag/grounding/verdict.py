@@ -226,7 +226,10 @@ class _Sources:
                 break
             if self._asked.isdisjoint(place.bases) and not _reply_of(place.tokens):
                 continue  # it says nothing of what was asked; only what stands above it does
-            if contradiction(Claim(tokens, is_fragment=True), self._passage(place), self._index.weights(tokens)) is None:
+            if (
+                contradiction(Claim(tokens, is_fragment=True), self._passage(place), self._index.weights(tokens))
+                is None
+            ):
                 return _Finding((place,), share, 1.0)
         return _Finding((), 0.0, 1.0, True)
 
