@@ -17,6 +17,7 @@ from pathlib import Path
 
 from leanrag.documents.decoding import check_encoding, looks_like_text
 from leanrag.documents.finding import file_status, find_files
+from leanrag.documents.formats.calendar import read_calendar
 from leanrag.documents.formats.epub import read_epub
 from leanrag.documents.formats.html import html_to_text, read_html
 from leanrag.documents.formats.mail import read_mail, read_mailbox
@@ -64,6 +65,7 @@ READERS: Mapping[str, DocumentReader] = {
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".rst"), read_markdown),
     **dict.fromkeys((".html", ".htm", ".xhtml"), read_html),
     **dict.fromkeys((".srt", ".vtt", ".sbv"), read_subtitles),
+    **dict.fromkeys((".ics", ".ifb", ".vcf", ".vcard"), read_calendar),
     ".eml": read_mail,
     ".mbox": read_mailbox,
     ".ipynb": read_notebook,

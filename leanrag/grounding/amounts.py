@@ -141,9 +141,17 @@ def _says_minimum(passage: Passage, side: int) -> bool:
 
 
 def counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A number counts in the claim what another number counts there ("500 cars and 20 trucks" turned around)."""
+    """A number counts in the claim what another number counts there ("500 cars and 20 trucks" turned around).
+
+    Or it counts things there, and has a unit in the claim ("8 people", "8 euros").
+    """
     for i, token in enumerate(claim.tokens):
-        if token.quantity is None or token.quantity.dimension not in ("", "percent"):
+        if token.quantity is None:
+            continue
+        if token.quantity.dimension not in ("", "percent"):
+            found = [j for j, t in enumerate(passage.tokens) if t.quantity and token.quantity.agrees_with(t.quantity)]
+            if found and all(_counts_things(passage.tokens, j) for j in found):
+                return True
             continue
         counted = _counted(claim.tokens, i)
         same, others = set[str](), set[str]()
@@ -155,6 +163,20 @@ def counts_something_else(claim: Claim, passage: Passage, _: Mapping[str, float]
         if counted and same and not counted & same and counted & (others - same):
             return True
     return False
+
+
+def _counts_things(tokens: Sequence[Token], i: int) -> bool:
+    """Whether a number without a unit stands before a noun in the plural."""
+    quantity, following = tokens[i].quantity, tokens[i + 1 : i + 2]
+    is_bare = quantity is not None and not quantity.dimension
+    return is_bare and any(t.kind == "word" and t.is_content and t.text.islower() and _is_plural(t.word) for t in following)
+
+
+def _is_plural(word: str) -> bool:
+    return (len(word) > 3 and word.endswith("s") and not word.endswith("ss")) or word in _IRREGULAR_PLURALS
+
+
+_IRREGULAR_PLURALS = frozenset("people children men women persons personen leute kinder personnes gens niños mensen".split())
 
 
 def takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

@@ -310,12 +310,12 @@ class _RecordReader:
         return self._cells[self._i], line
 
     def _read(self, line: RecordLine) -> Cell:
-        words = (*self._style.read(line.name), *self._style.read(_WORD_JOINTS.sub(" ", line.name)))
+        words = (*self._style.read(line.name.partition("(")[0]), *self._style.read(_WORD_JOINTS.sub(" ", line.name)))
         name = frozenset(token.base for token in words if token.kind != "pause")
         return Cell(name, self._style.read(self._text[line.start : line.end]))
 
 
-_WORD_JOINTS = re.compile(r"[_.-]")
+_WORD_JOINTS = re.compile(r"[_.-]|\([^()]*\)")
 
 
 _PAUSE = Token("pause", ".", ".")
