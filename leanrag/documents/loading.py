@@ -21,6 +21,7 @@ from leanrag.documents.formats.calendar import read_calendar
 from leanrag.documents.formats.epub import read_epub
 from leanrag.documents.formats.html import html_to_text, read_html
 from leanrag.documents.formats.latex import read_bibliography, read_latex
+from leanrag.documents.formats.light_markup import read_asciidoc, read_org
 from leanrag.documents.formats.mail import read_mail, read_mailbox
 from leanrag.documents.formats.markdown import read_markdown
 from leanrag.documents.formats.notebook import read_notebook
@@ -46,7 +47,7 @@ _CODE = (
     " .hpp .hs .ini .java .jl .js .json .jsx .kt .kts .less .lua .m .mjs .ml .mm .php .pl .proto .ps1 .py .pyi .r"
     " .rb .rs .scala .scss .sh .sql .svelte .swift .tf .toml .ts .tsx .vue .xml .yaml .yml .zig .zsh"
 )
-_TEXT = ".txt .text .log .csv .tsv .adoc .org .jsonl .ndjson"
+_TEXT = ".txt .text .log .csv .tsv .jsonl .ndjson"
 
 HEAVY_READERS: Mapping[str, DocumentReader] = {
     ".pdf": read_pdf,
@@ -67,6 +68,8 @@ READERS: Mapping[str, DocumentReader] = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), read_html),
     **dict.fromkeys((".srt", ".vtt", ".sbv"), read_subtitles),
     **dict.fromkeys((".ics", ".ifb", ".vcf", ".vcard"), read_calendar),
+    **dict.fromkeys((".adoc", ".asciidoc"), read_asciidoc),
+    ".org": read_org,
     ".tex": read_latex,
     ".bib": read_bibliography,
     ".eml": read_mail,
