@@ -32,7 +32,7 @@ _ACCENT = re.compile(r"\{?\\([`'^\"~=.])\s*\{?\\?([A-Za-z])\}?\}?|\{?\\([cvHukr]
 _GROUPED = re.compile(r"(?<=\d)\\,(?=\d{3}(?!\d))")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?\s*(?:\[[^\[\]]*\])*\{([^{}]*)\}")
 _BARE = re.compile(r"\\([A-Za-z]+)\*?(?:\[[^\[\]\n]*\])?[ \t]*")
-_ITEM = re.compile(r"\\item\b[ \t]*(?:\[([^\[\]\n]*)\])?[ \t]*")
+_ITEM = re.compile(r"(?:[ \t]*\n)?[ \t]*\\item\b[ \t]*(?:\[([^\[\]\n]*)\])?[ \t]*")
 _BRACKETS = re.compile(r"\\.|[{}]", re.DOTALL)
 _SPACES = re.compile(r"[ \t]+")
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
@@ -82,8 +82,8 @@ _FIELDS_FIRST = ("title", "author", "editor", "year", "date")
 
 def read_latex(data: bytes, path: Path, encoding: str | None = None) -> Document:
     r"""Read a file; its `\title` is the title of the document."""
-    source = _COMMENT.sub("", decode(data, path, encoding).replace("\r\n", "\n"))
-    titles = {name: _argument(source, name) for name in ("title", "author", "date")}
+    source = decode(data, path, encoding).replace("\r\n", "\n")
+    titles = {name: _argument(_COMMENT.sub("", source), name) for name in ("title", "author", "date")}
     body = _BODY.search(source)
     text = _to_markdown(body[1] if body else source)
     head = "\n".join(filter(None, (titles["title"] and f"# {titles['title']}\n", titles["author"], titles["date"])))
@@ -102,7 +102,8 @@ def read_bibliography(data: bytes, path: Path, encoding: str | None = None) -> D
 def _argument(source: str, command: str) -> str:
     """The argument of the first use of a command, as plain text."""
     found = re.search(rf"\\{command}\s*(?:\[[^\]]*\])?\{{", source)
-    return " ".join(_plain(source[found.end() : _closing(source, found.end())]).split()) if found else ""
+    words = _plain(source[found.end() : _closing(source, found.end())]).split() if found else []
+    return " ".join(words).replace(" ;", ";")
 
 
 def _closing(text: str, start: int) -> int:
@@ -128,12 +129,13 @@ def _to_markdown(source: str) -> str:
 
 
 def _prose(source: str) -> str:
-    text = _ITEM.sub(lambda found: f"\n- {found[1]}: " if found[1] else "\n- ", _BEGIN.sub("\n", source))
+    source = _BEGIN.sub("\n", _COMMENT.sub("", source))
+    text = _ITEM.sub(lambda found: f"\n- {found[1]}: " if found[1] else "\n- ", source)
     return "\n".join(_SPACES.sub(" ", line).strip() for line in _plain(text).split("\n"))
 
 
 def _table(source: str) -> str:
-    rows = [_CELL_END.split(row) for row in _ROW_END.split(_RULES.sub("", source)) if row.strip()]
+    rows = [_CELL_END.split(row) for row in _ROW_END.split(_RULES.sub("", _COMMENT.sub("", source))) if row.strip()]
     return markdown_table([[_plain(cell) for cell in row] for row in rows])
 
 
