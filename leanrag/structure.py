@@ -312,10 +312,10 @@ def _level_over_text(seen: _Seen) -> int:
     The line is not the beginning of the sentence: its next word would have fitted, and the sentence has a beginning of its own.
     """
     content, below = seen.content, seen.below
-    is_over = not (seen.is_last or seen.is_list) and 2 * len(content) < len(below) and not _begins_within(below)
-    if not is_over or content[-1] in ":：" or _RECORD.match(content) or not _SENTENCE.search(below):
+    is_over = not (seen.is_last or seen.is_list or _begins_within(below)) and _SENTENCE.search(below)
+    if not is_over or content[-1] in ":：" or _RECORD.match(content):
         return 0
-    is_title = len(content.split()) <= _TITLE_WORDS and not _begins_within(content)
+    is_title = 2 * len(content) < len(below) and len(content.split()) <= _TITLE_WORDS and not _begins_within(content)
     return _level_of(content) or (LINE_LEVELS["title"] + 1 if is_title else 0)
 
 

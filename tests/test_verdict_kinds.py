@@ -34,7 +34,107 @@ OFFLINE = (
     " it would.\n\n## Is the office open on Sunday?\n\nIt is closed on Sunday."
 )
 
+KENNELS = (
+    "[[kennel]]\nname = Birch\nkeeper = Ole Dahl\ndogs = 7\n\n[[kennel]]\nname = Alder\nkeeper = Pia Rex\ndogs = 9"
+)
+SHIPS = "type: brig\nship: Osprey\nmaster: Ann Hale\ncrew: 14\ntype: brig\nship: Heron\nmaster: Jo Finch\ncrew: 11"
+HEADERS = (
+    "change 41\nAuthor: Ola Berg\nDate: 3 May 2021\n\n    Close idle sockets\n\n"
+    "change 42\nAuthor: Kai Lund\nDate: 9 May 2021\n\n    Raise the limit of uploads"
+)
+TIDES = "Harbour        High water    Low water\nNorth Quay     4.1 m         0.6 m\nSouth Quay     3.8 m         0.9 m"
+CODES_OF_EXIT = "EXIT CODES\n  0     All is well.\n  3     The disk is full.\n  9     The network is down."
+CREW_CHAT = (
+    "[09:01] Mia: who feeds the cats on Friday?\n[09:02] Jon: Ruth does\n[09:04] Lea: I do on Saturday\n[09:05] Jon: ok\n"
+    "[09:20] Mia: thanks"
+)
+OPENING = "3. Opening hours\nThe baths open at seven. They close at nine in the evening.\n\n4. Prices\nA ticket costs six euros."
+MEDICINE = "Do not use the cream:\n- on open wounds,\n- near the eyes.\n\nUse it sparingly:\n- on dry skin."
+DITTO = "| Day | Hour | Guide |\n|---|---|---|\n| Friday | 10 | Ines |\n| | 15 | Boris |\n| Sunday | 10 | Clara |"
+WORDS = "Stem. The front end of a hull. Ours is of larch.\nStern. The rear end of a hull. Ours is of oak."
+
 FALSE = {
+    "records": [
+        (KENNELS, "Who keeps the kennel Alder?", "Ole Dahl"),
+        (KENNELS, "How many dogs are in the kennel Birch?", "9"),
+        (SHIPS, "How large is the crew of the Heron?", "14"),
+        (SHIPS, "Who is the master of the Osprey?", "Jo Finch"),
+        (HEADERS, "Who raised the limit of uploads?", "Ola Berg"),
+        ("pool_size = 20\npool_wait = 8\nretries = 3", "What is the pool size?", "8"),
+    ],
+    "aligned columns": [
+        (TIDES, "What is the low water at North Quay?", "4.1 m"),
+        (TIDES, "What is the high water at South Quay?", "4.1 m"),
+        ("Trim ............ 12 EUR\nDye ............. 40 EUR", "What does a trim cost?", "40 EUR"),
+    ],
+    "keys of lines": [
+        (CODES_OF_EXIT, "What does exit code 3 mean?", "The network is down."),
+        ("A  Weekdays only.\nB  Holidays only.", "What does note B mean?", "Weekdays only."),
+    ],
+    "numbered things": [
+        ("The printer in room 3 takes A4. The printer in room 5 takes A3.", "Which paper is in room 5?", "A4"),
+        ("Gate 2 leads to Oslo.", "Where does gate 4 lead to?", "Gate 4 leads to Oslo."),
+    ],
+    "speakers": [
+        (CREW_CHAT, "Who feeds the cats on Friday?", "Jon"),
+        (CREW_CHAT, "Who feeds the cats on Friday?", "Mia feeds the cats on Friday."),
+    ],
+    "titles of sections": [
+        (OPENING, "What does a ticket cost?", "nine"),
+        (
+            "§ 2 Bicycles\nKeep them in cellar B.\n\n§ 3 Prams\nKeep them in the hall.",
+            "Where do I keep prams?",
+            "in cellar B",
+        ),
+    ],
+    "lists that deny": [
+        (MEDICINE, "Where do I use the cream?", "Use the cream on open wounds."),
+        (MEDICINE, "May I use the cream near the eyes?", "Use the cream near the eyes."),
+    ],
+    "empty cells": [
+        (DITTO, "Who is the guide on Friday at 15?", "Ines"),
+        (DITTO, "Who is the guide on Sunday?", "Boris"),
+    ],
+    "terms before their definitions": [
+        (WORDS, "What is the stem made of?", "oak"),
+        ("Chair: Ms Roy. Clerk: Mr Poe.", "Who is the chair?", "Mr Poe"),
+    ],
+    "parts of a sentence": [
+        ("The course starts on 4 May and finishes on 9 July.", "When does the course finish?", "On 4 May."),
+        ("Glass is fetched on Monday, the paper on Friday.", "When is glass fetched?", "On Friday."),
+        ("Das Glas wird montags geholt, das Papier freitags.", "Wann wird das Glas geholt?", "freitags"),
+        ("Ada Roy was named captain, and Bo Lind became cook.", "Who became cook?", "Ada Roy"),
+        ("It holds oats (60 %), nuts (12 %) and honey (5 %).", "What share are nuts?", "60 %"),
+    ],
+    "what was before": [
+        ("The limit is 12 MB, formerly 4 MB.", "What is the limit?", "4 MB"),
+        ("The basin is 8 m deep, against 5 m before.", "How deep is the basin?", "5 m"),
+        ("The age was raised from 16 to 18.", "What is the age?", "16"),
+    ],
+    "bounds of the question": [
+        (
+            "Class B is for trips of up to 4 hours. Class D is for trips of more than 4 hours.",
+            "Which class for trips of more than 4 hours?",
+            "Class B",
+        ),
+    ],
+    "things instead of units": [
+        ("At most 30 guests. The fee is 12 euros.", "What is the fee?", "30 euros"),
+        ("A set has 40 cards and lasts 15 minutes.", "How many cards has a set?", "15 cards"),
+    ],
+    "answers of other sentences": [
+        ("A locker costs 2 euros. A lost key costs 15 euros.", "What does a locker cost?", "15 euros"),
+        (
+            "The owner mends the roof. The tenant mends all other parts.",
+            "Who mends the roof?",
+            "The tenant mends the roof.",
+        ),
+    ],
+    "replies": [
+        ("Ann: Did you ever sell the boat?\nBo: No. Not once. I sold the cart.", "Did you ever sell the boat?", "Yes."),
+        ("**Darf ich? / May I lend the card?**\n\nNein.\nNo, the card is personal.", "May I lend the card?", "Yes."),
+        ("Do not wash the lid.", "Can I wash the lid?", "Yes."),
+    ],
     "denials of something else": [
         (OFFLINE, "Does the tool work offline?", "No, the tool does not work offline."),
         (OFFLINE, "Does the tool work offline?", "The tool does not work offline."),
@@ -249,6 +349,91 @@ FALSE = {
 
 
 TRUE = {
+    "records": [
+        (KENNELS, "Who keeps the kennel Alder?", "Pia Rex"),
+        (KENNELS, "How many dogs are in the kennel Birch?", "7"),
+        (SHIPS, "How large is the crew of the Heron?", "11"),
+        (SHIPS, "Who is the master of the Osprey?", "Ann Hale"),
+        (HEADERS, "Who raised the limit of uploads?", "Kai Lund"),
+        ("pool_size = 20\npool_wait = 8\nretries = 3", "What is the pool size?", "20"),
+    ],
+    "aligned columns": [
+        (TIDES, "What is the low water at North Quay?", "0.6 m"),
+        (TIDES, "What is the high water at South Quay?", "3.8 m"),
+        ("Trim ............ 12 EUR\nDye ............. 40 EUR", "What does a trim cost?", "12 EUR"),
+    ],
+    "keys of lines": [
+        (CODES_OF_EXIT, "What does exit code 3 mean?", "The disk is full."),
+        ("A  Weekdays only.\nB  Holidays only.", "What does note B mean?", "Holidays only."),
+    ],
+    "numbered things": [
+        ("The printer in room 3 takes A4. The printer in room 5 takes A3.", "Which paper is in room 5?", "A3"),
+        ("Gate 2 leads to Oslo.", "Where does gate 2 lead to?", "Gate 2 leads to Oslo."),
+    ],
+    "speakers": [
+        (CREW_CHAT, "Who feeds the cats on Friday?", "Ruth"),
+        (CREW_CHAT, "Who said that Ruth feeds the cats?", "Jon"),
+    ],
+    "titles of sections": [
+        (OPENING, "What does a ticket cost?", "six euros"),
+        (
+            "§ 2 Bicycles\nKeep them in cellar B.\n\n§ 3 Prams\nKeep them in the hall.",
+            "Where do I keep prams?",
+            "in the hall",
+        ),
+    ],
+    "lists that deny": [
+        (MEDICINE, "Where must I not use the cream?", "Do not use the cream near the eyes."),
+        (MEDICINE, "Where do I use it sparingly?", "on dry skin"),
+    ],
+    "empty cells": [
+        (DITTO, "Who is the guide on Friday at 15?", "Boris"),
+        (DITTO, "Who is the guide on Sunday?", "Clara"),
+    ],
+    "terms before their definitions": [
+        (WORDS, "What is the stem made of?", "larch"),
+        ("Chair: Ms Roy. Clerk: Mr Poe.", "Who is the chair?", "Ms Roy"),
+    ],
+    "parts of a sentence": [
+        ("The course starts on 4 May and finishes on 9 July.", "When does the course finish?", "On 9 July."),
+        ("Glass is fetched on Monday, the paper on Friday.", "When is the paper fetched?", "On Friday."),
+        ("Built by Bo in 1901, the club moved in 1950.", "When was the club built?", "1901"),
+        ("Ada Roy, who runs the mill, and Bo Lind signed it.", "Who signed it?", "Ada Roy"),
+        ("The pool costs 5 euros for adults and 3 euros for pupils.", "What does the pool cost for pupils?", "3 euros"),
+        ("It holds oats (60 %), nuts (12 %) and honey (5 %).", "What share are nuts?", "12 %"),
+    ],
+    "what was before": [
+        ("The limit is 12 MB, formerly 4 MB.", "What was the limit formerly?", "4 MB"),
+        ("The age was raised from 16 to 18.", "What is the age?", "18"),
+    ],
+    "bounds of the question": [
+        (
+            "Class B is for trips of up to 4 hours. Class D is for trips of more than 4 hours.",
+            "Which class for trips of more than 4 hours?",
+            "Class D",
+        ),
+    ],
+    "things instead of units": [
+        ("At most 30 guests. The fee is 12 euros.", "What is the fee?", "12 euros"),
+        ("A set has 40 cards and lasts 15 minutes.", "How many cards has a set?", "40 cards"),
+    ],
+    "answers of other sentences": [
+        ("A locker costs 2 euros. A lost key costs 15 euros.", "What does a locker cost?", "2 euros"),
+        ("The owner mends the roof. The tenant mends all other parts.", "Who mends the roof?", "The owner"),
+    ],
+    "replies": [
+        ("Do not wash the lid, it bends.", "Can I wash the lid?", "No."),
+        ("Dogs are not allowed.", "Are dogs allowed?", "No."),
+        ("Im Hof dürfen keine Räder abgestellt werden.", "Darf man im Hof Räder abstellen?", "Nein."),
+        (
+            "The meeting no longer ends at five. It ends at six (note #81).",
+            "Which note is about the end of the meeting?",
+            "#81",
+        ),
+    ],
+    "articles at the beginning": [
+        ("He gave me a coin from no known mint.", "What did he give me?", "a coin"),
+    ],
     "denials of something else": [
         (OFFLINE, "Does the tool touch the network?", "No, it does not touch the network."),
         (OFFLINE, "Is the office open on Sunday?", "No, the office is not open on Sunday."),

@@ -169,14 +169,18 @@ def _counts_things(tokens: Sequence[Token], i: int) -> bool:
     """Whether a number without a unit stands before a noun in the plural."""
     quantity, following = tokens[i].quantity, tokens[i + 1 : i + 2]
     is_bare = quantity is not None and not quantity.dimension
-    return is_bare and any(t.kind == "word" and t.is_content and t.text.islower() and _is_plural(t.word) for t in following)
+    return is_bare and any(
+        t.kind == "word" and t.is_content and t.text.islower() and _is_plural(t.word) for t in following
+    )
 
 
 def _is_plural(word: str) -> bool:
     return (len(word) > 3 and word.endswith("s") and not word.endswith("ss")) or word in _IRREGULAR_PLURALS
 
 
-_IRREGULAR_PLURALS = frozenset("people children men women persons personen leute kinder personnes gens niños mensen".split())
+_IRREGULAR_PLURALS = frozenset(
+    "people children men women persons personen leute kinder personnes gens niños mensen".split()
+)
 
 
 def takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

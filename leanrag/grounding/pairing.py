@@ -119,7 +119,7 @@ def _subject(segment: list[Token]) -> str:
 
 def _has_rival_answer(told: Token, part: list[Token], claim: Claim) -> bool:
     """Whether a part of a sentence has an answer of its own to what was asked; of names, before the words that were asked."""
-    if told.kind not in VALUE_KINDS and told.is_name:
+    if _kind(told) == "name":
         part = part[: next((i for i, token in enumerate(part) if token.base in claim.asked), len(part))]
     mine = (*claim.tokens, *claim.question)
     return any(token.is_content and _kind(token) == _kind(told) and not _is_among(token, mine) for token in part)

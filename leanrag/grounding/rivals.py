@@ -97,11 +97,17 @@ def _are_parallel(place: Place, other: Place) -> bool:
     """Whether two places say things of the same kind: rows of a table, sections of a manual, questions of a list."""
     if place.shape and place.shape == other.shape and place.item is other.item:
         return True
-    if _jaccard(place.heading, other.heading) >= _PARALLEL_HEADINGS and place.heading != other.heading:
+    headings = (_without_numbers(place.heading), _without_numbers(other.heading))
+    if _jaccard(*headings) >= _PARALLEL_HEADINGS and place.heading != other.heading:
         return True
     if _jaccard(place.kinds, other.kinds) >= _PARALLEL_PLACES:
         return True
     return _jaccard(place.kinds | place.heading, other.kinds | other.heading) >= _PARALLEL_PLACES
+
+
+def _without_numbers(bases: frozenset[str]) -> frozenset[str]:
+    """The bases, with one sign for all numbers: sections with a number each are of one kind."""
+    return frozenset("#" if base.isdecimal() else base for base in bases)
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:

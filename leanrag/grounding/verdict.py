@@ -221,9 +221,10 @@ class _Sources:
         denial = (Token("word", "not", "not"),) if reply < 0 else ()
         asked = tuple(token for token in self._question if token.word not in ALLOWED) or self._question
         tokens = (*asked[:1], *denial, *asked[1:])
-        for share, place in self._ranked(tokens):
-            if share < _ANSWERED:
-                break
+        ranked = [(share, place) for share, place in self._ranked(tokens) if share >= _ANSWERED]
+        if any(_reply_of(place.tokens) == -reply for _, place in ranked):
+            return _Finding((), 0.0, 1.0, True)
+        for share, place in ranked:
             if self._asked.isdisjoint(place.bases) and not _reply_of(place.tokens):
                 continue  # it says nothing of what was asked; only what stands above it does
             if (

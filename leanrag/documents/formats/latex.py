@@ -32,7 +32,7 @@ _ACCENT = re.compile(r"\{?\\([`'^\"~=.])\s*\{?\\?([A-Za-z])\}?\}?|\{?\\([cvHukr]
 _GROUPED = re.compile(r"(?<=\d)\\,(?=\d{3}(?!\d))")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?\s*(?:\[[^\[\]]*\])*\{([^{}]*)\}")
 _BARE = re.compile(r"\\([A-Za-z]+)\*?(?:\[[^\[\]\n]*\])?[ \t]*")
-_ITEM = re.compile(r"(?:[ \t]*\n)?[ \t]*\\item\b[ \t]*(?:\[([^\[\]\n]*)\])?[ \t]*")
+_ITEM = re.compile(r"(?:[ \t]{0,40}\n)?[ \t]{0,40}\\item\b[ \t]*(?:\[([^\[\]\n]*)\])?[ \t]*")
 _BRACKETS = re.compile(r"\\.|[{}]", re.DOTALL)
 _SPACES = re.compile(r"[ \t]+")
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")

@@ -81,7 +81,8 @@ def test_latex_is_read_as_the_printed_page(tmp_path):
 
 def test_entries_of_a_bibliography_are_paragraphs(tmp_path):
     entries = (
-        '@string{x = 1}\n@article{ruiz2020,\n  author = {Ruiz, Ana and M{\\"u}ller, Eva},\n  title = "The {H}ive",\n  year = 2020,\n'
+        '@string{x = 1}\n@article{ruiz2020,\n  author = {Ruiz, Ana and M{\\"u}ller, Eva},\n'
+        '  title = "The {H}ive",\n  year = 2020,\n'
         "  pages = {3--9}\n}\n\n@book{peña, title={Wax}}\n"
     )
     assert load(tmp_path, "a.bib", entries).text == (
@@ -136,7 +137,8 @@ RSS = """<?xml version="1.0"?>
 <item><title>Dredging</title><description><![CDATA[<p>Until May.</p>]]></description></item></channel></rss>"""
 
 ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Notes</title><entry><title>Storm</title>
-<link rel="alternate" href="https://example.org/storm"/><author><name>Kim</name></author><summary>Pier closed.</summary></entry></feed>"""
+<link rel="alternate" href="https://example.org/storm"/><author><name>Kim</name></author>
+<summary>Pier closed.</summary></entry></feed>"""
 
 
 def test_entries_of_feeds_are_sections(tmp_path):
