@@ -158,9 +158,12 @@ def _wrapping(paragraph: list[_Line]) -> tuple[int, Literal["wrapped", "lines", 
 
 
 def _is_punctuated(paragraph: list[_Line]) -> bool:
-    """Return whether most lines end with punctuation, as in verse and in code: such a line is separate."""
+    """Return whether most lines end with punctuation, and many before the width, as in verse and code: such lines are separate."""
     ends = [_PUNCTUATED.search(line.words) is not None for line in paragraph[:-1]]
-    return len(ends) > 2 and 3 * sum(ends) >= 2 * len(ends)
+    if len(ends) < 3 or 3 * sum(ends) < 2 * len(ends):
+        return False
+    width = max(len(line.words) for line in paragraph)
+    return 2 * sum(not _is_full(line, following, width) for line, following in pairwise(paragraph)) >= len(ends)
 
 
 def _is_full(line: _Line, following: _Line, width: int) -> bool:

@@ -92,6 +92,12 @@ RECORDS = {
     "chat": [f"[10:{i:02d}] Ann: I think that we should meet at number {i} for lunch" for i in range(9)],
     "messages": [f"12/05/2024, 10:{i:02d} - Ann: I think that we should meet at number {i}" for i in range(9)],
     "speakers": [f"{name}: I think that we should meet for lunch at the corner" for name in ("Ann", "Bob", "Dr. Mo")],
+    "columns": ["Fare          Days     Hours of the day", "12.50 EUR     Monday   10 to 12", "9.00 EUR      Sunday   8 to 22"],
+    "dots": [f"Soup of the day number {i} with bread and butter ....... {i}.50 EUR" for i in range(9)],
+    "statement": ["create table boat (", "number integer not null primary key,", "name text not null default 'unnamed',",
+                  "length numeric check (length > 0),", "harbour text references harbour (name) on delete cascade"],
+    "verse with commas": ["we rowed beyond the yellow buoy,", "the wind came up, the light went down;", "my father sang for fear or joy,",
+                          "and nobody could hear the town."],
     "verse": ["The falcon climbs above the frozen river mouth", "And nobody below can tell",
               "Where the wide circle of its hunting ends", "Or what it saw before it fell from all that height"],
 }  # fmt: skip

@@ -302,3 +302,50 @@ def test_the_steps_below_a_numbered_heading_stay_items():
     text = "1. Setup\n\n1. Open the panel.\n2. Hold the key.\n\n3. Close the panel."
     lines = [line for paragraph in paragraphs(text, 0, len(text)) for line in paragraph]
     assert [line.kind for line in lines] == ["heading", "item", "item", "item"]
+
+
+def kinds_of(text):
+    return [(line.kind, text[line.start : line.end]) for lines in paragraphs(text, 0, len(text)) for line in lines]
+
+
+TITLES = {
+    "number": "3. How to apply",
+    "clause": "§ 4 Parking",
+    "article": "Article 12. Deposit",
+    "words": "Opening hours",
+    "sign": "■ 営業時間",
+}
+
+
+@pytest.mark.parametrize("title", TITLES.values(), ids=TITLES)
+def test_a_title_right_above_a_sentence_is_a_heading(title):
+    text = f"{title}\nThe desk is open from nine to five, except on Mondays.\n\nThe end of it all."
+    assert kinds_of(text)[0] == ("heading", title)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It was built\nby the people of the valley, who had no other bridge.",  # wrapped prose
+        "1. Open the lid\n2. Close the lid and wait until the lamp is green.",
+        "Ann Roy\n12 Mill Lane\nOslo",
+        "Note: wet paint\nDo not lean on the railing before it is dry.",
+    ],
+)
+def test_other_short_lines_above_text_are_no_headings(text):
+    assert all(kind != "heading" for kind, _ in kinds_of(text))
+
+
+def test_a_line_is_a_heading_if_the_next_line_has_its_first_part():
+    text = "2 Fees\n2.1 Entry\n2.1.1 Adults pay six euros.\n2.1.2 Pupils pay two euros.\n2.2 Storage\n2.2.1 A locker is free."
+    assert [line for kind, line in kinds_of(text) if kind == "heading"] == ["2 Fees", "2.1 Entry", "2.2 Storage"]
+
+
+def test_a_line_right_above_items_is_their_lead_inside_a_paragraph_too():
+    text = "Bring along\n- a towel,\n- a lock.\nLeave at home\n- glass bottles."
+    assert [kind for kind, _ in kinds_of(text)] == ["heading", "item", "item", "lead", "item"]
+
+
+def test_aligned_columns_are_rows():
+    text = "Route        Fare    Hours\nOslo         12.50   3\nBergen       40.00   7\n\nAll fares are for one way."
+    assert [kind for kind, _ in kinds_of(text)] == ["csv", "csv", "csv", "prose"]
