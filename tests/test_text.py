@@ -96,8 +96,8 @@ RECORDS = {
     "dots": [f"Soup of the day number {i} with bread and butter ....... {i}.50 EUR" for i in range(9)],
     "statement": ["create table boat (", "number integer not null primary key,", "name text not null default 'unnamed',",
                   "length numeric check (length > 0),", "harbour text references harbour (name) on delete cascade"],
-    "verse with commas": ["we rowed beyond the yellow buoy,", "the wind came up, the light went down;", "my father sang for fear or joy,",
-                          "and nobody could hear the town."],
+    "verse with commas": ["we rowed beyond the yellow buoy,", "the wind came up, the light went down;",
+                          "my father sang for fear or joy,", "and nobody could hear the town."],
     "verse": ["The falcon climbs above the frozen river mouth", "And nobody below can tell",
               "Where the wide circle of its hunting ends", "Or what it saw before it fell from all that height"],
 }  # fmt: skip

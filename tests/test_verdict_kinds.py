@@ -53,7 +53,16 @@ MEDICINE = "Do not use the cream:\n- on open wounds,\n- near the eyes.\n\nUse it
 DITTO = "| Day | Hour | Guide |\n|---|---|---|\n| Friday | 10 | Ines |\n| | 15 | Boris |\n| Sunday | 10 | Clara |"
 WORDS = "Stem. The front end of a hull. Ours is of larch.\nStern. The rear end of a hull. Ours is of oak."
 
+QUIZ = (
+    "1. Which metal melts first?\n   a) Iron\n   b) Tin\n   c) Copper\n   Answer: b\n\n"
+    "2. Which gas burns?\n   a) Neon\n   b) Argon\n   c) Methane\n   Answer: c"
+)
+
 FALSE = {
+    "options of a quiz": [
+        (QUIZ, "Which metal melts first?", "Iron"),
+        (QUIZ, "Which gas burns?", "Argon"),
+    ],
     "records": [
         (KENNELS, "Who keeps the kennel Alder?", "Ole Dahl"),
         (KENNELS, "How many dogs are in the kennel Birch?", "9"),
@@ -109,6 +118,7 @@ FALSE = {
     "what was before": [
         ("The limit is 12 MB, formerly 4 MB.", "What is the limit?", "4 MB"),
         ("The basin is 8 m deep, against 5 m before.", "How deep is the basin?", "5 m"),
+        ("Ada Roy is the cook in place of Bo Lind.", "Who is the cook?", "Bo Lind"),
         ("The age was raised from 16 to 18.", "What is the age?", "16"),
     ],
     "bounds of the question": [
@@ -349,6 +359,11 @@ FALSE = {
 
 
 TRUE = {
+    "options of a quiz": [
+        (QUIZ, "Which metal melts first?", "Tin"),
+        (QUIZ, "Which gas burns?", "Methane"),
+        ("How do I begin?\na) Open it.\nb) Fill it.", "How do I begin?", "Fill it."),
+    ],
     "records": [
         (KENNELS, "Who keeps the kennel Alder?", "Pia Rex"),
         (KENNELS, "How many dogs are in the kennel Birch?", "7"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
@@ -104,21 +105,24 @@ _FORMER_BEFORE = frozenset(
     "formerly previously originally instead against früher vormals bisher statt anciennement antes".split()
 )
 _FORMER_BEHIND = frozenset("before previously earlier zuvor vorher auparavant".split())
+_REPLACED = re.compile(r"\b(?:in place of|before that|until then|an stelle von|à la place de|en lugar de)\b")
 _CHANGED = frozenset(
     "raised lowered changed increased reduced raise lower change increase reduce up down moved postponed".split()
 )
 
 
 def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A value is there only as what was before ("9, formerly 6", "19 feet, against 14 feet before", "raised from 4")."""
+    """A value or name is there only as what was before ("9, formerly 6", "raised from 4", "Ada, in place of Bo")."""
     said = {token.word for token in (*claim.tokens, *claim.question)}
     if not said.isdisjoint(_FORMER_BEFORE | _FORMER_BEHIND | {"was", "were", "from"}):
         return False
-    for token in claim.tokens:
+    for token in (t for t in claim.tokens if t.is_content and t.base not in claim.asked):
+        is_value = token.kind in VALUE_KINDS
         found = [
             i
             for i, other in enumerate(passage.tokens)
-            if token.kind in VALUE_KINDS and other.kind == token.kind and same_value(token, other, passage.tokens)
+            if other.kind == token.kind
+            and (same_value(token, other, passage.tokens) if is_value else other.base == token.base)
         ]
         if found and all(_is_former(passage.tokens, i) for i in found):
             return True
@@ -132,7 +136,10 @@ def _is_former(tokens: Sequence[Token], i: int) -> bool:
     behind = [token.word for token in itertools.takewhile(lambda t: t.kind != "pause", tokens[i + 1 : i + 4])]
     is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
     is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(token.word for token in tokens[max(0, i - 4) : i])
-    return not _FORMER_BEFORE.isdisjoint(before) or is_last or is_origin
+    phrase = " ".join(
+        reversed([t.word for t in itertools.takewhile(lambda t: t.kind != "pause", reversed(tokens[:i]))][:6])
+    )
+    return not _FORMER_BEFORE.isdisjoint(before) or is_last or is_origin or _REPLACED.search(phrase) is not None
 
 
 def _says_minimum(passage: Passage, side: int) -> bool:

@@ -174,6 +174,12 @@ _LEAD = re.compile(
 _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
 _LINE_KEY = re.compile(r"\s*(?:[-*•]\s+)?([\w.-]{1,16})(?:\s{2,}|\t|[).:]\s|\s[-=]\s)(?=\S)")
+_SOLUTION = re.compile(
+    r"^\W*(?:(?:correct |right )?(?:answer|solution|key)|(?:richtige )?(?:antwort|lösung)|réponse|respuesta|risposta|答え?|正解)"
+    r"[\s:：*_()]{1,6}([A-Ha-h])\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MOST_OPTIONS = 600  # characters of the options below a question
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
 
@@ -213,7 +219,7 @@ class _PassageReader:
             is_over = begins_line and above.begin_line(text, start, end)
             is_alone = head is None and is_term(text, start, end)
             above.begin(sentence, head)
-            if not _RULE.match(sentence) and not is_question(sentence):
+            if not _RULE.match(sentence) and not is_question(sentence) and not self._is_wrong_option(sentence, end):
                 place = self._place(start, end, stands_over=head is not None or is_over or is_alone)
                 yield place
                 if not is_alone and (pair := self._pair(place)):
@@ -255,6 +261,14 @@ class _PassageReader:
             key=key[1].casefold() if key else "",
             speaker=_content(style, [self._speakers.name_of(sentence)]),
         )
+
+    def _is_wrong_option(self, sentence: str, end: int) -> bool:
+        """Whether a sentence is an option below a question, and the text names the letter of another one as the answer."""
+        key = _LINE_KEY.match(sentence) if self._above.question else None
+        if key is None or len(key[1]) > 1 or not key[1].isalpha():
+            return False
+        solution = _SOLUTION.search(self._text, end, end + _MOST_OPTIONS)
+        return solution is not None and solution[1].casefold() != key[1].casefold()
 
     def _denial(self, sentence: str) -> tuple[Token, ...]:
         """What stands over the item of a list, if it denies what the items say ("Do not take it: ...")."""
