@@ -322,8 +322,9 @@ def _level_over_text(seen: _Seen) -> int:
 def _begins_numbering(content: str, below: str) -> bool:
     """Whether a line has the number of a section, and the next line that of its first part ("2.1 Rail", "2.1.1 ...")."""
     found, first = _NUMBERED.match(content), _NUMBERED.match(below)
-    number = (found["number"] or "").rstrip(".") if found else ""
-    return bool(number and first) and (first["number"] or "").rstrip(".") == f"{number}.1"
+    if found is None or first is None or not found["number"]:
+        return False
+    return (first["number"] or "").rstrip(".") == f"{found['number'].rstrip('.')}.1"
 
 
 def _level_of(content: str) -> int:
