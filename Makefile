@@ -78,7 +78,7 @@ dist: $(VENV)/equipped pull
 	$(PYTHON) -m venv $(EMPTY)/venv
 	$(EMPTY)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 	cp README.md $(EMPTY)
-	cd $(EMPTY) && venv/bin/leanrag add README.md && venv/bin/leanrag ask --model qwen2.5-coder-0.5b "What does the first run compile?"
+	cd $(EMPTY) && venv/bin/leanrag add README.md && venv/bin/leanrag ask --model qwen2.5-coder-0.5b "What does pip compile?"
 	cd $(EMPTY) && venv/bin/leanrag doctor
 
 clean:

@@ -52,3 +52,28 @@ def test_names_that_a_page_uses_exist(page):
         assert (
             hasattr(leanrag, name) or (ROOT / "leanrag" / name).is_dir() or (ROOT / "leanrag" / f"{name}.py").exists()
         ), name
+
+
+def test_every_command_is_in_the_guide():
+    from leanrag.cli.main import _parser
+
+    (commands,) = (action.choices for action in _parser()._actions if action.choices)
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \|", guide.partition("## On the command line")[2], re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(commands)
+
+
+def test_every_extra_is_in_the_readme():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.partition("[project.optional-dependencies]\n")[2].partition("\n[project")[0]
+    extras = set(re.findall(r"^([\w-]+) = \[", section, re.MULTILINE)) - {"dev", "docs"}
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert extras == set(re.findall(r"`([\w-]+)`", " ".join(rows)))
+
+
+def test_every_error_is_on_its_page():
+    from leanrag import errors
+
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert {*errors.__all__, "SpendingLimitError"} - {"LeanRAGError"} == {name for name in rows if not name.isdigit()}
