@@ -176,6 +176,9 @@ def bootstrap_interval(
     Returns:
         `(low, high)`.
 
+    Raises:
+        ConfigurationError: There are no values, or `level` is not in (0, 1).
+
     Example:
         >>> bootstrap_interval([1.0, 1.0, 1.0])
         (1.0, 1.0)
@@ -203,6 +206,16 @@ def paired_bootstrap(
 
     `p` is two-sided: twice the smaller share of the resamples whose mean difference is at most 0, or at least 0 (Efron and
     Tibshirani, 1993, chapter 15). It is never 0, because a resample more could differ.
+
+    Args:
+        before: A value for each question, `(n,)`.
+        after: The other values of the same questions, in the same order, `(n,)`.
+        level: Share of the resamples inside the interval.
+        resamples: Number of samples; each draws `n` differences with replacement.
+        seed: Seed of the draws.
+
+    Raises:
+        ConfigurationError: There are no values, `before` and `after` have different lengths, or `level` is not in (0, 1).
 
     Example:
         >>> paired_bootstrap([0.0, 1.0, 0.0], [0.0, 1.0, 0.0])

@@ -218,7 +218,7 @@ class LargeVectorSource(VectorSource, Protocol):
         """Return those of `ids` that no chunk has; `ids` are ids that chunks have or had, `(n,)`, ascending."""
 
     def all_vectors(self, *, after: int = 0, most: int | None = None) -> tuple[Ids, Vectors]:
-        """As in `VectorSource`; at most the first `most` chunks."""
+        """Return `(ids, vectors)`, `(n,)` and `(n, dim)`, as in `VectorSource`; at most the first `most` chunks."""
 
 
 @runtime_checkable
@@ -335,7 +335,17 @@ class Packer(Protocol):
     """Chooses the sources of the prompt."""
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
-        """Return a packing whose sources take at most `budget` tokens, counted with `count_source`."""
+        """Return a packing whose sources take at most `budget` tokens.
+
+        Args:
+            hits: Best first.
+            budget: Most tokens of all sources together.
+            count_source: Counts the tokens of a source, from its number, title and text, as the prompt shows it.
+            question: The question that the prompt asks; "" if there is none.
+
+        Raises:
+            BudgetError: Nothing fits.
+        """
 
 
 class Compressor(Protocol):

@@ -186,7 +186,8 @@ class SqliteFile:
     def _check_format(self, application_id: int, version: int) -> None:
         if application_id != self._kind.application_id:
             raise StorageError(
-                f"{self._name} has another content than the {self._kind.noun}s of leanrag; name another file",
+                f"the {self._kind.noun} {self._name} cannot be opened, because the file is another kind of database. Name another "
+                "file",
                 path=self.path or "",
             )
         if version != self._kind.version:

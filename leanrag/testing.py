@@ -111,7 +111,12 @@ class FakeModel(BaseLanguageModel):
         return "".join(f"<{message.role}>{message.content}</{message.role}>" for message in prompt) + "<assistant>"
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> PieceStream:
-        """Return the reply, token by token, cut at `max_tokens` or a stop string."""
+        """Return the reply, token by token, cut at `max_tokens` or a stop string.
+
+        Raises:
+            ContextOverflowError: The prompt and the answer do not fit into the window.
+            GenerationError: The model is closed.
+        """
         if self._closed:
             raise GenerationError(f"{self.name} is closed. Load the model again to use it", model=self.name)
         rendered = self.render(prompt)

@@ -118,10 +118,13 @@ def make_server(rag: Rag, *, allow_add: bool = False, add_folder: Path | None = 
     Raises:
         ConfigurationError: `add_folder` is not a folder, or is set without `allow_add`.
     """
-    if add_folder is not None and not (allow_add and add_folder.is_dir()):
+    if add_folder is not None and not allow_add:
         raise ConfigurationError(
-            f"`add_folder` must be a folder that exists, and needs `allow_add`; got {str(add_folder)!r}. Make the folder, or "
-            "leave it out"
+            f"`add_folder` {str(add_folder)!r} has no effect without `allow_add`. Pass `allow_add=True` too, or leave it out"
+        )
+    if add_folder is not None and not add_folder.is_dir():
+        raise ConfigurationError(
+            f"`add_folder` must be a folder that exists, got {str(add_folder)!r}. Make the folder, or leave it out"
         )
     folder = _Folder(rag, add_folder and add_folder.resolve())
     tools = {

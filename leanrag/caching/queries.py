@@ -25,6 +25,9 @@ class QueryCache:
     Args:
         embedder: The embedder that computes the vectors.
         size: Number of queries to remember.
+
+    Raises:
+        ConfigurationError: `size` is less than 1.
     """
 
     def __init__(self, embedder: Embedder, *, size: int = 256) -> None:

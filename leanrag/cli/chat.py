@@ -22,6 +22,7 @@ __all__ = ["register"]
 _HELP = """/sources      the quotes that support the last answer
 /save FILE    write the conversation to a file; `leanrag chat --resume FILE` continues it
 /new          begin a new conversation
+/help         show this list
 /quit         leave (or Ctrl-D)
 Ctrl-C stops an answer."""
 

@@ -31,6 +31,9 @@ class ExtractiveCompressor:
         power: 1 divides the worth of a unit by its tokens, 0 does not.
         least: Leave out units that are worth less than this share of the best unit; 0 fills the budget.
 
+    Raises:
+        ConfigurationError: `power` or `least` is not in [0, 1].
+
     Example:
         >>> compressor = ExtractiveCompressor()
         >>> text = "The tower stands in Paris. Tickets are cheap. It is 330 metres tall."

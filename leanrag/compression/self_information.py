@@ -188,7 +188,13 @@ class SelfInformationCompressor:
         question: str = "",
         keep: Sequence[Span] | Sequence[Sequence[Span]] = (),
     ) -> Compression:
-        """Return the sources in at most `budget` tokens; see `leanrag.protocols.Compressor`."""
+        """Return the sources in at most `budget` tokens; see `leanrag.protocols.Compressor`.
+
+        Raises:
+            BudgetError: The text that must stay does not fit.
+            ConfigurationError: An argument cannot work.
+            CompressionError: The model failed.
+        """
         task = Task.of(
             sources, count_tokens=count_tokens, budget=budget, rate=rate, question=question.strip(), keep=keep
         )

@@ -120,7 +120,10 @@ def bench(
         questions = made.dataset
     rows = to_questions(questions)
     if all(question.answers is None for question in rows):
-        raise ConfigurationError("no question has a right answer. Give `answers`, an empty list if there is none")
+        raise ConfigurationError(
+            "no question has a right answer, so nothing can be measured. Pass each question with a list of its right answers; an "
+            "empty list says that the documents do not answer it"
+        )
     runs = []
     with folder_for(out) as target, AnswerCache(target / "answers.db") as cache:
         for name, options in _variants(models, cache):

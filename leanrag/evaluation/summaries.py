@@ -214,6 +214,13 @@ def compare(
 ) -> Comparison:
     """Compare two runs question by question.
 
+    Args:
+        before: The run to compare with.
+        after: The other run, over the same questions.
+        metric: What is compared, such as `leanrag.evaluation.METRICS`, or a function of a question and its answer.
+        level: Probability of the interval, in (0, 1).
+        seed: Seed of the bootstrap.
+
     Raises:
         ConfigurationError: The runs have other questions, or no question has the metric in both.
     """

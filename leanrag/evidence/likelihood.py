@@ -58,7 +58,7 @@ class LikelihoodScorer:
         self._sentences, self._weight = sentences, weight
 
     def score(self, question: str, hits: Sequence[Hit]) -> tuple[list[Evidence], NDArray[np.float32] | None]:
-        """Return the units of all hits, in order, and which share of each the others repeat; see `EvidenceScorer`.
+        """Return the units of all hits in order, and how much each pair has in common, float32 `(n, n)`; see `EvidenceScorer`.
 
         Raises:
             CompressionError: The model failed.

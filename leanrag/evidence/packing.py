@@ -32,23 +32,25 @@ _DropReason = Literal["budget", "duplicate", "irrelevant"]
 class EvidencePacker:
     """Packs the units (sentences, rows, blocks) of the hits that are worth most for the question, whichever hit they are from.
 
-    A source is shown whole where all of it is worth its tokens, and otherwise by some of its units, in their order; hits of one
-    document are one source. A hit that nearly repeats a better one is dropped.
+    A source is shown whole if all of it is worth its tokens. Otherwise some of its units are shown, in their order. Hits of the
+    same document are one source. A hit that nearly repeats a better hit is dropped.
 
-    With `headings`, hits that were dropped for the budget are named by their heading alone (without one, by their title) as far as
-    the room that is left goes, best first; they count as the least relevant sources. A heading answers nothing and is never
-    quoted, so this is off by default. It helps with documentation, where a reader that lacks the text can still say in which
-    section to look.
+    With `headings`, the remaining tokens show the headings, or else the titles, of hits that were dropped for the budget, best
+    first. They count as the least relevant sources. A heading answers nothing and is never quoted, so this is off by default. It
+    helps with documentation: a reader that lacks the text can still say in which section to look.
 
     Args:
-        scorer: What says how much a unit is worth.
-        ordering: How the sources follow each other; small readers find best what stands next to the question.
-        power: 1 for worth per token, 0 for worth alone.
+        scorer: Says how much a unit is worth.
+        ordering: The order of the sources in the prompt. Small readers find best what stands next to the question.
+        power: 1 divides the worth of a unit by its tokens, 0 does not.
         least: Once a third of the budget is filled, leave out units that are worth less than this share of the best unit; 0
             fills the budget. Small models answer better from less text; see `leanrag.protocols.ReadsLittle`.
-        duplicate_overlap: Share of a hit's three-word sequences that a better hit may hold before it counts as a repetition.
-        pruner: What thins the best unit where not one fits whole; None for a `BudgetError`.
-        headings: Whether room that is left names hits that did not fit.
+        duplicate_overlap: A hit is a repetition if a better hit has more than this share of its sequences of three words.
+        pruner: Shortens the best unit if no unit fits whole; None raises a `BudgetError` instead.
+        headings: Whether the remaining tokens show the headings of hits that did not fit.
+
+    Raises:
+        ConfigurationError: `ordering` is unknown, `power` or `least` is not in [0, 1], or `duplicate_overlap` is not in (0, 1].
     """
 
     def __init__(

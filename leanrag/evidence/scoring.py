@@ -154,7 +154,7 @@ class SentenceScorer:
         self._vectors, self._stored, self._store, self._clauses = vectors, stored, store, clauses
 
     def score(self, question: str, hits: Sequence[Hit]) -> tuple[list[Evidence], NDArray[np.float32] | None]:
-        """Return the units of all hits, in order, and which share of each the others repeat; see `EvidenceScorer`."""
+        """Return the units of all hits in order, and how much each pair has in common, float32 `(n, n)`; see `EvidenceScorer`."""
         text = _Text.of(hits, clauses=self._clauses)
         if not text.clauses:
             return [], None

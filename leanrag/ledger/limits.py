@@ -85,7 +85,8 @@ class Limits:
         )
         if self.joules is not None and self.watts is None:
             raise ConfigurationError(
-                "a limit of `joules` needs `watts`, the power that the machine draws while a model works"
+                f"the limit of {self.joules!r} `joules` needs `watts`, the power that the machine draws while a model works. Pass "
+                "`watts`"
             )
 
     def reached(self, spent: Spent, *, is_free: bool = False) -> str | None:

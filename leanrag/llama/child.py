@@ -47,7 +47,9 @@ class Child:
                 {"path": os.fspath(path.absolute()), "settings": plain_settings(settings), "sys_path": sys.path}
             )
         except TypeError as error:
-            raise ConfigurationError(f"settings of an isolated model must be JSON values: {error}") from error
+            raise ConfigurationError(
+                f"settings of an isolated model must be JSON values: {error}. Pass other values, or load the model in this process"
+            ) from error
         self._path = path
         self._numbers = itertools.count()
         self._calls: dict[int, Call] = {}
@@ -83,7 +85,9 @@ class Child:
             self.close()
             if isinstance(error, ModelLoadError):
                 raise
-            raise ModelLoadError(f"loading {self._path}: {error}", path=self._path, model=self._path.name) from error
+            raise ModelLoadError(
+                f"{str(self._path)!r} cannot be loaded: {error}", path=self._path, model=self._path.name
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -95,7 +99,9 @@ class Child:
         try:
             line = json.dumps({"id": number, "method": method, "arguments": arguments})
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"options of an isolated model must be JSON values: {error}") from error
+            raise ConfigurationError(
+                f"options of an isolated model must be JSON values: {error}. Pass other values, or load the model in this process"
+            ) from error
         with self._lock:
             self._calls[number] = call
             has_ended = self.has_ended

@@ -109,7 +109,8 @@ class Context:
             self._handle: Any = lib.llama_init_from_model(weights.model, parameters)
             if not self._handle:
                 raise ModelLoadError(
-                    f"llama.cpp cannot make a context of {settings.n_ctx:,} tokens for {path}: {native}",
+                    f"llama.cpp cannot make a context of {settings.n_ctx:,} tokens for {str(path)!r} ({native}). Use a smaller "
+                    "`n_ctx` or other `ComputeOptions`, or free memory",
                     path=path,
                     model=path.name,
                 )
@@ -151,7 +152,11 @@ class Context:
         code, complaint = self.decode()
         self._lib.llama_memory_clear(self.memory, False)
         if code:
-            raise ModelLoadError(f"llama.cpp cannot compute with the adapters: {complaint}", path=self._name)
+            raise ModelLoadError(
+                f"llama.cpp cannot compute with the adapters of {self._name} ({complaint}). Use adapters that were made for this "
+                "model",
+                path=self._name,
+            )
 
     def free(self) -> None:
         """Free the memory of the context; call it once."""
@@ -183,7 +188,7 @@ class Context:
             return np.empty((0, n_vocab), np.float32)
         pointer = self._lib.llama_get_logits_ith(self._handle, -n_outputs)
         if not pointer:
-            raise GenerationError("llama.cpp returned no logits", model=self._name)
+            raise GenerationError(f"llama.cpp returned no logits of {self._name}. Ask again", model=self._name)
         key = ctypes.addressof(pointer.contents), n_outputs
         if key != self._logits_key:  # making a view takes most of the time here
             self._logits_key, self._logits_view = key, np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))

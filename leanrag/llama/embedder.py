@@ -292,7 +292,7 @@ class _Encoder:
         raise GenerationError(f"{self._path.name} {what}", model=self._path.name)
 
     def _refuse(self, what: str) -> NoReturn:
-        raise ModelLoadError(f"{self._path} {what}", path=self._path, model=self._path.name)
+        raise ModelLoadError(f"{str(self._path)!r} {what}", path=self._path, model=self._path.name)
 
     def _free(self) -> None:
         if self._context:
@@ -353,11 +353,11 @@ class _Encoder:
         if self._memory:
             lib.llama_memory_clear(self._memory, False)
         if code:
-            self._fail(f"failed in llama.cpp with code {code}: {reason}")
+            self._fail(f"failed in llama.cpp with code {code} ({reason}). Embed fewer or shorter texts at once")
         for sequence, (number, _) in enumerate(group):
             pointer = lib.llama_get_embeddings_seq(self._context, sequence)
             if not pointer:
-                self._fail("returned no vector")
+                self._fail("returned no vector. Use another model")
             rows[number] = np.ctypeslib.as_array(pointer, (self.dim,))
 
 

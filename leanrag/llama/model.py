@@ -86,8 +86,7 @@ class LlamaCppModel(LlamaBase):
         no_repeats: End a generation when it writes a line or sentence of at least 12 characters for the second time; its
             `finish_reason` is then "repetition". Small models can repeat themselves without end.
         trial: Whether to load the file in a child process first, because a bad file can end the process. None does this once for
-            a file of unknown origin: neither a model that was pulled, nor a file that passed before. It takes about a second longer
-            than the load.
+            a file of unknown origin: neither a model that was pulled, nor a file that passed before. It takes a second or more.
         keep_alive: Seconds without a request after which the weights and the window are freed; the next request loads them
             again. Counting and rendering work without them, and computed prompts are kept within `cache_bytes`. 0 frees them
             as soon as no request is computed; None never frees them.
@@ -265,7 +264,11 @@ class LlamaCppModel(LlamaBase):
         return len(self.encode(prompt))
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the tokens of the rendered prompt, as the model reads them."""
+        """Return the tokens of the rendered prompt, as the model reads them.
+
+        Raises:
+            ConfigurationError: The prompt is empty, or has messages and the model has no chat template.
+        """
         self._engine.check_usable()
         vocabulary = self._engine.vocabulary
         if isinstance(prompt, str):

@@ -140,7 +140,9 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
         reason = f"it took more than {timeout_seconds:g} seconds" if is_late.is_set() else str(error)
         if isinstance(error, ModelLoadError) and not is_late.is_set():
             raise
-        raise ModelLoadError(f"trying {path}: {reason}", path=path, model=path.name) from error
+        raise ModelLoadError(
+            f"{str(path)!r} failed the test in a child process: {reason}", path=path, model=path.name
+        ) from error
     finally:
         timer.cancel()
         child.close()

@@ -153,7 +153,8 @@ class ChatTemplate:
                     problems.append(f"it leaves out the message of the role {candidate[lost[0]].role!r}")
                     forms = ["parts" if i in lost else "text" for i in range(len(candidate))]
         raise ConfigurationError(
-            f"the model's chat template refuses these messages ({[message.role for message in messages]}): {problems[0]}"
+            f"the model's chat template refuses these messages ({[message.role for message in messages]}): {problems[0]}. Pass "
+            "other messages, or another template as `chat_template=`"
         )
 
     def _compose(self, messages: Sequence[Message], forms: Sequence[_Form]) -> tuple[Conversation, list[int]]:

@@ -74,7 +74,12 @@ class Weights:
         with native_errors() as native:
             self.model: Any = lib.llama_model_load_from_file(os.fsencode(path.absolute()), parameters)
             if not self.model:
-                raise ModelLoadError(f"llama.cpp cannot load {path}: {native}", path=path, model=path.name)
+                raise ModelLoadError(
+                    f"llama.cpp cannot load {str(path)!r} ({native}). Get the file again if it is damaged, or upgrade "
+                    "llama-cpp-python if the model is newer",
+                    path=path,
+                    model=path.name,
+                )
         self.vocabulary = Vocabulary(lib, self.model)
         self._lib, self._users = lib, 0
         self.adapters_lock = threading.RLock()
@@ -123,11 +128,11 @@ class Weights:
         try:
             status = path.stat()
         except OSError as error:
-            raise ModelLoadError(f"{path} cannot be read: {error}", path=path, model=path.name) from error
+            raise ModelLoadError(f"{str(path)!r} cannot be read: {error}", path=path, model=path.name) from error
         found = (status.st_mtime_ns, status.st_size)
         if version not in (None, found):
             raise ModelLoadError(
-                f"{path} has changed since the model was loaded. Restore the file, or load the model again",
+                f"{str(path)!r} has changed since the model was loaded. Restore the file, or load the model again",
                 path=path,
                 model=path.name,
             )
@@ -159,7 +164,11 @@ class Weights:
                 with native_errors() as native:
                     handle = self._lib.llama_adapter_lora_init(self.model, os.fsencode(path))
                     if not handle:
-                        raise ModelLoadError(f"llama.cpp cannot load the adapter {path}: {native}", path=path)
+                        raise ModelLoadError(
+                            f"llama.cpp cannot load the adapter {str(path)!r} ({native}). Use an adapter that was made for "
+                            "this model",
+                            path=path,
+                        )
                 adapter = self._adapters[key] = LoadedAdapter(handle, key[1])
             adapter.users += 1
             return adapter

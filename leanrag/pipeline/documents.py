@@ -27,7 +27,7 @@ def default_chunker(embedder: Embedder) -> Chunker:
 
 
 class AddOptions(TypedDict, total=False):
-    """What `add` and `sync` may be told beside the sources; `Rag.add` describes it."""
+    """Options of `add` and `sync`; `Rag.add` describes them."""
 
     metadata: Mapping[str, MetadataValue] | None
     encoding: str | None

@@ -37,7 +37,7 @@ class DocumentFolder:
         return self._store.folder
 
     def add(self, *sources: Source, **options: Unpack[AddOptions]) -> AddReport:
-        """Add files, folders and documents; what is known and unchanged is skipped.
+        """Add files, folders and documents; unchanged documents are skipped.
 
         A folder is read with all below it. Documents whose files vanished, became empty or cannot be read are removed. Only
         changed chunks are embedded, and a renamed file keeps vectors and metadata. An interrupted call keeps what it did.
@@ -86,7 +86,18 @@ class DocumentFolder:
         id: str = "",  # noqa: A002 - as `Document.id`
         metadata: Mapping[str, MetadataValue] | None = None,
     ) -> AddReport:
-        """Add one text; `id` defaults to a hash of it, its title and its metadata."""
+        """Add a text.
+
+        Args:
+            text: The text.
+            title: The title for people; prompts and citations show it.
+            id: Stable id; a new text with the same id replaces the old text. Defaults to a hash of the text, title and metadata.
+            metadata: Values to filter on.
+
+        Raises:
+            DocumentError: The text is empty.
+            StorageError: Another process is writing, or the folder is read-only.
+        """
         if not text.strip():
             raise DocumentError(f"a text to add must not be empty, got {text!r}; pass some text")
         return self.add(Document(text, id=id, title=title, metadata=metadata or {}))
@@ -116,7 +127,7 @@ class DocumentFolder:
         return self._store.get_document(document_id)
 
     def stats(self) -> StoreStats:
-        """Return what the folder holds."""
+        """Return what the folder contains: its documents, chunks and embedder."""
         return self._store.stats()
 
     def check(self) -> list[Damage]:

@@ -14,7 +14,7 @@ from leanrag.abilities import ForgetsDocuments
 from leanrag.caching.answers import AnswerCache
 from leanrag.caching.queries import QueryCache
 from leanrag.caching.similar import SimilarQuestions
-from leanrag.checks import check_choice
+from leanrag.checks import check_at_least, check_choice
 from leanrag.errors import ConfigurationError
 from leanrag.models import resolve
 from leanrag.pipeline.ahead import DocumentWorkers
@@ -108,8 +108,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             the models on this machine that it can carry, or a cascade of two; `leanrag doctor` says how to get better models.
         embedder: Embeds: a name, a folder of a sentence-transformers model, a GGUF file, or any `Embedder`. A name is run by
             llama.cpp; a folder needs the extra `torch`.
-        query_prefix: Text before each query that an embedder reads which is loaded by name or file. None takes the text that the
-            model was trained with.
+        query_prefix: Text before each query, for an embedder that is loaded by name or file. None takes the text that the model
+            was trained with.
         document_prefix: The same for documents.
         isolation: "process" runs each model that is loaded by name or file in its own process, so that a broken file cannot end
             this one.
@@ -128,21 +128,21 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         retriever: Finds chunks: "hybrid", the default; "diverse", which prefers hits that differ from each other; "neighbours" or
             "section", which show more of the text around each hit; an object with `retrieve(question, k, where=...)`; or a
             function (or class) that makes one from the store, the vector index and the embedder.
-        reranker: Puts what was retrieved into a better order: a name that `leanrag list` shows, a folder with a cross-encoder
+        reranker: Sorts the retrieved chunks again: a name that `leanrag list` shows, a folder with a cross-encoder
             (both need the extra `onnx`), or any `Reranker`. By default none.
         packer: Chooses what the prompt shows; by default `EvidencePacker`: the sentences and clauses that are worth most for the
             question.
-        compressor: Makes the hits shorter instead, when that takes less time than the reading that it saves. What it can compute
-            ahead is computed when documents are added.
+        compressor: Shortens the hits instead, if that takes less time than the reading that it saves. What it can compute ahead is
+            computed when documents are added.
         template: Makes the prompt of every model, instead of its profile.
         profile: How the models are asked: a profile for all models, or profiles by the names of models. By default each model has
             the profile that was measured for it, or for models of its size.
-        entailment: Has the last word on the verdict: an `EntailmentChecker` looks at each sentence that the rules support.
+        entailment: Checks the verdict again: an `EntailmentChecker` looks at each sentence that the rules accept.
             "reader" asks the model that answered, which must be a local one. By default the rules decide alone.
         cache: Remembers answers: "exact" for equal questions, "similar" also for the same question in other words (see
             `leanrag.caching.SimilarQuestions`), both in the folder; or any `ResponseCache`. By default none. Before a document is
             replaced or removed, the answers that contain text of it are removed.
-        ledger: Is told each finished answer with its costs; by default none.
+        ledger: Records the costs of each finished answer; by default none.
         k: Chunks retrieved for a question.
         context_tokens: Most tokens of sources in a prompt, counted by the answering model. "auto" takes the number in the profile
             of the model; None takes all that its window has room for. Few tokens are read sooner, and by small models about as
@@ -158,10 +158,10 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
             about twenty tokens more for it.
         create: Make the folder when it does not exist.
         missing_shards: What happens if the folder is divided into shards (see `leanrag shard`) and one of them cannot be reached:
-            "fail" raises an error, "partial" searches the others; `is_partial` of an answer then says so.
+            "fail" raises an error, and "partial" searches the others. `is_partial` of an answer says so.
         open_shard: Opens each shard, such as `leanrag.adapters.ray.RayShards()`; by default this process does.
-        workers: Read, split and embed files on other machines when documents are added, such as `leanrag.adapters.ray.RayWorkers`.
-            By default this process does it.
+        workers: Reads, splits and embeds files on other machines when documents are added, such as
+            `leanrag.adapters.ray.RayWorkers`. By default this process does that.
 
     Raises:
         ConfigurationError: An argument cannot work.
@@ -248,21 +248,22 @@ def _check_loading(
 ) -> None:
     """Check the options that only a model which is loaded by name or file can have."""
     is_named = any(isinstance(model, (str, os.PathLike)) for model in cascade.models)
-    if isolation not in ("none", "process") or (isolation != "none" and not is_named):
+    check_choice(get_args(Isolation), isolation=isolation)
+    check_at_least(0, optional=True, keep_alive=keep_alive)
+    if not is_named and isolation != "none":
         raise ConfigurationError(
-            "`isolation` must be 'none', or 'process' for a model that is named, not one that is already loaded; "
-            f"got {isolation!r}"
+            f"`isolation={isolation!r}` has no effect on a model that is already loaded. Pass the name or file of the model, or "
+            "load it as an `IsolatedModel`"
         )
-    if keep_alive is not None and not (keep_alive >= 0 and is_named):
+    if not is_named and keep_alive is not None:
         raise ConfigurationError(
-            "`keep_alive` must be at least 0 seconds, for a model that is named, not one that is already loaded; "
-            f"got {keep_alive!r}"
+            f"`keep_alive={keep_alive!r}` has no effect on a model that is already loaded. Pass the name or file of the model, or "
+            "pass `keep_alive=` to `LlamaCppModel`"
         )
-    last = cascade.models[-1]
-    if draft is not None and not isinstance(last, (str, os.PathLike)):
+    if draft is not None and not isinstance(cascade.models[-1], (str, os.PathLike)):
         raise ConfigurationError(
-            f"`draft` must be None for a model that is already loaded, got {os.fspath(draft)!r}. Pass `draft=` to "
-            "`LlamaCppModel` instead"
+            f"`draft={os.fspath(draft)!r}` has no effect on a model that is already loaded. Pass the name or file of the model, or "
+            "pass `draft=` to `LlamaCppModel`"
         )
 
 

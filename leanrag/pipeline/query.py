@@ -1,4 +1,4 @@
-"""A question with everything that is asked for beside it, checked before any work begins."""
+"""A question with its options, which are checked before any work begins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AutoTokens: TypeAlias = int | Literal["auto"]
 
 
 class PromptOptions(TypedDict, total=False):
-    """What may be asked for beside a question, at a temperature of 0; what is left out, or None, is as `open` was told.
+    """Options of a question at a temperature of 0. An option that is missing or None has the value that `open` got.
 
     Attributes:
         k: Chunks retrieved, at least 1.
@@ -51,7 +51,7 @@ class PromptOptions(TypedDict, total=False):
 
 
 class AskOptions(PromptOptions, total=False):
-    """What may be asked for beside a question.
+    """Options of a question.
 
     Attributes:
         temperature: 0, the default, for the same answer each time.
@@ -126,7 +126,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for every question that does not ask for something else.
+    """The options of every question that does not set them itself.
 
     Attributes:
         k: Chunks retrieved.

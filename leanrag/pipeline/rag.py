@@ -41,7 +41,7 @@ class Rag(DocumentFolder):
     """A folder of documents that answers questions; made by `leanrag.open`. Any thread may call.
 
     Use it in a `with` block, or call `close`. `ask` says which options a question can have; `stream`, `explain`, `ask_many` and the
-    asyncio twins take the same ones. `ledger` is the one that `open` was told.
+    asyncio twins take the same ones. `ledger` is the ledger that `open` got.
     """
 
     def __init__(
@@ -83,9 +83,16 @@ class Rag(DocumentFolder):
     # Questions
 
     def search(self, question: str, k: int | None = None, *, where: Where | None = None) -> list[Hit]:
-        """Return at most `k` chunks that match a question, best first; `k` is as in `open` when None.
+        """Return at most `k` chunks that match a question, best first.
 
-        `where` keeps to the documents whose metadata fulfils its conditions; see `leanrag.retrieval.filters`.
+        Args:
+            question: Plain text.
+            k: Most chunks; None takes the number that `open` got.
+            where: Only documents whose metadata fulfils these conditions; see `leanrag.retrieval.filters`.
+
+        Raises:
+            ConfigurationError: The question is empty, or `k` or `where` cannot work.
+            StorageError: The folder cannot be read.
         """
         return self._searcher.search(question, self._settings.k if k is None else k, where)
 
@@ -102,7 +109,7 @@ class Rag(DocumentFolder):
 
         Args:
             question: Plain text.
-            options: What the question needs other than `open` was told, by name:
+            options: What differs from the arguments of `open` for this question, by name:
                 `k`, chunks retrieved; `context_tokens`, most tokens of sources in the prompt; `max_tokens`, most tokens of the
                 answer; `thinking_tokens`, most tokens of thoughts in addition; `style`, the form of the answer ("phrase",
                 "sentence" or "explanation"); `where`, conditions on the documents (see `leanrag.retrieval.filters`);

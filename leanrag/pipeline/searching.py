@@ -112,7 +112,8 @@ class Searcher:
         if self._stages.index is not None:
             if not isinstance(self._stages.index, type) and isinstance(self._stages.index, VectorIndex):
                 raise ConfigurationError(
-                    "each shard has an index of its own; pass `index` as a function that makes one"
+                    "`index` must be a function or class that makes an index, because each shard needs its own index, got "
+                    f"{self._stages.index!r}"
                 )
             self._store.use_index(self._stages.index)
         return ShardedIndex(self._store)

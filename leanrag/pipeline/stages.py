@@ -66,26 +66,26 @@ _NAMED_RETRIEVERS: Mapping[str, MakeRetriever] = {
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The stages that `open` was given; None stands for the library's own.
+    """The stages that `open` got; None stands for the default stage.
 
     Attributes:
         chunker: Splits documents.
         index: Finds the nearest vectors: an empty index, or a function (or class) that makes one from the number of columns.
         retriever: Finds chunks: a name, an object with `retrieve`, or a function (or class) that makes one from the store, the
             vector index and the embedder of the folder.
-        reranker: Puts what was retrieved into a better order.
+        reranker: Sorts the retrieved chunks again.
         packer: Chooses what the prompt shows.
-        compressor: Says the same in fewer tokens; used where that pays.
+        compressor: Shortens the hits, if that saves time.
         template: Makes the prompt.
         profile: How models are asked: for all models, or by the name of the model.
-        entailment: Checks what the rules of the verdict let pass; "reader" asks the model that answered.
+        entailment: Checks each sentence that the rules of the verdict accept; "reader" asks the model that answered.
         cache: Remembers answers.
-        ledger: Is told each finished answer.
+        ledger: Records each finished answer.
         readers: Reads files: by suffix in lower case, as ".pdf", besides and over the library's own readers.
-        workers: Read, split and embed files elsewhere.
+        workers: Reads, splits and embeds files elsewhere.
 
     Raises:
-        ConfigurationError: `retriever` is an unknown name, both a packer and a compressor are given, `entailment` cannot check,
+        ConfigurationError: `retriever` is an unknown name, there are both a packer and a compressor, `entailment` cannot check,
             or a key of `readers` is not a suffix.
     """
 
@@ -113,7 +113,7 @@ class Stages:
             check_choice(_NAMED_RETRIEVERS, retriever=self.retriever)
         if self.packer is not None and self.compressor is not None:
             raise ConfigurationError(
-                "give either `packer` or `compressor`, not both; `CompressingPacker(compressor)` is a packer that compresses"
+                "pass either `packer` or `compressor`, not both. `CompressingPacker(compressor)` is a packer that compresses"
             )
         if self.entailment not in (None, "reader") and not isinstance(self.entailment, EntailmentChecker):
             raise ConfigurationError(

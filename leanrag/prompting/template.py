@@ -36,7 +36,7 @@ class PromptTemplate:
     def __post_init__(self) -> None:
         for name, template, field in (("source", self.source, "{text}"), ("question", self.question, "{question}")):
             if field not in template:
-                raise ConfigurationError(f"the `{name}` part of a prompt template must hold {field}, got {template!r}")
+                raise ConfigurationError(f"`{name}` of a prompt template must contain {field}, got {template!r}")
 
     @property
     def has_numbers(self) -> bool:

@@ -106,7 +106,8 @@ class Database:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"cannot make the folder {str(self.folder)!r}: {error.strerror}", path=self.folder
+                f"cannot make the folder {str(self.folder)!r} ({error.strerror}). Check the permissions, or name another folder",
+                path=self.folder,
             ) from error
 
     def _open(self) -> tuple[sqlite3.Connection, bool]:

@@ -181,7 +181,7 @@ class EngineIndex:
             self._generation = generation
 
     def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
-        """Return the `k` most similar rows for each query, as `FaissIndex.search` does."""
+        """Return `(scores, ids)` of the `k` most similar rows for each query, as `FaissIndex.search` does."""
         return self._search(queries, k, None if allowed is None else np.unique(allowed))
 
     def search_where(self, queries: Vectors, k: int, where: Where, allowed: Ids) -> tuple[Vectors, Ids]:

@@ -80,30 +80,33 @@ def check_entry(entry: Entry, *, dim: int) -> None:
     document, vectors = entry.document, entry.vectors
     if vectors.shape != (len(entry.chunks), dim):
         raise ConfigurationError(
-            f"{document.id!r} has {len(entry.chunks)} chunks and the store's dim is {dim}, "
-            f"got vectors of shape {vectors.shape!r}"
+            f"the vectors of {document.id!r} must have the shape {(len(entry.chunks), dim)!r}, a row for each chunk, "
+            f"got {vectors.shape!r}. Embed its chunks with the embedder of the folder"
         )
     for name, data in entry.features.items():
         if len(data) != len(entry.chunks):
             raise ConfigurationError(
-                f"{document.id!r} has {len(entry.chunks)} chunks, got {len(data)} of feature {name!r}"
+                f"{document.id!r} has {len(entry.chunks)} chunks, got {len(data)} values of feature {name!r}. Pass a "
+                "value for each chunk"
             )
     is_unit = has_unit_norm(vectors)
     if not is_unit.all():
         norm = float(np.linalg.norm(vectors[int(np.argmin(is_unit))]))
         raise ConfigurationError(
-            f"the vectors of {document.id!r} must have unit norm, got one of {norm!r}; check the embedder"
+            f"the vectors of {document.id!r} must have unit norm, got a vector of norm {norm!r}. Correct the embedder"
         )
     for chunk in entry.chunks:
         if chunk.document_id != document.id or chunk.text != document.text[chunk.start : chunk.end]:
-            raise ConfigurationError(f"chunk {chunk.id!r} is not a span of document {document.id!r}; chunk it anew")
+            raise ConfigurationError(f"chunk {chunk.id!r} is not a span of document {document.id!r}. Correct the chunker")
         if chunk.lead != document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]:
-            raise ConfigurationError(f"the lead of chunk {chunk.id!r} is not a span of document {document.id!r}")
+            raise ConfigurationError(
+                f"the lead of chunk {chunk.id!r} is not a span of document {document.id!r}. Correct the chunker"
+            )
     starts = [mark.start for mark in document.marks]
     if starts != sorted(set(starts)) or not all(0 <= start <= len(document.text) for start in starts):
         raise ConfigurationError(
-            f"the marks of {document.id!r} must have rising starts inside its text of {len(document.text)} characters,"
-            f" got {starts[:20]}"
+            f"the marks of {document.id!r} must begin inside its text of {len(document.text)} characters, each after the mark "
+            f"before it, got {starts[:20]}"
         )
     check_metadata(document.id, document.metadata)
 

@@ -58,7 +58,7 @@ def condition_sql(where: Where) -> _Sql:
     """
     sql, values = _mapping(where, 0)
     if len(values) > _MOST_VALUES:
-        raise ConfigurationError(f"a filter may have at most {_MOST_VALUES} values, got {len(values)}; ask in parts")
+        raise ConfigurationError(f"a filter may have at most {_MOST_VALUES} values, got {len(values)}. Ask in parts")
     return sql, values
 
 
@@ -77,7 +77,7 @@ def _mapping(where: Where, depth: int) -> _Sql:
     if not all(isinstance(name, str) for name in where):
         raise ConfigurationError(f"the names in a filter must be str, got {where!r}")
     if depth > _MOST_NESTED:
-        raise ConfigurationError(f"a filter may be nested {_MOST_NESTED} deep; write it flatter")
+        raise ConfigurationError(f"a filter may be nested at most {_MOST_NESTED} deep. Nest it less")
     return _joined("AND", [_entry(name, value, depth) for name, value in where.items()])
 
 
@@ -171,7 +171,8 @@ def _ordered(name: str, operator: str, value: object) -> _Sql:
     bound = bound_value(name, value)
     if bound is None:
         raise ConfigurationError(
-            f"{operator!r} in the filter on {name!r} must have a number, a text or a date, got None"
+            f"{operator!r} in the filter on {name!r} must have a number, a text or a date, got None. To find documents without "
+            f"this field, write {{{name!r}: {{'exists': False}}}}"
         )
     if isinstance(bound, (str, bytes)):  # as bytes: text with lone surrogates is stored so, and the order is the same
         return f"(typeof(value) IN ('text', 'blob') AND CAST(value AS BLOB) {operator} CAST(? AS BLOB))", [bound]

@@ -138,7 +138,7 @@ class GrowingIndex:
             self._builder = None
 
     def search(self, queries: Vectors, k: int, *, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
-        """Return the `k` most similar rows for each query, as `FaissIndex.search` does."""
+        """Return `(scores, ids)` of the `k` most similar rows for each query, as `FaissIndex.search` does."""
         state = self._state
         if state.graph is None or self._source is None or not len(queries):
             return state.behind.search(queries, k, allowed=allowed)

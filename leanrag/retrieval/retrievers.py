@@ -97,18 +97,21 @@ class BM25Retriever:
 class HybridRetriever:
     """Finds chunks by meaning, by words and by identifiers; see `mix` and `decide`.
 
-    A question that is longer than the embedder reads is cut into parts; the nearest part counts. When the embedder cannot
-    read the question, or gives different texts one vector, a warning is logged and words decide alone.
+    A question that is longer than the embedder can read is cut into parts; the nearest part counts. If the embedder cannot read
+    the question, or returns the same vector for different texts, a warning is logged and words decide alone.
 
     Args:
         store: Where the chunks and their terms are.
         index: Their vectors.
         embedder: The embedder of these vectors.
-        candidates: Chunks taken from either side; at least `k` are.
+        candidates: Chunks that each of the two searches returns, or `k` if that is more.
         dense_scale: Log-odds of one unit of cosine similarity. 20 is what sentence-transformers trains with
-            (`MultipleNegativesRankingLoss(scale=20.0)`); embedders trained at a temperature of 0.01 want 100.
-        bm25_scale: Log-odds of one unit of BM25, which sums log-odds of terms as though they were independent; they
-            are not, hence less than 1.
+            (`MultipleNegativesRankingLoss(scale=20.0)`); embedders trained at a temperature of 0.01 need 100.
+        bm25_scale: Log-odds of one unit of BM25. BM25 sums log-odds of terms as if they were independent. They are not, so this
+            is less than 1.
+
+    Raises:
+        ConfigurationError: `candidates` or a scale is not above 0.
     """
 
     def __init__(

@@ -294,9 +294,9 @@ def test_adding_is_off_until_it_is_allowed(rag, tmp_path):
         assert "`path` must be below" in text
     assert call(server, "add", path="missing.md")[0]
     assert "swordfish" not in call(server, "search", question="the password is swordfish", k=50)[1]
-    with pytest.raises(ConfigurationError, match="add_folder"):
+    with pytest.raises(ConfigurationError, match="`add_folder` must be a folder that exists"):
         make_server(rag, allow_add=True, add_folder=tmp_path / "missing")
-    with pytest.raises(ConfigurationError, match="add_folder"):
+    with pytest.raises(ConfigurationError, match="has no effect without `allow_add`"):
         make_server(rag, add_folder=tmp_path / "inbox")
 
 

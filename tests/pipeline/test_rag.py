@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -378,13 +379,16 @@ def test_what_fits_is_not_compressed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"model": "smollm2-135m", "keep_alive": -1}, {"model": FakeModel(), "keep_alive": 5}],
+    ("model", "seconds", "message"),
+    [
+        ("smollm2-135m", -1, "`keep_alive` must be at least 0, got -1"),
+        (FakeModel(), 5, "`keep_alive=5` has no effect on a model that is already loaded. Pass the name or file"),
+    ],
     ids=["negative", "loaded"],
 )
-def test_a_time_to_keep_a_model_that_cannot_be(tmp_path, options):
-    with pytest.raises(ConfigurationError, match="`keep_alive` must be at least 0 seconds, for a model that is named"):
-        leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), **options)
+def test_a_time_to_keep_a_model_that_cannot_be(tmp_path, model, seconds, message):
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=model, keep_alive=seconds)
 
 
 def test_a_priority_that_does_not_exist(tmp_path):
@@ -540,11 +544,10 @@ def test_the_whole_job_without_torch(tmp_path, isolation):
 
 
 def test_isolation_is_for_a_model_that_is_loaded_here(tmp_path):
-    for options in ({"isolation": "process"}, {"isolation": "thread"}):
-        with pytest.raises(
-            leanrag.ConfigurationError, match="`isolation` must be 'none', or 'process' for a model that is"
-        ):
-            open_rag(tmp_path, **options)
+    with pytest.raises(ConfigurationError, match="`isolation='process'` has no effect on a model that is already loaded"):
+        open_rag(tmp_path, isolation="process")
+    with pytest.raises(ConfigurationError, match="`isolation` must be one of 'none', 'process', got 'thread'"):
+        open_rag(tmp_path, isolation="thread")
     assert not list(tmp_path.iterdir())
 
 

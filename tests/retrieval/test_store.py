@@ -166,7 +166,7 @@ def test_what_was_computed_goes_with_its_document(store):
 
 
 def test_too_few_of_a_feature_are_refused_and_nothing_is_written(store):
-    with pytest.raises(ConfigurationError, match="'a' has 2 chunks, got 1 of feature 'f'"):
+    with pytest.raises(ConfigurationError, match="'a' has 2 chunks, got 1 values of feature 'f'"):
         store.put_many([entry(Document("one two", id="a"), cuts=(3,), features={"f": [b"1"]})])
     assert store.stats().documents == 0
 
@@ -240,12 +240,12 @@ def test_each_change_is_one_generation(store):
     [
         (lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]), r"dim is 4, got vectors of shape \(1, 3\)"),
         (lambda e: Entry(e.document, [], e.vectors), "has 0 chunks"),
-        (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "unit norm, got one of nan"),
+        (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "unit norm, got a vector of norm nan"),
         (
             lambda e: Entry(e.document, e.chunks, e.vectors * 2),
-            "the vectors of 'a' must have unit norm, got one of 2.0",
+            "the vectors of 'a' must have unit norm, got a vector of norm 2.0",
         ),
-        (lambda e: Entry(e.document, e.chunks, e.vectors * 0), "unit norm, got one of 0.0"),
+        (lambda e: Entry(e.document, e.chunks, e.vectors * 0), "unit norm, got a vector of norm 0.0"),
         (lambda e: Entry(e.document, [Chunk("b", 0, 3, "one")], e.vectors), "not a span"),
         (lambda e: Entry(e.document, [Chunk("a", 0, 3, "two")], e.vectors), "not a span"),
         (lambda e: Entry(e.document, [Chunk("a", 1, 3, "ne", lead="n")], e.vectors), "the lead of chunk .* not a span"),

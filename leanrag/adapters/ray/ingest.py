@@ -72,7 +72,11 @@ class RayWorkers:
         self._actors, self._cpus, self._gpus, self._readers = actors, cpus, gpus, readers
 
     def compute(self, tasks: Sequence[FileTask], *, readers: Mapping[str, DocumentReader]) -> Iterator[ComputedFile]:
-        """Yield the result of each task, in their order; see `DocumentWorkers`."""
+        """Yield the result of each task, in their order; see `DocumentWorkers`.
+
+        Raises:
+            EngineError: The cluster failed.
+        """
         if not tasks:
             return
         self._configure()

@@ -124,7 +124,9 @@ def check_settings(settings: Mapping[str, Any], count: int) -> None:
     check_reorder(settings["reorder_context"])
     check_budget(settings["context_budget"])
     if settings["rank_method"] not in ("llmlingua", "gzip") and not settings["question"].strip():
-        raise ConfigurationError(f"`rank_method={settings['rank_method']!r}` needs a `question`, got an empty one")
+        raise ConfigurationError(
+            f"`rank_method={settings['rank_method']!r}` needs a question, got {settings['question']!r}. Pass `question=`"
+        )
     check_ids(settings["force_context_ids"], count)
     for name, least in _WHOLE_NUMBERS.items():
         number = settings.get(name)

@@ -19,7 +19,11 @@ _MAX_OUTPUT_CHARS = 2000  # of one cell: longer output is a dump
 
 
 def read_notebook(data: bytes, path: Path, encoding: str | None = None) -> Document:
-    """Read the cells of a notebook in order. Pictures and other rich results are left out."""
+    """Read the cells of a notebook in order. Pictures and other rich results are left out.
+
+    Raises:
+        DocumentError: The file is damaged.
+    """
     try:
         notebook = json.loads(decode(data, path, encoding))
         cells = notebook["cells"] if "cells" in notebook else [c for s in notebook["worksheets"] for c in s["cells"]]

@@ -20,7 +20,12 @@ _LINE_END = re.compile(r"[ \t]*\r?\n")
 
 
 def read_pdf(data: bytes, path: Path, _encoding: str | None = None) -> Document:
-    """Read the text of each page; words that are cut at the end of a line are joined. Pictures are not read."""
+    """Read the text of each page; words that are cut at the end of a line are joined. Pictures are not read.
+
+    Raises:
+        DocumentError: The file is encrypted, or has no text.
+        MissingDependencyError: The extra `files` is not installed.
+    """
     pdfium = require("pypdfium2", extra="files", why="to read PDF files")
     try:
         pdf = pdfium.PdfDocument(data)

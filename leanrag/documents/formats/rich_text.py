@@ -12,7 +12,12 @@ __all__ = ["read_rich_text"]
 
 
 def read_rich_text(data: bytes, path: Path, encoding: str | None = None) -> Document:
-    """Read the text without its formatting; a row of a table is a line with its cells between `|`."""
+    """Read the text without its formatting; a row of a table is a line with its cells between `|`.
+
+    Raises:
+        DocumentError: The file is not rich text.
+        MissingDependencyError: The extra `files` is not installed.
+    """
     striprtf = require("striprtf.striprtf", extra="files", why="to read rich text files")
     if not data.lstrip().startswith(b"{\\rtf"):
         raise DocumentError(

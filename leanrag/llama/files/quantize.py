@@ -148,7 +148,10 @@ def quantize(
         after = check_gguf(part)
         layers_after = after.number("block_count") or 0
         if layers_after != layers - len(prune_layers):
-            raise ModelLoadError(f"{source} has tensors of other layers than its {layers:,}", path=source)
+            raise ModelLoadError(
+                f"{str(source)!r} names {layers:,} layers in its header, but has tensors of other layers. Get the file again",
+                path=source,
+            )
     return QuantizeReport(
         source=source,
         target=target,
@@ -165,10 +168,13 @@ def quantize(
 def _check_rewritable(info: GGUFInfo) -> None:
     count = info.metadata.get("split.count", 1)
     if count != 1:
-        raise ConfigurationError(f"{info.path} is one of {count} parts. Join them with: llama-gguf-split --merge")
+        raise ConfigurationError(f"{str(info.path)!r} is one of {count} parts. Join them with: llama-gguf-split --merge")
     alignment = info.metadata.get("general.alignment", _ALIGNMENT)
     if alignment != _ALIGNMENT:  # the quantizer would write the same number, but align to 32
-        raise ConfigurationError(f"{info.path} is aligned to {alignment} bytes; only files aligned to 32 are rewritten")
+        raise ConfigurationError(
+            f"{str(info.path)!r} is aligned to {alignment} bytes, and only files that are aligned to 32 bytes can be rewritten. "
+            "Convert the model again with that alignment"
+        )
 
 
 def _check_prunable(info: GGUFInfo, layers: Sequence[int], count: int) -> None:
@@ -230,7 +236,7 @@ def _rewrite(source: Path, part: Path, ftype: int, threads: int, prune: Sequence
     if "iostream" in reason:  # the message of C++ for a failed write
         raise OSError("the disk is full, or the file is too large")
     how = f"it ended with code {child.returncode}" if child.returncode != 1 else "it refused"
-    raise ModelLoadError(f"llama.cpp cannot rewrite {source}: {how}: {reason}", path=source)
+    raise ModelLoadError(f"llama.cpp cannot rewrite {str(source)!r}: {how}: {reason}", path=source)
 
 
 def _main() -> None:
