@@ -13,7 +13,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import cell, percent
+from benchmarks.compression.table import compression_lines
 from benchmarks.end_to_end.table import table_of
+from benchmarks.kinds.table import kinds_lines
+from benchmarks.routing.table import routing_lines
 from benchmarks.training.table import training_lines
 
 HOME = Path(__file__).parent
@@ -339,283 +343,33 @@ def caching() -> str:
     return "\n".join([*rows, "", text])
 
 
-BUDGETS = {"squad": (100, 200, 300), "nq": (50, 100, 150)}
-ROUTERS = {
-    "random": "random",
-    "length": "length of the question",
-    "oracle": "oracle",
-    "zero": "without labels (unseen half of the questions)",
-    "query": "`QueryRouter`, from the question",
-    "cascade": "question and checks of the answer",
-}
-METHODS = {
-    "full": "all ten passages",
-    "random": "random sentences",
-    "topk": "first passages, whole",
-    "cut": "passages, cut",
-    "bm25": "BM25 sentences",
-    "words": "extractive, by words only",
-    "": "**extractive**",
-    "selective": "Selective-Context",
-    "llmlingua": "LLMLingua",
-    "longllmlingua": "LongLLMLingua",
-    "llmlingua2": "LLMLingua-2",
-    "selfinfo": "**self-information**",
-    "likelihood": "**extractive, a model reads 12 sentences**",
-}
+def compression_table() -> str:
+    figures = load("compression")
+    return compression_lines(figures, origin("compression", figures))
 
 
-def routing() -> str:
+def routing_table() -> str:
     figures = load("routing")
-    rows = [
-        "Which questions to send to a larger model: the average performance gap recovered (APGR; a random router has 0.5) with its",
-        "95 % bootstrap interval, and the calls of the larger model that recover 50 % and 80 % of the gap (CPT50, CPT80; in %)",
-        f"({origin('routing', figures)}):",
-        "",
-        "| | GSM8K APGR | CPT50 / CPT80 | MMLU APGR | CPT50 / CPT80 |",
-        "|---|---|---|---|---|",
-    ]
-    for row, label in ROUTERS.items():
-        cells = []
-        for task in ("gsm8k", "mmlu"):
-            base = f"{task}_{row}"
-            low, high = (_cell(figures.get(f"{base}_apgr_{end}"), 3) for end in ("low", "high"))
-            is_known = f"{base}_apgr" in figures
-            cells.append(f"{_cell(figures.get(f'{base}_apgr'), 3)} [{low}, {high}]" if is_known else "–")
-            cells.append(
-                " / ".join(_cell(figures.get(f"{base}_cpt{part}"), 1) for part in (50, 80)) if is_known else "–"
-            )
-        rows.append(f"| {label} | {' | '.join(cells)} |")
-
-    return "\n".join([*rows, "", *_calibration(figures), "", *_cascade(figures)])
+    return routing_lines(figures, origin("routing", figures))
 
 
-def _calibration(figures: dict[str, Any]) -> list[str]:
-    return [
-        f"The calibration error on questions outside of the training data is {_cell(figures.get('ece'), 3)}; a perfect forecast",
-        f"would have {_cell(figures.get('ece_floor'), 3)}.",
-        f"In the worst case, {_percent(figures.get('ltt_violation_rate'))} of 200 random splits exceeded the guaranteed risk;",
-        "10 % are allowed.",
-        f"A decision takes {_cell(figures.get('decision_ms_p50'))} ms (median).",
-    ]
+def kinds() -> str:
+    figures = load("kinds")
+    return kinds_lines(figures, origin("kinds", figures))
 
 
-def _cascade(figures: dict[str, Any]) -> list[str]:
-    def cell(name: str) -> str:
-        return _cell(figures.get(name), 3)
-
-    def percent(name: str) -> str:
-        return _percent(figures.get(name))
-
-    rows = [
-        f"Two models answer {figures.get('cascade_n', '–')} questions of SQuAD 2.0: SmolLM2-135M with 100 tokens of sources, and",
-        f"Gemma 3 270M with 300. {percent('cascade_unanswerable')} of the questions have no answer in the sources. Calibration and",
-        f"test use different paragraphs{_later(figures, 'cascade')}.",
-        "",
-        "| | right | AUROC of confidence | best single signal | rule without labels | answerable? macro F1 | best single signal |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, label in (("small", "SmolLM2-135M"), ("large", "Gemma 3 270M")):
-        gain = (
-            f"{cell(f'{name}_auroc_gain')} [{cell(f'{name}_auroc_gain_low')}, {cell(f'{name}_auroc_gain_high')}] more"
-        )
-        cells = [
-            cell(f"{name}_right"),
-            f"{cell(f'{name}_fused_auroc')} ({gain})",
-            *(cell(f"{name}_{measure}") for measure in ("single_auroc", "rule_auroc", "answerable_macro_f1")),
-            cell(f"{name}_answerable_single_macro_f1"),
-        ]
-        rows.append(f"| {label} | {' | '.join(cells)} |")
-    return [
-        *rows,
-        "",
-        f"If the models always answer, their F1 is {cell('small_f1_plain')} and {cell('large_f1_plain')}. If they abstain below",
-        f"the learnt confidence, it is {cell('small_f1')} and {cell('large_f1')}. A model that always abstains has",
-        f"{cell('cascade_unanswerable')}.",
-        f"A cascade asks the small model for {percent('small_asked')} of the questions, and then the larger model for",
-        f"{percent('large_escalated')}. It reaches {cell('large_cascade_f1_part')} of the larger model's F1 and saves",
-        f"{percent('cpu_saved_share')} [{percent('cpu_saved_share_low')}, {percent('cpu_saved_share_high')}] of the CPU time of",
-        f"always asking the larger model. (SmolLM2 takes {_cell(figures.get('small_cpu_seconds'))} CPU seconds for a question,",
-        f"because it writes sentences; Gemma takes {_cell(figures.get('large_cpu_seconds'))}.) With a larger model that is always",
-        f"right, the cascade must ask it for {percent('perfect_escalated')} of the questions to reach",
-        f"{cell('perfect_cascade_f1_part')} of its F1.",
-    ]
+def desktop() -> str:
+    figures = load("desktop")
+    return (
+        f"While the window of the desktop example indexed and answered {figures['questions']} questions in"
+        f" {figures['seconds']:.0f} seconds, the longest time between two turns of its event loop was"
+        f" {figures['longest_pause_ms']:.0f} ms ({figures['n']:,} turns; {origin('desktop', figures)})."
+    )
 
 
 def training_table() -> str:
     figures = load("training")
     return training_lines(figures, origin("training", figures))
-
-
-def compression() -> str:
-    figures = load("compression")
-    sections = (
-        _answers_in_context(figures),
-        _readers(figures),
-        [_costs(figures)],
-        _kinds(figures),
-        _beside_package(figures),
-    )
-    return "\n\n".join("\n".join(lines) for lines in sections if lines)
-
-
-def _kinds(figures: dict[str, Any]) -> list[str]:
-    """Return the lines about documents of many kinds; none if they were not measured."""
-    if figures.get("kinds_kept_extractive") is None:
-        return []
-    measures = ("kept", "words", "read")
-    rows = [
-        f"Documents of many kinds (n = {figures['kinds_kept_n']}) and articles (n = {figures['prose_kept_n']}) in 200 tokens,",
-        "nothing protected: the share of questions whose whole answer is in the text, the share of the words of the answers, and",
-        f"the share of questions that Qwen2.5-Coder-0.5B then answers right{_later(figures, 'kinds')}.",
-        "",
-        "| | kinds: answers | words | answered | articles: answers | words | answered |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for method, label in (("extractive", "**extractive**"), ("lingua", "LLMLingua"), ("longlingua", "LongLLMLingua")):
-        names = (f"{group}_{measure}_{method}" for group in ("kinds", "prose") for measure in measures)
-        rows.append(f"| {label} | {' | '.join(_cell(figures.get(name)) for name in names)} |")
-    return [
-        *rows,
-        "",
-        f"`leanrag.compress` saves {_percent(figures.get('pasted_saved'))} of the tokens of whole files without losing the answer.",
-    ]
-
-
-def _beside_package(figures: dict[str, Any]) -> list[str]:
-    """Return the lines about `PromptCompressor` beside the package; none if they were not measured."""
-    if figures.get("lingua_parameters") is None:
-        return []
-    overlaps = [
-        f"{_cell(figures[name], 3)} ({label}, n = {figures[f'{name}_n']})"
-        for name, label in (
-            ("lingua_overlap", "LLMLingua"),
-            ("longlingua_overlap", "LongLLMLingua"),
-            ("lingua2_overlap", "LLMLingua-2 with a tiny random classifier"),
-        )
-        if figures.get(name) is not None
-    ]
-    works, tried = figures["lingua_parameters"], figures["lingua_parameters_tried"]
-    lines = [
-        f"{works} of {tried} parameters and methods of llmlingua's `PromptCompressor` work{_later(figures, 'lingua')}.",
-        "The word overlap with the results of the package, on the same model and with nothing protected, is",
-        f"{', '.join(overlaps)}.",
-    ]
-    if (overlap := figures.get("lingua_whole_words_overlap")) is not None:
-        lines += [
-            "`LLMLinguaCompressor` keeps whole words. Their overlap with the words of which the package keeps at least half is",
-            f"{_cell(overlap, 3)} (n = {figures['lingua_whole_words_overlap_n']}).",
-        ]
-    return lines
-
-
-def _answers_in_context(figures: dict[str, Any]) -> list[str]:
-    rows = [
-        "Share of questions whose answer is still in the text after ten retrieved passages were compressed to a number of tokens",
-        f"(in the header, counted with cl100k; {origin('compression', figures)}):",
-        "",
-        "| | " + " | ".join(f"{_label(name)} {b}" for name, budgets in BUDGETS.items() for b in budgets) + " | n | s |",
-        "|---|" + "---|" * 8,
-    ]
-    for method, label in METHODS.items():
-        bases = {name: f"{name}_{method}" if method else name for name in BUDGETS}
-        if method == "full":
-            cells = [_cell(figures.get(f"{name}_full_aic")) for name, budgets in BUDGETS.items() for _ in budgets]
-        else:
-            cells = [_cell(figures.get(f"{bases[name]}_aic@{b}")) for name, budgets in BUDGETS.items() for b in budgets]
-        counts = [
-            figures.get(f"{base}_n") or (method == "full" and figures[f"{name}_n"]) for name, base in bases.items()
-        ]
-        seconds = [figures.get(f"{base}_s") for base in bases.values()]
-        if paired := figures.get(f"{method}_time_s"):  # measured on the same texts, taking turns
-            seconds = [paired]
-        if not method and (milliseconds := figures.get("extractive_p50_ms")):
-            seconds = [milliseconds / 1000]
-        rows.append(
-            f"| {label} | {' | '.join(cells)} | {' + '.join(map(str, counts)) if all(counts) else '–'} | {_seconds(seconds)} |"
-        )
-    tokens = " and ".join(f"{figures[f'{name}_full_tokens']:.0f} ({_label(name)})" for name in BUDGETS)
-    return [
-        *rows,
-        "",
-        f"All ten passages have {tokens} tokens. The methods that need a language model use SmolLM2-135M. On the questions with",
-        f"which self-information was measured, extractive reaches {_kept(figures, 'same')}; on those of LLMLingua,",
-        f"{_kept(figures, 'same_lingua')}.",
-    ]
-
-
-def _kept(figures: dict[str, Any], method: str) -> str:
-    return ", ".join(
-        " / ".join(_cell(value) for b in budgets if (value := figures.get(f"{name}_{method}_aic@{b}")) is not None)
-        + f" ({_label(name)})"
-        for name, budgets in BUDGETS.items()
-    )
-
-
-def _costs(figures: dict[str, Any]) -> str:
-    def ms(name: str) -> str:
-        return _cell(figures.get(f"extractive{name}_ms"), 1)
-
-    return (
-        f"The extractive compressor takes {ms('_p50')} ms for {_cell(figures.get('extractive_tokens'), 0)} tokens (median; "
-        f"95 %: {ms('_p95')} ms).\n"
-        f"Without the vector of the question, which a search has computed already, it takes {ms('_rest_p50')} ms "
-        f"({ms('_rest_p95')} ms);\nif SmolLM2's tokenizer counts the tokens, {ms('_reader_p50')} ms ({ms('_reader_p95')} ms).\n"
-        f"Self-information takes {_cell(figures.get('selfinfo_time_ratio'))} of LongLLMLingua's time on the same texts "
-        f"(n = {_cell(figures.get('selfinfo_time_n'), 0)}).\n"
-        f"Of {_cell(figures.get('random_n'), 0)} random cases{_later(figures, 'random')}, "
-        f"{_cell(figures.get('over_budget'), 0)} exceeded the budget and "
-        f"{_cell(figures.get('protected_lost'), 0)} lost protected text.\n"
-        f"The share of results that consist of verbatim spans is {_cell(figures.get('verbatim_share'), 4)}."
-    )
-
-
-def _readers(figures: dict[str, Any]) -> list[str]:
-    rows = [
-        "Small models read at most 200 tokens of sources, or all ten passages. Each cell has the share of right answers (the right",
-        f"answer is in the text) and F1{_later(figures, 'readers')}.",
-        "",
-        "| reader | all ten passages | nothing | random | passages | cut | filled | packed | + model | packed / all | n |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for reader, label in (("smollm2", "SmolLM2-135M"), ("gemma3", "Gemma 3 270M")):
-        for name in ("squad", "nq"):
-            base = f"{reader}_{name}"
-            ways = [f"{base}_{way}" for way in ("full", "nothing", "random", "topk", "cut", "filled")] + [
-                base,
-                f"{base}_likelihood",
-            ]
-            cells = [f"{_cell(figures.get(f'{way}_em'))} / {_cell(figures.get(f'{way}_f1'))}" for way in ways]
-            ratios = [
-                f"{_cell(figures.get(f'{base}_{measure}_ratio'))} [{_cell(figures.get(f'{base}_{measure}_ratio_low'))}, "
-                f"{_cell(figures.get(f'{base}_{measure}_ratio_high'))}]"
-                for measure in ("em", "f1")
-            ]
-            count = figures.get(f"{base}_n", "–")
-            rows.append(f"| {label}, {_label(name)} | {' | '.join(cells)} | {', '.join(ratios)} | {count} |")
-    return rows
-
-
-def _later(figures: dict[str, Any], section: str) -> str:
-    commit = figures["about"].get("later", {}).get(section)
-    return f" (commit {commit})" if commit else ""
-
-
-def _label(name: str) -> str:
-    return {"squad": "SQuAD", "nq": "NQ"}[name]
-
-
-def _cell(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _seconds(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{sum(known) / len(known):.2g}" if known else "–"
 
 
 def _change_of_right(figures: dict[str, Any], name: str) -> str:
@@ -624,7 +378,7 @@ def _change_of_right(figures: dict[str, Any], name: str) -> str:
 
 
 def _shares_of_right(figures: dict[str, Any], name: str) -> str:
-    return ", ".join(_cell(figures.get(f"{name}_{way}_right")) for way in ("trained_reader", "b0", "llamaindex"))
+    return ", ".join(cell(figures.get(f"{name}_{way}_right")) for way in ("trained_reader", "b0", "llamaindex"))
 
 
 def highlights() -> str:
@@ -664,12 +418,12 @@ def highlights() -> str:
         ),
         (
             "questions whose passage is among the first ten hits (SQuAD, NQ)",
-            f"{_percent(retrieval['squad_hybrid_recall@10'])}, {_percent(retrieval['nq_hybrid_recall@10'])}",
+            f"{percent(retrieval['squad_hybrid_recall@10'])}, {percent(retrieval['nq_hybrid_recall@10'])}",
             "retrieval",
         ),
         (
             f"questions whose answer is still in the 300 tokens packed from {compression['squad_full_tokens']:,.0f} (SQuAD)",
-            _percent(compression["squad_aic@300"]),
+            percent(compression["squad_aic@300"]),
             "compression",
         ),
         (
@@ -681,8 +435,8 @@ def highlights() -> str:
             "engine",
         ),
         (
-            f"CPU time that a cascade saves while it reaches {_percent(routing['large_cascade_f1_part'])} of the larger model's F1",
-            _percent(routing["cpu_saved_share"]),
+            f"CPU time that a cascade saves while it reaches {percent(routing['large_cascade_f1_part'])} of the larger model's F1",
+            percent(routing["cpu_saved_share"]),
             "routing",
         ),
         (
@@ -745,6 +499,7 @@ def pages() -> dict[Path, str]:
     tables = {
         "Search": retrieval,
         "More than the plain search": extras,
+        "Kinds of document": kinds,
         "Large folders": corpus,
         "Small models reading": reading,
         "Models, files and templates": models,
@@ -756,8 +511,9 @@ def pages() -> dict[Path, str]:
         "Conversations": chat,
         "A server": serving,
         "Servers": servers,
-        "Compression": compression,
-        "Routing and cascades": routing,
+        "The desktop example": desktop,
+        "Compression": compression_table,
+        "Routing and cascades": routing_table,
         "Training readers": training_table,
     }
     if (HOME / "results" / "end_to_end.json").exists():  # it takes hours

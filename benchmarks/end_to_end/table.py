@@ -58,8 +58,8 @@ def table_of(figures: Mapping[str, Any], origin: str) -> str:
     """
     measured = [name for name in _SETS if figures.get(f"{name}_n")]
     about = (
-        f"The same questions, in turn, on the same machine ({origin}). B0 is the usual way: a large model reads ten whole passages. "
-        "Each row of leanrag adds a stage to the row above. The first table compares B0 with the trained reader."
+        f"The same questions, in turn, on the same machine ({origin}). B0 is the usual way: a large model reads ten whole "
+        "passages. Each row of leanrag adds a stage to the row above. The first table compares B0 with the trained reader."
     )
     parts = [about, _ratios(figures, measured)]
     parts += [_rows(figures, name) for name in measured]
