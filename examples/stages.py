@@ -1,9 +1,9 @@
-"""Answer questions about a glossary with a stage of one's own of every kind. No model file is needed.
+"""Answer questions about a glossary with your own stage of every kind. No model file is needed.
 
     python -m examples.stages FILE.terms "What is a chunk?"
 
 A file of terms has lines such as `chunk: A part of a document.` Each stage below is the smallest that works. `docs/stages.md`
-explains what each must promise. Each can be left out; the library's own stage is then used.
+explains what each must promise. Without one of them, leanrag uses its own stage.
 """
 
 from __future__ import annotations

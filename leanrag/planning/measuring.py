@@ -54,7 +54,7 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
     Rates that are measured while other programs use the machine are not kept; a warning is logged.
 
     Args:
-        model: A name that `leanrag models` shows, or a GGUF file.
+        model: A name that `leanrag list` shows, or a GGUF file.
         embedder: The same for the embedder.
         again: Measure even if there are rates.
 
