@@ -147,4 +147,4 @@ def _strict(data: bytes, skip: int, encoding: str, path: Path) -> str:
 
 
 def _binary_error(path: Path, what: str) -> DocumentError:
-    return DocumentError(f"{str(path)!r} is not a text file: it holds {what}. Convert it to text first", path=path)
+    return DocumentError(f"{str(path)!r} is not a text file: it contains {what}. Convert it to text first", path=path)

@@ -155,7 +155,7 @@ def load_file(
     with _reading(file):
         document = readers.get(suffix, read_text)(data, file, encoding)
     if not document.text or document.text.isspace():
-        raise DocumentError(f"{str(file)!r} holds no text; remove it or fill it", path=file)
+        raise DocumentError(f"{str(file)!r} contains no text. Remove the file, or write text into it", path=file)
     if title is None:
         title = document.title or (file.name if default_title is None else default_title)
     return dataclasses.replace(document, id=file.as_posix(), title=title, source=str(file))

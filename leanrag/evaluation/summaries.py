@@ -77,7 +77,7 @@ class Summary:
         for figure in self.figures:
             if figure.name == name:
                 return figure
-        raise ConfigurationError(f"there is no figure {name!r}. There are {', '.join(f.name for f in self.figures)}")
+        raise ConfigurationError(f"`name` must be one of {', '.join(f.name for f in self.figures)}, got {name!r}")
 
     def __str__(self) -> str:
         rows = [(figure.name, str(figure.n), str(figure)) for figure in self.figures if figure.n]

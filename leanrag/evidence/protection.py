@@ -55,10 +55,10 @@ class Protection:
     def __post_init__(self) -> None:
         if isinstance(self.kinds, str) or (unknown := [kind for kind in self.kinds if kind not in PROTECTED_KINDS]):
             wrong = repr(self.kinds) if isinstance(self.kinds, str) else ", ".join(map(repr, unknown))
-            raise ConfigurationError(f"`kinds` is a sequence that may hold {', '.join(PROTECTED_KINDS)}, got {wrong}")
+            raise ConfigurationError(f"`kinds` must be a sequence of {', '.join(PROTECTED_KINDS)}, got {wrong}")
         if isinstance(self.patterns, (str, bytes, re.Pattern)):
             raise ConfigurationError(
-                f"`patterns` is a sequence of regular expressions, got {self.patterns!r}. Write [{self.patterns!r}]"
+                f"`patterns` must be a sequence of regular expressions, got {self.patterns!r}. Write [{self.patterns!r}]"
             )
         object.__setattr__(self, "kinds", tuple(self.kinds))
         object.__setattr__(self, "patterns", tuple(map(_compile, self.patterns)))

@@ -442,7 +442,7 @@ def _check_ids(sources: Iterable[Source]) -> None:
     for source in sources:
         if isinstance(source, Document) and documents.setdefault(source.id, source) != source:
             raise ConfigurationError(
-                f"two different documents of one call have the id {source.id!r}; give each document an id of its own"
+                f"two different documents of the same call have the id {source.id!r}. Give each document its own id"
             )
 
 

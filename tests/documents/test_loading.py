@@ -202,10 +202,10 @@ def test_the_caller_can_name_the_encoding(tmp_path):
         (b"\xef\xbb\xbfcaf\xe9", "not UTF-8: byte 0xe9 at offset 6"),
         (b"\xff\xfea\x00b", "not UTF-16: byte 0x62 at offset 4"),
         (b"\xff\xfe\x00\x00a\x00", "not UTF-32: byte 0x61 at offset 4"),
-        (b"abc\0def", "not a text file: it holds a NUL byte at offset 3"),
-        (b"\xff\xfea\x00\x00\x00", "not a text file: it holds a NUL character"),
-        (b"", "holds no text"),
-        (b" \n\t\xc2\xa0", "holds no text"),
+        (b"abc\0def", "not a text file: it contains a NUL byte at offset 3"),
+        (b"\xff\xfea\x00\x00\x00", "not a text file: it contains a NUL character"),
+        (b"", "contains no text"),
+        (b" \n\t\xc2\xa0", "contains no text"),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path, content, message):

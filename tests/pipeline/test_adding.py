@@ -260,7 +260,7 @@ def test_equal_texts_with_other_titles_or_metadata_are_documents_of_their_own(ra
 
 
 def test_two_documents_of_one_id_in_one_call_are_refused_before_anything_is_added(rag, docs):
-    with pytest.raises(ConfigurationError, match="two different documents of one call have the id 'x'"):
+    with pytest.raises(ConfigurationError, match="two different documents of the same call have the id 'x'"):
         rag.add(docs, Document("one", id="x"), Document("two", id="x"))
     assert known(rag) == []
     assert rag.add(Document("one", id="x"), Document("one", id="x")).added == ("x",)
@@ -370,7 +370,7 @@ def test_bad_files_in_a_folder_are_reported_and_the_rest_is_indexed(rag, docs):
     ("name", "says"),
     [
         ("missing.txt", "cannot read"),
-        ("empty.txt", "holds no text"),
+        ("empty.txt", "contains no text"),
         ("binary.txt", "not a text file"),
         ("latin.txt", "not UTF-8"),
         ("paper.pdf", "is damaged"),

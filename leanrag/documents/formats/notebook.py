@@ -30,7 +30,7 @@ def read_notebook(data: bytes, path: Path, encoding: str | None = None) -> Docum
         text = "\n\n".join(part for cell in cells for part in _parts(cell, _language(notebook)) if part.strip())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DocumentError(
-            f"{str(path)!r} is not a sound notebook: {error}. Save it again with Jupyter", path=path
+            f"{str(path)!r} is a damaged notebook: {error}. Save it again with Jupyter", path=path
         ) from error
     return Document(f"{text}\n" if text else "", id=path.as_posix(), kind="markdown")
 

@@ -214,7 +214,9 @@ def check_gpu_options(
         )
     if options.main_gpu is not None:
         if options.effective_split != "none":
-            raise ConfigurationError(f"`gpu.main_gpu` goes with `split` 'none', got `split` {split!r}")
+            raise ConfigurationError(
+                f"`gpu.main_gpu` needs `split` 'none' or None, got `split` {split!r}. Leave out one of them"
+            )
         if not _is_number(options.main_gpu) or options.main_gpu not in range(len(devices)):
             raise ConfigurationError(
                 f"`gpu.main_gpu` must be from 0 to {len(devices) - 1}, one of the {len(devices)} GPUs, got {options.main_gpu!r}"

@@ -135,7 +135,7 @@ def test_the_cells_of_a_notebook_are_markdown(tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"cells": 3}', '{"cells": [3]}', "[" * 100_000])
 def test_a_broken_notebook_is_an_error(tmp_path, content):
-    with pytest.raises(DocumentError, match="is not a sound notebook"):
+    with pytest.raises(DocumentError, match="is a damaged notebook"):
         load(tmp_path, "a.ipynb", content)
 
 

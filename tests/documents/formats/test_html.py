@@ -49,7 +49,7 @@ def test_a_fence_is_longer_than_those_it_holds():
 
 
 def test_a_page_without_text_is_an_error(tmp_path):
-    with pytest.raises(DocumentError, match="holds no text"):
+    with pytest.raises(DocumentError, match="contains no text"):
         load_file(write(tmp_path, "a.html", "<p><script>var x = 1</script></p>"))
 
 

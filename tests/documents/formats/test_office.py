@@ -130,7 +130,7 @@ def test_rich_text(tmp_path):
         ("a.epub", zipped({"META-INF/container.xml": "<container/>"}), "is damaged or not of the format"),
         ("a.odt", opendocument("<unclosed>"), "is damaged or not of the format"),
         ("a.rtf", b"words", "is not rich text"),
-        ("a.odt", opendocument(""), "holds no text"),
+        ("a.odt", opendocument(""), "contains no text"),
     ],
 )
 def test_a_bad_file_says_what_is_wrong_and_what_to_do(tmp_path, name, data, message):

@@ -223,7 +223,7 @@ def test_a_gpu_of_its_own_that_does_not_tell_has_nothing_to_give():
         (GpuOptions("auto", "row", (1.0, 1.0, 1.0)), "each of the 2 GPUs"),
         (GpuOptions("auto", "none", (1.0, 1.0)), "on one GPU"),
         (GpuOptions("auto", None, (1.0, 1.0), 0), "on one GPU"),
-        (GpuOptions("auto", "row", None, 0), "`gpu.main_gpu` goes with `split` 'none'"),
+        (GpuOptions("auto", "row", None, 0), "`gpu.main_gpu` needs `split` 'none'"),
         (GpuOptions("auto", None, None, 2), "`gpu.main_gpu` must be from 0 to 1"),
         (GpuOptions("auto", None, None, -1), "`gpu.main_gpu` must be from 0 to 1"),
     ],
