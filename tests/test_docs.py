@@ -1,6 +1,7 @@
 """The code of README and docs runs, in order, with the real models where it needs them; links lead somewhere."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_names_that_a_page_uses_exist(page):
         assert (
             hasattr(leanrag, name) or (ROOT / "leanrag" / name).is_dir() or (ROOT / "leanrag" / f"{name}.py").exists()
         ), name
+
+
+COMMAND = re.compile(r"^ {4}leanrag (.+)$", re.MULTILINE)
+WITH_COMMANDS = [page for page in PAGES if COMMAND.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
+def test_commands_have_the_options_that_a_page_uses(page):
+    from leanrag.cli.main import _parser
+
+    for command in COMMAND.findall(page.read_text(encoding="utf-8")):
+        assert _parser().parse_args(shlex.split(command, comments=True)).run, command
 
 
 def test_every_command_is_in_the_guide():
