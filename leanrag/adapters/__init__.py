@@ -1,6 +1,6 @@
 """leanrag together with other programs: vector engines, Redis, OpenTelemetry, LangChain, LlamaIndex, Haystack, MCP; an extra each.
 
-`langchain`, `llama_index`, `haystack` and `mcp` are imported by their own names, for they need their packages at once.
+`langchain`, `llama_index`, `haystack` and `mcp` are imported by their own names, because they need their packages at once.
 """
 
 from leanrag.adapters.milvus import MilvusIndex as MilvusIndex

@@ -44,7 +44,7 @@ class LeanRAGRetriever:
 
     Args:
         rag: The folder.
-        top_k: Most documents; None takes what `leanrag.open` was told.
+        top_k: Most documents; None takes the `k` of `leanrag.open`.
         where: Conditions on the documents of the folder, as in `Rag.search`.
 
     Example:

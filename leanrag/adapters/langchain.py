@@ -62,7 +62,7 @@ class LeanRAGRetriever(BaseRetriever):
 
     Attributes:
         rag: The folder.
-        k: Most documents; None takes what `leanrag.open` was told.
+        k: Most documents; None takes the `k` of `leanrag.open`.
         where: Conditions on the documents of the folder, as in `Rag.search`.
 
     Example:

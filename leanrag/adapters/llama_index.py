@@ -63,7 +63,7 @@ class LeanRAGRetriever(BaseRetriever):
 
     Args:
         rag: The folder.
-        k: Most nodes; None takes what `leanrag.open` was told.
+        k: Most nodes; None takes the `k` of `leanrag.open`.
         where: Conditions on the documents of the folder, as in `Rag.search`.
         options: Of LlamaIndex's `BaseRetriever`.
 

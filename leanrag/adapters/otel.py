@@ -33,7 +33,7 @@ class SpanLedger:
     `gen_ai.usage.input_tokens`, ...); the library's own are called `leanrag.NAME`.
 
     Args:
-        inner: A ledger that is told the same, such as a `CostLedger`; its budget is kept to.
+        inner: A ledger that records the same, such as a `CostLedger`; its budget holds.
         tracer_provider: Makes the tracer; None takes the global provider of OpenTelemetry.
 
     Raises:

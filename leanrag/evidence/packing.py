@@ -30,7 +30,7 @@ _DropReason = Literal["budget", "duplicate", "irrelevant"]
 
 
 class EvidencePacker:
-    """Packs the units (sentences, rows, blocks) of the hits that are worth most for the question, whichever hit they are from.
+    """Packs the units (sentences, rows, blocks) of the hits that are worth most for the question, from any hit.
 
     A source is shown whole if all of it is worth its tokens. Otherwise some of its units are shown, in their order. Hits of the
     same document are one source. A hit that nearly repeats a better hit is dropped.
@@ -314,7 +314,7 @@ class _Sources:
         return items
 
     def _numbered(self, items: Sequence[PackedItem]) -> list[PackedItem]:
-        """The sources, given best first, with their numbers in the prompt and their tokens."""
+        """The sources, best first, with their numbers in the prompt and their tokens."""
         places = list(range(len(items)))
         if self._ordering == "reverse":
             places.reverse()

@@ -136,7 +136,7 @@ def fill(
     Args:
         units: All units.
         budget: Most tokens.
-        choose: Chooses among the units that it is given.
+        choose: Chooses among the units that it gets.
         tokens_of: Tokens of what was chosen.
         repeats: As in `promising`.
         required: As in `promising`.

@@ -64,7 +64,7 @@ class Limits:
         watts: Power that the machine draws while a local model works.
 
     Raises:
-        ConfigurationError: A limit is negative or not finite, or `joules` is given without `watts`.
+        ConfigurationError: A limit is negative or not finite, or `joules` is passed without `watts`.
     """
 
     seconds: float | None = None

@@ -46,11 +46,11 @@ class Prices:
         as_of: The day on which the prices were read; None when nobody noted it.
         cached_input_per_million: Price of a million prompt tokens that were reused; None when they cost as much as others.
         watts: Power that the machine draws while the model works.
-        per_kwh: Price of a kilowatt-hour; given together with `watts`.
+        per_kwh: Price of a kilowatt-hour; pass it together with `watts`.
         currency: The currency, such as "USD"; "" if nobody noted it. A cascade refuses prices in two currencies.
 
     Raises:
-        ConfigurationError: A price is negative or not finite, or only one of `watts` and `per_kwh` is given.
+        ConfigurationError: A price is negative or not finite, or only one of `watts` and `per_kwh` is passed.
 
     Example:
         >>> Prices(0.5, 1.5).cost(Usage(2_000_000, 1_000_000))
@@ -104,7 +104,7 @@ class Prices:
         except LookupError as error:
             raise ConfigurationError(
                 f"genai-prices does not know the model {model!r} of provider {provider!r} ({error}). "
-                "Check both names, or give the prices: Prices(input_per_million, output_per_million)"
+                "Check both names, or pass the prices: Prices(input_per_million, output_per_million)"
             ) from error
         return cls(prices[0], prices[1], cached_input_per_million=prices[2], currency="USD")
 

@@ -232,7 +232,7 @@ class IsolatedModel(LlamaBase):
         return tuple(read_placement(child.facts["placement"]) for child in self._children)
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of plain `text`, no BOS, no template."""
+        """Return the tokens of plain `text`, without BOS and template."""
         return int(self._call("count_tokens", text=text).value())
 
     def tokenize(self, text: str) -> list[tuple[int, int]]:

@@ -64,7 +64,7 @@ class Vocabulary:
         self._seen: collections.deque[_Seen] = collections.deque(maxlen=_REMEMBERED)
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """Return the tokens of `text`, no BOS added. Control tokens are recognised only with `parse_special`.
+        """Return the tokens of `text`, without BOS. Control tokens are recognised only with `parse_special`.
 
         Of long texts the last few are remembered, so that another with the same beginning is tokenized from where they part.
         """

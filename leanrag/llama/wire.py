@@ -70,7 +70,7 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_settings(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that `plain_settings` was given."""
+    """Return the arguments that `plain_settings` got."""
     options = {name: kind(**plain[name]) for name, kind in _OPTION_VALUES.items() if plain.get(name) is not None}
     if plain.get("today") is not None:
         options["today"] = datetime.date.fromisoformat(plain["today"])
@@ -90,7 +90,7 @@ def plain_prompt(prompt: Prompt) -> str | list[dict[str, str]]:
 
 
 def read_prompt(plain: str | list[dict[str, Any]]) -> Prompt:
-    """Return the prompt that `plain_prompt` was given."""
+    """Return the prompt that `plain_prompt` got."""
     return plain if isinstance(plain, str) else [Message(**message) for message in plain]
 
 
@@ -137,5 +137,5 @@ def plain_error(error: Exception) -> dict[str, Any]:
 
 
 def read_error(plain: Mapping[str, Any]) -> LeanRAGError:
-    """Return the error that `plain_error` was given."""
+    """Return the error that `plain_error` got."""
     return _KINDS[plain["type"]](plain["message"], **plain["fields"])

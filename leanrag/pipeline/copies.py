@@ -111,7 +111,7 @@ def find_fastest_type(name: str, **options: Any) -> TypeChoice:
 
 
 def find_embedder(name: str) -> Path:
-    """Return the file or folder of an embedder, given its name or a path. llama.cpp runs some embedders from a copy: then the copy.
+    """Return the file or folder of an embedder from its name or path. llama.cpp runs some embedders from a copy: then the copy.
 
     The copy is made when it does not exist, which takes a second and downloads nothing. So the same name is the same embedder,
     whatever else is installed.

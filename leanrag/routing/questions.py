@@ -79,7 +79,7 @@ def plan_calibration(
 
 
 def _row(number: int, row: object) -> tuple[str, Sequence[str] | None]:
-    """Return a question and its right answers, None if the caller gave none."""
+    """Return a question and its right answers, None if the caller passed no answers."""
     if isinstance(row, str):
         return row, None
     if isinstance(row, Sequence) and len(row) == 2 and isinstance(row[0], str):

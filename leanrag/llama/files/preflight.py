@@ -89,7 +89,7 @@ def _check_kind(info: GGUFInfo) -> None:
 
 
 def _find_parts(header: GGUFHeader) -> list[Path]:
-    """Return the files of a model in several files, given one of them; empty for a model in one file.
+    """Return all files of a model from one of them; empty for a model in one file.
 
     The files are found by their names, beside the file or beside what it links to.
 
