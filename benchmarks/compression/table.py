@@ -49,7 +49,9 @@ def _answers_in_context(figures: Mapping[str, Any], origin: str) -> list[str]:
         "Share of questions whose answer is still in the text after ten retrieved passages were compressed to a number of tokens",
         f"(in the header, counted with cl100k; {origin}):",
         "",
-        "| | " + " | ".join(f"{data_label(name)} {b}" for name, budgets in _BUDGETS.items() for b in budgets) + " | n | s |",
+        "| | "
+        + " | ".join(f"{data_label(name)} {b}" for name, budgets in _BUDGETS.items() for b in budgets)
+        + " | n | s |",
         "|---|" + "---|" * 8,
     ]
     for method, label in _METHODS.items():

@@ -38,7 +38,7 @@ def kinds_lines(figures: Mapping[str, Any], origin: str) -> str:
         f"{percent(figures.get('verdict_true_refused'))} of the true answers. Of {figures.get('kinds_right_n', '–')} questions,",
         f"SmolLM2-135M answers {percent(figures.get('kinds_right_smollm2'))} right,",
         f"and Qwen2.5-Coder-0.5B {percent(figures.get('kinds_right_qwen'))}; the verdict on these answers is right for",
-        f"{percent(figures.get('kinds_verdict_right_smollm2'))} and {percent(figures.get('kinds_verdict_right_qwen'))}"
-        f"{later(figures, 'readers')}.",
+        f"{percent(figures.get('kinds_verdict_right_smollm2'))} and",
+        f"{percent(figures.get('kinds_verdict_right_qwen'))}{later(figures, 'readers')}.",
     )
-    return "\n".join([*rows, "", *sentences])
+    return "\n".join([*rows, "", " ".join(sentences)])

@@ -74,9 +74,7 @@ def _cascade(figures: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name, label in (("small", "SmolLM2-135M"), ("large", "Gemma 3 270M")):
-        gain = (
-            f"{figure(f'{name}_auroc_gain')} [{figure(f'{name}_auroc_gain_low')}, {figure(f'{name}_auroc_gain_high')}] more"
-        )
+        gain = f"{figure(f'{name}_auroc_gain')} [{figure(f'{name}_auroc_gain_low')}, {figure(f'{name}_auroc_gain_high')}] more"
         cells = [
             figure(f"{name}_right"),
             f"{figure(f'{name}_fused_auroc')} ({gain})",

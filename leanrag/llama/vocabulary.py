@@ -121,7 +121,9 @@ class Vocabulary:
             if count >= 0:
                 return buffer[:count]
             if count == -(2**31):
-                raise GenerationError(f"a text of {len(data):,} bytes is more than llama.cpp can tokenize. Divide the text")
+                raise GenerationError(
+                    f"a text of {len(data):,} bytes is more than llama.cpp can tokenize. Divide the text"
+                )
             capacity = -count
 
     def piece(self, token: int) -> bytes:

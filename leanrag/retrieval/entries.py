@@ -97,7 +97,9 @@ def check_entry(entry: Entry, *, dim: int) -> None:
         )
     for chunk in entry.chunks:
         if chunk.document_id != document.id or chunk.text != document.text[chunk.start : chunk.end]:
-            raise ConfigurationError(f"chunk {chunk.id!r} is not a span of document {document.id!r}. Correct the chunker")
+            raise ConfigurationError(
+                f"chunk {chunk.id!r} is not a span of document {document.id!r}. Correct the chunker"
+            )
         if chunk.lead != document.text[chunk.lead_start : chunk.lead_start + len(chunk.lead)]:
             raise ConfigurationError(
                 f"the lead of chunk {chunk.id!r} is not a span of document {document.id!r}. Correct the chunker"

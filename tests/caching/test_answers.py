@@ -276,7 +276,7 @@ def test_a_file_of_another_version_or_program_is_refused(tmp_path):
         AnswerCache(path)
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA application_id = 1")
-    with pytest.raises(StorageError, match="answer cache .* is another kind of database"):
+    with pytest.raises(StorageError, match=r"answer cache .* is another kind of database"):
         AnswerCache(path)
 
 

@@ -126,7 +126,7 @@ def test_a_file_that_is_no_database_is_begun_anew_and_another_program_is_refused
     path.write_bytes(b"not a database" * 100)
     CachedEmbedder(HashEmbedder(), path).close()
     corrupt(path, "PRAGMA application_id = 1")
-    with pytest.raises(StorageError, match="result cache .* is another kind of database"):
+    with pytest.raises(StorageError, match=r"result cache .* is another kind of database"):
         CachedEmbedder(HashEmbedder(), path)
 
 

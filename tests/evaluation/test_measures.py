@@ -122,7 +122,7 @@ def test_own_metrics_and_few_questions(tmp_path):
     assert "97 questions on" in summary.notes[0]
     assert str(summary).startswith("mine: 8 questions, 0 failed\nmetric")
     assert "100.0% [100.0%, 100.0%]" in str(summary)
-    with pytest.raises(ConfigurationError, match="`name` must be one of .*got 'speed'"):
+    with pytest.raises(ConfigurationError, match=r"`name` must be one of .*got 'speed'"):
         summary.figure("speed")
 
 

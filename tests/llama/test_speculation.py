@@ -136,7 +136,7 @@ def test_a_folder_is_opened_with_a_draft(tiny, tmp_path):
     with leanrag.open(tmp_path / "kb", model=path, draft=path, embedder=HashEmbedder()) as rag:
         rag.add_text("Ada Park signs off releases.")
         assert rag.ask("Who signs off releases?", max_tokens=4).usage.completion_tokens <= 4
-    with pytest.raises(ConfigurationError, match="`draft=.*` has no effect on a model that is already loaded"):
+    with pytest.raises(ConfigurationError, match=r"`draft=.*` has no effect on a model that is already loaded"):
         leanrag.open(tmp_path / "kb", model=tiny, draft=path, embedder=HashEmbedder())
 
 

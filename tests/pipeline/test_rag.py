@@ -544,7 +544,9 @@ def test_the_whole_job_without_torch(tmp_path, isolation):
 
 
 def test_isolation_is_for_a_model_that_is_loaded_here(tmp_path):
-    with pytest.raises(ConfigurationError, match="`isolation='process'` has no effect on a model that is already loaded"):
+    with pytest.raises(
+        ConfigurationError, match="`isolation='process'` has no effect on a model that is already loaded"
+    ):
         open_rag(tmp_path, isolation="process")
     with pytest.raises(ConfigurationError, match="`isolation` must be one of 'none', 'process', got 'thread'"):
         open_rag(tmp_path, isolation="thread")

@@ -168,7 +168,9 @@ def quantize(
 def _check_rewritable(info: GGUFInfo) -> None:
     count = info.metadata.get("split.count", 1)
     if count != 1:
-        raise ConfigurationError(f"{str(info.path)!r} is one of {count} parts. Join them with: llama-gguf-split --merge")
+        raise ConfigurationError(
+            f"{str(info.path)!r} is one of {count} parts. Join them with: llama-gguf-split --merge"
+        )
     alignment = info.metadata.get("general.alignment", _ALIGNMENT)
     if alignment != _ALIGNMENT:  # the quantizer would write the same number, but align to 32
         raise ConfigurationError(
