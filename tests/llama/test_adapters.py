@@ -127,7 +127,7 @@ def test_an_adapter_is_loaded_again_with_its_model(tiny_gguf, lora):
         with model._engine._wake:
             model._engine._wake.wait_for(lambda: not model.is_loaded)
         write_tiny_lora(lora, {"output.weight": draw_factors(n_tokens(tiny_gguf), WIDTH, 5)}, alpha=2.0)
-        with pytest.raises(ModelLoadError, match=r"my\.lora\.gguf has changed"):
+        with pytest.raises(ModelLoadError, match=r"my\.lora\.gguf' has changed"):
             model.generate(PROMPT, max_tokens=1)
 
 

@@ -152,8 +152,8 @@ def test_a_file_is_known_by_its_content(tmp_path, monkeypatch):
     [
         ({"style": "poem"}, "`style` must be one of"),
         ({"forms": {"phrase": AnswerForm("", 8)}}, "must have the keys phrase, sentence, explanation"),
-        ({"source": "no field"}, "must hold"),
-        ({"question": "{form}"}, "must hold"),
+        ({"source": "no field"}, "must contain"),
+        ({"question": "{form}"}, "must contain"),
         ({"context_tokens": 0}, "`context_tokens` must be at least 1"),
     ],
 )

@@ -341,6 +341,6 @@ def test_an_index_of_ones_own_is_made_for_each_shard(tmp_path):
     assert sum(map(len, made)) == 4
     with (
         leanrag.open(tmp_path, embedder=HashEmbedder(), model=FakeModel(), index=FlatIndex(64)) as rag,
-        pytest.raises(ConfigurationError, match="each shard has an index"),
+        pytest.raises(ConfigurationError, match="because each shard needs its own index"),
     ):
         rag.search("apple")

@@ -238,8 +238,8 @@ def test_each_change_is_one_generation(store):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]), r"dim is 4, got vectors of shape \(1, 3\)"),
-        (lambda e: Entry(e.document, [], e.vectors), "has 0 chunks"),
+        (lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]), r"the shape \(1, 4\), a row for each chunk, got \(1, 3\)"),
+        (lambda e: Entry(e.document, [], e.vectors), r"the shape \(0, 4\), a row for each chunk"),
         (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "unit norm, got a vector of norm nan"),
         (
             lambda e: Entry(e.document, e.chunks, e.vectors * 2),
@@ -755,7 +755,7 @@ def test_a_chunk_has_the_marks_in_it_and_the_last_before_it(store):
 @pytest.mark.parametrize("starts", [(3, 2), (2, 2), (-1,), (6,)])
 def test_marks_outside_of_the_text_or_out_of_order_are_refused(store, starts):
     marks = tuple(Mark(start, f"page {start}") for start in starts)
-    with pytest.raises(ConfigurationError, match="rising starts inside its text of 5 characters"):
+    with pytest.raises(ConfigurationError, match="inside its text of 5 characters, each after the mark before it"):
         store.put_many([entry(Document("words", id="a", marks=marks))])
 
 
