@@ -238,7 +238,10 @@ def test_each_change_is_one_generation(store):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]), r"the shape \(1, 4\), a row for each chunk, got \(1, 3\)"),
+        (
+            lambda e: Entry(e.document, e.chunks, e.vectors[:, :3]),
+            r"the shape \(1, 4\), a row for each chunk, got \(1, 3\)",
+        ),
         (lambda e: Entry(e.document, [], e.vectors), r"the shape \(0, 4\), a row for each chunk"),
         (lambda e: Entry(e.document, e.chunks, e.vectors * np.nan), "unit norm, got a vector of norm nan"),
         (
