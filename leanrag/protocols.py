@@ -335,16 +335,9 @@ class Packer(Protocol):
     """Chooses the sources of the prompt."""
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:
-        """Return a packing whose sources take at most `budget` tokens.
+        """Return a packing of `hits`, best first, whose sources take at most `budget` tokens; `BudgetError` if nothing fits.
 
-        Args:
-            hits: Best first.
-            budget: Most tokens of all sources together.
-            count_source: Counts the tokens of a source, from its number, title and text, as the prompt shows it.
-            question: The question that the prompt asks; "" if there is none.
-
-        Raises:
-            BudgetError: Nothing fits.
+        `count_source` counts the tokens of a source from its number, title and text, as the prompt shows it.
         """
 
 
