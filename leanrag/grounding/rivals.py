@@ -8,7 +8,7 @@ from leanrag.grounding.claims import Claim
 from leanrag.grounding.index import PlaceIndex
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, has_value, kind_of
+from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of
 
 __all__ = ["is_of_another"]
 
@@ -38,6 +38,8 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     )
     is_under_another = place.speaks_of_heading and place.heading.isdisjoint(claim.asked)
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
+    if _says_it_better(claim, place, told, index):
+        return True
     return any(
         found <= (other.reach | other.below if place.below else other.reach)
         and other is not place
@@ -65,6 +67,20 @@ def _has_other_key(claim: Claim, place: Place, index: PlaceIndex) -> bool:
 
 def _is_code(key: str) -> bool:
     return any(map(str.isdigit, key))
+
+
+def _says_it_better(claim: Claim, place: Place, told: Sequence[Token], index: PlaceIndex) -> bool:
+    """Whether another place has more of the question in its own words, and a value of the same dimension as the answer."""
+    values = [token for token in told if dimension_of(token)]
+    kinds = set(map(dimension_of, values))
+    mine = claim.asked & place.bases
+    return bool(kinds) and any(
+        mine < claim.asked & other.bases
+        and not any(has_value(token, other.tokens) for token in values)
+        and any(dimension_of(token) in kinds and not has_value(token, claim.question) for token in other.tokens)
+        for other in index.reach(claim.asked - mine)
+        if other is not place
+    )
 
 
 def _answers_otherwise(told: Sequence[Token], claim: Claim, other: Place) -> bool:
