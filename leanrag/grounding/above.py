@@ -16,6 +16,9 @@ _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
 _TERM = re.compile(r"\S(?:[^.!?:;|\n]{0,58}[^\s.!?:;|,])?\Z")
 _TERM_LEVEL = 60  # below headings that are marked as such
 _SPACE = re.compile(r"\s*")
+_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n\s*\Z")
+_TIME = re.compile(r"[\[(]?\b\d[\d:./-]*\b[\])]?(?: ?[AaPp][Mm]\b)?")
+_MOST_SPACE = 200  # characters before a line that are looked at
 _LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
 _DEFINED = re.compile(r"\s*([^\s.!?:;|][^.!?:;|\n]{0,38})\.\Z")
 _TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?(\w[\w .'()-]{0,38})[:>]\s")
@@ -35,6 +38,7 @@ class Above:
         self._table = self._label = self._first_cell = ""
         self._header = ""
         self._turns = 0  # that may still answer the question, if that is a turn of a talk
+        self._speaker = ""  # of the turn that is being read, where a line above it names him or her with the time
 
     @property
     def headings(self) -> list[str]:
@@ -50,12 +54,14 @@ class Above:
         """Everything that is above a sentence."""
         over = [words for _, words in self._over if words not in self.lead_in]
         first_cell = self._first_cell if sentence.startswith("|") and not _first_cell(sentence) else ""
-        texts = [*self.headings, *over, self.question, self.lead_in, self._table, self._label, first_cell]
+        texts = [*self.headings, self._speaker, *over, self.question, self.lead_in, self._table, self._label, first_cell]
         return [text for text in texts if text and text != sentence]
 
     def begin_line(self, text: str, start: int, end: int) -> bool:
         """Take note of the first sentence of a line; return whether it stands over lines that are set deeper."""
         self._label = ""
+        if _BLANK_LINE.search(text, max(0, start - _MOST_SPACE), start):
+            self._header = ""
         indent = _indent_of(text, start)
         while self._over and self._over[-1][0] >= indent:
             self._over.pop()
@@ -72,7 +78,10 @@ class Above:
             self._label = ""
         if head is None:
             return
-        if head.kind != "question" and head.level != LINE_LEVELS["lead"]:
+        if head.level == LINE_LEVELS["stamp"]:
+            self._reply()
+        elif head.kind != "question" and head.level != LINE_LEVELS["lead"]:
+            self._speaker = ""
             self._headings = [(level, words) for level, words in self._headings if level < head.level]
             self.question = self._table = ""
         self.lead_in = ""
@@ -83,6 +92,8 @@ class Above:
             self._ask(text)
         elif line.level == LINE_LEVELS["lead"]:
             self.lead_in = text
+        elif line.level == LINE_LEVELS["stamp"]:
+            self._speaker = _TIME.sub("", text)
         else:
             self._enter(line.level, text)
 
@@ -95,9 +106,8 @@ class Above:
         if is_question(text):
             self._ask(text)
             return True
-        if self._turns and _is_turn(text):
-            self._turns -= 1
-            self.question = self.question if self._turns else ""
+        if _is_turn(text):
+            self._reply()
         if text.rstrip().endswith((":", "：")):
             self.lead_in = text
         elif text.lstrip().startswith("|"):
@@ -115,6 +125,12 @@ class Above:
         elif is_first and (term := _DEFINED.match(sentence)) and len(term[1].split()) <= _MAX_DEFINED:
             self._label = term[1] if rest.lstrip(" \t")[:1].isalnum() else ""
 
+    def _reply(self) -> None:
+        """Begin a turn of a talk, which may answer the question if it is one of the next few."""
+        if self._turns:
+            self._turns -= 1
+            self.question = self.question if self._turns else ""
+
     def _enter(self, level: int, text: str) -> None:
         self._headings = [(above, words) for above, words in self._headings if above < level] + [(level, text)]
         self.question = self.lead_in = self._table = ""
@@ -122,7 +138,7 @@ class Above:
     def _ask(self, text: str) -> None:
         turn = _TURN.match(text) if _is_turn(text) else None
         self.question, self.lead_in = text[turn.end() :] if turn else text, ""
-        self._turns = _MAX_REPLIES if turn else 0
+        self._turns = _MAX_REPLIES if turn or self._speaker else 0
 
 
 class Speakers:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from leanrag.grounding.cells import Cell
 from leanrag.grounding.claims import Claim, Passage, holds
-from leanrag.grounding.reading import Token
+from leanrag.grounding.reading import Token, base_of
 from leanrag.grounding.values import VALUE_KINDS, has_value
 
 __all__ = ["takes_another_column", "takes_another_line"]
@@ -43,8 +43,15 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     )
 
 
+_MEASURES = frozenset(map(base_of, "price cost fee time date day number amount name type value total size length".split()))
+"""Words for what an answer is, which tell lines apart less than words for what it is about."""
+
+
 def _count_said(line: Cell, said: frozenset[str]) -> int:
-    return sum(base in said or (base.isalpha() and _is_said(base, said)) for base in line.name)
+    """How much of the name of a line is said."""
+    return sum(
+        1 if base in _MEASURES else 2 for base in line.name if base in said or (base.isalpha() and _is_said(base, said))
+    )
 
 
 def _asked_columns(cells: Sequence[Cell], said: frozenset[str]) -> set[int]:

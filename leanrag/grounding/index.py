@@ -12,7 +12,7 @@ from leanrag.grounding.clauses import opposites_of, stem_of
 from leanrag.grounding.measures import BOUNDS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, is_end_of_path
+from leanrag.grounding.values import VALUE_KINDS, is_end_of_path, same_time
 
 __all__ = ["PlaceIndex", "covered_share"]
 
@@ -201,7 +201,7 @@ def _has_same_value(token: Token, other: Token) -> bool:
         return other.quantity is not None and token.quantity.agrees_with(other.quantity)
     if token.day is not None:
         return other.day is not None and token.day.agrees_with(other.day)
-    return is_end_of_path(token, other)
+    return same_time(token, other) or is_end_of_path(token, other)
 
 
 def _script_share(text: str, place: Place) -> float:

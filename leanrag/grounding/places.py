@@ -299,7 +299,7 @@ def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
     yield from ((end + low, end + high, None) for low, high in split_sentences(text[end:]))
 
 
-_LEADS = (LINE_LEVELS["lead"], LINE_LEVELS["section"])
+_LEADS = (LINE_LEVELS["lead"], LINE_LEVELS["section"], LINE_LEVELS["stamp"])
 
 
 class _RecordReader:

@@ -137,7 +137,7 @@ _TOKEN = re.compile(
     |(?P<han_day>(?P<am>\d{{1,2}})月(?P<ad>\d{{1,2}})日)
     |(?P<spaced>(?<![\d.])(?P<sd>\d{{1,2}})\.\s(?P<sm>\d{{1,2}})\.\s(?P<sy>\d{{4}})(?!\d))
     |(?P<dmy>(?<![\d.])(?P<d1>\d{{1,2}})(?P<sep>[./])(?P<d2>\d{{1,2}})(?P=sep)(?P<d3>\d{{4}}|(?<=\d\d[./]\d\d[./])\d{{2}}(?![\d.])))(?![\d]|\.\d)
-    |(?P<time>(?<![\d:])(?P<th>\d{{1,2}})(?::(?P<tm>\d{{2}})(?::\d{{2}}(?:[.,]\d+)?)?)(?:\s?(?P<tp>[ap]\.?m\b\.?|uhr\b))?)
+    |(?P<time>(?<![\d:])(?P<th>\d{{1,2}})(?::(?P<tm>\d{{2}})(?::(?P<ts>\d{{2}})(?:[.,]\d+)?)?)(?:\s?(?P<tp>[ap]\.?m\b\.?|uhr\b))?)
     |(?P<hour>(?<![\d.,])(?P<hh>\d{{1,2}})\s?(?P<hp>[ap]\.?m\b\.?|uhr\b|o'clock\b))
     |(?P<date>(?P<td>\d{{1,2}})(?:st|nd|rd|th|er|\.|º|ª)?\s+(?:of\s+|de\s+)?(?P<tmon>{_MONTH})\b\.?(?:,?\s+(?:de\s+|of\s+)?(?P<ty>\d{{4}}))?)
     |(?P<monthyear>\b(?P<my_m>{_MONTH})\b\.?,?\s+(?:de\s+|of\s+)?(?P<my_y>\d{{4}})(?!\d))
@@ -243,6 +243,7 @@ def _read_other(found: re.Match[str]) -> Token:
         return Token("day", text, word, f"day:{day.year}-{day.month}-{day.day}", is_content=True, day=day)
     if found["time"] or found["hour"]:
         base = _read_time(found["th"] or found["hh"], found["tm"], found["tp"] or found["hp"])
+        base += f":{found['ts']}" if found["ts"] else ""
         return Token("time", text, word, base, is_content=True)
     if found["pause"]:
         return Token("pause", text, word)

@@ -10,8 +10,8 @@ __all__ = ["Record", "RecordLine", "find_records"]
 
 _LINE = re.compile(r"[^\r\n]*\S[^\r\n]*")
 _NAMED = re.compile(
-    r"\s*(?:-\s+)?[\"']?([^\W\d_][\w./-]{0,39}(?: [\w./()-]{1,24}){0,2})[\"']?(?:;[\w=,+-]{1,40}){0,3}"
-    r"\s{0,12}(?:=>|[:：=])\s{0,12}(?=\S)"
+    r"\s*(?:-\s+)?[\"']?(?P<name>[^\W\d_][\w./-]{0,39}(?: [\w./()-]{1,24}){0,2})[\"']?(?:;[\w=,+-]{1,40}){0,3}"
+    r"\s{0,12}(?:=>|=|：|:(?!\d{2,5}\b))\s{0,12}(?=\S)"  # a number right behind a colon is a port or a time
 )
 _NO_WORDS = re.compile(r"[\W_]+\Z")
 _COMMENT = re.compile(r"\s*(?:[#;%]|//|--)")

@@ -16,6 +16,7 @@ __all__ = [
     "has_value",
     "is_end_of_path",
     "kind_of",
+    "same_time",
     "same_value",
 ]
 
@@ -42,12 +43,19 @@ def same_value(wanted: Token, token: Token, tokens: Sequence[Token]) -> bool:
             return not wanted.quantity.dimension and token.base in _hours(wanted.quantity.number)
         return not wanted.quantity.dimension and token.kind == "identifier" and token.base == wanted.base
     if wanted.kind == "time":
-        return token.base == wanted.base or (
+        return same_time(wanted, token) or (
             token.quantity is not None and not token.quantity.dimension and wanted.base in _hours(token.quantity.number)
         )
     if _is_flag(wanted) and any(map(_is_flag, tokens)):
         return _is_flag(token) and token.base == wanted.base
     return wanted.base in (token.base, token.word) or is_end_of_path(wanted, token)
+
+
+def same_time(time: Token, other: Token) -> bool:
+    """Whether two times agree, as far as both name the seconds."""
+    bases = (time.base, other.base)
+    is_part = any(mine.startswith(f"{theirs}:") for mine, theirs in (bases, bases[::-1]))
+    return time.kind == other.kind == "time" and (bases[0] == bases[1] or is_part)
 
 
 def _is_flag(token: Token) -> bool:
