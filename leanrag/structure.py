@@ -91,7 +91,11 @@ _RECORD = re.compile(
 )
 _SECTION = re.compile(r"\[{1,2}[^\W\d][^\]\n]*\]{1,2}\Z")
 _MAIL = re.compile(r"(from|subject|von|betreff|de|objet|asunto)[ \t]*:[ \t]*\S", re.IGNORECASE)
+_AUTHOR = re.compile(r"author[ \t]*:[ \t]*\S", re.IGNORECASE)
+_COMMIT = re.compile(r"commit [0-9a-f]{7,64}\b")
 _STAMP = re.compile(r"\b\d{1,2}:\d{2}\b")
+_STAMPED = 48  # characters of a line with a name and a time over what was said
+_NAME_AND_TIME = re.compile(r"[^\W\d_][^:=]*\b\d{1,2}:\d{2}(?::\d{2})?[ ]?(?:[AaPp]\.?[Mm]\.?)?[\])]?\Z")
 _QUESTION_MARKS = "?？؟"
 _CLOSES_SENTENCE = _QUESTION_MARKS + ".!…。！।"
 _SENTENCE_END = ".,;!。！،؛۔।"
@@ -271,8 +275,14 @@ def _record(seen: _Seen) -> _Found:
     content, before = seen.content, seen.before
     if seen.shared is None:
         return None
+    if seen.is_first and not seen.is_last and len(content) <= _STAMPED and _NAME_AND_TIME.match(content):
+        return "lead", LINE_LEVELS["stamp"]
     if _SECTION.match(content):
         return "lead", LINE_LEVELS["section"]
+    if _COMMIT.match(content):
+        return "lead", LINE_LEVELS["mail"]
+    if _AUTHOR.match(content) and before is not None and before.level == LINE_LEVELS["mail"]:
+        return "lead", LINE_LEVELS["mail"] + 1
     if _MAIL.match(content) and (before is None or before.kind == "record" or before.level):
         is_subject = content[0] not in "FfVvDd"
         return "lead", LINE_LEVELS["mail"] + is_subject
@@ -367,7 +377,7 @@ def _standing_over(seen: _Seen) -> _Found:
         return "question", LINE_LEVELS["question"]
     if seen.may_be_title and content[-1] not in ":：?？؟" and (_ITEM.match(seen.below) or _ROW.match(seen.below)):
         return "heading", _level_of(content) or LINE_LEVELS["title"] + 3
-    if len(content) <= 48 and content[-1] not in ".,;:" and not seen.is_last and _STAMP.search(content):
+    if len(content) <= _STAMPED and content[-1] not in ".,;:" and not seen.is_last and _STAMP.search(content):
         return "lead", LINE_LEVELS["stamp"]
     return None
 

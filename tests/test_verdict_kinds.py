@@ -58,7 +58,43 @@ QUIZ = (
     "2. Which gas burns?\n   a) Neon\n   b) Argon\n   c) Methane\n   Answer: c"
 )
 
+STAMPED = (
+    "Ida Moe 9:02 AM\nWho needs the van?\n\nBo Lind 9:05 AM\nI need it for the fair.\n\n"
+    "Odd Vik 9:40 AM\nThe garage opens at 7:30."
+)
+LETTER = (
+    "Room:       double, no. 204\nPrice:      129 euros per night\nParking:    12 euros per night\n"
+    "Departure:  10 June (by 11:00)"
+)
+REPORT = (
+    "CITY LABORATORY            Report 31\n\nTest          Result     Reference\n"
+    "Iron          18         30 - 300\nZinc          12         10 - 20"
+)
+
 FALSE = {
+    "names above turns": [
+        (STAMPED, "Who needs the van?", "Odd Vik"),
+        (STAMPED, "When does the garage open?", "At 9:40."),
+    ],
+    "names of measures": [
+        (LETTER, "What does parking cost per night?", "129 euros"),
+        (REPORT, "What is the result of zinc?", "10"),
+    ],
+    "seconds": [
+        ("name;time\nAda;3:15:02\nBo;3:15:39\nEva;3:21:10", "What was the time of Ada?", "3:15:39"),
+    ],
+    "sentences that speak less of the question": [
+        (
+            "The session ends after 45 minutes. The breaks take 15 minutes.",
+            "After how long does the session end?",
+            "15 minutes",
+        ),
+        (
+            "Name: Ana Roy\nAddress: Kade 7, Delft\nNote: Lifts up to 45 tons.",
+            "How many tons can Ana Roy lift?",
+            "7 tons",
+        ),
+    ],
     "options of a quiz": [
         (QUIZ, "Which metal melts first?", "Iron"),
         (QUIZ, "Which gas burns?", "Argon"),
@@ -359,6 +395,31 @@ FALSE = {
 
 
 TRUE = {
+    "names above turns": [
+        (STAMPED, "Who needs the van?", "Bo Lind"),
+        (STAMPED, "When does the garage open?", "At 7:30."),
+    ],
+    "names of measures": [
+        (LETTER, "What does parking cost per night?", "12 euros"),
+        (LETTER, "By what time must I depart?", "By 11:00."),
+        (REPORT, "What is the result of zinc?", "12"),
+    ],
+    "seconds": [
+        ("name;time\nAda;3:15:02\nBo;3:15:39\nEva;3:21:10", "What was the time of Ada?", "3:15:02"),
+        ("It began at 10:05:59.", "When did it begin?", "At 10:05."),
+    ],
+    "sentences that speak less of the question": [
+        (
+            "The session ends after 45 minutes. The breaks take 15 minutes.",
+            "After how long does the session end?",
+            "45 minutes",
+        ),
+        (
+            "Name: Ana Roy\nAddress: Kade 7, Delft\nNote: Lifts up to 45 tons.",
+            "How many tons can Ana Roy lift?",
+            "45 tons",
+        ),
+    ],
     "options of a quiz": [
         (QUIZ, "Which metal melts first?", "Tin"),
         (QUIZ, "Which gas burns?", "Methane"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from leanrag.documents.decoding import check_encoding, looks_like_text
 from leanrag.documents.finding import file_status, find_files
 from leanrag.documents.formats.calendar import read_calendar
+from leanrag.documents.formats.chat_export import read_json
 from leanrag.documents.formats.epub import read_epub
 from leanrag.documents.formats.feed import read_feed
 from leanrag.documents.formats.html import html_to_text, read_html
@@ -45,7 +46,7 @@ _SNIFF_BYTES = 8192
 
 _CODE = (
     ".bash .bat .c .cc .cfg .clj .cmake .cpp .cs .css .cu .cxx .dart .el .ex .exs .f90 .go .gradle .graphql .groovy .h"
-    " .hpp .hs .ini .java .jl .js .json .jsx .kt .kts .less .lua .m .mjs .ml .mm .php .pl .proto .ps1 .py .pyi .r"
+    " .hpp .hs .ini .java .jl .js .jsx .kt .kts .less .lua .m .mjs .ml .mm .php .pl .proto .ps1 .py .pyi .r"
     " .rb .rs .scala .scss .sh .sql .svelte .swift .tf .toml .ts .tsx .vue .yaml .yml .zig .zsh"
 )
 _TEXT = ".txt .text .log .csv .tsv .jsonl .ndjson"
@@ -71,6 +72,7 @@ READERS: Mapping[str, DocumentReader] = {
     **dict.fromkeys((".ics", ".ifb", ".vcf", ".vcard"), read_calendar),
     **dict.fromkeys((".adoc", ".asciidoc"), read_asciidoc),
     ".org": read_org,
+    ".json": read_json,
     **dict.fromkeys((".rss", ".atom", ".xml"), read_feed),
     ".tex": read_latex,
     ".bib": read_bibliography,

@@ -186,6 +186,8 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
         yield at, len(text), False
 
 
+_EMPTY_CELL = re.compile(r"\|\s*\|")
+_CLOSES_SENTENCE = ".!?…。！？।؟"
 _KINDS: Mapping[LineKind, UnitKind] = {"item": "item", "log": "line", "record": "line"}
 
 
@@ -200,6 +202,8 @@ class _Builder:
         self._over: set[int] = set()  # units that were heads
         self._n_paragraphs = self._n_lists = self._n_cues = 0
         self._header: int | None = None  # the row that names the columns of the table that is being read
+        self._row: int | None = None  # the last row whose first cell is not empty
+        self._has_entries = False  # whether each line of the paragraph is a text of its own
         self._turns_left = 0  # that may answer the turn that asked
         self._previous_kind: LineKind | None = None
         self._item: tuple[int, int] | None = None  # indent and unit of the list item that the last paragraph ended with
@@ -227,7 +231,8 @@ class _Builder:
     def add_paragraph(self, lines: Sequence[Line]) -> None:
         """Add lines between which nothing is blank."""
         self._n_paragraphs += 1
-        self._header = None
+        self._header = self._row = None
+        self._has_entries = self._are_entries(lines)
         first = lines[0]
         is_list = first.kind in ("item", "row", "csv", "record", "log")
         if not is_list and not first.indent and self._head != len(self._units) - 1:
@@ -252,10 +257,20 @@ class _Builder:
     def _begins(self, lines: Sequence[Line], first: int, at: int) -> bool:
         """Whether a prose line begins a new text, and does not continue the text that begins at the line `first`."""
         line, begun, before = lines[at], lines[first], lines[at - 1]
+        if self._has_entries and self._text[before.end - 1] in _CLOSES_SENTENCE:
+            return True
         if self._text[before.end - 1] in ":：" or line.indent < begun.indent:
             return True
         is_head = at + 1 < len(lines) and lines[at + 1].indent > line.indent + 1 and line.indent <= begun.indent
         return is_head or (begun.kind == "prose" and line.indent > begun.indent + 1 and at == first + 1)
+
+    def _are_entries(self, lines: Sequence[Line]) -> bool:
+        """Whether nearly all lines begin and end as sentences do, as in a glossary: prose that was wrapped does not."""
+        prose = [line for line in lines if line.kind == "prose"]
+        closed = sum(
+            self._text[line.end - 1] in _CLOSES_SENTENCE and not self._text[line.start].islower() for line in prose
+        )
+        return len(prose) > 2 and closed >= 0.8 * len(prose)
 
     @property
     def _head(self) -> int | None:
@@ -324,7 +339,9 @@ class _Builder:
             elif not rule:
                 self._header = self._head
         else:
-            self._add_pieces(start, end, "row", under)
+            is_more = _EMPTY_CELL.match(content) is not None and self._row is not None  # of the row above
+            self._add_pieces(start, end, "row", self._row if is_more else under)
+            self._row = self._row if is_more else len(self._units) - 1
 
     def _is_rule_of(self, header: int, start: int, end: int) -> bool:
         """Whether this is the line of dashes under a table's header, which belongs to it."""
@@ -356,7 +373,9 @@ class _Builder:
             return ("list", self._n_lists)
         if line.kind == "record":
             return ("record", self._n_paragraphs, line.indent)
-        return ("cue", self._n_cues) if self._previous_kind == "cue" else ("paragraph", self._n_paragraphs)
+        if self._previous_kind == "cue":
+            return ("cue", self._n_cues)
+        return ("entry", line.start) if self._has_entries else ("paragraph", self._n_paragraphs)
 
     def _add_sentences(self, start: int, content: str, kind: UnitKind, tag: Hashable | None) -> None:
         """Add the sentences of a paragraph, item or turn, each with what it needs."""

@@ -38,7 +38,7 @@ class Above:
         self._table = self._label = self._first_cell = ""
         self._header = ""
         self._turns = 0  # that may still answer the question, if that is a turn of a talk
-        self._speaker = ""  # of the turn that is being read, where a line above it names him or her with the time
+        self.speaker = ""  # of the turn that is being read, where a line above it names him or her with the time
 
     @property
     def headings(self) -> list[str]:
@@ -54,7 +54,16 @@ class Above:
         """Everything that is above a sentence."""
         over = [words for _, words in self._over if words not in self.lead_in]
         first_cell = self._first_cell if sentence.startswith("|") and not _first_cell(sentence) else ""
-        texts = [*self.headings, self._speaker, *over, self.question, self.lead_in, self._table, self._label, first_cell]
+        texts = [
+            *self.headings,
+            self.speaker,
+            *over,
+            self.question,
+            self.lead_in,
+            self._table,
+            self._label,
+            first_cell,
+        ]
         return [text for text in texts if text and text != sentence]
 
     def begin_line(self, text: str, start: int, end: int) -> bool:
@@ -80,8 +89,9 @@ class Above:
             return
         if head.level == LINE_LEVELS["stamp"]:
             self._reply()
+            self.speaker = _TIME.sub("", sentence)
         elif head.kind != "question" and head.level != LINE_LEVELS["lead"]:
-            self._speaker = ""
+            self.speaker = ""
             self._headings = [(level, words) for level, words in self._headings if level < head.level]
             self.question = self._table = ""
         self.lead_in = ""
@@ -92,9 +102,7 @@ class Above:
             self._ask(text)
         elif line.level == LINE_LEVELS["lead"]:
             self.lead_in = text
-        elif line.level == LINE_LEVELS["stamp"]:
-            self._speaker = _TIME.sub("", text)
-        else:
+        elif line.level != LINE_LEVELS["stamp"]:
             self._enter(line.level, text)
 
     def read_term(self, text: str) -> None:
@@ -138,7 +146,7 @@ class Above:
     def _ask(self, text: str) -> None:
         turn = _TURN.match(text) if _is_turn(text) else None
         self.question, self.lead_in = text[turn.end() :] if turn else text, ""
-        self._turns = _MAX_REPLIES if turn or self._speaker else 0
+        self._turns = _MAX_REPLIES if turn or self.speaker else 0
 
 
 class Speakers:

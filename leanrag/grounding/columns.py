@@ -43,7 +43,9 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     )
 
 
-_MEASURES = frozenset(map(base_of, "price cost fee time date day number amount name type value total size length".split()))
+_MEASURES = frozenset(
+    map(base_of, "price cost fee time date day number amount name type value total size length".split())
+)
 """Words for what an answer is, which tell lines apart less than words for what it is about."""
 
 

@@ -259,7 +259,7 @@ class _PassageReader:
             cells=_cells(style, sentence, above.header or self._header) if shape else (),
             below=_content(style, [text_below(self._text, end)]) if stands_over else frozenset(),
             key=key[1].casefold() if key else "",
-            speaker=_content(style, [self._speakers.name_of(sentence)]),
+            speaker=_content(style, [self._speakers.name_of(sentence) or above.speaker]),
         )
 
     def _is_wrong_option(self, sentence: str, end: int) -> bool:

@@ -346,6 +346,40 @@ def test_a_line_right_above_items_is_their_lead_inside_a_paragraph_too():
     assert [kind for kind, _ in kinds_of(text)] == ["heading", "item", "item", "lead", "item"]
 
 
+def needs_of(text, part):
+    """The texts of all units that a unit needs, the nearest first."""
+    units = split_units(text)
+    unit = next(unit for unit in units if part in text[unit.start : unit.end])
+    found = []
+    while unit.needs is not None:
+        unit = units[unit.needs]
+        found.append(text[unit.start : unit.end])
+    return found
+
+
+def test_a_row_with_an_empty_first_cell_needs_the_row_above():
+    text = "| Day | Hour | Guide |\n|---|---|---|\n| Friday | 10 | Ines |\n| | 15 | Boris |\n| | 17 | Odd |\n| Sunday | 9 | Clara |"
+    header = text[: text.index("\n| Friday")]
+    assert needs_of(text, "Odd") == needs_of(text, "Boris") == ["| Friday | 10 | Ines |", header]
+    assert needs_of(text, "Clara") == [header]
+
+
+def test_the_sentences_of_an_entry_are_read_together():
+    text = "Keel. The spine of a hull. Ours is of oak.\nMast. It bears the sails. It is hollow.\nOar. A long lever. We have six."
+    units = split_units(text)
+    groups = {text[unit.start : unit.end]: unit.group for unit in units}
+    assert groups["Mast."] == groups["It bears the sails."] == groups["It is hollow."] is not None
+    assert len({groups[name] for name in ("Keel.", "Mast.", "Oar.")}) == 3
+
+
+def test_the_message_of_a_commit_needs_its_author():
+    text = (
+        "commit 1f2e3d4\nAuthor: Ola Berg\nDate: 3 May 2021\n\n    Close idle sockets\n\ncommit 5a6b7c8\nAuthor: Kai Lund\n"
+        "Date: 9 May 2021\n\n    Raise the limit of uploads\n"
+    )
+    assert needs_of(text, "Raise the limit") == ["Author: Kai Lund", "commit 5a6b7c8"]
+
+
 def test_aligned_columns_are_rows():
     text = "Route        Fare    Hours\nOslo         12.50   3\nBergen       40.00   7\n\nAll fares are for one way."
     assert [kind for kind, _ in kinds_of(text)] == ["csv", "csv", "csv", "prose"]

@@ -1,5 +1,7 @@
 """Formats that people write or export as text with marks: calendars, contacts, LaTeX, AsciiDoc, Org and feeds."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +157,58 @@ def test_entries_of_feeds_are_sections(tmp_path):
 def test_other_xml_is_read_as_it_is(tmp_path):
     document = load(tmp_path, "a.xml", "<config><port>80</port></config>")
     assert (document.text, document.kind) == ("<config><port>80</port></config>", "code")
+
+
+# ------------------------------------------------------------------------------------------------ exports of chats
+
+SLACK = [
+    {
+        "type": "message",
+        "user": "U1",
+        "user_profile": {"real_name": "Ida Moe"},
+        "text": "Who has the drill?",
+        "ts": "1700000000.5",
+    },
+    {
+        "type": "message",
+        "user": "U2",
+        "user_profile": {"real_name": "", "name": "bo"},
+        "text": "<@U1> it is\nin the van",
+        "ts": "1700000100",
+    },
+    {"type": "message", "subtype": "file", "ts": "1700000200"},
+]
+DISCORD = {
+    "guild": {},
+    "messages": [{"timestamp": "2024-03-01T18:05:09.123+00:00", "author": {"name": "ida"}, "content": "Hi"}],
+}
+TELEGRAM = {
+    "messages": [{"date": "2024-03-01T18:05:09", "from": "Ida", "text": ["See ", {"type": "bold", "text": "this"}]}]
+}
+
+
+def test_a_line_of_a_transcript_is_a_message(tmp_path):
+    document = load(tmp_path, "a.json", json.dumps(SLACK))
+    assert document.kind == "text"
+    assert document.text == (
+        "[2023-11-14 22:13] Ida Moe: Who has the drill?\n[2023-11-14 22:15] bo: Ida Moe it is\n  in the van\n"
+    )
+    assert load(tmp_path, "b.json", json.dumps(DISCORD)).text == "[2024-03-01 18:05] ida: Hi\n"
+    assert load(tmp_path, "c.json", json.dumps(TELEGRAM)).text == "[2024-03-01 18:05] Ida: See this\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"date": "2024-03-01", "text": "no sender"}],
+        {"messages": 3, "date": 1, "text": "x"},
+        [{"ts": "never", "text": "x", "user": "a"}],
+        [{"ts": 1e300, "text": "x", "user": "a"}],
+    ],
+)
+def test_other_json_is_read_as_it_is(tmp_path, value):
+    document = load(tmp_path, "a.json", json.dumps(value))
+    assert (document.text, document.kind) == (json.dumps(value), "code")
 
 
 # ---------------------------------------------------------------------------------------------------------- any bytes
