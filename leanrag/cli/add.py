@@ -23,13 +23,17 @@ LIBRARIES = ("chroma", "lancedb", "langchain", "llama-index")
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("add", _run, commands.folder, "add files and folders; unchanged files are skipped")
-    parser.add_argument("sources", nargs="+", metavar="PATH")
+    parser.add_argument("sources", nargs="+", metavar="PATH", help="file or folder")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
     parser.add_argument(
-        "--ignore", action="append", default=[], metavar="PATTERN", help="leave this out of folders, as in a .gitignore"
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out such files and folders, as in a .gitignore",
     )
     parser.add_argument(
-        "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files of folders"
+        "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files, as in a .gitignore"
     )
     parser.add_argument(
         "--from",
@@ -37,7 +41,7 @@ def register(commands: Commands) -> None:
         choices=LIBRARIES,
         help="PATH is a folder that this library wrote: take its texts",
     )
-    parser.add_argument("--sync", action="store_true", help="remove the documents of folders that are not selected")
+    parser.add_argument("--sync", action="store_true", help="also remove documents of other files in these folders")
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:

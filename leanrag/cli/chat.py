@@ -29,7 +29,9 @@ Ctrl-C stops an answer."""
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add("chat", _run, commands.reading, "ask questions in turn; type /help for what else there is")
+    parser = commands.add(
+        "chat", _run, commands.reading, "ask questions in a conversation; /help lists what else it knows"
+    )
     parser.add_argument("database", nargs="?", help="the database, as --folder")
     parser.add_argument("--resume", metavar="FILE", help="continue the conversation that /save wrote")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="time limit of each answer")

@@ -1,4 +1,4 @@
-"""The `leanrag` command. These are its exit codes.
+"""The `leanrag` command. `leanrag COMMAND --help` lists the options of a command. These are the exit codes.
 
 0  done
 1  failed; the reason is on standard error

@@ -13,7 +13,9 @@ __all__ = ["register"]
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    commands.add("list", _run, commands.common, "list the models that have a name")
+    commands.add(
+        "list", _run, commands.common, "list the models that leanrag knows by name, and their files on this machine"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -58,7 +58,9 @@ class Commands:
             default=os.environ.get("LEANRAG_FOLDER", _DEFAULT_FOLDER),
             help=f"the database: a folder (default: $LEANRAG_FOLDER or {_DEFAULT_FOLDER})",
         )
-        folder.add_argument("--embedder", default="all-minilm-l6-v2", help="name or folder (default: %(default)s)")
+        folder.add_argument(
+            "--embedder", default="all-minilm-l6-v2", help="name, GGUF file or folder (default: %(default)s)"
+        )
         answering = argparse.ArgumentParser(add_help=False, parents=[folder])
         answering.add_argument(
             "--model",
@@ -82,7 +84,7 @@ class Commands:
         add_where(reading)
         asking = argparse.ArgumentParser(add_help=False, parents=[reading])
         add_config(asking)
-        asking.add_argument("question")
+        asking.add_argument("question", help="in quotes")
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         return cls(commands, common, folder, answering, reading, asking)
 

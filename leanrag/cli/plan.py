@@ -17,7 +17,7 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add(
-        "plan", _run, commands.common, "memory, replicas and money for so many documents and questions, by a simulation"
+        "plan", _run, commands.common, "simulate what so many documents and questions need: memory, replicas and money"
     )
     parser.add_argument("--documents", required=True, metavar="N", help="documents, such as 10M")
     parser.add_argument(
@@ -25,7 +25,11 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--p95", required=True, metavar="TIME", help="time in which 95 of 100 are answered, such as 2s")
     parser.add_argument(
-        "--chunks-per-document", type=float, default=1.0, metavar="N", help="on average (default: %(default)s)"
+        "--chunks-per-document",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="chunks of a document, on average (default: %(default)s)",
     )
     parser.add_argument(
         "--peak",
@@ -51,16 +55,18 @@ def register(commands: Commands) -> None:
         help="replicas that always run, 0 to scale to zero (default: the fewest that suffice)",
     )
     parser.add_argument(
-        "--start", default="60s", metavar="TIME", help="until a new replica answers (default: %(default)s)"
+        "--start", default="60s", metavar="TIME", help="time until a new replica answers (default: %(default)s)"
     )
     parser.add_argument("--spot", type=float, metavar="N", help="interruptions of a replica in an hour, at spot prices")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (default: %(default)s)")
     _add_rates(parser.add_argument_group("rates", "measured on this machine once, unless they are passed"))
 
 
 def _add_rates(group: Any) -> None:
     group.add_argument("--model", help="model that answers (default: the best on this machine)")
-    group.add_argument("--embedder", default="all-minilm-l6-v2", help="(default: %(default)s)")
+    group.add_argument(
+        "--embedder", default="all-minilm-l6-v2", help="name, GGUF file or folder (default: %(default)s)"
+    )
     group.add_argument("--measure", action="store_true", help="measure again")
     group.add_argument("--rates", metavar="FILE", help="YAML file with rates; nothing is measured")
     group.add_argument("--question-time", metavar="TIME", help="time of a question alone; nothing is measured")

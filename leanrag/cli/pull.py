@@ -20,7 +20,12 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("pull", _run, commands.common, "download models into the cache")
-    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="name that `leanrag list` shows, or hf:OWNER/REPOSITORY/FILE of the hub",
+    )
     parser.add_argument("--accept-terms", action="store_true", help="accept the terms of use, if a model has some")
     parser.add_argument("--force", action="store_true", help="get the model again even if it is in the cache")
     parser.add_argument(

@@ -13,7 +13,7 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("remove", _run, commands.folder, "remove documents by path or id")
-    parser.add_argument("sources", nargs="+", metavar="PATH")
+    parser.add_argument("sources", nargs="+", metavar="PATH", help="id, file or folder")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -17,7 +17,9 @@ def register(commands: Commands) -> None:
         "repair", _run, commands.common, "repair a damaged database: what is derived is made again from the texts"
     )
     parser.add_argument("database", metavar="FOLDER", help="the database")
-    parser.add_argument("--embedder", default="all-minilm-l6-v2", help="name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--embedder", default="all-minilm-l6-v2", help="name, GGUF file or folder (default: %(default)s)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:

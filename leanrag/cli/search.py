@@ -14,7 +14,7 @@ __all__ = ["register"]
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("search", _run, commands.folder, "find text for a question")
-    parser.add_argument("question")
+    parser.add_argument("question", help="in quotes")
     parser.add_argument("-k", type=int, default=5, help="most hits (default: %(default)s)")
     add_where(parser)
 

@@ -20,12 +20,18 @@ def register(commands: Commands) -> None:
     """Add the command."""
     about = "make the documents of folders equal to their files: add, update and remove"
     parser = commands.add("sync", _run, commands.folder, about)
-    parser.add_argument("sources", nargs="+", metavar="FOLDER")
+    parser.add_argument("sources", nargs="+", metavar="FOLDER", help="folder of documents")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
     parser.add_argument(
-        "--ignore", action="append", default=[], metavar="PATTERN", help="leave this out, as in a .gitignore"
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out such files and folders, as in a .gitignore",
     )
-    parser.add_argument("--pattern", action="append", default=[], metavar="PATTERN", help="read only such files")
+    parser.add_argument(
+        "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files, as in a .gitignore"
+    )
     parser.add_argument(
         "--watch", action="store_true", help="go on, and follow each change until Ctrl-C (needs the extra `watch`)"
     )
