@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from leanrag.lines import LineRules
@@ -20,9 +20,13 @@ __all__ = [
     "code_spans",
     "content_words",
     "estimate_tokens",
+    "fence_code",
+    "fenced_blocks",
     "find_page_end",
     "is_unspaced",
     "join_spans",
+    "merge_neighbours",
+    "shared_length",
     "split_sentences",
     "split_thoughts",
     "stem",
@@ -159,17 +163,30 @@ _MAX_INLINE_CODE_CHARS = 1000
 def code_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield the spans of code in Markdown text, in order.
 
-    These are fenced blocks (CommonMark 0.31, 4.5; an open block ends with the text) and inline code (6.1) between them.
+    These are fenced blocks and inline code (CommonMark 0.31, 6.1) between them.
     """
-    start = 0
-    while opening := _OPEN_FENCE.search(text, start):
-        yield from _inline_code(text, start, opening.start())
+    last_end = 0
+    for start, end in fenced_blocks(text):
+        yield from _inline_code(text, last_end, start)
+        yield start, end
+        last_end = end
+    yield from _inline_code(text, last_end, len(text))
+
+
+def fenced_blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the spans of fenced code in Markdown text, in order (CommonMark 0.31, 4.5); an open block ends with the text."""
+    end = 0
+    while opening := _OPEN_FENCE.search(text, end):
         fence = opening[1] or opening[2]
         closings = _CLOSED_FENCE.finditer(text, opening.end())
         end = next((closing.end(1) for closing in closings if closing[1].startswith(fence)), len(text))
         yield opening.start(), end
-        start = end
-    yield from _inline_code(text, start, len(text))
+
+
+def fence_code(code: str, language: str = "") -> str:
+    """Return `code` as a fenced block of Markdown, whose fence is longer than the runs of backticks in the code."""
+    fence = "`" * max([3, *(len(run) + 1 for run in _BACKTICKS.findall(code))])
+    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _inline_code(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -539,3 +556,30 @@ def _joint(gap: str) -> str:
     if "\n" in gap or "\r" in gap:
         return "\n"
     return " " if any(map(str.isspace, gap)) else ""
+
+
+def merge_neighbours(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans of `text` (disjoint, in order); those with only white space between them become one span.
+
+    Example:
+        >>> merge_neighbours("One. Two. Three.", [(0, 4), (5, 9), (11, 16)])
+        [(0, 9), (11, 16)]
+    """
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and not text[merged[-1][1] : start].strip():
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def shared_length(first: Sequence[object], second: Sequence[object]) -> int:
+    """Return how many items (characters, words, tokens) two sequences have in common from their start.
+
+    Example:
+        >>> shared_length("token", "tokens"), shared_length([1, 2], [3, 2])
+        (5, 0)
+    """
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

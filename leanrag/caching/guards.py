@@ -28,7 +28,7 @@ from leanrag.caching.lexicon import (
     TIMES,
     UNITS,
 )
-from leanrag.text import is_unspaced, stem
+from leanrag.text import is_unspaced, shared_length, stem
 
 __all__ = ["RULES", "Reading", "difference", "is_follow_up", "read_question"]
 
@@ -234,8 +234,8 @@ def _formats_differ(left: Reading, right: Reading) -> bool:
 def _one_thing_is_exchanged(left: Reading, right: Reading) -> bool:
     """Return whether short questions are the same but for a word or a name of a few: that is then what is asked about."""
     mine, there = left.content, right.content
-    start = len(_common_prefix(mine, there))
-    end = len(_common_prefix(mine[start:][::-1], there[start:][::-1]))
+    start = shared_length(mine, there)
+    end = shared_length(mine[start:][::-1], there[start:][::-1])
     mine, there = mine[start : len(mine) - end], there[start : len(there) - end]
     if not set(mine).isdisjoint(there):  # words changed their places: another rule looks at that
         return False
@@ -253,13 +253,8 @@ def _something_is_added(left: Reading, right: Reading) -> bool:
 
 
 def _are_forms(word: str, other: str) -> bool:
-    shared = len(_common_prefix(word, other))
+    shared = shared_length(word, other)
     return shared >= 4 and shared >= max(len(word), len(other)) - 3
-
-
-def _common_prefix(left: Sequence[str], right: Sequence[str]) -> Sequence[str]:
-    end = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-    return left[:end]
 
 
 def _follows_up(left: Reading, right: Reading) -> bool:

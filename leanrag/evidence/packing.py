@@ -15,7 +15,7 @@ from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.evidence.budget import check_overlap, nothing_fits, without_repetitions
 from leanrag.evidence.selection import Candidate, Promising, Selection, fill, select
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.text import join_spans
+from leanrag.text import join_spans, merge_neighbours
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
 __all__ = ["CompressingPacker", "EvidencePacker", "Ordering"]
@@ -344,7 +344,7 @@ class _Sources:
             if len(spans) == self._n_units[hit] and not bare:
                 spans = [(0, len(chunk.text))]
             else:
-                spans, reason, action = _merged(chunk.text, spans), "relevant", "extracted"
+                spans, reason, action = merge_neighbours(chunk.text, spans), "relevant", "extracted"
             worths = [
                 max(unit.value for unit in own if start <= unit.start and unit.end <= end) for start, end in spans
             ]
@@ -391,14 +391,3 @@ def _dropped(
 
 def _text(unit: Evidence, hits: Sequence[Hit]) -> str:
     return hits[unit.hit].chunk.text[unit.start : unit.end]
-
-
-def _merged(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans with only white space between them as one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        if merged and not text[merged[-1][1] : start].strip():
-            merged[-1] = (merged[-1][0], end)
-        else:
-            merged.append((start, end))
-    return merged

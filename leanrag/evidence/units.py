@@ -11,13 +11,12 @@ from typing import Literal
 
 from leanrag.evidence.protection import ProtectedKind, Protection, Span
 from leanrag.structure import LINE_LEVELS, Line, LineKind, paragraphs
-from leanrag.text import split_sentences, trim_span
+from leanrag.text import fenced_blocks, split_sentences, trim_span
 
 __all__ = ["Unit", "UnitKind", "split_clauses", "split_units"]
 
 UnitKind = Literal["sentence", "item", "row", "code", "heading", "lead", "line", "mark"]
 
-_FENCE = re.compile(r"^[ \t]{0,3}(?:(`{3,})[^`\n]*$|(~{3,}))", re.MULTILINE)  # CommonMark 0.31, 4.5
 _RULE = re.compile(r"(?=[^-\n]*-)[-:| \t]+$")
 
 
@@ -172,18 +171,15 @@ def split_clauses(text: str, unit: Unit) -> list[Span]:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
-    """Fenced code and what is between it; an open fence reaches to the end."""
-    at = 0
-    while opening := _FENCE.search(text, at):
-        fence = opening[1] or opening[2]
-        if text[at : opening.start()].strip():
-            yield at, opening.start(), False
-        closing = re.compile(rf"^[ \t]{{0,3}}{fence}{fence[0]}*[ \t]*\r?$", re.MULTILINE).search(text, opening.end())
-        end = closing.end() if closing else len(text)
-        yield opening.start(), end, True
-        at = end
-    if text[at:].strip():
-        yield at, len(text), False
+    """Yield the spans of fenced code and of what is between it, and whether each is code."""
+    last_end = 0
+    for start, end in fenced_blocks(text):
+        if text[last_end:start].strip():
+            yield last_end, start, False
+        yield start, end, True
+        last_end = end
+    if text[last_end:].strip():
+        yield last_end, len(text), False
 
 
 _EMPTY_CELL = re.compile(r"\|\s*\|")

@@ -17,8 +17,9 @@ from leanrag.llama.context import Context
 from leanrag.llama.library import AbortFlag
 from leanrag.llama.placement import EXACT, Attention, Placement
 from leanrag.llama.settings import EngineSettings
-from leanrag.llama.vocabulary import Vocabulary, shared_length
+from leanrag.llama.vocabulary import Vocabulary
 from leanrag.llama.weights import Weights
+from leanrag.text import shared_length
 from leanrag.threads import ThreadCount
 
 __all__ = ["DraftModel", "check_same_vocabulary"]

@@ -10,13 +10,13 @@ import functools
 import itertools
 import re
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leanrag.errors import GenerationError
+from leanrag.text import shared_length
 
-__all__ = ["TextDecoder", "Vocabulary", "shared_length"]
+__all__ = ["TextDecoder", "Vocabulary"]
 
 # llama.h, enum llama_token_attr
 _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 8, 16
@@ -192,7 +192,7 @@ class Vocabulary:
 
 
 def _shared_beginning(a: str, b: str) -> int:
-    """Return what `_shared_length` does, sooner for long texts; 0 when it is less than `_LONG`."""
+    """Return the length of the beginning that two long texts share, by bisection; 0 if it is less than `_LONG`."""
     if a[:_LONG] != b[:_LONG]:
         return 0
     low, high = min(_LONG, len(a), len(b)), min(len(a), len(b))
@@ -200,11 +200,6 @@ def _shared_beginning(a: str, b: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
     return low
-
-
-def shared_length(a: Sequence[object], b: Sequence[object]) -> int:
-    """Return how many items (characters, tokens) `a` and `b` have in common from the start."""
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 class TextDecoder:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from leanrag.compression.pasted.choosing import code_terms, fill, overlaps
 from leanrag.compression.task import Part, Task
 from leanrag.evidence.protection import Span
-from leanrag.text import split_sentences
+from leanrag.text import merge_neighbours, split_sentences
 from leanrag.types import Compression
 
 __all__ = ["JsonNode", "compress_json", "parse_json"]
@@ -142,7 +142,7 @@ def compress_json(task: Task, root: JsonNode, *, keep_schema: bool = False) -> C
             alive.update({id(node): node for node in leaf.nodes})
             spans.setdefault(id(leaf.nodes[-1]), []).append((leaf.start, leaf.end))
         alive[id(root)] = root
-        return [Part(0, *span) for span in _merged(text, _render(text, root, alive, spans))]
+        return [Part(0, *span) for span in merge_neighbours(text, _render(text, root, alive, spans))]
 
     return fill(task, "json", order, render, required)
 
@@ -201,17 +201,3 @@ def _render(text: str, node: JsonNode, alive: dict[int, JsonNode], spans: dict[i
             yield from _render(text, child, alive, spans)
             is_first = False
     yield node.end - 1, node.end
-
-
-def _merged(text: str, spans: Iterator[Span]) -> Iterator[Span]:
-    """Yield the spans, joined where nothing but white space is between them."""
-    last: Span | None = None
-    for start, end in spans:
-        if last is not None and not text[last[1] : start].strip():
-            last = last[0], end
-        else:
-            if last is not None:
-                yield last
-            last = start, end
-    if last is not None:
-        yield last

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from leanrag.documents.decoding import decode
 from leanrag.documents.formats.html_repair import DROPPED, repair_html
 from leanrag.documents.formats.html_writing import Cell, Table, Writer
+from leanrag.text import fence_code
 from leanrag.types import Document
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _PARAGRAPHS = frozenset(
 _LINES = frozenset("caption dd dt figcaption legend li summary".split())
 _TABLE_PARTS = frozenset(("table", "tr", "td", "th"))
 _MAX_TABLE_DEPTH = 8  # tables nested deeper are read as plain blocks
-_FENCE = re.compile(r"`{3,}")
 
 _SITE_PARTS = frozenset(("aside", "footer", "header"))
 _SITE_ROLES = frozenset(("banner", "complementary", "contentinfo", "navigation", "search"))
@@ -303,8 +303,7 @@ class _Reader:
         self._pre = None
         if block and not block.isspace():
             self._mark_blocks()
-            fence = "`" * max((len(run) + 1 for run in _FENCE.findall(block)), default=3)
-            self._out.write_block(f"{fence}\n{block}\n{fence}")
+            self._out.write_block(fence_code(block))
 
     def _mark_blocks(self) -> None:
         for table in self._tables:

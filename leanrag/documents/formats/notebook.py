@@ -9,11 +9,11 @@ from pathlib import Path
 
 from leanrag.documents.decoding import decode
 from leanrag.errors import DocumentError
+from leanrag.text import fence_code
 from leanrag.types import Document
 
 __all__ = ["read_notebook"]
 
-_FENCE = re.compile(r"`{3,}")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _MAX_OUTPUT_CHARS = 2000  # of one cell: longer output is a dump
 
@@ -45,7 +45,8 @@ def _parts(cell: Mapping[str, object], language: str) -> Iterator[str]:
     if cell.get("cell_type") != "code":
         yield source
         return
-    yield _fenced(source, language)
+    if source.strip():
+        yield fence_code(source, language)
     outputs = cell.get("outputs")
     for output in outputs if isinstance(outputs, list) else []:
         data = output.get("data", {})
@@ -53,15 +54,8 @@ def _parts(cell: Mapping[str, object], language: str) -> Iterator[str]:
             "", _joined(output.get("text") or data.get("text/markdown") or data.get("text/plain") or "")
         )
         if text.strip() and len(text) <= _MAX_OUTPUT_CHARS:
-            yield _fenced(text.strip("\n"), "")
+            yield fence_code(text.strip("\n"))
 
 
 def _joined(source: object) -> str:
     return "".join(map(str, source)) if isinstance(source, list) else str(source)
-
-
-def _fenced(text: str, language: str) -> str:
-    if not text.strip():
-        return ""
-    fence = "`" * max((len(run) + 1 for run in _FENCE.findall(text)), default=3)
-    return f"{fence}{language}\n{text}\n{fence}"
