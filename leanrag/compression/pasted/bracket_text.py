@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.compression.pasted.code_units import CodeUnit
@@ -100,12 +100,11 @@ def parse_brackets(text: str) -> list[CodeUnit]:
     What is set deeper than a statement stands under it. A comment documents the statement below it, or the one above it if a
     blank line or nothing is below.
     """
-    statements = list(_read_statements(text))
-    ends = [text[statement.end - 1] for statement in statements if not statement.is_comment]
-    has_semicolons = _has_semicolons(ends)
+    lines = list(_read_lines(text))
+    has_semicolons = _has_semicolons(lines)
+    statements = list(_read_statements(lines, has_semicolons))
     builder = _Builder(text, has_semicolons)
-    for i, statement in enumerate(statements):
-        below = statements[i + 1] if i + 1 < len(statements) else None
+    for statement, below in zip(statements, [*statements[1:], None], strict=True):
         if statement.is_comment:
             builder.add_comment(statement, below)
         else:
@@ -138,11 +137,7 @@ def _read_lines(text: str) -> Iterator[_Line]:
         last = match.start() + len(line)
 
 
-def _read_statements(text: str) -> Iterator[_Statement]:
-    lines = list(_read_lines(text))
-    has_semicolons = _has_semicolons(
-        [line.content[-1] for line in lines if not line.is_comment and not _is_directive(line)]
-    )
+def _read_statements(lines: Sequence[_Line], has_semicolons: bool) -> Iterator[_Statement]:
     i = 0
     while i < len(lines):
         n = _comment_lines(lines, i) if lines[i].is_comment else _statement_lines(lines, i, has_semicolons)
@@ -157,8 +152,9 @@ def _without_strings(content: str) -> str:
     return (_QUIET.sub("", content) if len(content) <= _LONGEST else content).rstrip()
 
 
-def _has_semicolons(ends: Sequence[str]) -> bool:
-    """Whether the statements of a language end with semicolons, by the last characters of lines."""
+def _has_semicolons(lines: Iterable[_Line]) -> bool:
+    """Whether statements of the language end with semicolons: many of its lines do."""
+    ends = [line.content[-1] for line in lines if not line.is_comment and not _is_directive(line)]
     return ends.count(";") >= _SEMICOLONS * max(1, len(ends))
 
 
