@@ -43,6 +43,7 @@ __all__ = [
     "find_open_thought",
     "gather_results",
     "part_generated",
+    "pieces_of",
 ]
 
 S = TypeVar("S")
@@ -384,15 +385,16 @@ class _Pumped(Pending[Generation]):
 
     def _pump(self) -> None:
         try:
-            if isinstance(self._stream, StreamsThoughts):
-                for piece in self._stream.pieces():
-                    self.emit(ThoughtText(piece.text) if piece.is_thought else piece.text)
-            else:
-                for text in self._stream:
-                    self.emit(text)
+            for piece in pieces_of(self._stream):
+                self.emit(ThoughtText(piece.text) if piece.is_thought else piece.text)
             self.emit(self._stream.result)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             self.emit(error)
+
+
+def pieces_of(stream: GenerationStream) -> Iterator[TextPiece]:
+    """Return the text of a stream piece by piece, with the thoughts if the stream yields them."""
+    return stream.pieces() if isinstance(stream, StreamsThoughts) else map(TextPiece, stream)
 
 
 def _for_event_loops(stream: GenerationStream) -> PendingStream[Generation, Generation]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import Any
 
 from leanrag.errors import ConfigurationError
 from leanrag.evidence.packing import EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer
+from leanrag.generation import pieces_of
 from leanrag.llama.options import LlamaOptions
 from leanrag.pipeline.loading import load_embedder, load_language_model
 from leanrag.protocols import (
@@ -19,7 +20,6 @@ from leanrag.protocols import (
     GenerationStream,
     LanguageModel,
     Packer,
-    StreamsThoughts,
     TokenCounter,
 )
 from leanrag.types import Chunk, Hit, Message, PackedItem, TextPiece, locate
@@ -128,20 +128,16 @@ def pack_texts(
 def read_pieces(stream: GenerationStream) -> Generator[TextPiece, None, None]:
     """Yield the text and the thoughts of a generation; leaving the loop stops it."""
     try:
-        yield from _pieces(stream)
+        yield from pieces_of(stream)
     finally:
         stream.close()
 
 
 async def read_pieces_async(stream: GenerationStream) -> AsyncGenerator[TextPiece, None]:
     """As `read_pieces`, for asyncio: another thread waits for the model."""
-    pieces = _pieces(stream)
+    pieces = pieces_of(stream)
     try:
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             yield piece
     finally:
         stream.close()
-
-
-def _pieces(stream: GenerationStream) -> Iterator[TextPiece]:
-    return stream.pieces() if isinstance(stream, StreamsThoughts) else map(TextPiece, stream)

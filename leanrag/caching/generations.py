@@ -10,7 +10,7 @@ from leanrag.caching.results import Results, key_of, open_results
 from leanrag.caching.wrappers import pass_on
 from leanrag.errors import GenerationCancelled
 from leanrag.files import fingerprint_of
-from leanrag.generation import BaseLanguageModel
+from leanrag.generation import BaseLanguageModel, pieces_of
 from leanrag.protocols import (
     Adapted,
     Closable,
@@ -23,7 +23,6 @@ from leanrag.protocols import (
     ReadsLittle,
     Remote,
     ScoresText,
-    StreamsThoughts,
     TextScorer,
 )
 from leanrag.types import Generation, Prompt, TextPiece, Usage
@@ -87,8 +86,7 @@ class CachedModel(BaseLanguageModel):
         if (stored := self._results.get_value(key, Generation)) is not None:
             return _Replay(stored, options)
         stream = self.wrapped.stream(prompt, options)
-        kind = _RecordingThoughts if isinstance(stream, StreamsThoughts) else _Recording
-        return kind(stream, lambda generation: self._results.put_value(key, _without_costs(generation)))
+        return _Recording(stream, lambda generation: self._results.put_value(key, _without_costs(generation)))
 
     def close(self) -> None:
         """Close the file, and the model if it can be closed; idempotent."""
@@ -151,6 +149,10 @@ class _Recording:
     def __iter__(self) -> Iterator[str]:
         return iter(self._stream)
 
+    def pieces(self) -> Iterator[TextPiece]:
+        """Yield the thoughts and the text."""
+        return pieces_of(self._stream)
+
     def close(self) -> None:
         """Stop the generation if it is still running."""
         self._is_saved = True  # what was cut short is not the answer
@@ -164,12 +166,3 @@ class _Recording:
             self._is_saved = True
             self._save(generation)
         return generation
-
-
-class _RecordingThoughts(_Recording):
-    """The same for a stream that also yields thoughts."""
-
-    def pieces(self) -> Iterator[TextPiece]:
-        """Yield the thoughts and the text."""
-        assert isinstance(self._stream, StreamsThoughts)
-        return self._stream.pieces()

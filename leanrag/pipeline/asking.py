@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from leanrag.abilities import LimitsSpending
 from leanrag.errors import BudgetError
 from leanrag.evidence.greedy import GreedyPacker
+from leanrag.generation import pieces_of
 from leanrag.grounding import Grounding, ground
 from leanrag.ledger import Baseline, Cost, SpendingLimitError, add_costs, measured_baseline
 from leanrag.pipeline.auditing import AuditCounter
@@ -25,13 +26,7 @@ from leanrag.pipeline.stages import Stages
 from leanrag.pipeline.timing import StageTimer
 from leanrag.pipeline.turn import NO_ANSWER, AnswerStream, Event, Judged, Planned, Turn
 from leanrag.prompting import ModelProfile
-from leanrag.protocols import (
-    Embedder,
-    EntailmentChecker,
-    GenerateOptions,
-    GenerationStream,
-    StreamsThoughts,
-)
+from leanrag.protocols import Embedder, EntailmentChecker, GenerateOptions, GenerationStream
 from leanrag.retrieval.store import Store
 from leanrag.routing.cascade import Cascade
 from leanrag.routing.confidence import Confidence
@@ -315,17 +310,15 @@ class Asking:
 
 def _pieces(stream: GenerationStream, profile: ModelProfile) -> Iterator[TextPiece]:
     """Yield the thoughts of a model as they come, then its answer without a refusal."""
-    texts: Iterator[str] = iter(stream)
-    if isinstance(stream, StreamsThoughts):
-        pieces = stream.pieces()
-        first = ""
-        for piece in pieces:
-            if not piece.is_thought:
-                first = piece.text
-                break
-            yield piece
-        texts = itertools.chain([first], (piece.text for piece in pieces if not piece.is_thought))
-    for text in profile.withhold_refusal(texts):
+    pieces = pieces_of(stream)
+    first = ""
+    for piece in pieces:
+        if not piece.is_thought:
+            first = piece.text
+            break
+        yield piece
+    rest = (piece.text for piece in pieces if not piece.is_thought)
+    for text in profile.withhold_refusal(itertools.chain([first], rest)):
         yield TextPiece(text)
 
 

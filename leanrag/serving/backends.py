@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from leanrag.display import to_plain
+from leanrag.generation import pieces_of
 from leanrag.llama.options import LlamaBase, LlamaOptions
 from leanrag.pipeline.query import AskOptions
 from leanrag.pipeline.rag import Rag
 from leanrag.pipeline.turn import AnswerStream
-from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel, StreamsThoughts
+from leanrag.protocols import GenerateOptions, GenerationStream, LanguageModel
 from leanrag.serving.failures import ApiError
 from leanrag.text import without_marks
 from leanrag.types import Answer, CancelToken, Citation, FinishReason, Message, Prompt, TextPiece, Usage
@@ -202,9 +203,7 @@ class _ModelWork:
         self._stream = stream
 
     def pieces(self) -> Iterator[TextPiece]:
-        if isinstance(self._stream, StreamsThoughts):
-            return self._stream.pieces()
-        return (TextPiece(text) for text in self._stream)
+        return pieces_of(self._stream)
 
     def reply(self) -> Reply:
         generation = self._stream.result
