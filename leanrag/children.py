@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
-__all__ = ["freeze_support", "is_frozen", "python_command"]
+__all__ = ["first_line", "freeze_support", "function_command", "is_frozen", "python_command"]
 
 _FLAG = "--leanrag-child"
 
@@ -12,6 +13,23 @@ _FLAG = "--leanrag-child"
 def python_command(code: str, *arguments: str) -> list[str]:
     """Return the command that runs code in a process of its own, where `sys.argv[1:]` is `arguments`."""
     return [sys.executable, _FLAG if is_frozen() else "-c", code, *arguments]
+
+
+def function_command(module: str, function: str) -> list[str]:
+    """Return the command that calls a function in a process of its own; its standard input begins with `first_line`."""
+    return python_command(
+        "import json, sys; fields = json.loads(sys.stdin.readline()); sys.path[:] = fields.pop('sys_path'); "
+        f"from {module} import {function}; {function}(**fields)"
+    )
+
+
+def first_line(**arguments: object) -> str:
+    """Return the line that tells a `function_command` the arguments of the function, and where this process finds modules.
+
+    Raises:
+        TypeError: An argument is not a JSON value.
+    """
+    return json.dumps({**arguments, "sys_path": list(map(str, sys.path))}) + "\n"
 
 
 def is_frozen() -> bool:

@@ -1,15 +1,15 @@
-"""SIGTERM, by which a machine is taken away: stop soon, where the work can go on later."""
+"""Stop work in time: at SIGTERM, by which a machine is taken away, and at a time limit."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["EXIT_CODE", "MOST_SECONDS", "StopWish", "Terminated", "stop_deferred", "stopping_on_sigterm"]
+__all__ = ["EXIT_CODE", "MOST_SECONDS", "StopWish", "Terminated", "stop_deferred", "stopping_on_sigterm", "time_limit"]
 
 EXIT_CODE = 128 + signal.SIGTERM.value
 """Of a process that SIGTERM stopped: 143, as shells report it."""
@@ -81,3 +81,21 @@ def stop_deferred() -> Iterator[StopWish]:
             _wishes[-1].is_set = True
         else:
             raise Terminated
+
+
+@contextmanager
+def time_limit(seconds: float, stop: Callable[[], object]) -> Iterator[threading.Event]:
+    """Call `stop` in another thread when the block takes longer than `seconds`; the event is set before."""
+    is_late = threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        stop()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_late
+    finally:
+        timer.cancel()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import leanrag
-from leanrag.stopping import EXIT_CODE, Terminated, stop_deferred, stopping_on_sigterm
+from leanrag.stopping import EXIT_CODE, Terminated, stop_deferred, stopping_on_sigterm, time_limit
 from leanrag.testing import FakeModel, HashEmbedder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
@@ -159,3 +159,18 @@ def test_other_threads_have_no_signals():
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_a_block_that_takes_too_long_is_stopped():
+    stopped = threading.Event()
+    with time_limit(0.0, stopped.set) as is_late:
+        assert stopped.wait(60)
+    assert is_late.is_set()
+
+
+def test_a_block_within_its_time_is_not_stopped():
+    stopped = threading.Event()
+    with pytest.raises(KeyError), time_limit(3600.0, stopped.set) as is_late:
+        raise KeyError
+    assert not stopped.is_set()
+    assert not is_late.is_set()

@@ -13,6 +13,7 @@ from typing import Any
 from leanrag._optional import require
 from leanrag.checks import check_positive
 from leanrag.errors import ConfigurationError, EngineError
+from leanrag.stopping import time_limit
 
 __all__ = ["PostgresConnections"]
 
@@ -106,16 +107,9 @@ class PostgresConnections:
             raise
         return connection
 
-    @contextlib.contextmanager
-    def _guarded(self, connection: Any, cut: threading.Event) -> Iterator[None]:
+    def _guarded(self, connection: Any, cut: threading.Event) -> contextlib.AbstractContextManager[object]:
         """Cut the connection, and set `cut`, when the block takes longer than the server may."""
-        guard = threading.Timer(self._seconds + _GRACE_SECONDS, _cut, (connection, cut))
-        guard.daemon = True
-        guard.start()
-        try:
-            yield
-        finally:
-            guard.cancel()
+        return time_limit(self._seconds + _GRACE_SECONDS, lambda: _cut(connection, cut))
 
     @contextlib.contextmanager
     def _mapped(self, cut: threading.Event) -> Iterator[None]:

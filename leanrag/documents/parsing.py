@@ -17,9 +17,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from leanrag.children import python_command
+from leanrag.children import first_line, function_command
 from leanrag.documents.loading import load_file
 from leanrag.errors import DocumentError, MissingDependencyError
+from leanrag.stopping import time_limit
 from leanrag.types import Document, Mark
 
 __all__ = ["FileParser", "limit_memory", "serve"]
@@ -83,17 +84,15 @@ class _Child:
     """A process that reads one file after another."""
 
     def __init__(self, memory_bytes: int) -> None:
-        code = "import json, sys; first = json.loads(sys.stdin.readline()); sys.path[:] = first['sys_path']; "
-        code += "from leanrag.documents.parsing import serve; serve(first['memory_bytes'])"
         self._process = subprocess.Popen(
-            python_command(code),
+            function_command("leanrag.documents.parsing", "serve"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="ascii",
         )
         self.has_ended = False
-        self._first = {"sys_path": sys.path, "memory_bytes": memory_bytes}
+        self._first = first_line(memory_bytes=memory_bytes)
 
     def ask(self, request: Mapping[str, Any], path: Path, seconds: float) -> dict[str, Any]:
         """Return the reply to a request.
@@ -101,19 +100,8 @@ class _Child:
         Raises:
             DocumentError: The process ended, or took too long.
         """
-        is_late = threading.Event()
-
-        def give_up() -> None:
-            is_late.set()
-            self.kill()
-
-        timer = threading.Timer(seconds, give_up)
-        timer.daemon = True
-        timer.start()
-        try:
+        with time_limit(seconds, self.kill) as is_late:
             line = self._exchange(request)
-        finally:
-            timer.cancel()
         if line.endswith("\n"):
             reply: dict[str, Any] = json.loads(line)
             return reply
@@ -130,9 +118,9 @@ class _Child:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        first, self._first = self._first, {}
+        first, self._first = self._first, ""
         try:
-            stdin.write("".join(json.dumps(value) + "\n" for value in (first, request) if value))
+            stdin.write(first + json.dumps(request) + "\n")
             stdin.flush()
             return stdout.readline()
         except OSError:

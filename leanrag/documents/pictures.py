@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leanrag._optional import require
-from leanrag.children import python_command
+from leanrag.children import first_line, function_command
 from leanrag.documents.formats.pdf import page_text
 from leanrag.documents.parsing import limit_memory
 from leanrag.errors import DocumentError
@@ -45,20 +44,11 @@ def draw_page(document: Document, page: int) -> bytes:
     assert document.source is not None
     starts = [mark.start for mark in document.marks] + [len(document.text)]
     i = [mark.label for mark in document.marks].index(f"page {page}")
-    request = {
-        "sys_path": sys.path,
-        "path": document.source,
-        "page": page,
-        "text": document.text[starts[i] : starts[i + 1]].strip(),
-    }
-    code = (
-        "import json, sys; request = json.loads(sys.stdin.buffer.readline()); sys.path[:] = request.pop('sys_path'); "
-    )
-    code += "from leanrag.documents.pictures import serve; serve(**request)"
+    text = document.text[starts[i] : starts[i + 1]].strip()
     try:
         child = subprocess.run(
-            python_command(code),
-            input=json.dumps(request).encode("ascii") + b"\n",
+            function_command("leanrag.documents.pictures", "serve"),
+            input=first_line(path=document.source, page=page, text=text).encode("ascii"),
             capture_output=True,
             timeout=_SECONDS,
             check=False,

@@ -8,13 +8,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from leanrag.children import python_command
+from leanrag.children import first_line, function_command
 from leanrag.errors import ConfigurationError, GenerationError, ModelLoadError
 from leanrag.llama.wire import plain_settings, read_error
 from leanrag.pending import Pending, ThoughtText
@@ -43,9 +42,7 @@ class Child:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         try:
-            first = json.dumps(
-                {"path": os.fspath(path.absolute()), "settings": plain_settings(settings), "sys_path": sys.path}
-            )
+            first = first_line(path=os.fspath(path.absolute()), settings=plain_settings(settings))
         except TypeError as error:
             raise ConfigurationError(
                 f"settings of an isolated model must be JSON values: {error}. Pass other values, or load the model in this process"
@@ -56,10 +53,8 @@ class Child:
         self._lock = threading.Lock()
         self.has_ended = False
         self.facts: dict[str, Any] = {}
-        code = "import json, sys; first = json.loads(sys.stdin.readline()); sys.path[:] = first['sys_path']; "
-        code += "from leanrag.llama.child_main import serve; serve(first)"
         self._process = subprocess.Popen(
-            python_command(code),
+            function_command("leanrag.llama.child_main", "serve"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -95,9 +90,9 @@ class Child:
     def call(self, method: str, arguments: dict[str, Any]) -> Call:
         """Send a call to the child."""
         number = next(self._numbers)
-        call = Call(lambda: self._write(json.dumps({"id": number, "method": "cancel"})))
+        call = Call(lambda: self._write(_line_of({"id": number, "method": "cancel"})))
         try:
-            line = json.dumps({"id": number, "method": method, "arguments": arguments})
+            line = _line_of({"id": number, "method": method, "arguments": arguments})
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"options of an isolated model must be JSON values: {error}. Pass other values, or load the model in this process"
@@ -127,7 +122,7 @@ class Child:
 
     def _write(self, line: str) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):  # a dead child: its reader tells the callers
-            self._input.write(line + "\n")
+            self._input.write(line)
             self._input.flush()
 
     def _read(self, output: IO[str]) -> None:
@@ -153,6 +148,10 @@ class Child:
         how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         name = self._path.name
         return GenerationError(f"the process of {name} ended ({how}). The next request starts another one", model=name)
+
+
+def _line_of(message: dict[str, Any]) -> str:
+    return json.dumps(message) + "\n"
 
 
 def _read_event(event: dict[str, Any]) -> dict[str, Any] | str | Exception:

@@ -18,13 +18,13 @@ from leanrag.types import CancelToken
 __all__ = ["serve"]
 
 
-def serve(first: dict[str, Any]) -> None:
+def serve(path: str, settings: dict[str, Any]) -> None:
     """Load the model and answer calls until standard input ends; the way of the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it cancels what it does not want
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing else may write there
     server = _Server(output)
-    server.load(first)
+    server.load(path, settings)
     for line in sys.stdin:
         server.take(json.loads(line))
     os._exit(0)
@@ -36,9 +36,9 @@ class _Server:
         self._lock = threading.Lock()
         self._tokens: dict[int, CancelToken] = {}
 
-    def load(self, first: dict[str, Any]) -> None:
+    def load(self, path: str, settings: dict[str, Any]) -> None:
         try:
-            self._model = model = LlamaCppModel(first["path"], **read_settings(first["settings"] | {"trial": False}))
+            self._model = model = LlamaCppModel(path, **read_settings(settings | {"trial": False}))
         except Exception as error:  # noqa: BLE001 - handed to the parent
             self._send_error(-1, error)
             os._exit(0)

@@ -7,6 +7,7 @@ starts a new child.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -30,6 +31,7 @@ from leanrag.llama.options import LlamaBase
 from leanrag.llama.placement import GpuOptions, Placement
 from leanrag.llama.wire import plain_options, plain_pair, plain_prompt, read_adapters, read_generation, read_placement
 from leanrag.protocols import GenerateOptions
+from leanrag.stopping import time_limit
 from leanrag.types import CancelToken, Generation, Prompt, Scores
 
 __all__ = ["IsolatedModel", "ModelCheck", "check_in_process", "load_model"]
@@ -123,29 +125,17 @@ def check_in_process(path: str | os.PathLike[str], *, timeout_seconds: float = 1
     check_seconds(timeout_seconds=timeout_seconds)
     path, started = Path(path), time.perf_counter()
     child = Child(path, settings)
-    is_late = threading.Event()
-
-    def give_up() -> None:
-        is_late.set()
-        child.kill()
-
-    timer = threading.Timer(timeout_seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        child.load()
-        child.call("generate", {"prompt": "a", "options": {"max_tokens": 1}}).value()
-        sha256 = sha256_of(path)
-    except (GenerationError, OSError) as error:
-        reason = f"it took more than {timeout_seconds:g} seconds" if is_late.is_set() else str(error)
-        if isinstance(error, ModelLoadError) and not is_late.is_set():
-            raise
-        raise ModelLoadError(
-            f"{str(path)!r} failed the test in a child process: {reason}", path=path, model=path.name
-        ) from error
-    finally:
-        timer.cancel()
-        child.close()
+    with contextlib.closing(child), time_limit(timeout_seconds, child.kill) as is_late:
+        try:
+            child.load()
+            child.call("generate", {"prompt": "a", "options": {"max_tokens": 1}}).value()
+            sha256 = sha256_of(path)
+        except (GenerationError, OSError) as error:
+            reason = f"it took more than {timeout_seconds:g} seconds" if is_late.is_set() else str(error)
+            if isinstance(error, ModelLoadError) and not is_late.is_set():
+                raise
+            message = f"{str(path)!r} failed the test in a child process: {reason}"
+            raise ModelLoadError(message, path=path, model=path.name) from error
     facts = child.facts
     return ModelCheck(
         path=path,

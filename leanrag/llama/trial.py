@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ from typing import Literal
 
 import pydantic
 
-from leanrag.children import is_frozen, python_command
+from leanrag.children import first_line, function_command, is_frozen
 from leanrag.errors import ModelLoadError, StorageError
 from leanrag.files import RecordFormat, cache_dir, fingerprint_of, recall_record, write_record
 from leanrag.llama.context import build
@@ -90,14 +89,11 @@ _build = functools.cache(build)
 
 
 def _run(info: GGUFInfo, kind: TrialKind, n_ctx: int) -> None:
-    first = {"path": os.fspath(info.path.absolute()), "kind": kind, "n_ctx": n_ctx, "sys_path": sys.path}
-    code = "import json, sys; first = json.loads(sys.stdin.readline()); sys.path[:] = first['sys_path']; "
-    code += "from leanrag.llama.trial_main import run; run(first)"
     limit = _LEAST_SECONDS + info.size_bytes / _BYTES_PER_SECOND
     try:
         child = subprocess.run(
-            python_command(code),
-            input=json.dumps(first) + "\n",
+            function_command("leanrag.llama.trial_main", "run"),
+            input=first_line(path=os.fspath(info.path.absolute()), kind=kind, n_ctx=n_ctx),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             encoding="utf-8",

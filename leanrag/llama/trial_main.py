@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
 from leanrag.errors import LeanRAGError
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.model import LlamaCppModel
+from leanrag.llama.trial import TrialKind
 
 __all__ = ["run"]
 
 _TEXT = "A text é 漢 😀\n"  # also characters that few vocabularies have
 
 
-def run(first: dict[str, Any]) -> None:
+def run(path: str, kind: TrialKind, n_ctx: int) -> None:
     """Load the file; an error that Python can catch is left to the process that asked."""
-    path, n_ctx = Path(first["path"]), first["n_ctx"]
     try:
-        if first["kind"] == "embedder":
+        if kind == "embedder":
             LlamaCppEmbedder(path, n_ctx=n_ctx, trial=False).embed_documents([_TEXT])
         else:
             LlamaCppModel(path, n_ctx=n_ctx, trial=False).generate(_TEXT, max_tokens=1)

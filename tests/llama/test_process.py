@@ -123,7 +123,7 @@ def test_what_cannot_be_loaded(tmp_path, tiny_gguf):
 
 
 def test_a_child_that_dies_over_a_file_is_a_load_error(tiny_gguf, monkeypatch):
-    monkeypatch.setattr("leanrag.llama.child.sys.path", ["/nowhere"])  # it cannot even import leanrag
+    monkeypatch.setattr(sys, "path", ["/nowhere"])  # it cannot even import leanrag
     with pytest.raises(ModelLoadError, match="exit code 1"):
         IsolatedModel(tiny_gguf)
 
@@ -268,8 +268,8 @@ def test_a_file_that_hangs_or_ends_its_process(tiny_gguf, tmp_path, monkeypatch,
     package.mkdir(parents=True)
     for folder in (package.parent, package):
         (folder / "__init__.py").touch()
-    (package / "child_main.py").write_text(f"def serve(first):\n    {body}\n", encoding="utf-8")
-    monkeypatch.setattr("leanrag.llama.child.sys.path", [str(tmp_path), *sys.path])  # the child finds this one first
+    (package / "child_main.py").write_text(f"def serve(path, settings):\n    {body}\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # the child finds this one first
     with pytest.raises(ModelLoadError, match=reason) as caught:
         check_in_process(tiny_gguf, timeout_seconds=0.5 if "wait" in body else 60)
     assert caught.value.path == tiny_gguf

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from leanrag.children import first_line, function_command
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
 from leanrag.files import unwritable, whole_file
 from leanrag.llama.files.gguf import GGUFArray, GGUFInfo
@@ -218,14 +219,9 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
 
 
 def _rewrite(source: Path, part: Path, ftype: int, threads: int, prune: Sequence[int]) -> None:
-    program = (  # with exactly the search path of the parent, which may not begin with the working folder
-        f"import sys; sys.path[:] = {[str(folder) for folder in sys.path]!r}; "
-        "from leanrag.llama.files.quantize import _main; _main()"
-    )
-    numbers = [str(number) for number in (ftype, threads, *prune)]
     child = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", program, str(source), str(part), *numbers],
-        stdin=subprocess.DEVNULL,
+        function_command("leanrag.llama.files.quantize", "_rewrite_here"),
+        input=first_line(source=str(source), target=str(part), ftype=ftype, threads=threads, prune=list(prune)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -241,13 +237,12 @@ def _rewrite(source: Path, part: Path, ftype: int, threads: int, prune: Sequence
     raise ModelLoadError(f"llama.cpp cannot rewrite {str(source)!r}: {how}: {reason}", path=source)
 
 
-def _main() -> None:
-    source, target, ftype, threads, *prune = sys.argv[1:]
+def _rewrite_here(source: str, target: str, ftype: int, threads: int, prune: Sequence[int]) -> None:
     lib = library()
     parameters = lib.llama_model_quantize_default_params()
-    parameters.ftype, parameters.nthread, parameters.allow_requantize = int(ftype), int(threads), True
+    parameters.ftype, parameters.nthread, parameters.allow_requantize = ftype, threads, True
     if prune:  # ascending, ended by -1: llama-quant.cpp, remap_layer
-        numbers = (ctypes.c_int32 * (len(prune) + 1))(*map(int, prune), -1)
+        numbers = (ctypes.c_int32 * (len(prune) + 1))(*prune, -1)
         parameters.prune_layers = ctypes.cast(numbers, ctypes.POINTER(ctypes.c_int32))
     with native_errors() as native:
         native.expected = True  # the parent reports them
