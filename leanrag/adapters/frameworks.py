@@ -8,6 +8,8 @@ import os
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import Any
 
+import pydantic
+
 from leanrag.errors import ConfigurationError
 from leanrag.evidence.packing import EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer
@@ -22,9 +24,10 @@ from leanrag.protocols import (
     Packer,
     TokenCounter,
 )
-from leanrag.types import Chunk, Hit, Message, PackedItem, TextPiece, locate
+from leanrag.types import Chunk, Hit, Message, Prompt, TextPiece, locate
 
 __all__ = [
+    "FrameworkModel",
     "chunk_metadata",
     "find_embedder",
     "find_model",
@@ -61,6 +64,35 @@ def generate_options(settings: Mapping[str, Any], call: Mapping[str, Any]) -> Ge
         )
     values = {name: value for name, value in {**settings, **call}.items() if value is not None}
     return LlamaOptions(**values) if values.keys() & _LLAMA_OPTIONS else GenerateOptions(**values)
+
+
+class FrameworkModel(pydantic.BaseModel):
+    """What the models for LangChain and LlamaIndex share; the models of both frameworks are pydantic models."""
+
+    model: Any
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int | None = None
+    stop: list[str] | None = None
+    timeout: float | None = None
+
+    def __init__(self, *, model: str | os.PathLike[str] | LanguageModel, **settings: Any) -> None:
+        super().__init__(model=find_model(model), **settings)
+
+    def generation_settings(self) -> dict[str, Any]:
+        """Return the settings of each generation, by their names in `GenerateOptions`."""
+        return {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "stop": self.stop,
+            "timeout_seconds": self.timeout,
+        }
+
+    def start_stream(self, prompt: Prompt, call: Mapping[str, Any]) -> GenerationStream:
+        """Begin a generation; `call` has options of this call alone."""
+        stream: GenerationStream = self.model.stream(prompt, generate_options(self.generation_settings(), call))
+        return stream
 
 
 def make_message(role: str, content: str) -> Message:
@@ -102,8 +134,8 @@ def pack_texts(
     budget: int,
     count_tokens: TokenCounter,
     packer: Packer | None = None,
-) -> list[tuple[int, PackedItem]]:
-    """Return the parts of texts that are worth most for a question, best first, each with the index of its text.
+) -> list[tuple[int, str, list[tuple[int, int]]]]:
+    """Return what is kept of each text, best first: the index of the text, its parts as one text, and their starts and ends.
 
     Args:
         texts: Best first.
@@ -122,7 +154,10 @@ def pack_texts(
     packer = packer or EvidencePacker(SentenceScorer(), ordering="relevance")
     hits = [Hit(Chunk(str(i), 0, len(text), text), 1 / (1 + i)) for i, text in enumerate(texts) if text.strip()]
     packing = packer.pack(hits, budget, count_source, question=question)
-    return [(int(item.hit.chunk.document_id), item) for item in packing.items]
+    return [
+        (int(item.hit.chunk.document_id), item.text, [(part.source_start, part.source_end) for part in item.segments])
+        for item in packing.items
+    ]
 
 
 def read_pieces(stream: GenerationStream) -> Generator[TextPiece, None, None]:

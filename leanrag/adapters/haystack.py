@@ -86,10 +86,10 @@ class LeanRAGPacker:
         """
         texts = [document.content or "" for document in documents]
         packed = pack_texts(texts, query, budget=self.budget, count_tokens=self.count_tokens, packer=self.packer)
-        kept = []
-        for i, item in packed:
-            spans = [(span.source_start, span.source_end) for span in item.segments]
-            kept.append(dataclasses.replace(documents[i], content=item.text, meta=documents[i].meta | {"spans": spans}))
+        kept = [
+            dataclasses.replace(documents[i], content=text, meta=documents[i].meta | {"spans": spans})
+            for i, text, spans in packed
+        ]
         return {"documents": kept}
 
 

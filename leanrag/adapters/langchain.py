@@ -36,10 +36,9 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, ConfigDict
 
 from leanrag.adapters.frameworks import (
+    FrameworkModel,
     chunk_metadata,
     find_embedder,
-    find_model,
-    generate_options,
     make_message,
     pack_texts,
     read_pieces,
@@ -48,7 +47,7 @@ from leanrag.adapters.frameworks import (
 from leanrag.errors import ConfigurationError
 from leanrag.llama.options import LlamaBase
 from leanrag.pipeline.rag import Rag
-from leanrag.protocols import Embedder, GenerationStream, LanguageModel
+from leanrag.protocols import Embedder, GenerationStream
 from leanrag.types import Generation, Message, TextPiece
 
 __all__ = ["ChatLeanRAG", "LeanRAGCompressor", "LeanRAGEmbeddings", "LeanRAGRetriever"]
@@ -117,16 +116,12 @@ class LeanRAGCompressor(BaseDocumentCompressor):
         texts = [document.page_content for document in documents]
         packed = pack_texts(texts, query, budget=self.budget, count_tokens=self.count_tokens, packer=self.packer)
         return [
-            Document(
-                id=documents[i].id,
-                page_content=item.text,
-                metadata=documents[i].metadata | {"spans": [(s.source_start, s.source_end) for s in item.segments]},
-            )
-            for i, item in packed
+            Document(id=documents[i].id, page_content=text, metadata=documents[i].metadata | {"spans": spans})
+            for i, text, spans in packed
         ]
 
 
-class ChatLeanRAG(BaseChatModel):
+class ChatLeanRAG(FrameworkModel, BaseChatModel):
     """A local GGUF model, or any other `LanguageModel`, as a chat model of LangChain.
 
     Answers have `usage_metadata`, and in `response_metadata` the model and why it stopped; thoughts of a reasoning model are in
@@ -145,24 +140,13 @@ class ChatLeanRAG(BaseChatModel):
         >>> chat.invoke("What is BM25?").content  # doctest: +SKIP
     """
 
-    model: Any
-    max_tokens: int = 256
-    temperature: float = 0.0
-    seed: int | None = None
-    stop: list[str] | None = None
-    timeout: float | None = None
-
-    def __init__(self, *, model: str | os.PathLike[str] | LanguageModel, **settings: Any) -> None:
-        settings["model"] = find_model(model)
-        super().__init__(**settings)
-
     @property
     def _llm_type(self) -> str:
         return "leanrag"
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        settings = self._settings()
+        settings = self.generation_settings()
         return {"model_name": self.model.name, **{name: settings[name] for name in sorted(settings)}}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -215,20 +199,9 @@ class ChatLeanRAG(BaseChatModel):
         ).with_fallbacks([RunnablePassthrough.assign(parsed=lambda _: None)], exception_key="parsing_error")
         return RunnableMap(raw=bound) | parsed
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "stop": self.stop,
-            "timeout_seconds": self.timeout,
-        }
-
     def _start(self, messages: Sequence[BaseMessage], stop: list[str] | None, call: dict[str, Any]) -> GenerationStream:
         call = {"timeout_seconds" if name == "timeout" else name: value for name, value in call.items()}
-        options = generate_options(self._settings(), call | {"stop": stop} if stop else call)
-        stream: GenerationStream = self.model.stream(_to_messages(messages), options)
-        return stream
+        return self.start_stream(_to_messages(messages), call | {"stop": stop} if stop else call)
 
     def _generate(
         self,

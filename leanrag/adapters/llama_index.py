@@ -35,10 +35,9 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from leanrag.adapters.frameworks import (
+    FrameworkModel,
     chunk_metadata,
     find_embedder,
-    find_model,
-    generate_options,
     make_message,
     pack_texts,
     read_pieces,
@@ -46,7 +45,7 @@ from leanrag.adapters.frameworks import (
 )
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.rag import Rag
-from leanrag.protocols import Embedder, GenerationStream, LanguageModel
+from leanrag.protocols import Embedder, GenerationStream
 from leanrag.types import Generation, Message, Prompt, TextPiece, Where
 
 __all__ = ["LeanRAGEmbedding", "LeanRAGLLM", "LeanRAGPostprocessor", "LeanRAGRetriever"]
@@ -126,16 +125,16 @@ class LeanRAGPostprocessor(BaseNodePostprocessor):
         question, packer = (query_bundle.query_str if query_bundle else ""), self.packer
         packed = pack_texts(texts, question, budget=self.budget, count_tokens=self.count_tokens, packer=packer)
         kept = []
-        for i, item in packed:
+        for i, text, spans in packed:
             node = nodes[i].node.model_copy(deep=True)
-            node.set_content(item.text)
-            node.metadata["spans"] = [(span.source_start, span.source_end) for span in item.segments]
+            node.set_content(text)
+            node.metadata["spans"] = spans
             node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, "spans"]
             kept.append(NodeWithScore(node=node, score=nodes[i].score))
         return kept
 
 
-class LeanRAGLLM(CustomLLM):
+class LeanRAGLLM(FrameworkModel, CustomLLM):
     """A local GGUF model, or any other `LanguageModel`, as a model of LlamaIndex.
 
     Messages are rendered with the chat template of the model. Responses have the counts of tokens in `additional_kwargs`; `raw` has
@@ -152,17 +151,6 @@ class LeanRAGLLM(CustomLLM):
     Example:
         >>> LeanRAGLLM(model="qwen2.5-coder-0.5b", max_tokens=64).complete("What is BM25?").text  # doctest: +SKIP
     """
-
-    model: Any
-    max_tokens: int = 256
-    temperature: float = 0.0
-    seed: int | None = None
-    stop: list[str] | None = None
-    timeout: float | None = None
-
-    def __init__(self, *, model: str | os.PathLike[str] | LanguageModel, **settings: Any) -> None:
-        settings["model"] = find_model(model)
-        super().__init__(**settings)
 
     @classmethod
     def class_name(cls) -> str:
@@ -183,17 +171,6 @@ class LeanRAGLLM(CustomLLM):
         """Return the tokens of plain text, counted by the tokenizer of the model."""
         return int(self.model.count_tokens(text))
 
-    def _start(self, prompt: Prompt, call: dict[str, Any]) -> GenerationStream:
-        settings = {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "stop": self.stop,
-            "timeout_seconds": self.timeout,
-        }
-        stream: GenerationStream = self.model.stream(prompt, generate_options(settings, call))
-        return stream
-
     def _to_prompt(self, prompt: str, formatted: bool) -> Prompt:
         """Return a prompt to complete; a chat model reads it as a message, unless it has its template already."""
         return [Message("user", prompt)] if self.model.is_chat and not formatted else prompt
@@ -201,42 +178,44 @@ class LeanRAGLLM(CustomLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to messages."""
-        return _to_chat(_whole(self._start(_to_messages(messages), kwargs).result))
+        return _to_chat(_whole(self.start_stream(_to_messages(messages), kwargs).result))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Return the answer to messages, piece by piece."""
-        return (_to_chat(response) for response in _stream(self._start(_to_messages(messages), kwargs)))
+        return (_to_chat(response) for response in _stream(self.start_stream(_to_messages(messages), kwargs)))
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the completion of a prompt."""
-        return _whole(self._start(self._to_prompt(prompt, formatted), kwargs).result)
+        return _whole(self.start_stream(self._to_prompt(prompt, formatted), kwargs).result)
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Return the completion of a prompt, piece by piece."""
-        return _stream(self._start(self._to_prompt(prompt, formatted), kwargs))
+        return _stream(self.start_stream(self._to_prompt(prompt, formatted), kwargs))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to messages; cancelling the task stops the model."""
-        return _to_chat(await _whole_async(await asyncio.to_thread(self._start, _to_messages(messages), kwargs)))
+        return _to_chat(await _whole_async(await asyncio.to_thread(self.start_stream, _to_messages(messages), kwargs)))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return the answer to messages, piece by piece; leaving the loop stops the model."""
-        return _stream_chat_async(await asyncio.to_thread(self._start, _to_messages(messages), kwargs))
+        return _stream_chat_async(await asyncio.to_thread(self.start_stream, _to_messages(messages), kwargs))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the completion of a prompt; cancelling the task stops the model."""
-        return await _whole_async(await asyncio.to_thread(self._start, self._to_prompt(prompt, formatted), kwargs))
+        return await _whole_async(
+            await asyncio.to_thread(self.start_stream, self._to_prompt(prompt, formatted), kwargs)
+        )
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Return the completion of a prompt, piece by piece; leaving the loop stops the model."""
-        return _stream_async(await asyncio.to_thread(self._start, self._to_prompt(prompt, formatted), kwargs))
+        return _stream_async(await asyncio.to_thread(self.start_stream, self._to_prompt(prompt, formatted), kwargs))
 
 
 class LeanRAGEmbedding(BaseEmbedding):
