@@ -153,23 +153,23 @@ def plan(
         most = _search_most(trial, load, most + 1)
         least, run = most, trial.run(load, most, most, target)
     counted = Replicas(
-        least * fleets,
-        most * fleets,
-        run.mean_replicas * fleets,
-        at_once,
-        target,
-        most * fleets * rates.cores,
-        most * fleets * rates.gpus,
+        least=least * fleets,
+        most=most * fleets,
+        mean=run.mean_replicas * fleets,
+        at_once=at_once,
+        target=target,
+        cores=most * fleets * rates.cores,
+        gpus=most * fleets * rates.gpus,
     )
     simulated = Simulated(
-        run.percentile(0.5),
-        run.percentile(_P95),
-        run.percentile(_P95, load.chosen),
-        len(load.arrivals),
-        run.starts,
-        run.interruptions,
-        run.repeated,
-        seed,
+        p50_seconds=run.percentile(0.5),
+        p95_seconds=run.percentile(_P95),
+        peak_p95_seconds=run.percentile(_P95, load.chosen),
+        questions=len(load.arrivals),
+        starts=run.starts,
+        interruptions=run.interruptions,
+        repeated=run.repeated,
+        seed=seed,
     )
     space = _measure_space(demand, rates)
     return Plan(

@@ -6,6 +6,7 @@ import datetime
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -205,17 +206,12 @@ class Calibration(pydantic.BaseModel):
                 f"{len(y)} rows cannot certify a risk of at most {alpha} with probability {1 - delta:g}: at least {needed} are "
                 f"needed, and many more to keep a large share. Label more questions, or raise `alpha` or `delta`"
             )
-        penalty = rows.shape[1] / 2 if l2 is None else l2
         order = np.random.default_rng(seed).permutation(len(y))
         n_fit = int(len(y) * fit_share)
         fitted, certified = order[:n_fit], order[n_fit:]
         check_both_classes(y[fitted], each=MIN_CLASS_ROWS, of=f"fitted rows, {fit_share:.0%} of {len(y)}")
-
-        def fit_rows(some: Floats, labels: Floats) -> Predictor:
-            return fit_logistic(some, labels, penalty).predict
-
-        head = fit_logistic(rows[fitted], y[fitted], penalty)
-        unseen = cross_fit(rows[fitted], y[fitted], fit_rows, seed=seed)
+        fitter = _Fitter(fitted, rows.shape[1] / 2 if l2 is None else l2, seed)
+        head, unseen = fitter.fit(rows, y), fitter.cross_fit(rows, y)
         is_corrected = n_fit >= ISOTONIC_ROWS if isotonic is None else isotonic
         correction = fit_isotonic(unseen, y[fitted]) if is_corrected else None
         p = np.empty(len(y))
@@ -228,21 +224,22 @@ class Calibration(pydantic.BaseModel):
         foresight, ask_from, is_asked = None, None, np.ones(len(y), np.bool_)
         if is_unanswerable is not None and before:
             early = rows * np.isin(names, before)  # the others weigh nothing
-            foresight = fit_logistic(early[fitted], y[fitted], penalty)
+            foresight = fitter.fit(early, y)
             chances = foresight.predict(early)
-            chances[fitted] = cross_fit(early[fitted], y[fitted], fit_rows, seed=seed)
+            chances[fitted] = fitter.cross_fit(early, y)
             ask_from = _cut(chances[fitted], good[fitted], is_unanswerable[fitted], is_last=True)
-            is_asked = chances >= ask_from
-            lost = int((larger * (1 - is_unanswerable) * ~is_asked)[fitted].sum())
-            if clopper_pearson_upper(lost, n_fit, delta) > alpha:
-                ask_from, is_asked = None, np.ones(len(y), np.bool_)
-            good = np.where(is_asked, good, is_unanswerable)
+            is_lost = larger * (1 - is_unanswerable) * (chances < ask_from)
+            if clopper_pearson_upper(int(is_lost[fitted].sum()), n_fit, delta) <= alpha:
+                is_asked = chances >= ask_from
+                good = np.where(is_asked, good, is_unanswerable)
+            else:
+                ask_from = None
         loss = (1 - good) * larger
         _log.info("any method must pass on %.1f %% of the questions", 100 * least_escalation(float(loss.mean()), alpha))
         gap = None
         gaps = float(loss[fitted].sum())
         if larger_right is not None and MIN_CLASS_ROWS <= gaps <= n_fit - MIN_CLASS_ROWS:
-            gap = fit_logistic(rows[fitted], loss[fitted], penalty)
+            gap = fitter.fit(rows, loss)
         scores = np.where(is_asked, _keep_score(head, gap, rows), 2.0)  # what is not asked is not passed on
         found = guaranteed_threshold(scores[certified], loss[certified], alpha, delta)
         return cls(
@@ -341,6 +338,32 @@ class Calibration(pydantic.BaseModel):
                 f"the calibration {str(path)!r} was made from other signals ({other}). Calibrate again"
             )
         return calibration
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitter:
+    """Fits logistic models on some of the rows.
+
+    Attributes:
+        fitted: Indices of these rows.
+        penalty: As `l2` of `fit_logistic`.
+        seed: Seed of the folds.
+    """
+
+    fitted: NDArray[np.int64]
+    penalty: float
+    seed: int
+
+    def fit(self, rows: Floats, labels: Floats) -> LogisticModel:
+        return fit_logistic(rows[self.fitted], labels[self.fitted], self.penalty)
+
+    def cross_fit(self, rows: Floats, labels: Floats) -> Floats:
+        """Return the probabilities of the fitted rows, each from a model that has not seen it."""
+
+        def fit_rows(some: Floats, its_labels: Floats) -> Predictor:
+            return fit_logistic(some, its_labels, self.penalty).predict
+
+        return cross_fit(rows[self.fitted], labels[self.fitted], fit_rows, seed=self.seed)
 
 
 def rows_needed(alpha: float, delta: float, fit_share: float = 0.5) -> int:
