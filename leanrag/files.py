@@ -31,6 +31,7 @@ __all__ = [
     "cache_dir",
     "file_ends",
     "fingerprint_of",
+    "keep_record",
     "known_sha256",
     "read_record",
     "recall_record",
@@ -282,6 +283,22 @@ def recall_record(path: Path, model: type[Fields], kind: RecordFormat, *, effect
     except StorageError as error:
         logger.warning("%s: %s", effect, error)
         return model()
+
+
+def keep_record(path: Path, record: pydantic.BaseModel, kind: RecordFormat, *, failure: str) -> None:
+    """Write a record that can be made again to `path`; its folder is made too. If that fails, only a warning is logged.
+
+    Args:
+        path: The file.
+        record: The record.
+        kind: The kind of the record.
+        failure: What is said in the log, such as "the trial was not saved".
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_record(path, record, kind)
+    except (OSError, StorageError) as error:
+        logger.warning("%s: %s", failure, error)
 
 
 def _read_json(path: Path, kind: RecordFormat) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from typing import Literal
 import pydantic
 
 from leanrag.children import first_line, function_command, is_frozen
-from leanrag.errors import ModelLoadError, StorageError
-from leanrag.files import RecordFormat, cache_dir, fingerprint_of, recall_record, write_record
+from leanrag.errors import ModelLoadError
+from leanrag.files import RecordFormat, cache_dir, fingerprint_of, keep_record, recall_record
 from leanrag.llama.context import build
 from leanrag.llama.files import GGUFInfo
 
@@ -138,8 +138,4 @@ def _read() -> _Trials:
 def _remember(key: str) -> None:
     file = _file()
     passed = tuple(dict.fromkeys((*_read().passed, key)))[-_MOST_PASSED:]
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_record(file, _Trials(passed=passed), _FORMAT)
-    except (OSError, StorageError) as error:
-        logger.debug("the result of a trial was not saved: %s", error)
+    keep_record(file, _Trials(passed=passed), _FORMAT, failure="the result of a trial was not saved")

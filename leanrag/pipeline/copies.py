@@ -15,8 +15,8 @@ from typing import Any
 
 import pydantic
 
-from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
-from leanrag.files import RecordFormat, cache_dir, recall_record, write_record
+from leanrag.errors import ConfigurationError, ModelLoadError
+from leanrag.files import RecordFormat, cache_dir, keep_record, recall_record
 from leanrag.llama.context import build
 from leanrag.llama.files.convert import CONVERTED_TYPES, convert_bert
 from leanrag.llama.files.fastest import TypeChoice, choose_type, measure_types
@@ -103,10 +103,8 @@ def find_fastest_type(name: str, **options: Any) -> TypeChoice:
         return choose_type(known[key])
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         figures = measure_types(source, Path(folder), **options)
-    try:
-        write_record(file, _Types(measured={**known, key: figures}), _FORMAT)
-    except (OSError, StorageError) as error:
-        logger.warning("the measured types of weights were not saved: %s", error)
+    measured = _Types(measured={**known, key: figures})
+    keep_record(file, measured, _FORMAT, failure="the measured types of weights were not saved")
     return choose_type(figures)
 
 

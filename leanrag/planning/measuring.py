@@ -16,7 +16,7 @@ import numpy as np
 
 import leanrag
 from leanrag.errors import ConfigurationError, StorageError
-from leanrag.files import RecordFormat, cache_dir, read_record, write_record
+from leanrag.files import RecordFormat, cache_dir, keep_record, read_record
 from leanrag.planning.rates import Rates
 from leanrag.protocols import Closable
 from leanrag.threads import processor_name, running_elsewhere, usable_cores
@@ -97,13 +97,8 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
             "gpus": gpus,
         }
     )
-    if is_busy:
-        return rates
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_record(path, rates, _FORMAT)
-    except (OSError, StorageError) as error:
-        logger.warning("the rates are not kept: %s", error)
+    if not is_busy:
+        keep_record(path, rates, _FORMAT, failure="the rates were not saved")
     return rates
 
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 import pydantic
 
-from leanrag.errors import GenerationError, StorageError
-from leanrag.files import RecordFormat, cache_dir, recall_record, write_record
+from leanrag.errors import GenerationError
+from leanrag.files import RecordFormat, cache_dir, keep_record, recall_record
 
 __all__ = ["CANDIDATES", "EXACT", "KV_BYTES", "SMALLEST", "Attention", "KVType", "choose", "choices_file"]
 
@@ -107,17 +107,10 @@ def choose(
             raise failure or GenerationError("`candidates` is empty. Pass at least one attention")
         if file is not None:
             both = {**(known.seconds if known else {}), **seconds}
-            _write(file, _Choices(measured={**choices.measured, key: _Measured(seconds=both)}))
+            choices = _Choices(measured={**choices.measured, key: _Measured(seconds=both)})
+            keep_record(file, choices, _FORMAT, failure="the measurement of attention was not saved")
     best = min(seconds, key=lambda name: seconds[name] / (1 if names[name].kv_type == "f16" else _WORTH_ROUNDING))
     logger.info(
         "attention is computed by %s: %s", best, {name: f"{value * 1000:.2f} ms" for name, value in seconds.items()}
     )
     return names[best]
-
-
-def _write(file: Path, choices: _Choices) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_record(file, choices, _FORMAT)
-    except (OSError, StorageError) as error:
-        logger.warning("the measurement of attention was not saved: %s", error)
