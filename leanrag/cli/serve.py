@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from leanrag._optional import require
 from leanrag.cli.options import Commands, add_config, open_folder
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from leanrag.serving.keys import Keys
 
 __all__ = ["register"]
-
-T = TypeVar("T")
 
 _KEYS_VARIABLE = "LEANRAG_KEYS"
 
@@ -74,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     for package in ("fastapi", "uvicorn"):
         require(package, extra="server", why="to serve over HTTP")
     from leanrag.pipeline.defaults import default_models
-    from leanrag.pipeline.loading import load_embedder, load_language_model
+    from leanrag.pipeline.loading import closed_with, load_embedder, load_language_model
     from leanrag.serving.app import create_app
     from leanrag.serving.keys import Keys
     from leanrag.serving.running import open_port, run_server
@@ -89,8 +87,8 @@ def _run(options: argparse.Namespace) -> int:
         names = options.model or ([] if options.config or not paths else default_models())
         loaded: dict[str, LanguageModel] = {}
         for name in dict.fromkeys((*names, *options.models)):
-            loaded[name] = _closed_with(stack, load_language_model(name))
-        embedder = _closed_with(stack, load_embedder(options.embedder))
+            loaded[name] = closed_with(stack, load_language_model(name))
+        embedder = closed_with(stack, load_embedder(options.embedder))
         folders: dict[str, Rag] = {}
         for folder_name, path in paths.items():
             settings = {
@@ -172,12 +170,3 @@ def _folder_paths(options: argparse.Namespace) -> dict[str, str]:
             raise ConfigurationError(f"the folders {paths[name]!r} and {path!r} have the same name; rename one of them")
         paths[name] = path
     return paths
-
-
-def _closed_with(stack: contextlib.ExitStack, part: T) -> T:
-    """Return a model, which is closed at the end of the stack."""
-    from leanrag.protocols import Closable
-
-    if isinstance(part, Closable):
-        stack.callback(part.close)
-    return part

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from leanrag.llama.embedder import LlamaCppEmbedder
 from leanrag.llama.process import load_model
 from leanrag.models import resolve_model
 from leanrag.pipeline.copies import find_embedder
 from leanrag.prompting import ModelProfile, profile_named
-from leanrag.protocols import Embedder, LanguageModel
+from leanrag.protocols import Closable, Embedder, LanguageModel
 from leanrag.retrieval.embedding import SentenceTransformerEmbedder
 from leanrag.routing.cascade import model_name
 from leanrag.threads import Priority, ThreadCount
 
-__all__ = ["load_embedder", "load_language_model"]
+__all__ = ["closed_with", "load_embedder", "load_language_model"]
+
+T = TypeVar("T")
 
 
 def load_language_model(
@@ -66,3 +69,10 @@ def load_embedder(
     return SentenceTransformerEmbedder(
         path, query_prefix=query_prefix, document_prefix=document_prefix, threads=threads
     )
+
+
+def closed_with(stack: contextlib.ExitStack, part: T) -> T:
+    """Return a model or embedder, which is closed at the end of `stack` if it can be closed."""
+    if isinstance(part, Closable):
+        stack.callback(part.close)
+    return part

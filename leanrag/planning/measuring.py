@@ -18,7 +18,6 @@ import leanrag
 from leanrag.errors import ConfigurationError, StorageError
 from leanrag.files import RecordFormat, cache_dir, keep_record, read_record
 from leanrag.planning.rates import Rates
-from leanrag.protocols import Closable
 from leanrag.threads import processor_name, running_elsewhere, usable_cores
 from leanrag.types import Document
 
@@ -64,7 +63,7 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
     """
     from leanrag.llama.model import LlamaCppModel
     from leanrag.models import resolve_model
-    from leanrag.pipeline.loading import load_embedder, load_language_model
+    from leanrag.pipeline.loading import closed_with, load_embedder, load_language_model
 
     files = resolve_model(model)
     machine = f"{processor_name()}, {usable_cores()} cores, {platform.system()}"
@@ -81,11 +80,8 @@ def rates_of_this_machine(model: str, *, embedder: str = "all-minilm-l6-v2", aga
             "this machine is busy, so the rates are too low; they are not kept. Measure again when it is idle"
         )
     with contextlib.ExitStack() as stack:
-        reader, vectors = load_language_model(model), load_embedder(embedder)
-        for part in (reader, vectors):
-            if isinstance(part, Closable):
-                stack.callback(part.close)
-        rates = measure_rates(reader, vectors)
+        reader = closed_with(stack, load_language_model(model))
+        rates = measure_rates(reader, closed_with(stack, load_embedder(embedder)))
         gpus = len(reader.placement.devices) if isinstance(reader, LlamaCppModel) else 0
     memory = LlamaCppModel.estimate(files.path)
     rates = rates.model_copy(

@@ -17,8 +17,7 @@ import leanrag
 from leanrag._optional import require
 from leanrag.checks import check_at_least, check_whole
 from leanrag.errors import ConfigurationError, GenerationError
-from leanrag.pipeline.loading import load_embedder, load_language_model
-from leanrag.protocols import Closable
+from leanrag.pipeline.loading import closed_with, load_embedder, load_language_model
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -95,11 +94,8 @@ def open_app(settings: ReplicaSettings) -> Iterator[FastAPI]:
     from leanrag.serving.keys import Keys
 
     with ExitStack() as stack:
-        models = [load_language_model(name) for name in settings.model or default_models()]
-        embedder = load_embedder(settings.embedder)
-        for part in (*models, embedder):
-            if isinstance(part, Closable):
-                stack.callback(part.close)
+        models = [closed_with(stack, load_language_model(name)) for name in settings.model or default_models()]
+        embedder = closed_with(stack, load_embedder(settings.embedder))
         folders = {
             name: stack.enter_context(
                 leanrag.open(
