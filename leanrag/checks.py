@@ -17,7 +17,6 @@ __all__ = [
     "ProcessGuard",
     "check_at_least",
     "check_choice",
-    "check_finite",
     "check_positive",
     "check_seconds",
     "check_share",
@@ -40,11 +39,6 @@ def check_whole(minimum: int, maximum: int | None = None, *, optional: bool = Fa
 def check_positive(*, optional: bool = False, **values: float | None) -> None:
     """Raise unless each value is a finite number above 0."""
     _check("positive and finite", lambda value: 0 < value < math.inf, values, optional)
-
-
-def check_finite(*, optional: bool = False, **values: float | None) -> None:
-    """Raise unless each value is a finite number."""
-    _check("a finite number", math.isfinite, values, optional)
 
 
 def check_seconds(*, optional: bool = False, **values: float | None) -> None:

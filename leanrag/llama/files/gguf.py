@@ -7,13 +7,14 @@ the values make sense is checked in `preflight` and `adapters`.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import io
 import os
 import re
 import stat
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeAlias
@@ -232,7 +233,7 @@ class _Reader:
             size_bytes=self._size,
             version=version,
             metadata=metadata,
-            tensor_types=_count(tensor.type_name for tensor in tensors),
+            tensor_types=dict(collections.Counter(tensor.type_name for tensor in tensors)),
             n_params=sum(_product(tensor.shape) for tensor in tensors),
             tensor_bytes={tensor.name: tensor.size_bytes for tensor in tensors},
             shapes={tensor.name: tensor.shape for tensor in tensors},
@@ -394,10 +395,3 @@ def _product(shape: tuple[int, ...]) -> int:
 
 def _padded(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
-
-
-def _count(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
