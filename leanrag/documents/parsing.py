@@ -36,14 +36,11 @@ class FileParser:
     Args:
         processes: Files read at once; by default one for each core.
         seconds: Time limit of a file.
-        memory_bytes: Limit of the memory of a process. Not every system enforces it.
     """
 
-    def __init__(
-        self, *, processes: int | None = None, seconds: float = _SECONDS, memory_bytes: int = _MEMORY_BYTES
-    ) -> None:
+    def __init__(self, *, processes: int | None = None, seconds: float = _SECONDS) -> None:
         self.processes = processes or min(os.cpu_count() or 1, _MOST_PROCESSES)
-        self._seconds, self._memory_bytes = seconds, memory_bytes
+        self._seconds = seconds
         self._threads = ThreadPoolExecutor(self.processes, "leanrag-parse")
         self._own = threading.local()  # .child: the process of this thread
         self._children: list[_Child] = []
@@ -73,7 +70,7 @@ class FileParser:
         if child is not None and child.has_ended:
             child.close()
         if child is None or child.has_ended:
-            child = self._own.child = _Child(self._memory_bytes)
+            child = self._own.child = _Child()
             self._children.append(child)
         if self._is_closed:
             child.kill()
@@ -83,7 +80,7 @@ class FileParser:
 class _Child:
     """A process that reads one file after another."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             function_command("leanrag.documents.parsing", "serve"),
             stdin=subprocess.PIPE,
@@ -92,7 +89,7 @@ class _Child:
             encoding="ascii",
         )
         self.has_ended = False
-        self._first = first_line(memory_bytes=memory_bytes)
+        self._first = first_line()
 
     def ask(self, request: Mapping[str, Any], path: Path, seconds: float) -> dict[str, Any]:
         """Return the reply to a request.
@@ -152,22 +149,22 @@ def _read_reply(reply: dict[str, Any], path: Path) -> Document:
 # In the child process
 
 
-def serve(memory_bytes: int) -> None:
+def serve() -> None:
     """Read the files that the parent process names, until it ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what a parser prints is no reply
-    limit_memory(memory_bytes)
+    limit_memory()
     for line in sys.stdin:
         replies.write(json.dumps(_reply(json.loads(line))) + "\n")
         replies.flush()
 
 
-def limit_memory(memory_bytes: int) -> None:
-    """Let this process have at most so much memory. Not every system enforces it."""
+def limit_memory() -> None:
+    """Bound the memory of this process, which reads a file. Not every system enforces it."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # no such limit on this system
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
 
 
 def _reply(request: dict[str, Any]) -> dict[str, Any]:

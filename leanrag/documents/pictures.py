@@ -25,7 +25,6 @@ __all__ = ["draw_page", "find_page", "serve"]
 
 _MOST_WIDTH, _MOST_HEIGHT = 1000, 1400  # pixels; an A4 page fills them
 _SECONDS = 20.0
-_MEMORY_BYTES = 2 * 1024**3
 _PAGE = re.compile(r"page ([1-9]\d*)")
 
 
@@ -72,7 +71,7 @@ def _failure(document: Document, page: int, reason: str) -> DocumentError:
 
 def serve(path: str, page: int, text: str) -> None:
     """Write the picture of a page to standard output, if the page has this text; else end with the reason."""
-    limit_memory(_MEMORY_BYTES)
+    limit_memory()
     pdfium = require("pypdfium2", extra="files", why="to draw PDF files")
     try:
         pdf = pdfium.PdfDocument(Path(path).read_bytes())

@@ -114,8 +114,8 @@ class Payoff:
 class ShareRight:
     """The share of drafted tokens that were right; newer drafts weigh more."""
 
-    def __init__(self, before: float = _LIKELY) -> None:
-        self._right, self._judged = _WEIGHT * before, _WEIGHT
+    def __init__(self) -> None:
+        self._right, self._judged = _WEIGHT * _LIKELY, _WEIGHT
 
     @property
     def value(self) -> float:

@@ -36,11 +36,10 @@ class Workers:
     Args:
         parallel: Threads; by default two for each request that the engine computes at the same time.
         queue: Requests that may wait for a thread.
-        clock: Returns the time in seconds.
     """
 
-    def __init__(self, *, parallel: int = 16, queue: int = 112, clock: Callable[[], float] = time.monotonic) -> None:
-        self._parallel, self._most, self._now = parallel, parallel + queue, clock
+    def __init__(self, *, parallel: int = 16, queue: int = 112) -> None:
+        self._parallel, self._most = parallel, parallel + queue
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="leanrag request")
         self._lock = threading.Lock()
         self._cancels: set[CancelToken] = set()
@@ -80,14 +79,14 @@ class Workers:
                 raise QueueFullError(f"{self._active} requests are being answered or wait. Try again later")
             self._active += 1
             self._cancels.add(cancel)
-        started = self._now()
+        started = time.monotonic()
         try:
             yield
         finally:
             with self._lock:
                 self._active -= 1
                 self._cancels.discard(cancel)
-                self._mean_seconds += _SMOOTHING * (self._now() - started - self._mean_seconds)
+                self._mean_seconds += _SMOOTHING * (time.monotonic() - started - self._mean_seconds)
 
     async def open(self, receive: Receive, cancel: CancelToken, start: Callable[[], Work]) -> Feed:
         """Start a text in a thread and return its stream when the model has begun.
