@@ -151,7 +151,7 @@ class _Sources:
     """The places of the sources, and the question about them."""
 
     def __init__(self, question: str, answer: str, items: Sequence[PackedItem], cited: Collection[int]) -> None:
-        self._items, self._cited = items, cited
+        self._cited = cited
         self._question_text = question
         self._places = find_places(items)
         style = style_of(question, answer)

@@ -126,10 +126,9 @@ def check_same_vocabulary(draft: Vocabulary, target: Vocabulary, path: Path) -> 
         ConfigurationError: They do not.
     """
     drafts, targets = draft.raw_texts(), target.raw_texts()
-    pairs = enumerate(zip(drafts, targets, strict=False))
-    different = next((i for i, (ours, theirs) in pairs if ours != theirs), None)
-    if different is not None:
-        difference = f"token {different} is {drafts[different]!r} there and {targets[different]!r} here"
+    n_equal = shared_length(drafts, targets)
+    if n_equal < min(len(drafts), len(targets)):
+        difference = f"token {n_equal} is {drafts[n_equal]!r} there and {targets[n_equal]!r} here"
     elif abs(len(drafts) - len(targets)) > _MOST_UNUSED:
         difference = f"it has {len(drafts):,} tokens, and the model has {len(targets):,}"
     elif draft.eos != target.eos:

@@ -188,19 +188,18 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     if isinstance(cache, str):
         check_choice(("exact", "similar"), cache=cache)
     stages = Stages(
-        chunker,
-        index,
-        retriever,
-        _find_reranker(reranker),
-        packer,
-        compressor,
-        template,
-        profile,
-        entailment,
-        None,
-        ledger,
-        readers or {},
-        workers,
+        chunker=chunker,
+        index=index,
+        retriever=retriever,
+        reranker=_find_reranker(reranker),
+        packer=packer,
+        compressor=compressor,
+        template=template,
+        profile=profile,
+        entailment=entailment,
+        ledger=ledger,
+        readers=readers or {},
+        workers=workers,
     )
     cascade = model if isinstance(model, Cascade) else Cascade(default_models() if model is None else [model])
     cascade = with_shipped_calibrations(cascade)
