@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.lines import COLUMN_GAP
-from leanrag.text import trim_span
+from leanrag.spans import trim_span
 
 __all__ = ["LINE_LEVELS", "Line", "LineKind", "paragraphs"]
 

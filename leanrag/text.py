@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from leanrag.lines import LineRules
+from leanrag.spans import trim_span
 
 __all__ = [
     "STOP_WORDS",
@@ -24,13 +25,10 @@ __all__ = [
     "fenced_blocks",
     "find_page_end",
     "is_unspaced",
-    "join_spans",
-    "merge_neighbours",
     "shared_length",
     "split_sentences",
     "split_thoughts",
     "stem",
-    "trim_span",
     "marked_numbers",
     "without_marks",
     "words",
@@ -517,61 +515,6 @@ def _is_ordinal(head: str, word: str, follows: str) -> bool:
 def _next_is_lower(text: str, position: int) -> bool:
     following = _NEXT_WORD.match(text, position, position + 64)
     return following is not None and following[1][0].islower()
-
-
-def trim_span(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """Return the span without the white space around it; None if it has nothing else."""
-    piece = text[start:end]
-    start += len(piece) - len(piece.lstrip())
-    end -= len(piece) - len(piece.rstrip())
-    return (start, end) if start < end else None
-
-
-def join_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, list[int]]:
-    r"""Return the spans of `text` (disjoint, in order) as one text, and the offset of each span in it.
-
-    White space between two spans is kept. Other text between them becomes a line break or a space, if it contains one.
-
-    Example:
-        >>> join_spans("One. Two. Three.\nFour.", [(0, 4), (5, 9), (17, 22)])
-        ('One. Two.\nFour.', [0, 5, 10])
-    """
-    pieces: list[str] = []
-    starts: list[int] = []
-    at, last = 0, None
-    for start, end in spans:
-        if last is not None:
-            joint = _joint(text[last:start])
-            pieces.append(joint)
-            at += len(joint)
-        starts.append(at)
-        pieces.append(text[start:end])
-        at, last = at + end - start, end
-    return "".join(pieces), starts
-
-
-def _joint(gap: str) -> str:
-    if not gap.strip():
-        return gap
-    if "\n" in gap or "\r" in gap:
-        return "\n"
-    return " " if any(map(str.isspace, gap)) else ""
-
-
-def merge_neighbours(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return spans of `text` (disjoint, in order); those with only white space between them become one span.
-
-    Example:
-        >>> merge_neighbours("One. Two. Three.", [(0, 4), (5, 9), (11, 16)])
-        [(0, 9), (11, 16)]
-    """
-    merged: list[tuple[int, int]] = []
-    for start, end in spans:
-        if merged and not text[merged[-1][1] : start].strip():
-            merged[-1] = (merged[-1][0], end)
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def shared_length(first: Sequence[object], second: Sequence[object]) -> int:

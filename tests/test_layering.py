@@ -1,4 +1,4 @@
-"""May import: {types, lines} < text < errors < ground floor < {metrics, models} < wings < compression < pipeline < the outside.
+"""May import: {types, lines, spans} < text < errors < ground floor < {metrics, models} < wings < compression < pipeline < outside.
 
 Rooms of one wing may use each other; wings of one floor never do.
 """
@@ -12,7 +12,7 @@ import leanrag
 
 ROOT = Path(leanrag.__file__).parent
 FLOORS = [
-    {"types", "lines"},
+    {"types", "lines", "spans"},
     {"errors", "text"},
     {"checks", "children", "openmp", "stopping", "structure", "threads"},
     {"protocols"},

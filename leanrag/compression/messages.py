@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.errors import BudgetError, CompressionError, ConfigurationError
-from leanrag.evidence.protection import Protection, Span
+from leanrag.evidence.protection import Protection
 from leanrag.protocols import Compressor, TokenCounter
+from leanrag.spans import Span
 from leanrag.text import split_sentences
 from leanrag.types import Chunk, Compression, DroppedSpan, Hit, Message, Segment
 

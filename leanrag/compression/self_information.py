@@ -13,7 +13,7 @@ import dataclasses
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -32,8 +32,9 @@ from leanrag.evidence.likelihood import (
     score_pairs,
     windows,
 )
-from leanrag.evidence.protection import Protection, Span
+from leanrag.evidence.protection import Protection
 from leanrag.protocols import CompressionSource, EvidenceScorer, StoredFeature, TextScorer, TokenCounter
+from leanrag.spans import Span, merge_spans
 from leanrag.types import Chunk, Compression, Scores
 
 __all__ = [
@@ -332,7 +333,7 @@ class SelfInformationCompressor:
         if values is None and not required:
             return []
         atoms, at = [], 0
-        for start, end in _joined([*units, *self._protection.spans(text, keep)]):
+        for start, end in merge_spans([*units, *self._protection.spans(text, keep)], joins_touching=False):
             first = at
             while at < len(units) and units[at][1] <= end:
                 at += 1
@@ -400,17 +401,6 @@ def _affordable(task: Task, order: Sequence[int], spare: float) -> list[int]:
         chosen.append(source)
         tokens += task.count(task.hits[source].chunk.text)
     return chosen
-
-
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Return the union of spans as disjoint spans in order; spans that only touch are not joined."""
-    joined: list[Span] = []
-    for start, end in sorted(spans):
-        if joined and start < joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
 
 
 def _overlaps(spans: Sequence[Span], start: int, end: int) -> bool:

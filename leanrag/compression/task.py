@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from leanrag.errors import BudgetError, ConfigurationError
-from leanrag.evidence.protection import Span, merge_spans
 from leanrag.protocols import CompressionSource, TokenCounter
-from leanrag.text import join_spans, trim_span
+from leanrag.spans import Span, join_spans, merge_spans, trim_span
 from leanrag.types import Chunk, Compression, Document, DroppedSpan, Hit, Segment
 
 __all__ = ["BETWEEN_SOURCES", "Part", "Task", "as_hits", "assemble"]

@@ -22,7 +22,8 @@ from leanrag.documents.tables import end_of_block, iter_rows, markdown_header, v
 from leanrag.errors import ConfigurationError
 from leanrag.lines import find_records
 from leanrag.protocols import TokenCounter
-from leanrag.text import split_sentences, trim_span
+from leanrag.spans import trim_span
+from leanrag.text import split_sentences
 from leanrag.types import Chunk, Document
 
 __all__ = ["MAX_TOKENS", "CodeChunker", "DocumentChunker", "MarkdownChunker", "RecursiveChunker"]

@@ -16,7 +16,7 @@ from leanrag.documents.outlines import Section
 from leanrag.documents.partition import partition
 from leanrag.errors import ConfigurationError
 from leanrag.protocols import TokenCounter
-from leanrag.text import trim_span
+from leanrag.spans import trim_span
 
 __all__ = ["CLOSING", "LIST_ITEM", "PARAGRAPH", "SENTENCE", "Atom", "Block", "Cutter", "Piece"]
 

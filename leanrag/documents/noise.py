@@ -10,6 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from leanrag.spans import merge_spans
+
 __all__ = ["Readable", "find_noise", "without_noise"]
 
 _DATA_URI = re.compile(r"(?:\]\(\s*<?)?data:[\w.+-]{1,60}/[\w.+-]{1,80}[;,][^\s\"'()<>]{100,}(?:>?\s*\))?")
@@ -74,13 +76,7 @@ def find_noise(text: str, *, is_code: bool) -> list[tuple[int, int]]:
     found += [match.span() for match in _BASE64_LINES.finditer(text) if _is_random(match[0])]
     if is_code:
         found += [match.span() for match in _LONG_LINE.finditer(text) if _is_minified(match[0])]
-    spans: list[tuple[int, int]] = []
-    for start, end in sorted(found):
-        if spans and start < spans[-1][1]:
-            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
-        else:
-            spans.append((start, end))
-    return spans
+    return merge_spans(found, joins_touching=False)
 
 
 def _is_random(run: str) -> bool:

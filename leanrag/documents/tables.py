@@ -8,7 +8,7 @@ from itertools import islice
 
 from leanrag.documents.markdown_outline import FENCE, closes_fence
 from leanrag.documents.outlines import iter_lines
-from leanrag.text import trim_span
+from leanrag.spans import trim_span
 
 __all__ = ["end_of_block", "iter_rows", "markdown_header", "values_header"]
 

@@ -15,7 +15,7 @@ from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.evidence.budget import check_overlap, nothing_fits, without_repetitions
 from leanrag.evidence.selection import Candidate, Promising, Selection, fill, select
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
-from leanrag.text import join_spans, merge_neighbours
+from leanrag.spans import join_spans, merge_neighbours
 from leanrag.types import Compression, DroppedItem, Evidence, Hit, PackAction, PackedItem, Packing, Segment
 
 __all__ = ["CompressingPacker", "EvidencePacker", "Ordering"]

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from leanrag.errors import ConfigurationError
+from leanrag.spans import Span, merge_spans
 from leanrag.text import code_spans
 
-__all__ = ["PROTECTED_KINDS", "ProtectedKind", "Protection", "merge_spans"]
-
-Span: TypeAlias = tuple[int, int]
+__all__ = ["PROTECTED_KINDS", "ProtectedKind", "Protection"]
 
 ProtectedKind: TypeAlias = Literal[
     "code", "url", "path", "email", "quantity", "date", "identifier", "quotation", "negation", "heading"
@@ -92,22 +91,6 @@ class Protection:
                     f"`keep` spans must lie in the text of {len(text):,} characters, got ({start}, {end})"
                 )
         return spans + [match.span() for pattern in self.patterns for match in re.finditer(pattern, text)]
-
-
-def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the union of `spans` as disjoint spans in order; empty spans are left out, touching spans are joined.
-
-    Example:
-        >>> merge_spans([(5, 9), (0, 2), (1, 3), (9, 9)])
-        [(0, 3), (5, 9)]
-    """
-    merged: list[Span] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:

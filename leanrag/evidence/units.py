@@ -9,9 +9,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from leanrag.evidence.protection import ProtectedKind, Protection, Span
+from leanrag.evidence.protection import ProtectedKind, Protection
+from leanrag.spans import Span, trim_span
 from leanrag.structure import LINE_LEVELS, Line, LineKind, paragraphs
-from leanrag.text import fenced_blocks, split_sentences, trim_span
+from leanrag.text import fenced_blocks, split_sentences
 
 __all__ = ["Unit", "UnitKind", "split_clauses", "split_units"]
 

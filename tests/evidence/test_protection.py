@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
-from leanrag.evidence.protection import PROTECTED_KINDS, Protection, merge_spans
+from leanrag.evidence.protection import PROTECTED_KINDS, Protection
+from leanrag.spans import merge_spans
 
 MARKS = "`~\"'“”‘’„«»「」()#@/\\.:-_$ \t\n%5aA年一IVX"
 WORDS = ["```", "\n\n", "http://", "C:\\", "5 km", "a_b", "don't", "May 5", "www.", "# ", "two ", "第", "::"]

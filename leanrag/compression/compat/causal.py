@@ -17,7 +17,8 @@ from leanrag.compression.lingua.driver import encode
 from leanrag.compression.lingua.language_model import JOINT, PackageScorer, TokenValues, package_class
 from leanrag.compression.lingua.loading import package_errors
 from leanrag.errors import CompressionError, ConfigurationError
-from leanrag.evidence.protection import Protection, Span, merge_spans
+from leanrag.evidence.protection import Protection
+from leanrag.spans import Span, merge_spans
 from leanrag.text import split_sentences
 
 __all__ = ["CausalEngine", "Kept", "causal_engine", "check_budget", "check_reorder"]

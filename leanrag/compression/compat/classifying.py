@@ -24,8 +24,9 @@ from leanrag.compression.lingua.words import (
     read_words,
     word_values,
 )
-from leanrag.evidence.protection import Protection, Span, merge_spans
+from leanrag.evidence.protection import Protection
 from leanrag.protocols import TokenCounter
+from leanrag.spans import Span, merge_spans
 
 __all__ = ["ClassifierOptions", "LabelledDocument", "classify"]
 

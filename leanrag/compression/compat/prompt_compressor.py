@@ -34,7 +34,7 @@ from leanrag.errors import ConfigurationError
 from leanrag.evidence.protection import Protection
 from leanrag.models import token_counter
 from leanrag.protocols import Embedder, Reranker, TokenCounter
-from leanrag.text import join_spans
+from leanrag.spans import join_spans
 
 __all__ = ["PromptCompressor"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from leanrag.compression.compat.causal import Kept
 from leanrag.compression.compat.tags import Segment
-from leanrag.evidence.protection import Span
+from leanrag.spans import Span
 
 __all__ = ["joined_documents", "label_format", "label_words", "texts_of_segments"]
 

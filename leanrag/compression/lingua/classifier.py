@@ -19,7 +19,7 @@ from leanrag.compression.lingua.words import (
     word_values,
 )
 from leanrag.errors import CompressionError
-from leanrag.evidence.protection import Span
+from leanrag.spans import Span
 
 __all__ = ["ClassifierDriver", "TokenClassifier"]
 

@@ -33,9 +33,10 @@ from leanrag.compression.lingua.loading import classifier_window, load_scorer, p
 from leanrag.compression.lingua.plan import Piece, Plan, TokenAtoms, cut_pieces, locate_tokens
 from leanrag.compression.task import Part, Task, assemble
 from leanrag.errors import CompressionError, ConfigurationError
-from leanrag.evidence.protection import Protection, Span
+from leanrag.evidence.protection import Protection
 from leanrag.evidence.units import split_units
 from leanrag.protocols import CompressionSource, TokenCounter
+from leanrag.spans import Span
 from leanrag.types import Compression
 
 __all__ = ["LLMLinguaCompressor"]

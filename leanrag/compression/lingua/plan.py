@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from leanrag.compression.lingua.driver import Encoded, LinguaMethod, Verdict
 from leanrag.compression.task import Part, Task, assemble
-from leanrag.evidence.protection import Protection, Span
+from leanrag.evidence.protection import Protection
 from leanrag.evidence.units import split_units
+from leanrag.spans import Span
 
 __all__ = ["Piece", "Plan", "TokenAtoms", "cut_pieces", "locate_tokens"]
 

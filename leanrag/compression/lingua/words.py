@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.compression.lingua.driver import Encoded
-from leanrag.evidence.protection import Span
 from leanrag.protocols import TokenCounter
-from leanrag.text import trim_span
+from leanrag.spans import Span, trim_span
 
 __all__ = [
     "Family",

@@ -14,9 +14,9 @@ from leanrag.compression.pasted.kinds import TURN, PastedKind, detect_kind
 from leanrag.compression.pasted.logs import compress_log
 from leanrag.compression.task import Task
 from leanrag.errors import ConfigurationError
-from leanrag.evidence.protection import Span
 from leanrag.models import token_counter
 from leanrag.protocols import Compressor, TokenCounter
+from leanrag.spans import Span
 from leanrag.types import Compression
 
 __all__ = ["compress"]

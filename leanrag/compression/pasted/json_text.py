@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from leanrag.compression.pasted.choosing import code_terms, fill, overlaps
 from leanrag.compression.task import Part, Task
-from leanrag.evidence.protection import Span
-from leanrag.text import merge_neighbours, split_sentences
+from leanrag.spans import Span, merge_neighbours
+from leanrag.text import split_sentences
 from leanrag.types import Compression
 
 __all__ = ["JsonNode", "compress_json", "parse_json"]
