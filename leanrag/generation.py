@@ -43,7 +43,7 @@ __all__ = [
     "find_open_thought",
     "gather_results",
     "part_generated",
-    "pieces_of",
+    "stream_pieces",
 ]
 
 S = TypeVar("S")
@@ -385,14 +385,14 @@ class _Pumped(Pending[Generation]):
 
     def _pump(self) -> None:
         try:
-            for piece in pieces_of(self._stream):
+            for piece in stream_pieces(self._stream):
                 self.emit(ThoughtText(piece.text) if piece.is_thought else piece.text)
             self.emit(self._stream.result)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             self.emit(error)
 
 
-def pieces_of(stream: GenerationStream) -> Iterator[TextPiece]:
+def stream_pieces(stream: GenerationStream) -> Iterator[TextPiece]:
     """Return the text of a stream piece by piece, with the thoughts if the stream yields them."""
     return stream.pieces() if isinstance(stream, StreamsThoughts) else map(TextPiece, stream)
 

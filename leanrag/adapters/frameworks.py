@@ -13,7 +13,7 @@ import pydantic
 from leanrag.errors import ConfigurationError
 from leanrag.evidence.packing import EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer
-from leanrag.generation import pieces_of
+from leanrag.generation import stream_pieces
 from leanrag.llama.options import LlamaOptions
 from leanrag.pipeline.loading import load_embedder, load_language_model
 from leanrag.protocols import (
@@ -163,14 +163,14 @@ def pack_texts(
 def read_pieces(stream: GenerationStream) -> Generator[TextPiece, None, None]:
     """Yield the text and the thoughts of a generation; leaving the loop stops it."""
     try:
-        yield from pieces_of(stream)
+        yield from stream_pieces(stream)
     finally:
         stream.close()
 
 
 async def read_pieces_async(stream: GenerationStream) -> AsyncGenerator[TextPiece, None]:
     """As `read_pieces`, for asyncio: another thread waits for the model."""
-    pieces = pieces_of(stream)
+    pieces = stream_pieces(stream)
     try:
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             yield piece

@@ -10,7 +10,7 @@ from leanrag.caching.results import Results, key_of, open_results
 from leanrag.caching.wrappers import pass_on
 from leanrag.errors import GenerationCancelled
 from leanrag.files import fingerprint_of
-from leanrag.generation import BaseLanguageModel, pieces_of
+from leanrag.generation import BaseLanguageModel, stream_pieces
 from leanrag.protocols import (
     Adapted,
     Closable,
@@ -151,7 +151,7 @@ class _Recording:
 
     def pieces(self) -> Iterator[TextPiece]:
         """Yield the thoughts and the text."""
-        return pieces_of(self._stream)
+        return stream_pieces(self._stream)
 
     def close(self) -> None:
         """Stop the generation if it is still running."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from leanrag.types import Evidence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Candidate", "Promising", "Selection", "fill", "promising", "select"]
+__all__ = ["Candidate", "Promising", "Selection", "fill", "promising", "select", "with_needs"]
 
 T = TypeVar("T")
 
@@ -106,12 +106,7 @@ def promising(
             left -= length
     groups = {units[place].group for place in chosen}
     chosen.update(place for place, unit in enumerate(units) if unit.group is not None and unit.group in groups)
-    for place in list(chosen):
-        needs = units[place].needs
-        while needs is not None and needs not in chosen:
-            chosen.add(needs)
-            needs = units[needs].needs
-    places = tuple(sorted(chosen))
+    places = tuple(sorted(with_needs(chosen, [unit.needs for unit in units])))
     place_of = {place: at for at, place in enumerate(places)}
     own = (units[place] for place in places)
     return Promising(
@@ -119,6 +114,22 @@ def promising(
         tuple(unit if unit.needs is None else replace(unit, needs=place_of[unit.needs]) for unit in own),
         None if repeats is None else repeats[np.ix_(places, places)],
     )
+
+
+def with_needs(chosen: Set[int], needs: Sequence[int | None]) -> set[int]:
+    """Return the indices of the chosen units and of all that they need, directly or not.
+
+    Args:
+        chosen: Indices.
+        needs: For each unit, the index of the unit that it needs; None for none.
+    """
+    found = set(chosen)
+    for i in chosen:
+        needed = needs[i]
+        while needed is not None and needed not in found:
+            found.add(needed)
+            needed = needs[needed]
+    return found
 
 
 def fill(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from leanrag.abilities import LimitsSpending
 from leanrag.errors import BudgetError
 from leanrag.evidence.greedy import GreedyPacker
-from leanrag.generation import pieces_of
+from leanrag.generation import stream_pieces
 from leanrag.grounding import Grounding, ground
 from leanrag.ledger import Baseline, Cost, SpendingLimitError, add_costs, measured_baseline
 from leanrag.pipeline.auditing import AuditCounter
@@ -310,7 +310,7 @@ class Asking:
 
 def _pieces(stream: GenerationStream, profile: ModelProfile) -> Iterator[TextPiece]:
     """Yield the thoughts of a model as they come, then its answer without a refusal."""
-    pieces = pieces_of(stream)
+    pieces = stream_pieces(stream)
     first = ""
     for piece in pieces:
         if not piece.is_thought:

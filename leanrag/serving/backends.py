@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from leanrag.display import to_plain
-from leanrag.generation import pieces_of
+from leanrag.generation import stream_pieces
 from leanrag.llama.options import LlamaBase, LlamaOptions
 from leanrag.pipeline.query import AskOptions
 from leanrag.pipeline.rag import Rag
@@ -203,7 +203,7 @@ class _ModelWork:
         self._stream = stream
 
     def pieces(self) -> Iterator[TextPiece]:
-        return pieces_of(self._stream)
+        return stream_pieces(self._stream)
 
     def reply(self) -> Reply:
         generation = self._stream.result

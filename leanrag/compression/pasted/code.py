@@ -11,6 +11,7 @@ from leanrag.compression.pasted.choosing import code_terms, fill, overlaps
 from leanrag.compression.pasted.code_units import CodeUnit
 from leanrag.compression.pasted.python_text import parse_python
 from leanrag.compression.task import Part, Task
+from leanrag.evidence.selection import with_needs
 from leanrag.types import Compression
 
 __all__ = ["compress_code"]
@@ -40,14 +41,13 @@ def compress_code(task: Task) -> Compression:
     names = [_name_terms(text[unit.start : unit.end]) if unit.is_definition else frozenset() for unit in units]
     named = overlaps(task.question, [terms if terms <= asked else frozenset() for terms in names])
     own = list(map(operator.add, own, named))  # a definition that is named counts twice
-    values = list(own)
-    for i in reversed(range(len(units))):  # a signature is worth what stands under it, and gives some to it
-        needs = units[i].needs
-        if needs is not None:
-            values[needs] = max(values[needs], values[i])
-    for i, unit in enumerate(units):
-        if unit.needs is not None:
-            values[i] += own[unit.needs]
+    values, needs = list(own), [unit.needs for unit in units]
+    for i, above in reversed(list(enumerate(needs))):  # a signature is worth what stands under it, and gives some to it
+        if above is not None:
+            values[above] = max(values[above], values[i])
+    for i, above in enumerate(needs):
+        if above is not None:
+            values[i] += own[above]
     fillers = {} if python is None else _fillers(units)
     required = {i for i, unit in enumerate(units) if _is_kept(task, unit)}
     best = max(values, default=0.0) if task.question.strip() else 0.0
@@ -60,7 +60,7 @@ def compress_code(task: Task) -> Compression:
         return tier, -values[i], i
 
     def render(chosen: Set[int]) -> list[Part]:
-        alive = _with_needs(chosen, units)
+        alive = with_needs(chosen, needs)  # also the signatures and opening lines above
         parents = {units[i].needs for i in alive}
         bare = [i for i in alive if i in fillers and i not in parents]
         while bare:
@@ -97,17 +97,6 @@ def _name_terms(code: str) -> frozenset[str]:
 
 def _length(unit: CodeUnit) -> int:
     return unit.end - unit.start
-
-
-def _with_needs(chosen: Set[int], parts: Sequence[CodeUnit]) -> set[int]:
-    """Return the chosen parts, and those that they need: the signatures and opening lines above them."""
-    alive = set(chosen)
-    for i in chosen:
-        needs = parts[i].needs
-        while needs is not None and needs not in alive:
-            alive.add(needs)
-            needs = parts[needs].needs
-    return alive
 
 
 def _is_kept(task: Task, unit: CodeUnit) -> bool:
