@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +32,7 @@ __all__ = [
     "file_ends",
     "fingerprint_of",
     "keep_record",
+    "known_fingerprint",
     "known_sha256",
     "read_record",
     "recall_record",
@@ -162,22 +163,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def known_sha256(path: Path) -> str:
-    """Return the hash as `sha256_of`. A file that this process read before is read again only if its size or time changed.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    status = path.stat()
-    version = path.resolve(), status.st_size, status.st_mtime_ns
-    if version not in _known_sha256:
-        _known_sha256[version] = sha256_of(path)
-    return _known_sha256[version]
-
-
-_known_sha256: dict[tuple[Path, int, int], str] = {}
-
-
 def file_ends(path: Path) -> bytes:
     """Return the first and the last MiB of a file; the whole file if it is smaller.
 
@@ -195,6 +180,31 @@ def file_ends(path: Path) -> bytes:
 def fingerprint_of(path: Path) -> str:
     """Return a hash of the size and the ends of a file, hexadecimal: fast for a large file, and enough to detect another model."""
     return hashlib.sha256(f"{path.stat().st_size}\0".encode() + file_ends(path)).hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """Return the hash as `sha256_of`. A file that this process read before is read again only if its size or time changed.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return _known(path, sha256_of)
+
+
+def known_fingerprint(path: Path) -> str:
+    """Return the hash as `fingerprint_of`, and read the file as seldom as `known_sha256` does."""
+    return _known(path, fingerprint_of)
+
+
+def _known(path: Path, compute: Callable[[Path], str]) -> str:
+    status = path.stat()
+    key = compute, path.resolve(), status.st_size, status.st_mtime_ns
+    if key not in _known_hashes:
+        _known_hashes[key] = compute(path)
+    return _known_hashes[key]
+
+
+_known_hashes: dict[tuple[Callable[[Path], str], Path, int, int], str] = {}
 
 
 # Records

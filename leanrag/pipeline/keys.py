@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from leanrag.files import fingerprint_of
+from leanrag.files import known_fingerprint
 from leanrag.models import split_name
 from leanrag.pipeline.query import Query, Settings
 from leanrag.pipeline.stages import Stages
@@ -71,17 +71,7 @@ def _identify(model: Model) -> str:
 
 def _identify_part(name: str) -> str:
     path = Path(name)
-    if not path.is_file():
-        return name
-    stat = path.stat()
-    key = path.resolve(), stat.st_size, stat.st_mtime_ns
-    if key not in _hashes:
-        _hashes[key] = fingerprint_of(path)
-    return _hashes[key]
-
-
-_hashes: dict[tuple[Path, int, int], str] = {}
-"""Hashes of model files by path, size and time of the last change: a hash takes milliseconds."""
+    return known_fingerprint(path) if path.is_file() else name
 
 
 @functools.cache
