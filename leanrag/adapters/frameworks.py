@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -16,6 +15,7 @@ from leanrag.evidence.scoring import SentenceScorer
 from leanrag.generation import stream_pieces
 from leanrag.llama.options import LlamaOptions
 from leanrag.pipeline.loading import load_embedder, load_language_model
+from leanrag.pipeline.twins import iterate_in_thread, wait_in_thread
 from leanrag.protocols import (
     Embedder,
     GenerateOptions,
@@ -24,7 +24,7 @@ from leanrag.protocols import (
     Packer,
     TokenCounter,
 )
-from leanrag.types import Chunk, Hit, Message, Prompt, TextPiece, locate
+from leanrag.types import Chunk, Generation, Hit, Message, Prompt, TextPiece, locate
 
 __all__ = [
     "FrameworkModel",
@@ -36,6 +36,7 @@ __all__ = [
     "pack_texts",
     "read_pieces",
     "read_pieces_async",
+    "read_result_async",
 ]
 
 _OPTIONS = frozenset(field.name for field in dataclasses.fields(LlamaOptions))
@@ -168,11 +169,11 @@ def read_pieces(stream: GenerationStream) -> Generator[TextPiece, None, None]:
         stream.close()
 
 
-async def read_pieces_async(stream: GenerationStream) -> AsyncGenerator[TextPiece, None]:
+def read_pieces_async(stream: GenerationStream) -> AsyncGenerator[TextPiece, None]:
     """As `read_pieces`, for asyncio: another thread waits for the model."""
-    pieces = stream_pieces(stream)
-    try:
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            yield piece
-    finally:
-        stream.close()
+    return iterate_in_thread(stream_pieces(stream), stream.close)
+
+
+async def read_result_async(stream: GenerationStream) -> Generation:
+    """Return the result of a generation, for asyncio: another thread waits; cancelling the task stops the model."""
+    return await wait_in_thread(lambda: stream.result, stream.close)

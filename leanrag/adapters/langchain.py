@@ -43,6 +43,7 @@ from leanrag.adapters.frameworks import (
     pack_texts,
     read_pieces,
     read_pieces_async,
+    read_result_async,
 )
 from leanrag.errors import ConfigurationError
 from leanrag.llama.options import LlamaBase
@@ -220,11 +221,7 @@ class ChatLeanRAG(FrameworkModel, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         stream = await asyncio.to_thread(self._start, messages, stop, kwargs)
-        try:
-            return _to_result(await asyncio.to_thread(lambda: stream.result))
-        except asyncio.CancelledError:
-            stream.close()
-            raise
+        return _to_result(await read_result_async(stream))
 
     def _stream(
         self,

@@ -42,6 +42,7 @@ from leanrag.adapters.frameworks import (
     pack_texts,
     read_pieces,
     read_pieces_async,
+    read_result_async,
 )
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.rag import Rag
@@ -171,6 +172,9 @@ class LeanRAGLLM(FrameworkModel, CustomLLM):
         """Return the tokens of plain text, counted by the tokenizer of the model."""
         return int(self.model.count_tokens(text))
 
+    async def _generate(self, prompt: Prompt, call: dict[str, Any]) -> CompletionResponse:
+        return _whole(await read_result_async(await asyncio.to_thread(self.start_stream, prompt, call)))
+
     def _to_prompt(self, prompt: str, formatted: bool) -> Prompt:
         """Return a prompt to complete; a chat model reads it as a message, unless it has its template already."""
         return [Message("user", prompt)] if self.model.is_chat and not formatted else prompt
@@ -198,7 +202,7 @@ class LeanRAGLLM(FrameworkModel, CustomLLM):
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to messages; cancelling the task stops the model."""
-        return _to_chat(await _whole_async(await asyncio.to_thread(self.start_stream, _to_messages(messages), kwargs)))
+        return _to_chat(await self._generate(_to_messages(messages), kwargs))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
@@ -208,9 +212,7 @@ class LeanRAGLLM(FrameworkModel, CustomLLM):
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the completion of a prompt; cancelling the task stops the model."""
-        return await _whole_async(
-            await asyncio.to_thread(self.start_stream, self._to_prompt(prompt, formatted), kwargs)
-        )
+        return await self._generate(self._to_prompt(prompt, formatted), kwargs)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
@@ -279,14 +281,6 @@ def _whole(generation: Generation) -> CompletionResponse:
         "thoughts": generation.thoughts,
     }
     return CompletionResponse(text=generation.text, raw=raw, additional_kwargs=dict(usage))
-
-
-async def _whole_async(stream: GenerationStream) -> CompletionResponse:
-    try:
-        return _whole(await asyncio.to_thread(lambda: stream.result))
-    except asyncio.CancelledError:
-        stream.close()
-        raise
 
 
 def _stream(stream: GenerationStream) -> Iterator[CompletionResponse]:

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TypeVar
 
 from leanrag.pipeline.turn import AnswerStream
 from leanrag.types import Answer
 
-__all__ = ["answer_of", "pieces_of"]
+__all__ = ["answer_of", "iterate_in_thread", "pieces_of", "wait_in_thread"]
+
+T = TypeVar("T")
 
 
 async def answer_of(stream: AnswerStream) -> Answer:
     """Return the answer of a stream; cancelling the task stops the generation."""
+    return await wait_in_thread(lambda: stream.answer, stream.close)
+
+
+def pieces_of(stream: AnswerStream) -> AsyncIterator[str]:
+    """Yield the text of a stream as it comes; leaving the loop stops the generation."""
+    return iterate_in_thread(iter(stream), stream.close)
+
+
+async def wait_in_thread(wait: Callable[[], T], stop: Callable[[], object]) -> T:
+    """Return what `wait` returns, called in a thread; cancelling the task calls `stop`."""
     try:
-        return await asyncio.to_thread(lambda: stream.answer)
+        return await asyncio.to_thread(wait)
     except asyncio.CancelledError:
-        stream.close()
+        stop()
         raise
 
 
-async def pieces_of(stream: AnswerStream) -> AsyncIterator[str]:
-    """Yield the text of a stream as it comes; leaving the loop stops the generation."""
-    pieces = iter(stream)
+async def iterate_in_thread(items: Iterator[T], stop: Callable[[], object]) -> AsyncGenerator[T, None]:
+    """Yield items, each computed in a thread; at the end, and when the loop is left, call `stop`."""
     try:
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            yield piece
+        while (item := await asyncio.to_thread(next, items, None)) is not None:
+            yield item
     finally:
-        stream.close()
+        stop()
