@@ -7,8 +7,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 
+from leanrag.checks import check_share
 from leanrag.compression.task import BETWEEN_SOURCES, Part, Task
-from leanrag.errors import BudgetError, ConfigurationError
+from leanrag.errors import BudgetError
 from leanrag.evidence.protection import Protection
 from leanrag.evidence.scoring import SentenceScorer
 from leanrag.evidence.selection import Candidate, Promising, fill, select
@@ -52,9 +53,7 @@ class ExtractiveCompressor:
         power: float = 0.5,
         least: float = 0.0,
     ) -> None:
-        for name, value in (("power", power), ("least", least)):
-            if not 0 <= value <= 1:
-                raise ConfigurationError(f"`{name}` must be in [0, 1], got {value!r}")
+        check_share(power=power, least=least)
         self._scorer = scorer or SentenceScorer()
         self._protection = protection or Protection()
         self._power, self._least = power, least

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from leanrag.errors import ConfigurationError
+from leanrag.checks import check_at_least, check_positive, check_whole
 from leanrag.types import Compression, Generation
 
 __all__ = ["CostGate", "GateDecision", "Rates", "decide"]
@@ -30,11 +29,8 @@ class Rates:
     compression_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        prefill, compression = self.prefill_tokens_per_second, self.compression_seconds
-        if prefill is not None and not 0 < prefill < math.inf:
-            raise ConfigurationError(f"`prefill_tokens_per_second` must be above 0 or None, got {prefill!r}")
-        if compression is not None and not 0 <= compression < math.inf:
-            raise ConfigurationError(f"`compression_seconds` must be at least 0 or None, got {compression!r}")
+        check_positive(optional=True, prefill_tokens_per_second=self.prefill_tokens_per_second)
+        check_at_least(0, optional=True, compression_seconds=self.compression_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +90,8 @@ def decide(
         >>> decision.compress, decision.saved_seconds, decision.cost_seconds, decision.reason
         (True, 7.5, 0.04, 'faster')
     """
-    for name, value in (
-        ("tokens_before", tokens_before),
-        ("tokens_after", tokens_after),
-        ("limit", limit),
-        ("price_per_token", price_per_token),
-        ("price_per_second", price_per_second),
-    ):
-        if value is not None and not 0 <= value < math.inf:
-            raise ConfigurationError(f"`{name}` must be at least 0, got {value!r}")
+    check_at_least(0, tokens_before=tokens_before, tokens_after=tokens_after)
+    check_at_least(0, optional=True, limit=limit, price_per_token=price_per_token, price_per_second=price_per_second)
     saved = max(0, tokens_before - tokens_after)
     prefill, compression = rates.prefill_tokens_per_second, rates.compression_seconds
     saved_seconds = None if prefill is None else saved / prefill
@@ -161,8 +150,7 @@ class CostGate:
         compression: Mapping[str, float] | None = None,
         window: int = 9,
     ) -> None:
-        if window < 1:
-            raise ConfigurationError(f"`window` must be at least 1, got {window!r}")
+        check_whole(1, window=window)
         self._known_prefill, self._known_compression = dict(prefill or {}), dict(compression or {})
         for rate in self._known_prefill.values():
             Rates(prefill_tokens_per_second=rate)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.checks import check_whole
 from leanrag.errors import BudgetError, CompressionError, ConfigurationError
 from leanrag.evidence.protection import Protection
 from leanrag.protocols import Compressor, TokenCounter
@@ -127,8 +128,7 @@ def compress_messages(
     for message in messages:
         if not isinstance(message, Message):
             raise ConfigurationError(f"a chat is a sequence of `Message`, got {message!r:.100}")
-    if budget < 0 or keep_last < 0:
-        raise ConfigurationError(f"`budget` and `keep_last` must be at least 0, got {budget!r} and {keep_last!r}")
+    check_whole(0, budget=budget, keep_last=keep_last)
     asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=None)
     whole = set(range(max(0, len(messages) - keep_last), len(messages))) | ({asked} if asked is not None else set())
     whole |= {i for i, message in enumerate(messages) if keep_system and message.role == "system"}

@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from leanrag.checks import check_at_least, check_choice, check_share
 from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.compression.task import Part, Task, assemble
 from leanrag.errors import BudgetError, ConfigurationError
@@ -139,14 +140,10 @@ class SelfInformationCompressor:
         protection: Protection | None = None,
         stored: StoredFeature | None = None,
     ) -> None:
-        if unit not in get_args(CompressionUnit):
-            raise ConfigurationError(f"`unit` must be 'word' or 'sentence', got {unit!r}")
-        if alignment not in get_args(Alignment):
-            raise ConfigurationError(f"`alignment` must be 'aligned' or 'shifted', got {alignment!r}")
-        if not 0 <= dynamic_ratio <= 1:
-            raise ConfigurationError(f"`dynamic_ratio` must be in [0, 1], got {dynamic_ratio!r}")
-        if not spare >= 0:
-            raise ConfigurationError(f"`spare`, a share of the budget, must be at least 0, got {spare!r}")
+        check_choice(get_args(CompressionUnit), unit=unit)
+        check_choice(get_args(Alignment), alignment=alignment)
+        check_share(dynamic_ratio=dynamic_ratio)
+        check_at_least(0, spare=spare)
         if iterative and stored is not None:
             raise ConfigurationError(
                 "`iterative` cannot use `stored` values, because its scores depend on what is kept. Pass only one of them"

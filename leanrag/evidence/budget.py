@@ -9,7 +9,7 @@ from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.text import content_words
 from leanrag.types import Hit
 
-__all__ = ["TokenBudget", "check_overlap", "is_near_duplicate", "nothing_fits", "without_repetitions"]
+__all__ = ["TokenBudget", "is_near_duplicate", "nothing_fits", "without_repetitions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,6 @@ def nothing_fits(needed: int, budget: int) -> BudgetError:
         needed=needed,
         available=budget,
     )
-
-
-def check_overlap(duplicate_overlap: float) -> None:
-    """Raise a `ConfigurationError` if the share is not in (0, 1]."""
-    if not 0 < duplicate_overlap <= 1:
-        raise ConfigurationError(f"`duplicate_overlap` must be in (0, 1], got {duplicate_overlap!r}")
 
 
 def is_near_duplicate(text: str, other: str, overlap: float) -> bool:

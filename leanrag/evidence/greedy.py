@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leanrag.evidence.budget import check_overlap, is_near_duplicate, nothing_fits
+from leanrag.checks import check_share
+from leanrag.evidence.budget import is_near_duplicate, nothing_fits
 from leanrag.protocols import SourceCounter
 from leanrag.text import split_sentences
 from leanrag.types import DroppedItem, Hit, PackAction, PackedItem, Packing, Segment
@@ -24,7 +25,7 @@ class GreedyPacker:
     """
 
     def __init__(self, *, duplicate_overlap: float = 0.8, min_trim_tokens: int = 32) -> None:
-        check_overlap(duplicate_overlap)
+        check_share(open_ends="0", duplicate_overlap=duplicate_overlap)
         self._duplicate_overlap = duplicate_overlap
         self._min_trim_tokens = min_trim_tokens
 

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from leanrag.errors import BudgetError, ConfigurationError
-from leanrag.evidence.budget import check_overlap, nothing_fits, without_repetitions
+from leanrag.checks import check_choice, check_share
+from leanrag.errors import BudgetError
+from leanrag.evidence.budget import nothing_fits, without_repetitions
 from leanrag.evidence.selection import Candidate, Promising, Selection, fill, select
 from leanrag.protocols import Compressor, EvidenceScorer, SourceCounter
 from leanrag.spans import join_spans, merge_neighbours
@@ -64,12 +65,9 @@ class EvidencePacker:
         pruner: Compressor | None = None,
         headings: bool = False,
     ) -> None:
-        if ordering not in get_args(Ordering):
-            raise ConfigurationError(f"`ordering` must be one of {', '.join(get_args(Ordering))}, got {ordering!r}")
-        for name, value in (("power", power), ("least", least)):
-            if not 0 <= value <= 1:
-                raise ConfigurationError(f"`{name}` must be in [0, 1], got {value!r}")
-        check_overlap(duplicate_overlap)
+        check_choice(get_args(Ordering), ordering=ordering)
+        check_share(power=power, least=least)
+        check_share(open_ends="0", duplicate_overlap=duplicate_overlap)
         self._scorer, self._ordering, self._pruner, self._headings = scorer, ordering, pruner, headings
         self._power, self._least, self._duplicate_overlap = power, least, duplicate_overlap
 
@@ -158,7 +156,7 @@ class CompressingPacker:
     """
 
     def __init__(self, compressor: Compressor, *, duplicate_overlap: float = 0.8) -> None:
-        check_overlap(duplicate_overlap)
+        check_share(open_ends="0", duplicate_overlap=duplicate_overlap)
         self._compressor, self._duplicate_overlap = compressor, duplicate_overlap
 
     def pack(self, hits: Sequence[Hit], budget: int, count_source: SourceCounter, *, question: str = "") -> Packing:

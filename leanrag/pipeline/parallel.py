@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from leanrag.errors import ConfigurationError
+from leanrag.checks import check_whole
 
 __all__ = ["in_parallel"]
 
@@ -19,8 +19,7 @@ def in_parallel(work: Callable[[T], R], items: Iterable[T], parallel: int) -> li
 
     The first failure is raised; items that still wait are then not worked on.
     """
-    if parallel < 1:
-        raise ConfigurationError(f"`parallel` must be at least 1, got {parallel!r}")
+    check_whole(1, parallel=parallel)
     with ThreadPoolExecutor(parallel, thread_name_prefix="leanrag ask") as pool:
         futures = [pool.submit(work, item) for item in items]
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
-from leanrag.checks import check_choice, check_whole
+from leanrag.checks import check_choice, check_share, check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.prompting import STYLES, Style
 from leanrag.types import CancelToken, Exchange, Where
@@ -153,8 +153,7 @@ class Settings:
         check_counts(k=self.k, context_tokens=self.context_tokens, max_tokens=self.max_tokens)
         check_whole(0, optional=True, thinking_tokens=self.thinking_tokens)
         check_choice(STYLES, optional=True, style=self.style)
-        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
-            raise ConfigurationError(f"`abstain_below` must be in [0, 1], got {self.abstain_below!r}")
+        check_share(optional=True, abstain_below=self.abstain_below)
 
     def query(self, question: str, **options: Unpack[AskOptions]) -> Query:
         """Return the question with its options, and with these settings where it has none.
@@ -206,6 +205,4 @@ def check_counts(**counts: AutoTokens | None) -> None:
     Raises:
         ConfigurationError: A count is less.
     """
-    for name, count in counts.items():
-        if count is not None and count != "auto" and count < 1:
-            raise ConfigurationError(f"`{name}` must be at least 1, got {count!r}")
+    check_whole(1, **{name: count for name, count in counts.items() if count is not None and count != "auto"})

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrag._optional import require
-from leanrag.errors import ConfigurationError, ModelLoadError
+from leanrag.checks import check_whole
+from leanrag.errors import ModelLoadError
 from leanrag.files import file_ends
 from leanrag.vectors import check_length, check_texts, embedder_id, room_for_text, unit_rows
 
@@ -65,9 +66,7 @@ class SentenceTransformerEmbedder:
             MissingDependencyError: sentence-transformers is not installed.
             ModelLoadError: The folder has no such model.
         """
-        for name, value in (("threads", threads), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ConfigurationError(f"`{name}` must be at least 1, got {value!r}")
+        check_whole(1, optional=True, threads=threads, batch_size=batch_size)
         folder = Path(path).expanduser().resolve()
         if not (folder / "modules.json").is_file():
             raise ModelLoadError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanrag.checks import check_whole
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.faiss_library import faiss_threads, load_faiss
 from leanrag.vectors import has_unit_norm
@@ -35,8 +36,7 @@ class _ExactIndex(ABC):
     """
 
     def __init__(self, dim: int) -> None:
-        if dim < 1:
-            raise ConfigurationError(f"`dim` must be at least 1, got {dim!r}; take it from the embedder")
+        check_whole(1, dim=dim)
         self._dim = dim
         self._lock = threading.Lock()  # guards ids and rows
         self._update_lock = threading.Lock()  # held for a whole `update`; searches go on meanwhile
@@ -230,8 +230,7 @@ def checked_queries(queries: Vectors, k: int, dim: int) -> Vectors:
     Raises:
         ConfigurationError: They are not of unit norm or not of `dim` columns, or `k` is below 1.
     """
-    if k < 1:
-        raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
+    check_whole(1, k=k)
     return _checked_rows(queries, dim)
 
 

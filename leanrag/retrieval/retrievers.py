@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.errors import ConfigurationError, DamageError
+from leanrag.checks import check_positive, check_whole
+from leanrag.errors import DamageError
 from leanrag.protocols import FiltersDocuments
 from leanrag.retrieval.reading import is_read, is_spelled, split_question
 from leanrag.types import Chunk, Hit, Where
@@ -61,7 +62,7 @@ class DenseRetriever:
 
     def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return at most `k` hits of different texts, best first; their score is the cosine similarity, in [-1, 1]."""
-        _check_k(k)
+        check_whole(1, k=k)
         allowed = _allowed(self._store, where)
         queries = self._embedder.embed_queries(split_question(question, self._embedder))
 
@@ -84,7 +85,7 @@ class BM25Retriever:
 
     def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return at most `k` hits of different texts, best first, each with a word of `question`; their score is BM25's."""
-        _check_k(k)
+        check_whole(1, k=k)
         allowed = _allowed(self._store, where)
 
         def search(count: int) -> tuple[Iterator[Hit], bool]:
@@ -124,9 +125,7 @@ class HybridRetriever:
         dense_scale: float = 20.0,
         bm25_scale: float = 0.5,
     ) -> None:
-        for name, value in (("candidates", candidates), ("dense_scale", dense_scale), ("bm25_scale", bm25_scale)):
-            if not 0 < value < np.inf:
-                raise ConfigurationError(f"`{name}` must be positive and finite, got {value!r}")
+        check_positive(candidates=candidates, dense_scale=dense_scale, bm25_scale=bm25_scale)
         self._store = store
         self._index = index
         self._embedder = embedder
@@ -136,7 +135,7 @@ class HybridRetriever:
 
     def retrieve(self, question: str, k: int, *, where: Where | None = None) -> list[Hit]:
         """Return at most `k` hits of different texts, best first; their score is a probability, in (0, 1]."""
-        _check_k(k)
+        check_whole(1, k=k)
         allowed = _allowed(self._store, where)
         first_count = max(self._candidates, k)
         queries, first_near = self._compare_meaning(question, first_count, allowed, where)
@@ -288,11 +287,6 @@ def decide(scores: Scores, counts: Scores) -> Scores:
         return scores
     result: Scores = (1 - _DECISION) * scores + _DECISION * scores.sum() * chosen / total
     return result
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise ConfigurationError(f"`k` must be at least 1, got {k!r}")
 
 
 def _allowed(store: ChunkStore, where: Where | None) -> Ids | None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pydantic
 
+from leanrag.checks import check_positive
 from leanrag.errors import ConfigurationError
 from leanrag.files import RecordFormat, read_record, write_record
 from leanrag.routing.question_features import QUESTION_FEATURES, excerpt_of, question_features
@@ -186,8 +187,7 @@ class QueryRouter:
                 gaps are equal.
         """
         target, extras = _check_rows(questions, gaps, extra)
-        if not 0 < ridge < float("inf"):
-            raise ConfigurationError(f"`ridge` must be positive and finite, got {ridge!r}")
+        check_positive(ridge=ridge)
         grams = _hash_all(questions)
         dense = np.stack([question_features(question) for question in questions])
         blocks = [dense, (dense @ _zero_label_weights())[:, None], *([] if extras is None else [extras])]

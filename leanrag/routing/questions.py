@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydantic
 
+from leanrag.checks import check_share
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.routing.calibration import rows_needed
 
@@ -66,8 +67,7 @@ def plan_calibration(
         raise ConfigurationError(
             "a single model has no larger model to compare with. Pass each question with its answers"
         )
-    if not 0 < delta <= 0.5:
-        raise ConfigurationError(f"`delta` must be in (0, 0.5], got {delta!r}")
+    check_share(open_ends="0", highest=0.5, delta=delta)
     steps = max(1, models - 1)
     needed = rows_needed(alpha / steps, delta / steps)
     if len(rows) < needed:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
-from leanrag.errors import ConfigurationError, ModelLoadError
+from leanrag.checks import check_whole
+from leanrag.errors import ModelLoadError
 from leanrag.files import whole_file
 from leanrag.llama.files.adapters import BASE_NAME_KEY, BASE_SHA256_KEY, PROFILE_KEY
 from leanrag.training.base import LINEAR_NAMES, Decoder
@@ -49,8 +50,7 @@ def add_lora(model: Decoder, *, rank: int, alpha: float, seed: int = 0) -> None:
     Raises:
         ConfigurationError: `rank` is less than 1.
     """
-    if rank < 1:
-        raise ConfigurationError(f"`rank` must be at least 1, got {rank!r}")
+    check_whole(1, rank=rank)
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for layer in model.layers:

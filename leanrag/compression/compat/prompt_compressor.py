@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
+from leanrag.checks import check_choice, check_whole
 from leanrag.compression.compat.arguments import (
     check_ids,
     check_names,
@@ -106,8 +107,7 @@ class PromptCompressor:
                 f"`open_api_config` is not supported, got the keys {sorted(open_api_config)}. Pass `embedder=` with an embedder"
                 " that calls the API"
             )
-        if window_tokens < 128:
-            raise ConfigurationError(f"`window_tokens` must be at least 128, got {window_tokens!r}")
+        check_whole(128, window_tokens=window_tokens)
         self.model_name, self.use_llmlingua2 = str(model_name), bool(use_llmlingua2)
         self._protection = protection
         self._max_force_tokens = int(llmlingua2_config.get("max_force_token", 100))
@@ -449,8 +449,7 @@ class PromptCompressor:
         """Run LLMLingua-2."""
         check_target(options.rate, options.target_token)
         check_ids(options.force_context_ids, len(documents))
-        if options.token_to_word not in get_args(TokenToWord):
-            raise ConfigurationError(f"`token_to_word` must be 'mean' or 'first', got {options.token_to_word!r}")
+        check_choice(get_args(TokenToWord), token_to_word=options.token_to_word)
         if isinstance(options.force_tokens, str) or not all(options.force_tokens):
             raise ConfigurationError(
                 f"`force_tokens` must be a list of non-empty strings, got {options.force_tokens!r}"

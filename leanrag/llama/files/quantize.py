@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from leanrag.checks import check_choice, check_whole
 from leanrag.children import first_line, function_command
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
 from leanrag.files import unwritable, whole_file
@@ -132,10 +133,8 @@ def quantize(
         4.9
     """
     source, target = Path(source), Path(target)
-    if type not in QUANTIZED_TYPES:
-        raise ConfigurationError(f"`type` must be one of {', '.join(QUANTIZED_TYPES)}, got {type!r}")
-    if threads is not None and threads < 1:
-        raise ConfigurationError(f"`threads` must be at least 1, got {threads!r}")
+    check_choice(QUANTIZED_TYPES, type=type)
+    check_whole(1, optional=True, threads=threads)
     before = check_gguf(source)
     _check_rewritable(before)
     layers = before.number("block_count") or 0
@@ -280,8 +279,7 @@ def perplexity(model: LlamaBase, text: str, *, n_ctx: int = 512) -> float:
     Raises:
         ConfigurationError: `n_ctx` is less than 2, or the text has fewer than two tokens.
     """
-    if n_ctx < 2:
-        raise ConfigurationError(f"`n_ctx` must be at least 2, got {n_ctx!r}")
+    check_whole(2, n_ctx=n_ctx)
     limit = max(1, min(n_ctx, model.n_ctx) - 1)  # without the BOS token
     logprobs = [
         logprob
