@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from leanrag.errors import MissingDependencyError
 from leanrag.openmp import limit_spinning
 
-__all__ = ["require"]
+__all__ = ["require", "without_progress_bars"]
 
 
 def require(package: str, *, extra: str, why: str) -> ModuleType:
@@ -33,3 +36,16 @@ def require(package: str, *, extra: str, why: str) -> ModuleType:
         )
     limit_spinning()  # many of these packages compute with OpenMP
     return importlib.import_module(package)
+
+
+@contextlib.contextmanager
+def without_progress_bars(transformers: Any) -> Iterator[None]:
+    """Hide the bars that transformers draws while it loads weights, and leave its settings as they were."""
+    bars = transformers.utils.logging
+    was_enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            bars.enable_progress_bar()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanrag.errors import ConfigurationError, EmbeddingError, LeanRAGError
+from leanrag.checks import check_whole
+from leanrag.errors import EmbeddingError, LeanRAGError
 from leanrag.protocols import Closable, Embedder
 from leanrag.vectors import check_rows
 
@@ -31,8 +32,7 @@ class QueryCache:
     """
 
     def __init__(self, embedder: Embedder, *, size: int = 256) -> None:
-        if size < 1:
-            raise ConfigurationError(f"`size` must be at least 1, got {size!r}")
+        check_whole(1, size=size)
         self.embedder = embedder
         self._size = size
         self._rows: collections.OrderedDict[str, Vectors] = collections.OrderedDict()

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from leanrag.checks import check_whole
 from leanrag.documents.decoding import check_encoding, looks_like_text
 from leanrag.documents.finding import file_status, find_files
 from leanrag.documents.formats.calendar import read_calendar
@@ -35,7 +36,7 @@ from leanrag.documents.formats.sheets import read_sheets
 from leanrag.documents.formats.slides import read_slides
 from leanrag.documents.formats.subtitles import read_subtitles
 from leanrag.documents.formats.word import read_word
-from leanrag.errors import ConfigurationError, DocumentError, LeanRAGError
+from leanrag.errors import DocumentError, LeanRAGError
 from leanrag.protocols import DocumentReader
 from leanrag.types import Document
 
@@ -139,8 +140,7 @@ def load_file(
         >>> load_file("guide.md").kind  # doctest: +SKIP
         'markdown'
     """
-    if max_bytes < 1:
-        raise ConfigurationError(f"`max_bytes` must be at least 1, got {max_bytes!r}")
+    check_whole(1, max_bytes=max_bytes)
     check_encoding(encoding)
     try:
         file = Path(path).resolve()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from leanrag.checks import check_at_least, check_whole
 from leanrag.errors import CompressionError, ConfigurationError, GenerationError
 from leanrag.evidence.scoring import SentenceScorer
 from leanrag.evidence.units import split_units
@@ -49,10 +50,8 @@ class LikelihoodScorer:
     def __init__(
         self, scorer: TextScorer, evidence: EvidenceScorer | None = None, *, sentences: int = 12, weight: float = 0.15
     ) -> None:
-        if sentences < 1:
-            raise ConfigurationError(f"`sentences` must be at least 1, got {sentences!r}")
-        if not 0 <= weight < np.inf:
-            raise ConfigurationError(f"`weight` must be at least 0, got {weight!r}")
+        check_whole(1, sentences=sentences)
+        check_at_least(0, weight=weight)
         room_of(scorer)
         self._scorer, self._evidence = scorer, evidence or SentenceScorer()
         self._sentences, self._weight = sentences, weight

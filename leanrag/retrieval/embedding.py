@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leanrag._optional import require
+from leanrag._optional import require, without_progress_bars
 from leanrag.checks import check_whole
 from leanrag.errors import ModelLoadError
 from leanrag.files import file_ends
@@ -158,7 +157,8 @@ class SentenceTransformerEmbedder:
 
 
 def _load(package: Any, folder: Path, device: str) -> Any:
-    with _load_lock, _quiet_transformers():
+    transformers = require("transformers", extra="torch", why="to embed with torch")
+    with _load_lock, without_progress_bars(transformers):
         try:
             return package.SentenceTransformer(
                 str(folder),
@@ -174,19 +174,6 @@ def _load(package: Any, folder: Path, device: str) -> Any:
                 path=folder,
                 model=folder.name,
             ) from error
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hide the bar that transformers draws while it loads weights, and leave its settings as they were."""
-    transformers_logging = require("transformers", extra="torch", why="to embed with torch").utils.logging
-    was_enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            transformers_logging.enable_progress_bar()
 
 
 def _private_tokenizer(tokenizer: Any, folder: Path) -> Any:

@@ -456,7 +456,7 @@ def test_a_budget_under_one_word_is_an_error_that_says_how_much_is_needed(text):
 
 
 def test_arguments_that_cannot_work():
-    with pytest.raises(ConfigurationError, match="`kind` must be one of code, json"):
+    with pytest.raises(ConfigurationError, match="`kind` must be one of 'code', 'json'"):
         leanrag.compress("x", kind="poem", budget=3, count_tokens=len)
     with pytest.raises(ConfigurationError, match="`text` must be a string"):
         leanrag.compress({"a": 1}, budget=3, count_tokens=len)

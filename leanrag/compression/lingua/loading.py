@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from leanrag._optional import require
+from leanrag._optional import require, without_progress_bars
 from leanrag.compression.lingua.driver import WHY, LinguaMethod
 from leanrag.compression.lingua.words import Family
 from leanrag.errors import CompressionError, ConfigurationError, LeanRAGError, ModelLoadError, StorageError
@@ -85,7 +85,7 @@ def load_scorer(folder: Path, method: LinguaMethod, device: str, *, dtype: Any =
     torch = require("torch", extra="lingua", why=WHY)
     kind = transformers.AutoModelForTokenClassification if method == "llmlingua2" else transformers.AutoModelForCausalLM
     try:
-        with _no_progress(transformers):
+        with without_progress_bars(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
@@ -103,18 +103,6 @@ def load_scorer(folder: Path, method: LinguaMethod, device: str, *, dtype: Any =
             f"the tokenizer in {str(folder)!r} cannot return the offsets of tokens. Save a tokenizer with a tokenizer.json"
         )
     return tokenizer, model.eval()
-
-
-@contextlib.contextmanager
-def _no_progress(transformers: Any) -> Iterator[None]:
-    bars = transformers.utils.logging
-    was_on = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            bars.enable_progress_bar()
 
 
 def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
@@ -147,7 +135,7 @@ def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
     if hasattr(transformers, "GgufConfig"):  # transformers 5 may otherwise download code to compute with packed weights
         plain["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with _no_progress(transformers):
+        with without_progress_bars(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(parent, **options)
             model = transformers.AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32, **plain, **options)
     except Exception as error:
@@ -156,7 +144,7 @@ def dequantize(gguf: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
     model.hf_quantizer = None  # otherwise transformers 5 refuses to save the weights, which are plain numbers now
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        with _no_progress(transformers):
+        with without_progress_bars(transformers):
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
         draft.rename(folder)

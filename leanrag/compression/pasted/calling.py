@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
+from leanrag.checks import check_choice
 from leanrag.compression.extractive import ExtractiveCompressor
 from leanrag.compression.messages import compress_prompt
 from leanrag.compression.pasted.code import compress_code
@@ -65,8 +66,7 @@ def compress(
         raise ConfigurationError(
             f"`text` must be a string, got {text!r:.80}. Write other values with json.dumps(value)"
         )
-    if kind is not None and kind not in get_args(PastedKind):
-        raise ConfigurationError(f"`kind` must be one of {', '.join(get_args(PastedKind))}, got {kind!r}")
+    check_choice(get_args(PastedKind), optional=True, kind=kind)
     count_tokens = count_tokens or token_counter(_ENCODING)
     compressor = compressor or ExtractiveCompressor()
     task = Task.of(text, count_tokens=count_tokens, budget=budget, rate=rate, question=question, keep=keep)
