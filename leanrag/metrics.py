@@ -187,11 +187,8 @@ def bootstrap_interval(
     if not len(rows):
         raise ConfigurationError("the interval of an empty list is not defined. Pass at least one value")
     check_share(open_ends="01", level=level)
-    random = np.random.default_rng(seed)
-    draws = (rows[random.integers(0, len(rows), len(rows))] for _ in range(resamples))
-    results = [float(statistic(draw) if statistic else draw.mean()) for draw in draws]
-    low, high = np.quantile(results, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    draws = _resample(rows, resamples, seed)
+    return _middle([float(statistic(draw) if statistic else draw.mean()) for draw in draws], level)
 
 
 def paired_bootstrap(
@@ -227,13 +224,23 @@ def paired_bootstrap(
     if not len(differences):
         raise ConfigurationError("the difference of two empty lists is not defined. Pass at least one pair")
     check_share(open_ends="01", level=level)
-    random = np.random.default_rng(seed)
-    means = np.array(
-        [differences[random.integers(0, len(differences), len(differences))].mean() for _ in range(resamples)]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    means = np.array([draw.mean() for draw in _resample(differences, resamples, seed)])
+    low, high = _middle(means, level)
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1))
+    return low, high, min(1.0, 2 * (tail + 1) / (resamples + 1))
+
+
+def _resample(rows: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Yield samples of as many rows, drawn with replacement."""
+    random = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield rows[random.integers(0, len(rows), len(rows))]
+
+
+def _middle(values: Sequence[float] | NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Return the bounds of the middle `level` of some values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def mcnemar(only_before: int, only_after: int) -> float:

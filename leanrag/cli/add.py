@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from typing import TYPE_CHECKING
 
-from leanrag.cli.options import Commands, metadata_of, open_folder
+from leanrag.cli.options import Commands, add_selection, open_folder, selection_of
 from leanrag.cli.output import show_adding
 from leanrag.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from leanrag.pipeline.adding import Source
-    from leanrag.pipeline.documents import AddOptions
 
 __all__ = ["LIBRARIES", "register"]
 
@@ -24,17 +22,7 @@ def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("add", _run, commands.folder, "add files and folders; unchanged files are skipped")
     parser.add_argument("sources", nargs="+", metavar="PATH", help="file or folder")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
-    parser.add_argument(
-        "--ignore",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out such files and folders, as in a .gitignore",
-    )
-    parser.add_argument(
-        "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files, as in a .gitignore"
-    )
+    add_selection(parser)
     parser.add_argument(
         "--from",
         dest="library",
@@ -58,15 +46,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigurationError(
             "`--sync`, `--ignore` and `--pattern` are about files, and `--from` takes texts. Leave them out"
         )
-    how: AddOptions = {
-        "metadata": metadata_of(options.set) or None,  # without any, documents keep theirs
-        "ignore": options.ignore,
-        "pattern": options.pattern,
-    }
     with open_folder(options, create=True) as rag:
-        add = (
-            functools.partial(rag.sync, *options.sources)
-            if options.sync
-            else functools.partial(rag.add, *_sources(options))
-        )
-        return show_adding(options, lambda: add(**how))
+        selection = selection_of(options)
+        if options.sync:
+            return show_adding(options, lambda: rag.sync(*options.sources, **selection))
+        return show_adding(options, lambda: rag.add(*_sources(options), **selection))

@@ -17,9 +17,10 @@ from leanrag.errors import ConfigurationError, StorageError
 from leanrag.ledger import CostLedger
 
 if TYPE_CHECKING:
+    from leanrag.pipeline.documents import AddOptions
     from leanrag.types import Scalar
 
-__all__ = ["Commands", "add_config", "add_where", "metadata_of", "open_folder"]
+__all__ = ["Commands", "add_config", "add_selection", "add_where", "metadata_of", "open_folder", "selection_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,30 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE", help="only documents with this metadata"
     )
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which files are read, and with what metadata."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="metadata for each document")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out such files and folders, as in a .gitignore",
+    )
+    parser.add_argument(
+        "--pattern", action="append", default=[], metavar="PATTERN", help="read only such files, as in a .gitignore"
+    )
+
+
+def selection_of(options: argparse.Namespace) -> AddOptions:
+    """Return what `add_selection` read, as `Rag.add` takes it."""
+    return {
+        "metadata": metadata_of(options.set) or None,  # without any, documents keep theirs
+        "ignore": options.ignore,
+        "pattern": options.pattern,
+    }
 
 
 def metadata_of(texts: Sequence[str]) -> dict[str, Scalar]:
