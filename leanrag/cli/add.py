@@ -46,8 +46,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigurationError(
             "`--sync`, `--ignore` and `--pattern` are about files, and `--from` takes texts. Leave them out"
         )
+    selection = selection_of(options)
     with open_folder(options, create=True) as rag:
-        selection = selection_of(options)
         if options.sync:
             return show_adding(options, lambda: rag.sync(*options.sources, **selection))
         return show_adding(options, lambda: rag.add(*_sources(options), **selection))

@@ -79,6 +79,10 @@ class PostingIndex:
         known = [key for key in self._tokenizer.keys_of(terms) if key is not None]
         return known if len(known) == len(terms) else None
 
+    def split(self, text: str) -> list[str]:
+        """Return the tokens of a text."""
+        return self._tokenizer.split(text)
+
     def current(self, connection: sqlite3.Connection) -> Postings | None:
         """Return the postings of all chunks that `connection` sees; None if SQLite must search.
 

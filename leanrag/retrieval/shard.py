@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from leanrag.retrieval.chunk_ids import as_ids, rows_of
 from leanrag.retrieval.full_text import find_first_forms, find_occurrences
 from leanrag.retrieval.growing_index import GrowingIndex
 from leanrag.retrieval.posting_index import PostingIndex
-from leanrag.retrieval.postings import Matches, Postings, TermStatistics, Tokenizer
+from leanrag.retrieval.postings import Matches, Postings, TermStatistics
 from leanrag.retrieval.store import Store
 from leanrag.retrieval.terms import parse_query
 
@@ -45,15 +46,9 @@ class Shard(Store):
     def __init__(self, folder: str | os.PathLike[str], *, create: bool = True) -> None:
         super().__init__(folder, create=create)
         self._posting_index = PostingIndex(self._database, self._counter, least=1)
-        self._tokenizer = Tokenizer()
         self._make_index: MakeVectorIndex = GrowingIndex
         self._index: VectorIndex | None = None
         self._index_lock = threading.Lock()
-
-    def close(self) -> None:
-        """Close the database; idempotent."""
-        super().close()
-        self._tokenizer.close()
 
     # By words
 
@@ -106,22 +101,21 @@ class Shard(Store):
                 if postings is None and self.count_chunks() == 0:
                     postings = Postings([])
                 if postings is not None:
-                    keys = self._posting_index.keys_of
-                    matches: list[Matches] = []
-                    for term in terms:
-                        key = keys([term])
-                        if key is not None:
-                            matches.append(postings.find(key[0]))
-                            continue
-                        tokens = self._tokenizer.split(term.removesuffix("*"))
-                        ids, frequencies = find_occurrences(connection, tokens, is_prefix=term.endswith("*"))
-                        is_known = np.isin(ids, postings.ids)
-                        matches.append([(rows_of(postings.ids, ids[is_known]), frequencies[is_known])])
-                    return postings, matches
+                    return postings, [self._find_term(term, postings, connection) for term in terms]
         raise StorageError(
             f"the words of {str(self.folder)!r} cannot be read. Run `leanrag doctor`, which lists the damage",
             path=self.folder,
         )
+
+    def _find_term(self, term: str, postings: Postings, connection: sqlite3.Connection) -> Matches:
+        """Return which rows have a term; SQLite finds a prefix, and a term of several tokens."""
+        keys = self._posting_index.keys_of([term])
+        if keys is not None:
+            return postings.find(keys[0])
+        tokens = self._posting_index.split(term.removesuffix("*"))
+        ids, frequencies = find_occurrences(connection, tokens, is_prefix=term.endswith("*"))
+        is_known = np.isin(ids, postings.ids)
+        return [(rows_of(postings.ids, ids[is_known]), frequencies[is_known])]
 
     # By meaning
 
