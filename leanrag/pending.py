@@ -279,9 +279,8 @@ class ThoughtFilter:
             end = start - length
         else:
             kept_back = max((_overlap(folded, tag) for tag in tags), default=0)
-            start = end = len(folded) - (
-                0 if final and not self.thoughts else kept_back
-            )  # an incomplete tag is not text
+            # an incomplete tag is not text
+            start = end = len(folded) - (0 if final and not self.thoughts else kept_back)
         piece, tag, self._pending = self._pending[:start], self._pending[start:end], self._pending[end:]
         self._read += end
         return piece, tag

@@ -97,9 +97,8 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close the file; idempotent."""
-        if (
-            self._pid != os.getpid()
-        ):  # a fork: the connection belongs to the parent, and another thread may hold the lock
+        # a fork: the connection belongs to the parent, and another thread may hold the lock
+        if self._pid != os.getpid():
             self._connection = None
             return
         with self._lock:
@@ -160,9 +159,8 @@ class SqliteFile:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(
-                "PRAGMA synchronous = NORMAL"
-            )  # after a power cut the last commits may be missing, whole
+            # after a power cut the last commits may be missing, whole
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA secure_delete = ON")  # what is removed is overwritten
             connection.execute("BEGIN IMMEDIATE")
             application_id, version = (

@@ -140,9 +140,8 @@ class ExtractiveCompressor:
             self._protection.required(hit.chunk.text, keep) for hit, keep in zip(task.hits, task.keep, strict=True)
         ]
         ends = [[end for _, end in spans_of_hit] for spans_of_hit in spans]
-        first = [
-            bisect_right(ends[unit.hit], unit.start) for unit in units
-        ]  # the first span that ends in a unit or after it
+        # the first span that ends in a unit or after it
+        first = [bisect_right(ends[unit.hit], unit.start) for unit in units]
         return [
             i < len(spans[unit.hit]) and spans[unit.hit][i][0] < unit.end for i, unit in zip(first, units, strict=True)
         ]

@@ -369,9 +369,8 @@ def word_information(words: Sequence[Span], starts: Sequence[int], information: 
         return values
     begins, ends = np.array(words).T
     last = max(int(ends[-1]), starts[-1] + 1)
-    stops = np.maximum(
-        np.append(starts[1:], last), np.asarray(starts) + 1
-    )  # several tokens may begin in the same character
+    # several tokens may begin in the same character
+    stops = np.maximum(np.append(starts[1:], last), np.asarray(starts) + 1)
     first_words = np.searchsorted(ends, starts, side="right")
     stop_words = np.searchsorted(begins, stops, side="left")
     for first, stop, own in zip(first_words, stop_words, information, strict=True):

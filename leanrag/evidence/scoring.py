@@ -161,9 +161,8 @@ class SentenceScorer:
         vectors = None if self._vectors is None else self._sentence_vectors(hits, text)
         if not question.strip():
             scores = _centrality(text, vectors)
-        elif (
-            self._vectors is None or vectors is None or not is_latin(question)
-        ):  # embedders for English say little of others
+        elif self._vectors is None or vectors is None or not is_latin(question):
+            # embedders for English say little of others
             scores = features_of(question, text, None, None) @ _column(read_weights().words_alone)
         else:
             features = features_of(question, text, vectors, self._vectors.embed_query(question))

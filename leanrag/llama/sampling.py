@@ -85,9 +85,8 @@ class Sampler:
         probabilities /= probabilities.sum()
         keep = probabilities >= options.min_p * probabilities[0]
         if options.top_p < 1:
-            keep &= (
-                np.cumsum(probabilities) - probabilities < options.top_p
-            )  # up to and including the one that reaches it
+            # up to and including the one that reaches it
+            keep &= np.cumsum(probabilities) - probabilities < options.top_p
         sums = np.cumsum(np.where(keep, probabilities, 0.0))
         threshold = self._random.random() * sums[-1]
         return int(order[np.searchsorted(sums, threshold, side="right")])

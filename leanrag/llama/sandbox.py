@@ -44,6 +44,7 @@ _STEP = 16  # characters whose cost is that of a turn of a loop, a call, or an i
 _MAX_TEXT = 256 * 1024  # characters of a single text, in addition to a multiple of the input
 _MAX_NUMBER = 10_000  # as an argument: a width, an indent or a count
 _MAX_BITS = 4096  # of a whole number
+# slow or random
 _REMOVED_FILTERS = (
     "filesizeformat",
     "pprint",
@@ -52,7 +53,7 @@ _REMOVED_FILTERS = (
     "urlize",
     "wordwrap",
     "xmlattr",
-)  # slow or random
+)
 _REMOVED_METHODS = frozenset({"encode", "maketrans", "translate"})
 _STRUCTURAL_FILTERS = frozenset(  # these do not turn the items of a container into text
     "attr batch count d default dictsort first groupby items last length list map max min reject rejectattr reverse"

@@ -27,10 +27,8 @@ _WORTH_DRAFTING = 1.05  # tokens a second with a draft, against those without
 _FIRST_GUESS = 0.5  # of the seconds of a row: what a further row takes, before it is measured
 _SMOOTHING = 0.25  # weight of the newest measurement
 _STALE = 256  # batches after which a measurement is forgotten, so that the length is tried again
-_LIKELY, _WEIGHT = (
-    0.8,
-    4.0,
-)  # the share of right tokens before any is known, and the number of tokens that it counts for
+_LIKELY = 0.8  # share of right tokens before any is known
+_WEIGHT = 4.0  # tokens that it counts for
 _FORGETTING = 0.95  # weight of what was known, at each new draft
 _MANY = 64  # unread tokens from which on the time of a draft is the time of reading them
 _TRIES_AGAIN = 32  # requests after which a draft model that did not pay is tried again

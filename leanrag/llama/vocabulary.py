@@ -23,9 +23,8 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 8, 16
 _MARKUP = re.compile(r"[<\[{|].*[>\]}|]", re.DOTALL)
 
 _BEFORE = frozenset((string.ascii_letters + ",;:.").encode())  # what a word that can be parted off may follow
-_JOINED = re.compile(
-    rb"[A-Za-z,;:.](?: |\xc4\xa0|\xe2\x96\x81)(?=[A-Za-z\0]|$)"
-)  # three ways to spell a space in a vocabulary
+# three ways to spell a space in a vocabulary
+_JOINED = re.compile(rb"[A-Za-z,;:.](?: |\xc4\xa0|\xe2\x96\x81)(?=[A-Za-z\0]|$)")
 _PROBE = "It was the best of times, it was the worst of times: a Tale; of two cities. By CHARLES Dickens"
 _LONG = 1000  # characters: of shorter texts, tokens are not remembered
 _NEAR_THE_END = 300  # characters: a text is parted there, if anywhere

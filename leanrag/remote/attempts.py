@@ -153,9 +153,8 @@ class Attempts:
         except asyncio.CancelledError:
             if not limit.is_over:
                 raise
-        raise GenerationTimeout(
-            late, model=self._name
-        )  # outside `except`, because the interrupted code may refer to the key
+        # outside `except`, because the interrupted code may refer to the key
+        raise GenerationTimeout(late, model=self._name)
 
     async def _repeat(self, connections: httpx.AsyncClient, operation: Operation[A]) -> A:
         deadline = self._clock.monotonic() + operation.seconds

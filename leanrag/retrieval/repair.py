@@ -112,29 +112,10 @@ class Repair:
 
     def _rewrite_file(self) -> None:
         """Copy what can be read of a damaged file, and put it in the place of the content."""
-        with contextlib.closing(
-            sqlite3.connect("", isolation_level=None)
-        ) as copy:  # a file that vanishes when it is closed
+        # a file that vanishes when it is closed
+        with contextlib.closing(sqlite3.connect("", isolation_level=None)) as copy:
             with self._database.reading(one_view=True) as connection:
-                (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-                copy.execute(f"PRAGMA page_size = {page_bytes}")  # a backup must not change it
-                copy.execute("BEGIN")
-                create(copy)
-                copy.execute("DELETE FROM meta")
-                highest_id = 0
-                for table, column in _TABLES.items():
-                    for row in _readable_rows(connection, table, column):
-                        marks = ", ".join("?" * len(row))
-                        with contextlib.suppress(sqlite3.Error):  # a value of a type that the column does not have
-                            copy.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
-                        if table in ("chunks", "vectors"):
-                            highest_id = max(highest_id, row[0])
-                with contextlib.suppress(sqlite3.Error):
-                    (sequence,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
-                    highest_id = max(highest_id, sequence)
-            copy.execute("DELETE FROM sqlite_sequence")
-            copy.execute("INSERT INTO sqlite_sequence VALUES ('chunks', ?)", (highest_id,))  # an id is never used again
-            copy.execute("COMMIT")
+                _copy_readable(connection, copy)
             self._database.replace_content(copy)
 
     def _repair_rows(self) -> None:
@@ -205,6 +186,29 @@ class Repair:
                 record.root,
                 features={name: [data[i] for i in ids] for name, data in features.items() if len(data) == len(ids)},
             )
+
+
+def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy all rows that can be read into an empty database."""
+    (page_bytes,) = source.execute("PRAGMA page_size").fetchone()
+    target.execute(f"PRAGMA page_size = {page_bytes}")  # a backup must not change it
+    target.execute("BEGIN")
+    create(target)
+    target.execute("DELETE FROM meta")
+    highest_id = 0
+    for table, column in _TABLES.items():
+        for row in _readable_rows(source, table, column):
+            marks = ", ".join("?" * len(row))
+            with contextlib.suppress(sqlite3.Error):  # a value of a type that the column does not have
+                target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+            if table in ("chunks", "vectors"):
+                highest_id = max(highest_id, row[0])
+    with contextlib.suppress(sqlite3.Error):
+        (sequence,) = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
+        highest_id = max(highest_id, sequence)
+    target.execute("DELETE FROM sqlite_sequence")
+    target.execute("INSERT INTO sqlite_sequence VALUES ('chunks', ?)", (highest_id,))  # an id is never used again
+    target.execute("COMMIT")
 
 
 def _readable_rows(connection: sqlite3.Connection, table: str, column: str) -> Iterator[tuple[Any, ...]]:

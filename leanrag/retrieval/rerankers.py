@@ -58,9 +58,8 @@ class CrossEncoderReranker:
         tokenizers = require("tokenizers", extra="onnx", why="to rerank with a cross-encoder")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # leave the cores to others while it waits
+        # leave the cores to others while it waits
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = runtime.InferenceSession(
                 str(self.path / "model.onnx"), options, providers=["CPUExecutionProvider"]

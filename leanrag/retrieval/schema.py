@@ -108,9 +108,8 @@ def upgrade(connection: sqlite3.Connection, version: int) -> None:
     if version < 2:
         _run(connection, _TO_FORMAT_2)
     if version < 3:
-        connection.execute(
-            "PRAGMA legacy_alter_table = ON"
-        )  # other tables go on referring to the names, not the tables
+        # other tables go on referring to the names, not the tables
+        connection.execute("PRAGMA legacy_alter_table = ON")
         _run(connection, _TO_FORMAT_3)
         for (key,) in connection.execute("SELECT key FROM documents").fetchall():
             _rewrite_texts(connection, key)

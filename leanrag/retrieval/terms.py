@@ -397,9 +397,8 @@ def parse_query(question: str) -> Query:
     extra += [term for run in _UNSPACED.finditer(folded) for term in _asked_n_grams(run)]
     content = [word for word in words if word not in _STOP_WORDS]
     terms = _distinct([*content, *extra]) or _distinct(words)
-    groups = {
-        group for number in _SPACED.findall(folded) for group in number.split()
-    }  # of numbers that are whole below
+    # of numbers that are whole below
+    groups = {group for number in _SPACED.findall(folded) for group in number.split()}
     keys = [identifier.keys for identifier in found if identifier.keys and identifier.whole not in groups]
     keys += [(form,) for form in (*dates, *numbers, *options) if form]
     keys += [(" ".join(_WORD.findall(path[0])),) for path in _SECTION.finditer(folded)]

@@ -193,9 +193,8 @@ class QueryRouter:
         blocks = [dense, (dense @ _zero_label_weights())[:, None], *([] if extras is None else [extras])]
         means = [block.mean(axis=0) for block in blocks]
         factors = [_factors(block, power) for block, power in zip(blocks, (0.5, 1.0, 1.0), strict=False)]
-        joined = np.concatenate(
-            [(block - mean) * factor for block, mean, factor in zip(blocks, means, factors, strict=True)], axis=1
-        )  # (n, d)
+        scaled = [(block - mean) * factor for block, mean, factor in zip(blocks, means, factors, strict=True)]
+        joined = np.concatenate(scaled, axis=1)  # (n, d)
         center = float(target.mean())
         dual = _conjugate_gradients(
             lambda vector: grams.times(grams.transposed_times(vector)) + joined @ (joined.T @ vector),

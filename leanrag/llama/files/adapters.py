@@ -126,9 +126,8 @@ def _check_factors(
     rank = factors[1][0]
     expected = (columns, rank, *others), (rank, rows, *others)
     if name == "token_embd.weight":
-        if (
-            "output.weight" not in base.shapes
-        ):  # llama.cpp 0c1e570 ends the process: the output would need the other order
+        # llama.cpp 0c1e570 ends the process: the output would need the other order
+        if "output.weight" not in base.shapes:
             raise refuse_base("this model uses its token embeddings for the output too, so no adapter can change them")
         expected = (rank, rows, *others), (rank, columns, *others)
     if tuple(map(_four, factors)) != expected:

@@ -35,12 +35,13 @@ _POOLING_FLAGS = {  # before sentence-transformers 6, each pooling mode had a fl
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
+# llama.cpp has only one GELU, the approximation with tanh
 _ACTIVATIONS = (
     "gelu",
     "gelu_new",
     "gelu_fast",
     "gelu_pytorch_tanh",
-)  # llama.cpp has only one GELU, the approximation with tanh
+)
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _LAYER = {  # of a layer: name in the folder, name in GGUF, rows and columns
     "attention.self.query": ("attn_q", "width", "width"),
