@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from leanrag.text import (
     content_words,
     estimate_tokens,
+    fence_code,
+    fenced_blocks,
     find_page_end,
     split_sentences,
     split_thoughts,
@@ -259,3 +261,15 @@ def test_a_page_ends_at_a_paragraph_a_line_or_a_word():
     assert find_page_end("one two six\nten one", 0, 3) == 12
     assert find_page_end("one two six ten", 0, 3) == 12
     assert find_page_end("x" * 100, 0, 10) == 40
+
+
+@given(st.text(alphabet="`a\n", max_size=40), st.sampled_from(["", "python"]))
+def test_fenced_code_is_one_block_whatever_is_in_it(code, language):
+    block = fence_code(code, language)
+    assert list(fenced_blocks(block)) == [(0, len(block))]
+    assert block.split("\n", 1)[1].rsplit("\n", 1)[0] == code
+
+
+def test_blocks_between_fences():
+    text = "a\n```py\nx\n```  \nb\n~~~\n```\n~~~~\nc\n````\nopen"
+    assert [text[start:end] for start, end in fenced_blocks(text)] == ["```py\nx\n```", "~~~\n```\n~~~~", "````\nopen"]
