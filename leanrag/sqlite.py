@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from leanrag.checks import ProcessGuard
 from leanrag.errors import StorageError
 
 __all__ = ["SqliteFile", "SqliteFormat", "damage_of", "remove_file"]
@@ -58,7 +59,7 @@ class SqliteFile:
         self.path = None if path is None else Path(path).expanduser().absolute()
         self._kind = kind
         self._lock = threading.RLock()
-        self._pid = os.getpid()
+        self._process = ProcessGuard()
         self._connection: sqlite3.Connection | None = None
         try:
             self._connection = self._open()
@@ -97,8 +98,8 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close the file; idempotent."""
-        # a fork: the connection belongs to the parent, and another thread may hold the lock
-        if self._pid != os.getpid():
+        # in a fork, the connection belongs to the parent, and another thread may hold the lock
+        if not self._process.is_here:
             self._connection = None
             return
         with self._lock:
@@ -108,8 +109,8 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[sqlite3.Connection]:
-        if self._pid != os.getpid():
-            was_open, self._lock, self._pid = self._connection is not None, threading.RLock(), os.getpid()
+        if not self._process.is_here:
+            was_open, self._lock, self._process = self._connection is not None, threading.RLock(), ProcessGuard()
             self._connection = self._open() if was_open and self.path is not None else None
         with self._lock:
             if self._connection is None:

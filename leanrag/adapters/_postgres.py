@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from leanrag._optional import require
-from leanrag.checks import check_positive
+from leanrag.checks import ProcessGuard, check_positive
 from leanrag.errors import ConfigurationError, EngineError
 from leanrag.stopping import time_limit
 
@@ -51,7 +51,7 @@ class PostgresConnections:
         self._address, self._seconds = address, timeout_seconds
         self._idle: list[tuple[Any, float]] = []  # connections, and when each was used last
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._process = ProcessGuard()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -79,14 +79,14 @@ class PostgresConnections:
         """Close the connections that are not in use; idempotent."""
         with self._lock:
             idle, self._idle = self._idle, []
-        if self._pid == os.getpid():
+        if self._process.is_here:
             for connection, _ in idle:
                 connection.close()
 
     def _take(self) -> Any:
         with self._lock:
-            if self._pid != os.getpid():  # a fork: the connections belong to the parent
-                self._idle, self._pid = [], os.getpid()
+            if not self._process.is_here:  # a fork: the connections belong to the parent
+                self._idle, self._process = [], ProcessGuard()
             connection, used = self._idle.pop() if self._idle else (None, 0.0)
         if connection is not None and time.monotonic() - used > _IDLE_SECONDS:
             try:

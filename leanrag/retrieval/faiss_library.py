@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from leanrag.checks import ProcessGuard
 from leanrag.openmp import limit_spinning
 from leanrag.threads import ThreadCount
 
 __all__ = ["faiss_threads", "load_faiss"]
 
-_PROCESS = os.getpid()  # a fork has another one
+_PROCESS = ProcessGuard()
 _MANY = 200_000  # rows times queries above which the threads of FAISS pay for their start
 
 
@@ -33,7 +33,7 @@ def faiss_threads(faiss: Any, work: int) -> Iterator[None]:
         work: Rows times queries that are compared.
     """
     threads = faiss.omp_get_max_threads()  # a setting of the calling thread
-    is_alone = work < _MANY or os.getpid() != _PROCESS
+    is_alone = work < _MANY or not _PROCESS.is_here
     faiss.omp_set_num_threads(1 if is_alone else min(threads, ThreadCount(None).now()))
     try:
         yield
