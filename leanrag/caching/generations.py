@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from leanrag.caching.results import Results, key_of, open_results
-from leanrag.caching.wrappers import pass_on
+from leanrag.caching.wrappers import KeepsResults, pass_on
 from leanrag.errors import GenerationCancelled
 from leanrag.files import fingerprint_of
 from leanrag.generation import BaseLanguageModel, stream_pieces
 from leanrag.protocols import (
     Adapted,
-    Closable,
     FromFile,
     GenerateOptions,
     GenerationStream,
@@ -32,7 +31,7 @@ __all__ = ["CachedModel"]
 _ABILITIES = (Priced, Remote, HasWeights, ReadsLittle, ScoresText, TextScorer, FromFile, Adapted)
 
 
-class CachedModel(BaseLanguageModel):
+class CachedModel(KeepsResults, BaseLanguageModel):
     """A language model, local or remote, that computes the answer to an equal prompt once.
 
     A stored generation comes back in one piece, with `usage` 0, because no token was computed. Draws at random are stored only if
@@ -59,7 +58,7 @@ class CachedModel(BaseLanguageModel):
         *,
         max_bytes: int = 256 << 20,
     ) -> None:
-        self.wrapped = wrapped
+        self.wrapped: LanguageModel = wrapped
         self.name, self.n_ctx, self.is_chat = wrapped.name, wrapped.n_ctx, wrapped.is_chat
         self._results = open_results(path, max_bytes=max_bytes)
         self._identity = _identify(wrapped)
@@ -87,12 +86,6 @@ class CachedModel(BaseLanguageModel):
             return _Replay(stored, options)
         stream = self.wrapped.stream(prompt, options)
         return _Recording(stream, lambda generation: self._results.put_value(key, _without_costs(generation)))
-
-    def close(self) -> None:
-        """Close the file, and the model if it can be closed; idempotent."""
-        self._results.close()
-        if isinstance(self.wrapped, Closable):
-            self.wrapped.close()
 
 
 def _identify(model: LanguageModel) -> tuple[object, ...]:

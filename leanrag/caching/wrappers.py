@@ -29,7 +29,7 @@ from leanrag.vectors import check_rows, has_unit_norm
 if TYPE_CHECKING:
     from leanrag.protocols import Vectors
 
-__all__ = ["CachedCompressor", "CachedEmbedder", "CachedReranker", "pass_on"]
+__all__ = ["CachedCompressor", "CachedEmbedder", "CachedReranker", "KeepsResults", "pass_on"]
 
 _ROW = np.dtype("<f4")
 
@@ -52,7 +52,7 @@ def _reads(name: str) -> Callable[[Any], Any]:
     return lambda self: getattr(self.wrapped, name)
 
 
-class _Wrapper:
+class KeepsResults:
     """Keeps results of `wrapped` in a file."""
 
     wrapped: Any
@@ -65,7 +65,7 @@ class _Wrapper:
             self.wrapped.close()
 
 
-class CachedEmbedder(_Wrapper):
+class CachedEmbedder(KeepsResults):
     """An embedder that computes the vector of each text once; folders and processes may share the file.
 
     A vector is found by the hash of its text, the `id` of the embedder, and whether the text is a query or a document. A damaged
@@ -142,7 +142,7 @@ class CachedEmbedder(_Wrapper):
         return row if has_unit_norm(row[np.newaxis])[0] else None
 
 
-class CachedReranker(_Wrapper):
+class CachedReranker(KeepsResults):
     """A reranker that orders equal hits for an equal question once.
 
     What changes more of a hit than its score is not stored.
@@ -189,7 +189,7 @@ class CachedReranker(_Wrapper):
         return best
 
 
-class CachedCompressor(_Wrapper):
+class CachedCompressor(KeepsResults):
     """A compressor that shortens equal texts in the same way once.
 
     A stored result is used only if the token counter counts its text, before and after, as when it was stored. Its `seconds` are
