@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from leanrag._optional import require
+from leanrag.adapters._engines import late_error, refused_error, unreachable_error
 from leanrag.checks import ProcessGuard, check_positive
 from leanrag.errors import ConfigurationError, EngineError
 from leanrag.stopping import time_limit
@@ -118,24 +119,18 @@ class PostgresConnections:
         try:
             yield
         except self._psycopg.Error as error:
+            problem = " ".join(str(error).split()).rstrip(".?")
             if cut.is_set() or isinstance(error, (kinds.QueryCanceled, kinds.ConnectionTimeout)):
-                problem, mend = (
-                    f"did not answer within {self._seconds:g} s",
-                    "Look at its load, or raise `timeout_seconds`",
-                )
-                is_retryable = True
-            elif isinstance(error, (kinds.DiskFull, kinds.OutOfMemory, kinds.TooManyConnections)):
-                problem, mend, is_retryable = str(error), "Free space or connections of the server", True
-            elif isinstance(error, kinds.InsufficientPrivilege):
-                problem, mend, is_retryable = str(error), "Grant the user the right to make and change tables", False
-            elif isinstance(error, (self._psycopg.OperationalError, self._psycopg.InterfaceError)):
-                problem, mend = f"cannot be reached: {error}", "Start the server, or correct the address"
-                is_retryable = True
-            else:
-                problem, mend, is_retryable = f"refuses: {error}", "The log of the server says more", False
-            raise EngineError(
-                f"{self.name} {_line(problem)}. {mend}", engine=self.name, retryable=is_retryable
-            ) from error
+                raise late_error(self.name, self._seconds) from error
+            if isinstance(error, (kinds.DiskFull, kinds.OutOfMemory, kinds.TooManyConnections)):
+                message = f"{self.name} {problem}. Free space or connections of the server"
+                raise EngineError(message, engine=self.name, retryable=True) from error
+            if isinstance(error, kinds.InsufficientPrivilege):
+                message = f"{self.name} {problem}. Grant the user the right to make and change tables"
+                raise EngineError(message, engine=self.name) from error
+            if isinstance(error, (self._psycopg.OperationalError, self._psycopg.InterfaceError)):
+                raise unreachable_error(self.name, problem) from error
+            raise refused_error(self.name, problem) from error
 
 
 def _cut(connection: Any, cut: threading.Event) -> None:
@@ -143,7 +138,3 @@ def _cut(connection: Any, cut: threading.Event) -> None:
     cut.set()
     with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as other:
         other.shutdown(socket.SHUT_RDWR)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".?")

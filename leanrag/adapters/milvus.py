@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrag._optional import require
+from leanrag.adapters._engines import late_error, refused_error, unreachable_error
 from leanrag.checks import check_positive
 from leanrag.errors import ConfigurationError, EngineError, IndexMismatchError
 from leanrag.retrieval.engine_index import EngineIndex, EngineState
@@ -199,17 +200,10 @@ class _MilvusEngine:
         except self._errors as error:
             text = " ".join(str(error).split())[:300]
             if "deadline" in text.lower() or "timeout" in text.lower():
-                problem, mend = (
-                    f"did not answer within {self._seconds:g} s",
-                    "Look at its load, or raise `timeout_seconds`",
-                )
-                is_retryable = True
-            elif "connect" in text.lower() or "unavailable" in text.lower():
-                problem, mend = f"cannot be reached: {text}", "Start the server, or correct the address"
-                is_retryable = True
-            else:
-                problem, mend, is_retryable = f"refuses: {text}", "The log of the server says more", False
-            raise EngineError(f"{self.name} {problem}. {mend}", engine=self.name, retryable=is_retryable) from error
+                raise late_error(self.name, self._seconds) from error
+            if "connect" in text.lower() or "unavailable" in text.lower():
+                raise unreachable_error(self.name, text) from error
+            raise refused_error(self.name, text) from error
 
 
 def _condition(allowed: Ids | TagFilter) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leanrag._optional import require
+from leanrag.adapters._engines import late_error, unreachable_error
 from leanrag.checks import check_positive
 from leanrag.errors import ConfigurationError, EngineError, IndexMismatchError
 from leanrag.retrieval.engine_index import EngineIndex, EngineState
@@ -201,13 +202,8 @@ class _QdrantEngine:
             ) from error
         except (kinds.ApiException, OSError) as error:
             if "timed out" in str(error).lower() or "timeout" in str(error).lower():
-                problem, mend = (
-                    f"did not answer within {self._seconds:g} s",
-                    "Look at its load, or raise `timeout_seconds`",
-                )
-            else:
-                problem, mend = f"cannot be reached: {error}", "Start the server, or correct the address"
-            raise EngineError(f"{self.name} {problem}. {mend}", engine=self.name, retryable=True) from error
+                raise late_error(self.name, self._seconds) from error
+            raise unreachable_error(self.name, error) from error
         except (ValueError, RuntimeError) as error:
             if isinstance(error, ConfigurationError):
                 raise
