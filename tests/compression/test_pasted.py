@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import leanrag
 from leanrag.compression import detect_kind
+from leanrag.compression.pasted.bracket_text import parse_brackets
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.types import Compression
 
@@ -568,3 +569,10 @@ def test_without_a_counter_tokens_are_those_of_cl100k():
     except ModelLoadError as error:
         pytest.skip(str(error))
     assert 0 < result.tokens_after <= 60
+
+
+@pytest.mark.parametrize("directives", [0, 40])
+def test_a_prototype_is_a_definition_however_many_directives_are_around_it(directives):
+    prototypes = ["int add(int a, int b);", "int subtract(int a, int b);"]
+    text = "\n".join([*(f"#define SIZE_{i} {i}" for i in range(directives)), *prototypes])
+    assert [text[unit.start : unit.end] for unit in parse_brackets(text) if unit.is_definition] == prototypes
