@@ -47,14 +47,25 @@ class _Metric:
         return list(zip(self._labels, values, strict=True))
 
 
-class Counter(_Metric):
+class _Number(_Metric):
+    """A number for each combination of labels."""
+
+    def __init__(self, name: str, about: str, labels: Sequence[str] = ()) -> None:
+        super().__init__(name, about, labels)
+        self._values: collections.defaultdict[Labels, float] = collections.defaultdict(float)
+
+    def _samples(self) -> list[_Sample]:
+        with self._lock:
+            return [_Sample("", self._named(labels), value) for labels, value in sorted(self._values.items())]
+
+
+class Counter(_Number):
     """A sum that only grows."""
 
     kind = "counter"
 
     def __init__(self, name: str, about: str, labels: Sequence[str] = ()) -> None:
         super().__init__(name, about, labels)
-        self._values: collections.defaultdict[Labels, float] = collections.defaultdict(float)
         if not labels:
             self._values[()] = 0.0
 
@@ -63,28 +74,16 @@ class Counter(_Metric):
         with self._lock:
             self._values[labels] += amount
 
-    def _samples(self) -> list[_Sample]:
-        with self._lock:
-            return [_Sample("", self._named(labels), value) for labels, value in sorted(self._values.items())]
 
-
-class Gauge(_Metric):
+class Gauge(_Number):
     """A figure as it is now."""
 
     kind = "gauge"
-
-    def __init__(self, name: str, about: str, labels: Sequence[str] = ()) -> None:
-        super().__init__(name, about, labels)
-        self._values: dict[Labels, float] = {}
 
     def set(self, value: float, *labels: str) -> None:
         """Set the figure."""
         with self._lock:
             self._values[labels] = value
-
-    def _samples(self) -> list[_Sample]:
-        with self._lock:
-            return [_Sample("", self._named(labels), value) for labels, value in sorted(self._values.items())]
 
 
 class Histogram(_Metric):
