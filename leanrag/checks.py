@@ -10,8 +10,12 @@ import math
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from leanrag.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pydantic
 
 __all__ = [
     "ProcessGuard",
@@ -21,6 +25,7 @@ __all__ = [
     "check_seconds",
     "check_share",
     "check_whole",
+    "first_problem",
 ]
 
 
@@ -84,6 +89,15 @@ def _check(
             fits = False
         if not fits:
             raise ConfigurationError(f"`{name}` must be {allowed}, got {value!r}")
+
+
+def first_problem(error: pydantic.ValidationError) -> tuple[str, str, object]:
+    """Return where the first wrong field is, such as "answers[0]" and "" for the whole, what is wrong, and its value."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ""
+    for part in first["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f"{'.' if where else ''}{part}"
+    return where, first["msg"], first["input"]
 
 
 class ProcessGuard:

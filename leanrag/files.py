@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from leanrag.checks import first_problem
 from leanrag.errors import StorageError
 
 if TYPE_CHECKING:
@@ -268,13 +269,9 @@ def read_record(path: Path, model: type[Fields], kind: RecordFormat) -> Fields:
     try:
         return model.model_validate_json(json.dumps(fields))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole record"
-        raise _broken(
-            path,
-            kind,
-            f"{error.error_count()} of its fields are wrong; the first is {where}: {first['msg']}, got {first['input']!r:.100}",
-        ) from error
+        where, problem, value = first_problem(error)
+        wrong = f"{where or 'the whole record'}: {problem}, got {value!r:.100}"
+        raise _broken(path, kind, f"{error.error_count()} of its fields are wrong; the first is {wrong}") from error
 
 
 def recall_record(path: Path, model: type[Fields], kind: RecordFormat, *, effect: str) -> Fields:

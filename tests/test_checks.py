@@ -3,6 +3,7 @@
 import multiprocessing
 
 import numpy as np
+import pydantic
 import pytest
 
 from leanrag.checks import (
@@ -13,6 +14,7 @@ from leanrag.checks import (
     check_seconds,
     check_share,
     check_whole,
+    first_problem,
 )
 from leanrag.errors import ConfigurationError, GenerationError
 
@@ -81,3 +83,20 @@ def test_a_forked_child_may_not_use_what_its_parent_made():
     assert message.endswith(
         "Load it again in this process, or start child processes with the multiprocessing method 'spawn'"
     )
+
+
+class Row(pydantic.BaseModel):
+    name: str
+    answers: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("row", "where", "value"),
+    [({"name": "a", "answers": [1, "x"]}, "answers[1]", "x"), ({"name": 3}, "name", 3), ([], "", [])],
+)
+def test_the_first_problem_of_wrong_fields(row, where, value):
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Row.model_validate(row)
+    found, problem, wrong = first_problem(caught.value)
+    assert (found, wrong) == (where, value)
+    assert problem.startswith("Input should be")

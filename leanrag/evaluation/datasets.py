@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 
 import pydantic
 
+from leanrag.checks import first_problem
 from leanrag.errors import DocumentError
 from leanrag.evaluation.questions import Dataset, Passage, Question
 from leanrag.types import Document
@@ -390,8 +391,5 @@ def _read_whole(path: Path, kind: type[Row]) -> Row:
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ""
-    for part in first["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f"{'.' if where else ''}{part}"
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    where, problem, _ = first_problem(error)
+    return f"{where}: {problem}" if where else problem

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import pydantic
 
+from leanrag.checks import first_problem
 from leanrag.errors import ConfigurationError
 
 __all__ = ["Fields", "NotNegative", "Positive", "read_fields"]
@@ -29,10 +30,9 @@ class Fields(pydantic.BaseModel):
         try:
             super().__init__(**fields)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"])) or type(self).__name__
+            where, problem, value = first_problem(error)
             raise ConfigurationError(
-                f"`{name}` is wrong: {first['msg']}, got {first['input']!r:.100}. "
+                f"`{where or type(self).__name__}` is wrong: {problem}, got {value!r:.100}. "
                 f"The documentation of `leanrag.planning.{type(self).__name__}` lists the fields"
             ) from error
 

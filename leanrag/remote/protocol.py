@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 
 import pydantic
 
+from leanrag.checks import first_problem
 from leanrag.types import FinishReason, Usage
 
 __all__ = [
@@ -385,9 +386,8 @@ def _status(named: Sequence[object], words: str) -> int | None:
 
 
 def _problem(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"does not keep to the API{f' in the field {field}' if field else ''}: {first['msg']}"
+    field, problem, _ = first_problem(error)
+    return f"does not keep to the API{f' in the field {field}' if field else ''}: {problem}"
 
 
 def _others(score: _Score) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pydantic
 
-from leanrag.checks import check_share
+from leanrag.checks import check_share, first_problem
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.routing.calibration import rows_needed
 
@@ -124,11 +124,10 @@ def read_questions(path: str | os.PathLike[str]) -> list[Question]:
         try:
             row = LabelledQuestion.model_validate_json(line)
         except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
+            where, problem, _ = first_problem(error)
             raise DocumentError(
-                f"line {number} of {str(path)!r} is not a question ({where}: {first['msg']}). A line must be a JSON object such "
-                'as {"question": "Who?", "answers": ["Ada Park"]}; the answers are optional',
+                f"line {number} of {str(path)!r} is not a question ({where or 'the line'}: {problem}). A line must be a JSON "
+                'object such as {"question": "Who?", "answers": ["Ada Park"]}; the answers are optional',
                 path=path,
             ) from error
         questions.append(row.question if row.answers is None else (row.question, row.answers))

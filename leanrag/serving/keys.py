@@ -11,6 +11,7 @@ from typing import Annotated
 
 import pydantic
 
+from leanrag.checks import first_problem
 from leanrag.errors import ConfigurationError
 from leanrag.serving.failures import ApiError
 
@@ -103,9 +104,8 @@ class Keys:
             try:
                 settings = _ALL_SETTINGS.validate_python(json.loads(text))
             except pydantic.ValidationError as error:
-                first = error.errors(include_input=False, include_context=False, include_url=False)[0]
-                where = ".".join(map(str, first["loc"]))
-                raise ConfigurationError(f"{variable} has a wrong value at {where!r}: {first['msg']}") from None
+                where, problem, _ = first_problem(error)
+                raise ConfigurationError(f"{variable} has a wrong value at {where!r}: {problem}") from None
             except ValueError:
                 raise ConfigurationError(f"{variable} must be a JSON object or keys with commas between them") from None
         else:

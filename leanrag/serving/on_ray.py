@@ -15,7 +15,7 @@ import pydantic
 
 import leanrag
 from leanrag._optional import require
-from leanrag.checks import check_at_least, check_whole
+from leanrag.checks import check_at_least, check_whole, first_problem
 from leanrag.errors import ConfigurationError, GenerationError
 from leanrag.pipeline.loading import closed_with, load_embedder, load_language_model
 
@@ -79,10 +79,9 @@ class ReplicaSettings(pydantic.BaseModel):
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where, problem, value = first_problem(error)
             raise ConfigurationError(
-                f"the setting {where!r} of the replicas is {first['input']!r:.100}, which is wrong: {first['msg']}"
+                f"the setting {where!r} of the replicas is {value!r:.100}, which is wrong: {problem}"
             ) from error
 
 
