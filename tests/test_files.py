@@ -220,8 +220,8 @@ def test_another_format_is_refused(path):
     ("change", "where"),
     [
         ({"name": 3}, "name"),
-        ({"weights": [1, "x"]}, "weights.1"),
-        ({"weights": [float("nan")]}, "weights.0"),
+        ({"weights": [1, "x"]}, "weights[1]"),
+        ({"weights": [float("nan")]}, "weights[0]"),
         ({"x": 1}, "x"),
     ],
 )

@@ -205,4 +205,5 @@ def check_counts(**counts: AutoTokens | None) -> None:
     Raises:
         ConfigurationError: A count is less.
     """
-    check_whole(1, **{name: count for name, count in counts.items() if count is not None and count != "auto"})
+    numbers = {name: count for name, count in counts.items() if count != "auto"}
+    check_whole(1, optional=True, **numbers)

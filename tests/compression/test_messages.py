@@ -325,8 +325,8 @@ def test_a_compressor_that_breaks_its_promises_is_named(text, segments, message)
     [
         (["text"], {}, "sequence of `Message`, got 'text'"),
         ([{"role": "user", "content": "x"}], {}, "sequence of `Message`, got {"),
-        (CHAT, {"budget": -1}, "at least 0, got -1 and 2"),
-        (CHAT, {"keep_last": -1}, "at least 0, got 20 and -1"),
+        (CHAT, {"budget": -1}, "`budget` must be at least 0, got -1"),
+        (CHAT, {"keep_last": -1}, "`keep_last` must be at least 0, got -1"),
     ],
 )
 def test_what_cannot_work_is_refused(messages, options, message):

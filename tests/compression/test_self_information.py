@@ -362,8 +362,8 @@ def test_a_very_long_question_is_read_from_its_beginning():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unit": "token"}, "'word' or 'sentence', got 'token'"),
-        ({"alignment": "left"}, "'aligned' or 'shifted', got 'left'"),
+        ({"unit": "token"}, "one of 'word', 'sentence', got 'token'"),
+        ({"alignment": "left"}, "one of 'aligned', 'shifted', got 'left'"),
         ({"dynamic_ratio": 1.5}, r"in \[0, 1\], got 1.5"),
         ({"spare": -1.0}, "at least 0, got -1.0"),
         ({"spare": float("nan")}, "at least 0, got nan"),

@@ -649,7 +649,7 @@ def test_nothing_to_show(packer):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"ordering": "random"}, "`ordering` must be one of relevance, reverse, ends, document"),
+        ({"ordering": "random"}, "`ordering` must be one of 'relevance', 'reverse', 'ends', 'document'"),
         ({"power": 1.5}, "`power` must be in"),
         ({"least": -1}, "`least` must be in"),
         ({"duplicate_overlap": 0}, "`duplicate_overlap` must be in"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -104,7 +105,7 @@ def parse_brackets(text: str) -> list[CodeUnit]:
     has_semicolons = _has_semicolons(lines)
     statements = list(_read_statements(lines, has_semicolons))
     builder = _Builder(text, has_semicolons)
-    for statement, below in zip(statements, [*statements[1:], None], strict=True):
+    for statement, below in itertools.zip_longest(statements, statements[1:]):
         if statement.is_comment:
             builder.add_comment(statement, below)
         else:
