@@ -189,7 +189,7 @@ def test_a_file_with_other_layers_than_it_says_is_refused(tiny_gguf, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"type": "q4"}, "`type` must be one of f32, f16, .*q4_0.*, got 'q4'"),
+        ({"type": "q4"}, "`type` must be one of 'f32', 'f16', .*'q4_0'.*, got 'q4'"),
         ({"type": "Q4_0"}, "got 'Q4_0'"),
         ({"threads": 0}, "`threads` must be at least 1, got 0"),
     ],
