@@ -568,7 +568,7 @@ def test_questions_are_read_from_lines(tmp_path):
         (b'{"question": " "}', "question: String should match"),
         (b'{"question": 7}', "question: Input should be a valid string"),
         (b'{"question": "Who?", "answers": "Ada"}', "answers: Input should be a valid array"),
-        (b'{"question": "Who?", "answers": [1]}', "answers.0: Input should be a valid string"),
+        (b'{"question": "Who?", "answers": [1]}', "answers[0]: Input should be a valid string"),
         (b'{"question": "\xff"}', "the line: Invalid JSON"),
     ],
 )
