@@ -293,7 +293,7 @@ class Turn:
             return
         is_last = i == self._last
         self._is_kept = is_last or (is_sure and not _is_empty(answer))
-        reason = "the last" if is_last else "sure enough" if self._is_kept else "not sure enough"
+        reason = "the last model" if is_last else "sure enough" if self._is_kept else "not sure enough"
         if _is_empty(answer):
             reason = "only thoughts, no answer" if _is_unfinished(answer) else "no text"
         self._add_step(i, self._step_of(i, answer, "kept" if self._is_kept else "escalated", reason))

@@ -96,7 +96,7 @@ def test_a_question_that_does_not_fit_the_first_window_goes_on(ask):
 def test_the_last_answer_is_kept_however_unsure(ask):
     answer = ask(FakeModel(UNSURE, name="small"), FakeModel(UNSURE, name="large"))
     assert (answer.model, answer.stopped_by) == ("large", None)
-    assert [step.reason for step in answer.steps] == ["not sure enough", "the last"]
+    assert [step.reason for step in answer.steps] == ["not sure enough", "the last model"]
 
 
 def test_the_threshold_is_the_users(ask):

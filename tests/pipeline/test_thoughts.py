@@ -148,5 +148,5 @@ def test_the_next_model_is_asked_after_thoughts_without_an_answer(tmp_path):
     assert (answer.text, answer.model, answer.abstained) == (MARKED, "large", False)
     assert [(step.outcome, step.reason) for step in answer.steps] == [
         ("escalated", "only thoughts, no answer"),
-        ("kept", "the last"),
+        ("kept", "the last model"),
     ]
