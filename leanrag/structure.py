@@ -188,7 +188,8 @@ def _classified(text: str, lines: list[Line], following: Line | None, mostly: Li
         is_last = i + 1 == len(lines)
         next_line = following if is_last else lines[i + 1]
         below = "" if next_line is None else text[next_line.start : next_line.end]
-        seen = _Seen(content, before, below, is_last, i in questions, is_list, shared)
+        goes_deeper = next_line is not None and next_line.indent > line.indent + 1
+        seen = _Seen(content, before, below, is_last, goes_deeper, i in questions, is_list, shared)
         kind, level = next(filter(None, (rule(seen) for rule in _RULES)), ("prose", 0))
         result.append(replace(line, kind=kind, level=level))
     return result
@@ -213,6 +214,7 @@ class _Seen:
         before: The line before it in the paragraph, if any.
         below: The text of the next line, of this paragraph or of the next; "" for none.
         is_last: Whether it ends its paragraph.
+        goes_deeper: Whether the next line is set deeper.
         is_listed_question: Whether it is one of several lines of its paragraph that ask, each after the end of a sentence.
         is_list: Whether several lines of its paragraph begin as items of a list do.
         shared: What most lines of the paragraph are, if they are log lines or records.
@@ -222,6 +224,7 @@ class _Seen:
     before: Line | None
     below: str
     is_last: bool
+    goes_deeper: bool
     is_listed_question: bool
     is_list: bool
     shared: LineKind | None
@@ -322,7 +325,9 @@ def _level_over_text(seen: _Seen) -> int:
     The line is not the beginning of the sentence: its next word would have fitted, and the sentence has a beginning of its own.
     """
     content, below = seen.content, seen.below
-    is_over = not (seen.is_last or seen.is_list or _begins_within(below)) and _SENTENCE.search(below)
+    is_over = not (seen.is_last or seen.goes_deeper or seen.is_list or _begins_within(below)) and _SENTENCE.search(
+        below
+    )
     if not is_over or content[-1] in ":：" or _RECORD.match(content):
         return 0
     is_title = 2 * len(content) < len(below) and len(content.split()) <= _TITLE_WORDS and not _begins_within(content)

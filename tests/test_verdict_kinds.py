@@ -445,6 +445,11 @@ TRUE = {
     "numbered things": [
         ("The printer in room 3 takes A4. The printer in room 5 takes A3.", "Which paper is in room 5?", "A3"),
         ("Gate 2 leads to Oslo.", "Where does gate 2 lead to?", "Gate 2 leads to Oslo."),
+        (
+            "[09:12] Ida: The short one, part 4711. The long one is for room 2.",
+            "Which part fits the lamp in room 4?",
+            "4711",
+        ),
     ],
     "speakers": [
         (CREW_CHAT, "Who feeds the cats on Friday?", "Ruth"),

@@ -60,7 +60,7 @@ _CHUNK_SHARE = (
     0.15  # of all value, given to chunks whole, in the order of the hits: what fills the room beside sure units
 )
 
-_MAGIC, _VERSION = b"lrsv", 2
+_MAGIC, _VERSION = b"lrsv", 3
 _ALIKE = 0.85  # cosine of sentences that may repeat each other
 _MOST_COMPARED = 4096  # clauses; comparing more with each other takes gigabytes
 _REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart

@@ -183,6 +183,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
         yield last_end, len(text), False
 
 
+_CLAUSE_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3})+\.?\s")
 _EMPTY_CELL = re.compile(r"\|\s*\|")
 _CLOSES_SENTENCE = ".!?…。！？।؟"
 _KINDS: Mapping[LineKind, UnitKind] = {"item": "item", "log": "line", "record": "line"}
@@ -197,6 +198,7 @@ class _Builder:
         self._tags: list[Hashable | None] = []  # neighbours with the same tag may be a group
         self._heads: list[tuple[int, int]] = []  # level and unit, outermost first
         self._over: set[int] = set()  # units that were heads
+        self._apart: set[int | None] = set()  # heads over entries, each of which is read alone
         self._n_paragraphs = self._n_lists = self._n_cues = 0
         self._header: int | None = None  # the row that names the columns of the table that is being read
         self._row: int | None = None  # the last row whose first cell is not empty
@@ -207,7 +209,7 @@ class _Builder:
 
     def finish(self) -> list[Unit]:
         """Return the units with their groups."""
-        return _with_groups(self._units, self._tags, self._over, self._questions())
+        return _with_groups(self._units, self._tags, self._over, self._over - self._apart, self._questions())
 
     def _questions(self) -> Iterator[list[int]]:
         """Yield the sentences of a paragraph that ask, each time with the sentence that answers."""
@@ -262,8 +264,10 @@ class _Builder:
         return is_head or (begun.kind == "prose" and line.indent > begun.indent + 1 and at == first + 1)
 
     def _are_entries(self, lines: Sequence[Line]) -> bool:
-        """Whether nearly all lines begin and end as sentences do, as in a glossary: prose that was wrapped does not."""
+        """Whether nearly all lines begin and end as sentences do, as in a glossary, or all have numbers: wrapped prose has not."""
         prose = [line for line in lines if line.kind == "prose"]
+        if len(prose) > 1 and all(_CLAUSE_NUMBER.match(self._text, line.start) for line in prose):
+            return True
         closed = sum(
             self._text[line.end - 1] in _CLOSES_SENTENCE and not self._text[line.start].islower() for line in prose
         )
@@ -356,6 +360,8 @@ class _Builder:
         elif kind == "line":
             self._turns_left -= 1
         first = len(self._units)
+        if self._has_entries:
+            self._apart.add(self._head)
         self._add_sentences(line.start, content, kind, self._tag_of(line))
         if line.kind == "item":
             self._item = (line.indent, first)
@@ -411,15 +417,19 @@ class _Builder:
 
 
 def _with_groups(
-    units: list[Unit], tags: Sequence[Hashable | None], heads: set[int], questions: Iterable[list[int]]
+    units: list[Unit],
+    tags: Sequence[Hashable | None],
+    heads: set[int],
+    grouping: set[int],
+    questions: Iterable[list[int]],
 ) -> list[Unit]:
-    """Return the units with their groups: a few lines under the same head, or neighbours with the same tag."""
+    """Return the units with their groups: a few lines under the same head of `grouping`, or neighbours with the same tag."""
     groups: list[int | None] = [None] * len(units)
-    below: dict[int, list[int]] = {head: [] for head in sorted(heads)}
+    below: dict[int, list[int]] = {head: [] for head in sorted(grouping)}
     for i, unit in enumerate(units):
         head = None if unit.kind == "heading" else unit.needs
         while head is not None:
-            if head in heads:
+            if head in below:
                 below[head].append(i)
             head = None if units[head].kind == "heading" else units[head].needs
     together = [members if units[head].kind == "heading" else [head, *members] for head, members in below.items()]

@@ -83,11 +83,20 @@ def asks_beyond_bound(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
 
 def names_other_number(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The question is about one of some things with numbers, the passage about another one ("floor 4", "floor 2")."""
-    mine, there = _numbered(claim.question), _numbered(passage.tokens)
+    mine, there = _numbered(claim.question), _numbered(_sentence_of(claim, passage.tokens))
     said = {token.base for token in passage.everything}
     return any(
         name in there and numbers.isdisjoint(there[name]) and said.isdisjoint(numbers) for name, numbers in mine.items()
     )
+
+
+def _sentence_of(claim: Claim, tokens: Sequence[Token]) -> Sequence[Token]:
+    """The sentence of some tokens that has what the claim tells; all of them if none or several do."""
+    told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
+    groups = itertools.groupby(tokens, lambda token: token.kind == "pause" and token.text in ".!?;")
+    sentences = [list(sentence) for is_pause, sentence in groups if not is_pause]
+    found = [s for s in sentences if any(has_value(t, s) if t.kind in VALUE_KINDS else t in s for t in told)]
+    return found[0] if len(found) == 1 else tokens
 
 
 def _numbered(tokens: Sequence[Token]) -> dict[str, set[str]]:
