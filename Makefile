@@ -36,7 +36,7 @@ test: $(VENV)/equipped lint type pull
 	$(PYTEST) -m "not network"
 
 fast: $(VENV)/equipped
-	$(PYTEST) -m "not network and not model and not slow"
+	HYPOTHESIS_PROFILE=few $(PYTEST) -m "not network and not model and not slow"
 
 lint: $(VENV)/equipped
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 from hypothesis import settings
@@ -8,10 +9,21 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # tests run in several processe
 
 os.environ.setdefault("LEANRAG_TRIAL", "0")  # many tests write a model of their own; test_trial.py tries files
 
-# The same examples in every run, so that it says something about the change; HYPOTHESIS_PROFILE=default draws new ones.
+# The same examples in every run, so that it says something about the change; HYPOTHESIS_PROFILE=default draws new ones, and
+# HYPOTHESIS_PROFILE=few tries fewer, for the fast tests.
 # No deadline: how long an example takes says how busy the machine is.
 settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("few", derandomize=True, deadline=None, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Import no module whose tests are all left out: some of them import a whole framework."""
+    names = re.findall(r"not (\w+)", config.option.markexpr)
+    if collection_path.suffix != ".py" or not names:
+        return None
+    marks = re.search(r"^pytestmark = (.+)$", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    return True if marks and any(f"mark.{name}" in marks[1] for name in names) else None
 
 
 @pytest.fixture(scope="session")

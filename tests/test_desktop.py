@@ -22,6 +22,8 @@ from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Citation, Document, Mark
 from tests.stories import NILE, PARK, RIGHT
 
+pytestmark = pytest.mark.slow  # imports Qt
+
 MARKUP = "<b>Bananas</b> &amp; <img src='http://example.org/x.png'> grow in Brazil since 1999."
 
 

@@ -23,6 +23,8 @@ from leanrag.testing import FakeModel
 from tests.adapters.watched import Watched
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
+pytestmark = pytest.mark.slow  # imports a framework
+
 TEMPLATE = "{% for document in documents %}{{ document.content }}\n{% endfor %}{{ query }}"
 
 

@@ -25,6 +25,8 @@ from leanrag.testing import FakeModel, HashEmbedder
 from tests.adapters.watched import Watched
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
+pytestmark = pytest.mark.slow  # imports a framework
+
 
 @pytest.fixture
 def rag(tmp_path):

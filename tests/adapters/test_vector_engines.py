@@ -29,6 +29,8 @@ from tests.adapters.vector_index_contract import (
     put,
 )
 
+pytestmark = pytest.mark.slow  # starts engines
+
 NOWHERE = "127.0.0.1:9"  # a port without a server
 
 

@@ -10,6 +10,8 @@ from benchmarks.corpus.kills import kill_writers
 from benchmarks.corpus.material import questions
 from benchmarks.corpus.peer_program import fuse
 
+pytestmark = pytest.mark.slow  # measures
+
 
 def test_killed_writers_lose_nothing(tmp_path):
     assert kill_writers(tmp_path, 5) == {"kills": 5, "kills_lost": 0, "kills_orphans": 0}

@@ -6,6 +6,8 @@ pytest.importorskip("psycopg")
 pytest.importorskip("qdrant_client")
 pytest.importorskip("pymilvus")
 
+pytestmark = pytest.mark.slow  # imports three clients
+
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.adapters.test_vector_engines.TestPgVectorIndex" name="a" time="1"/>
 <testcase classname="tests.adapters.test_vector_engines.TestPgVectorIndex" name="b"><failure message="no"/></testcase>

@@ -6,6 +6,8 @@ from benchmarks.models.templates import CONVERSATIONS, measure, renders_equal
 from tests.tiny_gguf import CHATML
 
 pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.slow  # imports transformers
 TURNS = CONVERSATIONS["several turns"]
 
 

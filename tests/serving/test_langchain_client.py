@@ -17,6 +17,8 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 from leanrag.testing import HashEmbedder
 
+pytestmark = pytest.mark.slow  # imports a framework
+
 QUESTION = "Who signs all permits?"
 ANSWER = "Ada Park signs all permits [1]."
 WORDS = "Ada Park signs all permits."
