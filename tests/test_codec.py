@@ -16,6 +16,7 @@ st.register_type_strategy(float, st.floats(allow_nan=False))
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(answer=st.from_type(Answer))
+@pytest.mark.slow
 def test_an_answer_survives_json(answer):
     assert Answer.from_json(answer.to_json()) == answer
 

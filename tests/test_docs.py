@@ -21,6 +21,7 @@ RUNNABLE = [
 
 
 @pytest.mark.parametrize("page", RUNNABLE)
+@pytest.mark.slow
 def test_code_runs(page, tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "global.md").write_text(

@@ -91,6 +91,7 @@ def asked(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_nightly_tune_writes_what_is_proven(folder, asked, tmp_path):
     config = tmp_path / "config.json"
     right = [model(name, wrong=lambda n: False) for name in ("small", "large")]

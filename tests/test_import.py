@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def modules_after(statement: str) -> set[str]:
     code = f"import sys, json; before = set(sys.modules); {statement}; print(json.dumps(sorted(set(sys.modules) - before)))"
@@ -23,6 +25,7 @@ def test_the_command_line_answers_help_without_heavy_modules():
     assert loaded <= {"leanrag", *sys.stdlib_module_names}
 
 
+@pytest.mark.slow
 def test_pipeline_does_not_load_torch_or_llama():
     assert not modules_after("import leanrag.pipeline.opening") & {
         "torch",

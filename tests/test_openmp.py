@@ -24,6 +24,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         "from leanrag.llama.library import library; library()",
     ],
 )
+@pytest.mark.slow
 def test_each_library_finds_the_limit_when_it_is_loaded(load):
     shown = run(f"{load}\n{SHOW}", OMP_DISPLAY_ENV="verbose")
     assert shown.stdout == "1000 None\n"
@@ -44,6 +45,7 @@ def test_child_processes_find_it():
     ("environment", "shown"),
     [({"GOMP_SPINCOUNT": "5"}, "5 None"), ({"OMP_WAIT_POLICY": "active"}, "None active")],
 )
+@pytest.mark.slow
 def test_what_the_user_set_is_kept(environment, shown):
     code = f"import faiss; from leanrag.openmp import limit_spinning, unlimited_libraries; limit_spinning()\n{SHOW}"
     assert run(code + "; print(unlimited_libraries())", **environment).stdout == f"{shown}\n()\n"
@@ -53,6 +55,7 @@ def test_importing_leanrag_changes_nothing():
     assert run(f"import leanrag\n{SHOW}").stdout == "None None\n"
 
 
+@pytest.mark.slow
 def test_a_library_that_was_loaded_before_is_named():
     code = "from leanrag.openmp import unlimited_libraries\n"
     assert run(code + "print(unlimited_libraries())").stdout == "()\n"

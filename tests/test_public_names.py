@@ -54,6 +54,7 @@ def test_a_wing_shows_what_its_rooms_make_public(wing):
             assert name in importlib.import_module(home).__all__
 
 
+@pytest.mark.slow
 def test_the_wings_need_no_import_of_their_own():
     code = f"import leanrag; print(*(getattr(leanrag, wing).__name__ for wing in {WINGS}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

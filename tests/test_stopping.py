@@ -77,6 +77,7 @@ def write_documents(folder: Path, count: int) -> None:
         (folder / f"{i:02}.md").write_text(f"# Topic {i}\n\n" + f"The apple number {i} is red. " * 400)
 
 
+@pytest.mark.slow
 def test_add_stores_what_it_read_and_continues(tmp_path):
     write_documents(tmp_path / "docs", 16)
     child = start(tmp_path, "add", "docs", "--folder", "kb")
@@ -98,6 +99,7 @@ def test_add_stores_what_it_read_and_continues(tmp_path):
         assert stored.items() <= {record.id: record.sha256 for record in rag.documents()}.items()
 
 
+@pytest.mark.slow
 def test_tune_keeps_its_runs_and_continues(tmp_path):
     with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel()) as rag:
         rag.add_text("The apple is red.")

@@ -134,6 +134,7 @@ def test_wrapped_prose_with_sloppy_ends_is_joined():
     assert split_sentences(text) == [(0, len(text))]
 
 
+@pytest.mark.slow
 def test_lines_are_read_in_linear_time():
     for line in ("a: b\n", "x,y\n", "[" * 50 + "\n", "word " * 30 + "\n", "1:2:3:4 \n", "[1 \n"):
         split_sentences(line * 20_000)

@@ -103,6 +103,7 @@ with Model(sys.argv[1]) as model, leanrag.open(sys.argv[2], model=model, embedde
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_during_a_question_leaves_the_folder_and_the_conversation_usable(tiny_gguf, tmp_path):
     command = [sys.executable, "-c", INTERRUPTED, str(tiny_gguf), str(tmp_path / "kb")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -222,6 +222,7 @@ def test_a_reader_checks_by_the_odds_of_yes(nats, probability):
     assert ReaderEntailment(model, is_chat=False).check([]) == []
 
 
+@pytest.mark.slow
 def test_held_out_scenarios_are_judged_right():
     figures = measure(quick=True)
     assert figures["verdict_false_supported"] < 0.02

@@ -310,6 +310,7 @@ with open_rag(sys.argv[1]) as rag:
 """
 
 
+@pytest.mark.slow
 def test_a_process_on_its_pipes(rag, tmp_path):
     parameters = StdioServerParameters(
         command=sys.executable, args=["-c", SERVER, str(tmp_path / "kb")], cwd=str(Path(__file__).parents[2])

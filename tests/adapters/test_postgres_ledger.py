@@ -32,6 +32,7 @@ class TestPostgresLedger(LedgerSuite):
         with contextlib.ExitStack() as ledgers:
             yield lambda **options: ledgers.enter_context(PostgresLedger(postgres, **options))
 
+    @pytest.mark.slow
     def test_processes_keep_to_one_budget(self, make_ledger, postgres):
         ledger = make_ledger(budget=Budget(per_day=10.0))
         ledger.record_rows([Row("remote", cost=3.0)])

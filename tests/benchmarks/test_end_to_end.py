@@ -77,6 +77,7 @@ def test_every_row_answers_every_question_once(setting):
     assert len(setting) == 2 * len(QUESTIONS)  # everything was in the log
 
 
+@pytest.mark.slow
 def test_the_figures_have_every_key(setting):
     figures = against_b0.figures_of("nq", sample(), measuring.measure_rows(sample()))
     assert {f"nq_{key}" for key in against_b0.RATIOS} <= figures.keys()

@@ -60,6 +60,7 @@ def test_local_replicas_answer_and_scale():
     assert observed.ready[0] == 1
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_hundred_replicas_meets_its_target():
     rates = Rates(question_seconds=1.5, variation=0.2, speedup={1: 1, 4: 1.5}, cores=2)
     result = simulation.planned(rates)

@@ -19,6 +19,7 @@ from leanrag.training.base import load_decoder  # noqa: E402
 from leanrag.training.lora import add_lora, lora_layers, write_adapter  # noqa: E402
 
 
+@pytest.mark.slow
 def test_merged_weights_lose_only_when_they_are_rounded_again(tiny_gguf, tmp_path):
     decoder = load_decoder(tiny_gguf)
     add_lora(decoder, rank=4, alpha=8, seed=1)

@@ -234,6 +234,7 @@ with KeyLocks(Path(sys.argv[1])).hold("a"):
 """
 
 
+@pytest.mark.slow
 def test_a_lock_is_held_against_other_processes_and_freed_by_their_death(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -261,6 +261,7 @@ def rows(tmp_path):
     return path.name
 
 
+@pytest.mark.slow
 def test_calibrate_prints_what_it_found_and_ask_uses_it(filled, rows, tmp_path):
     code, out, err = filled("calibrate", rows, *TWO, "--out", "small.json")
     assert (code, err) == (0, "")
@@ -285,6 +286,7 @@ def test_calibrate_prints_what_it_found_and_ask_uses_it(filled, rows, tmp_path):
     assert filled("explain", "Who?", *TWO)[1].startswith("model   small, window")
 
 
+@pytest.mark.slow
 def test_calibrate_says_when_nothing_can_be_kept(filled, tmp_path):
     same = "Who signs off release 4?"  # alike in every signal, right or wrong
     lines = [{"question": same, "answers": ["Ada Park" if n % 4 else "Zebras"]} for n in range(120)]
@@ -323,6 +325,7 @@ def test_calibrate_names_what_is_wrong(filled, rows, tmp_path, arguments, code, 
     assert not (tmp_path / "a.json").exists()
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"question": "Who?"}\n{"question": }\n', encoding="utf-8")
     code, _, err = filled("calibrate", "bad.jsonl", *TWO, "--out", "a.json")
@@ -343,6 +346,7 @@ def test_files_that_cannot_be_used_are_named(filled, rows, tmp_path):
     assert (code, "changed after it was written" in err) == (1, True)
 
 
+@pytest.mark.slow
 def test_calibrate_says_when_nothing_is_learnt_of_the_last_model(filled, rows, tmp_path):
     code, out, _ = filled("calibrate", rows, *TWO, "--out", "a.json", "--out", "b.json")
     assert (code, out.splitlines()[-1]) == (0, "large: the last model has no calibration, so b.json was not written")
@@ -406,6 +410,7 @@ def pulled(tiny_gguf, tmp_path, monkeypatch):
     return cache.folder_of(spec)
 
 
+@pytest.mark.slow
 def test_pull_makes_a_copy_of_another_type(run, pulled):
     code, out, err = run("pull", "smollm2-135m", "--type", "q8_0")
     copy = pulled / "q8_0" / "smollm2-135m.q8_0.gguf"
@@ -441,6 +446,7 @@ def test_the_type_is_checked_before_anything_is_fetched(run, pulled, names, kind
     assert not pulled.exists()
 
 
+@pytest.mark.slow
 def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkeypatch):
     slow = tmp_path / "slow.gguf"
     quantize(tiny_gguf, slow, type="q8_0")
@@ -453,6 +459,7 @@ def test_pull_says_what_would_be_faster(run, pulled, tiny_gguf, tmp_path, monkey
     assert len(run("pull", "smollm2-135m")[1].splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_pull_makes_the_fastest_copy_without_a_loss(run, pulled, monkeypatch):
     shipped, exact, coarse = (
         Figures(100, speed, speed / 10, loss) for speed, loss in ((50, 9.0), (90, 9.1), (99, 9.9))
@@ -474,6 +481,7 @@ def test_pull_makes_the_fastest_copy_without_a_loss(run, pulled, monkeypatch):
     assert measured == [pulled / "tiny.gguf"]  # once; then the figures are known
 
 
+@pytest.mark.slow
 def test_quantize_shows_before_and_after(run, pulled, tmp_path):
     (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.", encoding="utf-8")
     assert run("pull", "smollm2-135m")[0] == 0
@@ -644,6 +652,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     assert (process.returncode, process.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_characters_gets_what_it_can_show(filled, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     program = (
@@ -662,6 +671,7 @@ def test_a_terminal_without_the_characters_gets_what_it_can_show(filled, tmp_pat
     assert b"The Nile is long ? tr?s long." in shown.stdout
 
 
+@pytest.mark.slow
 def test_calibrate_wants_a_file_for_a_last_model_that_learns_to_abstain(filled, tmp_path):
     lines = [{"question": f"Who signs off release {n}?", "answers": ["Ada Park"] if n % 4 else []} for n in range(120)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -712,6 +722,7 @@ def test_a_damaged_ledger_does_not_keep_an_answer_back(filled, tmp_path):
 # Measure
 
 
+@pytest.mark.slow
 def test_bench_writes_a_table_and_a_picture(run, tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "releases.md").write_text(TEXT, encoding="utf-8")
@@ -734,6 +745,7 @@ def test_bench_names_the_line_of_a_bad_question(run, tmp_path):
     assert "line 1 of" in err
 
 
+@pytest.mark.slow
 def test_tune_writes_settings_and_a_picture(filled, tmp_path):
     lines = [json.dumps({"question": f"Who signs off release {n}?", "answers": ["Ada Park"]}) for n in range(90)]
     (tmp_path / "questions.jsonl").write_text("\n".join(lines), encoding="utf-8")

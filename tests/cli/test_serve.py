@@ -88,6 +88,7 @@ def test_a_server_answers_until_it_is_told_to_stop(tmp_path):
         (["--replicas", "1", "--least-replicas", "2"], "`min_replicas` must be at most `max_replicas`, got 2 and 1"),
     ],
 )
+@pytest.mark.slow
 def test_replicas_that_cannot_be_are_refused(tmp_path, capsys, arguments, problem):
     pytest.importorskip("ray")
     assert main(["serve", str(tmp_path), "--ray", *arguments]) == 2

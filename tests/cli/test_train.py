@@ -58,6 +58,7 @@ def questions(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_train_writes_an_adapter_and_says_how_to_use_it(run, questions, tmp_path):
     code, out, _ = run("--questions", questions())
     assert code == output.OK
@@ -67,6 +68,7 @@ def test_train_writes_an_adapter_and_says_how_to_use_it(run, questions, tmp_path
     assert training.load_record(tmp_path / "mine.gguf.json").options["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_train_as_json_is_the_report(run, questions):
     code, out, _ = run("--questions", questions(), "--json")
     report = json.loads(out)

@@ -346,6 +346,7 @@ LONG = "The tower stands, as all of them know, in Paris, " * 1200
 )  # fmt: skip
 @pytest.mark.parametrize("question", ["", "Où est la tour? 東京"])
 @pytest.mark.parametrize("budget", [0, 1, 40])
+@pytest.mark.slow
 def test_bad_input(text, question, budget):
     for count in (count_words, count_bytes, count_pairs):
         if result := check_promises(ExtractiveCompressor(), [text], count, budget, question):

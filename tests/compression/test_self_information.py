@@ -330,6 +330,7 @@ def test_what_must_stay_and_does_not_fit_is_an_error_before_anything_is_scored()
     ids=range(13),
 )  # fmt: skip
 @pytest.mark.parametrize("budget", [0, 1, 40])
+@pytest.mark.slow
 def test_bad_input(text, budget, unit):
     compressor = SelfInformationCompressor(StrictScorer(), unit=unit)
     for count in COUNTERS:

@@ -99,6 +99,7 @@ def test_chunks_are_the_document(text, kind, title, count, max_tokens):
      "e\u0301" * 5_000, "\U0001f469\u200d\U0001f4bb" * 2000, "# " + "long heading " * 2000 + "\n\ntext " * 500],
     ids=["word", "row", "words", "blanks", "json", "marks", "emoji", "heading"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_giants_are_cut(text, kind, count):
     document = Document(text, kind=kind)
     chunks = DocumentChunker(count, max_tokens=40).chunk(document)
@@ -169,6 +170,7 @@ def test_what_an_embedder_does_not_read_is_the_title_first_and_the_heading_secon
 
 @pytest.mark.parametrize("kind", ["text", "markdown", "code"])
 @pytest.mark.parametrize("line", ["The quick brown fox jumps over the lazy dog. ", "short line\n", "# h\n\n"])
+@pytest.mark.slow
 def test_each_character_is_counted_a_few_times_only(kind, line):
     counted = 0
 

@@ -27,6 +27,7 @@ def write(folder, name, data):
     return path
 
 
+@pytest.mark.slow
 def test_files_are_read_as_in_this_process(tmp_path, parser):
     files = [
         write(tmp_path, "a.pdf", pdf(["Apples."], ["Pears."])),
@@ -71,6 +72,7 @@ def site(tmp_path, monkeypatch):
         ("print('noise' * 10000, flush=True)\nif 'slow' in text: raise ZeroDivisionError\nreturn text", "is damaged"),
     ],
 )
+@pytest.mark.slow
 def test_a_file_that_takes_too_much_fails_alone(tmp_path, site, code, message):
     site(code)
     slow, sound = write(tmp_path, "slow.rtf", b"{\\rtf slow}"), write(tmp_path, "b.rtf", b"{\\rtf b}")
@@ -83,6 +85,7 @@ def test_a_file_that_takes_too_much_fails_alone(tmp_path, site, code, message):
     assert "slow.rtf" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [name for name in sys.path if "site-packages" not in name])
     code = "import sys; from importlib.util import find_spec; sys.exit(find_spec('striprtf') is not None)"

@@ -47,6 +47,7 @@ def test_the_page_of_an_offset(path):
     assert find_page(Document("Ada", id="a", source="/a.pdf"), 0) is None
 
 
+@pytest.mark.slow
 def test_a_page_is_drawn(path):
     document = load_file(path)
     first, third = (pixels_of(draw_page(document, page)) for page in (1, 3))
@@ -60,6 +61,7 @@ def test_a_page_is_drawn(path):
 
 
 @pytest.mark.parametrize("box", ["0 0 3 14000", "0 0 14000 3", "0 0 14000 14000"])
+@pytest.mark.slow
 def test_a_page_of_any_size_gives_a_picture_of_a_bounded_size(path, box):
     data = path.read_bytes()
     assert b"/MediaBox [0 0 600 800]" in data
@@ -69,6 +71,7 @@ def test_a_page_of_any_size_gives_a_picture_of_a_bounded_size(path, box):
     assert 1 <= height <= 1400
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_is_not_shown(path):
     document = load_file(path)
     path.write_bytes(pdf(["Contents"], [], ["A secret."]))
@@ -79,6 +82,7 @@ def test_a_file_that_changed_is_not_shown(path):
         draw_page(document, 3)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_gone_or_broken_is_said(path):
     document = load_file(path)
     path.write_bytes(b"%PDF-1.7 nothing")

@@ -30,6 +30,7 @@ def ask(folder, *names, **options):
     return models, bench(folder, ROWS, models=models, embedder=HashEmbedder(), **options)
 
 
+@pytest.mark.slow
 def test_one_model(folder):
     (large,), result = ask(folder, "large")
     assert [run.name for run in result.runs] == ["all passages", "packed", "asked again"]
@@ -40,6 +41,7 @@ def test_one_model(folder):
     assert packed <= all_passages
 
 
+@pytest.mark.slow
 def test_several_models(folder):
     (small, _), result = ask(folder, "small", "large")
     values = {
@@ -51,6 +53,7 @@ def test_several_models(folder):
     assert result.changes[2].mcnemar_p == 0.5
 
 
+@pytest.mark.slow
 def test_the_table_and_the_picture(folder):
     _, result = ask(folder, "small", "large")
     lines = str(result).splitlines()
@@ -64,6 +67,7 @@ def test_the_table_and_the_picture(folder):
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 5
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_not_asked_again(folder, tmp_path):
     _, first = ask(folder, "large", out=tmp_path / "out")
     (large,), second = ask(folder, "large", out=tmp_path / "out")
@@ -71,6 +75,7 @@ def test_runs_are_kept_and_not_asked_again(folder, tmp_path):
     assert large.prompts == []
 
 
+@pytest.mark.slow
 def test_questions_are_made_when_there_are_none(tmp_path):
     with open_rag(tmp_path / "kb") as rag:
         rag.add_text("The Nile is the longest river of Africa. It was measured in 1862 by many people.", id="nile")

@@ -58,6 +58,7 @@ def test_a_finished_run_asks_nothing_again(rag, tmp_path):
 
 @settings(max_examples=25)
 @given(share=st.floats(0, 1), parallel=st.integers(1, 3))
+@pytest.mark.slow
 def test_a_run_that_was_killed_at_any_byte_resumes_to_the_same_result(tmp_path_factory, share, parallel):
     folder = tmp_path_factory.mktemp("kb")
     with open_rag(folder / "kb", model=model()) as rag:

@@ -38,6 +38,7 @@ def tuned(folder, rows=ROWS, **options):
     return tune(folder, rows, models=options.pop("models", None) or models(), embedder=HashEmbedder(), **options)
 
 
+@pytest.mark.slow
 def test_a_cascade_is_computed_as_it_is_asked(folder):
     result = tuned(folder)
     assert (result.runs, len(result.points)) == (2, 2 + 19)
@@ -49,6 +50,7 @@ def test_a_cascade_is_computed_as_it_is_asked(folder):
     assert point.cost == np.mean([outcome.answer.usage.prompt_tokens for outcome in asked.outcomes])
 
 
+@pytest.mark.slow
 def test_the_chosen_point_is_cheaper_only_with_a_bound(folder):
     result = tuned(folder)
     reference = result.points[result.reference]
@@ -74,6 +76,7 @@ def _priced(one, price):
     return one
 
 
+@pytest.mark.slow
 def test_a_folder_of_runs_asks_nothing_again(folder, tmp_path):
     first = tuned(folder, out=tmp_path / "out")
     again = models()
@@ -88,6 +91,7 @@ def test_too_few_questions_say_how_many_are_needed(folder):
         tuned(folder, ROWS[:10])
 
 
+@pytest.mark.slow
 def test_an_unknown_cost_is_refused(folder):
     with pytest.raises(ConfigurationError, match="the cost of an answer of small is unknown"):
         tuned(folder, cost="cost")
@@ -157,6 +161,7 @@ def test_settings_are_stored_and_opened(tmp_path):
     assert isinstance(arguments["packer"], leanrag.evidence.GreedyPacker)
 
 
+@pytest.mark.slow
 def test_a_folder_is_opened_with_the_settings(folder, tmp_path):
     result = tuned(folder, context_tokens=(100, 300))
     path = tmp_path / "settings.json"
@@ -173,6 +178,7 @@ def test_a_folder_is_opened_with_the_settings(folder, tmp_path):
         leanrag.open(folder, config=named, model=one, k=3, **one_run)
 
 
+@pytest.mark.slow
 def test_each_model_of_a_cascade_reads_its_own_number_of_tokens(folder):
     result = tuned(folder, context_tokens=(20, 300))
     assert (result.runs, len(result.points)) == (4, 4 + 4 * 19)

@@ -60,6 +60,7 @@ FAQ_FORMS = {
 @pytest.mark.parametrize("form", FAQ_FORMS.values(), ids=FAQ_FORMS)
 @few
 @given(st.permutations(NAMES), st.integers(0, 14), st.sampled_from([60, 100, 200]))
+@pytest.mark.slow
 def test_a_question_is_packed_with_its_answer(form, names, asked, budget):
     answers = [f"It costs {number + 20} coins a day at the {name} office." for number, name in enumerate(names)]
     questions = [f"What is the price of a pass for {name}?" for name in names]

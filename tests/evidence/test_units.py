@@ -82,6 +82,7 @@ def test_clauses_hold_every_character_of_their_sentence_once(text):
     ),
     st.sampled_from([" ", " ", ""]),
 )  # fmt: skip
+@pytest.mark.slow
 def test_clauses_cut_nothing_that_is_protected(words, joint):
     text = joint.join(words)
     of_text = Protection().spans(text)

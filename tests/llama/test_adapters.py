@@ -58,6 +58,7 @@ def assert_near(after, expected, before):
 
 
 @pytest.mark.parametrize(("alpha", "scale"), [(1.0, 1.0), (3.0, 1.0), (3.0, -0.5), (None, 0.75), (4.0, 0.0)])
+@pytest.mark.slow
 def test_logits_change_by_the_factors(tiny, tiny_gguf, tmp_path, alpha, scale):
     a, b = draw_factors(n_tokens(tiny_gguf), WIDTH)
     path = write_tiny_lora(tmp_path / "a.gguf", {"output.weight": (a, b)}, alpha=alpha)

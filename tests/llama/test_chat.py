@@ -76,6 +76,7 @@ def test_the_template_makes_control_tokens(vocabulary):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(system=hostile, user=hostile)
+@pytest.mark.slow
 def test_contents_never_make_control_tokens(vocabulary, system, user):
     template = ChatTemplate(CHATML)
     plain = encode_chat([Message("system", "a"), Message("user", "b")], template, vocabulary)

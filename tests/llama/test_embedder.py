@@ -421,6 +421,7 @@ def test_a_forked_child_is_refused(tiny_bert_gguf):
     assert (done.returncode, done.stdout) == (0, f"(1, {WIDTH})\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch(tiny_bert_gguf):
     script = (
         "import sys; sys.modules.update(torch=None, transformers=None, tokenizers=None, gguf=None, safetensors=None)\n"

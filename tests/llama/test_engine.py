@@ -84,6 +84,7 @@ def test_texts_to_score_about_as_long_as_the_window(tiny, beyond, fits):
             tiny.score(text)
 
 
+@pytest.mark.slow
 def test_a_document_of_nothing_but_control_tokens(tiny):
     vocabulary = tiny._engine.vocabulary
     spelled = "".join(sorted(vocabulary.text(token) for token in vocabulary.control_tokens))
@@ -454,6 +455,7 @@ def run(code, **options):
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(tiny_gguf):
     result = run(f"""
         from leanrag import LlamaCppModel
@@ -471,6 +473,7 @@ def test_native_logs_reach_logging_with_their_levels(tiny_gguf, caplog):
     assert not any("\n" in record.message for record in records)
 
 
+@pytest.mark.slow
 def test_a_process_may_end_while_a_model_works(tiny_gguf):
     result = run(f"""
         from leanrag import GenerateOptions, LlamaCppModel
@@ -483,6 +486,7 @@ def test_a_process_may_end_while_a_model_works(tiny_gguf):
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("kind", ["LlamaCppModel", "IsolatedModel"])
+@pytest.mark.slow
 def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf, kind):
     result = run(f"""
         import os, warnings
@@ -509,6 +513,7 @@ def test_a_model_that_cannot_be_made_leaves_no_thread(tiny_gguf):
     assert {thread.ident for thread in threading.enumerate()} == before
 
 
+@pytest.mark.slow
 def test_a_forgotten_model_is_freed_without_waiting(tiny_gguf):
     model = LlamaCppModel(tiny_gguf, threads=1)
     owner = model._engine._thread

@@ -22,6 +22,7 @@ def test_a_copy_of_the_runtime_is_told_from_the_shared_one(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="one scope for all libraries is a matter of ELF")
 @pytest.mark.parametrize(("content", "is_shared"), [(OWN, True), (SHARED, False)])
+@pytest.mark.slow
 def test_a_runtime_that_was_loaded_before_is_put_before_a_copy(tmp_path, content, is_shared):
     """NumPy loads the shared libstdc++ where no other library looks; a library with a copy must look there first."""
     (tmp_path / "libllama.so").write_bytes(content)

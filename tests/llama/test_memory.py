@@ -68,6 +68,7 @@ prompts = st.builds(
 
 @settings(max_examples=12, deadline=None)
 @given(rounds=st.lists(st.lists(prompts, min_size=1, max_size=4), min_size=1, max_size=4))
+@pytest.mark.slow
 def test_any_order_of_prompts_gives_the_tokens_of_a_fresh_context(crowded, fresh, rounds):
     for together in rounds:
         for prompt, generation in zip(together, crowded.generate_many(together, max_tokens=N_TOKENS), strict=True):
@@ -77,6 +78,7 @@ def test_any_order_of_prompts_gives_the_tokens_of_a_fresh_context(crowded, fresh
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [*WINDOWED, *WHOLE_ONLY])
+@pytest.mark.slow
 def test_every_way_gives_the_tokens_of_a_fresh_context(tiny_file, name, way):
     asked = make_prompts(1)
     for prompt, generation in zip(asked, WAYS[way](tiny_file(name), asked), strict=True):
@@ -104,6 +106,7 @@ def test_linear_attention_has_keys_without_heads(tiny_file):
 
 
 @pytest.mark.parametrize("name", WINDOWED)
+@pytest.mark.slow
 def test_a_beginning_longer_than_the_window_is_shared(tiny_file, fresh, tmp_path, name):
     tails = ["who?", "what is kept, and where? " * 4, "why"]
     with open_model(tiny_file(name), cache_dir=tmp_path) as model:
@@ -150,6 +153,7 @@ def test_a_real_model_with_a_window_answers_the_same_over_a_shared_document():
 
 
 @pytest.mark.parametrize("name", WHOLE_ONLY)
+@pytest.mark.slow
 def test_prompts_that_share_a_beginning_read_it_once(tiny_file, fresh, name):
     asked = [DOCUMENT + tail for tail in ("who?" * 12, "what?" * 9, "where?" * 8, "when?" * 10)]
     with open_model(tiny_file(name), parallel=4) as model:
@@ -175,6 +179,7 @@ def test_prompts_that_share_a_beginning_read_it_once(tiny_file, fresh, name):
 
 
 @pytest.mark.parametrize("name", WHOLE_ONLY)
+@pytest.mark.slow
 def test_checkpoints_survive_a_restart(tiny_file, fresh, tmp_path, name):
     for tail, least in (("who?", 0), ("what?" * 20, 0), ("where?" * 20, len(DOCUMENT)), ("why", len(DOCUMENT))):
         with open_model(tiny_file(name), cache_dir=tmp_path) as model:
@@ -184,6 +189,7 @@ def test_checkpoints_survive_a_restart(tiny_file, fresh, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", WHOLE_ONLY)
+@pytest.mark.slow
 def test_more_prompts_than_the_window_holds_wait_for_each_other(tiny_file, fresh, name):
     asked = [DOCUMENT + letter * 172 for letter in "abcdef"]
     with open_model(tiny_file(name), n_ctx=1024, parallel=4) as model:

@@ -76,6 +76,7 @@ def test_no_draft_changes_an_answer(drafting, tiny, draws, prompt):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_a_draft_model_changes_no_answer(tiny_gguf, tiny, tmp_path, seed):
     """With seed 0 the draft model is the model itself, so all drafts are right; with seed 1 it knows nothing."""
     draft = write_tiny_gguf(tmp_path / "draft.gguf", seed=seed)
@@ -126,6 +127,7 @@ def test_a_freed_model_loads_its_draft_again(tiny_gguf, tiny):
             assert Alike(model.generate("abc", max_tokens=8)) == Alike(tiny.generate("abc", max_tokens=8))
 
 
+@pytest.mark.slow
 def test_an_isolated_model_drafts_too(tiny_gguf, tiny):
     with load_model(tiny_gguf, isolation="process", threads=1, draft=tiny_gguf) as model:
         assert Alike(model.generate("abc", max_tokens=8)) == Alike(tiny.generate("abc", max_tokens=8))

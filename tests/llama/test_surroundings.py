@@ -54,18 +54,21 @@ def expected(tiny):
     ],
     ids=lambda environment: " ".join(f"{name}={value}" for name, value in environment.items()),
 )
+@pytest.mark.slow
 def test_settings_of_openmp_that_make_no_sense(tiny_gguf, expected, environment):
     assert answer(tiny_gguf, options=", threads=2", **environment) == [expected]
 
 
 @linux
 @pytest.mark.parametrize("package", ["faiss", "torch"])
+@pytest.mark.slow
 def test_a_library_of_openmp_that_was_loaded_before(tiny_gguf, expected, package):
     pytest.importorskip(package)
     assert answer(tiny_gguf, before=f"import {package}", options=", threads=2") == [expected]
 
 
 @linux
+@pytest.mark.slow
 def test_cores_that_are_taken_away_while_it_runs(tiny_gguf, expected):
     after = ANSWER + (
         "core = min(os.sched_getaffinity(0))\n"

@@ -191,6 +191,7 @@ GROWING = {
 
 
 @pytest.mark.parametrize("step", GROWING.values(), ids=GROWING)
+@pytest.mark.slow
 def test_what_doubles_again_and_again_is_stopped(step):
     with pytest.raises(ConfigurationError, match="refuses these messages"):
         render(
@@ -236,6 +237,7 @@ BIG = {
 
 
 @pytest.mark.parametrize("source", BIG.values(), ids=BIG)
+@pytest.mark.slow
 def test_a_template_that_works_too_much_is_stopped(source):
     started = time.thread_time()
     with pytest.raises(ConfigurationError, match="refuses these messages"):

@@ -151,6 +151,7 @@ def test_thinking_can_be_switched_off(tmp_path):
     assert (result.thoughts, result.thought_tokens, result.usage.completion_tokens) == (None, 0, 16)
 
 
+@pytest.mark.slow
 def test_a_child_process_streams_thoughts_apart(thinker):
     with IsolatedModel(thinker.path, n_ctx=256) as child:
         stream = child.stream(HI, GenerateOptions(16, thinking_tokens=48))

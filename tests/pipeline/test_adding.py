@@ -407,6 +407,7 @@ def run(code, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_second_writer_gets_an_error_and_readers_go_on(rag, docs, tmp_path):
     rag.add(docs)
     with rag._store.writer():
@@ -575,6 +576,7 @@ def test_a_citation_says_the_page(tmp_path):
         assert type(answer).from_json(answer.to_json()) == answer
 
 
+@pytest.mark.slow
 def test_heavy_files_are_added_in_order_and_bad_ones_are_reported(rag, docs):
     (docs / "a.pdf").write_bytes(pdf(["Page one."], ["Page two."]))
     (docs / "locked.pdf").write_bytes(encrypted_pdf())

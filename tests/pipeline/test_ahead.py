@@ -53,6 +53,7 @@ def content(rag):
     return records, dict(zip(chunks, vectors.tolist(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_content_is_that_of_a_local_add(tmp_path):
     docs = tmp_path / "docs"
     docs.mkdir()

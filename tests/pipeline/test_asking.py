@@ -152,6 +152,7 @@ class Watched(FakeModel):
         return self.last
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_dropped_stops_the_model(tmp_path):
     model = Watched("word " * 1000)
     with open_rag(tmp_path, model) as rag:

@@ -164,6 +164,7 @@ def test_only_the_first_model_and_the_last_may_be_not_worth_asking(rag):
     assert (middle.before, middle.ask_from) == (None, None)  # it is asked in any case, and that is what is certified
 
 
+@pytest.mark.slow
 def test_what_was_learnt_beside_a_model_that_abstains_needs_its_calibration(rag):
     rows = [(question, [] if n % 4 == 0 else ["Ada Park"]) for n, question in enumerate(QUESTIONS)]
     small, big = rag(model(), model("large")).calibrate(rows, created=DAY)
@@ -183,11 +184,13 @@ def test_what_was_learnt_beside_a_model_that_abstains_needs_its_calibration(rag)
         Cascade([model(), model("large")], calibrations=[plain, big])
 
 
+@pytest.mark.slow
 def test_nobody_abstains_where_every_question_has_an_answer(rag):
     small, big = rag(model(), model("large")).calibrate(ROWS)
     assert small.abstain_below is big.abstain_below is None
 
 
+@pytest.mark.slow
 def test_the_last_model_has_a_calibration_when_it_can_be_wrong(rag):
     small, big = rag(model(), model("large", wrong=lambda n: n % 3 == 0)).calibrate(ROWS)
     used = rag(model(), model("large", wrong=lambda n: n % 3 == 0), calibrations=[small, big])
@@ -197,6 +200,7 @@ def test_the_last_model_has_a_calibration_when_it_can_be_wrong(rag):
     assert answer.confidence < 0.2
 
 
+@pytest.mark.slow
 def test_a_model_alone_can_be_calibrated_with_right_answers(rag):
     (calibration,) = rag(model()).calibrate(ROWS, alpha=0.3)
     assert [one.name for one in calibration.models] == ["small"]
@@ -223,6 +227,7 @@ def test_an_answer_is_right_when_it_holds_one_of_those_or_none_exists_and_it_say
     assert is_right_or_silent(answer, answers) is is_right
 
 
+@pytest.mark.slow
 def test_plain_questions_are_labelled_by_agreement_with_the_last_model(rag):
     (calibration,) = rag(model(), large()).calibrate(QUESTIONS)
     assert calibration.label_source == "agreement with large"
@@ -231,12 +236,14 @@ def test_plain_questions_are_labelled_by_agreement_with_the_last_model(rag):
     assert 0.6 < calibration.kept < 0.9
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_calibration_however_many_work_at_once(rag):
     first, second = (rag(model(), large()).calibrate(ROWS, created=DAY, parallel=n) for n in (1, 8))
     assert first == second
     assert first != rag(model(), large()).calibrate(ROWS, created=DAY, seed=1)
 
 
+@pytest.mark.slow
 def test_each_step_of_a_chain_is_beside_the_last_model_and_has_its_part_of_the_risk(rag):
     models = model(), model("middle", wrong=lambda n: n % 8 == 0), large()
     found = rag(*models).calibrate(ROWS, alpha=0.2, delta=0.2)
@@ -269,6 +276,7 @@ def test_every_model_gets_every_question_packed_for_its_own_window(rag):
     assert len(small.prompts[0]) < len(big.prompts[0])
 
 
+@pytest.mark.slow
 def test_progress_is_logged(rag, caplog):
     with caplog.at_level(logging.INFO, "leanrag"):
         rag(model(), large()).calibrate(ROWS)
@@ -300,6 +308,7 @@ def test_too_many_failures_end_it(rag):
     assert big.prompts == []
 
 
+@pytest.mark.slow
 def test_a_tenth_may_fail(rag):
     (calibration,) = rag(model(fails=lambda n: n < 12), large()).calibrate(ROWS)
     assert calibration.rows_fitted + calibration.rows_certified == 108
@@ -325,6 +334,7 @@ def test_questions_for_which_nothing_is_found_teach_nothing(rag):
     assert small.prompts == []
 
 
+@pytest.mark.slow
 def test_a_model_that_is_always_right_cannot_be_calibrated(rag):
     message = (
         "small cannot be calibrated: at least 5 rows of each class are needed, got 60 with label 1 and 0 with label 0"
@@ -413,6 +423,7 @@ def test_a_calibration_from_other_signals_is_refused(rag):
 
 
 @pytest.mark.parametrize("changed", ["small", "large"])
+@pytest.mark.slow
 def test_a_calibration_for_another_file_is_refused_when_the_model_is_asked(rag, tmp_path, changed):
     def models():
         return [
@@ -438,6 +449,7 @@ def test_a_calibration_for_another_file_is_refused_when_the_model_is_asked(rag, 
     assert rag(*models(), calibrations=[calibration]).ask(QUESTIONS[4]).model == "large"
 
 
+@pytest.mark.slow
 def test_a_calibration_survives_its_file_and_a_torn_one_is_refused(rag, tmp_path):
     (calibration,) = rag(model(), large()).calibrate(ROWS)
     path = tmp_path / "small.json"

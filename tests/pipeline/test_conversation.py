@@ -211,6 +211,7 @@ def test_old_turns_are_shortened_all_at_once_and_then_stay(tmp_path):
     asked=st.integers(1, 120),
     n_ctx=st.integers(150, 700),
 )
+@pytest.mark.slow
 def test_a_prompt_is_never_longer_than_the_window(tmp_path_factory, lengths, asked, n_ctx):
     exchanges = [
         Exchange("question " * q, "answer. " * a, sources=(SourceText(1, "T", "some words. " * s, "d"),))

@@ -208,6 +208,7 @@ def check_window(documents, question, model, answer, limit, packer):
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @cases
 @example(documents=["word " * 50], question="x " * 10, model=MODELS[64, True], answer=1, limit=None, packer="greedy")
+@pytest.mark.slow
 def test_no_prompt_exceeds_the_window(documents, question, model, answer, limit, packer):
     check_window(documents, question, model, answer, limit, packer)
 

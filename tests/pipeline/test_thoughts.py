@@ -31,6 +31,7 @@ class Cut(BaseLanguageModel):
 
 
 @pytest.mark.parametrize(("opening", "closing"), THOUGHT_TAGS)
+@pytest.mark.slow
 def test_an_answer_is_judged_and_shown_without_thoughts(tmp_path, opening, closing):
     with open_rag(tmp_path, f"{opening}\n{THOUGHT}\n{closing}\n\n{RIGHT}") as rag:
         rag.add_text(PARK)

@@ -76,6 +76,7 @@ def test_a_file_that_cannot_be_read_is_reported():
     assert list(follow_changes(outcomes(error), [])) == [report]
 
 
+@pytest.mark.slow
 def test_files_are_watched(tmp_path, docs):
     stop = threading.Event()
     with open_rag(tmp_path / "kb") as rag:

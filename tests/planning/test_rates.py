@@ -109,6 +109,7 @@ def test_a_file_that_is_missing(tmp_path):
         read_rates(tmp_path / "missing.yaml")
 
 
+@pytest.mark.slow
 def test_the_size_of_a_graph_is_that_of_its_file(tmp_path):
     count, dim = 3000, 48
     vectors = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)

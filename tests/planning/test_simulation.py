@@ -115,6 +115,7 @@ def test_no_question_is_lost_and_the_seed_repeats(
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_more_replicas_never_make_answers_later(seed):
     arrivals, work = exponential_questions(8.0, 1.0, 1500, seed)
     p95 = [simulate(arrivals, work, scaling=fixed(count)).percentile(0.95) for count in range(8, 16)]
@@ -248,6 +249,7 @@ def test_the_autoscaler_replaces_what_is_missing_at_once():
     assert scaler.decide(0.0, 0, 1) == 3
 
 
+@pytest.mark.slow
 def test_a_hundred_replicas_for_an_hour():
     arrivals, work = exponential_questions(100.0, 0.8, 3600)
     run = simulate(arrivals, work, scaling=fixed(100))

@@ -99,6 +99,7 @@ def test_replicas_that_start_fast_do_not_run_outside_of_the_peak():
     assert simulate_again(fast, demand, RATES, 3, start_seconds=1, interval_seconds=1)[1] <= 4 * 1.1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_plan():
     demand = Demand(1000, 3.0, 3.0, peak=2)
     assert plan(demand, RATES, seed=5) == plan(demand, RATES, seed=5)
@@ -230,6 +231,7 @@ def test_machines_that_are_taken_away_too_often(per_hour):
 @pytest.mark.parametrize(
     ("rate", "seconds", "peak"), [(1e-6, 1e-6, 1), (1e-6, 40.0, 1e5), (1e-3, 1e-6, 1e5), (0.1, 1e9, 5), (1e7, 1e-6, 1)]
 )
+@pytest.mark.slow
 def test_extreme_demands_have_a_plan(rate, seconds, peak):
     rates = Rates(question_seconds=seconds, variation=0.3, search_seconds_million=0)
     result = plan(Demand(1000, rate, 1e10, peak=peak, peak_seconds=1), rates)

@@ -57,6 +57,7 @@ def test_characters_survive_any_cut(text, data):
         st.none() | st.booleans() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
     )
 )
+@pytest.mark.slow
 def test_any_json_is_an_answer_or_an_error_of_the_library(value):
     for body in (
         value,

@@ -747,6 +747,7 @@ def test_long_bodies_end_in_an_error(server, make, act):
         make(max_body_bytes=20_000).generate(CHAT, max_tokens=5)
 
 
+@pytest.mark.slow
 def test_ten_megabytes_are_the_usual_limit(server, model):
     server.usual = whole(b" " * 10_000_001)
     with pytest.raises(RemoteError, match="longer than 10,000,000 bytes"):
@@ -944,6 +945,7 @@ def test_closing_waits_for_generators_that_were_left_before_their_end():
     assert ended.is_set()
 
 
+@pytest.mark.slow
 def test_a_model_that_nobody_has_is_collected(server):
     model = RemoteModel("m", base_url=server.url, n_ctx=100, count_tokens=len)
     model.generate(CHAT, max_tokens=5)

@@ -85,6 +85,7 @@ STEPS = st.one_of(
 
 @settings(max_examples=150)
 @given(steps=st.lists(STEPS, max_size=14), batch=st.integers(1, 5))
+@pytest.mark.slow
 def test_the_engine_has_what_the_folder_committed(steps, batch):
     engine = DictEngine()
     index = EngineIndex(engine)

@@ -39,6 +39,7 @@ def expected(store: Store, group: object) -> list[int]:
         max_size=20,
     )
 )
+@pytest.mark.slow
 def test_filters_are_right_after_every_change(steps):
     with tempfile.TemporaryDirectory() as folder, Store(folder) as store, Store(folder) as other:
         store.bind("embedder", DIM, "chunker")

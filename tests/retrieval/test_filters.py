@@ -238,6 +238,7 @@ def empty_store(tmp_path_factory):
     documents=st.lists(st.tuples(METADATA, SOURCES), min_size=1, max_size=6),
     conditions=st.lists(CONDITIONS, max_size=8),
 )
+@pytest.mark.slow
 def test_sql_finds_what_plain_python_finds(empty_store, documents, conditions):
     empty_store.remove([str(i) for i in range(6)])
     fill(

@@ -141,6 +141,7 @@ def test_allowed_ids_before_the_search(store):
         assert_equal(index, reference, 15, allowed=allowed)
 
 
+@pytest.mark.slow
 def test_many_allowed_ids_of_a_large_graph():
     """More ids than are read from the store: a scan of the codes, or a search through the graph."""
     with tempfile.TemporaryDirectory() as folder, Store(folder) as store:

@@ -90,6 +90,7 @@ REPAIRABLE = {
 
 
 @pytest.mark.parametrize("name", REPAIRABLE)
+@pytest.mark.slow
 def test_what_is_derived_is_repaired_from_the_texts(folder, name):
     with Store(folder) as store:
         before = content(store)
@@ -200,6 +201,7 @@ def test_a_repair_that_is_interrupted_goes_on(folder):
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
 def test_flipped_bits_never_raise_untyped_errors_nor_change_texts_unnoticed(tmp_path, seed):
     written = [
         entry(Document(f"Text {n}. " * 300, id=f"d{n}", title=f"T{n}"), number=n, cuts=(900,)) for n in range(20)

@@ -57,6 +57,7 @@ def check_equal(index: PostingIndex, store: Store, question: str, k: int = 5, **
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_scores_are_those_of_sqlite_after_any_changes(tmp_path_factory, data):
     with Store(tmp_path_factory.mktemp("kb")) as store:
         store.bind("embedder", DIM, "chunker")

@@ -77,6 +77,7 @@ def assert_same(found: dict, expected: dict) -> None:
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), shards=st.integers(1, 4), by_tenant=st.booleans())
+@pytest.mark.slow
 def test_search_over_shards_is_search_in_one_folder(tmp_path_factory, data, shards, by_tenant):
     root = tmp_path_factory.mktemp("kb")
     with bind(Store(root / "one")) as one, new_corpus(root / "many", shards, "tenant" if by_tenant else None) as many:
@@ -221,6 +222,7 @@ def test_two_writers_of_one_shard_are_refused(tmp_path):
         assert not list(corpus.documents())
 
 
+@pytest.mark.slow
 def test_a_folder_is_divided_and_divided_again(tmp_path):
     root = tmp_path / "kb"
     docs = tmp_path / "docs"
@@ -261,6 +263,7 @@ resharding.divide_corpus(sys.argv[1], 2)
 
 @pytest.mark.parametrize("moment", ["copy", "layout"])
 @pytest.mark.parametrize("is_divided", [False, True])
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_divides_leaves_the_corpus_as_it_was(tmp_path, moment, is_divided):
     names = [f"document {i}" for i in range(6)]
     with bind(Store(tmp_path / "kb")) as store:

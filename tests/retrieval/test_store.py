@@ -781,6 +781,7 @@ def run_python(code: str, *arguments: str, **options) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO documents", "INSERT INTO terms", "UPDATE meta", "COMMIT"])
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_committed(tmp_path, statement):
     code = """
         store = Store(sys.argv[1])

@@ -54,6 +54,7 @@ def matches(tags, condition):
 
 @settings(max_examples=300)
 @given(where=FILTERS)
+@pytest.mark.slow
 def test_tags_tell_what_sqlite_tells(store, where):
     rows, _ = next(store.outbox.all_chunks(0, 1000, 2))
     condition = tag_filter(where)

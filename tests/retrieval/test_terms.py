@@ -147,6 +147,7 @@ def test_an_exponent_is_no_part_of_its_number(store):
         ("Ｆｉｌｔｅｒ ＨＸ－２０Ｂ", "HX-20B?"),
     ],
 )
+@pytest.mark.slow
 def test_an_identifier_finds_its_text_and_no_look_alike(store, text, question):
     others = ["1.3.2 and 3.2.1", "2024-05-03", "10.0.1.0", "2001:db8::2", "HX-200B", "HX-2OB", "XH-20B", "ERR_4022"]
     others += ["CVE-2021-4433", "P-071", "48231", "1-555-0010", "123", "1.2.34", "11.2.3", "1.2.3.4", "20240305"]

@@ -243,6 +243,7 @@ def test_ece_of_known_bins():
     st.randoms(use_true_random=False),
     st.integers(1, 20),
 )
+@pytest.mark.slow
 def test_ece_ignores_the_order_of_rows(rows, random, bins):
     shuffled = random.sample(rows, len(rows))
     a, b = (expected_calibration_error(*zip(*some, strict=True), bins=bins) for some in (rows, shuffled))
@@ -493,6 +494,7 @@ def test_when_nothing_can_be_kept_nothing_is():
     assert not calibration.keeps(questions(50)[0]).any()
 
 
+@pytest.mark.slow
 def test_the_guarantee_of_a_whole_fit_holds_in_200_draws():
     x, right, larger = questions(5_000, seed=5)
     loss = ~right & larger
@@ -773,6 +775,7 @@ def test_the_evidence_is_a_martingale_at_alpha(counts, alpha):
     assert audit.record(True).evidence >= audit.evidence >= audit.record(False).evidence
 
 
+@pytest.mark.slow
 def test_no_false_alarm_at_alpha_and_a_true_one_above_it():
     def alarms(risk):
         found = 0

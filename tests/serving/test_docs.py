@@ -40,6 +40,7 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_command_works(server, command):
     address, method, headers, content = "", "GET", {}, None
     words = iter(shlex.split(command.replace("\\\n", " "))[1:])

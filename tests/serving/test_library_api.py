@@ -137,6 +137,7 @@ def test_a_file_is_added_replaced_and_kept_when_its_successor_cannot_be_read(fol
         "a\nb", "a\u202eb", "x" * 300, "ends.", "ends ",
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_name_with_a_path_or_a_trick_is_refused(folder, name):
     response = add_file(folder, name, b"text")
     assert response.status_code == 400
@@ -223,6 +224,7 @@ def test_files_of_one_name_at_once_leave_one_whole_file(folder):
     assert folder.rag.get_document(stored).text.encode() == (uploads / "keys.txt").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_page_of_a_pdf_file_is_drawn(tmp_path):
     pytest.importorskip("pypdfium2")
     keys = Keys.parse(

@@ -37,6 +37,7 @@ def parameters_of(model):
     return [tensor.detach().clone() for _, layer in lora_layers(model) for tensor in (layer.a, layer.b)]
 
 
+@pytest.mark.slow
 def test_it_learns(student, make_rows, quick_options):
     model, rows, development = student(), make_rows(120), make_rows(40, seed=9)
     before, _ = evaluate_rows(model, development)
@@ -56,6 +57,7 @@ def test_only_the_adapter_changes(student, make_rows, quick_options, decoder):
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow
 def test_killed_at_random_steps_it_ends_with_the_same_parameters(student, make_rows, quick_options, tmp_path, seed):
     rows, development = make_rows(60), make_rows(16, seed=9)
     whole = student()
@@ -129,6 +131,7 @@ def test_a_checkpoint_of_another_beginning_is_refused(student, make_rows, quick_
         train_rows(other, *arguments, checkpoint=tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_last_checkpoint_remains(student, make_rows, quick_options, tmp_path):
     resource = pytest.importorskip("resource")
     arguments, checkpoint = (make_rows(60), make_rows(16, seed=9), quick_options), tmp_path / "checkpoint"
@@ -157,6 +160,7 @@ def test_a_damaged_checkpoint_is_named(student, make_rows, quick_options, tmp_pa
         train_rows(student(), make_rows(24), make_rows(8, seed=9), quick_options, checkpoint=tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
 def test_smaller_parts_change_nothing(student, make_rows, quick_options):
     rows, development = make_rows(24), make_rows(8, seed=9)
     small = dataclasses.replace(quick_options, batch_tokens=12)
@@ -172,6 +176,7 @@ def test_layers_that_are_computed_again_change_nothing(student, make_rows, quick
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.slow
 def test_it_learns_in_each_precision(student, make_rows, quick_options, precision):
     model, development = student(), make_rows(16, seed=9)
     before, _ = evaluate_rows(model, development)
@@ -188,6 +193,7 @@ def test_it_stops_early_and_keeps_the_best(student, make_rows, quick_options):
     assert evaluate_rows(model, development)[0] == pytest.approx(result.best.loss)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_it(student, make_rows, quick_options, tmp_path):
     model = student()
     steps = []

@@ -42,6 +42,7 @@ def run(folder, out, base, **arguments):
     return train(folder, out, model=base, embedder=HashEmbedder(), options=OPTIONS, rank=2, progress=False, **arguments)
 
 
+@pytest.mark.slow
 def test_a_folder_and_questions_become_an_adapter_that_opens(folder, tmp_path, base, questions):
     report = run(folder, tmp_path / "mine.gguf", base, questions=questions)
     assert report.record == load_record(tmp_path / "mine.gguf.json")
@@ -55,6 +56,7 @@ def test_a_folder_and_questions_become_an_adapter_that_opens(folder, tmp_path, b
     assert "Answer from the sources." in explained.prompt
 
 
+@pytest.mark.slow
 def test_a_file_of_questions_and_an_adapter_to_begin_with(folder, tmp_path, base, questions):
     path = tmp_path / "questions.jsonl"
     rows = [{"question": e.question, "answers": e.answers, "document_id": e.document_id} for e in questions]

@@ -102,6 +102,7 @@ def test_documents_can_be_added_and_searched(library, tmp_path):
         assert rag.add(*documents).added == ()
 
 
+@pytest.mark.slow
 def test_lancedb_is_read_if_it_is_installed():
     pytest.importorskip("lancedb")
     documents = list(from_lancedb(FOLDERS / "lancedb", table="rules"))

@@ -33,6 +33,7 @@ def test_the_chosen_type_loses_nothing_and_no_such_type_is_faster(copies, shippe
         assert each.perplexity > 1.02 * shipped.perplexity or question_seconds(chosen) <= question_seconds(each)
 
 
+@pytest.mark.slow
 def test_each_type_is_measured_and_no_copy_stays(tiny_gguf, tmp_path):
     measured = measure_types(tiny_gguf, tmp_path, ("q8_0", "q4_0"), text="The quick brown fox jumps over the lazy dog.")
     assert list(measured) == [AS_SHIPPED, "q8_0", "q4_0"]

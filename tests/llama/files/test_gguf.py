@@ -85,6 +85,7 @@ def test_the_table_of_types_is_that_of_the_library():
     assert {kind: (name.upper(), block, size) for kind, (name, block, size) in TENSOR_TYPES.items()} == known
 
 
+@pytest.mark.slow
 def test_cut_at_any_byte(tiny_gguf, tmp_path):
     data = tiny_gguf.read_bytes()
     end_of_header = data.index(b"blk.0.ffn_down.weight") + 64
@@ -197,6 +198,7 @@ def survive(tmp_path, tiny_gguf, count, seed):
     assert result.stdout.endswith("done\n"), json.dumps([result.returncode, result.stdout[-40:], result.stderr[-2000:]])
 
 
+@pytest.mark.slow
 def test_what_passes_the_check_does_not_kill_the_loader(tmp_path, tiny_gguf):
     survive(tmp_path, tiny_gguf, 150, seed=1)
 

@@ -118,6 +118,7 @@ def test_llama_cpp_names_a_tokenizer_that_it_does_not_know(parts, tmp_path):
         LlamaCppModel(path)
 
 
+@pytest.mark.slow
 def test_no_changed_header_ends_the_process(parts, tmp_path):
     loader = Loader(trial=False)
     path, rng = tmp_path / "changed.gguf", random.Random(0)
@@ -134,6 +135,7 @@ def test_no_changed_header_ends_the_process(parts, tmp_path):
     assert len(results) > 300
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_is_refused(tmp_path, monkeypatch):
     numbers = {"attention.relative_buckets_count": 8, "decoder_start_token_id": 0, "attention.key_length": 16}
     monkeypatch.setitem(ARCHITECTURES, "t5", {**numbers, "attention.value_length": 16})

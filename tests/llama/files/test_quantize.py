@@ -87,6 +87,7 @@ def test_the_types_are_those_of_the_library():
     assert known | {"f32": lib.LLAMA_FTYPE_ALL_F32} == QUANTIZED_TYPES
 
 
+@pytest.mark.slow
 def test_the_report_tells_what_was_done(tiny_gguf, tmp_path):
     target = tmp_path / "small.gguf"
     report = quantize(tiny_gguf, target, type="q8_0", threads=1)
@@ -118,6 +119,7 @@ def test_every_type_loads_and_answers(deep, tmp_path, kind):
         assert np.abs(written[name] - weights).max() <= step, name
 
 
+@pytest.mark.slow
 def test_more_bits_are_closer(deep, tmp_path):
     name, errors = "blk.3.ffn_up.weight", []
     original = weights_of(deep)[name]
@@ -128,6 +130,7 @@ def test_more_bits_are_closer(deep, tmp_path):
     assert errors[-1] == 0.0
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(deep, tmp_path):
     quantize(deep, tmp_path / "one", threads=1)
     quantize(deep, tmp_path / "two", threads=2)
@@ -138,6 +141,7 @@ def test_the_same_input_gives_the_same_bytes(deep, tmp_path):
 
 
 @pytest.mark.parametrize("pruned", [(0,), (11,), (9, 2, 10), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)])
+@pytest.mark.slow
 def test_the_layers_left_are_the_right_ones(deep, tmp_path, pruned):
     target = tmp_path / "pruned.gguf"
     report = quantize(deep, target, type="f32", prune_layers=pruned)
@@ -176,6 +180,7 @@ def test_layers_that_differ_cannot_be_left_out(tiny_gguf, tmp_path, options, say
         quantize(source, tmp_path / "out.gguf", prune_layers=[1])
 
 
+@pytest.mark.slow
 def test_a_file_with_other_layers_than_it_says_is_refused(tiny_gguf, tmp_path):
     source = write_deep(tiny_gguf, tmp_path / "source.gguf", layers=3, claimed=2)
     with pytest.raises(ModelLoadError, match="names 2 layers in its header, but has tensors of other layers"):
@@ -208,6 +213,7 @@ def test_the_source_is_never_the_target(tiny_gguf, tmp_path):
     assert tiny_gguf.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_target_that_is_there_is_kept_unless_told(tiny_gguf, tmp_path):
     target = tmp_path / "out.gguf"
     target.write_bytes(b"mine")
@@ -255,6 +261,7 @@ def test_layouts_that_the_quantizer_breaks_are_refused(tiny_gguf, tmp_path, monk
         quantize(tiny_gguf, tmp_path / "out.gguf")
 
 
+@pytest.mark.slow
 def test_what_llama_cpp_says_travels_and_nothing_is_left(tiny_gguf, tmp_path, capfd):
     source = write_deep(tiny_gguf, tmp_path / "source.gguf", architecture="nonsense", layers=1)
     with pytest.raises(ModelLoadError, match=r"it refused: .*unknown model architecture: 'nonsense'") as caught:
@@ -264,6 +271,7 @@ def test_what_llama_cpp_says_travels_and_nothing_is_left(tiny_gguf, tmp_path, ca
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_a_typed_error(deep, tmp_path):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -286,6 +294,7 @@ def test_a_crash_of_llama_cpp_is_an_exception(tiny_gguf, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("where", [(os, "fsync"), (module.subprocess, "run")])
+@pytest.mark.slow
 def test_an_interruption_leaves_the_old_file(tiny_gguf, tmp_path, monkeypatch, where):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -297,6 +306,7 @@ def test_an_interruption_leaves_the_old_file(tiny_gguf, tmp_path, monkeypatch, w
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out.gguf": b"old"}
 
 
+@pytest.mark.slow
 def test_modules_in_the_working_folder_are_not_imported(tiny_gguf, tmp_path, monkeypatch):
     for name in ("ctypes", "llama_cpp", "leanrag"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")

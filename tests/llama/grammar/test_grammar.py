@@ -229,6 +229,7 @@ def test_what_passes_is_read_by_llama_cpp_as_by_us(vocabulary, text, seed):
         st.lists(atoms | st.sampled_from("root ::= | ( ) * { } \n".split(" "))).map(" ".join),
     )
 )
+@pytest.mark.slow
 def test_no_damage_gets_past_the_check(vocabulary, text):
     for grammar in (text, "root ::= " + text):
         if passes(grammar):
@@ -263,6 +264,7 @@ def test_greedy_takes_the_best_allowed_token(vocabulary, grammar):
     assert (logits == before).all()
 
 
+@pytest.mark.slow
 def test_a_draw_is_the_distribution_restricted_to_what_is_allowed(vocabulary):
     grammar, sampler = Grammar(vocabulary, "root ::= [abc]"), Sampler(SamplingOptions(temperature=1.0, seed=3))
     probabilities = np.full(vocabulary.n_tokens, 1e-6)

@@ -169,6 +169,7 @@ def test_a_float_of_the_text_is_within_an_open_bound(vocabulary, bound):
 
 
 @pytest.mark.parametrize("size", [2001, 5000, 20_000])
+@pytest.mark.slow
 def test_large_lengths_need_few_rules(size):
     gbnf = schema_to_gbnf(string(maxLength=size))
     assert len(gbnf) < 1000
@@ -202,6 +203,7 @@ def test_a_pattern_with_a_large_length_writes_shorter_texts():
         ("duration", ["P3D", "PT5S", "P1DT2H30M0S"], ["P", "PT", "3D"]),
     ],
 )
+@pytest.mark.slow
 def test_what_a_format_allows(name, allowed, refused):
     assert [text for text in allowed if not allows(string(format=name), f'"{text}"')] == []
     assert [text for text in refused if allows(string(format=name), f'"{text}"')] == []
@@ -302,6 +304,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.slow
 def test_a_type_of_pydantic_reads_what_was_written(vocabulary, name):
     adapter = pydantic.TypeAdapter(ALLOWED[name])
     gbnf = schema_to_gbnf(adapter.json_schema())

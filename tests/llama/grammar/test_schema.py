@@ -204,6 +204,7 @@ schemas = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(schemas, st.integers(0, 2**32))
 @example({"type": "object", "properties": {"": {"const": '"\\\n'}, "é\x7f": STRING}, "required": ["é\x7f"]}, 1)
+@pytest.mark.slow
 def test_what_is_written_parses_and_validates(vocabulary, schema, seed):
     schema = {"$defs": {"leaf": {"type": "integer", "minimum": 7, "maximum": 1234}}} | schema
     text = write(vocabulary, schema_to_gbnf(schema), seed)
@@ -256,6 +257,7 @@ class Tree(BaseModel):
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
 def test_a_pydantic_model_reads_what_was_written(vocabulary, seed):
     tree = Tree.model_validate_json(write(vocabulary, schema_to_gbnf(Tree.model_json_schema()), seed))
     assert tree.kind == "tree"
@@ -431,6 +433,7 @@ def test_circles_and_monsters_are_refused():
             schema_to_gbnf(schema)
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_definitions_is_no_recursion(vocabulary):
     definitions = {f"d{i}": {"type": "array", "items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(1500)}
     schema = {"$defs": definitions | {"d1500": {"type": "null"}}, "$ref": "#/$defs/d0"}
