@@ -14,11 +14,12 @@ import multiprocessing
 import random
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import get_args
+from unittest import mock
 
 import leanrag
 from leanrag.retrieval import growing_index, posting_index
@@ -68,8 +69,7 @@ def kill_writers(folder: Path, count: int) -> dict[str, int | None]:
         before = found
         if wrong or damage:
             print(number, operation, wrong, damage, flush=True)
-    _large_folders_are_small()
-    with _open(folder) as rag:
+    with _few_chunks_have_files(), _open(folder) as rag:
         _build(rag, folder, rng, before, lambda _: None)
     with closing(Database(folder / "kb", create=False)) as database:
         named = {name for kind in get_args(DerivedKind) for name in DerivedFiles(database, kind).names()}
@@ -95,17 +95,22 @@ def _open(folder: Path) -> leanrag.Rag:
 
 def _write(folder: Path, seed: int, state: State, sender: Connection) -> None:
     rng = random.Random(seed)
-    _large_folders_are_small()
-    with _open(folder) as rag:
+    with _few_chunks_have_files(), _open(folder) as rag:
         while True:
             for operation in rng.sample(sorted(_OPERATIONS), len(_OPERATIONS)):
                 say = functools.partial(_say, sender, operation, state)
                 state = _OPERATIONS[operation](rag, folder, rng, state, say)
 
 
-def _large_folders_are_small() -> None:
+@contextmanager
+def _few_chunks_have_files() -> Iterator[None]:
     """Let this process make the files of postings and vectors for a few chunks."""
-    posting_index._LEAST = posting_index._WORTH_A_FILE = growing_index._LEAST = _LEAST_CHUNKS
+    with (
+        mock.patch.object(posting_index, "_LEAST", _LEAST_CHUNKS),
+        mock.patch.object(posting_index, "_WORTH_A_FILE", _LEAST_CHUNKS),
+        mock.patch.object(growing_index, "_LEAST", _LEAST_CHUNKS),
+    ):
+        yield
 
 
 def _say(sender: Connection, operation: str, before: State, after: State) -> None:

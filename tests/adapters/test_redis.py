@@ -168,6 +168,7 @@ def test_a_server_that_dies_does_not_fail_a_question(tmp_path, caplog):
     assert "computed without Redis" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_does_not_hold_a_question_up(tmp_path, caplog):
     from leanrag.adapters import RedisAnswerCache
 

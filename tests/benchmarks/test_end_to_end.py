@@ -133,6 +133,7 @@ def test_the_saved_calls_are_counted_on_unseen_questions():
 
 
 @pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.slow
 def test_the_peers_answer_from_what_they_find(name):
     pytest.importorskip({"LangChain": "langchain_core", "LlamaIndex": "llama_index.core"}[name])
     prompts = []

@@ -353,6 +353,7 @@ def test_calibrate_says_when_nothing_is_learnt_of_the_last_model(filled, rows, t
     assert [path.name for path in tmp_path.glob("[ab].json")] == ["a.json"]
 
 
+@pytest.mark.slow
 def test_a_model_alone_is_calibrated_and_asked_with_what_was_learnt(filled, rows, tmp_path):
     code, out, _ = filled("calibrate", rows, "--model", "small", "--alpha", "0.3", "--out", "a.json")
     assert code == 0

@@ -264,6 +264,7 @@ def test_hostile_texts_are_cut_into_parts(text):
         '"' * 50_000, "\\" * 50_000, "It. " * 12_000, "| a |\n" + "|---|\n" * 8000,
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_hostile_texts_are_done_with(text):
     """A text of 50,000 characters: where work grows with its square, this test does not end."""
     found = split_units(text)

@@ -251,6 +251,7 @@ def test_no_texts_are_no_rows(embedder):
     assert (rows.shape, rows.dtype) == ((0, WIDTH), np.float32)
 
 
+@pytest.mark.slow
 def test_quantized_weights_give_about_the_same_vectors(tmp_path, tiny_bert_gguf):
     from leanrag.llama.files.quantize import quantize
 
@@ -399,6 +400,7 @@ def test_it_may_be_closed_while_others_compute(tiny_bert_gguf):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.slow
 def test_a_forked_child_is_refused(tiny_bert_gguf):
     script = textwrap.dedent("""
         import os, sys

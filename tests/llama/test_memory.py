@@ -198,6 +198,7 @@ def test_more_prompts_than_the_window_holds_wait_for_each_other(tiny_file, fresh
 
 
 @pytest.mark.parametrize("name", [*WINDOWED, *WHOLE_ONLY])
+@pytest.mark.slow
 def test_a_text_scores_the_same_after_a_shared_condition(tiny_file, name):
     pairs = [(DOCUMENT, tail) for tail in ("who?", "what?", "where?")]
     alone = []

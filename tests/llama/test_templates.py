@@ -109,6 +109,7 @@ def test_the_day_is_the_same_all_day():
           "{{ dict(a=1).a }}{{ messages[0].content }}"), "11<é> \"q\" & 's'"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_templates_find_what_transformers_gives_them(source, expected):
     assert render(source, [Message("user", "<é> \"q\" & 's'")]) == expected
     reference = pytest.importorskip("transformers.utils.chat_template_utils")
@@ -263,6 +264,7 @@ def test_a_template_that_cannot_be_compiled_is_a_typed_error(source):
         ChatTemplate(source)
 
 
+@pytest.mark.slow
 def test_long_conversations_are_within_the_limits():
     messages = [Message(role, "word " * 2_000) for _ in range(100) for role in ("user", "assistant")]
     source = "{% for m in messages %}{{ (m | tojson) if loop.index % 2 else m.content.split('x')[-1] | trim | replace('a', 'b') }}"

@@ -427,6 +427,7 @@ def test_a_second_writer_gets_an_error_and_readers_go_on(rag, docs, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="permissions of another system")
+@pytest.mark.slow
 def test_a_read_only_folder_is_read_and_not_written(rag, docs, tmp_path):
     rag.add(docs)
     rag.close()

@@ -61,6 +61,7 @@ def rag(tmp_path):
 # What is learnt
 
 
+@pytest.mark.slow
 def test_what_gold_answers_teach_decides_which_answers_are_kept(rag):
     (calibration,) = rag(model(), large()).calibrate(ROWS, created=DAY)
     assert calibration.label_source == "labelled"
@@ -81,6 +82,7 @@ def test_what_gold_answers_teach_decides_which_answers_are_kept(rag):
     assert [step.outcome for step in passed_on.steps] == ["escalated", "kept"]
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_costs_nothing_where_the_last_model_is_wrong_too(rag):
     both_wrong = model("large", wrong=lambda n: n % 4 == 0)
     calibration, _ = rag(model(), both_wrong).calibrate(ROWS)
@@ -88,6 +90,7 @@ def test_a_wrong_answer_costs_nothing_where_the_last_model_is_wrong_too(rag):
     assert (calibration.kept, calibration.losses, calibration.least_escalated) == (1.0, 0, 0.0)
 
 
+@pytest.mark.slow
 def test_questions_without_an_answer_teach_when_to_abstain(rag):
     rows = [(question, [] if n % 4 == 0 else ["Ada Park"]) for n, question in enumerate(QUESTIONS)]
     small, big = rag(model(), model("large")).calibrate(rows, created=DAY)
@@ -108,6 +111,7 @@ def test_questions_without_an_answer_teach_when_to_abstain(rag):
     assert kept_back.generation.text == WRONG
 
 
+@pytest.mark.slow
 def test_no_model_is_asked_where_the_search_shows_that_nothing_comes_of_it(rag):
     def question(n):
         return f"Where do pandas sleep, by release {n}?" if n % 3 == 0 else QUESTIONS[n]
@@ -129,6 +133,7 @@ def test_no_model_is_asked_where_the_search_shows_that_nothing_comes_of_it(rag):
     assert (list(alone.stream(question(3))), big.prompts) == ([NO_ANSWER], [])
 
 
+@pytest.mark.slow
 def test_an_audit_looks_at_what_was_not_worth_asking(rag):
     def question(n):
         return f"Where do pandas sleep, by release {n}?" if n % 3 == 0 else QUESTIONS[n]
@@ -151,6 +156,7 @@ def test_an_audit_knows_other_words_for_none(rag, reply, losses):
     assert (audited.audit.n, audited.audit.losses) == (1, losses)
 
 
+@pytest.mark.slow
 def test_only_the_first_model_and_the_last_may_be_not_worth_asking(rag):
     def question(n):
         return f"Where do pandas sleep, by release {n}?" if n % 3 == 0 else QUESTIONS[n]
@@ -254,6 +260,7 @@ def test_each_step_of_a_chain_is_beside_the_last_model_and_has_its_part_of_the_r
     assert [used.ask(QUESTIONS[n]).model for n in (1, 4, 8)] == ["small", "middle", "large"]
 
 
+@pytest.mark.slow
 def test_what_is_right_may_be_said_by_the_user(rag):
     seen = []
 
@@ -269,6 +276,7 @@ def test_what_is_right_may_be_said_by_the_user(rag):
     assert len(seen) == 240
 
 
+@pytest.mark.slow
 def test_every_model_gets_every_question_packed_for_its_own_window(rag):
     small, big = model(n_ctx=125), large()
     rag(small, big).calibrate(ROWS, max_tokens=20)
@@ -287,6 +295,7 @@ def test_progress_is_logged(rag, caplog):
 # What fails
 
 
+@pytest.mark.slow
 def test_questions_that_fail_are_left_out_with_a_warning(rag, caplog):
     small, big = model(fails=lambda n: n < 2), large(fails=lambda n: n in (50, 51, 52))
     (calibration,) = rag(small, big).calibrate(ROWS)
@@ -370,6 +379,7 @@ def test_a_model_that_is_always_right_cannot_be_calibrated(rag):
         (ROWS, {"parallel": 0}, "`parallel` must be at least 1, got 0"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_work_is_said_before_a_model_is_asked(rag, questions, options, message):
     small, big = model(), large()
     with pytest.raises(ConfigurationError, match=message):
@@ -403,6 +413,7 @@ class OfFile(FakeModel):
         self.path = path
 
 
+@pytest.mark.slow
 def test_a_calibration_for_other_models_is_refused_by_name(rag):
     (calibration,) = rag(model(), large()).calibrate(ROWS)
     Cascade([model(), model("middle"), large()], calibrations=[calibration, None])
@@ -413,6 +424,7 @@ def test_a_calibration_for_other_models_is_refused_by_name(rag):
             Cascade(models, calibrations=[calibration])
 
 
+@pytest.mark.slow
 def test_a_calibration_from_other_signals_is_refused(rag):
     (calibration,) = rag(model(), large()).calibrate(ROWS)
     older = calibration.model_copy(update={"features": (*SIGNAL_NAMES[:-1], "mood")})

@@ -212,6 +212,7 @@ def test_sync_of_a_folder_that_is_not_there_removes_nothing(rag, docs):
     assert stored(rag) == ["a.md", "b.txt", "c.md"]
 
 
+@pytest.mark.slow
 def test_patterns_of_the_caller_come_before_ignore_files(rag, docs):
     (docs / ".gitignore").write_text("drafts/\n", encoding="utf-8")
     assert names(rag.add(docs).added) == ["a.md", "b.txt"]

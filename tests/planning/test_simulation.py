@@ -39,6 +39,7 @@ def test_one_replica_is_m_m_1(load):
 
 
 @pytest.mark.parametrize(("servers", "load"), [(2, 1.5), (5, 4.0), (20, 17.0)])
+@pytest.mark.slow
 def test_several_replicas_are_m_m_c(servers, load):
     arrivals, work = exponential_questions(load, 1.0, 60_000 / load)
     run = simulate(arrivals, work, scaling=fixed(servers, interval_seconds=100))

@@ -57,6 +57,7 @@ def simulate_again(result, demand, rates, seed, **delays):
     return run.percentile(0.95), run.percentile(0.95, demand.is_peak(arrivals)), run.mean_replicas
 
 
+@pytest.mark.slow
 def test_a_hundred_replicas_over_ten_million_chunks_meet_their_target_in_the_peak():
     demand = Demand(10_000_000, 6.0, 10.0, peak=5)
     rates = RATES.model_copy(update={"question_seconds": 2.0})
@@ -88,6 +89,7 @@ def test_the_fewest_replicas_are_found():
     assert "NOT met" in str(fewer)
 
 
+@pytest.mark.slow
 def test_replicas_that_start_fast_do_not_run_outside_of_the_peak():
     demand = Demand(1000, 4.0, 4.0, peak=5)
     slow = plan(demand, RATES, scaling=Scaling(start_seconds=300))

@@ -844,6 +844,7 @@ def test_text_and_hidden_reasoning_lift_the_limit_of_the_first_token(choice, lif
         asyncio.run(read())
 
 
+@pytest.mark.slow
 def test_hanging_mid_stream(server, make):
     server.usual = hang(event(delta("Hel")))
     stream = make().stream(CHAT, GenerateOptions(5, timeout_seconds=1.5))

@@ -241,6 +241,7 @@ def test_searches_while_other_threads_update(kind, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 def test_a_fork_of_a_process_that_searched_can_search():
     code = """
         import os, numpy as np

@@ -805,6 +805,7 @@ def test_a_killed_writer_loses_nothing_committed(tmp_path, statement):
         assert store.generation == 2
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_making_the_database_leaves_none(tmp_path):
     code = """
         def traced(*arguments, connect=sqlite3.connect, **options):
@@ -823,6 +824,7 @@ def test_a_process_killed_while_making_the_database_leaves_none(tmp_path):
         store.check()
 
 
+@pytest.mark.slow
 def test_one_process_writes_and_its_death_frees_the_folder(store):
     code = """
         with Store(sys.argv[1]) as store, store.writer():
@@ -919,6 +921,7 @@ def test_a_fork_is_told_to_open_again(store):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 def test_a_fork_can_close_while_another_thread_reads(store):
     code = """
         store = Store(sys.argv[1])

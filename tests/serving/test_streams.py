@@ -83,6 +83,7 @@ class Flood(BaseLanguageModel):
             yield "word " * 10_000
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_is_left():
     model = Flood()
     with (
@@ -136,6 +137,7 @@ def test_a_full_queue_of_the_engine_is_a_429(stream):
 @pytest.mark.parametrize(
     ("error", "code"), [(GenerationError("the model broke"), "server_error"), (RuntimeError("secret"), "server_error")]
 )
+@pytest.mark.slow
 def test_an_error_after_the_first_word_is_the_last_event(error, code):
     with Live(create_app(models=[Failing("breaks", error, after=1)])) as server:
         response = server.http.post(CHAT, json=body("breaks"))
@@ -185,6 +187,7 @@ def test_a_server_that_is_told_to_stop_finishes_its_streams(paused):
             httpx.get(server.url + "/health", trust_env=False)
 
 
+@pytest.mark.slow
 def test_a_stream_that_does_not_end_is_stopped_after_the_time_to_finish(paused):
     with Live(create_app(models=[paused]), grace_seconds=1) as server:
         with server.http.stream("POST", CHAT, json=body("paused")) as response:
@@ -196,6 +199,7 @@ def test_a_stream_that_does_not_end_is_stopped_after_the_time_to_finish(paused):
         assert paused.replies[0].is_stopped.wait(WAIT)
 
 
+@pytest.mark.slow
 def test_sixty_four_clients_at_once_each_get_their_own_words():
     model = FakeModel(lambda prompt: prompt, name="echo")
     texts = [f"Client {i} says {i * 7919} and {'word ' * (i % 7)}goodbye." for i in range(64)]

@@ -49,6 +49,7 @@ def test_it_learns(student, make_rows, quick_options):
     assert result.steps == result.planned_steps == 45
 
 
+@pytest.mark.slow
 def test_only_the_adapter_changes(student, make_rows, quick_options, decoder):
     model = student()
     train_rows(model, make_rows(24), make_rows(8, seed=9), quick_options)
@@ -84,6 +85,7 @@ def test_killed_at_random_steps_it_ends_with_the_same_parameters(student, make_r
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
+@pytest.mark.slow
 def test_sigterm_saves_the_step_under_way(student, make_rows, quick_options, tmp_path):
     arguments = make_rows(60), make_rows(16, seed=9), dataclasses.replace(quick_options, checkpoint_steps=1000)
     whole = student()

@@ -29,6 +29,7 @@ def test_the_least_needed_layer_costs_least(layered, make_rows):
     assert len(layered.layers) == 2
 
 
+@pytest.mark.slow
 def test_removed_layers_are_numbered_as_in_the_whole_model(layered, make_rows, quick_options):
     rows = make_rows(16)
     add_lora(layered, rank=2, alpha=4)

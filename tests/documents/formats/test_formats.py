@@ -199,6 +199,7 @@ def test_a_hostile_field_of_a_mail_costs_its_beginning_only(tmp_path, name):
     ],
     ids=["messages", "parts"],
 )
+@pytest.mark.slow
 def test_a_mail_that_nests_too_deeply_is_an_error(tmp_path, head):
     (tmp_path / "deep.eml").write_bytes(head + b"Content-Type: text/plain\n\ntext\n")
     with pytest.raises(DocumentError, match="is damaged"):

@@ -118,6 +118,7 @@ def test_lancedb_is_read_if_it_is_installed():
         from_lancedb(FOLDERS / "chroma")
 
 
+@pytest.mark.slow
 def test_a_damaged_table_of_lancedb_is_refused(tmp_path):
     pytest.importorskip("lancedb")
     shutil.copytree(FOLDERS / "lancedb", tmp_path / "lancedb")

@@ -331,6 +331,7 @@ def test_a_dead_end_is_an_error(vocabulary):
         grammar.pick(logits_for(vocabulary, a), GREEDY)
 
 
+@pytest.mark.slow
 def test_ambiguity_ends_before_the_memory_does(vocabulary):
     grammar = Grammar(vocabulary, 'root ::= "a" root "b" | "a" root "c" | "d"')
     (a,) = ids(vocabulary, "a")

@@ -187,6 +187,7 @@ def test_large_numbers_of_items_are_exact():
     assert [n for n in counts if allows(schema, f"[{','.join('1' * n)}]")] == [700, 701, 956, 1500, 2599, 2600]
 
 
+@pytest.mark.slow
 def test_a_pattern_with_a_large_length_writes_shorter_texts():
     schema = string(pattern="^[a-z]+$", minLength=3, maxLength=5000)
     assert [n for n in (2, 3, 400) if allows(schema, f'"{"x" * n}"')] == [3, 400]

@@ -417,6 +417,7 @@ def test_what_cannot_be_kept_to_is_refused_by_name(schema, at):
     assert "Supported: type, enum" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_circles_and_monsters_are_refused():
     deep: dict[str, Any] = {}
     for _ in range(10_000):
