@@ -435,7 +435,7 @@ def test_documents_are_ranked_by_words_an_embedder_or_a_reranker():
         ({"rank_method": "magic"}, "`rank_method` must be one of llmlingua, longllmlingua, bm25"),
         ({"rank_method": "bge", "question": "q"}, "'bge'` needs an embedder"),
         ({"rank_method": "cohere", "question": "q"}, "'cohere'` needs a reranker"),
-        ({"rank_method": "longllmlingua"}, "needs a `question`"),
+        ({"rank_method": "longllmlingua"}, "needs a question"),
         ({"context_budget": "+100; import os"}, "such as '\\+100' or '\\*1.5'"),
         ({"reorder_context": "sorted"}, "must be one of original, two_stage, sort, got 'sorted'"),
         ({"condition_in_question": "behind"}, "must be one of none, before, after"),
