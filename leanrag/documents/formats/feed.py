@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import NamedTuple
 
 from leanrag.documents.decoding import decode
 from leanrag.documents.formats.html import html_to_text
@@ -16,13 +18,12 @@ __all__ = ["read_feed"]
 _ROOT = re.compile(
     r"(?:\s|<\?[^>]{0,500}\?>|<!--.{0,5000}?-->|<!DOCTYPE[^>]{0,500}>)*<(?:rss|feed|rdf:RDF)\b", re.DOTALL
 )
-_ENTRY = re.compile(r"<(item|entry)\b[^>]{0,500}>(.{0,200000}?)</\1>", re.DOTALL)
+_ENTRY = re.compile(r"<((item|entry))\b([^<>]{0,500})>")
 _FIELD = re.compile(
-    r"<(?:\w+:)?(title|author|creator|name|pubDate|published|updated|date|link|category|summary|description|encoded|content)\b"
-    r"([^>]{0,1000})(?:/>|>(.{0,200000}?)</(?:\w+:)?\1>)",
-    re.DOTALL,
+    r"<((?:\w{1,40}:)?(title|author|creator|name|pubDate|published|updated|date|link|category|summary|description|encoded|content))\b"
+    r"([^<>]{0,1000})>"
 )
-_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
 _HREF = re.compile(r"href=[\"']([^\"']{1,500})")
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _LINES = {
@@ -40,20 +41,43 @@ _TEXTS = ("content", "encoded", "summary", "description")  # the fullest first
 def read_feed(data: bytes, path: Path, encoding: str | None = None) -> Document:
     """Read a feed; its title is that of the document."""
     text = decode(data, path, encoding)
-    entries = list(_ENTRY.finditer(text)) if _ROOT.match(text) else []
+    entries = list(_elements(text, _ENTRY)) if _ROOT.match(text) else []
     if not entries:
         return read_code(data, path, encoding)
-    head = dict(_fields(text[: entries[0].start()]))
+    head = dict(_fields(text[: entries[0].start]))
     title, about = head.get("title", ""), head.get("description") or head.get("subtitle", "")
-    sections = [f"# {title}\n\n{about}".strip(), *(_section(dict(_fields(entry[2]))) for entry in entries)]
+    sections = [title and f"# {title}", about, *(_section(dict(_fields(entry.content))) for entry in entries)]
     return Document("\n\n".join(filter(None, sections)) + "\n", id=path.as_posix(), title=title, kind="markdown")
+
+
+class _Element(NamedTuple):
+    start: int
+    name: str
+    attributes: str
+    content: str
+
+
+def _elements(text: str, opening: re.Pattern[str]) -> Iterator[_Element]:
+    """Yield the elements that `opening` begins, none inside another; what is not closed is passed over."""
+    end, unclosed = 0, set[str]()
+    while found := opening.search(text, end):
+        end, (tag, name, attributes) = found.end(), found.groups()
+        if attributes.endswith("/"):
+            yield _Element(found.start(), name, attributes, "")
+        elif tag not in unclosed:
+            closing = text.find(f"</{tag}>", end)
+            if closing < 0:
+                unclosed.add(tag)  # nowhere below, either
+                continue
+            yield _Element(found.start(), name, attributes, text[end:closing])
+            end = closing
 
 
 def _fields(source: str) -> list[tuple[str, str]]:
     found = []
-    for field in _FIELD.finditer(source):
-        href = _HREF.search(field[2]) if field[1] == "link" else None
-        found.append((field[1], href[1] if href else _words(field[3] or "", is_text=field[1] in _TEXTS)))
+    for name, attributes, content in (element[1:] for element in _elements(source, _FIELD)):
+        href = _HREF.search(attributes) if name == "link" else None
+        found.append((name, href[1] if href else _words(content, is_text=name in _TEXTS)))
     return found[::-1]  # of several, the first counts
 
 

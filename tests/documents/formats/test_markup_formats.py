@@ -159,6 +159,14 @@ def test_other_xml_is_read_as_it_is(tmp_path):
     assert (document.text, document.kind) == ("<config><port>80</port></config>", "code")
 
 
+@pytest.mark.parametrize("opening", ["<item>", "<item><title>", "<item><![CDATA["])
+def test_a_hundred_thousand_elements_that_are_not_closed_are_read_at_once(tmp_path, opening):
+    source = "<rss>" + opening * 100_000
+    assert load(tmp_path, "a.rss", source).text == source
+    entry = f"<item><title>Ferry</title>{opening.removeprefix('<item>') * 100_000}</item>"
+    assert load(tmp_path, "b.rss", f"<rss><channel>{entry}</channel></rss>").text.startswith("## Ferry\n")
+
+
 # ------------------------------------------------------------------------------------------------ exports of chats
 
 SLACK = [
