@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
 from leanrag.grounding.reading import Token
@@ -139,16 +139,16 @@ def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -
 
 
 def _is_former(tokens: Sequence[Token], i: int) -> bool:
-    before = [
-        token.word for token in itertools.takewhile(lambda t: t.kind != "pause", reversed(tokens[max(0, i - 3) : i]))
-    ]
-    behind = [token.word for token in itertools.takewhile(lambda t: t.kind != "pause", tokens[i + 1 : i + 4])]
+    before = _words_to_pause(reversed(tokens[max(0, i - 6) : i]))
+    behind = _words_to_pause(tokens[i + 1 : i + 4])
     is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
     is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(token.word for token in tokens[max(0, i - 4) : i])
-    phrase = " ".join(
-        reversed([t.word for t in itertools.takewhile(lambda t: t.kind != "pause", reversed(tokens[:i]))][:6])
-    )
-    return not _FORMER_BEFORE.isdisjoint(before) or is_last or is_origin or _REPLACED.search(phrase) is not None
+    is_replaced = _REPLACED.search(" ".join(reversed(before))) is not None
+    return not _FORMER_BEFORE.isdisjoint(before[:3]) or is_last or is_origin or is_replaced
+
+
+def _words_to_pause(tokens: Iterable[Token]) -> list[str]:
+    return [token.word for token in itertools.takewhile(lambda token: token.kind != "pause", tokens)]
 
 
 def _says_minimum(passage: Passage, side: int) -> bool:

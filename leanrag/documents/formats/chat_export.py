@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from leanrag.documents.decoding import decode
-from leanrag.documents.formats.plain import read_code
 from leanrag.types import Document
 
 __all__ = ["read_json"]
@@ -31,7 +30,7 @@ def read_json(data: bytes, path: Path, encoding: str | None = None) -> Document:
     text = decode(data, path, encoding)
     messages = list(_messages(text)) if all(mark.search(text, 0, _HEAD) for mark in _MARKS) else []
     if not messages:
-        return read_code(data, path, encoding)
+        return Document(text, id=path.as_posix(), kind="code")
     lines = [f"[{time}] {sender}: {said}\n" for time, sender, said in messages]
     return Document("".join(lines), id=path.as_posix(), kind="text")
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from leanrag.documents.decoding import decode
 from leanrag.documents.formats.html import html_to_text
-from leanrag.documents.formats.plain import read_code
 from leanrag.types import Document
 
 __all__ = ["read_feed"]
@@ -20,7 +19,7 @@ _ROOT = re.compile(
 )
 _ENTRY = re.compile(r"<((item|entry))\b([^<>]{0,500})>")
 _FIELD = re.compile(
-    r"<((?:\w{1,40}:)?(title|author|creator|name|pubDate|published|updated|date|link|category|summary|description|encoded|content))\b"
+    r"<((?:\w{1,40}:)?(title|author|creator|name|pubDate|published|updated|date|link|category|summary|description|subtitle|encoded|content))\b"
     r"([^<>]{0,1000})>"
 )
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
@@ -33,9 +32,10 @@ _LINES = {
     "published": "Date",
     "updated": "Updated",
     "date": "Date",
+    "category": "Category",
+    "link": "Link",
 }
-_LINES |= {"category": "Category", "link": "Link"}
-_TEXTS = ("content", "encoded", "summary", "description")  # the fullest first
+_TEXTS = ("content", "encoded", "summary", "description", "subtitle")  # the fullest first
 
 
 def read_feed(data: bytes, path: Path, encoding: str | None = None) -> Document:
@@ -43,7 +43,7 @@ def read_feed(data: bytes, path: Path, encoding: str | None = None) -> Document:
     text = decode(data, path, encoding)
     entries = list(_elements(text, _ENTRY)) if _ROOT.match(text) else []
     if not entries:
-        return read_code(data, path, encoding)
+        return Document(text, id=path.as_posix(), kind="code")
     head = dict(_fields(text[: entries[0].start]))
     title, about = head.get("title", ""), head.get("description") or head.get("subtitle", "")
     sections = [title and f"# {title}", about, *(_section(dict(_fields(entry.content))) for entry in entries)]
@@ -75,7 +75,7 @@ def _elements(text: str, opening: re.Pattern[str]) -> Iterator[_Element]:
 
 def _fields(source: str) -> list[tuple[str, str]]:
     found = []
-    for name, attributes, content in (element[1:] for element in _elements(source, _FIELD)):
+    for _, name, attributes, content in _elements(source, _FIELD):
         href = _HREF.search(attributes) if name == "link" else None
         found.append((name, href[1] if href else _words(content, is_text=name in _TEXTS)))
     return found[::-1]  # of several, the first counts

@@ -138,7 +138,7 @@ RSS = """<?xml version="1.0"?>
 <description>&lt;p&gt;It takes &lt;b&gt;90&lt;/b&gt; cars.&lt;/p&gt;</description></item>
 <item><title>Dredging</title><description><![CDATA[<p>Until May.</p>]]></description></item></channel></rss>"""
 
-ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Notes</title><entry><title>Storm</title>
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>Notes</title><subtitle>Of the pier</subtitle><entry><title>Storm</title>
 <link rel="alternate" href="https://example.org/storm"/><author><name>Kim</name></author>
 <summary>Pier closed.</summary></entry></feed>"""
 
@@ -150,7 +150,7 @@ def test_entries_of_feeds_are_sections(tmp_path):
         "# Harbour & sea\n\n## New ferry\n\nAuthor: Lea\nDate: Mon, 3 Feb 2025\n\nIt takes 90 cars.\n\n## Dredging\n\nUntil May.\n"
     )
     assert load(tmp_path, "b.xml", ATOM).text == (
-        "# Notes\n\n## Storm\n\nAuthor: Kim\nLink: https://example.org/storm\n\nPier closed.\n"
+        "# Notes\n\nOf the pier\n\n## Storm\n\nAuthor: Kim\nLink: https://example.org/storm\n\nPier closed.\n"
     )
 
 
