@@ -81,6 +81,8 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
         if kind in ("", "identifier") or not with_told:
             continue
         first, last = with_told[0], with_told[-1]
+        if first == last and kind != "name" and _names_another(segments, first, told, claim):
+            return True
         own = _content([token for segment in segments[: last + 1] for token in segment])
         says_more = kind != "name" or any(t.is_content and not t.is_name and t.kind == "word" for t in segments[last])
         behind = [part for part in segments[last + 1 :] if not asked.isdisjoint(_content(part) - own)]
@@ -103,6 +105,23 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
         ):
             return True
     return False
+
+
+def _names_another(segments: list[list[Token]], i: int, told: Token, claim: Claim) -> bool:
+    """Whether a part names something else than what was asked, and another part names that with a value of its own.
+
+    "Members pay a fee of 5 euros, and guests a fee of 8" does not say that the fee of members is 8.
+    """
+    here = claim.asked & _content(segments[i])
+    return (
+        bool(here)
+        and not _words(segments[i]) <= claim.asked
+        and any(
+            here < claim.asked & _content(part)
+            and any(t.kind == told.kind for t in part if not _is_among(t, claim.whole))
+            for part in segments
+        )
+    )
 
 
 def _words(part: list[Token]) -> frozenset[str]:

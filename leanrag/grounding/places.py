@@ -14,6 +14,7 @@ from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
+from leanrag.grounding.schedules import spell_out_schedules
 from leanrag.lines import COLUMN_GAP
 from leanrag.structure import LINE_LEVELS, Line, paragraphs
 from leanrag.text import STOP_WORDS, split_sentences
@@ -31,6 +32,7 @@ class Style:
 
     def read(self, text: str) -> tuple[Token, ...]:
         """Return the tokens of a sentence in this style."""
+        text = spell_out_schedules(text)
         lead = _LEAD.match(text)
         return read_tokens(text[lead.end() if lead else 0 :], decimal_comma=self.decimal_comma, german=self.german)
 
@@ -222,7 +224,7 @@ class _PassageReader:
             if not _RULE.match(sentence) and not is_question(sentence) and not self._is_wrong_option(sentence, end):
                 place = self._place(start, end, stands_over=head is not None or is_over or is_alone)
                 yield place
-                if not is_alone and (pair := self._pair(place)):
+                if head is None and not is_alone and (pair := self._pair(place)):
                     yield pair
                 self._previous.append(place)
             above.read_label(sentence, is_first=begins_line, rest=text[end : end + 8])

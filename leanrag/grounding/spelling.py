@@ -20,6 +20,10 @@ _GROUPS = re.compile(r"(?<![\w.,:/+'-])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?![\w:/-]
 _GROUP_HINT = re.compile(r"\d \d\d\d")
 _FRACTIONS = {"½": ".5", "¼": ".25", "¾": ".75", "⅓": ".333333", "⅔": ".666667", "⅛": ".125"}
 _FRACTION = re.compile(rf"(?:(\d+)\s?)?([{''.join(_FRACTIONS)}])")
+_BROKEN_WORD = re.compile(r"(?<=[^\W\d_])([-\u2010])[ \t]*\r?\n[ \t]*(?=([^\W\d_]))")
+_HYPHENATED = frozenset("self well half ex high low all non semi co multi cross long short much so".split())
+_LONGEST_WORD = 40
+_LAST_WORD = re.compile(r"[^\W\d_]+\Z")
 _DASH = re.compile(r"\s[–—]\s|(?<=[^\W\d])—(?=[^\W\d])")
 _CONTRACTIONS = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in CONTRACTIONS]
 _NUMBER_WORD = "|".join([*NUMBER_WORDS, *MULTIPLIERS, "one", "half"])
@@ -86,7 +90,9 @@ _PHRASES = [
 
 @functools.lru_cache(maxsize=8192)
 def normalise(text: str) -> str:
-    """Return `text` in one spelling: NFKC, plain apostrophes and dashes, no invisible characters, contractions written out."""
+    """Return `text` in one spelling: NFKC, plain signs, nothing invisible, contractions written out, broken words joined."""
+    if "\n" in text:
+        text = _BROKEN_WORD.sub(_joint, text)
     if not text.isascii():
         text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
         text = _FRACTION.sub(lambda found: (found[1] or "0") + _FRACTIONS[found[2]], text)
@@ -109,3 +115,10 @@ def normalise(text: str) -> str:
         for pattern, word in _BOUNDS:
             text = pattern.sub(f" {word} ", text)
     return text
+
+
+def _joint(found: re.Match[str]) -> str:
+    """Return what stands between the two parts of a word that a line break divides: a hyphen only if it belongs to the word."""
+    before = _LAST_WORD.search(found.string, max(0, found.start() - _LONGEST_WORD), found.start())
+    keeps = not found[2].islower() or (before is not None and before[0].casefold() in _HYPHENATED)
+    return "-" if keeps else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
 from leanrag.grounding.compare import contradiction
+from leanrag.grounding.compounds import fit_compounds
 from leanrag.grounding.index import PlaceIndex, covered_share
 from leanrag.grounding.lexicon import ALL, ALLOWED, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
 from leanrag.grounding.marks import goes_on, sentences_of, with_marks
@@ -157,13 +158,24 @@ class _Sources:
         style = style_of(question, answer)
         sources = style_of("", *(item.text for item in items))
         self._style = Style(style.decimal_comma or sources.decimal_comma, style.german or sources.german)
-        self._question = self._style.read(_SCRIPT_QUESTION_WORDS.sub(" ", question))
+        self._question = self._read(_SCRIPT_QUESTION_WORDS.sub(" ", question))
         self._asked = frozenset(token.base for token in self._question if token.is_content)
         self._index = PlaceIndex(self._places, self._asked)
         words = [token.word for token in self._question if token.kind == "word"]
         self._is_polar = (bool(words) and _QUESTION_WORDS.isdisjoint(words) and "?" in question) or words[:1] in [
             [w] for w in AUXILIARIES
         ]
+
+    @functools.cached_property
+    def _known(self) -> dict[str, Token]:
+        """The content words of the sources."""
+        tokens = (token for place in self._places for token in (*place.tokens, *place.context))
+        return {token.word: token for token in tokens if token.is_content and token.kind == "word"}
+
+    def _read(self, text: str) -> tuple[Token, ...]:
+        """The tokens of a question or a sentence of an answer; German compounds fit the words of the sources."""
+        tokens = self._style.read(text)
+        return fit_compounds(tokens, self._known) if self._style.german else tokens
 
     @functools.cached_property
     def _relevance(self) -> dict[int, float]:
@@ -185,7 +197,7 @@ class _Sources:
 
     def look_up(self, sentence: str) -> _Finding:
         """Return the places that carry a sentence of the answer."""
-        tokens, reply = _without_reply(self._style.read(sentence))
+        tokens, reply = _without_reply(self._read(sentence))
         if tokens and tokens[0].is_name and (self._index.is_written_small(tokens[0].word) or _is_imperative(tokens)):
             tokens = (replace(tokens[0], is_name=False, base=base_of(tokens[0].word)), *tokens[1:])
         if len([token for token in tokens if token.kind != "pause"]) == 1 and _is_letter(tokens[0]):
