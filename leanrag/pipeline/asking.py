@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.abilities import LimitsSpending
@@ -66,12 +66,16 @@ class Asking:
     embedder: Lazy[Embedder]
     counter: AuditCounter
 
-    def answer(self, query: Query, hits: Sequence[Hit] | None = None) -> Generator[Event, None, Answer]:
+    def answer(
+        self, query: Query, hits: Sequence[Hit] | None = None, *, has_reader: Callable[[], bool] = lambda: False
+    ) -> Generator[Event, None, Answer]:
         """Answer a question, stage by stage.
 
         Args:
             query: The question.
             hits: What was retrieved for it; None to retrieve now.
+            has_reader: Returns whether somebody reads the text of the last model as it comes. If not, this thread sleeps until the
+                model has finished: to wake it for each token takes the time of the others.
 
         Yields:
             `Planned` before each model is asked, `Judged` after it has answered, and the text of the answer: of the last model as
@@ -89,7 +93,7 @@ class Asking:
             # 1. Cache: the same question was answered before, over the same documents.
             answer = recall.find(timer)
             if answer is None:
-                answer = yield from self._compute(query, hits, timer, recall)
+                answer = yield from self._compute(query, hits, timer, recall, has_reader)
             else:
                 yield TextPiece(answer.text)
         # 9. Ledger.
@@ -98,7 +102,12 @@ class Asking:
         return answer
 
     def _compute(
-        self, query: Query, hits: Sequence[Hit] | None, timer: StageTimer, recall: Recall
+        self,
+        query: Query,
+        hits: Sequence[Hit] | None,
+        timer: StageTimer,
+        recall: Recall,
+        has_reader: Callable[[], bool],
     ) -> Generator[Event, None, Answer]:
         """Answer a question that is not in the cache; see `answer`."""
         ledger = self.stages.ledger
@@ -139,7 +148,7 @@ class Asking:
                     if turn.is_final(i):
                         yield TextPiece("")
                     if turn.can_show(i):
-                        for piece in _pieces(stream, reader.profile):
+                        for piece in _pieces(stream, reader.profile, as_they_come=has_reader()):
                             turn.has_shown_text |= not (piece.is_thought or piece.text.isspace())
                             yield piece
                     generation = stream.result
@@ -177,7 +186,7 @@ class Asking:
 
     def stream(self, query: Query) -> AnswerStream:
         """Return the answer as a stream that has not started."""
-        return AnswerStream(self.answer(query), query.cancel)
+        return AnswerStream(lambda has_reader: self.answer(query, has_reader=has_reader), query.cancel)
 
     def explain(self, query: Query) -> Explanation:
         """Return what would be sent to the first model that the question fits."""
@@ -308,9 +317,9 @@ class Asking:
             self.stages.ledger.record(answer)
 
 
-def _pieces(stream: GenerationStream, profile: ModelProfile) -> Iterator[TextPiece]:
-    """Yield the thoughts of a model as they come, then its answer without a refusal."""
-    pieces = stream_pieces(stream)
+def _pieces(stream: GenerationStream, profile: ModelProfile, *, as_they_come: bool) -> Iterator[TextPiece]:
+    """Yield the thoughts of a model as they come, then its answer without a refusal; or both at its end."""
+    pieces = stream_pieces(stream) if as_they_come else _pieces_of(stream.result)
     first = ""
     for piece in pieces:
         if not piece.is_thought:
@@ -320,6 +329,12 @@ def _pieces(stream: GenerationStream, profile: ModelProfile) -> Iterator[TextPie
     rest = (piece.text for piece in pieces if not piece.is_thought)
     for text in profile.withhold_refusal(itertools.chain([first], rest)):
         yield TextPiece(text)
+
+
+def _pieces_of(generation: Generation) -> Iterator[TextPiece]:
+    if generation.thoughts:
+        yield TextPiece(generation.thoughts, is_thought=True)
+    yield TextPiece(generation.text)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -149,12 +150,12 @@ class Conversation:
                 )
             query = self._query(question, options)
             self._cancel = query.cancel
-            stream = AnswerStream(self._answer(query), query.cancel)
+            stream = AnswerStream(functools.partial(self._answer, query), query.cancel)
             self._stream = weakref.ref(stream)  # a stream that nobody keeps is over
         return stream
 
-    def _answer(self, query: Query) -> Generator[Event, None, Answer]:
-        answer = yield from self._asking.answer(query)
+    def _answer(self, query: Query, has_reader: Callable[[], bool]) -> Generator[Event, None, Answer]:
+        answer = yield from self._asking.answer(query, has_reader=has_reader)
         with self._lock:
             if self._cancel is query.cancel and not query.cancel.cancelled:
                 self._exchanges = (*self._exchanges, exchange_of(answer))

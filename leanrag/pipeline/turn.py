@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -64,12 +64,15 @@ class AnswerStream:
     turn out not to be sure enough, no text comes before its end.
 
     Args:
-        run: The work.
+        run: Begins the work. It gets a function that tells whether somebody reads the text as it comes.
         cancel: Stops it.
     """
 
-    def __init__(self, run: Generator[Event, None, Answer], cancel: CancelToken) -> None:
-        self._run, self._cancel = run, cancel
+    def __init__(
+        self, run: Callable[[Callable[[], bool]], Generator[Event, None, Answer]], cancel: CancelToken
+    ) -> None:
+        self._has_reader = threading.Event()
+        self._run, self._cancel = run(self._has_reader.is_set), cancel
         self._lock = threading.Lock()
         self._pieces: list[TextPiece] = []
         self._answer: Answer | None = None
@@ -90,6 +93,7 @@ class AnswerStream:
 
         Thoughts are not checked, and are no part of the answer.
         """
+        self._has_reader.set()
         i = 0
         try:
             while i < len(self._pieces) or self._advance():
