@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Literal
 
-__all__ = ["COLUMN_GAP", "LineRules", "find_records"]
+__all__ = ["COLUMN_GAP", "LineRules", "count_column_gaps", "find_records"]
 
 _BULLET = re.compile(r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\|")
 
@@ -36,6 +36,13 @@ COLUMN_GAP = re.compile(
     r"(?<=[^\s.!?]) {3,}(?=\S)|(?<=\d) {2,}(?=\S)|(?<=[^\s.!?]) {2,}(?=[\d$€£])|(?<=\S) ?\.{4,} ?(?=\S)"
 )
 """What parts the columns of aligned text: several spaces, or a row of dots."""
+
+
+def count_column_gaps(text: str) -> int:
+    """Return how often `COLUMN_GAP` matches; most texts need no search for that."""
+    return len(COLUMN_GAP.findall(text)) if "  " in text or "...." in text else 0
+
+
 _PUNCTUATED = re.compile(r"[,;:.!?{}()\[\]。！？]\Z")
 _FIRST_WORD = re.compile(r"\S+")
 _SHORT_LINE = 40  # characters; prose with line breaks mostly has longer lines
@@ -62,7 +69,7 @@ class _Line:
 
     def cells(self) -> int:
         """Return the number of separators between values, as in a row of CSV or of aligned columns."""
-        return len(_CELL_BREAK.findall(self.words)) or len(COLUMN_GAP.findall(self.words))
+        return len(_CELL_BREAK.findall(self.words)) or count_column_gaps(self.words)
 
 
 class LineRules:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from leanrag.lines import COLUMN_GAP
+from leanrag.lines import count_column_gaps
 from leanrag.spans import trim_span
 
 __all__ = ["LINE_LEVELS", "Line", "LineKind", "paragraphs"]
@@ -355,9 +355,9 @@ def _begins_within(line: str) -> bool:
 
 def _aligned(seen: _Seen) -> _Found:
     before, below = seen.before, seen.below
-    if not COLUMN_GAP.search(seen.content):
+    if not count_column_gaps(seen.content):
         return None
-    is_table = (before is not None and before.kind == "csv") or (not seen.is_last and COLUMN_GAP.search(below))
+    is_table = (before is not None and before.kind == "csv") or (not seen.is_last and count_column_gaps(below))
     return ("csv", 0) if is_table else None
 
 
@@ -405,7 +405,7 @@ def _is_capitals(content: str) -> bool:
         and content.isupper()
         and len(content.split()) <= 8
         and not any(mark in content for mark in "=|{}")
-        and not COLUMN_GAP.search(content)
+        and not count_column_gaps(content)
     )
 
 

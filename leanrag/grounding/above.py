@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from leanrag.lines import COLUMN_GAP
+from leanrag.lines import count_column_gaps
 from leanrag.structure import LINE_LEVELS, Line
 
 __all__ = ["Above", "Speakers", "is_list_item", "is_question", "is_term", "text_below"]
@@ -122,7 +122,7 @@ class Above:
             self._table = self._table or text
         elif not is_list_item(text):
             self._table = ""
-        self._header = (self._header or text) if _ROW.match(text) or COLUMN_GAP.search(text) else ""
+        self._header = (self._header or text) if _ROW.match(text) or count_column_gaps(text) else ""
         self._first_cell = _first_cell(text) or self._first_cell if self._table else ""
         return False
 

@@ -35,7 +35,8 @@ def misses_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool
 
 def names_other_version(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The claim names a version that is another one there, though the same number ("Python 3.1", "Python 3.10")."""
-    mine, there = _versions(claim.tokens), _versions(passage.tokens)
+    mine = _versions(claim.tokens)
+    there = _versions(passage.tokens) if mine else {}
     return any(name in there and there[name].isdisjoint(numbers) for name, numbers in mine.items())
 
 
@@ -83,7 +84,10 @@ def asks_beyond_bound(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
 
 def names_other_number(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The question is about one of some things with numbers, the passage about another one ("floor 4", "floor 2")."""
-    mine, there = _numbered(claim.question), _numbered(_sentence_of(claim, passage.tokens))
+    mine = _numbered(claim.question)
+    if not mine:
+        return False
+    there = _numbered(_sentence_of(claim, passage.tokens))
     said = {token.base for token in passage.everything}
     return any(
         name in there and numbers.isdisjoint(there[name]) and said.isdisjoint(numbers) for name, numbers in mine.items()

@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from leanrag.grounding.cells import Cell
+from leanrag.grounding.clauses import fine_segments
 from leanrag.grounding.lexicon import NAME_QUESTIONS
 from leanrag.grounding.reading import Token
 
@@ -32,6 +33,11 @@ class Claim:
     def whole(self) -> tuple[Token, ...]:
         """What is said, in one sentence."""
         return self.statement or self.tokens
+
+    @functools.cached_property
+    def segments(self) -> list[list[Token]]:
+        """The stretches of what is said between pauses and conjunctions."""
+        return fine_segments(self.whole)
 
     @property
     def asks_for_name(self) -> bool:
@@ -83,6 +89,11 @@ class Passage:
         """Content of the other lines of its record."""
         others = (line for i, line in enumerate(self.record) if i != self.line)
         return frozenset[str]().union(*(line.name | line.bases for line in others))
+
+    @functools.cached_property
+    def segments(self) -> list[list[Token]]:
+        """The stretches of its words between pauses and conjunctions."""
+        return fine_segments(self.tokens)
 
     @functools.cached_property
     def words(self) -> frozenset[str]:

@@ -89,6 +89,13 @@ class Clause:
         return frozenset(stem_of(token.word) for token in self.tokens if token.kind == "word")
 
     @functools.cached_property
+    def opposites(self) -> frozenset[str]:
+        """The stems of all words that its words have as opposites, of either kind."""
+        return frozenset[str]().union(
+            *(_complements_of(word) for word in self.stems), *(_CONVERSES.get(word, ()) for word in self.stems)
+        )
+
+    @functools.cached_property
     def words(self) -> frozenset[str]:
         """All its words."""
         return frozenset(token.word for token in self.tokens)

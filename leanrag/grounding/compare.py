@@ -235,6 +235,8 @@ def _best_clause(claim: Clause, clauses: Sequence[Clause], weights: Mapping[str,
 
 def _opposed_stems(clause: Clause, claim: Clause) -> frozenset[str]:
     """Stems of the claim whose opposites the clause holds: they speak of the same."""
+    if claim.opposites.isdisjoint(clause.stems):
+        return frozenset()
     return frozenset(
         word for word in claim.stems if complement_of(word, clause.stems) or converse_of(word, clause.stems)
     )
@@ -321,6 +323,8 @@ def _denied(tokens: Sequence[Token]) -> frozenset[str]:
 
 def _count_flips(clause: Clause, place: Clause, is_opposite: Callable[[str, frozenset[str]], bool]) -> int:
     """Words of the clause whose opposite the place holds instead of them."""
+    if clause.opposites.isdisjoint(place.stems) and place.opposites.isdisjoint(clause.stems):
+        return 0
     return sum(
         is_opposite(word, place.stems) or any(is_opposite(other, frozenset({word})) for other in place.stems)
         for word in clause.stems - place.stems

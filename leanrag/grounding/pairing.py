@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
-from leanrag.grounding.clauses import CONJUNCTIONS, clauses_of, fine_segments
+from leanrag.grounding.clauses import CONJUNCTIONS, clauses_of
 from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, CLASS_WORDS, CLASSES, COPULAS, PREPOSITIONS
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of, same_value
@@ -15,10 +15,10 @@ __all__ = ["mixes_clauses", "pairs_differently"]
 
 def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """A value and what it belongs to stand in different parts of the place, each with a companion of its own."""
-    segments = fine_segments(passage.tokens)
-    clauses = [list(clause.tokens) for clause in clauses_of(passage.tokens)]
+    segments = passage.segments
     if len(segments) < 2:
         return False
+    clauses = [list(clause.tokens) for clause in clauses_of(passage.tokens)]
     mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
     if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
         return True
@@ -26,7 +26,7 @@ def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
         _belongs_to_another_part(segments, claim) or _stands_behind_another(passage.tokens, claim)
     ):
         return True
-    for part in fine_segments(claim.whole) if not claim.is_fragment else [list(claim.whole)]:
+    for part in claim.segments if not claim.is_fragment else [list(claim.whole)]:
         values = [
             token for token in part if token.kind in VALUE_KINDS and (not claim.is_fragment or token in claim.tokens)
         ]
@@ -277,11 +277,11 @@ def mixes_clauses(claim: Claim, passage: Passage, _: Mapping[str, float]) -> boo
 
     "Ada paints doors and Bo paints walls" does not say that Ada paints walls.
     """
-    parts = [part for part in fine_segments(passage.tokens) if len(part) <= _LONGEST_CLAUSE]
+    parts = [part for part in passage.segments if len(part) <= _LONGEST_CLAUSE]
     if len(parts) < 2:
         return False
     asked = _things(claim.question)
-    for segment in fine_segments(claim.whole):
+    for segment in claim.segments:
         mine = _things(segment)
         if any(mine <= _things(part) for part in parts):
             continue

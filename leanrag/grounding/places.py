@@ -15,7 +15,7 @@ from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
 from leanrag.grounding.schedules import spell_out_schedules
-from leanrag.lines import COLUMN_GAP
+from leanrag.lines import count_column_gaps
 from leanrag.structure import LINE_LEVELS, Line, paragraphs
 from leanrag.text import STOP_WORDS, split_sentences
 from leanrag.types import Citation, PackedItem, Segment, locate
@@ -383,7 +383,7 @@ def _lacks_own_subject(place: Place) -> bool:
 def _shape(sentence: str) -> str:
     """The separators of a row or a short line; "" for prose."""
     stripped = sentence.strip()
-    separators = "".join(_SEPARATORS.findall(stripped)) + "\t" * len(COLUMN_GAP.findall(stripped))
+    separators = "".join(_SEPARATORS.findall(stripped)) + "\t" * count_column_gaps(stripped)
     if stripped.startswith("|") or is_list_item(sentence):
         return "row" + separators.replace(",", "")
     if (stripped.endswith((".", "!", "?", "。")) and "\t" not in separators) or len(stripped) > 120:

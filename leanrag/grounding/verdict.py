@@ -161,6 +161,7 @@ class _Sources:
         self._question = self._read(_SCRIPT_QUESTION_WORDS.sub(" ", question))
         self._asked = frozenset(token.base for token in self._question if token.is_content)
         self._index = PlaceIndex(self._places, self._asked)
+        self._passages: dict[int, Passage] = {}
         words = [token.word for token in self._question if token.kind == "word"]
         self._is_polar = (bool(words) and _QUESTION_WORDS.isdisjoint(words) and "?" in question) or words[:1] in [
             [w] for w in AUXILIARIES
@@ -216,10 +217,15 @@ class _Sources:
             return _Finding((place,), support, information)
         parts = _parts(tokens)
         if len(parts) > 1:
-            found = [self._best(self._claim(part, is_part=True)) for part in parts]
-            if all(best is not None and share >= SUPPORT_THRESHOLD for best, share, _ in found):
-                places = dict.fromkeys(best for best, _, _ in found if best is not None)
-                return _Finding(tuple(places), min(share for _, share, _ in found), information)
+            found: list[tuple[float, Place]] = []
+            for part in parts:
+                best, share, _ = self._best(self._claim(part, is_part=True), least=SUPPORT_THRESHOLD)
+                if best is None:
+                    break
+                found.append((share, best))
+            else:
+                places = dict.fromkeys(best for _, best in found)
+                return _Finding(tuple(places), min(share for share, _ in found), information)
         return _Finding((), support, information, is_contradicted)
 
     def _is_asked(self, token: Token) -> bool:
@@ -269,9 +275,12 @@ class _Sources:
     def _is_cited(self, place: Place) -> bool:
         return place.item.number in self._cited
 
-    def _best(self, claim: Claim) -> tuple[Place | None, float, bool]:
-        """The place that carries a claim, how far it does, and whether there is none because all places near it contradict it."""
-        ranked = self._ranked(claim.tokens)[:_MOST_COMPARED]
+    def _best(self, claim: Claim, *, least: float = 0.0) -> tuple[Place | None, float, bool]:
+        """The place that carries a claim, how far it does, and whether there is none because all places near it contradict it.
+
+        Places that carry less than `least` of it are not looked at.
+        """
+        ranked = [(share, place) for share, place in self._ranked(claim.tokens)[:_MOST_COMPARED] if share >= least]
         if claim.is_fragment:  # of equals, where the question is spoken of
             ranked.sort(
                 key=lambda pair: (
@@ -287,17 +296,23 @@ class _Sources:
         most_relevant = max(relevance.values(), default=0.0)
         is_contradicted = False
         for share, place in ranked:
-            fault = contradiction(claim, self._passage(place), weights)
-            if fault is None and is_of_another(claim, place, self._index):
-                fault = "section"
-            if relevance[id(place)] < RELEVANCE_THRESHOLD * most_relevant:
-                fault = "relevance"
-            if fault is None:
+            if (
+                relevance[id(place)] >= RELEVANCE_THRESHOLD * most_relevant
+                and contradiction(claim, self._passage(place), weights) is None
+                and not is_of_another(claim, place, self._index)
+            ):
                 return place, share, is_contradicted
             is_contradicted |= share >= SUPPORT_THRESHOLD / 2
         return None, 0.0, is_contradicted
 
     def _passage(self, place: Place) -> Passage:
+        """Return what a claim is compared with; it is the same for each claim."""
+        passage = self._passages.get(id(place))
+        if passage is None:
+            passage = self._passages[id(place)] = self._make_passage(place)
+        return passage
+
+    def _make_passage(self, place: Place) -> Passage:
         return Passage(
             place.tokens,
             (*place.context, *place.antecedents),
