@@ -1,5 +1,6 @@
 """The one way of a question: its stages in order, what each stage may be replaced by, and what it costs."""
 
+import asyncio
 import dataclasses
 import datetime
 import gc
