@@ -107,7 +107,9 @@ class Token:
     day: Day | None = None
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.text))  # sentences are looked up by their tokens: the other fields nearly follow from these
+        return hash(
+            (self.kind, self.text)
+        )  # sentences are looked up by their tokens: the other fields nearly follow from these
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -200,6 +200,57 @@ def test_text_is_seen_as_it_comes(tmp_path):
     assert "".join(pieces) == SURE
 
 
+class CountingStream:
+    """Counts how often somebody reads its pieces."""
+
+    def __init__(self, stream):
+        self._stream, self.n_readers = stream, 0
+        self.close = stream.close
+
+    def pieces(self):
+        self.n_readers += 1
+        return self._stream.pieces()
+
+    def __iter__(self):
+        return (piece.text for piece in self.pieces())
+
+    @property
+    def result(self):
+        return self._stream.result
+
+
+class Counting(FakeModel):
+    def stream(self, prompt, options):
+        self.last = CountingStream(super().stream(prompt, options))
+        return self.last
+
+
+def test_a_model_is_read_along_only_if_somebody_reads_its_text(tmp_path):
+    model = Counting(SURE)
+    with open_rag(tmp_path, model) as rag:
+        answer = rag.ask(QUESTION)
+        assert model.last.n_readers == 0
+        assert asyncio.run(rag.aask(QUESTION)).text == rag.chat().ask(QUESTION).text == answer.text
+        assert model.last.n_readers == 0
+        stream = rag.stream(QUESTION)
+        assert stream.answer.text == answer.text
+        assert "".join(stream) == SURE
+        assert model.last.n_readers == 0
+        assert "".join(rag.stream(QUESTION)) == "".join(rag.chat().stream(QUESTION)) == SURE
+        assert model.last.n_readers == 1
+
+
+def test_thoughts_are_there_after_the_answer_too(tmp_path):
+    with open_rag(tmp_path, FakeModel(f"<think>It is Ada.</think>{SURE}")) as rag:
+        stream, late = rag.stream(QUESTION), rag.stream(QUESTION)
+        along = [(piece.is_thought, piece.text) for piece in stream.pieces()]
+        assert late.answer.thoughts == "It is Ada."
+        afterwards = [(piece.is_thought, piece.text) for piece in late.pieces()]
+    for is_thought in (True, False):
+        texts = ["".join(text for kind, text in pieces if kind is is_thought) for pieces in (along, afterwards)]
+        assert texts[0] == texts[1]
+
+
 # Doors
 
 
