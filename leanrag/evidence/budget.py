@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.text import content_words
 from leanrag.types import Hit
 
 __all__ = ["TokenBudget", "is_near_duplicate", "nothing_fits", "without_repetitions"]
+
+_Shingles: TypeAlias = frozenset[tuple[str, str, str]]
+_REMEMBERED_CHARS = 2048  # longest text whose sequences of words are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def without_repetitions(hits: Sequence[Hit], overlap: float, question: str = "")
     """
     kept: list[Hit] = []
     repeated: list[Hit] = []
-    known: list[tuple[str, set[tuple[str, ...]]]] = []
+    known: list[tuple[str, _Shingles]] = []
     asked = set(content_words(question))
     for hit in hits:
         text = hit.chunk.text
@@ -96,12 +101,17 @@ def is_near_duplicate(text: str, other: str, overlap: float) -> bool:
     return _repeats(text, _shingles(text), other, _shingles(other), overlap)
 
 
-def _repeats(
-    text: str, shingles: set[tuple[str, ...]], other: str, others: set[tuple[str, ...]], overlap: float
-) -> bool:
+def _repeats(text: str, shingles: _Shingles, other: str, others: _Shingles, overlap: float) -> bool:
     return len(shingles & others) >= overlap * len(shingles) if shingles else text.strip() in other
 
 
-def _shingles(text: str) -> set[tuple[str, ...]]:
+def _shingles(text: str) -> _Shingles:
+    return (_shingles_again if len(text) <= _REMEMBERED_CHARS else _shingles_anew)(text)
+
+
+def _shingles_anew(text: str) -> _Shingles:
     sequence = text.casefold().split()
-    return set(zip(sequence, sequence[1:], sequence[2:], strict=False))
+    return frozenset(zip(sequence, sequence[1:], sequence[2:], strict=False))
+
+
+_shingles_again = functools.lru_cache(maxsize=512)(_shingles_anew)  # the same chunks are found for many questions

@@ -7,6 +7,7 @@ import functools
 import math
 import re
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,6 +65,7 @@ _MAGIC, _VERSION = b"lrsv", 3
 _ALIKE = 0.85  # cosine of sentences that may repeat each other
 _MOST_COMPARED = 4096  # clauses; comparing more with each other takes gigabytes
 _REMEMBERED_CHARS = 8192  # longest text that is remembered taken apart
+_REMEMBERED_CHUNKS, _REMEMBERED_UNITS = 512, 16  # chunks whose vectors stay in memory, and the most units of one
 _HEADER = struct.Struct("<4sHHI")  # magic, version, columns, units
 
 
@@ -152,6 +154,8 @@ class SentenceScorer:
         clauses: bool = True,
     ) -> None:
         self._vectors, self._stored, self._store, self._clauses = vectors, stored, store, clauses
+        self._rows: dict[tuple[str, int, str], Vectors] = {}  # of the chunks that were found last
+        self._lock = threading.Lock()
 
     def score(self, question: str, hits: Sequence[Hit]) -> tuple[list[Evidence], NDArray[np.float32] | None]:
         """Return the units of all hits in order, and how much each pair has in common, float32 `(n, n)`; see `EvidenceScorer`."""
@@ -177,9 +181,7 @@ class SentenceScorer:
     def _sentence_vectors(self, hits: Sequence[Hit], text: _Text) -> Vectors:
         """Vectors `(sentences, dim)`: stored ones where there are."""
         assert self._vectors is not None
-        stored = [self._stored(hit.chunk) if self._stored else None for hit in hits]
-        dim = self._vectors.dim
-        rows = [unpack_vectors(data, len(own), dim) for data, own in zip(stored, text.units, strict=True)]
+        rows = [self._stored_vectors(hit.chunk, len(own)) for hit, own in zip(hits, text.units, strict=True)]
         missing = [i for i, row in enumerate(rows) if row is None]
         if missing:
             made = self._vectors.embed([(hits[i].chunk.text, text.units[i]) for i in missing])
@@ -189,6 +191,22 @@ class SentenceScorer:
             if self._store is not None:
                 self._store([(hits[i].chunk, data) for i, data in zip(missing, packed, strict=True)])
         return np.concatenate([row for row in rows if row is not None and len(row)])
+
+    def _stored_vectors(self, chunk: Chunk, n_units: int) -> Vectors | None:
+        """Return the stored vectors of a chunk `(n_units, dim)`; None if there are none."""
+        assert self._vectors is not None
+        if self._stored is None:
+            return None
+        key = (chunk.document_id, chunk.start, chunk.text)
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = unpack_vectors(self._stored(chunk), n_units, self._vectors.dim)
+            if rows is not None and len(rows) <= _REMEMBERED_UNITS:
+                with self._lock:
+                    if len(self._rows) >= _REMEMBERED_CHUNKS:
+                        del self._rows[next(iter(self._rows))]
+                    self._rows[key] = rows
+        return rows
 
 
 class _Parts(NamedTuple):

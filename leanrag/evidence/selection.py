@@ -232,35 +232,44 @@ class _State:
         self.opened = np.zeros(len(problem.openings), bool)
         self.cost = 0
         self.repeated = np.zeros(problem.n)  # share of each candidate that a better chosen candidate repeats
+        self._extra: NDArray[np.float64] | None = None  # what `extra` and `gains` return until one more is chosen
+        self._gains: NDArray[np.float64] | None = None
 
     def copy(self) -> _State:
         other = _State(self._problem)
         other.chosen, other.opened = self.chosen.copy(), self.opened.copy()
         other.cost, other.repeated = self.cost, self.repeated.copy()
+        other._extra, other._gains = self._extra, self._gains
         return other
 
     def extra(self) -> NDArray[np.float64]:
-        """What adding each would cost, with all that it needs and what that opens; infinity for the chosen."""
-        problem = self._problem
-        costs = problem.over_closures(np.where(self.chosen, 0, problem.costs))
-        openings = problem.over_groups(np.where(self.opened, 0, problem.openings))
-        return np.where(self.chosen, np.inf, costs + openings)
+        """What adding each would cost, with all that it needs and what that opens; infinity for the chosen. Read-only."""
+        if self._extra is None:
+            problem = self._problem
+            costs = problem.over_closures(np.where(self.chosen, 0, problem.costs))
+            openings = problem.over_groups(np.where(self.opened, 0, problem.openings))
+            self._extra = np.where(self.chosen, np.inf, costs + openings)
+        return self._extra
 
     def gains(self) -> NDArray[np.float64]:
-        """What adding each, with all that it needs, would be worth."""
+        """What adding each, with all that it needs, would be worth. Read-only."""
+        if self._gains is not None:
+            return self._gains
         problem = self._problem
         gains = np.where(self.chosen, 0.0, problem.values * (1.0 - self.repeated))
         chosen = np.flatnonzero(self.chosen)
         if problem.repeats is not None and len(chosen):
             more = np.maximum(problem.repeats[chosen] - self.repeated[chosen, None], 0.0)
             gains -= np.where(self.chosen, 0.0, problem.values[chosen] @ more)
-        return problem.over_closures(gains)
+        self._gains = problem.over_closures(gains)
+        return self._gains
 
     def add(self, indices: Sequence[int]) -> None:
         problem = self._problem
+        self._extra = self._gains = None
         new = [i for i in indices if not self.chosen[i]]
-        groups = np.array(sorted(set(problem.groups[new].tolist())), np.int64)
-        self.cost += int(problem.costs[new].sum()) + int(problem.openings[groups[~self.opened[groups]]].sum())
+        groups = list({group for i in new if not self.opened[group := problem.group_of[i]]})
+        self.cost += sum(problem.cost_of[i] for i in new) + sum(problem.opening_of[group] for group in groups)
         self.chosen[new] = True
         self.opened[groups] = True
         if problem.repeats is not None:
@@ -272,10 +281,11 @@ class _Problem:
         self, candidates: Sequence[Candidate], openings: Sequence[int], repeats: NDArray[np.float32] | None
     ) -> None:
         self.n = len(candidates)
+        self.cost_of = [candidate.cost for candidate in candidates]
+        self.group_of = [candidate.group for candidate in candidates]
+        self.opening_of = openings or [0] * (max(self.group_of, default=0) + 1)
         self.values = np.array([candidate.value for candidate in candidates], np.float64)
-        self.costs = np.array([candidate.cost for candidate in candidates], np.int64)
-        self.groups = np.array([candidate.group for candidate in candidates], np.int64)
-        self.openings = np.array(openings or [0] * (int(self.groups.max(initial=0)) + 1), np.int64)
+        self.costs, self.openings = np.array(self.cost_of, np.int64), np.array(self.opening_of, np.int64)
         self._closures = _closures(candidates)
         self._members = np.array([i for closure in self._closures for i in closure], np.int64)
         self._starts = np.cumsum([0, *map(len, self._closures)])[:-1]
@@ -283,6 +293,7 @@ class _Problem:
         opened = [sorted({candidates[i].group for i in closure}) for closure in self._closures]
         self._opened = np.array([group for groups in opened for group in groups], np.int64)
         self._opened_starts = np.cumsum([0, *map(len, opened)])[:-1]
+        self._is_flat = len(self._members) == self.n  # nothing needs another
         self.repeats: NDArray[np.float64] | None = None
         if repeats is not None and repeats.any():
             rank = np.empty(self.n, np.int64)
@@ -300,12 +311,13 @@ class _Problem:
 
     def over_closures(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sums `(n,)` of the values of each candidate and of all that it needs."""
-        sums: NDArray[Any] = np.add.reduceat(values[self._members], self._starts) if self.n else values
+        sums: NDArray[Any] = values if self._is_flat else np.add.reduceat(values[self._members], self._starts)
         return sums
 
     def over_groups(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sums `(n,)` of the values of the groups of each candidate and of all that it needs."""
-        sums: NDArray[Any] = np.add.reduceat(values[self._opened], self._opened_starts) if self.n else np.zeros(0)
+        of_each = values[self._opened]
+        sums: NDArray[Any] = of_each if self._is_flat else np.add.reduceat(of_each, self._opened_starts)
         return sums
 
     def needing(self, i: int) -> NDArray[np.int64]:
@@ -373,7 +385,7 @@ class _Problem:
         """Add the most valuable that still fit."""
         excluded = self.needing(without)
         while True:
-            extra, gains = state.extra(), state.gains()
+            extra, gains = state.extra(), state.gains().copy()
             gains[(state.cost + extra > budget) | (gains < floor)] = -1.0
             gains[excluded] = -1.0
             best = int(gains.argmax())

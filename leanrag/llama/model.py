@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -39,6 +39,7 @@ from leanrag.llama.placement import (
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.sampling import Chooser, Sampler, SamplingOptions
 from leanrag.llama.settings import ComputeOptions, EngineSettings
+from leanrag.llama.templates import REMEMBERED_PROMPTS
 from leanrag.llama.thinking import ThoughtBudget
 from leanrag.llama.trial import try_file
 from leanrag.pending import StopMatcher, ThoughtFilter
@@ -270,14 +271,31 @@ class LlamaCppModel(LlamaBase):
             ConfigurationError: The prompt is empty, or has messages and the model has no chat template.
         """
         self._engine.check_usable()
-        vocabulary = self._engine.vocabulary
+        today = datetime.date.today()  # which a template may write
         if isinstance(prompt, str):
-            tokens = encode_text(prompt, vocabulary)
+            tokens = self._encode_once(prompt, today)
         else:
-            tokens = encode_chat(check_messages(prompt), self._require_template(), vocabulary)
+            self._require_template()
+            tokens = self._encode_once(tuple(check_messages(prompt)), today)
         if not tokens:
             raise ConfigurationError("the prompt is empty. It must have at least one token")
-        return self._with_bos(tokens)
+        return self._with_bos(list(tokens))
+
+    @functools.cached_property
+    def _encode_once(self) -> Callable[[str | tuple[Message, ...], datetime.date], tuple[int, ...]]:
+        """Tokenizes prompts, and remembers the tokens of the last ones."""
+        template, vocabulary = (
+            self._template,
+            self._engine.vocabulary,
+        )  # without `self`, which would outlive its last user
+
+        def encode(prompt: str | tuple[Message, ...], _: datetime.date) -> tuple[int, ...]:
+            if isinstance(prompt, str):
+                return tuple(encode_text(prompt, vocabulary))
+            assert template is not None
+            return tuple(encode_chat(prompt, template, vocabulary))
+
+        return functools.lru_cache(maxsize=REMEMBERED_PROMPTS)(encode)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens; bytes that are no complete character are replaced."""

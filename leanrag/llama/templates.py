@@ -23,7 +23,7 @@ from leanrag.llama.sandbox import TEMPLATE_ERRORS, TemplateSandbox
 from leanrag.text import THOUGHT_TAGS
 from leanrag.types import Message
 
-__all__ = ["ChatTemplate", "Conversation"]
+__all__ = ["REMEMBERED_PROMPTS", "ChatTemplate", "Conversation"]
 
 _MAX_TEMPLATE_CHARS = 64 * 1024
 _Form = Literal["text", "parts"]
@@ -41,6 +41,8 @@ _SWITCHES: Mapping[
 _SET_HERE = frozenset({"messages", "add_generation_prompt"})
 _LEAST_EFFORT = {"reasoning_effort": "low"}
 _HARMONY = "<|channel|>final<|message|>"  # of gpt-oss: what opens the answer
+REMEMBERED_PROMPTS = 32
+"""Prompts whose text and tokens are remembered: a prompt is counted, shown and computed, and several threads do so at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class ChatTemplate:
             raise ConfigurationError(
                 f"the model's chat template is not valid ({_describe(error)}). Pass `chat_template=` with a correct one"
             ) from error
-        self._source, self._thinking = source, thinking
+        self._source, self._thinking, self._today = source, thinking, today
+        self._compose_once = functools.lru_cache(maxsize=REMEMBERED_PROMPTS)(self._compose_anew)
         self._switches = {
             name: values[thinking] for name, values in _SWITCHES.items() if thinking is not None and name in names
         }
@@ -129,7 +132,7 @@ class ChatTemplate:
         return self.compose(messages).text
 
     def compose(self, messages: Sequence[Message]) -> Conversation:
-        """Return the rendered conversation.
+        """Return the rendered conversation; the last ones are remembered.
 
         A content is passed as text, or as a list of parts if the template does not show or accept it as text. If the template
         refuses the system message or leaves it out, the message becomes the beginning of the first user message.
@@ -137,6 +140,9 @@ class ChatTemplate:
         Raises:
             ConfigurationError: The template refuses these messages, or leaves one out.
         """
+        return self._compose_once(self._today or datetime.date.today(), tuple(messages))
+
+    def _compose_anew(self, _today: datetime.date, messages: Sequence[Message]) -> Conversation:
         problems: list[str] = []
         with self._sandbox.limits(sum(len(message.content) for message in messages)):
             for candidate in (messages, *_without_system(messages)):

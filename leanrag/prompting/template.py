@@ -5,6 +5,7 @@ Fixed text comes first and the question last, so that prompts share a beginning,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,13 @@ def _complete(message: Message) -> str:
 
 def _fill(template: str, **values: str) -> str:
     """Replace each `{field}` by its value; braces in the values stay."""
-    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
+    return "".join(values.get(part, f"{{{part}}}") if is_field else part for part, is_field in _parts_of(template))
+
+
+@functools.lru_cache(maxsize=64)
+def _parts_of(template: str) -> tuple[tuple[str, bool], ...]:
+    """Return the parts of a template in order, each with whether it is the name of a field."""
+    return tuple((part, i % 2 == 1) for i, part in enumerate(re.split(r"\{(\w+)\}", template)))
 
 
 CHAT_TEMPLATE = PromptTemplate(

@@ -1,6 +1,7 @@
 """What units are worth for a question: features by hand, stored vectors used when whole, and values that sum to 1."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -209,6 +210,15 @@ def test_stored_vectors_are_used_and_only_what_is_missing_is_embedded():
     assert asked == [h.chunk for h in HITS]
     fresh, _ = SentenceScorer(SentenceVectors(TableEmbedder(**ROWS))).score(QUESTION, HITS)
     assert [unit.value for unit in units] == pytest.approx([unit.value for unit in fresh], abs=0.01)
+
+    scorer = SentenceScorer(SentenceVectors(embedder), all_of_them)
+    asked.clear()
+    assert scorer.score(QUESTION, HITS) == scorer.score(QUESTION, HITS)  # the second time they are in memory
+    assert asked == [h.chunk for h in HITS]
+    changed = replace(HITS[0].chunk, document_id="new", text=HITS[1].chunk.text)
+    stored[changed] = stored[HITS[1].chunk]
+    scorer.score(QUESTION, [replace(HITS[0], chunk=changed)])
+    assert asked[2:] == [changed]
 
     some = SentenceScorer(SentenceVectors(embedder), lambda chunk: stored[chunk] if chunk == HITS[0].chunk else None)
     some.score(QUESTION, HITS)

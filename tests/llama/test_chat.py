@@ -147,6 +147,21 @@ def test_a_document_cannot_end_its_turn_in_a_real_model(smollm):
     ]  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=4), st.data())
+def test_tokens_of_a_prompt_are_the_same_each_time(tiny, texts, data):
+    prompts = [*texts, *([Message("user", text)] for text in texts)]
+    for prompt in data.draw(st.lists(st.sampled_from(prompts), max_size=12)):
+        if isinstance(prompt, str):
+            fresh = encode_text(prompt, tiny._engine.vocabulary)
+        else:
+            fresh = encode_chat(prompt, ChatTemplate(tiny.info.chat_template), tiny._engine.vocabulary)
+        tokens = tiny.encode(prompt)
+        assert tokens[-len(fresh) :] == fresh
+        assert tiny.count(prompt) == len(tokens)
+        tokens.clear()  # the caller's own
+
+
 def test_a_model_without_a_template_refuses_messages(tmp_path):
     from tests.tiny_gguf import write_tiny_gguf
 

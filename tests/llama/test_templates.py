@@ -93,6 +93,22 @@ def test_the_day_is_the_same_all_day():
     assert render("{{ strftime_now('%Y') | length }}{{ messages[0].content }}") == "4Where is Zoë?"
 
 
+def test_a_remembered_prompt_is_written_anew_on_the_next_day(monkeypatch):
+    class Calendar(datetime.date):
+        now = DAY
+
+        @classmethod
+        def today(cls):
+            return cls.now
+
+    monkeypatch.setattr(datetime, "date", Calendar)
+    template = ChatTemplate("{{ strftime_now('%d %b') }} {{ messages[0].content }}")
+    assert template.compose(HI) is template.compose(list(HI))
+    assert template.render(HI) == "26 Jul Where is Zoë?"
+    Calendar.now = DAY + datetime.timedelta(days=1)
+    assert template.render(HI) == "27 Jul Where is Zoë?"
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -65,6 +65,14 @@ def test_token_signals_have_known_values():
     assert found.log_length == pytest.approx(math.log(3))
 
 
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=70))
+def test_quantiles_are_those_of_numpy(values):
+    found = signals("Ada Park", PARK, logprobs=tuple(values), margins=tuple(values), entropies=tuple(values))
+    shares = (0.0, 0.1, 0.25, 1.0)
+    quantiles = [found.logprob_min, found.logprob_p10, found.logprob_p25, found.entropy_max]
+    assert quantiles == [float(np.quantile(values, share)) for share in shares]
+
+
 def test_tokens_of_thoughts_do_not_count():
     scores = {"logprobs": (-9.0, -8.0, -0.5), "margins": (-3.0, -2.0, 1.0), "entropies": (4.0, 5.0, 0.25)}
     found = signals_of("?", [], packing_of(), Generation("Ada", "m", "stop", Usage(9, 3), **scores, thought_tokens=2))
