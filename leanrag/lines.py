@@ -8,7 +8,9 @@ from typing import Literal
 
 __all__ = ["COLUMN_GAP", "LineRules", "count_column_gaps", "find_records"]
 
-_BULLET = re.compile(r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\|")
+_BULLET = re.compile(
+    r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\||\.\. [a-z:]+::|:[A-Za-z][\w-]*(?: [\w.*]+){0,3}:(?:\s|$)"
+)
 
 # The beginning of a line that is a record: a log line, a message with its time, a cue of subtitles, an object of JSON.
 _RECORD = re.compile(
@@ -181,7 +183,7 @@ def _is_full(line: _Line, following: _Line, width: int) -> bool:
 
 def _ends_line(line: _Line, following: _Line, wrap: tuple[int, str]) -> bool:
     """Return whether a sentence ends between two lines that are not records."""
-    if _BULLET.match(following.words) or line.words.startswith("#"):
+    if _BULLET.match(following.words) or line.words.startswith(("#", ".. ")):
         return True
     if line.is_record or "-->" in (line.words + following.words):
         return not following.is_indented

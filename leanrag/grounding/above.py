@@ -193,11 +193,19 @@ def is_term(text: str, start: int, end: int) -> bool:
     return text.count("\n", end, below) > 1 or _indent_of(text, below) > _indent_of(text, start)
 
 
-def text_below(text: str, position: int) -> str:
-    """Return the paragraph below a position, or the rest of the paragraph that it lies in."""
-    start = _skip_space(text, position)
-    end = text.find("\n\n", start)
-    return text[start : min(end if end >= 0 else len(text), start + _MOST_BELOW)]
+def text_below(text: str, start: int, end: int) -> str:
+    """Return the lines below a line that are set deeper; without such lines, the paragraph below it or the rest of its own."""
+    begin = _skip_space(text, end)
+    stop = text.find("\n\n", begin)
+    stop = min(stop if stop >= 0 else len(text), begin + _MOST_BELOW)
+    indent = _indent_of(text, start)
+    while stop < begin + _MOST_BELOW:
+        following = _skip_space(text, stop)
+        if following == len(text) or _indent_of(text, following) <= indent or _indent_of(text, begin) <= indent:
+            break
+        end_of_next = text.find("\n\n", following)
+        stop = min(end_of_next if end_of_next >= 0 else len(text), begin + _MOST_BELOW)
+    return text[begin:stop]
 
 
 def _first_cell(row: str) -> str:

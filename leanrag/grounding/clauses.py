@@ -46,6 +46,7 @@ _PASSIVES = frozenset(
 _RELATIONS = frozenset(
     "before after above below over under than vor nach über unter als avant après que antes después".split()
 )
+_CONDITIONS = frozenset({"if", "wenn", "falls"})
 _OBJECT_ARTICLES = frozenset({"den", "einen"})
 
 
@@ -139,7 +140,7 @@ def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
     merged: list[list[Token]] = []
     is_open = False  # whether the last clause still waits for its verb
     for segment, is_new_sentence in _segments(tokens):
-        begins_contrast = any(token.word in CONTRASTS for token in segment[:2])
+        begins_contrast = any(token.word in CONTRASTS | _CONDITIONS for token in segment[:2])
         is_finite = any(map(_is_finite, segment))
         if merged and is_open and is_finite and _begins_with_subject(segment):
             is_open = sum(token.is_content for token in merged[-1]) < 2

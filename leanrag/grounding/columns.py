@@ -9,7 +9,7 @@ from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.reading import Token, base_of
 from leanrag.grounding.values import VALUE_KINDS, has_value
 
-__all__ = ["takes_another_column", "takes_another_line"]
+__all__ = ["takes_another_assignment", "takes_another_column", "takes_another_line"]
 
 
 def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -41,6 +41,19 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
         and any(token.kind in kinds for token in line.tokens if token.is_content and token.base not in line.name)
         for line in passage.record
     )
+
+
+def takes_another_assignment(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim gives the name that was asked about the value of another name ("cut(depth=4, width=9)")."""
+    if not any(token.text == "=" for token in passage.everything):
+        return False
+    told = [token for token in claim.tokens if token.kind in VALUE_KINDS and not _is_among(token, claim.question)]
+    tokens = passage.everything
+    asked, others = list[Token](), list[Token]()
+    for name, sign, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if sign.text == "=" and name.kind != "pause":
+            (asked if name.base in claim.asked else others).append(value)
+    return bool(asked) and any(_is_among(token, others) and not _is_among(token, asked) for token in told)
 
 
 _MEASURES = frozenset(

@@ -17,7 +17,7 @@ from leanrag.grounding.amounts import (
 )
 from leanrag.grounding.claims import Claim, Passage, holds, is_form
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
-from leanrag.grounding.columns import takes_another_column, takes_another_line
+from leanrag.grounding.columns import takes_another_assignment, takes_another_column, takes_another_line
 from leanrag.grounding.lexicon import (
     ALL,
     ALLOWED,
@@ -34,7 +34,7 @@ from leanrag.grounding.lexicon import (
     SOME,
     SYMMETRIC,
 )
-from leanrag.grounding.modality import exchanges_two, joins_alternatives, takes_plan_for_fact, takes_speaker
+from leanrag.grounding.modality import exchanges_two, joins_alternatives, takes_plan_for_fact, takes_speaker, takes_substitute
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script
@@ -462,12 +462,14 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "quantifier": _quantifies_otherwise,
     "operator": _operates_otherwise,
     "setting": takes_another_line,
+    "assignment": takes_another_assignment,
     "exception": _drops_exception,
     "rank": _drops_rank,
     "obligation": _obliges_otherwise,
     "hedge": _is_surer,
     "plan": takes_plan_for_fact,
     "speaker": takes_speaker,
+    "substitute": takes_substitute,
     "alternative": joins_alternatives,
     "exchange": exchanges_two,
     "possibility": _drops_possibility,

@@ -1,12 +1,15 @@
-"""German compounds: "Rücksendefrist" says what "Frist für Rücksendungen" says."""
+"""Words that are written in one or in two: German compounds ("Rücksendefrist", "Frist für Rücksendungen"), codes ("RFC 4716", "RFC4716")."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from leanrag.grounding.reading import Token
+from leanrag.grounding.reading import Token, read_tokens
 
-__all__ = ["fit_compounds"]
+__all__ = ["fit_codes", "fit_compounds"]
+
+_CODE = re.compile(r"([a-z]{2,})(\d+)")
 
 _SHORTEST = 7  # letters of a compound
 _SHORTEST_HEAD = 4  # letters of its last part
@@ -75,3 +78,18 @@ def _is_front(front: str, word: str) -> bool:
         return True
     shared = next((i for i, (a, b) in enumerate(zip(front, word, strict=False)) if a != b), min(len(front), len(word)))
     return shared >= max(_SHORTEST_FRONT, len(front) - 3)
+
+
+def fit_codes(tokens: Sequence[Token], bases: Collection[str]) -> tuple[Token, ...]:
+    """Return the tokens with codes of letters and a number written as in the sources, whose words stand for `bases`."""
+    found: list[Token] = []
+    for token in tokens:
+        code = f"{found[-1].word}{token.word}" if found and token.quantity is not None else ""
+        parts = _CODE.fullmatch(token.base) if token.kind == "identifier" and token.base not in bases else None
+        if code in bases and _CODE.fullmatch(code):
+            found[-1] = Token("identifier", f"{found[-1].text} {token.text}", code, code, is_content=True)
+        elif parts and all(part in bases for part in parts.groups()):
+            found += (part for text in parts.groups() for part in read_tokens(text))
+        else:
+            found.append(token)
+    return tuple(found)

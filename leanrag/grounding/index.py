@@ -87,6 +87,10 @@ class PlaceIndex:
         """Whether a place or the question holds a word."""
         return base in self._by_base or base in self._asked
 
+    def is_written(self, base: str) -> bool:
+        """Whether a place holds a word, or stands under it."""
+        return base in self._by_base or base in self._by_context
+
     def is_written_small(self, word: str) -> bool:
         """Whether a word stands somewhere without a capital letter."""
         return any(
@@ -100,6 +104,34 @@ class PlaceIndex:
         tables = (self._by_base, self._by_context, self._by_antecedent, self._by_record)
         found = {i for base in bases for table in tables for i in table.get(base, ())}
         return [self.places[i] for i in sorted(found)]
+
+    def holds(self, token: Token, place: Place) -> bool:
+        """Whether a place, or what it stands under or speaks of, holds a word, a form or an opposite of it."""
+        return self._numbers[id(place)] in self._find(token)
+
+    def holds_somewhere(self, token: Token) -> bool:
+        """Whether a place holds a word."""
+        return bool(self._find(token))
+
+    def with_word(self, tokens: Iterable[Token]) -> list[Place]:
+        """Return the places that hold one of the words themselves, in order."""
+        found = {i for token in tokens for i, share in self._find(token).items() if share == 1}
+        return [self.places[i] for i in sorted(found)]
+
+    def document_bases(self, place: Place) -> frozenset[str]:
+        """Content of the places of a place's document and of what stands above them."""
+        return self._documents[place.item.hit.chunk.document_id]
+
+    @functools.cached_property
+    def _documents(self) -> dict[str, frozenset[str]]:
+        found: dict[str, set[str]] = {}
+        for place in self.places:
+            found.setdefault(place.item.hit.chunk.document_id, set()).update(place.bases, place.context_bases)
+        return {document: frozenset(bases) for document, bases in found.items()}
+
+    @functools.cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(place): i for i, place in enumerate(self.places)}
 
     # What a claim is worth
 

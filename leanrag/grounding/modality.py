@@ -17,9 +17,9 @@ from leanrag.grounding.lexicon import (
     POSSIBILITIES,
     SYMMETRIC,
 )
-from leanrag.grounding.reading import Token
+from leanrag.grounding.reading import Token, base_of
 
-__all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact", "takes_speaker"]
+__all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact", "takes_speaker", "takes_substitute"]
 
 _OR = frozenset("or oder ou o oppure of eller или".split())
 _AND = frozenset("and und et y e en och og и".split())
@@ -116,6 +116,24 @@ def takes_speaker(claim: Claim, passage: Passage, _: Mapping[str, float]) -> boo
     told = {t.base for t in claim.tokens if t.is_content and t.kind == "word" and t.base not in claim.asked}
     said = {token.base for token in passage.tokens if token.is_content and token.base not in passage.speaker}
     return not told.isdisjoint(passage.speaker) and told.isdisjoint(said)
+
+
+_OUTDATED = frozenset(map(base_of, "deprecated obsolete removed dropped superseded outdated discontinued retired veraltet".split()))
+_FAVOUR = frozenset({"favour", "favor"})
+
+
+def takes_substitute(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The claim says of what is to be used instead that it is out of use ("Use B instead", "in favour of B")."""
+    if not claim.is_fragment or claim.asked.isdisjoint(_OUTDATED):
+        return False
+    told = {token.base for token in claim.tokens if token.is_content and token.base not in claim.asked}
+    words = [token.word for token in passage.tokens]
+    there = {token.base for token in passage.tokens if token.is_content}
+    starts = [i for i, word in enumerate(words) if word in _FAVOUR]
+    if starts:
+        return bool(told) and told <= {token.base for token in passage.tokens[starts[0] :]}
+    is_instead = "instead" in words and "of" not in words[words.index("instead") : words.index("instead") + 2]
+    return is_instead and bool(told) and told <= there and _OUTDATED.isdisjoint(there)
 
 
 _BETWEEN = CONJUNCTIONS | ARTICLES | COPULAS | _OR | _AND

@@ -81,6 +81,10 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
         if kind in ("", "identifier") or not with_told:
             continue
         first, last = with_told[0], with_told[-1]
+        if first == last and subjects[first] and subjects[first] not in asked:
+            others = [part for part, subject in zip(segments, subjects, strict=True) if subject in asked]
+            if others and all(_has_rival_answer(told, part, claim, anywhere=True) for part in others):
+                return True
         if first == last and kind != "name" and _names_another(segments, first, told, claim):
             return True
         own = _content([token for segment in segments[: last + 1] for token in segment])
@@ -136,9 +140,9 @@ def _subject(segment: list[Token]) -> str:
     return ""
 
 
-def _has_rival_answer(told: Token, part: list[Token], claim: Claim) -> bool:
+def _has_rival_answer(told: Token, part: list[Token], claim: Claim, *, anywhere: bool = False) -> bool:
     """Whether a part of a sentence has an answer of its own to what was asked; of names, before the words that were asked."""
-    if _kind(told) == "name":
+    if _kind(told) == "name" and not anywhere:
         part = part[: next((i for i, token in enumerate(part) if token.base in claim.asked), len(part))]
     mine = (*claim.tokens, *claim.question)
     return any(token.is_content and _kind(token) == _kind(told) and not _is_among(token, mine) for token in part)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from leanrag.grounding.above import Above, Speakers, is_list_item, is_question, is_term, text_below
 from leanrag.grounding.cells import Cell, split_cells
 from leanrag.grounding.clauses import stem_of
+from leanrag.grounding.directives import directive_of, spell_out_directive
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
@@ -32,9 +33,14 @@ class Style:
 
     def read(self, text: str) -> tuple[Token, ...]:
         """Return the tokens of a sentence in this style."""
-        text = spell_out_schedules(text)
-        lead = _LEAD.match(text)
-        return read_tokens(text[lead.end() if lead else 0 :], decimal_comma=self.decimal_comma, german=self.german)
+        return _read(text, self.decimal_comma, self.german)
+
+
+@functools.lru_cache(maxsize=8192)
+def _read(text: str, decimal_comma: bool, german: bool) -> tuple[Token, ...]:
+    text = spell_out_directive(spell_out_schedules(text))
+    lead = _LEAD.match(text)
+    return read_tokens(text[lead.end() if lead else 0 :], decimal_comma=decimal_comma, german=german)
 
 
 def style_of(*texts: str) -> Style:
@@ -75,6 +81,7 @@ class Place:
         line: Which of them it is.
         cells: Of a row, under the names of their columns; empty for anything else.
         below: Content of what it stands over, of a heading or a term.
+        near: Content of what stands right above it: the question or the innermost heading, lead-in, label and speaker.
         key: What a line of a list begins with, such as the number of an error; "" for none.
         speaker: Content of the name that a turn of a talk begins with.
     """
@@ -92,6 +99,7 @@ class Place:
     line: int = 0
     cells: tuple[Cell, ...] = ()
     below: frozenset[str] = frozenset()
+    near: frozenset[str] = frozenset()
     key: str = ""
     speaker: frozenset[str] = frozenset()
 
@@ -243,14 +251,15 @@ class _PassageReader:
         shape = _shape(sentence)
         record, line = self._records.at(start)
         key = _LINE_KEY.match(sentence)
-        texts = [*self._outer, *above.texts(sentence)]
+        texts = above.texts(sentence)
+        far = above.headings if above.question else above.headings[:-1]
         return Place(
             item=self._item,
             segment=self._passage,
             start=self._passage.start + start,
             end=self._passage.start + end,
             tokens=tokens,
-            context=tuple(token for words in texts for token in style.read(words)),
+            context=tuple(token for words in (*self._outer, *texts) for token in style.read(words)),
             antecedents=tuple(
                 token for before in _antecedents(tokens, self._previous) for token in _things_named(before.tokens)
             ),
@@ -259,7 +268,8 @@ class _PassageReader:
             record=record,
             line=line,
             cells=_cells(style, sentence, above.header or self._header) if shape else (),
-            below=_content(style, [text_below(self._text, end)]) if stands_over else frozenset(),
+            below=_content(style, [text_below(self._text, start, end)]) if stands_over else frozenset(),
+            near=_content(style, [words for words in texts if words not in far]) or self._headings,
             key=key[1].casefold() if key else "",
             speaker=_content(style, [self._speakers.name_of(sentence) or above.speaker]),
         )
@@ -284,10 +294,11 @@ class _PassageReader:
         if not self._previous or place.record:
             return None
         last = self._previous[-1]
-        if not place.antecedents and (last.shape or not _lacks_own_subject(place)):
+        if directive_of(place.text) or (not place.antecedents and (last.shape or not _lacks_own_subject(place))):
             return None
         tokens = (*last.tokens, _PAUSE, *place.tokens)
-        return replace(place, start=last.start, tokens=tokens, antecedents=last.antecedents, shape="", cells=(), key="")
+        shape = last.shape if is_list_item(last.text) else ""
+        return replace(place, start=last.start, tokens=tokens, antecedents=last.antecedents, cells=(), key="", shape=shape)
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
@@ -383,6 +394,8 @@ def _lacks_own_subject(place: Place) -> bool:
 def _shape(sentence: str) -> str:
     """The separators of a row or a short line; "" for prose."""
     stripped = sentence.strip()
+    if name := directive_of(stripped):
+        return f":{name}"
     separators = "".join(_SEPARATORS.findall(stripped)) + "\t" * count_column_gaps(stripped)
     if stripped.startswith("|") or is_list_item(sentence):
         return "row" + separators.replace(",", "")

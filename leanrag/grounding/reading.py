@@ -148,7 +148,7 @@ _TOKEN = re.compile(
     |(?P<monthyear>\b(?P<my_m>{_MONTH})\b\.?,?\s+(?:de\s+|of\s+)?(?P<my_y>\d{{4}})(?!\d))
     |(?P<monthday>\b(?P<md_m>{_MONTH})\b\.?\s+(?:the\s+)?(?P<md_d>\d{{1,2}})(?:st|nd|rd|th)?(?!\d|[.,]\d)(?:,?\s+(?P<md_y>\d{{4}}))?)
     |(?P<dotted>(?<![\w.])v?\d+(?:[.]\d+){{2,}}(?:[-+._]?[a-z]+\.?\d*)?|\d+(?:[-_/:]\d+){{2,}})
-    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z-]*[a-z](?!\w)
+    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z-]*[a-z](?!\w)|(?<!-)-[a-z](?![\w'-])|(?<![\w.)])\.[a-z][a-z\d]{{0,4}}(?![\w.])
         |(?-i:\w[\w-]+(?:\.[a-z]{{2,5}})+)(?![\w(])))
     |(?P<reference>\#\d+)
     |(?P<letters>(?<!\w)(?=[a-z_.#:/-]*\d)[a-z]+\w*(?:[-_./:\#]\w+)*|(?<!\w)\w*_\w+(?:\.\w+)*)
@@ -254,6 +254,8 @@ def _read_other(found: re.Match[str]) -> Token:
         return Token("pause", text, word)
     if found["operator"]:
         return Token("word", text, word, word)
+    if len(text) == 2 and text[0] == "-":
+        return Token("identifier", text, text, text, is_content=True)  # -h and -H are two options
     base = re.sub(r"(?<=[a-z])[-_ ](?=\d)|(?<=\d)[-_ ](?=[a-z])", "", word)
     if re.fullmatch(r"v\d+(?:\.\d+)*", base):
         base = base[1:]

@@ -21,7 +21,10 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
 
     The claim then takes from another section, row or sentence than it should.
     """
-    if _has_other_key(claim, place, index):
+    told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
+    if _has_other_key(claim, place, index) or _has_other_value(claim, place, index):
+        return True
+    if claim.is_fragment and (_takes_value_from_above(claim, place, told) or _is_of_another_document(claim, place, told, index)):
         return True
     here = place.reach | place.below
     wanted = {token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"}
@@ -37,7 +40,6 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
         and bool(found)
     )
     is_under_another = place.speaks_of_heading and place.heading.isdisjoint(claim.asked)
-    told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
     if _says_it_better(claim, place, told, index):
         return True
     return any(
@@ -47,7 +49,7 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
             _are_parallel(place, other)
             or (has_rival and _jaccard(place.frame, other.frame) > 0.5)
             or (is_under_another and not missing.isdisjoint(other.heading))
-            or (bool(found) and _answers_otherwise(told, claim, other))
+            or (bool(found) and _answers_otherwise(told, claim, place, other))
         )
         for other in index.reach(missing)
     )
@@ -62,6 +64,47 @@ def _has_other_key(claim: Claim, place: Place, index: PlaceIndex) -> bool:
         other.key in asked and other.item is place.item and other.heading == place.heading
         for other in index.places
         if other.key
+    )
+
+
+def _has_other_value(claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Whether the question names a date, a version or an option that another place holds, and this one names another."""
+    mine = (*claim.question, *claim.tokens)
+    return any(
+        _tells_apart(asked)
+        and index.holds_somewhere(asked)
+        and not index.holds(asked, place)
+        and any(_tells_apart(t) and kind_of(t) == kind_of(asked) and not has_value(t, mine) for t in place.tokens)
+        for asked in claim.question
+    )
+
+
+def _tells_apart(token: Token) -> bool:
+    """Whether a token is a date, a version or an option: places with different ones speak of different things."""
+    if token.kind == "identifier":
+        return token.text.startswith("-") or token.text.replace(".", "").isdigit()
+    return kind_of(token)[0] == "day"
+
+
+def _takes_value_from_above(claim: Claim, place: Place, told: Sequence[Token]) -> bool:
+    """Whether a value of the answer stands only above a place that has a value of this kind itself, as a header above a row."""
+    return any(
+        token.kind in VALUE_KINDS
+        and not has_value(token, place.tokens)
+        and any(kind_of(t) == kind_of(token) and not has_value(t, claim.question) for t in place.tokens)
+        for token in told
+    )
+
+
+def _is_of_another_document(claim: Claim, place: Place, told: Sequence[Token], index: PlaceIndex) -> bool:
+    """Whether another document alone speaks of something that was asked, and answers it with something else."""
+    missing = {base for base in claim.asked - index.document_bases(place) if index.is_written(base)}
+    here = claim.asked & place.reach
+    return bool(missing) and any(
+        not missing.isdisjoint(index.document_bases(other))
+        and here <= other.reach
+        and _answers_otherwise(told, claim, place, other)
+        for other in index.reach(here)
     )
 
 
@@ -83,13 +126,17 @@ def _says_it_better(claim: Claim, place: Place, told: Sequence[Token], index: Pl
     )
 
 
-def _answers_otherwise(told: Sequence[Token], claim: Claim, other: Place) -> bool:
-    """Whether a place says nothing of what the claim tells, but has values or names of the same kind."""
-    if any(_is_there(token, other.tokens) for token in told):
+def _answers_otherwise(told: Sequence[Token], claim: Claim, place: Place, other: Place) -> bool:
+    """Whether another place says nothing of what the claim tells, but has values or names of the same kind.
+
+    What stands above the other place counts if the claim tells what stands over others: the name of an option.
+    """
+    if any(_is_there(token, (*other.tokens, *other.context)) for token in told):
         return False
+    is_above = bool(place.below) or not any(_is_there(token, place.tokens) for token in told)
     rivals = [
         token
-        for token in other.tokens
+        for token in (*other.tokens, *(other.context if is_above else ()))
         if token.is_content and not _is_there(token, claim.question) and not _is_there(token, claim.tokens)
     ]
     kinds = {_kind(token) for token in told} - {""}

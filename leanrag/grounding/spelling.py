@@ -81,6 +81,7 @@ _PHRASES = [
         ("exception de", r"\bà l exception d[eu]\b|\bà l'exception d[eu]\b", "sauf"),
         ("excepción de", r"\bcon excepción de\b", "excepto"),
         (" but ", r"\b((?:all|every|any) \w+) but (?!not\b)", r"\1 except "),
+        ("at first", r"\bat first\b", "originally"),
         ("up of", r"\bis (?:made|composed) up of\b", "contains"),
     )
     for hint in hints.split("|")

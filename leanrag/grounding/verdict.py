@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
 from leanrag.grounding.compare import contradiction
-from leanrag.grounding.compounds import fit_compounds
+from leanrag.grounding.compounds import fit_codes, fit_compounds
 from leanrag.grounding.index import PlaceIndex, covered_share
-from leanrag.grounding.lexicon import ALL, ALLOWED, ANAPHORS, ARTICLES, AUXILIARIES, NEGATIONS
+from leanrag.grounding.lexicon import ALL, ALLOWED, ANAPHORS, ARTICLES, AUXILIARIES, IRREGULAR, NEGATIONS
 from leanrag.grounding.marks import goes_on, sentences_of, with_marks
 from leanrag.grounding.places import Place, Style, find_places, style_of
+from leanrag.grounding.predicates import answers_another_predicate
 from leanrag.grounding.reading import Token, base_of
 from leanrag.grounding.rivals import is_of_another
 from leanrag.protocols import EntailmentChecker
@@ -198,7 +199,7 @@ class _Sources:
 
     def look_up(self, sentence: str) -> _Finding:
         """Return the places that carry a sentence of the answer."""
-        tokens, reply = _without_reply(self._read(sentence))
+        tokens, reply = _without_reply(fit_codes(self._read(sentence), self._index.bases))
         if tokens and tokens[0].is_name and (self._index.is_written_small(tokens[0].word) or _is_imperative(tokens)):
             tokens = (replace(tokens[0], is_name=False, base=base_of(tokens[0].word)), *tokens[1:])
         if len([token for token in tokens if token.kind != "pause"]) == 1 and _is_letter(tokens[0]):
@@ -300,6 +301,7 @@ class _Sources:
                 relevance[id(place)] >= RELEVANCE_THRESHOLD * most_relevant
                 and contradiction(claim, self._passage(place), weights) is None
                 and not is_of_another(claim, place, self._index)
+                and not answers_another_predicate(claim, place, self._index)
             ):
                 return place, share, is_contradicted
             is_contradicted |= share >= SUPPORT_THRESHOLD / 2
@@ -438,12 +440,21 @@ def _is_imperative(tokens: Sequence[Token]) -> bool:
 
 
 def _has_name_and_verb(tokens: Sequence[Token]) -> bool:
-    """Whether a name is followed at once by a word that may be a verb."""
-    behind = [token.text for token in tokens[2:]] + [""]
+    """Whether a name is followed at once by a word that may be a verb; "the Moe foundry" is a name with a noun."""
+    behind = [*tokens[2:], None]
     return any(
-        name.is_name and word.kind == "word" and word.is_content and not word.is_name and sign != "-"
-        for (name, word), sign in zip(itertools.pairwise(tokens), behind, strict=False)
+        name.is_name
+        and word.kind == "word"
+        and word.is_content
+        and not word.is_name
+        and (_looks_like_verb(word, tokens[0]) if after is None or after.text == "." else after.text != "-")
+        for (name, word), after in zip(itertools.pairwise(tokens), behind, strict=False)
     )
+
+
+def _looks_like_verb(token: Token, first: Token) -> bool:
+    is_past = token.word.endswith("ed") or token.word in IRREGULAR
+    return is_past or (token.word.endswith("s") and first.word not in ARTICLES)
 
 
 def _says(part: Sequence[Token]) -> bool:

@@ -1,0 +1,171 @@
+"""What a question asks of its subject ("replace" in "What does it replace?"), and short answers from clauses that say something else."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+
+from leanrag.grounding.claims import Claim
+from leanrag.grounding.clauses import fine_segments
+from leanrag.grounding.index import PlaceIndex
+from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, AUXILIARIES, CLASS_WORDS, CONTRASTS, IRREGULAR, PREPOSITIONS
+from leanrag.grounding.places import Place
+from leanrag.grounding.reading import Token
+from leanrag.grounding.values import VALUE_KINDS, has_value, kind_of
+
+__all__ = ["answers_another_predicate", "predicate_of"]
+
+_WHO = frozenset("who whom wer wen wem".split())
+_WHAT = frozenset("what which whose how was welche welcher welches welchen when where why wann wo warum wie".split())
+_BE = frozenset("is are was were be been being am has have had ist sind war waren wird wurde wurden hat haben".split())
+_AUXILIARIES = AUXILIARIES - ARTICLES
+_OF = frozenset("of for to von für der des".split())
+_PERSONS = frozenset("i you we one he she it they ich man wir er sie es".split())
+_ENDS = PREPOSITIONS | CONTRASTS | frozenset("if when that and or und oder wenn".split())
+
+
+@functools.lru_cache(maxsize=1024)
+def predicate_of(question: tuple[Token, ...]) -> tuple[Token, ...]:
+    """Return the words of a question of which one is its predicate: a verb, or a noun such as "author"; none if it is not known."""
+    words = [token for token in question if token.kind != "pause" and not (token.kind == "word" and token.word == "s")]
+    words = list(itertools.dropwhile(lambda token: token.word in PREPOSITIONS, words))
+    if len(words) < 2 or words[0].word not in _WHO | _WHAT:
+        return ()
+    first, rest = words[0].word, words[1:]
+    auxiliary = next((i for i, token in enumerate(rest) if token.word in _AUXILIARIES and not token.is_content), None)
+    if auxiliary is None:
+        is_verb = first in _WHO or (first in {"what", "was"} and not any(token.is_content for token in rest[1:2]))
+        found = rest[:1] if is_verb else _behind_noun(rest)
+    elif rest[auxiliary].word in _BE:
+        found = _behind_be(rest[auxiliary + 1 :], asks_for_noun=first in _WHO | {"what", "was"} and not auxiliary)
+    else:
+        found = _behind_do(rest[auxiliary + 1 :])
+    return tuple(token for token in found if _may_be_verb(token))
+
+
+def _may_be_verb(token: Token) -> bool:
+    return token.kind == "word" and token.is_content and not token.text[:1].isupper() and not token.word.endswith("ly")
+
+
+def _up_to_phrase(tokens: Sequence[Token]) -> Iterator[Token]:
+    """The words before the next article or preposition."""
+    return itertools.takewhile(lambda token: token.word not in _ENDS | ARTICLES, tokens)
+
+
+def _behind_noun(tokens: Sequence[Token]) -> list[Token]:
+    """The words behind the noun of "Which noun replaces ...?" of which one is the verb."""
+    found = list(_up_to_phrase(tokens[1:]))
+    return found or [token for token in tokens[2:] if _may_be_verb(token) and _is_participle(token)][:1]
+
+
+def _behind_do(tokens: Sequence[Token]) -> list[Token]:
+    """The words behind "does" or "can" of which one is the verb: not the first word of the subject."""
+    phrase = list(_up_to_phrase(itertools.dropwhile(lambda token: token.word in ARTICLES, tokens)))
+    verbs = [token for token in phrase if _may_be_verb(token)]
+    if phrase and phrase[0].word in _PERSONS:
+        return verbs[:1]
+    behind = tokens[tokens.index(phrase[-1]) + 1 :] if phrase else tokens
+    if behind and behind[0].word == "of":
+        return list(tokens[-1:]) if tokens[-2].is_content else []
+    return verbs if phrase and not _may_be_verb(phrase[0]) else verbs[1:]
+
+
+def _behind_be(tokens: Sequence[Token], *, asks_for_noun: bool) -> list[Token]:
+    """The participle behind "is" or the verb behind "is to"; without one, the noun before "of"."""
+    for before, token in itertools.pairwise(tokens):
+        if _may_be_verb(token) and (before.word == "to" or (_is_participle(token) and before.word not in ARTICLES)):
+            return [token]
+    if tokens and _may_be_verb(tokens[0]) and _is_participle(tokens[0]):
+        return [tokens[0]]
+    phrase = list(_up_to_phrase(itertools.dropwhile(lambda token: token.word in ARTICLES, tokens)))
+    has_more = any(token.word in _OF for token in tokens)
+    return phrase[-1:] if asks_for_noun and has_more and tokens[0].word in ARTICLES else []
+
+
+def _is_participle(token: Token) -> bool:
+    word = token.word
+    return (len(word) > 4 and word.endswith("ed")) or word in IRREGULAR or (word.startswith("ge") and word.endswith("t"))
+
+
+def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Return whether a short answer stands in a clause that has a predicate of its own, and not the one that was asked for.
+
+    The clause then says nothing else of what was asked, or another clause has the predicate and an answer of its own.
+    """
+    asked_for = predicate_of(claim.question) if claim.is_fragment else ()
+    told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
+    if not asked_for or not told or place.shape or place.record:
+        return False
+    parts = _parts(place.tokens)
+    with_told = [part for part in parts if all(_is_among(token, part) for token in told)]
+    if not with_told or not all(map(_has_verb, with_told)):
+        return False
+    wanted = frozenset(token.base for token in asked_for)
+    if any(index.holds(token, place) for token in asked_for):
+        others = [part for part in parts if part not in with_told and any(token.base in wanted for token in part)]
+        if any(token.word in ANAPHORS for part in others for token in part[:2]):
+            return False  # "she" may be the one who is named
+        return (
+            bool(others)
+            and not any(token.base in wanted for part in with_told for token in part)
+            and not any(token.base in wanted for token in place.context)
+            and all(_has_rival(told, part, claim) for part in others)
+        )
+    around = place.bases | place.antecedent_bases | place.near | place.below
+    if claim.asked.isdisjoint(around):
+        return True
+    return any(
+        other is not place
+        and len(claim.asked & other.reach) > len(claim.asked & place.reach)
+        and _has_rival(told, other.tokens, claim)
+        for other in index.with_word(asked_for)
+    )
+
+
+def _parts(tokens: Sequence[Token]) -> list[list[Token]]:
+    """The parts of a sentence, each with a verb of its own; a part without one belongs to the part before it."""
+    parts: list[list[Token]] = []
+    for segment in fine_segments(tokens):
+        if parts and (not _has_verb(segment) or not _has_verb(parts[-1])):
+            parts[-1] += segment
+        else:
+            parts.append(list(segment))
+    return parts
+
+
+def _has_verb(part: Sequence[Token]) -> bool:
+    """Whether a part of a sentence holds a word that can only be a verb, or a word between a noun and its object."""
+    for i, token in enumerate(part):
+        if token.kind != "word" or token.text[:1].isupper():
+            continue
+        if (token.word in _AUXILIARIES and not token.is_content) or (token.is_content and _is_participle(token)):
+            return True
+        behind = part[i + 1] if i + 1 < len(part) else None
+        is_between = i and part[i - 1].is_content and behind is not None and behind.word in ARTICLES | ANAPHORS
+        if is_between and token.is_content and token.word.endswith(("s", "t")):
+            return True
+    return False
+
+
+def _has_rival(told: Sequence[Token], tokens: Sequence[Token], claim: Claim) -> bool:
+    """Whether a part of a sentence holds nothing of the answer, but something else of its kind."""
+    if any(_is_among(token, tokens) for token in told):
+        return False
+    kinds = {_kind(token) for token in told} - {""}
+    return any(
+        token.is_content and _kind(token) in kinds and not _is_among(token, (*claim.tokens, *claim.question))
+        for token in tokens
+    )
+
+
+def _kind(token: Token) -> str:
+    if token.kind in VALUE_KINDS:
+        return kind_of(token)[0]
+    return "name" if token.is_name and token.word not in CLASS_WORDS else ""
+
+
+def _is_among(token: Token, tokens: Sequence[Token]) -> bool:
+    if token.kind in VALUE_KINDS:
+        return has_value(token, tokens)
+    return any(other.base == token.base for other in tokens)
