@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from leanrag.grounding.cells import Cell
 from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.reading import Token, base_of
-from leanrag.grounding.values import VALUE_KINDS, has_value
+from leanrag.grounding.values import VALUE_KINDS, is_among
 
 __all__ = ["takes_another_assignment", "takes_another_column", "takes_another_line"]
 
@@ -21,9 +21,9 @@ def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float])
     there = [token for i in asked for token in passage.cells[i].tokens]
     others = [token for i, cell in enumerate(passage.cells) if i not in asked for token in cell.tokens]
     return bool(asked) and any(
-        _is_among(token, others) and not _is_among(token, there)
+        is_among(token, others) and not is_among(token, there)
         for token in claim.tokens
-        if (token.kind in VALUE_KINDS or token.is_name) and not _is_among(token, claim.question)
+        if (token.kind in VALUE_KINDS or token.is_name) and not is_among(token, claim.question)
     )
 
 
@@ -33,11 +33,11 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
         return False
     said = claim.asked | {token.base for token in claim.whole if token.is_content}
     own = passage.record[passage.line]
-    told = [token for token in claim.tokens if token.is_content and not _is_among(token, claim.question)]
-    kinds = {token.kind for token in told if _is_among(token, own.tokens)}
+    told = [token for token in claim.tokens if token.is_content and not is_among(token, claim.question)]
+    kinds = {token.kind for token in told if is_among(token, own.tokens)}
     return any(
         _count_said(line, said) > _count_said(own, said)
-        and not any(_is_among(token, line.tokens) for token in told)
+        and not any(is_among(token, line.tokens) for token in told)
         and any(token.kind in kinds for token in line.tokens if token.is_content and token.base not in line.name)
         for line in passage.record
     )
@@ -47,13 +47,13 @@ def takes_another_assignment(claim: Claim, passage: Passage, _: Mapping[str, flo
     """The claim gives the name that was asked about the value of another name ("cut(depth=4, width=9)")."""
     if not any(token.text == "=" for token in passage.everything):
         return False
-    told = [token for token in claim.tokens if token.kind in VALUE_KINDS and not _is_among(token, claim.question)]
+    told = [token for token in claim.tokens if token.kind in VALUE_KINDS and not is_among(token, claim.question)]
     tokens = passage.everything
     asked, others = list[Token](), list[Token]()
     for name, sign, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if sign.text == "=" and name.kind != "pause":
             (asked if name.base in claim.asked else others).append(value)
-    return bool(asked) and any(_is_among(token, others) and not _is_among(token, asked) for token in told)
+    return bool(asked) and any(is_among(token, others) and not is_among(token, asked) for token in told)
 
 
 _MEASURES = frozenset(
@@ -77,9 +77,3 @@ def _asked_columns(cells: Sequence[Cell], said: frozenset[str]) -> set[int]:
 
 def _is_said(base: str, said: frozenset[str]) -> bool:
     return holds(said, Token("word", base, base, base))
-
-
-def _is_among(token: Token, tokens: Sequence[Token]) -> bool:
-    if token.kind in VALUE_KINDS:
-        return has_value(token, tokens)
-    return any(other.base == token.base for other in tokens)

@@ -34,7 +34,13 @@ from leanrag.grounding.lexicon import (
     SOME,
     SYMMETRIC,
 )
-from leanrag.grounding.modality import exchanges_two, joins_alternatives, takes_plan_for_fact, takes_speaker, takes_substitute
+from leanrag.grounding.modality import (
+    exchanges_two,
+    joins_alternatives,
+    takes_plan_for_fact,
+    takes_speaker,
+    takes_substitute,
+)
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
 from leanrag.grounding.scripts import differs_in_script

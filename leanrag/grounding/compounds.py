@@ -1,4 +1,4 @@
-"""Words that are written in one or in two: German compounds ("Rücksendefrist", "Frist für Rücksendungen"), codes ("RFC 4716", "RFC4716")."""
+"""Words written as one or as several: German compounds ("Rücksendefrist", "Frist für Rücksendungen") and codes ("RFC 4716")."""
 
 from __future__ import annotations
 

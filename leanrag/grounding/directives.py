@@ -26,7 +26,7 @@ _FIELDS = {"param": "parameter", "arg": "argument", "rtype": "return type", "ret
 
 def directive_of(text: str) -> str:
     """Return the name of the directive or field that a line begins with; "" for none."""
-    found = _DIRECTIVE.match(text) or _FIELD.match(text)
+    found = (_DIRECTIVE.match(text) or _FIELD.match(text)) if ":" in text else None
     return found[1] if found else ""
 
 
@@ -39,6 +39,8 @@ def spell_out_directive(text: str) -> str:
         >>> spell_out_directive(":param size: How large it is.")
         'parameter size: How large it is.'
     """
+    if ":" not in text:
+        return text
     if found := _DIRECTIVE.match(text):
         return f"{_DIRECTIVES.get(found[1], found[1].replace('-', ' '))} {text[found.end() :]}"
     if found := _FIELD.match(text):

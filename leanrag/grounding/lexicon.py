@@ -345,7 +345,8 @@ CONVERSES = _pairs(
     thick/thin soft/hard early/late cheap/expensive positive/negative advantage/disadvantage often/rarely often/seldom
     frequently/rarely always/sometimes same/different up/down in/out upwards/downwards uphill/downhill upstairs/downstairs
     upstream/downstream push/pull top/bottom left/right north/south east/west
-    northern/southern eastern/western input/output upload/download uploads/downloads uploaded/downloaded compress/decompress encode/decode encrypt/decrypt parent/child
+    northern/southern eastern/western input/output upload/download uploads/downloads uploaded/downloaded parent/child
+    compress/decompress encode/decode encrypt/decrypt
     buyer/seller employer/employee teacher/student winner/loser sender/recipient day/night morning/evening
     summer/winter
     horizontal/vertical manual/automatic manually/automatically temporary/permanent temporarily/permanently
@@ -535,7 +536,7 @@ SYNONYMS = {
         "launch release launched released releases launches publish published publishes",
         "located situated lies lie stands",
         "purpose aim goal",
-        "replace substitute replaces replaced substituted replacement supersede supersedes superseded successor successors",
+        "replace substitute replaces replaced substituted replacement supersede supersedes superseded successor",
         "restart reboot restarts reboots restarted rebooted",
         "turn switch turns switches turned switched",
         "capacity hold holds",

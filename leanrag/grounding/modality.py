@@ -118,7 +118,9 @@ def takes_speaker(claim: Claim, passage: Passage, _: Mapping[str, float]) -> boo
     return not told.isdisjoint(passage.speaker) and told.isdisjoint(said)
 
 
-_OUTDATED = frozenset(map(base_of, "deprecated obsolete removed dropped superseded outdated discontinued retired veraltet".split()))
+_OUTDATED = frozenset(
+    map(base_of, "deprecated obsolete removed dropped superseded outdated discontinued retired veraltet".split())
+)
 _FAVOUR = frozenset({"favour", "favor"})
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
 from leanrag.grounding.clauses import CONJUNCTIONS, clauses_of
-from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, CLASS_WORDS, CLASSES, COPULAS, PREPOSITIONS
+from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, CLASS_WORDS, COPULAS, PREPOSITIONS
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of, same_value
+from leanrag.grounding.values import VALUE_KINDS, answer_kind, dimension_of, has_value, is_among, kind_of, same_value
 
 __all__ = ["mixes_clauses", "pairs_differently"]
 
@@ -76,8 +76,8 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
     asked = claim.asked
     subjects = list(map(_subject, segments))
     for told in (token for token in claim.tokens if token.is_content and token.base not in asked):
-        kind = _kind(told)
-        with_told = [i for i, segment in enumerate(segments) if _is_among(told, segment)]
+        kind = answer_kind(told)
+        with_told = [i for i, segment in enumerate(segments) if is_among(told, segment)]
         if kind in ("", "identifier") or not with_told:
             continue
         first, last = with_told[0], with_told[-1]
@@ -122,7 +122,7 @@ def _names_another(segments: list[list[Token]], i: int, told: Token, claim: Clai
         and not _words(segments[i]) <= claim.asked
         and any(
             here < claim.asked & _content(part)
-            and any(t.kind == told.kind for t in part if not _is_among(t, claim.whole))
+            and any(t.kind == told.kind for t in part if not is_among(t, claim.whole))
             for part in segments
         )
     )
@@ -142,21 +142,12 @@ def _subject(segment: list[Token]) -> str:
 
 def _has_rival_answer(told: Token, part: list[Token], claim: Claim, *, anywhere: bool = False) -> bool:
     """Whether a part of a sentence has an answer of its own to what was asked; of names, before the words that were asked."""
-    if _kind(told) == "name" and not anywhere:
+    if answer_kind(told) == "name" and not anywhere:
         part = part[: next((i for i, token in enumerate(part) if token.base in claim.asked), len(part))]
     mine = (*claim.tokens, *claim.question)
-    return any(token.is_content and _kind(token) == _kind(told) and not _is_among(token, mine) for token in part)
-
-
-def _kind(token: Token) -> str:
-    """What an answer is: a value of some kind, a weekday, a colour or the like, or a name; "" for any other word."""
-    if token.kind in VALUE_KINDS:
-        return kind_of(token)[0]
-    members = next((i for i, words in enumerate(_CLASS_WORDS) if token.word in words), None)
-    return f"class {members}" if members is not None else "name" if token.is_name else ""
-
-
-_CLASS_WORDS = tuple(frozenset(word for member in members for word in member) for members in CLASSES)
+    return any(
+        token.is_content and answer_kind(token) == answer_kind(told) and not is_among(token, mine) for token in part
+    )
 
 
 def _stands_behind_another(tokens: Sequence[Token], claim: Claim) -> bool:
@@ -191,12 +182,6 @@ def _in_brackets(tokens: Sequence[Token]) -> Iterator[tuple[frozenset[str], list
 
 def _content(tokens: Sequence[Token]) -> frozenset[str]:
     return frozenset(token.base for token in tokens if token.is_content)
-
-
-def _is_among(token: Token, tokens: Sequence[Token]) -> bool:
-    if token.kind in VALUE_KINDS:
-        return has_value(token, tokens)
-    return any(other.base == token.base for other in tokens)
 
 
 def _has_like(value: Token, segment: list[Token], wanted: Sequence[Token]) -> bool:

@@ -230,7 +230,9 @@ class _PassageReader:
             is_alone = head is None and is_term(text, start, end)
             above.begin(sentence, head)
             if not _RULE.match(sentence) and not is_question(sentence) and not self._is_wrong_option(sentence, end):
-                place = self._place(start, end, stands_over=head is not None or is_over or is_alone)
+                place = self._place(
+                    start, end, stands_over=head is not None or is_over or is_alone, goes_on=not begins_line
+                )
                 yield place
                 if head is None and not is_alone and (pair := self._pair(place)):
                     yield pair
@@ -244,11 +246,13 @@ class _PassageReader:
                 self._previous = []
             end_of_last = end
 
-    def _place(self, start: int, end: int, *, stands_over: bool) -> Place:
+    def _place(self, start: int, end: int, *, stands_over: bool, goes_on: bool) -> Place:
         style, above = self._style, self._above
         sentence = self._text[start:end]
         tokens = (*self._denial(sentence), *style.read(sentence))
         shape = _shape(sentence)
+        if goes_on and not shape and self._previous and _is_item(self._previous[-1]):
+            shape = self._previous[-1].shape
         record, line = self._records.at(start)
         key = _LINE_KEY.match(sentence)
         texts = above.texts(sentence)
@@ -297,8 +301,10 @@ class _PassageReader:
         if directive_of(place.text) or (not place.antecedents and (last.shape or not _lacks_own_subject(place))):
             return None
         tokens = (*last.tokens, _PAUSE, *place.tokens)
-        shape = last.shape if is_list_item(last.text) else ""
-        return replace(place, start=last.start, tokens=tokens, antecedents=last.antecedents, cells=(), key="", shape=shape)
+        shape = last.shape if _is_item(last) else ""
+        return replace(
+            place, start=last.start, tokens=tokens, antecedents=last.antecedents, cells=(), key="", shape=shape
+        )
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
@@ -356,7 +362,12 @@ def _cells(style: Style, row: str, header: str) -> tuple[Cell, ...]:
 
 
 def _content(style: Style, texts: Sequence[str]) -> frozenset[str]:
-    return frozenset(token.base for text in texts for token in style.read(text) if token.is_content)
+    return frozenset[str]().union(*(_content_of(text, style.decimal_comma, style.german) for text in texts if text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _content_of(text: str, decimal_comma: bool, german: bool) -> frozenset[str]:
+    return frozenset(token.base for token in _read(text, decimal_comma, german) if token.is_content)
 
 
 def _antecedents(tokens: Sequence[Token], previous: Sequence[Place]) -> list[Place]:
@@ -389,6 +400,11 @@ def _speaks_of_before(tokens: Sequence[Token]) -> bool:
 def _lacks_own_subject(place: Place) -> bool:
     """Whether a clause begins with a verb, as where a packer left out its beginning."""
     return bool(place.tokens) and place.tokens[0].kind == "word" and place.tokens[0].text[:1].islower()
+
+
+def _is_item(place: Place) -> bool:
+    """Whether a place is a sentence of a list item."""
+    return place.shape.startswith("row") and not place.text.startswith("|")
 
 
 def _shape(sentence: str) -> str:

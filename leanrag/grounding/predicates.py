@@ -1,23 +1,23 @@
-"""What a question asks of its subject ("replace" in "What does it replace?"), and short answers from clauses that say something else."""
+"""The predicate of a question ("replace" in "What does it replace?"), and short answers from clauses with another predicate."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from leanrag.grounding.claims import Claim
 from leanrag.grounding.clauses import fine_segments
 from leanrag.grounding.index import PlaceIndex
-from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, AUXILIARIES, CLASS_WORDS, CONTRASTS, IRREGULAR, PREPOSITIONS
+from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, AUXILIARIES, CONTRASTS, IRREGULAR, PREPOSITIONS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, has_value, kind_of
+from leanrag.grounding.values import answer_kind, is_among
 
 __all__ = ["answers_another_predicate", "predicate_of"]
 
 _WHO = frozenset("who whom wer wen wem".split())
-_WHAT = frozenset("what which whose how was welche welcher welches welchen when where why wann wo warum wie".split())
+_WHAT = frozenset("what which whose how was welche welcher welches welchen when where wann wo wie".split())
 _BE = frozenset("is are was were be been being am has have had ist sind war waren wird wurde wurden hat haben".split())
 _AUXILIARIES = AUXILIARIES - ARTICLES
 _OF = frozenset("of for to von für der des".split())
@@ -48,7 +48,7 @@ def _may_be_verb(token: Token) -> bool:
     return token.kind == "word" and token.is_content and not token.text[:1].isupper() and not token.word.endswith("ly")
 
 
-def _up_to_phrase(tokens: Sequence[Token]) -> Iterator[Token]:
+def _up_to_phrase(tokens: Iterable[Token]) -> Iterator[Token]:
     """The words before the next article or preposition."""
     return itertools.takewhile(lambda token: token.word not in _ENDS | ARTICLES, tokens)
 
@@ -65,7 +65,7 @@ def _behind_do(tokens: Sequence[Token]) -> list[Token]:
     verbs = [token for token in phrase if _may_be_verb(token)]
     if phrase and phrase[0].word in _PERSONS:
         return verbs[:1]
-    behind = tokens[tokens.index(phrase[-1]) + 1 :] if phrase else tokens
+    behind = tokens[tokens.index(phrase[-1]) + 1 :] if phrase else ()
     if behind and behind[0].word == "of":
         return list(tokens[-1:]) if tokens[-2].is_content else []
     return verbs if phrase and not _may_be_verb(phrase[0]) else verbs[1:]
@@ -85,7 +85,9 @@ def _behind_be(tokens: Sequence[Token], *, asks_for_noun: bool) -> list[Token]:
 
 def _is_participle(token: Token) -> bool:
     word = token.word
-    return (len(word) > 4 and word.endswith("ed")) or word in IRREGULAR or (word.startswith("ge") and word.endswith("t"))
+    return (
+        (len(word) > 4 and word.endswith("ed")) or word in IRREGULAR or (word.startswith("ge") and word.endswith("t"))
+    )
 
 
 def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> bool:
@@ -98,7 +100,7 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     if not asked_for or not told or place.shape or place.record:
         return False
     parts = _parts(place.tokens)
-    with_told = [part for part in parts if all(_is_among(token, part) for token in told)]
+    with_told = [part for part in parts if all(is_among(token, part) for token in told)]
     if not with_told or not all(map(_has_verb, with_told)):
         return False
     wanted = frozenset(token.base for token in asked_for)
@@ -150,22 +152,10 @@ def _has_verb(part: Sequence[Token]) -> bool:
 
 def _has_rival(told: Sequence[Token], tokens: Sequence[Token], claim: Claim) -> bool:
     """Whether a part of a sentence holds nothing of the answer, but something else of its kind."""
-    if any(_is_among(token, tokens) for token in told):
+    if any(is_among(token, tokens) for token in told):
         return False
-    kinds = {_kind(token) for token in told} - {""}
+    kinds = {answer_kind(token) for token in told} - {""}
     return any(
-        token.is_content and _kind(token) in kinds and not _is_among(token, (*claim.tokens, *claim.question))
+        token.is_content and answer_kind(token) in kinds and not is_among(token, (*claim.tokens, *claim.question))
         for token in tokens
     )
-
-
-def _kind(token: Token) -> str:
-    if token.kind in VALUE_KINDS:
-        return kind_of(token)[0]
-    return "name" if token.is_name and token.word not in CLASS_WORDS else ""
-
-
-def _is_among(token: Token, tokens: Sequence[Token]) -> bool:
-    if token.kind in VALUE_KINDS:
-        return has_value(token, tokens)
-    return any(other.base == token.base for other in tokens)

@@ -8,7 +8,7 @@ from leanrag.grounding.claims import Claim
 from leanrag.grounding.index import PlaceIndex
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, dimension_of, has_value, kind_of
+from leanrag.grounding.values import VALUE_KINDS, answer_kind, dimension_of, has_value, is_among, kind_of
 
 __all__ = ["is_of_another"]
 
@@ -24,7 +24,9 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
     if _has_other_key(claim, place, index) or _has_other_value(claim, place, index):
         return True
-    if claim.is_fragment and (_takes_value_from_above(claim, place, told) or _is_of_another_document(claim, place, told, index)):
+    if claim.is_fragment and (
+        _takes_value_from_above(claim, place, told) or _is_of_another_document(claim, place, told, index)
+    ):
         return True
     here = place.reach | place.below
     wanted = {token.base for token in (*claim.question, *claim.tokens) if token.is_content and token.kind != "script"}
@@ -131,29 +133,16 @@ def _answers_otherwise(told: Sequence[Token], claim: Claim, place: Place, other:
 
     What stands above the other place counts if the claim tells what stands over others: the name of an option.
     """
-    if any(_is_there(token, (*other.tokens, *other.context)) for token in told):
+    if any(is_among(token, (*other.tokens, *other.context)) for token in told):
         return False
-    is_above = bool(place.below) or not any(_is_there(token, place.tokens) for token in told)
+    is_above = bool(place.below) or not any(is_among(token, place.tokens) for token in told)
     rivals = [
         token
         for token in (*other.tokens, *(other.context if is_above else ()))
-        if token.is_content and not _is_there(token, claim.question) and not _is_there(token, claim.tokens)
+        if token.is_content and not is_among(token, claim.question) and not is_among(token, claim.tokens)
     ]
-    kinds = {_kind(token) for token in told} - {""}
-    return any(_kind(token) in kinds for token in rivals)
-
-
-def _kind(token: Token) -> str:
-    """What an answer is: a value of some kind, or a name; "" for any other word."""
-    if token.kind in VALUE_KINDS:
-        return kind_of(token)[0]
-    return "name" if token.is_name else ""
-
-
-def _is_there(token: Token, tokens: Sequence[Token]) -> bool:
-    if token.kind in VALUE_KINDS:
-        return has_value(token, tokens)
-    return any(other.base == token.base for other in tokens)
+    kinds = {answer_kind(token) for token in told} - {""}
+    return any(answer_kind(token) in kinds for token in rivals)
 
 
 def _are_parallel(place: Place, other: Place) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from leanrag.grounding.lexicon import CLASS_WORDS, CLASSES
 from leanrag.grounding.reading import Day, Token
 
 __all__ = [
     "LOWER_BOUNDS",
     "OPERATORS",
     "UPPER_BOUNDS",
+    "answer_kind",
     "VALUE_KINDS",
     "bound_of",
     "dimension_of",
     "has_value",
+    "is_among",
     "is_end_of_path",
     "kind_of",
     "same_time",
@@ -92,6 +95,25 @@ def bound_of(tokens: Sequence[Token], i: int) -> int:
     if LOWER_BOUNDS & set(before) or "ormore" in after:
         return 1
     return -1 if UPPER_BOUNDS & set(before) or "orless" in after else 0
+
+
+def is_among(token: Token, tokens: Sequence[Token]) -> bool:
+    """Whether a word, or the value of a number, date, time or identifier, is one of the tokens."""
+    if token.kind in VALUE_KINDS:
+        return has_value(token, tokens)
+    return any(other.base == token.base for other in tokens)
+
+
+def answer_kind(token: Token) -> str:
+    """What an answer is: a value of some kind, a weekday, a colour or the like, or a name; "" for any other word."""
+    if token.kind in VALUE_KINDS:
+        return kind_of(token)[0]
+    if token.word in CLASS_WORDS:
+        return next(f"class {i}" for i, words in enumerate(_CLASS_WORDS) if token.word in words)
+    return "name" if token.is_name else ""
+
+
+_CLASS_WORDS = tuple(frozenset(word for member in members for word in member) for members in CLASSES)
 
 
 def kind_of(token: Token) -> tuple[str, str]:
