@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class QueryCache:
         self._size = size
         self._rows: collections.OrderedDict[str, Vectors] = collections.OrderedDict()
         self._lock = threading.Lock()
+        self._count = functools.lru_cache(maxsize=size)(embedder.count_tokens)
 
     @property
     def id(self) -> str:
@@ -54,13 +56,13 @@ class QueryCache:
         return self.embedder.max_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Return the count of the embedder.
+        """Return the count of the embedder. The counts of the last texts are remembered.
 
         Raises:
             EmbeddingError: The embedder raised an error that is not of this library.
         """
         try:
-            return self.embedder.count_tokens(text)
+            return self._count(text)
         except LeanRAGError:
             raise
         except Exception as error:

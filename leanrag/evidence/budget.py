@@ -102,7 +102,10 @@ def is_near_duplicate(text: str, other: str, overlap: float) -> bool:
 
 
 def _repeats(text: str, shingles: _Shingles, other: str, others: _Shingles, overlap: float) -> bool:
-    return len(shingles & others) >= overlap * len(shingles) if shingles else text.strip() in other
+    if not shingles:
+        return text.strip() in other
+    shared = 0 if shingles.isdisjoint(others) else len(shingles & others)  # most texts share nothing
+    return shared >= overlap * len(shingles)
 
 
 def _shingles(text: str) -> _Shingles:

@@ -27,6 +27,7 @@ __all__ = ["REMEMBERED_PROMPTS", "ChatTemplate", "Conversation"]
 
 _MAX_TEMPLATE_CHARS = 64 * 1024
 _Form = Literal["text", "parts"]
+_Role = Literal["system", "user", "assistant"]
 
 _SWITCHES: Mapping[
     str, tuple[object, object]
@@ -108,6 +109,7 @@ class ChatTemplate:
             ) from error
         self._source, self._thinking, self._today = source, thinking, today
         self._compose_once = functools.lru_cache(maxsize=REMEMBERED_PROMPTS)(self._compose_anew)
+        self._mark_once = functools.lru_cache(maxsize=REMEMBERED_PROMPTS)(self._mark_anew)
         self._switches = {
             name: values[thinking] for name, values in _SWITCHES.items() if thinking is not None and name in names
         }
@@ -140,7 +142,7 @@ class ChatTemplate:
         Raises:
             ConfigurationError: The template refuses these messages, or leaves one out.
         """
-        return self._compose_once(self._today or datetime.date.today(), tuple(messages))
+        return self._compose_once(self._day, tuple(messages))
 
     def _compose_anew(self, _today: datetime.date, messages: Sequence[Message]) -> Conversation:
         problems: list[str] = []
@@ -166,9 +168,8 @@ class ChatTemplate:
     def _compose(self, messages: Sequence[Message], forms: Sequence[_Form]) -> tuple[Conversation, list[int]]:
         """Return the conversation, and the indices of the messages that it leaves out."""
         contents = [message.content for message in messages]
-        marks = [f"{secrets.token_hex(12)}{i:04d}" for i in range(len(messages))]
         text = self._render(messages, contents, forms)
-        skeleton = self._render(messages, marks, forms)
+        marks, skeleton = self._mark_once(self._day, tuple(message.role for message in messages), tuple(forms))
         lost = [
             i
             for i, mark in enumerate(marks)
@@ -177,6 +178,19 @@ class ChatTemplate:
             and not self._depends_on(i, messages, marks, forms, skeleton)
         ]
         return Conversation(text, skeleton, dict(zip(marks, contents, strict=True))), lost
+
+    def _mark_anew(
+        self, _today: datetime.date, roles: Sequence[_Role], forms: Sequence[_Form]
+    ) -> tuple[Sequence[str], str]:
+        """Return marks, which no text can guess, and a conversation of these roles with the marks in place of contents."""
+        marks = [f"{secrets.token_hex(12)}{i:04d}" for i in range(len(roles))]
+        messages = [Message(role, mark) for role, mark in zip(roles, marks, strict=True)]
+        return marks, self._render(messages, marks, forms)
+
+    @property
+    def _day(self) -> datetime.date:
+        """The day that the template may write."""
+        return self._today or datetime.date.today()
 
     def _depends_on(
         self, i: int, messages: Sequence[Message], marks: Sequence[str], forms: Sequence[_Form], skeleton: str

@@ -97,6 +97,7 @@ class Store:
         self.vector_files = DerivedFiles(self._database, "vectors")
         self.outbox = Outbox(self._database)
         self._content = -1, ""
+        self._bound_for_good: tuple[str, int] | None = None  # the embedder
         self._forgetters: list[Callable[[Sequence[str]], None]] = []
 
     def close(self) -> None:
@@ -173,7 +174,7 @@ class Store:
         Raises:
             IndexMismatchError: The vectors in the store are another embedder's.
         """
-        stored = self._bound()
+        stored = self._bound_for_good or self._bound()
         if stored is None and not self.read_only:
             with self._database.writing() as connection:
                 value = json.dumps({"id": embedder_id, "dim": dim})
@@ -184,16 +185,15 @@ class Store:
                 f"{str(self.folder)!r} was built with embedder {stored[0]!r} (dim {stored[1]}), "
                 f"not {embedder_id!r} (dim {dim}); open it with the former, or add the documents to a new folder"
             )
+        self._bound_for_good = stored
         if chunker_id:
             self._chunker_id = chunker_id
 
     def _bound(self) -> tuple[str, int] | None:
         with self._database.reading() as connection, self._database.decoding():
             row = connection.execute("SELECT value FROM meta WHERE key = 'embedder'").fetchone()
-            if row is None:
-                return None
-            value = json.loads(row[0])
-            return str(value["id"]), int(value["dim"])
+            value = json.loads(row[0]) if row else {}
+            return (str(value["id"]), int(value["dim"])) if row else None
 
     def stats(self) -> StoreStats:
         """Return counts and sizes."""
