@@ -21,7 +21,6 @@ from leanrag.generation import PendingStream, check_messages, find_open_thought,
 from leanrag.llama.adapters import AdapterSource, find_adapters, name_with_adapters
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.llama.context import MAX_PARALLEL
-from leanrag.llama.counting import TokenCounts
 from leanrag.llama.engine import Engine
 from leanrag.llama.files import GGUFInfo, check_gguf
 from leanrag.llama.grammar import make_grammar
@@ -241,11 +240,7 @@ class LlamaCppModel(LlamaBase):
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of plain `text`, without BOS and template."""
         self._engine.check_usable()
-        return self._token_counts(text)
-
-    @functools.cached_property
-    def _token_counts(self) -> TokenCounts:
-        return TokenCounts(self._engine.vocabulary)
+        return len(encode_text(text, self._engine.vocabulary))
 
     def tokenize(self, text: str) -> list[tuple[int, int]]:
         """Return the tokens of plain `text`, without BOS and template, each with the offset of the character in which it begins.

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
 import codecs
-import collections
 import ctypes
 import functools
-import itertools
 import re
 import string
-from dataclasses import dataclass
 from typing import Any
 
 from leanrag.errors import GenerationError
+from leanrag.llama.token_memory import TokenMemory
 from leanrag.text import shared_length
 
 __all__ = ["TextDecoder", "Vocabulary"]
@@ -26,19 +23,6 @@ _BEFORE = frozenset((string.ascii_letters + ",;:.").encode())  # what a word tha
 # three ways to spell a space in a vocabulary
 _JOINED = re.compile(rb"[A-Za-z,;:.](?: |\xc4\xa0|\xe2\x96\x81)(?=[A-Za-z\0]|$)")
 _PROBE = "It was the best of times, it was the worst of times: a Tale; of two cities. By CHARLES Dickens"
-_LONG = 1000  # characters: of shorter texts, tokens are not remembered
-_NEAR_THE_END = 300  # characters: a text is parted there, if anywhere
-_REMEMBERED = 8  # texts
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A text that was tokenized; `ends` are the bytes up to the end of each token, empty until needed."""
-
-    text: str
-    tokens: list[int]
-    parse_special: bool
-    ends: list[int]
 
 
 class Vocabulary:
@@ -60,40 +44,25 @@ class Vocabulary:
         self.adds_bos: bool = self.bos >= 0 and lib.llama_vocab_get_add_bos(self.handle)
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
-        self._seen: collections.deque[_Seen] = collections.deque(maxlen=_REMEMBERED)
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Return the tokens of `text`, without BOS. Control tokens are recognised only with `parse_special`.
 
-        Of long texts the last few are remembered, so that another with the same beginning is tokenized from where they part.
+        The tokens of words are remembered, where they do not depend on the text around them.
         """
-        if len(text) < _LONG or self.parting is None:
-            return self._tokenize(text, parse_special)
-        tokens, length = self._seen_beginning(text, parse_special, self.parting)
-        tokens = tokens + self._tokenize(text[length:], parse_special)
-        self._seen.appendleft(_Seen(text, tokens, parse_special, []))
-        return list(tokens)
+        memory = self._memory
+        return self._tokenize(text, parse_special) if memory is None else memory(text, parse_special)
 
-    def _seen_beginning(self, text: str, parse_special: bool, parting: re.Pattern[str]) -> tuple[list[int], int]:
-        """Return tokens that are known to begin those of `text`, and the characters that they are of."""
-        candidates = [seen for seen in list(self._seen) if seen.parse_special == parse_special]
-        shared, seen = max(
-            ((_shared_beginning(text, seen.text), seen) for seen in candidates),
-            key=lambda pair: pair[0],
-            default=(0, None),
-        )
-        places = list(parting.finditer(text, max(0, shared - _NEAR_THE_END), shared))
-        if seen is None or shared < _LONG or not places:
-            return [], 0
-        if not seen.ends:
-            seen.ends = list(itertools.accumulate(len(self.piece(token)) for token in seen.tokens))
-        length = places[-1].start()
-        n_bytes = len(text[:length].encode("utf-8", "replace"))
-        n_tokens = bisect.bisect_left(seen.ends, n_bytes) + 1
-        is_whole = seen.ends[-1] == len(seen.text.encode("utf-8", "replace"))  # nothing was left out or put in
-        if not is_whole or seen.ends[n_tokens - 1] != n_bytes:
-            return [], 0
-        return seen.tokens[:n_tokens], length
+    @functools.cached_property
+    def _memory(self) -> TokenMemory | None:
+        """Remembers the tokens of words; None if the words of a text cannot be told from its tokens."""
+        if self.parting is None or b"".join(map(self.piece, self._tokenize(_PROBE, False))) != _PROBE.encode():
+            return None  # as in vocabularies that fold case, or add a space
+        texts = {self.text(token) for token in self.control_tokens} - {""}
+        if any(text[0].isalnum() or text[0].isspace() or self.parting.search(text) for text in texts):
+            return None
+        tokenize = functools.partial(Vocabulary._tokenize, self)
+        return TokenMemory(tokenize, self.piece, self.parting, texts)
 
     @functools.cached_property
     def parting(self) -> re.Pattern[str] | None:
@@ -188,17 +157,6 @@ class Vocabulary:
         """Matches the text of any control token."""
         texts = sorted({self.text(token) for token in self.control_tokens} - {""}, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
-
-
-def _shared_beginning(a: str, b: str) -> int:
-    """Return the length of the beginning that two long texts share, by bisection; 0 if it is less than `_LONG`."""
-    if a[:_LONG] != b[:_LONG]:
-        return 0
-    low, high = min(_LONG, len(a), len(b)), min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
-    return low
 
 
 class TextDecoder:

@@ -40,18 +40,3 @@ def test_texts_that_begin_alike_have_their_own_tokens(weights, texts, parse_spec
 def test_so_they_have_in_a_real_vocabulary(smollm, texts, parse_special):
     model = smollm._engine._model.weights.model
     check(model, [BEGINNING[:length] + end for length, end in texts], parse_special)
-
-
-def test_only_what_follows_is_tokenized(weights, monkeypatch):
-    vocabulary = Vocabulary(library(), weights.model)
-    if vocabulary.parting is None:
-        pytest.skip("this vocabulary parts nowhere")
-    before = BEGINNING.replace("\n", " ")
-    whole = vocabulary.tokenize(before + " who was it?", parse_special=False)
-    read, tokenize = [], vocabulary._tokenize
-    monkeypatch.setattr(vocabulary, "_tokenize", lambda text, special: read.append(text) or tokenize(text, special))
-    assert vocabulary.tokenize(before + " who was it?", parse_special=False) == whole
-    assert vocabulary.tokenize(before + " what was it?", parse_special=False) != whole
-    assert sum(map(len, read)) < 400
-    vocabulary.tokenize(before + " who was it?", parse_special=True)  # another matter
-    assert len(read[-1]) > len(before)

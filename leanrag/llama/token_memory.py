@@ -1,0 +1,89 @@
+"""Tokens of texts without tokenizing again: most words were tokenized before."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+__all__ = ["TokenMemory"]
+
+_LONGEST = 64  # characters: a longer piece is not remembered
+_MOST = 1 << 16  # most remembered pieces
+_MOST_SPECIAL = 64  # pieces that are tokenized one by one
+
+_Tokens = tuple[int, ...]
+
+
+class TokenMemory:
+    """Tokenizes texts and remembers the tokens of their words; any thread may call it.
+
+    The tokens are exact: a text is cut only where no token can cover both sides, see `Vocabulary.parting`.
+
+    Args:
+        tokenize: Tokenizes a text anew, with or without control tokens.
+        piece: Returns the bytes of a token.
+        parting: Matches where a text is cut.
+        control_texts: The texts of the control tokens.
+    """
+
+    def __init__(
+        self,
+        tokenize: Callable[[str, bool], list[int]],
+        piece: Callable[[int], bytes],
+        parting: re.Pattern[str],
+        control_texts: Iterable[str],
+    ) -> None:
+        self._tokenize, self._piece, self._parting = tokenize, piece, parting
+        self._known: dict[bool, dict[str, _Tokens]] = {False: {}, True: {}}  # with and without control tokens
+        # The text of a control token changes how the text after it is split. A piece without its first character has none.
+        first_characters = "".join({text[:1] for text in control_texts})
+        self._may_be_control = re.compile(f"[{re.escape(first_characters)}]" if first_characters else r"(?!)")
+
+    def __call__(self, text: str, parse_special: bool) -> list[int]:
+        """Return the tokens of `text`, as `tokenize` returns them."""
+        pieces = self._parting.split(text)
+        found = list(map(self._known[parse_special].get, pieces))
+        if None in found:
+            learned = self._learn(
+                [piece for piece, tokens in zip(pieces, found, strict=True) if tokens is None], parse_special
+            )
+            if learned is None:
+                return self._tokenize(text, parse_special)
+            found = [tokens or learned[piece] for piece, tokens in zip(pieces, found, strict=True)]
+        return list(itertools.chain.from_iterable(filter(None, found)))
+
+    def _learn(self, pieces: Sequence[str], parse_special: bool) -> dict[str, _Tokens] | None:
+        """Tokenize new pieces and return their tokens; None if the whole text must be tokenized.
+
+        Pieces without control tokens are tokenized in one call, the others one by one.
+        """
+        special = [piece for piece in dict.fromkeys(pieces) if self._may_be_control.search(piece)]
+        plain = [piece for piece in dict.fromkeys(pieces) if not self._may_be_control.search(piece)]
+        if len(special) > _MOST_SPECIAL:
+            return None
+        learned: dict[str, _Tokens] = {}
+        for group in ([plain] if plain else []) + [[piece] for piece in special]:
+            tokens = self._tokenize("".join(group), parse_special)
+            ends = np.cumsum([len(self._piece(token)) for token in tokens])
+            bounds = np.cumsum([len(piece.encode("utf-8", "replace")) for piece in group])
+            last_tokens = np.searchsorted(ends, bounds)  # index of the last token of each piece
+            # The bounds of pieces are bounds of tokens unless the tokenizer drops or adds text.
+            if not len(tokens) or last_tokens[-1] + 1 != len(ends) or (ends[last_tokens] != bounds).any():
+                return None
+            stops = [0, *(last_tokens + 1).tolist()]
+            learned |= {
+                piece: tuple(tokens[i:j]) for piece, (i, j) in zip(group, itertools.pairwise(stops), strict=True)
+            }
+        self._remember({piece: learned[piece] for piece in plain}, (False, True))
+        self._remember({piece: learned[piece] for piece in special}, (parse_special,))
+        return learned
+
+    def _remember(self, learned: dict[str, _Tokens], kinds: Iterable[bool]) -> None:
+        short = {piece: tokens for piece, tokens in learned.items() if len(piece) <= _LONGEST}
+        for kind in kinds:
+            if len(self._known[kind]) + len(short) > _MOST:
+                self._known[kind] = {}
+            self._known[kind] |= short
