@@ -28,6 +28,7 @@ from leanrag.text import stem
 
 __all__ = [
     "CONJUNCTIONS",
+    "REPLIES",
     "Clause",
     "clauses_of",
     "complement_of",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 CONJUNCTIONS = frozenset("and or und oder et ou y o e but nor en och i".split())
-_REPLIES = frozenset("yes no ja nein oui non sí si não sim nej nee".split())
+REPLIES = frozenset("yes no ja nein oui non sí si não sim nej nee".split())
 _PASSIVES = frozenset(
     """is are was were be been being get gets got wurde wurden wird werden worden est sont fut furent été es son fue fueron sido
     è fu viene stato foi foram werd werden""".split()
@@ -195,7 +196,7 @@ def _is_negation(tokens: Sequence[Token], i: int) -> bool:
     if word not in NEGATIONS or word in WITHOUT or tokens[i].kind != "word":
         return False
     following = tokens[i + 1] if i + 1 < len(tokens) else None
-    if word in _REPLIES and i == 0 and (following is None or following.kind == "pause"):
+    if word in REPLIES and i == 0 and (following is None or following.kind == "pause"):
         return False  # "No, ..." is looked at with the question
     if word == "failed" and i and tokens[i - 1].word in ARTICLES:
         return False  # "a failed transfer"
@@ -326,6 +327,7 @@ def _is_capital(token: Token) -> bool:
 # ------------------------------------------------------------------------------------------------ opposites
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def stem_of(word: str) -> str:
     """Return the stem of a word, irregular forms included; unlike `base_of` it does not merge synonyms."""
     return stem(IRREGULAR.get(word, word))

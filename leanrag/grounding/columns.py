@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from leanrag.grounding.cells import Cell
 from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.reading import Token, base_of
-from leanrag.grounding.values import VALUE_KINDS, is_among
+from leanrag.grounding.values import VALUE_KINDS, is_among, kind_of
 
-__all__ = ["takes_another_assignment", "takes_another_column", "takes_another_line"]
+__all__ = [
+    "takes_another_assignment",
+    "takes_another_column",
+    "takes_another_line",
+    "takes_other_than_default",
+]
 
 
 def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
@@ -37,7 +42,7 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     kinds = {token.kind for token in told if is_among(token, own.tokens)}
     return any(
         _count_said(line, said) > _count_said(own, said)
-        and not any(is_among(token, line.tokens) for token in told)
+        and not all(is_among(token, line.tokens) for token in told)
         and any(token.kind in kinds for token in line.tokens if token.is_content and token.base not in line.name)
         for line in passage.record
     )
@@ -53,7 +58,26 @@ def takes_another_assignment(claim: Claim, passage: Passage, _: Mapping[str, flo
     for name, sign, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if sign.text == "=" and name.kind != "pause":
             (asked if name.base in claim.asked else others).append(value)
-    return bool(asked) and any(is_among(token, others) and not is_among(token, asked) for token in told)
+    asks_default = _DEFAULT in claim.asked
+    return bool(asked) and any(
+        (asks_default or is_among(token, others)) and not is_among(token, asked) for token in told
+    )
+
+
+def takes_other_than_default(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The question asks for the default, and the claim gives another value than the part of the sentence that names it."""
+    if _DEFAULT not in claim.asked:
+        return False
+    told = [token for token in claim.tokens if token.kind in VALUE_KINDS and not is_among(token, claim.question)]
+    parts = [part for part in passage.segments if any(token.base == _DEFAULT for token in part)]
+    return bool(parts) and any(
+        not any(is_among(token, part) for part in parts)
+        and all(any(kind_of(value) == kind_of(token) and value.is_content for value in part) for part in parts)
+        for token in told
+    )
+
+
+_DEFAULT = base_of("default")
 
 
 _MEASURES = frozenset(

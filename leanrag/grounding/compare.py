@@ -17,7 +17,12 @@ from leanrag.grounding.amounts import (
 )
 from leanrag.grounding.claims import Claim, Passage, holds, is_form
 from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
-from leanrag.grounding.columns import takes_another_assignment, takes_another_column, takes_another_line
+from leanrag.grounding.columns import (
+    takes_another_assignment,
+    takes_another_column,
+    takes_another_line,
+    takes_other_than_default,
+)
 from leanrag.grounding.lexicon import (
     ALL,
     ALLOWED,
@@ -469,6 +474,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "operator": _operates_otherwise,
     "setting": takes_another_line,
     "assignment": takes_another_assignment,
+    "default": takes_other_than_default,
     "exception": _drops_exception,
     "rank": _drops_rank,
     "obligation": _obliges_otherwise,

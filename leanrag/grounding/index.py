@@ -115,7 +115,8 @@ class PlaceIndex:
 
     def with_word(self, tokens: Iterable[Token]) -> list[Place]:
         """Return the places that hold one of the words themselves, in order."""
-        found = {i for token in tokens for i, share in self._find(token).items() if share == 1}
+        found = {i for token in tokens for i, share in self._find(token).items() if share == 1 and token.is_content}
+        found.update(i for token in tokens if not token.is_content for i in self._by_stem.get(stem_of(token.word), ()))
         return [self.places[i] for i in sorted(found)]
 
     def document_bases(self, place: Place) -> frozenset[str]:

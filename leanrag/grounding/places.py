@@ -13,6 +13,7 @@ from leanrag.grounding.cells import Cell, split_cells
 from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.directives import directive_of, spell_out_directive
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
+from leanrag.grounding.measures import MONTHS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
 from leanrag.grounding.schedules import spell_out_schedules
@@ -82,6 +83,7 @@ class Place:
         cells: Of a row, under the names of their columns; empty for anything else.
         below: Content of what it stands over, of a heading or a term.
         near: Content of what stands right above it: the question or the innermost heading, lead-in, label and speaker.
+        question: Content of the question that it answers.
         key: What a line of a list begins with, such as the number of an error; "" for none.
         speaker: Content of the name that a turn of a talk begins with.
     """
@@ -100,6 +102,7 @@ class Place:
     cells: tuple[Cell, ...] = ()
     below: frozenset[str] = frozenset()
     near: frozenset[str] = frozenset()
+    question: frozenset[str] = frozenset()
     key: str = ""
     speaker: frozenset[str] = frozenset()
 
@@ -178,8 +181,10 @@ class Place:
         )
 
 
+_MONTH = f"(?i:{'|'.join(month for month in MONTHS if len(month) > 2)})"
 _LEAD = re.compile(
-    r"\A\s*(?:>\s*)*(?:#{1,6}\s+|[-*+•‣◦]\s+(?:\[[ xX]\]\s+)?|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s+|(?:Q|A|F|P|R)\s?[:.]\s+)?"
+    rf"\A\s*(?:>\s*)*(?:#{{1,6}}\s+|[-*+•‣◦]\s+(?:\[[ xX]\]\s+)?|\(?(?:\d{{1,3}}|[a-zA-Z])[.)]\s+(?!{_MONTH}\b)"
+    r"|(?:Q|A|F|P|R)\s?[:.]\s+)?"
 )
 _RULE = re.compile(r"[\s|:=-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
@@ -274,6 +279,7 @@ class _PassageReader:
             cells=_cells(style, sentence, above.header or self._header) if shape else (),
             below=_content(style, [text_below(self._text, start, end)]) if stands_over else frozenset(),
             near=_content(style, [words for words in texts if words not in far]) or self._headings,
+            question=_content(style, [above.question]),
             key=key[1].casefold() if key else "",
             speaker=_content(style, [self._speakers.name_of(sentence) or above.speaker]),
         )
@@ -362,7 +368,8 @@ def _cells(style: Style, row: str, header: str) -> tuple[Cell, ...]:
 
 
 def _content(style: Style, texts: Sequence[str]) -> frozenset[str]:
-    return frozenset[str]().union(*(_content_of(text, style.decimal_comma, style.german) for text in texts if text))
+    found = [_content_of(text, style.decimal_comma, style.german) for text in texts if text]
+    return found[0] if len(found) == 1 else frozenset[str]().union(*found)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from leanrag.grounding.claims import Claim
-from leanrag.grounding.clauses import fine_segments
+from leanrag.grounding.clauses import fine_segments, stem_of
 from leanrag.grounding.index import PlaceIndex
 from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, AUXILIARIES, CONTRASTS, IRREGULAR, PREPOSITIONS
 from leanrag.grounding.places import Place
@@ -20,6 +20,7 @@ _WHO = frozenset("who whom wer wen wem".split())
 _WHAT = frozenset("what which whose how was welche welcher welches welchen when where wann wo wie".split())
 _BE = frozenset("is are was were be been being am has have had ist sind war waren wird wurde wurden hat haben".split())
 _AUXILIARIES = AUXILIARIES - ARTICLES
+_FRAME_VERBS = frozenset("based called named known".split())
 _OF = frozenset("of for to von für der des".split())
 _PERSONS = frozenset("i you we one he she it they ich man wir er sie es".split())
 _ENDS = PREPOSITIONS | CONTRASTS | frozenset("if when that and or und oder wenn".split())
@@ -45,7 +46,8 @@ def predicate_of(question: tuple[Token, ...]) -> tuple[Token, ...]:
 
 
 def _may_be_verb(token: Token) -> bool:
-    return token.kind == "word" and token.is_content and not token.text[:1].isupper() and not token.word.endswith("ly")
+    is_telling = token.is_content or token.word in _FRAME_VERBS
+    return token.kind == "word" and is_telling and not token.text[:1].isupper() and not token.word.endswith("ly")
 
 
 def _up_to_phrase(tokens: Iterable[Token]) -> Iterator[Token]:
@@ -56,6 +58,8 @@ def _up_to_phrase(tokens: Iterable[Token]) -> Iterator[Token]:
 def _behind_noun(tokens: Sequence[Token]) -> list[Token]:
     """The words behind the noun of "Which noun replaces ...?" of which one is the verb."""
     found = list(_up_to_phrase(tokens[1:]))
+    if len(found) == 2 and (found[0].word.endswith("s") or _is_participle(found[0])):
+        return found[:1]
     return found or [token for token in tokens[2:] if _may_be_verb(token) and _is_participle(token)][:1]
 
 
@@ -101,10 +105,14 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
         return False
     parts = _parts(place.tokens)
     with_told = [part for part in parts if all(is_among(token, part) for token in told)]
+    if not with_told and all(token.base in place.antecedent_bases for token in told):
+        return _is_silent(place, asked_for, index)
     if not with_told or not all(map(_has_verb, with_told)):
         return False
     wanted = frozenset(token.base for token in asked_for)
-    if any(index.holds(token, place) for token in asked_for):
+    if any(
+        index.holds(token, place) if token.is_content else stem_of(token.word) in place.stems for token in asked_for
+    ):
         others = [part for part in parts if part not in with_told and any(token.base in wanted for token in part)]
         if any(token.word in ANAPHORS for part in others for token in part[:2]):
             return False  # "she" may be the one who is named
@@ -117,12 +125,16 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     around = place.bases | place.antecedent_bases | place.near | place.below
     if claim.asked.isdisjoint(around):
         return True
+    least = len(claim.asked & place.reach) + all(token.is_content for token in asked_for)
     return any(
-        other is not place
-        and len(claim.asked & other.reach) > len(claim.asked & place.reach)
-        and _has_rival(told, other.tokens, claim)
+        other is not place and len(claim.asked & other.reach) >= least and _has_rival(told, other.tokens, claim)
         for other in index.with_word(asked_for)
     )
+
+
+def _is_silent(place: Place, asked_for: Sequence[Token], index: PlaceIndex) -> bool:
+    """Whether a sentence about the one before it ("It ...") has no word that was asked for, and another place has one."""
+    return not any(index.holds(token, place) for token in asked_for) and bool(index.with_word(asked_for))
 
 
 def _parts(tokens: Sequence[Token]) -> list[list[Token]]:
@@ -155,6 +167,8 @@ def _has_rival(told: Sequence[Token], tokens: Sequence[Token], claim: Claim) -> 
     if any(is_among(token, tokens) for token in told):
         return False
     kinds = {answer_kind(token) for token in told} - {""}
+    if not kinds and claim.question[0].word in _WHO:
+        kinds = {"name"}
     return any(
         token.is_content and answer_kind(token) in kinds and not is_among(token, (*claim.tokens, *claim.question))
         for token in tokens

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from leanrag.grounding.claims import Claim
+from leanrag.grounding.clauses import REPLIES
 from leanrag.grounding.index import PlaceIndex
+from leanrag.grounding.lexicon import ANAPHORS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, answer_kind, dimension_of, has_value, is_among, kind_of
@@ -24,6 +27,10 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
     if _has_other_key(claim, place, index) or _has_other_value(claim, place, index):
         return True
+    if claim.is_fragment and _takes_from_question_above(place, told):
+        return True
+    if claim.is_fragment and _has_other_modifier(claim, place, index):
+        return True
     if claim.is_fragment and (
         _takes_value_from_above(claim, place, told) or _is_of_another_document(claim, place, told, index)
     ):
@@ -33,7 +40,7 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     wanted -= {token.base for token in claim.tokens if token.base in here} - claim.asked
     missing = {base for base in wanted - here if index.is_known(base)}
     beginnings = {base[:4] for base in here if len(base) > 3}
-    missing = {base for base in missing if len(base) < 4 or base[:4] not in beginnings}
+    missing = {base for base in missing if len(base) < 4 or not base.isalpha() or base[:4] not in beginnings}
     found = wanted & here
     names = {token.base for token in (*claim.question, *claim.tokens) if token.is_name}
     has_rival = (
@@ -75,10 +82,17 @@ def _has_other_value(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     return any(
         _tells_apart(asked)
         and index.holds_somewhere(asked)
-        and not index.holds(asked, place)
+        and not _speaks_of(asked, place, index)
         and any(_tells_apart(t) and kind_of(t) == kind_of(asked) and not has_value(t, mine) for t in place.tokens)
         for asked in claim.question
     )
+
+
+def _speaks_of(value: Token, place: Place, index: PlaceIndex) -> bool:
+    """Whether a place, or what stands above it, names a value; the row above a row may be another one of its kind."""
+    if has_value(value, place.tokens) or value.base in place.heading:
+        return True
+    return not place.shape and index.holds(value, place)
 
 
 def _tells_apart(token: Token) -> bool:
@@ -86,6 +100,38 @@ def _tells_apart(token: Token) -> bool:
     if token.kind == "identifier":
         return token.text.startswith("-") or token.text.replace(".", "").isdigit()
     return kind_of(token)[0] == "day"
+
+
+def _has_other_modifier(claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Whether the question names one of several things of a kind, and the place another one ("HTML version", "plain version")."""
+    words = [token for token in claim.question if token.kind == "word"]
+    for modifier, noun in itertools.pairwise(words):
+        if not (modifier.is_content and noun.is_content) or modifier.base in place.reach | place.below:
+            continue
+        others = _words_before(noun, place.tokens)
+        if (
+            others
+            and not any(is_among(other, (*claim.question, *claim.tokens)) for other in others)
+            and any(is_among(modifier, _words_before(noun, other.tokens)) for other in index.reach([modifier.base]))
+        ):
+            return True
+    return False
+
+
+def _words_before(noun: Token, tokens: Sequence[Token]) -> list[Token]:
+    """The content words right before a noun, where it has one."""
+    return [
+        before
+        for before, token in itertools.pairwise(tokens)
+        if token.base == noun.base and before.is_content and before.kind == "word"
+    ]
+
+
+def _takes_from_question_above(place: Place, told: Sequence[Token]) -> bool:
+    """Whether the answer only repeats words of the question that a place answers, and that the place does not speak of."""
+    bases = {token.base for token in told}
+    replies = any(token.word in ANAPHORS | REPLIES for token in place.tokens)
+    return bool(bases) and bases <= place.question - place.bases and not replies
 
 
 def _takes_value_from_above(claim: Claim, place: Place, told: Sequence[Token]) -> bool:
@@ -159,7 +205,7 @@ def _are_parallel(place: Place, other: Place) -> bool:
 
 def _without_numbers(bases: frozenset[str]) -> frozenset[str]:
     """The bases, with one sign for all numbers: sections with a number each are of one kind."""
-    return frozenset("#" if base.isdecimal() else base for base in bases)
+    return frozenset("#" if base.replace(".", "").isdecimal() else base for base in bases)
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:

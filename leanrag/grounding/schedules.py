@@ -24,7 +24,7 @@ def spell_out_schedules(text: str) -> str:
 
     Example:
         >>> spell_out_schedules("30 4 * * 1 /usr/bin/clean")
-        'runs at 4:30 on Monday Mondays every week, clean: /usr/bin/clean'
+        'runs at 4:30 on Monday Mondays every week - clean: /usr/bin/clean'
     """
     if "* " not in text and " *" not in text:
         return text
@@ -38,7 +38,7 @@ def _spell_out(found: re.Match[str]) -> str:
     phrases = ["runs", _times(minute, hour), *_dates(day, month), *_weekdays(weekday)]
     if minute[0] != "*" and hour[0] != "*" and (day, weekday) == ("*", "*"):
         phrases.append("daily every day")
-    program = f", {found['program']}" if found["program"] else ""
+    program = f" - {found['program']}" if found["program"] else ""
     return f"{' '.join(filter(None, phrases))}{program}:{found['command'] or ''}"
 
 
@@ -51,7 +51,7 @@ def _times(minute: str, hour: str) -> str:
     if "/" in hour:
         return f"every {hour.rpartition('/')[2]} hours at minute {minute}"
     times = [f"{h}:{int(m):02d}" for h in _numbers(hour) for m in _numbers(minute)]
-    return f"at {' and '.join(times)}" if len(times) <= _MOST_TIMES else ""
+    return f"at {' / '.join(times)}" if len(times) <= _MOST_TIMES else ""
 
 
 def _hours(hour: str) -> str:

@@ -21,6 +21,7 @@ _GROUP_HINT = re.compile(r"\d \d\d\d")
 _FRACTIONS = {"½": ".5", "¼": ".25", "¾": ".75", "⅓": ".333333", "⅔": ".666667", "⅛": ".125"}
 _FRACTION = re.compile(rf"(?:(\d+)\s?)?([{''.join(_FRACTIONS)}])")
 _BROKEN_WORD = re.compile(r"(?<=[^\W\d_])([-\u2010])[ \t]*\r?\n[ \t]*(?=([^\W\d_]))")
+_BROKEN_PATH = re.compile(r"(?<=[\w-]/)[ \t]*\r?\n[ \t]*(?=\w)")
 _HYPHENATED = frozenset("self well half ex high low all non semi co multi cross long short much so".split())
 _LONGEST_WORD = 40
 _LAST_WORD = re.compile(r"[^\W\d_]+\Z")
@@ -93,7 +94,7 @@ _PHRASES = [
 def normalise(text: str) -> str:
     """Return `text` in one spelling: NFKC, plain signs, nothing invisible, contractions written out, broken words joined."""
     if "\n" in text:
-        text = _BROKEN_WORD.sub(_joint, text)
+        text = _BROKEN_PATH.sub("", _BROKEN_WORD.sub(_joint, text))
     if not text.isascii():
         text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
         text = _FRACTION.sub(lambda found: (found[1] or "0") + _FRACTIONS[found[2]], text)

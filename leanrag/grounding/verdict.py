@@ -55,6 +55,7 @@ _QUESTION_WORDS = frozenset(
 _KIND_QUESTIONS = frozenset(
     "which what how welche welcher welches wie quel quelle quels quelles qué cuál quale quali welke qual".split()
 )
+_CODE = re.compile(r"\w+(?:[-_./]\w+)+")
 _HOW = frozenset("how wie comment cómo come hoe como".split())
 _SCRIPT_QUESTION_WORDS = re.compile(
     "什么时候|什麼時候|为什么|為什麼|怎么样|什么|什麼|怎么|怎麼|哪里|哪裡|哪儿|哪个|哪年|哪|谁|誰|多少|几|幾|どこ|なに|何|いつ|いくら|いくつ|どの|どう|なぜ"
@@ -208,7 +209,8 @@ class _Sources:
         information = self._index.information(tokens)
         if not content:
             return self._look_up_reply(reply) if reply else _Finding((), 0.0, 0.0)
-        says_nothing_new = not self._is_polar and all(map(self._is_asked, content))
+        names_new_code = any(code not in self._question_text.casefold() for code in _CODE.findall(sentence.casefold()))
+        says_nothing_new = not (self._is_polar or names_new_code) and all(map(self._is_asked, content))
         if says_nothing_new and not any(token.word in NEGATIONS for token in tokens):
             return _Finding((), 0.0, information)
         if reply and self._look_up_reply(-reply).places:

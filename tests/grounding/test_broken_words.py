@@ -13,6 +13,7 @@ from tests.grounding.judging import is_supported
         ("com\u2010\n     pression", "compression"),
         ("self-\npriming", "self-priming"),
         ("Jean-\nPaul", "Jean-Paul"),
+        ("/usr/share/\npython3/defaults", "/usr/share/python3/defaults"),
         ("pages 3-\n5", "pages 3-\n5"),
         ("the end -\nthen", "the end -\nthen"),
     ],

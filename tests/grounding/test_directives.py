@@ -52,6 +52,11 @@ API = """Shelf
 
    Folder of temporary files.
 """
+SETTINGS = (
+    ".. confval:: tide_zone\n\n   :type: str\n   :default: Oslo\n\n"
+    ".. confval:: tide_rows\n\n   :type: int\n   :default: 24\n"
+)
+RANGE = ".. method:: weave(rows, tension=3)\n\n   :param int tension: From 1 to 9.\n"
 FIELDS = (
     ":Author: Lotte Brandis\n:Reviewer: Carlo Venn\n:Status: Draft\n\nTide tables\n===========\n\nThey end in 2031."
 )
@@ -66,6 +71,8 @@ FIELDS = (
         (API, "In which version was dial added?", "4.0", "4.1"),
         (API, "Since which version is fetch deprecated?", "4.1", "4.0"),
         (API, "Which environment variable sets the folder of the settings?", "SHELF_HOME", "SHELF_TEMP"),
+        (SETTINGS, "What is the default of tide_zone?", "Oslo", "24"),
+        (RANGE, "What is the default of tension?", "3", "9"),
         (FIELDS, "Who reviewed the tables?", "Carlo Venn", "Lotte Brandis"),
         ("Orm deprecates orm.old in favour of orm.core.", "Which module is deprecated?", "orm.old", "orm.core"),
         ("The pen is obsolete. Use the brush instead.", "What is obsolete?", "the pen", "the brush"),

@@ -18,7 +18,7 @@ from tests.grounding.judging import is_supported
         ("What does version 2 of the format add?", ["add"]),
         ("Where do I send questions?", ["send"]),
         ("Which plugin replaced Vellum?", ["replaced"]),
-        ("What tool handles archives on Unix?", ["handles", "archives"]),
+        ("What tool handles archives on Unix?", ["handles"]),
         ("Which module is deprecated?", ["deprecated"]),
         ("Which format was it meant to replace?", ["replace"]),
         ("What is the successor of Vellum?", ["successor"]),
@@ -56,6 +56,10 @@ HOUSE = (
 FAQ = (
     "Q: Which plugin took the place of Vellum?\nA: Quire.\n\nQ: Who runs the forum?\nA: Jana Wirth answers most posts."
 )
+CRANE = (
+    "The crane was delivered by Halden Stål and inspected by Vera Moe. It takes the place of the steam crane of 1911."
+)
+TREE = "The shelf is based on R5. B7 is a faster kind of shelf."
 CHAT = "[09:00] Lea: who fixed the lift?\n[09:01] Omar: Jonas did, on Friday\n[09:04] Lea: Petra found the leak."
 
 
@@ -70,6 +74,9 @@ CHAT = "[09:00] Lea: who fixed the lift?\n[09:01] Omar: Jonas did, on Friday\n[0
         (HOUSE, "What damaged the roof?", "a fire", "the dealer"),
         (HOUSE, "Where does the clock come from?", "Dalen", "Akers"),
         (CHAT, "Who found the leak?", "Petra", "Jonas"),
+        (CRANE, "Who inspected the crane?", "Vera Moe", "Halden Stål"),
+        (CRANE, "Who delivered the crane?", "Halden Stål", "Vera Moe"),
+        (TREE, "What is the shelf based on?", "R5", "B7"),
         (FAQ, "Who runs the forum?", "Jana Wirth", "Quire"),
     ],
 )

@@ -13,6 +13,19 @@ OPTIONS = (
     "The passphrase can be changed with the -p option.\n\nThe program writes the old format with the -m flag. This may be used"
     " to convert keys in conjunction with the -w flag."
 )
+FAQ = (
+    "7. Why do you not use autoconf or libtool?\n\n    Because we keep it small.\n\n"
+    "8. What do I need to build it?\n\n    You need the glibc-static package.\n"
+)
+QUALITY = "Quality is 0 (worst) to 100 (best); default is 75."
+KEYS = (
+    "For RSA keys, the default size is 3072 bits. For ECDSA keys, the flag gives the key length: 256, 384 or 521 bits."
+)
+TERMS = (
+    '1.6. "Executable Form"\n    means any form other than the source.\n\n'
+    '1.13. "Source Code Form"\n    means the form for making changes.\n'
+)
+CODES = "gsed = the GNU editor\nLHS  = the left-hand side of a command\nRHS  = the right-hand side of a command"
 TRIGGERS = (
     "There are two kinds of hooks:\n * Plain hooks. They are started by running the hook tool.\n"
     " * File hooks. They are started by magic code."
@@ -25,6 +38,18 @@ TRIGGERS = (
         (NEWS, "Which release came out on 2021-09-07?", "2.4.0", "2.4.1"),
         (TABLE, "When was version 1.0.4 released?", "2009-08-27", "2022-12-11"),
         (OPTIONS, "Which flag writes the old format?", "-m", "-p"),
+        (FAQ, "Which package do I need?", "glibc-static", "libtool"),
+        (QUALITY, "What is the default quality?", "75", "100"),
+        (KEYS, "What is the default size of RSA keys?", "3072 bits", "521 bits"),
+        (TERMS, "What is Executable Form?", "any form other than the source", "the form for making changes"),
+        (CODES, "What does LHS mean?", "the left-hand side", "the right-hand side"),
+        (
+            "Get a snapshot from the gcc-snapshot package.",
+            "Which package has a GCC snapshot?",
+            "gcc-snapshot",
+            "gcc-doc",
+        ),
+        ("Abgabe: 31. Mai\nRuhe: 4. Juni", "Wann ist die Abgabe?", "31. Mai", "4. Juni"),
         ("-h shows help\n\n-H hashes a file", "Which option hashes a file?", "-H", "-h"),
         (TRIGGERS, "How are plain hooks started?", "by running the hook tool", "by magic code"),
         ("See RFC4716 for the keys.", "Which RFC is about the keys?", "RFC 4716", "RFC 4761"),
