@@ -1,7 +1,7 @@
 """What `leanrag train` gives on a new folder: a reader learns from questions that a larger model makes about the documents.
 
-The documents are passages of Natural Questions and of SQuAD about articles that no training row of the reader was about. The real
-questions of both data sets about these documents measure the models; nothing learns from them.
+The documents are passages of Natural Questions, of SQuAD, of XQuAD and of fairy tales about articles and stories that no training
+row of the reader was about. The real questions of the first two about these documents measure the models; nothing learns from them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import leanrag
-from benchmarks.training.material import is_held_out, read_nq, read_squad
+from benchmarks.training.material import is_held_out, read_nq, read_squad, read_stories
 from leanrag.llama import LlamaCppModel
 from leanrag.metrics import exact_match, mean
 from leanrag.models import resolve
@@ -28,8 +28,9 @@ BASE, READER, TEACHER = "smollm2-135m", "smollm2-135m+reader", "qwen2.5-coder-0.
 OPTIONS = TrainingOptions(
     learning_rate=3e-4, epochs=1, batch_rows=4, batch_tokens=2048, evaluations=2, checkpoint_steps=5, device="cpu"
 )
-_DOCUMENTS = {"nq": 100, "squad-v2-dev": 10}
-_QUESTIONS, _QUICK_QUESTIONS = 25, 2  # of each data set
+_DOCUMENTS = {"nq": 160, "squad-v2-dev": 39, "xquad-en": 20, "stories": 81}
+_ASKED = ("nq", "squad-v2-dev")
+_QUESTIONS, _QUICK_QUESTIONS = 25, 2  # of each data set that is asked about
 _QUICK_SHARE = 4
 
 
@@ -61,17 +62,19 @@ def measure_own_folder(data: Path, is_quick: bool) -> dict[str, float | int | No
 
 
 def _read_folder(data: Path, is_quick: bool) -> tuple[list[Document], list[Example]]:
-    """Return documents of both data sets, and real questions about them."""
+    """Return documents of all data sets, and real questions about them."""
     documents: list[Document] = []
     questions: list[Example] = []
     n_questions = _QUICK_QUESTIONS if is_quick else _QUESTIONS
-    for material in (read_nq(data), read_squad(data, "squad-v2-dev")):
+    materials = (read_nq(data), read_squad(data, "squad-v2-dev"), read_squad(data, "xquad-en"), read_stories(data))
+    for material in materials:
         n_documents = _DOCUMENTS[material.name] // (_QUICK_SHARE if is_quick else 1)
         asked = [example for example in material.examples if example.answers and is_held_out(example.group)]
         wanted = set(list(dict.fromkeys(example.document_id for example in asked))[:n_documents])
         documents += [document for document in material.documents if document.id in wanted]
-        asked = [example for example in asked if example.document_id in wanted]
-        questions += asked[:: max(1, len(asked) // n_questions)][:n_questions]
+        if material.name in _ASKED:
+            asked = [example for example in asked if example.document_id in wanted]
+            questions += asked[:: max(1, len(asked) // n_questions)][:n_questions]
     return documents, questions
 
 
