@@ -10,14 +10,16 @@ __all__ = ["COLUMN_GAP", "LineRules", "count_column_gaps", "find_records"]
 
 _BULLET = re.compile(
     r"(?:[-*+•‣◦]|\d{1,3}[.)]|[a-zA-Z][.)]|#{1,6}|\|)(?:\s|$)|\||\.\. [a-z:]+::|:[A-Za-z][\w-]*(?: [\w.*]+){0,3}:(?:\s|$)"
+    r"|@(?:reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)\s"
 )
 
-# The beginning of a line that is a record: a log line, a message with its time, a cue of subtitles, an object of JSON.
+# The beginning of a line that is a record: a log line, a message with its time, a cue of subtitles, a schedule of cron.
 _RECORD = re.compile(
     r"[\[(<]?\d{4}[-/.]\d{1,2}[-/.]\d{1,2}[T _,-]{1,2}\d{1,2}[:.]\d{2}"
     r"|[\[(]?\d{1,2}[-/.](?:\d{1,2}|[A-Z][a-z]{2})[-/.]\d{2,4}[ :,-]{1,3}\d{1,2}[:.]\d{2}"
     r"|(?:[A-Z][a-z]{2},? )?[A-Z][a-z]{2} {1,2}\d{1,2},? (?:\d{4},? )?\d{1,2}:\d{2}"
     r"|\[?\d{1,3}(?::\d{2}){1,2}[.,]\d{3}|\[ *\d+\.\d{3,}\]|\[?1\d{9}(?:\d{3}|\.\d+)?[\] ]|[IWEF]\d{4} \d{2}:\d{2}"
+    r"|(?=[\d,/* \t-]*\*)(?:[\d*][\d*/,-]{0,20}[ \t]+){3}(?:[\w*][\w*/,-]{0,40}[ \t]+){2}\S"
     r"|\S{1,64} \S{1,64} \S{1,64} \[\d{2}/[A-Z][a-z]{2}/\d{4}:"
 )
 _JSON_RECORD = re.compile(r"[{\[]\s*(?:[\"'{\[}\]]|-?\d+[,.\]])")

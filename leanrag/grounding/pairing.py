@@ -90,7 +90,9 @@ def _belongs_to_another_part(segments: list[list[Token]], claim: Claim) -> bool:
         own = _content([token for segment in segments[: last + 1] for token in segment])
         says_more = kind != "name" or any(t.is_content and not t.is_name and t.kind == "word" for t in segments[last])
         behind = [part for part in segments[last + 1 :] if not asked.isdisjoint(_content(part) - own)]
-        names_other = not _words(segments[last]) <= asked and any(_words(part) <= asked for part in behind)
+        names_other = not _words(segments[last]) <= asked and any(
+            _words([t for t in part if not t.is_name or t.base in asked]) <= asked for part in behind
+        )
         if (
             behind
             and says_more

@@ -16,7 +16,7 @@ from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS
 from leanrag.grounding.measures import MONTHS
 from leanrag.grounding.reading import Token, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
-from leanrag.grounding.schedules import spell_out_schedules
+from leanrag.grounding.schedules import begins_with_schedule, spell_out_schedules
 from leanrag.lines import count_column_gaps
 from leanrag.structure import LINE_LEVELS, Line, paragraphs
 from leanrag.text import STOP_WORDS, split_sentences
@@ -77,7 +77,7 @@ class Place:
         context: Of headings, title, question, lead-in and table header above it.
         antecedents: What its pronouns may speak of, from the sentences before it.
         heading: Content of the headings above it alone.
-        shape: What its line is made of, for rows and list items; "" for prose.
+        shape: What its line is made of, for rows, list items, directives (":" and the name) and schedules; "" for prose.
         record: Of the lines of its record, for lines such as "port: 8443"; empty for anything else.
         line: Which of them it is.
         cells: Of a row, under the names of their columns; empty for anything else.
@@ -304,7 +304,7 @@ class _PassageReader:
         if not self._previous or place.record:
             return None
         last = self._previous[-1]
-        if directive_of(place.text) or (not place.antecedents and (last.shape or not _lacks_own_subject(place))):
+        if place.shape.startswith(":") or (not place.antecedents and (last.shape or not _lacks_own_subject(place))):
             return None
         tokens = (*last.tokens, _PAUSE, *place.tokens)
         shape = last.shape if _is_item(last) else ""
@@ -419,6 +419,8 @@ def _shape(sentence: str) -> str:
     stripped = sentence.strip()
     if name := directive_of(stripped):
         return f":{name}"
+    if begins_with_schedule(stripped):
+        return ":schedule"
     separators = "".join(_SEPARATORS.findall(stripped)) + "\t" * count_column_gaps(stripped)
     if stripped.startswith("|") or is_list_item(sentence):
         return "row" + separators.replace(",", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["spell_out_schedules"]
+__all__ = ["begins_with_schedule", "spell_out_schedules"]
 
 _FIELD = r"(?:\*(?:/\d{1,2})?|\d{1,2}(?:-\d{1,2})?(?:/\d{1,2})?|[a-z]{3}(?:-[a-z]{3})?)"
 _LIST = rf"{_FIELD}(?:,{_FIELD})*"
@@ -14,9 +14,15 @@ _SCHEDULE = re.compile(
     r"(?P<command>(?:[ \t]+[\w=./-]+){0,2}?[ \t]+/(?:[\w.-]+/)+(?P<program>[a-z][\w-]+))?",
     re.IGNORECASE,
 )
+_NAMED = re.compile(r"@(?:reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)\s")
 _MONTHS = "January February March April May June July August September October November December".split()
 _DAYS = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 _MOST_TIMES = 12  # that are listed one by one
+
+
+def begins_with_schedule(text: str) -> bool:
+    """Return whether a line begins with a schedule of cron, or with a name of one such as @daily."""
+    return _NAMED.match(text) is not None or ("*" in text and _SCHEDULE.match(text) is not None)
 
 
 def spell_out_schedules(text: str) -> str:

@@ -26,6 +26,7 @@ TERMS = (
     '1.13. "Source Code Form"\n    means the form for making changes.\n'
 )
 CODES = "gsed = the GNU editor\nLHS  = the left-hand side of a command\nRHS  = the right-hand side of a command"
+TREATY = "The treaty was signed by Count Brahe for Sweden and by Otto Skeel for Denmark."
 TRIGGERS = (
     "There are two kinds of hooks:\n * Plain hooks. They are started by running the hook tool.\n"
     " * File hooks. They are started by magic code."
@@ -50,6 +51,7 @@ TRIGGERS = (
             "gcc-doc",
         ),
         ("Abgabe: 31. Mai\nRuhe: 4. Juni", "Wann ist die Abgabe?", "31. Mai", "4. Juni"),
+        (TREATY, "Who signed for Denmark?", "Otto Skeel", "Count Brahe"),
         ("-h shows help\n\n-H hashes a file", "Which option hashes a file?", "-H", "-h"),
         (TRIGGERS, "How are plain hooks started?", "by running the hook tool", "by magic code"),
         ("See RFC4716 for the keys.", "Which RFC is about the keys?", "RFC 4716", "RFC 4761"),

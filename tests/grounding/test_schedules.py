@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanrag.grounding.schedules import spell_out_schedules
+from leanrag.grounding.schedules import begins_with_schedule, spell_out_schedules
 from tests.grounding.judging import is_supported
 
 
@@ -34,6 +34,21 @@ def test_reads_any_fields(text):
     assert isinstance(spell_out_schedules(text), str)
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("0 3 * * 1 sweep", True),
+        ("@daily tidy", True),
+        ("@mia where is it?", False),
+        ("* one", False),
+        ("3 cups", False),
+    ],
+)
+def test_knows_the_line_of_a_schedule(line, expected):
+    assert begins_with_schedule(line) is expected
+
+
+LINES = "5 0 * * * index --full\n@reboot watch\n0 12 25 12 * greet\n0 9 * * 6,0 pull\n"
 CRONTAB = (
     "# sweep the yard\n10 6 * * 2 /opt/bin/sweep\n# count the coins\n40 21 1 * * /opt/bin/count\n"
     "*/20 * * * * root /usr/bin/poll\n"
@@ -46,9 +61,11 @@ CRONTAB = (
         ("When is the yard swept?", "at 6:10 on Tuesdays", "at 6:10 on Mondays"),
         ("When is the yard swept?", "10 6 * * 2", "every day at 6:10"),
         ("When are the coins counted?", "on the 1st of each month at 21:40", "at 6:10"),
+        ("When is watch started?", "at reboot", "at 0:05"),
+        ("When does greet run?", "on 25 December at 12:00", "at 9:00 on Saturdays and Sundays"),
         ("How often does poll run?", "every 20 minutes", "every 20 hours"),
     ],
 )
 def test_judges_answers_about_a_crontab(question, right, wrong):
-    assert is_supported(CRONTAB, question, right)
-    assert not is_supported(CRONTAB, question, wrong)
+    assert is_supported(CRONTAB + LINES, question, right)
+    assert not is_supported(CRONTAB + LINES, question, wrong)
