@@ -35,6 +35,11 @@ class Claim:
         return self.statement or self.tokens
 
     @functools.cached_property
+    def words(self) -> frozenset[str]:
+        """All words of the answer's clause."""
+        return frozenset(token.word for token in self.tokens)
+
+    @functools.cached_property
     def segments(self) -> list[list[Token]]:
         """The stretches of what is said between pauses and conjunctions."""
         return fine_segments(self.whole)

@@ -26,6 +26,7 @@ from leanrag.grounding.columns import (
 from leanrag.grounding.lexicon import (
     ALL,
     ALLOWED,
+    CLASS_WORDS,
     CLASSES,
     COPULAS,
     EXCEPTIONS,
@@ -95,7 +96,9 @@ def _takes_from_elsewhere(claim: Claim, passage: Passage, _: Mapping[str, float]
 
 def _is_of_another_class(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The claim names a weekday, colour or the like, and the place names only others."""
-    mine = {token.word for token in claim.tokens}
+    mine = claim.words
+    if mine.isdisjoint(CLASS_WORDS):
+        return False
     there = {token.word for token in passage.everything}
     for members in CLASSES:
         named = [set(member) for member in members if not mine.isdisjoint(member)]
@@ -109,7 +112,7 @@ def _quantifies_otherwise(claim: Claim, passage: Passage, weights: Mapping[str, 
     """The claim speaks of all, or of nothing else, and the place does not."""
     there = clauses_of(passage.tokens)
     for clause in clauses_of(claim.tokens):
-        best = _best_clause(clause, there, weights)
+        best = None if clause.words.isdisjoint(_ALL_OR_ONLY) else _best_clause(clause, there, weights)
         if best is None:
             continue
         if clause.words & _ALONE and not best.words & ONLY:
@@ -121,6 +124,7 @@ def _quantifies_otherwise(claim: Claim, passage: Passage, weights: Mapping[str, 
     return False
 
 
+_ALL_OR_ONLY = ALL | ONLY
 _ALONE = ONLY - frozenset("just alone sole allein".split())
 _PARTS_OF_ALL = frozenset("some sometimes most few half partly einige manche quelques algunos".split())
 _WHOLE = ALL - frozenset("any both daily whole entire whenever anyone throughout cada chaque".split())
@@ -128,7 +132,7 @@ _WHOLE = ALL - frozenset("any both daily whole entire whenever anyone throughout
 
 def _drops_exception(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The claim speaks of all, the place of all but some."""
-    mine = frozenset(token.word for token in claim.tokens)
+    mine = claim.words
     speaks_of_all = not mine.isdisjoint(ALL) and not passage.words.isdisjoint(ALL)
     return speaks_of_all and mine.isdisjoint(EXCEPTIONS) and not passage.words.isdisjoint(EXCEPTIONS)
 
@@ -170,35 +174,38 @@ def _has_rank(tokens: Sequence[Token], i: int) -> bool:
 
 def _obliges_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """One says that something must be, the other that it may be."""
-    mine = frozenset(token.word for token in claim.tokens)
+    mine = claim.words
     must, may = bool(mine & OBLIGATIONS), bool(mine & PERMISSIONS)
     must_there, may_there = bool(passage.words & OBLIGATIONS), bool(passage.words & PERMISSIONS)
     is_advice = not passage.words.isdisjoint(RECOMMENDATIONS) and mine.isdisjoint(RECOMMENDATIONS)
     if is_advice and mine & OBLIGATIONS - {"need", "needs"} and not must_there:
         return True
-    negated = any(clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens)))
-    are_limits = not UPPER_BOUNDS.isdisjoint(mine) and not UPPER_BOUNDS.isdisjoint(passage.words)
-    if negated or are_limits or must == may or must_there == may_there:
+    if must == may or must_there == may_there or must == must_there:
         return False
-    return must != must_there
+    are_limits = not UPPER_BOUNDS.isdisjoint(mine) and not UPPER_BOUNDS.isdisjoint(passage.words)
+    return not are_limits and not any(
+        clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens))
+    )
 
 
 def _is_surer(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
     """The place only says that something may be so, or that somebody says so."""
     if claim.is_fragment or not any(token.is_content for token in claim.tokens):
         return False
-    mine = clauses_of(claim.tokens)
+    mine, there = clauses_of(claim.tokens), clauses_of(passage.tokens)
+    if not any(clause.is_hedged for clause in there):
+        return False
     if any(not clause.words.isdisjoint(POSSIBILITIES) for clause in mine):
         return False
     if any(clause.is_hedged for clause in (*mine, *clauses_of(claim.question))):
         return False
-    best = _best_clause(mine[0], clauses_of(passage.tokens), weights)
+    best = _best_clause(mine[0], there, weights)
     return best is not None and best.is_hedged
 
 
 def _drops_possibility(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:
     """The place says that something may happen, the claim that it does."""
-    if not claim.tokens or claim.tokens[0].word in _GENERIC:
+    if not claim.tokens or claim.tokens[0].word in _GENERIC or passage.words.isdisjoint(POSSIBILITIES):
         return False
     mine = frozenset(token.word for token in (*claim.tokens, *claim.question))
     if not mine.isdisjoint(POSSIBILITIES | PERMISSIONS | HEDGES | ALLOWED):

@@ -5,6 +5,7 @@ The docstring of `Signals` defines each value.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from leanrag.types import Generation, Hit, Packing
 __all__ = ["measure_answer", "measure_overlap", "measure_search", "measure_sentences", "measure_tokens"]
 
 _LIMIT = 100.0  # nats; a token that was impossible, or forced, says no more than this
+_REMEMBERED_CHARS = 2048  # longest text whose stems are remembered: the same sentences are looked at for many questions
 _CAPITALISED = re.compile(r"[^\W\d_][\w'’]*")
 
 
@@ -57,7 +59,7 @@ def measure_search(question: str, hits: Sequence[Hit]) -> dict[str, Any]:
     dense = sorted((hit.dense for hit in hits if hit.dense is not None), reverse=True)
     bm25 = sorted((hit.bm25 for hit in hits if hit.bm25 is not None), reverse=True)
     best = hits[0].chunk if hits else None
-    in_best = frozenset(content_words(f"{best.title}\n{best.heading}\n{best.text}")) if best else frozenset()
+    in_best = _stems(f"{best.title}\n{best.heading}\n{best.text}") if best else frozenset()
     return {
         "dense_best": dense[0] if dense else None,
         "dense_gap": dense[0] - (dense[1] if len(dense) > 1 else 0.0) if dense else None,
@@ -67,15 +69,15 @@ def measure_search(question: str, hits: Sequence[Hit]) -> dict[str, Any]:
         "score_gap": _relative_gap(sorted((hit.score for hit in hits), reverse=True)),
         "agreement": _agreement(hits),
         "log_hits": math.log1p(len(hits)),
-        "question_in_best": _share(frozenset(content_words(question)), in_best),
+        "question_in_best": _share(_stems(question), in_best),
     }
 
 
 def measure_sentences(question: str, answer: str, packing: Packing) -> dict[str, Any]:
     """Return how much of the question is in the packed sentences: in the best one, and in those with most of the answer."""
-    question_stems = frozenset(content_words(question))
+    question_stems = _stems(question)
     shown = [
-        (frozenset(content_words(item.text[segment.start + start : segment.start + end])), segment.score)
+        (_stems(item.text[segment.start + start : segment.start + end]), segment.score)
         for item in packing.items
         for segment in item.segments
         for start, end in split_sentences(item.text[segment.start : segment.end])
@@ -84,7 +86,7 @@ def measure_sentences(question: str, answer: str, packing: Packing) -> dict[str,
     coverage = _coverage(question_stems, sentences)
     scores = [score for _, score in shown if score is not None]
     worth = scores if scores and len(scores) == len(shown) else None
-    by_answer = _holding_most(frozenset(content_words(answer)) - question_stems, sentences)
+    by_answer = _holding_most(_stems(answer) - question_stems, sentences)
     return {
         "question_in_sentence": None if coverage is None else max(coverage, default=0.0),
         "question_by_answer": None if coverage is None else max((coverage[i] for i in by_answer), default=0.0),
@@ -95,7 +97,7 @@ def measure_sentences(question: str, answer: str, packing: Packing) -> dict[str,
 
 def measure_overlap(question: str, answer: str, packing: Packing) -> dict[str, Any]:
     """Return how much of the question and of the answer is in the sources, and how much of the hits the sources show."""
-    question_stems, stems = frozenset(content_words(question)), frozenset(content_words(answer))
+    question_stems, stems = _stems(question), _stems(answer)
     sources = frozenset(
         stem for item in packing.items for stem in content_words(f"{item.text}\n{item.hit.chunk.title}")
     )
@@ -156,6 +158,15 @@ def _agreement(hits: Sequence[Hit]) -> float | None:
     both = [(hit.dense, hit.bm25 or 0.0) for hit in hits if hit.dense is not None]
     orders = [(a - b) * (c - d) for (a, c), (b, d) in combinations(both, 2)]
     return _mean([0.5 if order == 0 else float(order > 0) for order in orders])
+
+
+def _stems(text: str) -> frozenset[str]:
+    return _stems_again(text) if len(text) <= _REMEMBERED_CHARS else frozenset(content_words(text))
+
+
+@functools.lru_cache(maxsize=512)
+def _stems_again(text: str) -> frozenset[str]:
+    return frozenset(content_words(text))
 
 
 def _share(part: frozenset[str], whole: frozenset[str]) -> float | None:
