@@ -180,12 +180,11 @@ def _obliges_otherwise(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     is_advice = not passage.words.isdisjoint(RECOMMENDATIONS) and mine.isdisjoint(RECOMMENDATIONS)
     if is_advice and mine & OBLIGATIONS - {"need", "needs"} and not must_there:
         return True
-    if must == may or must_there == may_there or must == must_there:
+    if must == may or must_there == may_there:
         return False
+    negated = any(clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens)))
     are_limits = not UPPER_BOUNDS.isdisjoint(mine) and not UPPER_BOUNDS.isdisjoint(passage.words)
-    return not are_limits and not any(
-        clause.is_negated for clause in (*clauses_of(claim.tokens), *clauses_of(passage.tokens))
-    )
+    return must != must_there and not (negated or are_limits)
 
 
 def _is_surer(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> bool:

@@ -6,8 +6,6 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 __all__ = ["TokenMemory"]
 
 _LONGEST = 64  # characters: a longer piece is not remembered
@@ -60,23 +58,27 @@ class TokenMemory:
 
         Pieces without control tokens are tokenized in one call, the others one by one.
         """
-        special = [piece for piece in dict.fromkeys(pieces) if self._may_be_control.search(piece)]
-        plain = [piece for piece in dict.fromkeys(pieces) if not self._may_be_control.search(piece)]
+        plain: list[str] = []
+        special: list[str] = []
+        for piece in dict.fromkeys(pieces):
+            (special if self._may_be_control.search(piece) else plain).append(piece)
         if len(special) > _MOST_SPECIAL:
             return None
         learned: dict[str, _Tokens] = {}
-        for group in ([plain] if plain else []) + [[piece] for piece in special]:
-            tokens = self._tokenize("".join(group), parse_special)
-            ends = np.cumsum([len(self._piece(token)) for token in tokens])
-            bounds = np.cumsum([len(piece.encode("utf-8", "replace")) for piece in group])
-            last_tokens = np.searchsorted(ends, bounds)  # index of the last token of each piece
+        for group in [plain, *([piece] for piece in special)]:
+            tokens = self._tokenize("".join(group), parse_special) if group else []
             # The bounds of pieces are bounds of tokens unless the tokenizer drops or adds text.
-            if not len(tokens) or last_tokens[-1] + 1 != len(ends) or (ends[last_tokens] != bounds).any():
+            stops = {end: i for i, end in enumerate(itertools.accumulate(map(len, map(self._piece, tokens))), 1)}
+            start = end = 0
+            for piece in group:
+                end += len(piece.encode("utf-8", "replace"))
+                stop = stops.get(end)
+                if stop is None:
+                    return None
+                learned[piece] = tuple(tokens[start:stop])
+                start = stop
+            if start != len(tokens):
                 return None
-            stops = [0, *(last_tokens + 1).tolist()]
-            learned |= {
-                piece: tuple(tokens[i:j]) for piece, (i, j) in zip(group, itertools.pairwise(stops), strict=True)
-            }
         self._remember({piece: learned[piece] for piece in plain}, (False, True))
         self._remember({piece: learned[piece] for piece in special}, (parse_special,))
         return learned

@@ -82,7 +82,7 @@ class Vocabulary:
 
     def _tokenize(self, text: str, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
-        capacity = len(data) + 8
+        capacity = 1 << (len(data) + 8).bit_length()  # few lengths: ctypes makes a type for each
         while True:
             buffer = (ctypes.c_int32 * capacity)()
             count = self._lib.llama_tokenize(self.handle, data, len(data), buffer, capacity, False, parse_special)
