@@ -101,7 +101,7 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     """
     asked_for = predicate_of(claim.question) if claim.is_fragment else ()
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
-    if not asked_for or not told or place.shape or place.record:
+    if not asked_for or not told or not _is_prose(place):
         return False
     parts = _parts(place.tokens)
     with_told = [part for part in parts if all(is_among(token, part) for token in told)]
@@ -126,10 +126,28 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     if claim.asked.isdisjoint(around):
         return True
     least = len(claim.asked & place.reach) + all(token.is_content for token in asked_for)
+    asks_for_thing = claim.question[0].word in {"what", "which"} and claim.question[1].is_content
+    names_thing = asks_for_thing and len(told) == 1 and not answer_kind(told[0])
     return any(
-        other is not place and len(claim.asked & other.reach) >= least and _has_rival(told, other.tokens, claim)
+        other is not place
+        and len(claim.asked & other.reach) >= least
+        and (
+            _has_rival(told, other.tokens, claim)
+            or (names_thing and not is_among(told[0], other.tokens) and _speaks_of_most(other, claim))
+        )
         for other in index.with_word(asked_for)
     )
+
+
+def _is_prose(place: Place) -> bool:
+    """Whether a place is a sentence of a text or of a list item, and no row, record or directive."""
+    is_item = place.shape.startswith("row") and not place.text.startswith("|")
+    return not place.record and not place.cells and (is_item or not place.shape)
+
+
+def _speaks_of_most(place: Place, claim: Claim) -> bool:
+    """Whether a place has two thirds of what was asked."""
+    return 3 * len(claim.asked & place.reach) >= 2 * len(claim.asked)
 
 
 def _is_silent(place: Place, asked_for: Sequence[Token], index: PlaceIndex) -> bool:
@@ -151,13 +169,14 @@ def _parts(tokens: Sequence[Token]) -> list[list[Token]]:
 def _has_verb(part: Sequence[Token]) -> bool:
     """Whether a part of a sentence holds a word that can only be a verb, or a word between a noun and its object."""
     for i, token in enumerate(part):
-        if token.kind != "word" or token.text[:1].isupper():
+        if token.kind != "word" or (token.text[:1].isupper() and i):
             continue
         if (token.word in _AUXILIARIES and not token.is_content) or (token.is_content and _is_participle(token)):
             return True
         behind = part[i + 1] if i + 1 < len(part) else None
         is_between = i and part[i - 1].is_content and behind is not None and behind.word in ARTICLES | ANAPHORS
-        if is_between and token.is_content and token.word.endswith(("s", "t")):
+        agrees = token.word.endswith(("s", "t")) or part[i - 1].word.endswith("s")
+        if is_between and token.is_content and agrees:
             return True
     return False
 

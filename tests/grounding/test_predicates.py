@@ -56,6 +56,10 @@ HOUSE = (
 FAQ = (
     "Q: Which plugin took the place of Vellum?\nA: Quire.\n\nQ: Who runs the forum?\nA: Jana Wirth answers most posts."
 )
+NEWS = (
+    "# NEWS of quill\n\n## 5.4\n\n* Added a decoder of .lz files. The first version of the .lz decoder was written by Pia Holm.\n"
+    "* Odd Ravn improved the manual.\n"
+)
 CRANE = (
     "The crane was delivered by Halden Stål and inspected by Vera Moe. It takes the place of the steam crane of 1911."
 )
@@ -83,6 +87,18 @@ CHAT = "[09:00] Lea: who fixed the lift?\n[09:01] Omar: Jonas did, on Friday\n[0
 def test_judges_by_the_predicate(text, question, right, wrong):
     assert is_supported(text, question, right)
     assert not is_supported(text, question, wrong)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which compression format does quill replace?", ".lz"),
+        ("Which compression format does quill replace?", "the .lz format"),
+        ("Who founded the firm?", "Odd Ravn"),
+    ],
+)
+def test_a_sentence_with_nothing_of_the_question_is_no_source(question, answer):
+    assert not is_supported(NEWS, question, answer)
 
 
 @pytest.mark.parametrize(
