@@ -11,7 +11,7 @@ from leanrag.grounding.clauses import fine_segments, stem_of
 from leanrag.grounding.index import PlaceIndex
 from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, AUXILIARIES, CONTRASTS, IRREGULAR, PREPOSITIONS
 from leanrag.grounding.places import Place
-from leanrag.grounding.reading import Token
+from leanrag.grounding.reading import Token, base_of
 from leanrag.grounding.values import answer_kind, is_among
 
 __all__ = ["answers_another_predicate", "predicate_of"]
@@ -20,6 +20,28 @@ _WHO = frozenset("who whom wer wen wem".split())
 _WHAT = frozenset("what which whose how was welche welcher welches welchen when where wann wo wie".split())
 _BE = frozenset("is are was were be been being am has have had ist sind war waren wird wurde wurden hat haben".split())
 _AUXILIARIES = AUXILIARIES - ARTICLES
+_RELATIVES = frozenset("who whom whose which that where when der die das welche".split())
+_DEEDS = {
+    base_of(word): i
+    for i, words in enumerate(
+        (
+            "make write build design invent found compose produce",
+            "replace",
+            "support",
+            "maintain keep",
+            "delete",
+            "repair",
+            "test check inspect review",
+            "approve",
+            "compress",
+            "decompress",
+            "damage destroy",
+            "lend",
+        )
+    )
+    for word in words.split()
+}
+"""Verbs, by the number of their kind: who does something of one kind does not thereby do something of another."""
 _FRAME_VERBS = frozenset("based called named known".split())
 _OF = frozenset("of for to von für der des".split())
 _PERSONS = frozenset("i you we one he she it they ich man wir er sie es".split())
@@ -125,6 +147,8 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     around = place.bases | place.antecedent_bases | place.near | place.below
     if claim.asked.isdisjoint(around):
         return True
+    if all(_is_other_deed(part, asked_for, claim) for part in with_told):
+        return True
     least = len(claim.asked & place.reach) + all(token.is_content for token in asked_for)
     asks_for_thing = claim.question[0].word in {"what", "which"} and claim.question[1].is_content
     names_thing = asks_for_thing and len(told) == 1 and not answer_kind(told[0])
@@ -143,6 +167,21 @@ def _is_prose(place: Place) -> bool:
     """Whether a place is a sentence of a text or of a list item, and no row, record or directive."""
     is_item = place.shape.startswith("row") and not place.text.startswith("|")
     return not place.record and not place.cells and (is_item or not place.shape)
+
+
+def _is_other_deed(part: Sequence[Token], asked_for: Sequence[Token], claim: Claim) -> bool:
+    """Whether a clause tells of one deed and the question asks for another one, such as supporting and replacing."""
+    wanted = {_DEEDS[token.base] for token in asked_for if token.base in _DEEDS}
+    told = {
+        _DEEDS[token.base]
+        for before, token in itertools.pairwise(part)
+        if token.base in _DEEDS
+        and token.base not in claim.asked
+        and token.text.islower()
+        and before.word not in ARTICLES | {"to"}
+    }
+    has_more = any(token.word in _RELATIVES for token in part)
+    return bool(wanted and told) and wanted.isdisjoint(told) and not has_more
 
 
 def _speaks_of_most(place: Place, claim: Claim) -> bool:
@@ -166,17 +205,24 @@ def _parts(tokens: Sequence[Token]) -> list[list[Token]]:
     return parts
 
 
+_NOTHING = Token("pause", "", "")
+
+
 def _has_verb(part: Sequence[Token]) -> bool:
     """Whether a part of a sentence holds a word that can only be a verb, or a word between a noun and its object."""
     for i, token in enumerate(part):
         if token.kind != "word" or (token.text[:1].isupper() and i):
             continue
-        if (token.word in _AUXILIARIES and not token.is_content) or (token.is_content and _is_participle(token)):
+        if token.word in _AUXILIARIES and not token.is_content:
             return True
-        behind = part[i + 1] if i + 1 < len(part) else None
-        is_between = i and part[i - 1].is_content and behind is not None and behind.word in ARTICLES | ANAPHORS
-        agrees = token.word.endswith(("s", "t")) or part[i - 1].word.endswith("s")
-        if is_between and token.is_content and agrees:
+        if not token.is_content:
+            continue
+        before, behind = part[i - 1] if i else _NOTHING, part[i + 1] if i + 1 < len(part) else _NOTHING
+        is_adjective = before.word in ARTICLES or (before.is_content and not before.is_name and behind.is_content)
+        if _is_participle(token) and not is_adjective:
+            return True
+        agrees = token.word.endswith(("s", "t")) or before.word.endswith("s")
+        if before.is_content and agrees and behind.word in ARTICLES | ANAPHORS:
             return True
     return False
 

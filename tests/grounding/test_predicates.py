@@ -56,6 +56,7 @@ HOUSE = (
 FAQ = (
     "Q: Which plugin took the place of Vellum?\nA: Quire.\n\nQ: Who runs the forum?\nA: Jana Wirth answers most posts."
 )
+SCRIPTS = "The scripts of quill support the .lz format. The format of quill replaces .qua."
 NEWS = (
     "# NEWS of quill\n\n## 5.4\n\n* Added a decoder of .lz files. The first version of the .lz decoder was written by Pia Holm.\n"
     "* Odd Ravn improved the manual.\n"
@@ -81,6 +82,7 @@ CHAT = "[09:00] Lea: who fixed the lift?\n[09:01] Omar: Jonas did, on Friday\n[0
         (CRANE, "Who inspected the crane?", "Vera Moe", "Halden Stål"),
         (CRANE, "Who delivered the crane?", "Halden Stål", "Vera Moe"),
         (TREE, "What is the shelf based on?", "R5", "B7"),
+        (SCRIPTS, "Which format does quill replace?", ".qua", ".lz"),
         (FAQ, "Who runs the forum?", "Jana Wirth", "Quire"),
     ],
 )
@@ -95,6 +97,7 @@ def test_judges_by_the_predicate(text, question, right, wrong):
         ("Which compression format does quill replace?", ".lz"),
         ("Which compression format does quill replace?", "the .lz format"),
         ("Who founded the firm?", "Odd Ravn"),
+        ("Who maintains the decoder of quill?", "Pia Holm"),
     ],
 )
 def test_a_sentence_with_nothing_of_the_question_is_no_source(question, answer):
@@ -109,6 +112,9 @@ def test_a_sentence_with_nothing_of_the_question_is_no_source(question, answer):
         ("Maintainer: Kari Moe\nLicence: MIT", "Who maintains it?", "Kari Moe"),
         ("# Staff\n\nKari Moe is the head of the archive.", "Who leads the archive?", "Kari Moe"),
         ("The reserve takes the place of the old fund.", "What does the reserve replace?", "the old fund"),
+        ("Bo Ek, who wrote the parser of Tarn, looks after it.", "Who maintains Tarn?", "Bo Ek"),
+        ("Tarn was written by Ada Lie.", "Who made Tarn?", "Ada Lie"),
+        ("The old wall was pulled down, and Odd Ravn built the new wall.", "Who made the new wall?", "Odd Ravn"),
         ("Mr Geddes never cooked. He did the baking, though.", "Who did the baking?", "Mr Geddes"),
     ],
 )
