@@ -273,6 +273,20 @@ class AnswerCache:
                 self._decoded.popitem(last=False)
 
     def _write(self, key: bytes, answer: Answer) -> int | None:
+        """Store an answer under a key, and return its entry; None if it cannot be stored."""
+        if (known := self._find_entry(answer)) is not None:
+            with self._file.writing() as connection:
+                if connection.execute("SELECT 1 FROM answers WHERE id = ?", (known,)).fetchone():
+                    self._set_key(connection, key, known)
+                    return known
+        return self._write_anew(key, answer)
+
+    def _find_entry(self, answer: Answer) -> int | None:
+        """Return the entry of an answer that was written or read just now: most answers are stored under two keys."""
+        with self._lock:
+            return next((entry for entry, other in reversed(self._decoded.items()) if other is answer), None)
+
+    def _write_anew(self, key: bytes, answer: Answer) -> int | None:
         try:
             value = zlib.compress(answer.to_json().encode(), 1)
         except TypeError as error:  # a stage of the user's put other values into it
@@ -285,13 +299,16 @@ class AnswerCache:
         with self._file.writing() as connection:
             row = connection.execute("SELECT id FROM answers WHERE digest = ?", (digest,)).fetchone()
             entry = row[0] if row else self._insert(connection, digest, value, worth, answer)
-            previous = connection.execute("SELECT answer FROM keys WHERE key = ?", (key,)).fetchone()
-            connection.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (key, entry, self._clock()))
-            if previous and previous[0] != entry:
-                self._delete_unused(connection, previous[0])
+            self._set_key(connection, key, entry)
             self._make_room(connection, keep=entry)
         self._keep_decoded(entry, answer)
         return int(entry)
+
+    def _set_key(self, connection: sqlite3.Connection, key: bytes, entry: int) -> None:
+        previous = connection.execute("SELECT answer FROM keys WHERE key = ?", (key,)).fetchone()
+        connection.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (key, entry, self._clock()))
+        if previous and previous[0] != entry:
+            self._delete_unused(connection, previous[0])
 
     def _insert(self, connection: sqlite3.Connection, digest: bytes, value: bytes, worth: float, answer: Answer) -> int:
         size = len(value)

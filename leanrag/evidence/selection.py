@@ -246,9 +246,7 @@ class _State:
         """What adding each would cost, with all that it needs and what that opens; infinity for the chosen. Read-only."""
         if self._extra is None:
             problem = self._problem
-            costs = problem.costs
-            if not problem.is_flat:
-                costs = problem.over_closures(np.where(self.chosen, 0, costs))
+            costs = problem.over_closures(np.where(self.chosen, 0, problem.costs))
             openings = problem.over_groups(np.where(self.opened, 0, problem.openings))
             self._extra = np.where(self.chosen, np.inf, costs + openings)
         return self._extra
@@ -297,7 +295,6 @@ class _Problem:
         opened = [sorted({candidates[i].group for i in closure}) for closure in self._closures]
         self._opened = np.array([group for groups in opened for group in groups], np.int64)
         self._opened_starts = np.cumsum([0, *map(len, opened)])[:-1]
-        self.is_flat = len(self._members) == self.n  # nothing needs another
         self.repeats: NDArray[np.float64] | None = None
         if repeats is not None and repeats.any():
             rank = np.empty(self.n, np.int64)
@@ -315,13 +312,12 @@ class _Problem:
 
     def over_closures(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sums `(n,)` of the values of each candidate and of all that it needs."""
-        sums: NDArray[Any] = values if self.is_flat else np.add.reduceat(values[self._members], self._starts)
+        sums: NDArray[Any] = np.add.reduceat(values[self._members], self._starts) if self.n else values
         return sums
 
     def over_groups(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sums `(n,)` of the values of the groups of each candidate and of all that it needs."""
-        of_each = values[self._opened]
-        sums: NDArray[Any] = of_each if self.is_flat else np.add.reduceat(of_each, self._opened_starts)
+        sums: NDArray[Any] = np.add.reduceat(values[self._opened], self._opened_starts) if self.n else np.zeros(0)
         return sums
 
     def needing(self, i: int) -> NDArray[np.int64]:

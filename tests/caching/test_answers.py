@@ -72,6 +72,17 @@ def test_two_keys_share_one_stored_answer(answer):
         assert (cache.get(key_of(1)), cache.get(key_of(2)), cache.stats().answers) == (answer, answer, 1)
 
 
+def test_an_answer_that_another_cache_removed_meanwhile_is_stored_again(tmp_path, answer):
+    with AnswerCache(tmp_path / "answers.db") as cache, AnswerCache(tmp_path / "answers.db") as other:
+        cache.put(key_of(1), answer)
+        other.forget(["park"])
+        cache.put(key_of(2), answer)
+        assert (other.get(key_of(1)), other.get(key_of(2)), other.stats().answers) == (None, answer, 1)
+        cache.put(key_of(3), numbered(answer, 3))
+        cache.put(key_of(3), answer)  # nothing refers to the other answer any more
+        assert (other.get(key_of(3)), other.stats().answers) == (answer, 1)
+
+
 # The budget
 
 
