@@ -43,6 +43,8 @@ class TokenMemory:
     def __call__(self, text: str, parse_special: bool) -> list[int]:
         """Return the tokens of `text`, as `tokenize` returns them."""
         pieces = self._parting.split(text)
+        if len(pieces) == 1 and len(text) > _LONGEST:  # as in scripts without spaces
+            return self._tokenize(text, parse_special)
         found = list(map(self._known[parse_special].get, pieces))
         if None in found:
             learned = self._learn(
