@@ -18,15 +18,19 @@ class Batch:
         lib: The binding's module of C functions.
         capacity: Most rows.
         n_sequences: Sequence ids run from 0 to here, exclusive.
+        n_drawn: The tokens of sequences from 0 to here, exclusive, are drawn on the device.
 
     Attributes:
         n_rows: Rows filled.
         n_outputs: Rows of which logits are wanted.
+        drawn: The sequence of each output, or -1 if its token is not drawn on the device.
     """
 
-    def __init__(self, lib: Any, capacity: int, n_sequences: int) -> None:
+    def __init__(self, lib: Any, capacity: int, n_sequences: int, n_drawn: int = 0) -> None:
         self.capacity = capacity
         self.n_rows = self.n_outputs = 0
+        self.drawn: list[int] = []
+        self._n_drawn = n_drawn
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._counts = np.ones(capacity, np.int32)
@@ -53,6 +57,7 @@ class Batch:
     def clear(self) -> None:
         """Hold no rows."""
         self.n_rows = self.n_outputs = 0
+        self.drawn = []
 
     def add(self, tokens: NDArray[np.int32] | list[int], position: int, sequence: int, first_output: int) -> int:
         """Append `tokens` of `sequence` from `position` on, with logits from the `first_output`-th of them on.
@@ -70,6 +75,8 @@ class Batch:
         before = self.n_outputs
         self.n_rows += n
         self.n_outputs += max(0, n - first_output)
+        if self._n_drawn:
+            self.drawn += [sequence if sequence < self._n_drawn else -1] * (self.n_outputs - before)
         return before
 
     def add_each(self, tokens: NDArray[np.int32], positions: NDArray[np.int32], sequences: NDArray[np.int32]) -> None:
@@ -80,6 +87,8 @@ class Batch:
         self._outputs[rows] = 1
         self.n_rows += len(tokens)
         self.n_outputs += len(tokens)
+        if self._n_drawn:
+            self.drawn += np.where(sequences < self._n_drawn, sequences, -1).tolist()
 
     def native(self) -> Any:
         """Return the C structure, to be passed before the next change."""

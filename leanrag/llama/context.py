@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from leanrag.errors import GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
+from leanrag.llama.device_draws import DeviceDraws, most_rows
 from leanrag.llama.library import AbortFlag, library, native_errors
 from leanrag.llama.placement import CANDIDATES, SMALLEST, Attention, KVType, Placement, choose
+from leanrag.llama.sampling import TokenScore
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.speculation import MAX_DRAFT
 from leanrag.llama.weights import Weights
@@ -30,7 +32,8 @@ __all__ = ["BESIDE_RUNS", "MAX_PARALLEL", "MAX_SCORED", "Context", "batch_rows",
 _RESIDENT = 14  # resident sequences: kept for prompts with the same beginning
 _SPARE = 2  # spare sequences: one protects the keys that a sliding window has passed, the other holds a part of a state
 BESIDE_RUNS = _RESIDENT + _SPARE  # sequences beside those of runs
-MAX_PARALLEL = 256 - BESIDE_RUNS  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
+_MAX_SEQUENCES = 256  # llama-cparams.h, LLAMA_MAX_SEQ; a test compares it with the installed library
+MAX_PARALLEL = _MAX_SEQUENCES - BESIDE_RUNS
 MAX_SCORED = 128  # rows of logits in a batch that scores a text; limits their memory
 
 _RESIDENT_CELLS = 1024  # cells that resident sequences may use; on a GPU a quarter of the window, if that is more
@@ -44,6 +47,9 @@ _MEASURED_STEPS = 16  # tokens written to measure an attention
 # With plain attention, CUDA ended the process in 6 of 6 runs of 64 or 128 sequences ("an illegal instruction was encountered",
 # 0.3.36 on an H200), and never with 32 sequences. With flash attention, or without CUDA graphs, it never did.
 _MAX_PLAIN_RUNS = 32
+# Requests that need logits on the host, because they sample at random for example, have sequences apart from those whose tokens
+# are drawn on the device. As many of them run at once if there are so many sequences, and at least this number.
+_ENOUGH_UNDRAWN = 32
 
 
 class Context:
@@ -68,6 +74,7 @@ class Context:
         max_outputs: Most rows of logits in a batch.
         max_runs: Most requests that run at once.
         computes_meanwhile: Whether `decode` returns before the logits are computed.
+        n_drawn: The tokens of sequences from 0 to here, exclusive, are drawn on the device; 0 if all are drawn on the host.
         mixed_cells: Most used cells with which requests of different prompts are computed together.
         resident_cells: Most cells of resident sequences.
         worth_keeping: Least tokens of a state that is saved.
@@ -92,7 +99,9 @@ class Context:
         self.max_outputs = MAX_SCORED + settings.parallel + MAX_DRAFT
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
-        parameters.n_seq_max = settings.parallel + BESIDE_RUNS
+        undrawn = _count_undrawn(weights, placement, settings, self.max_outputs)
+        self.n_drawn = settings.parallel + _RESIDENT if undrawn else 0
+        parameters.n_seq_max = settings.parallel + undrawn + BESIDE_RUNS
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
         # llama.cpp reserves memory for this number of rows of logits, and ends the process at one more.
         parameters.n_outputs_max = min(parameters.n_batch, max(parameters.n_seq_max, self.max_outputs))
@@ -115,7 +124,7 @@ class Context:
                     model=path.name,
                 )
         self.memory: Any = lib.llama_get_memory(self._handle)
-        self.n_sequences = settings.parallel + _RESIDENT
+        self.n_sequences = settings.parallel + undrawn + _RESIDENT
         self.can_cut = not (lib.llama_model_is_recurrent(weights.model) or lib.llama_model_is_hybrid(weights.model))
         n_swa: int = lib.llama_model_n_swa(weights.model) if self.can_cut else 0
         self.has_window = n_swa > 0
@@ -123,7 +132,9 @@ class Context:
         self._part_id = self.n_sequences + 1
         abort.install(lib, self._handle)
         self.n_ctx: int = lib.llama_n_ctx(self._handle)
-        self.batch = Batch(lib, max(n_batch, settings.parallel), parameters.n_seq_max)  # at least a row for each run
+        n_rows = max(n_batch, settings.parallel)  # at least a row for each run
+        self.batch = Batch(lib, n_rows, parameters.n_seq_max, self.n_drawn)
+        self._draws = DeviceDraws(self._handle, weights.vocabulary.n_tokens, self.n_drawn) if undrawn else None
         self._logits_key = (0, 0)  # address and rows of `_logits_view`
         self._logits_view = np.empty((0, 0), np.float32)
         plain_on_gpu = is_on_gpu and not attention.flash_attn
@@ -161,6 +172,8 @@ class Context:
     def free(self) -> None:
         """Free the memory of the context; call it once."""
         self._lib.llama_free(self._handle)
+        if self._draws is not None:
+            self._draws.free()
 
     # Computing
 
@@ -172,19 +185,33 @@ class Context:
 
     def decode(self) -> tuple[int, str]:
         """Compute the batch; return llama.cpp's code (0: success, 1: too few cells, 2: aborted) and its error messages."""
+        if self._draws is not None:
+            self._draws.prepare(self.batch.drawn)
         with native_errors() as native:
             code = self._lib.llama_decode(self._handle, self.batch.native())
             native.expected = code in (1, 2)
             return code, str(native)
 
+    def draws(self) -> tuple[list[int], list[TokenScore]]:
+        """Return the most probable token of each of the batch's outputs, and its score, if they were drawn on the device.
+
+        Both are empty if all tokens are drawn on the host. Tokens of outputs of sequences from `n_drawn` on are drawn, too.
+
+        Raises:
+            GenerationError: The logits are not numbers.
+        """
+        return ([], []) if self._draws is None else self._draws.read(self.batch.drawn)
+
     def logits(self) -> NDArray[np.float32]:
         """Return the logits of the batch's outputs `(n_outputs, n_vocab)`, in order: a view, valid until the next computation.
+
+        There are none if all tokens of the batch are drawn on the device.
 
         Raises:
             GenerationError: llama.cpp returned no logits.
         """
         n_outputs, n_vocab = self.batch.n_outputs, self._weights.vocabulary.n_tokens
-        if not n_outputs:
+        if not n_outputs or (self.batch.drawn and min(self.batch.drawn) >= 0):
             return np.empty((0, n_vocab), np.float32)
         pointer = self._lib.llama_get_logits_ith(self._handle, -n_outputs)
         if not pointer:
@@ -209,8 +236,9 @@ class Context:
                 self.batch.clear()
                 self.batch.add(tokens[: end - start], start, 0, end - start - 1)
                 code, complaint = self.decode()
-                if code or not self._lib.llama_get_logits_ith(self._handle, -1):  # waits for the logits
+                if code:
                     raise GenerationError(f"llama.cpp failed with code {code}: {complaint}", model=self._name)
+                self._lib.llama_synchronize(self._handle)
             seconds.append(time.perf_counter() - started)
             self._lib.llama_memory_clear(self.memory, False)
         return min(seconds)
@@ -351,6 +379,20 @@ def open_context(
     key = _attention_key(path, placement) if len(candidates) > 1 else ""
     attention = choose(key, candidates, measure, settings.choices)
     return Context(path, weights, placement, attention, settings, abort)
+
+
+def _count_undrawn(weights: Weights, placement: Placement, settings: EngineSettings, max_outputs: int) -> int:
+    """Return how many sequences are added for requests that need logits on the host; 0 if all tokens are drawn on the host.
+
+    Tokens are drawn on the device if it has the output layer, and if its kernels for that are known to be fast: CUDA's.
+    """
+    lib, model = library(), weights.model
+    is_on_cuda = bool(placement.devices) and all(part.name.startswith("CUDA") for part in placement.devices)
+    has_states = lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
+    n = min(settings.parallel, _MAX_SEQUENCES - BESIDE_RUNS - settings.parallel)
+    if not is_on_cuda or placement.layers < placement.n_layers or has_states or n < min(settings.parallel, _ENOUGH_UNDRAWN):
+        return 0
+    return n if max_outputs <= most_rows(weights.vocabulary.n_tokens) else 0
 
 
 def batch_rows(settings: EngineSettings, is_on_gpu: bool) -> int:

@@ -83,10 +83,10 @@ class _Parts:
 
 @dataclass(slots=True)
 class _Drawn:
-    """Runs whose last token was drawn but not yet published; `scores` waits for the scores of these tokens."""
+    """Runs whose last token was drawn but not yet published; `scores` waits for the scores of these tokens, if they lack."""
 
     runs: list[Run]
-    scores: Callable[[], list[TokenScore]]
+    scores: Callable[[], list[TokenScore]] | None
 
 
 class Engine:
@@ -472,7 +472,7 @@ class Engine:
         return _Part(run, tokens, first_output, outputs_start, self._sequences.cells.take(len(tokens)))
 
     def _hand_out(self, parts: _Parts) -> None:
-        logits = self._context.logits()
+        logits, drawn = self._context.logits(), self._context.draws()
         for run, cell in zip(parts.writing, parts.cells.tolist(), strict=True):
             run.sequence.computed += 1
             run.sequence.new_cells.append(cell)
@@ -488,6 +488,8 @@ class Engine:
             try:
                 if run.pending is not None:
                     self._carry_on(run, rows, part.tokens)
+                elif n_outputs and sequence.id < self._context.n_drawn:
+                    self._take(run, *(values[part.outputs_start] for values in drawn))
                 elif len(rows):
                     run.read_prompt(rows, position + part.first_output)
                     if run.request.max_tokens and sequence.computed == run.end:
@@ -497,9 +499,20 @@ class Engine:
                 continue
             if run.finish_reason is not None:
                 self._end(run, run.completion())
-        if parts.writing:
+        if parts.writing and self._context.n_drawn:
+            for run, token, score in zip(parts.writing, *drawn, strict=False):
+                self._take(run, token, score, may_publish_later=True)
+            self._drawn = _Drawn([run for run in parts.writing if run.finish_reason is None], None)
+        elif parts.writing:
             self._carry_on_all(parts.writing, logits)
+        for run in parts.writing:
+            if run.finish_reason is not None:
+                self._end(run, run.completion())
         self._sequences.protect()
+
+    def _take(self, run: Run, token: int, score: TokenScore, *, may_publish_later: bool = False) -> None:
+        if run.take(token, self.vocabulary, may_publish_later=may_publish_later):
+            run.scores.append(score)
 
     def _carry_on_all(self, runs: list[Run], logits: NDArray[np.float32]) -> None:
         """Draw the next token of each run in `runs` from its row of `logits`."""
@@ -520,17 +533,16 @@ class Engine:
         if waiting:
             scores = self._rows.score_meanwhile(logits, waiting, [tokens[i] for i in waiting])
             self._drawn = _Drawn([runs[i] for i in waiting], scores)
-        for run in runs:
-            if run.finish_reason is not None:
-                self._end(run, run.completion())
 
     def _catch_up(self) -> None:
         """Score and publish the tokens that were drawn before the current computation."""
         drawn, self._drawn = self._drawn, None
         if drawn is None:
             return
-        for run, score in zip(drawn.runs, drawn.scores(), strict=True):
-            run.scores.append(score)
+        if drawn.scores is not None:
+            for run, score in zip(drawn.runs, drawn.scores(), strict=True):
+                run.scores.append(score)
+        for run in drawn.runs:
             if run.sequence.run is run:  # not cancelled meanwhile
                 run.publish(self.vocabulary)
 

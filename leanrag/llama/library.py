@@ -24,6 +24,7 @@ __all__ = [
     "Device",
     "compiled_backends",
     "describe_build",
+    "ggml_library",
     "library",
     "list_devices",
     "native_errors",
@@ -225,6 +226,23 @@ def _strlen() -> Any:
     return libc.strlen
 
 
+def ggml_library() -> ctypes.CDLL:
+    """Return the library of llama.cpp's tensors and graphs, without the types of its functions.
+
+    Raises:
+        OSError: The binding has no such file.
+    """
+    return _shared_library("ggml-base")
+
+
+def _shared_library(name: str) -> ctypes.CDLL:
+    library()
+    import llama_cpp
+
+    pattern = {"win32": "{}.dll", "darwin": "lib{}.dylib"}.get(sys.platform, "lib{}.so")
+    return ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / pattern.format(name)))
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device that llama.cpp can compute on. Memory in bytes; 0 when it does not tell."""
@@ -238,14 +256,8 @@ class Device:
 
 def list_devices() -> list[Device]:
     """Return what this build of llama.cpp can compute on."""
-    library()
-    import llama_cpp
-
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    names = {"win32": ("ggml.dll", "ggml-base.dll"), "darwin": ("libggml.dylib", "libggml-base.dylib")}
-    registry_name, base_name = names.get(sys.platform, ("libggml.so", "libggml-base.so"))
     try:
-        registry, base = ctypes.CDLL(str(folder / registry_name)), ctypes.CDLL(str(folder / base_name))
+        registry, base = _shared_library("ggml"), ggml_library()
     except OSError as error:
         logger.debug("devices unknown: %s", error)
         return []

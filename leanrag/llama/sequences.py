@@ -63,7 +63,7 @@ class Sequences:
         self._tree: PrefixTree[Sequence] = PrefixTree()
         self._runs: list[Run] = []
         self.cells = CellTable(context.n_ctx)
-        self.free_ids = list(range(context.n_sequences))
+        self.free_ids = set(range(context.n_sequences))
 
     # A request comes
 
@@ -101,15 +101,21 @@ class Sequences:
     def make_room(self, request: Request, source: Sequence | None, shared: int) -> bool:
         """Free a sequence and enough cells for the request; return False if active runs may need too many cells."""
         needed = request.n_cells - (min(shared, source.computed) if source else 0)
+
+        def has_room() -> bool:
+            return self._free_id(request) is not None and self._n_unreserved() >= needed
+
         for sequence in self.oldest_residents():
-            has_room = bool(self.free_ids) and self._n_unreserved() >= needed
-            if sequence is not source and (not has_room or self._leaves_early):
+            if sequence is not source and (not has_room() or self._leaves_early):
                 self.evict(sequence)
-        return bool(self.free_ids) and self._n_unreserved() >= needed
+        return has_room()
 
     def start(self, request: Request, source: Sequence | None, shared: int) -> Run:
         """Start a run on a new sequence, which takes the computed beginning of its prompt from the source or from a saved state."""
-        sequence = Sequence(self.free_ids.pop(), request.tokens, 0, np.empty(0, np.int64), None, next(self._clock))
+        sequence_id = self._free_id(request)
+        assert sequence_id is not None
+        self.free_ids.remove(sequence_id)
+        sequence = Sequence(sequence_id, request.tokens, 0, np.empty(0, np.int64), None, next(self._clock))
         if source is not None:
             source.last_used = next(self._clock)
             shared = min(shared, source.computed)
@@ -121,14 +127,22 @@ class Sequences:
             if source.run is None and not self._runs and self._leaves_early:
                 self.evict(source)  # else the cells of the prompt would follow its cells, and be rounded differently
         self._restore(request, sequence)
-        can_draft = self._speculation is not None and request.max_tokens > 1
-        drafts = self._speculation.start(request.tokens) if self._speculation and can_draft else None
+        drafts = self._speculation.start(request.tokens) if self._speculation and self._can_draft(request) else None
         sequence.run = run = Run(request, sequence, sequence.computed, drafts)
         if not self._context.can_cut:
             run.checkpoints = self._plan_checkpoints(request, sequence.computed)
         self._tree.add(sequence.tokens, sequence)
         self._runs.append(run)
         return run
+
+    def _can_draft(self, request: Request) -> bool:
+        return self._speculation is not None and request.max_tokens > 1
+
+    def _free_id(self, request: Request) -> int | None:
+        """Return a free sequence for the request: its tokens are drawn on the device if nothing needs their logits on the host."""
+        n_drawn = self._context.n_drawn
+        is_drawn = request.is_greedy and request.score_from is None and not self._can_draft(request)
+        return min((i for i in self.free_ids if (i < n_drawn) == (is_drawn and n_drawn > 0)), default=None)
 
     def _restore(self, request: Request, sequence: Sequence) -> None:
         """Restore a saved state if it has clearly more tokens of the prompt than the sequence."""
@@ -258,4 +272,4 @@ class Sequences:
     def _drop(self, sequence: Sequence) -> None:
         self._context.remove(sequence.id)
         self.cells.release(sequence.cells)
-        self.free_ids.append(sequence.id)
+        self.free_ids.add(sequence.id)
