@@ -71,28 +71,25 @@ class PlainLoop:
     Args:
         path: The GGUF file.
         plan: How much is measured.
-        holds_length: Whether a token in the last cell keeps the length of attention as it is, so that CUDA graphs last.
     """
 
-    def __init__(self, path: Path, plan: Plan, *, holds_length: bool = False) -> None:
+    def __init__(self, path: Path, plan: Plan) -> None:
         self._lib = lib = library()
         parameters = lib.llama_model_default_params()
         parameters.n_gpu_layers = plan.layers
         self._model = lib.llama_model_load_from_file(str(path).encode(), parameters)
         settings = lib.llama_context_default_params()
-        settings.n_ctx, settings.n_batch, settings.n_ubatch = _WINDOW + 256 * holds_length, 2048, 512
-        settings.n_seq_max, settings.kv_unified = max(_SEQUENCES) + 1, True
-        settings.n_outputs_max = max(_SEQUENCES) + 1
+        settings.n_ctx, settings.n_batch, settings.n_ubatch = _WINDOW, 2048, 512
+        settings.n_seq_max, settings.kv_unified = max(_SEQUENCES), True
+        settings.n_outputs_max = max(_SEQUENCES)
         settings.n_threads = settings.n_threads_batch = plan.threads
         settings.no_perf = True
         self._context = lib.llama_init_from_model(self._model, settings)
         if not self._context:
             raise SystemExit("the plain loop found no memory")
-        self._batch = Batch(lib, 2048, max(_SEQUENCES) + 1)
+        self._batch = Batch(lib, 2048, max(_SEQUENCES))
         self._memory: Any = lib.llama_get_memory(self._context)
         self._random = random.Random(3)
-        if holds_length:
-            self._hold_length()
 
     def prefill(self, n: int) -> float:
         """Tokens a second of a prompt of `n`."""
@@ -130,17 +127,8 @@ class PlainLoop:
     def _tokens(self, n: int) -> list[int]:
         return [self._random.randrange(300, 20_000) for _ in range(n)]
 
-    def _hold_length(self) -> None:
-        n_cells = _WINDOW + 256
-        for start in range(0, n_cells, 256):
-            self._batch.clear()
-            self._batch.add(self._tokens(256), start, max(_SEQUENCES), 255)
-            self._compute()
-        self._lib.llama_memory_seq_rm(self._memory, max(_SEQUENCES), 0, n_cells - 1)
-
     def _forget(self) -> None:
-        for sequence in range(max(_SEQUENCES)):
-            self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self._lib.llama_memory_clear(self._memory, False)
 
     def _compute(self) -> None:
         code = self._lib.llama_decode(self._context, self._batch.native())
@@ -186,7 +174,7 @@ class PlainModel:
 
 def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -> dict[str, float | int | None]:
     """Return all figures; those that begin with "gpu" are of the engine, with "llama" of `llama_cpp.Llama`, with "c" of C."""
-    plain, held = PlainLoop(path, plan), PlainLoop(path, plan, holds_length=True)
+    plain = PlainLoop(path, plan)
     llama = PlainModel(path, plan)
     figures: dict[str, float | int | None] = {}
     with LlamaCppModel(
@@ -199,7 +187,7 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
         llama.stream(warm_up, 4)
         sections: list[Callable[[], dict[str, float]]] = [
             lambda: _one(ours, plain, llama, texts, plan),
-            lambda: _many(ours, plain, held, texts, plan),
+            lambda: _many(ours, plain, texts, plan),
             lambda: _seen(ours, llama, texts, plan),
             lambda: _asks(ours, llama, data, path, plan, embedder),
             lambda: _memory(ours, texts, plan),
@@ -208,7 +196,7 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
             for name, value in section().items():
                 figures[name] = value
                 print(f"{name:36} {value:,.3f}", flush=True)
-    for each in (plain, held, llama):
+    for each in (plain, llama):
         each.close()
     return figures
 
@@ -264,7 +252,7 @@ def _one(ours: LlamaCppModel, plain: PlainLoop, llama: PlainModel, texts: _Texts
     }
 
 
-def _many(ours: LlamaCppModel, plain: PlainLoop, held: PlainLoop, texts: _Texts, plan: Plan) -> dict[str, float]:
+def _many(ours: LlamaCppModel, plain: PlainLoop, texts: _Texts, plan: Plan) -> dict[str, float]:
     """Tokens a second of many answers together: what long answers take more than short ones, so that reading is left out."""
 
     def written(n: int, max_tokens: int) -> tuple[int, float]:
@@ -282,13 +270,12 @@ def _many(ours: LlamaCppModel, plain: PlainLoop, held: PlainLoop, texts: _Texts,
         ]
     figures: dict[str, float] = {}
     for n in _SEQUENCES:
-        own, c, c_held = [], [], []
+        own, c = [], []
         for _ in range(plan.rounds):
             (few, short), (many, long) = written(n, max(1, plan.answers // 7)), written(n, plan.answers)
             own.append((many - few) / (long - short))
             c.append(plain.decode(n, plan.answers))
-            c_held.append(held.decode(n, plan.answers))
-        for name, values in (("gpu", own), ("c", c), ("c_held", c_held)):
+        for name, values in (("gpu", own), ("c", c)):
             figures[f"{name}_aggregate_{n}"] = statistics.median(values)
         figures[f"gpu_share@{n}"] = figures[f"gpu_aggregate_{n}"] / figures[f"c_aggregate_{n}"]
     return figures

@@ -390,7 +390,12 @@ def _count_undrawn(weights: Weights, placement: Placement, settings: EngineSetti
     is_on_cuda = bool(placement.devices) and all(part.name.startswith("CUDA") for part in placement.devices)
     has_states = lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
     n = min(settings.parallel, _MAX_SEQUENCES - BESIDE_RUNS - settings.parallel)
-    if not is_on_cuda or placement.layers < placement.n_layers or has_states or n < min(settings.parallel, _ENOUGH_UNDRAWN):
+    if (
+        not is_on_cuda
+        or placement.layers < placement.n_layers
+        or has_states
+        or n < min(settings.parallel, _ENOUGH_UNDRAWN)
+    ):
         return 0
     return n if max_outputs <= most_rows(weights.vocabulary.n_tokens) else 0
 

@@ -1,10 +1,13 @@
 """Greedy draws on the device: llama.cpp's graph also draws the most probable token of each row of logits, and scores it.
 
 Copying all logits to the host, and reading them there, takes longer than computing them when many answers are written at once.
-With samplers of llama.cpp on the device only a token and four numbers of each row leave it.
+With samplers of llama.cpp on the device only a few numbers of each row leave it.
 
-llama.cpp asks the sampler of each sequence to add to the graph, one row of logits after the other. The sampler of the first row
-adds what draws all rows together, and hands over the result for all of them. The other samplers add nothing.
+llama.cpp asks the sampler of each sequence to extend the graph, one row of logits after the other. The sampler of the first row
+adds what reads all rows together, and hands over the result for all of them. The other samplers add nothing.
+
+A device reads a row in chunks, many at a time. Of each chunk the host gets the greatest logit and its index, how far the second is
+below, and the sums that the distribution of the whole row is made of.
 """
 
 from __future__ import annotations
@@ -15,21 +18,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leanrag.errors import GenerationError
 from leanrag.llama.library import ggml_library, library
 from leanrag.llama.sampling import TokenScore
 
-__all__ = ["DeviceDraws", "most_rows"]
+__all__ = ["DeviceDraws", "count_chunks", "draw", "most_rows"]
 
-_N_NUMBERS = 4  # of a row: greatest logit, its probability, expected logit, probability of the second most probable token
-_LEAST = np.finfo(np.float32).tiny  # probability; a smaller one is 0 on some devices
+_N_NUMBERS = 4  # of a chunk
+_MOST_CHUNKS = 128  # of a row
+_ENOUGH_CHUNKS = 1024  # of all rows: so many are read at a time
+_LEAST = -1e30  # a logit that is never drawn
 _FIRST_SAMPLERS = 8  # llama.cpp asks each sampler at each new graph, so only as many are made as sequences are used
 
 
 def most_rows(n_vocab: int) -> int:
     """Return the most rows of logits in a batch: llama.cpp hands over at most as many numbers as a row has logits."""
     return n_vocab // _N_NUMBERS
+
+
+def count_chunks(n_vocab: int, n_rows: int) -> int:
+    """Return into how many chunks of the same length each row is cut: a power of two."""
+    n = 1
+    most = min(_MOST_CHUNKS, max(1, _ENOUGH_CHUNKS // n_rows), most_rows(n_vocab) // n_rows)
+    while 2 * n <= most and n_vocab % (2 * n) == 0:
+        n *= 2
+    return n
 
 
 class DeviceDraws:
@@ -76,19 +91,15 @@ class DeviceDraws:
         if self._first < 0:
             return [], []
         n_rows, lib = len(outputs), self._lib
+        n_chunks = count_chunks(self._n_vocab, n_rows)
         row = outputs.index(self._first) - n_rows  # as llama.cpp counts from the last row of logits
         numbers = lib.llama_get_sampled_probs_ith(self._handle, row)
-        ids = lib.llama_get_sampled_candidates_ith(self._handle, row)
-        if not numbers or lib.llama_get_sampled_probs_count_ith(self._handle, row) != _N_NUMBERS * n_rows:
+        indices = lib.llama_get_sampled_candidates_ith(self._handle, row)
+        expected = _N_NUMBERS * n_chunks * n_rows
+        if not numbers or lib.llama_get_sampled_probs_count_ith(self._handle, row) != expected:
             raise GenerationError("llama.cpp drew no tokens on the device. Ask again")
-        tokens: list[int] = np.ctypeslib.as_array(ids, (n_rows,)).tolist()
-        top, probability, expected, second = np.ctypeslib.as_array(numbers, (n_rows, _N_NUMBERS)).astype(np.float64).T
-        if min(tokens) < 0 or not np.isfinite(expected).all():
-            raise GenerationError("the model computed logits that are not numbers. Load another file of the model")
-        logprobs = np.log(probability)
-        margins = logprobs - np.log(np.maximum(second, _LEAST))
-        entropies = np.maximum(0.0, top - expected - logprobs)  # -sum p log p, where log p = logit - top + logprob of top
-        return tokens, [*map(TokenScore, logprobs.tolist(), margins.tolist(), entropies.tolist())]
+        chunks = np.ctypeslib.as_array(numbers, (n_rows, n_chunks, _N_NUMBERS))
+        return draw(chunks, np.ctypeslib.as_array(indices, (n_rows, n_chunks)), self._n_vocab)
 
     def free(self) -> None:
         """Free the samplers; call it once, after the context is freed."""
@@ -103,40 +114,72 @@ class DeviceDraws:
         lib.llama_set_sampler(self._handle, sequence, chain)
 
     def _extend_graph(self, sampler: Any, context: int, graph: int, data: Any) -> None:
-        """Add the draws to a new graph; llama.cpp calls this for each row, and hands over the outputs that `data` then names."""
+        """Extend a new graph; llama.cpp calls this for each row, and hands over the outputs that `data` then names."""
         row_logits, data[0].logits = data[0].logits, None
         if (sampler.contents.ctx or 0) != self._first or not self._ggml.ggml_get_name(row_logits).endswith(b"_0"):
             return
         logits = self._ggml.ggml_graph_get_tensor(graph, b"result_output")
-        data[0].candidates, data[0].probs = self._draw(context, graph, logits)
+        data[0].candidates, data[0].probs = self._read_chunks(context, graph, logits)
 
-    def _draw(self, context: int, graph: int, logits: int) -> tuple[int, int]:
-        """Return tensors: tokens `(n_rows,)`, and numbers `(n_rows, 4)` of each row."""
+    def _read_chunks(self, context: int, graph: int, logits: int) -> tuple[int, int]:
+        """Return tensors: of each chunk the index of the greatest logit `(n,)`, and the numbers `(n, 4)` that `draw` takes."""
         ggml = self._ggml
         n_rows = ggml.ggml_nrows(logits)
+        n = n_rows * count_chunks(self._n_vocab, n_rows)
+        width = n_rows * self._n_vocab // n
 
-        def pick(values: int, tokens: int) -> int:  # of each row the value of its token
-            cells = ggml.ggml_reshape_3d(context, values, 1, self._n_vocab, n_rows)
-            return int(ggml.ggml_get_rows(context, cells, ggml.ggml_reshape_2d(context, tokens, 1, n_rows)))
+        def of_chunks(values: int) -> int:
+            return int(ggml.ggml_reshape_2d(context, values, 1, n))
 
-        def flat(values: int) -> int:
-            return int(ggml.ggml_reshape_2d(context, values, 1, n_rows))
+        def pick(values: int, indices: int) -> int:
+            cells = ggml.ggml_reshape_3d(context, values, 1, width, n)
+            return int(ggml.ggml_get_rows(context, cells, of_chunks(indices)))
 
-        tokens = ggml.ggml_argmax(context, logits)
-        probabilities = ggml.ggml_soft_max(context, logits)
-        top, probability = pick(logits, tokens), pick(probabilities, tokens)
-        expected = ggml.ggml_sum_rows(context, ggml.ggml_mul(context, probabilities, logits))
-        for tensor in (probability, expected):  # they read the probabilities before those of the tokens become 0
+        chunks = ggml.ggml_reshape_2d(context, logits, width, n)
+        indices = ggml.ggml_argmax(context, chunks)
+        top = pick(chunks, indices)
+        below = ggml.ggml_sub(context, chunks, of_chunks(top))
+        weights = ggml.ggml_exp(context, below)
+        total = ggml.ggml_sum_rows(context, weights)
+        moment = ggml.ggml_sum_rows(context, ggml.ggml_mul(context, weights, below))
+        for tensor in (total, moment):  # before the greatest logit of each chunk is overwritten
             ggml.ggml_build_forward_expand(graph, tensor)
-        cells = ggml.ggml_reshape_3d(context, probabilities, 1, self._n_vocab, n_rows)
-        zeros = ggml.ggml_scale(context, probability, 0.0)
-        others = ggml.ggml_set_rows(context, cells, zeros, ggml.ggml_reshape_2d(context, tokens, 1, n_rows))
-        others = ggml.ggml_reshape_2d(context, others, self._n_vocab, n_rows)
+        least = ggml.ggml_scale_bias(context, top, 0.0, _LEAST)
+        cells = ggml.ggml_reshape_3d(context, below, 1, width, n)
+        others = ggml.ggml_set_rows(context, cells, least, of_chunks(indices))
+        others = ggml.ggml_reshape_2d(context, others, width, n)
         second = pick(others, ggml.ggml_argmax(context, others))
-        numbers = flat(top)
-        for values in (probability, expected, second):
-            numbers = ggml.ggml_concat(context, numbers, flat(values), 0)
-        return tokens, numbers
+        halves = (ggml.ggml_concat(context, of_chunks(a), of_chunks(b), 0) for a, b in ((top, total), (moment, second)))
+        return indices, ggml.ggml_concat(context, *halves, 0)
+
+
+def draw(chunks: NDArray[np.float32], indices: NDArray[np.int32], n_vocab: int) -> tuple[list[int], list[TokenScore]]:
+    """Return the most probable token of each row of logits, and its score.
+
+    Args:
+        chunks: `(n_rows, n_chunks, 4)`: the greatest logit of the chunk; of its logits less the greatest, l, the sum of exp(l),
+            the sum of l exp(l), and the second greatest.
+        indices: `(n_rows, n_chunks)`: the index of the greatest logit in the chunk.
+        n_vocab: Number of logits in a row.
+
+    Raises:
+        GenerationError: The logits are not numbers.
+    """
+    n_rows, n_chunks = indices.shape
+    tops, totals, moments, seconds = np.moveaxis(chunks.astype(np.float64), 2, 0)
+    rows, best = np.arange(n_rows), tops.argmax(axis=1)
+    tops -= tops[rows, best, None]
+    weights = np.exp(tops)
+    total = (weights * totals).sum(axis=1)
+    moment = (weights * (moments + tops * totals)).sum(axis=1)
+    tokens = best * (n_vocab // n_chunks) + indices[rows, best]
+    if not np.isfinite(total).all() or tokens.min() < 0:
+        raise GenerationError("the model computed logits that are not numbers. Load another file of the model")
+    log_total = np.log(total)
+    entropies = np.maximum(0.0, log_total - moment / total)
+    tops[rows, best] = seconds[rows, best]
+    margins = -tops.max(axis=1)
+    return tokens.tolist(), list(map(TokenScore, (-log_total).tolist(), margins.tolist(), entropies.tolist()))
 
 
 @functools.cache
@@ -145,12 +188,13 @@ def _graph_functions() -> Any:
     ggml, pointer, size = ggml_library(), ctypes.c_void_p, ctypes.c_int64
     signatures = {
         "argmax": [],
-        "soft_max": [],
+        "exp": [],
+        "sub": [pointer],
         "sum_rows": [],
         "mul": [pointer],
         "get_rows": [pointer],
         "set_rows": [pointer, pointer],
-        "scale": [ctypes.c_float],
+        "scale_bias": [ctypes.c_float, ctypes.c_float],
         "concat": [pointer, ctypes.c_int],
         "reshape_2d": [size, size],
         "reshape_3d": [size, size, size],

@@ -477,28 +477,7 @@ class Engine:
             run.sequence.computed += 1
             run.sequence.new_cells.append(cell)
         for part in parts.others:
-            run, sequence = part.run, part.run.sequence
-            position = sequence.computed
-            sequence.computed += len(part.tokens)
-            sequence.join_cells()
-            sequence.cells = np.concatenate([sequence.cells, part.cells])
-            self._sequences.add_checkpoint(run)
-            n_outputs = max(0, len(part.tokens) - part.first_output)
-            rows = logits[part.outputs_start : part.outputs_start + n_outputs]
-            try:
-                if run.pending is not None:
-                    self._carry_on(run, rows, part.tokens)
-                elif n_outputs and sequence.id < self._context.n_drawn:
-                    self._take(run, *(values[part.outputs_start] for values in drawn))
-                elif len(rows):
-                    run.read_prompt(rows, position + part.first_output)
-                    if run.request.max_tokens and sequence.computed == run.end:
-                        run.write(rows[-1], self.vocabulary)
-            except Exception as error:  # noqa: BLE001 - handed to the caller; the others go on
-                self._end(run, error)
-                continue
-            if run.finish_reason is not None:
-                self._end(run, run.completion())
+            self._hand_out_part(part, logits, drawn)
         if parts.writing and self._context.n_drawn:
             for run, token, score in zip(parts.writing, *drawn, strict=False):
                 self._take(run, token, score, may_publish_later=True)
@@ -509,6 +488,33 @@ class Engine:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
         self._sequences.protect()
+
+    def _hand_out_part(
+        self, part: _Part, logits: NDArray[np.float32], drawn: tuple[list[int], list[TokenScore]]
+    ) -> None:
+        """Take the logits of one part, or the token that the device drew, and end its run if that is finished."""
+        run, sequence = part.run, part.run.sequence
+        position = sequence.computed
+        sequence.computed += len(part.tokens)
+        sequence.join_cells()
+        sequence.cells = np.concatenate([sequence.cells, part.cells])
+        self._sequences.add_checkpoint(run)
+        n_outputs = max(0, len(part.tokens) - part.first_output)
+        rows = logits[part.outputs_start : part.outputs_start + n_outputs]
+        try:
+            if run.pending is not None:
+                self._carry_on(run, rows, part.tokens)
+            elif n_outputs and sequence.id < self._context.n_drawn:
+                self._take(run, *(values[part.outputs_start] for values in drawn))
+            elif len(rows):
+                run.read_prompt(rows, position + part.first_output)
+                if run.request.max_tokens and sequence.computed == run.end:
+                    run.write(rows[-1], self.vocabulary)
+        except Exception as error:  # noqa: BLE001 - handed to the caller; the others go on
+            self._end(run, error)
+            return
+        if run.finish_reason is not None:
+            self._end(run, run.completion())
 
     def _take(self, run: Run, token: int, score: TokenScore, *, may_publish_later: bool = False) -> None:
         if run.take(token, self.vocabulary, may_publish_later=may_publish_later):

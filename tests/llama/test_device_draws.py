@@ -1,0 +1,130 @@
+"""Tokens that llama.cpp's graph draws are those that the host would draw, with the same scores."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leanrag import GenerationError, LlamaCppModel
+from leanrag.llama import context as contexts
+from leanrag.llama.device_draws import count_chunks, draw
+from leanrag.llama.options import LlamaOptions
+from leanrag.llama.sampling import TokenScore, score_tokens
+
+PROMPTS = [f"{letter} number {i}" for i, letter in enumerate("abcdefgh")]
+
+
+def as_chunks(logits, n_chunks):
+    """What a device tells of rows of logits, computed by NumPy."""
+    chunks = logits.reshape(len(logits), n_chunks, -1)
+    indices = chunks.argmax(axis=2).astype(np.int32)
+    tops = chunks.max(axis=2)
+    below = chunks - tops[..., None]
+    others = below.copy()
+    np.put_along_axis(others, indices[..., None], -1e30, axis=2)
+    moments = (np.exp(below) * below).sum(axis=2)
+    return np.stack([tops, np.exp(below).sum(axis=2), moments, others.max(axis=2)], axis=2), indices
+
+
+@given(st.integers(1, 4), st.sampled_from([1, 2, 8]), st.integers(0, 2**32 - 1), st.booleans())
+def test_chunks_give_the_token_and_score_of_the_row(n_rows, n_chunks, seed, has_equals):
+    logits = (9 * np.random.default_rng(seed).standard_normal((n_rows, 64))).astype(np.float32)
+    if has_equals:
+        logits = np.round(logits)
+    tokens, scores = draw(*as_chunks(logits, n_chunks), 64)
+    assert tokens == logits.argmax(axis=1).tolist()
+    assert np.array(scores) == pytest.approx(np.array(score_tokens(logits, tokens)), abs=1e-4)
+
+
+def test_logits_that_are_not_numbers_are_refused():
+    logits = np.zeros((2, 8), np.float32)
+    logits[1, 3] = np.nan
+    with np.errstate(invalid="ignore"), pytest.raises(GenerationError, match="not numbers"):
+        draw(*as_chunks(logits, 2), 8)
+
+
+@given(st.integers(1, 300_000), st.integers(1, 300))
+def test_chunks_are_equally_long_and_their_numbers_fit(n_vocab, n_rows):
+    n = count_chunks(n_vocab, n_rows)
+    assert n_vocab % n == 0
+    assert n & (n - 1) == 0
+    assert n == 1 or 4 * n * n_rows <= n_vocab
+    assert n <= 128
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "n_rows", "expected"), [(49_152, 1, 128), (49_152, 128, 8), (50_257, 8, 1), (8, 1, 2)]
+)
+def test_count_chunks(n_vocab, n_rows, expected):
+    assert count_chunks(n_vocab, n_rows) == expected
+
+
+@pytest.fixture
+def drawing(tiny_gguf, monkeypatch):
+    """A model whose greedy tokens are drawn by the graph, as on a GPU; at most two requests at once have logits on the host."""
+
+    def count_undrawn(weights, placement, settings, max_outputs):
+        return 2
+
+    monkeypatch.setattr(contexts, "_count_undrawn", count_undrawn)
+    monkeypatch.setattr(
+        contexts, "MAX_SCORED", 2
+    )  # so that the numbers of all rows fit into a row of a tiny vocabulary
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=6, trial=False) as model:
+        yield model
+
+
+def test_the_graph_draws_what_the_host_draws(drawing, monkeypatch):
+    context = drawing._engine._context
+    draws, n_drawn = context.draws, 0
+
+    def checked():
+        nonlocal n_drawn
+        tokens, scores = draws()
+        drawn = [i for i, sequence in enumerate(context.batch.drawn) if sequence >= 0]
+        if tokens and len(drawn) < len(tokens):  # a row that has logits on the host, so all rows have
+            logits = context.logits()[drawn]
+            assert [tokens[i] for i in drawn] == logits.argmax(axis=1).tolist()
+            expected = score_tokens(logits, [tokens[i] for i in drawn])
+            assert np.array([scores[i] for i in drawn]) == pytest.approx(np.array(expected), abs=1e-4)
+            n_drawn += len(drawn)
+        return tokens, scores
+
+    monkeypatch.setattr(context, "draws", checked)
+    streams = [drawing.stream(PROMPTS[0], LlamaOptions(30, grammar="root ::= [a-z]{30}"))]
+    streams += [drawing.stream(prompt, LlamaOptions(20)) for prompt in PROMPTS]
+    assert [len(stream.result.token_ids) for stream in streams] == [30] + [20] * len(PROMPTS)
+    assert n_drawn >= 20
+
+
+def test_answers_are_those_of_the_host(drawing, tiny):
+    options = [{}, {"stop": ["a"]}, {"temperature": 1.0, "seed": 3}, {"grammar": 'root ::= "yes" [a-z]+'}]
+    for i, prompt in enumerate(PROMPTS):
+        chosen = options[i % len(options)]
+        generation = drawing.generate(prompt, max_tokens=1 + 3 * i, **chosen)
+        expected = tiny.generate(prompt, max_tokens=1 + 3 * i, **chosen)
+        assert generation.token_ids == expected.token_ids
+        assert generation.text == expected.text
+        for field in TokenScore._fields:
+            name = {"logprob": "logprobs", "margin": "margins", "entropy": "entropies"}[field]
+            assert getattr(generation, name) == pytest.approx(getattr(expected, name), abs=1e-4)
+
+
+def test_scores_of_a_text_need_logits_on_the_host(drawing, tiny):
+    pairs = [("abc", " def"), (None, "xyz")]
+    ours, theirs = drawing.score_many(pairs), tiny.score_many(pairs)
+    for score, expected in zip(ours, theirs, strict=True):
+        assert score.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+
+
+def test_no_logits_are_copied_if_all_rows_are_drawn(drawing):
+    context = drawing._engine._context
+    drawing.generate("abc", max_tokens=3)
+    assert context.batch.drawn == [0]
+    assert len(context.logits()) == 0
+
+
+def test_more_requests_than_sequences_with_logits_wait(drawing):
+    streams = [drawing.stream("abc", LlamaOptions(5, temperature=1.0, seed=i)) for i in range(6)]
+    alone = [drawing.generate("abc", max_tokens=5, temperature=1.0, seed=i).token_ids for i in range(6)]
+    assert [stream.result.token_ids for stream in streams] == alone
