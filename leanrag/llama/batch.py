@@ -88,7 +88,7 @@ class Batch:
         self.n_rows += len(tokens)
         self.n_outputs += len(tokens)
         if self._n_drawn:
-            self.drawn += np.where(sequences < self._n_drawn, sequences, -1).tolist()
+            self.drawn += [sequence if sequence < self._n_drawn else -1 for sequence in sequences.tolist()]
 
     def native(self) -> Any:
         """Return the C structure, to be passed before the next change."""

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from leanrag.errors import GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
-from leanrag.llama.device_draws import DeviceDraws, most_rows
+from leanrag.llama.device_draws import DeviceDraws, Draws, most_rows
 from leanrag.llama.library import AbortFlag, library, native_errors
 from leanrag.llama.placement import CANDIDATES, SMALLEST, Attention, KVType, Placement, choose
-from leanrag.llama.sampling import TokenScore
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.speculation import MAX_DRAFT
 from leanrag.llama.weights import Weights
@@ -192,15 +191,15 @@ class Context:
             native.expected = code in (1, 2)
             return code, str(native)
 
-    def draws(self) -> tuple[list[int], list[TokenScore]]:
-        """Return the most probable token of each of the batch's outputs, and its score, if they were drawn on the device.
+    def draws(self) -> Draws | None:
+        """Return what the device drew of each of the batch's outputs; None if all tokens are drawn on the host.
 
-        Both are empty if all tokens are drawn on the host. Tokens of outputs of sequences from `n_drawn` on are drawn, too.
+        Tokens of outputs of sequences from `n_drawn` on are drawn, too.
 
         Raises:
             GenerationError: The logits are not numbers.
         """
-        return ([], []) if self._draws is None else self._draws.read(self.batch.drawn)
+        return None if self._draws is None else self._draws.read(self.batch.drawn)
 
     def logits(self) -> NDArray[np.float32]:
         """Return the logits of the batch's outputs `(n_outputs, n_vocab)`, in order: a view, valid until the next computation.

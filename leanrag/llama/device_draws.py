@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from leanrag.errors import GenerationError
 from leanrag.llama.library import ggml_library, library
 from leanrag.llama.sampling import TokenScore
 
-__all__ = ["DeviceDraws", "count_chunks", "draw", "most_rows"]
+__all__ = ["DeviceDraws", "Draws", "count_chunks", "most_rows"]
 
 _N_NUMBERS = 4  # of a chunk
 _MOST_CHUNKS = 128  # of a row
@@ -47,6 +48,51 @@ def count_chunks(n_vocab: int, n_rows: int) -> int:
     return n
 
 
+class Draws:
+    """The most probable token of each row of logits, and its score.
+
+    Args:
+        chunks: `(n_rows, n_chunks, 4)`: the greatest logit of the chunk; of its logits less the greatest, l, the sum of exp(l),
+            the sum of l exp(l), and the second greatest.
+        indices: `(n_rows, n_chunks)`: the index of the greatest logit in the chunk.
+        n_vocab: Number of logits in a row.
+
+    Attributes:
+        tokens: Of each row.
+
+    Raises:
+        GenerationError: The logits are not numbers.
+    """
+
+    def __init__(self, chunks: NDArray[np.float32], indices: NDArray[np.int32], n_vocab: int) -> None:
+        n_rows, n_chunks = indices.shape
+        rows, best = np.arange(n_rows), chunks[:, :, 0].argmax(axis=1)
+        self._chunks, self._best = chunks, best
+        self._scores: list[TokenScore] | None = None
+        self.tokens: list[int] = (best * (n_vocab // n_chunks) + indices[rows, best]).tolist()
+        if min(self.tokens) < 0 or not math.isfinite(chunks[:, :, 1].sum()):
+            raise GenerationError("the model computed logits that are not numbers. Load another file of the model")
+
+    def score(self, rows: Sequence[int]) -> list[TokenScore]:
+        """Return the scores of the tokens of these rows."""
+        if self._scores is None:
+            self._scores = self._score_all()
+        return [self._scores[row] for row in rows]
+
+    def _score_all(self) -> list[TokenScore]:
+        tops, totals, moments, seconds = np.moveaxis(self._chunks.astype(np.float64), 2, 0)
+        rows, best = np.arange(len(tops)), self._best
+        tops -= tops[rows, best, None]
+        weights = np.exp(tops)
+        total = (weights * totals).sum(axis=1)
+        moment = (weights * (moments + tops * totals)).sum(axis=1)
+        log_total = np.log(total)
+        entropies = np.maximum(0.0, log_total - moment / total)
+        tops[rows, best] = seconds[rows, best]
+        margins = -tops.max(axis=1)
+        return list(map(TokenScore, (-log_total).tolist(), margins.tolist(), entropies.tolist()))
+
+
 class DeviceDraws:
     """Makes a context draw the most probable token of each row on the device.
 
@@ -62,6 +108,8 @@ class DeviceDraws:
         self._lib, self._ggml = library(), _graph_functions()
         self._first = -1  # sequence of the first row that is drawn on the device
         self._chains: list[Any] = []
+        self._views_key = (0, 0)  # address and rows of `_views`
+        self._views = np.empty((0, 0, _N_NUMBERS), np.float32), np.empty((0, 0), np.int32)
         lib = self._lib
         self._interface = lib.llama_sampler_i()
         self._interface.name = lib.llama_sampler_i_name(lambda _: b"leanrag")
@@ -79,27 +127,32 @@ class DeviceDraws:
             for _ in range(min(max(_FIRST_SAMPLERS, len(self._chains)), self._n_sequences - len(self._chains))):
                 self._add_sampler()
 
-    def read(self, outputs: Sequence[int]) -> tuple[list[int], list[TokenScore]]:
-        """Wait for the computation, and return the most probable token of each row of logits, and its score.
+    def read(self, outputs: Sequence[int]) -> Draws | None:
+        """Wait for the computation, and return what was drawn of each row of logits; None if all tokens are drawn on the host.
 
         Args:
-            outputs: The same as for `prepare`. Both lists are empty if no token is drawn on the device.
+            outputs: The same as for `prepare`.
 
         Raises:
             GenerationError: The logits are not numbers.
         """
         if self._first < 0:
-            return [], []
+            return None
         n_rows, lib = len(outputs), self._lib
-        n_chunks = count_chunks(self._n_vocab, n_rows)
         row = outputs.index(self._first) - n_rows  # as llama.cpp counts from the last row of logits
         numbers = lib.llama_get_sampled_probs_ith(self._handle, row)
         indices = lib.llama_get_sampled_candidates_ith(self._handle, row)
-        expected = _N_NUMBERS * n_chunks * n_rows
-        if not numbers or lib.llama_get_sampled_probs_count_ith(self._handle, row) != expected:
+        n_chunks = count_chunks(self._n_vocab, n_rows)
+        if lib.llama_get_sampled_probs_count_ith(self._handle, row) != _N_NUMBERS * n_chunks * n_rows:
             raise GenerationError("llama.cpp drew no tokens on the device. Ask again")
-        chunks = np.ctypeslib.as_array(numbers, (n_rows, n_chunks, _N_NUMBERS))
-        return draw(chunks, np.ctypeslib.as_array(indices, (n_rows, n_chunks)), self._n_vocab)
+        key = ctypes.addressof(numbers.contents), n_rows
+        if key != self._views_key:  # making views takes most of the time here
+            self._views_key = key
+            self._views = (
+                np.ctypeslib.as_array(numbers, (n_rows, n_chunks, _N_NUMBERS)),
+                np.ctypeslib.as_array(indices, (n_rows, n_chunks)),
+            )
+        return Draws(self._views[0].copy(), self._views[1], self._n_vocab)
 
     def free(self) -> None:
         """Free the samplers; call it once, after the context is freed."""
@@ -122,7 +175,7 @@ class DeviceDraws:
         data[0].candidates, data[0].probs = self._read_chunks(context, graph, logits)
 
     def _read_chunks(self, context: int, graph: int, logits: int) -> tuple[int, int]:
-        """Return tensors: of each chunk the index of the greatest logit `(n,)`, and the numbers `(n, 4)` that `draw` takes."""
+        """Return tensors: of each chunk the index of the greatest logit `(n,)`, and the numbers `(n, 4)` that `Draws` takes."""
         ggml = self._ggml
         n_rows = ggml.ggml_nrows(logits)
         n = n_rows * count_chunks(self._n_vocab, n_rows)
@@ -151,35 +204,6 @@ class DeviceDraws:
         second = pick(others, ggml.ggml_argmax(context, others))
         halves = (ggml.ggml_concat(context, of_chunks(a), of_chunks(b), 0) for a, b in ((top, total), (moment, second)))
         return indices, ggml.ggml_concat(context, *halves, 0)
-
-
-def draw(chunks: NDArray[np.float32], indices: NDArray[np.int32], n_vocab: int) -> tuple[list[int], list[TokenScore]]:
-    """Return the most probable token of each row of logits, and its score.
-
-    Args:
-        chunks: `(n_rows, n_chunks, 4)`: the greatest logit of the chunk; of its logits less the greatest, l, the sum of exp(l),
-            the sum of l exp(l), and the second greatest.
-        indices: `(n_rows, n_chunks)`: the index of the greatest logit in the chunk.
-        n_vocab: Number of logits in a row.
-
-    Raises:
-        GenerationError: The logits are not numbers.
-    """
-    n_rows, n_chunks = indices.shape
-    tops, totals, moments, seconds = np.moveaxis(chunks.astype(np.float64), 2, 0)
-    rows, best = np.arange(n_rows), tops.argmax(axis=1)
-    tops -= tops[rows, best, None]
-    weights = np.exp(tops)
-    total = (weights * totals).sum(axis=1)
-    moment = (weights * (moments + tops * totals)).sum(axis=1)
-    tokens = best * (n_vocab // n_chunks) + indices[rows, best]
-    if not np.isfinite(total).all() or tokens.min() < 0:
-        raise GenerationError("the model computed logits that are not numbers. Load another file of the model")
-    log_total = np.log(total)
-    entropies = np.maximum(0.0, log_total - moment / total)
-    tops[rows, best] = seconds[rows, best]
-    margins = -tops.max(axis=1)
-    return tokens.tolist(), list(map(TokenScore, (-log_total).tolist(), margins.tolist(), entropies.tolist()))
 
 
 @functools.cache

@@ -36,6 +36,7 @@ from leanrag.errors import (
     QueueFullError,
 )
 from leanrag.llama.context import MAX_SCORED, Context
+from leanrag.llama.device_draws import Draws
 from leanrag.llama.library import AbortFlag, Device
 from leanrag.llama.loading import LoadedModel
 from leanrag.llama.placement import Attention, Placement, gpu_devices
@@ -83,10 +84,10 @@ class _Parts:
 
 @dataclass(slots=True)
 class _Drawn:
-    """Runs whose last token was drawn but not yet published; `scores` waits for the scores of these tokens, if they lack."""
+    """Runs whose last token was drawn but not yet published; `scores` waits for the scores of these tokens."""
 
     runs: list[Run]
-    scores: Callable[[], list[TokenScore]] | None
+    scores: Callable[[], list[TokenScore]]
 
 
 class Engine:
@@ -478,20 +479,11 @@ class Engine:
             run.sequence.new_cells.append(cell)
         for part in parts.others:
             self._hand_out_part(part, logits, drawn)
-        if parts.writing and self._context.n_drawn:
-            for run, token, score in zip(parts.writing, *drawn, strict=False):
-                self._take(run, token, score, may_publish_later=True)
-            self._drawn = _Drawn([run for run in parts.writing if run.finish_reason is None], None)
-        elif parts.writing:
-            self._carry_on_all(parts.writing, logits)
-        for run in parts.writing:
-            if run.finish_reason is not None:
-                self._end(run, run.completion())
+        if parts.writing:
+            self._carry_on_all(parts.writing, logits, drawn)
         self._sequences.protect()
 
-    def _hand_out_part(
-        self, part: _Part, logits: NDArray[np.float32], drawn: tuple[list[int], list[TokenScore]]
-    ) -> None:
+    def _hand_out_part(self, part: _Part, logits: NDArray[np.float32], drawn: Draws | None) -> None:
         """Take the logits of one part, or the token that the device drew, and end its run if that is finished."""
         run, sequence = part.run, part.run.sequence
         position = sequence.computed
@@ -504,8 +496,9 @@ class Engine:
         try:
             if run.pending is not None:
                 self._carry_on(run, rows, part.tokens)
-            elif n_outputs and sequence.id < self._context.n_drawn:
-                self._take(run, *(values[part.outputs_start] for values in drawn))
+            elif n_outputs and drawn is not None and sequence.id < self._context.n_drawn:
+                if run.take(drawn.tokens[part.outputs_start], self.vocabulary):
+                    run.scores += drawn.score([part.outputs_start])
             elif len(rows):
                 run.read_prompt(rows, position + part.first_output)
                 if run.request.max_tokens and sequence.computed == run.end:
@@ -516,14 +509,12 @@ class Engine:
         if run.finish_reason is not None:
             self._end(run, run.completion())
 
-    def _take(self, run: Run, token: int, score: TokenScore, *, may_publish_later: bool = False) -> None:
-        if run.take(token, self.vocabulary, may_publish_later=may_publish_later):
-            run.scores.append(score)
-
-    def _carry_on_all(self, runs: list[Run], logits: NDArray[np.float32]) -> None:
-        """Draw the next token of each run in `runs` from its row of `logits`."""
+    def _carry_on_all(self, runs: list[Run], logits: NDArray[np.float32], drawn: Draws | None) -> None:
+        """Draw the next token of each run in `runs` from its row of `logits`, unless the device drew it."""
         later = self._context.computes_meanwhile
-        if later:
+        if drawn is not None:
+            tokens = drawn.tokens[: len(runs)]
+        elif later:
             tokens, logits = self._rows.draw_and_keep(logits, len(runs))
         else:
             tokens = self._rows.draw(logits, len(runs))
@@ -534,21 +525,26 @@ class Engine:
                 waiting.append(i)
             elif is_answer:
                 now.append(i)
-        for i, score in zip(now, self._rows.score(logits, now, [tokens[i] for i in now]), strict=True):
+        if drawn is not None:
+            scores, scores_later = drawn.score(now) if now else [], functools.partial(drawn.score, waiting)
+        else:
+            scores = self._rows.score(logits, now, [tokens[i] for i in now])
+            scores_later = self._rows.score_meanwhile(logits, waiting, [tokens[i] for i in waiting])
+        for i, score in zip(now, scores, strict=True):
             runs[i].scores.append(score)
         if waiting:
-            scores = self._rows.score_meanwhile(logits, waiting, [tokens[i] for i in waiting])
-            self._drawn = _Drawn([runs[i] for i in waiting], scores)
+            self._drawn = _Drawn([runs[i] for i in waiting], scores_later)
+        for run in runs:
+            if run.finish_reason is not None:
+                self._end(run, run.completion())
 
     def _catch_up(self) -> None:
         """Score and publish the tokens that were drawn before the current computation."""
         drawn, self._drawn = self._drawn, None
         if drawn is None:
             return
-        if drawn.scores is not None:
-            for run, score in zip(drawn.runs, drawn.scores(), strict=True):
-                run.scores.append(score)
-        for run in drawn.runs:
+        for run, score in zip(drawn.runs, drawn.scores(), strict=True):
+            run.scores.append(score)
             if run.sequence.run is run:  # not cancelled meanwhile
                 run.publish(self.vocabulary)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from leanrag import GenerationError, LlamaCppModel
 from leanrag.llama import context as contexts
-from leanrag.llama.device_draws import count_chunks, draw
+from leanrag.llama.device_draws import Draws, count_chunks
 from leanrag.llama.options import LlamaOptions
 from leanrag.llama.sampling import TokenScore, score_tokens
 
@@ -31,16 +31,17 @@ def test_chunks_give_the_token_and_score_of_the_row(n_rows, n_chunks, seed, has_
     logits = (9 * np.random.default_rng(seed).standard_normal((n_rows, 64))).astype(np.float32)
     if has_equals:
         logits = np.round(logits)
-    tokens, scores = draw(*as_chunks(logits, n_chunks), 64)
-    assert tokens == logits.argmax(axis=1).tolist()
-    assert np.array(scores) == pytest.approx(np.array(score_tokens(logits, tokens)), abs=1e-4)
+    drawn = Draws(*as_chunks(logits, n_chunks), 64)
+    assert drawn.tokens == logits.argmax(axis=1).tolist()
+    expected = score_tokens(logits, drawn.tokens)[::-1]
+    assert np.array(drawn.score(range(n_rows)[::-1])) == pytest.approx(np.array(expected), abs=1e-4)
 
 
 def test_logits_that_are_not_numbers_are_refused():
     logits = np.zeros((2, 8), np.float32)
     logits[1, 3] = np.nan
     with np.errstate(invalid="ignore"), pytest.raises(GenerationError, match="not numbers"):
-        draw(*as_chunks(logits, 2), 8)
+        Draws(*as_chunks(logits, 2), 8)
 
 
 @given(st.integers(1, 300_000), st.integers(1, 300))
@@ -80,15 +81,17 @@ def test_the_graph_draws_what_the_host_draws(drawing, monkeypatch):
 
     def checked():
         nonlocal n_drawn
-        tokens, scores = draws()
-        drawn = [i for i, sequence in enumerate(context.batch.drawn) if sequence >= 0]
-        if tokens and len(drawn) < len(tokens):  # a row that has logits on the host, so all rows have
-            logits = context.logits()[drawn]
-            assert [tokens[i] for i in drawn] == logits.argmax(axis=1).tolist()
-            expected = score_tokens(logits, [tokens[i] for i in drawn])
-            assert np.array([scores[i] for i in drawn]) == pytest.approx(np.array(expected), abs=1e-4)
-            n_drawn += len(drawn)
-        return tokens, scores
+        drawn = draws()
+        rows = [i for i, sequence in enumerate(context.batch.drawn) if sequence >= 0]
+        if (
+            drawn is not None and len(rows) < context.batch.n_outputs
+        ):  # another row has logits on the host, so all rows have
+            logits = context.logits()[rows]
+            tokens = [drawn.tokens[i] for i in rows]
+            assert tokens == logits.argmax(axis=1).tolist()
+            assert np.array(drawn.score(rows)) == pytest.approx(np.array(score_tokens(logits, tokens)), abs=1e-4)
+            n_drawn += len(rows)
+        return drawn
 
     monkeypatch.setattr(context, "draws", checked)
     streams = [drawing.stream(PROMPTS[0], LlamaOptions(30, grammar="root ::= [a-z]{30}"))]
