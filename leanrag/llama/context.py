@@ -41,6 +41,8 @@ _WORTH_KEEPING = 64  # tokens: a shorter state is computed faster than it is sav
 # this time the GPU computes 512 tokens. Most of the time is due to the number of copies.
 _MOST_WORTH_KEEPING, _WORTH_KEEPING_WEIGHTS = 512, 512 * 135_000_000
 _CPU_BATCH, _GPU_BATCH = 512, 2048  # rows: a batch on a CPU must end soon; a GPU is efficient with large batches
+# If a GPU computes all layers, the CPU only looks up the rows of tokens. To wake many threads for that takes longer than the work.
+_FEW_ROWS, _GPU_THREADS = 256, 4
 _KV_TYPES: Mapping[KVType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml.h, enum ggml_type
 _MEASURED_STEPS = 16  # tokens written to measure an attention
 # With plain attention, CUDA ended the process in 6 of 6 runs of 64 or 128 sequences ("an illegal instruction was encountered",
@@ -94,6 +96,7 @@ class Context:
         lib = self._lib = library()
         self._weights, self._name, self.attention = weights, path.name, attention
         is_on_gpu = placement.layers > 0
+        self._is_all_on_gpu = is_on_gpu and placement.layers == placement.n_layers
         n_batch = batch_rows(settings, is_on_gpu)
         self.max_outputs = MAX_SCORED + settings.parallel + MAX_DRAFT
         parameters = lib.llama_context_default_params()
@@ -177,7 +180,9 @@ class Context:
     # Computing
 
     def use_threads(self, threads: int) -> None:
-        """Compute with so many threads from now on."""
+        """Compute the batch with at most so many threads."""
+        if self._is_all_on_gpu:
+            threads = 1 if self.batch.n_rows <= _FEW_ROWS else min(threads, _GPU_THREADS)
         if threads != self._threads:
             self._lib.llama_set_n_threads(self._handle, threads, threads)
             self._threads = threads
