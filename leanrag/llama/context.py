@@ -197,7 +197,7 @@ class Context:
             return code, str(native)
 
     def draws(self) -> Draws | None:
-        """Return what the device drew of each of the batch's outputs; None if all tokens are drawn on the host.
+        """Return what the device drew of each of the batch's outputs; None if the host draws all tokens.
 
         Tokens of outputs of sequences from `n_drawn` on are drawn, too.
 
@@ -209,13 +209,13 @@ class Context:
     def logits(self) -> NDArray[np.float32]:
         """Return the logits of the batch's outputs `(n_outputs, n_vocab)`, in order: a view, valid until the next computation.
 
-        There are none if all tokens of the batch are drawn on the device.
+        There are none if the device drew all tokens of the batch.
 
         Raises:
             GenerationError: llama.cpp returned no logits.
         """
         n_outputs, n_vocab = self.batch.n_outputs, self._weights.vocabulary.n_tokens
-        if not n_outputs or (self.batch.drawn and min(self.batch.drawn) >= 0):
+        if not n_outputs or (self._draws is not None and not self._draws.leaves_logits):
             return np.empty((0, n_vocab), np.float32)
         pointer = self._lib.llama_get_logits_ith(self._handle, -n_outputs)
         if not pointer:

@@ -31,6 +31,7 @@ _N_NUMBERS = 4  # of a chunk
 _MOST_CHUNKS = 128  # of a row
 _ENOUGH_CHUNKS = 1024  # of all rows: so many are read at a time
 _LEAST = -1e30  # a logit that is never drawn
+_FEW_ROWS = 4  # the host draws fewer: a device takes about .1 ms to read a row, whether alone or among many
 _FIRST_SAMPLERS = 8  # llama.cpp asks each sampler at each new graph, so only as many are made as sequences are used
 
 
@@ -99,14 +100,19 @@ class DeviceDraws:
     Args:
         handle: llama.cpp's context. Free this object after the context.
         n_vocab: Number of logits in a row.
-        n_sequences: Sequences 0 to here, exclusive, have samplers. All rows of their logits are drawn on the device, and
-            llama.cpp copies no logits if all rows of a batch are of such sequences.
+        n_sequences: Sequences 0 to here, exclusive, have samplers. If all rows of a batch are of such sequences, llama.cpp
+            copies no logits to the host but those that a sampler asks for.
+
+    Attributes:
+        leaves_logits: Whether the host gets logits of the batch, because its rows are few or have no samplers.
     """
 
     def __init__(self, handle: Any, n_vocab: int, n_sequences: int) -> None:
         self._handle, self._n_vocab, self._n_sequences = handle, n_vocab, n_sequences
         self._lib, self._ggml = library(), _graph_functions()
+        self._wanted: Sequence[int] = ()  # sequences with samplers whose logits the host gets
         self._first = -1  # sequence of the first row that is drawn on the device
+        self.leaves_logits = True
         self._chains: list[Any] = []
         self._views_key = (0, 0)  # address and rows of `_views`
         self._views = np.empty((0, 0, _N_NUMBERS), np.float32), np.empty((0, 0), np.int32)
@@ -120,9 +126,14 @@ class DeviceDraws:
         """Prepare a computation.
 
         Args:
-            outputs: The sequence of each row of logits, in order; -1 for a row whose token is drawn on the host.
+            outputs: The sequence of each row of logits, in order; -1 for a row that has logits on the host.
         """
-        self._first = next((sequence for sequence in outputs if sequence >= 0), -1)
+        is_few, all_have_samplers = len(outputs) < _FEW_ROWS, min(outputs, default=-1) >= 0
+        self.leaves_logits = is_few or not all_have_samplers
+        self._wanted = (
+            outputs if is_few and all_have_samplers else ()
+        )  # llama.cpp copies the logits of all rows, or of these
+        self._first = -1 if is_few else next((sequence for sequence in outputs if sequence >= 0), -1)
         while len(self._chains) <= max(outputs, default=-1):
             for _ in range(min(max(_FIRST_SAMPLERS, len(self._chains)), self._n_sequences - len(self._chains))):
                 self._add_sampler()
@@ -168,11 +179,12 @@ class DeviceDraws:
 
     def _extend_graph(self, sampler: Any, context: int, graph: int, data: Any) -> None:
         """Extend a new graph; llama.cpp calls this for each row, and hands over the outputs that `data` then names."""
-        row_logits, data[0].logits = data[0].logits, None
-        if (sampler.contents.ctx or 0) != self._first or not self._ggml.ggml_get_name(row_logits).endswith(b"_0"):
-            return
-        logits = self._ggml.ggml_graph_get_tensor(graph, b"result_output")
-        data[0].candidates, data[0].probs = self._read_chunks(context, graph, logits)
+        sequence, row_logits, data[0].logits = sampler.contents.ctx or 0, data[0].logits, None
+        if sequence in self._wanted:
+            data[0].logits = row_logits
+        elif sequence == self._first and self._ggml.ggml_get_name(row_logits).endswith(b"_0"):
+            logits = self._ggml.ggml_graph_get_tensor(graph, b"result_output")
+            data[0].candidates, data[0].probs = self._read_chunks(context, graph, logits)
 
     def _read_chunks(self, context: int, graph: int, logits: int) -> tuple[int, int]:
         """Return tensors: of each chunk the index of the greatest logit `(n,)`, and the numbers `(n, 4)` that `Draws` takes."""
@@ -202,15 +214,17 @@ class DeviceDraws:
         others = ggml.ggml_set_rows(context, cells, least, of_chunks(indices))
         others = ggml.ggml_reshape_2d(context, others, width, n)
         second = pick(others, ggml.ggml_argmax(context, others))
-        halves = (ggml.ggml_concat(context, of_chunks(a), of_chunks(b), 0) for a, b in ((top, total), (moment, second)))
-        return indices, ggml.ggml_concat(context, *halves, 0)
+        numbers = of_chunks(top)
+        for values in (total, moment, second):
+            numbers = int(ggml.ggml_concat(context, numbers, of_chunks(values), 0))
+        return indices, numbers
 
 
 @functools.cache
 def _graph_functions() -> Any:
     """Return ggml's functions that `DeviceDraws` uses, with their types."""
     ggml, pointer, size = ggml_library(), ctypes.c_void_p, ctypes.c_int64
-    signatures = {
+    signatures: dict[str, list[Any]] = {
         "argmax": [],
         "exp": [],
         "sub": [pointer],

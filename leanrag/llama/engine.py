@@ -20,7 +20,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +38,11 @@ from leanrag.llama.context import MAX_SCORED, Context
 from leanrag.llama.device_draws import Draws
 from leanrag.llama.library import AbortFlag, Device
 from leanrag.llama.loading import LoadedModel
+from leanrag.llama.parts import Drawn, Part, Parts
 from leanrag.llama.placement import Attention, Placement, gpu_devices
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
 from leanrag.llama.run import Run
-from leanrag.llama.sampling import TokenScore
 from leanrag.llama.sequences import Sequences
 from leanrag.llama.settings import EngineSettings
 from leanrag.threads import ThreadCount, lower_priority
@@ -54,40 +53,6 @@ logger = logging.getLogger(__name__)
 
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also has rows of answers; twice as many on a GPU
 _MAX_OVERTAKEN = 64  # how often later requests may start before a waiting request
-
-
-@dataclass(slots=True)
-class _Part:
-    """The rows of one run in a batch."""
-
-    run: Run
-    tokens: NDArray[np.int32] | list[int]
-    first_output: int  # index in `tokens` of the first token with logits
-    outputs_start: int  # index of its logits among all outputs of the batch
-    cells: NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class _Parts:
-    """The contents of a batch: first a row for each run in `writing`, then the rows of `others`.
-
-    Attributes:
-        writing: Runs with one pending token, greedy sampling and no drafted tokens.
-        cells: The cells of their rows `(len(writing),)`.
-        others: All other runs: prompts, drafted tokens, random sampling.
-    """
-
-    writing: list[Run]
-    cells: NDArray[np.int64]
-    others: list[_Part]
-
-
-@dataclass(slots=True)
-class _Drawn:
-    """Runs whose last token was drawn but not yet published; `scores` waits for the scores of these tokens."""
-
-    runs: list[Run]
-    scores: Callable[[], list[TokenScore]]
 
 
 class Engine:
@@ -125,7 +90,7 @@ class Engine:
         self._waiting: collections.deque[Request] = collections.deque()
         self._runs: list[Run] = []
         self._closed = False
-        self._drawn: _Drawn | None = None
+        self._drawn: Drawn | None = None
         self._starting: Request | None = None  # the waiting request that `_admit` looks at
         loaded: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
         may_work = threading.Event()
@@ -430,7 +395,7 @@ class Engine:
         else:
             self._take_back(parts, code, complaint)
 
-    def _fill_batch(self) -> _Parts:
+    def _fill_batch(self) -> Parts:
         batch = self._context.batch
         batch.clear()
         writing = [(run, run.pending) for run in self._runs if run.pending is not None]
@@ -440,7 +405,7 @@ class Engine:
                 plain.append(run)
             else:
                 others.append((run, [pending, *self._draft(run, len(writing))]))
-        parts = _Parts(plain, self._sequences.cells.take(len(plain)), [])
+        parts = Parts(plain, self._sequences.cells.take(len(plain)), [])
         if plain:
             rows = np.array([(run.pending, run.sequence.computed, run.sequence.id) for run in plain], np.int32)
             batch.add_each(*rows.T)
@@ -458,7 +423,7 @@ class Engine:
             return []
         return run.drafts.propose(run.token_ids, run.request.max_tokens - len(run.token_ids) - 1)
 
-    def _add_prompt(self, run: Run, room: int) -> _Part | None:
+    def _add_prompt(self, run: Run, room: int) -> Part | None:
         """Add as many tokens of a prompt as fit; return None if none fit."""
         request, start = run.request, run.sequence.computed
         stop = min(run.end, start + room, *(length for length in run.checkpoints if length > start))
@@ -467,12 +432,12 @@ class Engine:
             stop = min(stop, max(output, start) + max(0, MAX_SCORED - self._context.batch.n_outputs))
         return self._add(run, request.tokens[start:stop], max(0, output - start)) if stop > start else None
 
-    def _add(self, run: Run, tokens: NDArray[np.int32] | list[int], first_output: int) -> _Part:
+    def _add(self, run: Run, tokens: NDArray[np.int32] | list[int], first_output: int) -> Part:
         sequence = run.sequence
         outputs_start = self._context.batch.add(tokens, sequence.computed, sequence.id, first_output)
-        return _Part(run, tokens, first_output, outputs_start, self._sequences.cells.take(len(tokens)))
+        return Part(run, tokens, first_output, outputs_start, self._sequences.cells.take(len(tokens)))
 
-    def _hand_out(self, parts: _Parts) -> None:
+    def _hand_out(self, parts: Parts) -> None:
         logits, drawn = self._context.logits(), self._context.draws()
         for run, cell in zip(parts.writing, parts.cells.tolist(), strict=True):
             run.sequence.computed += 1
@@ -483,7 +448,7 @@ class Engine:
             self._carry_on_all(parts.writing, logits, drawn)
         self._sequences.protect()
 
-    def _hand_out_part(self, part: _Part, logits: NDArray[np.float32], drawn: Draws | None) -> None:
+    def _hand_out_part(self, part: Part, logits: NDArray[np.float32], drawn: Draws | None) -> None:
         """Take the logits of one part, or the token that the device drew, and end its run if that is finished."""
         run, sequence = part.run, part.run.sequence
         position = sequence.computed
@@ -526,14 +491,14 @@ class Engine:
             elif is_answer:
                 now.append(i)
         if drawn is not None:
-            scores, scores_later = drawn.score(now) if now else [], functools.partial(drawn.score, waiting)
+            scores, scores_later = drawn.score(now) if now else [], lambda: drawn.score(waiting)
         else:
             scores = self._rows.score(logits, now, [tokens[i] for i in now])
             scores_later = self._rows.score_meanwhile(logits, waiting, [tokens[i] for i in waiting])
         for i, score in zip(now, scores, strict=True):
             runs[i].scores.append(score)
         if waiting:
-            self._drawn = _Drawn([runs[i] for i in waiting], scores_later)
+            self._drawn = Drawn([runs[i] for i in waiting], scores_later)
         for run in runs:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
@@ -561,7 +526,7 @@ class Engine:
         if n_kept < len(tokens):
             self._sequences.shorten(run.sequence, len(tokens) - n_kept)
 
-    def _take_back(self, parts: _Parts, code: int, complaint: str) -> None:
+    def _take_back(self, parts: Parts, code: int, complaint: str) -> None:
         """Remove the tokens of a failed batch from the context, and recover from the failure."""
         runs = [*parts.writing, *(part.run for part in parts.others)]
         self._sequences.cells.release(np.concatenate([parts.cells, *(part.cells for part in parts.others)]))

@@ -9,7 +9,8 @@ from leanrag import GenerationError, LlamaCppModel
 from leanrag.llama import context as contexts
 from leanrag.llama.device_draws import Draws, count_chunks
 from leanrag.llama.options import LlamaOptions
-from leanrag.llama.sampling import TokenScore, score_tokens
+from leanrag.llama.sampling import score_tokens
+from tests.plain import Alike, within
 
 PROMPTS = [f"{letter} number {i}" for i, letter in enumerate("abcdefgh")]
 
@@ -100,17 +101,20 @@ def test_the_graph_draws_what_the_host_draws(drawing, monkeypatch):
     assert n_drawn >= 20
 
 
-def test_answers_are_those_of_the_host(drawing, tiny):
-    options = [{}, {"stop": ["a"]}, {"temperature": 1.0, "seed": 3}, {"grammar": 'root ::= "yes" [a-z]+'}]
-    for i, prompt in enumerate(PROMPTS):
-        chosen = options[i % len(options)]
-        generation = drawing.generate(prompt, max_tokens=1 + 3 * i, **chosen)
-        expected = tiny.generate(prompt, max_tokens=1 + 3 * i, **chosen)
-        assert generation.token_ids == expected.token_ids
-        assert generation.text == expected.text
-        for field in TokenScore._fields:
-            name = {"logprob": "logprobs", "margin": "margins", "entropy": "entropies"}[field]
-            assert getattr(generation, name) == pytest.approx(getattr(expected, name), abs=1e-4)
+@pytest.mark.parametrize("at_once", [1, len(PROMPTS)])
+def test_answers_are_those_of_the_host(drawing, tiny, at_once):
+    options = [{}, {"stop": ["a"]}, {"temperature": 1.0, "seed": 3}, {"grammar": 'root ::= "yes" [a-z]+'}, {}, {}]
+    chosen = [LlamaOptions(1 + 3 * i, **options[i % len(options)]) for i in range(len(PROMPTS))]
+    for start in range(0, len(PROMPTS), at_once):
+        indices = range(start, start + at_once)
+        streams = [drawing.stream(PROMPTS[i], chosen[i]) for i in indices]
+        for i, stream in zip(indices, streams, strict=True):
+            generation, expected = stream.result, tiny.stream(PROMPTS[i], chosen[i]).result
+            assert Alike(generation) == Alike(expected)
+            if generation.token_ids == expected.token_ids:
+                assert generation.logprobs == pytest.approx(expected.logprobs, abs=within(1e-3))
+                assert generation.margins == pytest.approx(expected.margins, abs=within(1e-3))
+                assert generation.entropies == pytest.approx(expected.entropies, abs=within(1e-3))
 
 
 def test_scores_of_a_text_need_logits_on_the_host(drawing, tiny):
@@ -120,11 +124,17 @@ def test_scores_of_a_text_need_logits_on_the_host(drawing, tiny):
         assert score.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
 
 
-def test_no_logits_are_copied_if_all_rows_are_drawn(drawing):
+@pytest.mark.parametrize(("n", "n_logits"), [(1, 1), (3, 3), (4, 0), (6, 0)])
+def test_logits_are_copied_only_of_few_rows(drawing, tiny, n, n_logits):
     context = drawing._engine._context
-    drawing.generate("abc", max_tokens=3)
-    assert context.batch.drawn == [0]
-    assert len(context.logits()) == 0
+    generations = drawing.generate_many(["abc"] * n, max_tokens=3)
+    assert {generation.token_ids for generation in generations} == {tiny.generate("abc", max_tokens=3).token_ids}
+    context.batch.clear()
+    context.batch.add_each(np.arange(5, 5 + n, dtype=np.int32), np.zeros(n, np.int32), np.arange(n, dtype=np.int32))
+    assert context.decode() == (0, "llama.cpp reported no reason")
+    assert context.batch.drawn == list(range(n))
+    assert len(context.logits()) == n_logits
+    assert (context.draws() is None) == bool(n_logits)
 
 
 def test_more_requests_than_sequences_with_logits_wait(drawing):
