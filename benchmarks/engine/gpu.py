@@ -181,13 +181,14 @@ def measure(path: Path, data: Questions, plan: Plan, embedder: str | Embedder) -
         path, n_ctx=_WINDOW, threads=plan.threads, gpu=GpuOptions(plan.layers), parallel=max(_SEQUENCES), max_queue=1000
     ) as ours:
         texts = _Texts(data, ours)
-        warm_up = texts.of(plan.prefill)
+        warm_up = texts.of(_PROMPT)
         ours.generate(warm_up, max_tokens=4)
-        plain.prefill(plan.prefill)
         llama.stream(warm_up, 4)
         sections: list[Callable[[], dict[str, float]]] = [
+            # The C loop begins with an empty cache. So these come first, before the engine keeps long prompts in its cache.
             lambda: _one(ours, plain, llama, texts, plan),
             lambda: _many(ours, plain, texts, plan),
+            lambda: _reading(ours, plain, llama, texts, plan),
             lambda: _seen(ours, llama, texts, plan),
             lambda: _asks(ours, llama, data, path, plan, embedder),
             lambda: _memory(ours, texts, plan),
@@ -224,32 +225,39 @@ class _Texts:
 
 
 def _one(ours: LlamaCppModel, plain: PlainLoop, llama: PlainModel, texts: _Texts, plan: Plan) -> dict[str, float]:
-    prefill: list[tuple[float, ...]] = []
-    decode: list[tuple[float, ...]] = []
+    """Tokens a second of one answer."""
+    rates: list[tuple[float, ...]] = []
     for _ in range(plan.rounds):
-        prompt = texts.of(plan.prefill)
-        generation = ours.generate(prompt, max_tokens=1)
-        n = generation.usage.prompt_tokens
-        first, _, _ = llama.stream(prompt, 1)
-        prefill.append((n / (generation.prefill_seconds or 1), n / first, plain.prefill(n)))
         prompt = texts.of(32)
         generation = ours.generate(prompt, max_tokens=plan.decode)
         _, rest, written = llama.stream(prompt, plan.decode)
         own = (generation.usage.completion_tokens - 1) / (generation.decode_seconds or 1)
-        decode.append((own, (written - 1) / rest, plain.decode(1, plan.decode)))
-    names = ("gpu", "llama", "c")
-    writing = [statistics.median(values) for values in zip(*decode, strict=True)]
+        rates.append((own, (written - 1) / rest, plain.decode(1, plan.decode)))
+    own, of_llama, of_c = map(statistics.median, zip(*rates, strict=True))
     return {
-        "gpu_share@1": writing[0] / writing[2],
-        **dict(
-            zip(
-                (f"{name}_prefill_2048" for name in names),
-                map(statistics.median, zip(*prefill, strict=True)),
-                strict=True,
-            )
-        ),
-        **dict(zip((f"{name}_decode_1" for name in names), writing, strict=True)),
+        "gpu_share@1": statistics.median(rate[0] / rate[2] for rate in rates),
+        "gpu_decode_1": own,
+        "llama_decode_1": of_llama,
+        "c_decode_1": of_c,
     }
+
+
+def _reading(ours: LlamaCppModel, plain: PlainLoop, llama: PlainModel, texts: _Texts, plan: Plan) -> dict[str, float]:
+    """Tokens a second of long prompts, and of one answer while the engine keeps some of them in its cache."""
+    rates: list[tuple[float, ...]] = []
+    kept: list[float] = []
+    for i in range(plan.rounds + 1):
+        prompt = texts.of(plan.prefill)
+        generation = ours.generate(prompt, max_tokens=1)
+        n = generation.usage.prompt_tokens
+        first, _, _ = llama.stream(prompt, 1)
+        if i:  # the first one warms up
+            rates.append((n / (generation.prefill_seconds or 1), n / first, plain.prefill(n)))
+        generation = ours.generate(texts.of(32), max_tokens=plan.decode)
+        kept.append((generation.usage.completion_tokens - 1) / (generation.decode_seconds or 1))
+    names = ("gpu_prefill_2048", "llama_prefill_2048", "c_prefill_2048")
+    medians = map(statistics.median, zip(*rates, strict=True))
+    return {**dict(zip(names, medians, strict=True)), "gpu_decode_1_with_kept_prompts": statistics.median(kept)}
 
 
 def _many(ours: LlamaCppModel, plain: PlainLoop, texts: _Texts, plan: Plan) -> dict[str, float]:
@@ -277,7 +285,7 @@ def _many(ours: LlamaCppModel, plain: PlainLoop, texts: _Texts, plan: Plan) -> d
             c.append(plain.decode(n, plan.answers))
         for name, values in (("gpu", own), ("c", c)):
             figures[f"{name}_aggregate_{n}"] = statistics.median(values)
-        figures[f"gpu_share@{n}"] = figures[f"gpu_aggregate_{n}"] / figures[f"c_aggregate_{n}"]
+        figures[f"gpu_share@{n}"] = statistics.median(a / b for a, b in zip(own, c, strict=True))
     return figures
 
 
