@@ -50,7 +50,7 @@ class Plan:
     gpus: Sequence[int | None]
     callers: int = 128
     turns: int = 3
-    prompt: int = 256
+    prompt: int = 160
     answer: int = 64
     rounds: int = 5
     documents: int = 200
