@@ -155,6 +155,7 @@ def engine() -> str:
 GPU_ROWS = (
     ("prefill_2048", "a prompt of 2,048 tokens: tokens per second"),
     ("decode_1", "1 answer: tokens per second"),
+    ("decode_1_with_kept_prompts", "the same, while the cache keeps long prompts"),
     ("aggregate_8", "8 answers at once: tokens per second of all"),
     ("aggregate_32", "32 answers at once: tokens per second of all"),
     ("aggregate_128", "128 answers at once: tokens per second of all"),
