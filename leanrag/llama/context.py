@@ -6,6 +6,7 @@ Only the owner thread of the engine uses it.
 from __future__ import annotations
 
 import ctypes
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from leanrag.llama.window import Window
 from leanrag.threads import ThreadCount
 
 __all__ = ["BESIDE_RUNS", "MAX_PARALLEL", "MAX_SCORED", "Context", "batch_rows", "build", "open_context"]
+
+logger = logging.getLogger(__name__)
 
 _RESIDENT = 14  # resident sequences: kept for prompts with the same beginning
 _SPARE = 2  # spare sequences: one protects the keys that a sliding window has passed, the other holds a part of a state
@@ -51,6 +54,7 @@ _MAX_PLAIN_RUNS = 32
 # Requests that need logits on the host, because they sample at random for example, have sequences apart from those whose tokens
 # are drawn on the device. As many of them run at once if there are so many sequences, and at least this number.
 _ENOUGH_UNDRAWN = 32
+_TRIED_ROWS = 8  # of the batch that shows whether the device draws
 
 
 class Context:
@@ -148,6 +152,11 @@ class Context:
         worth = min(_MOST_WORTH_KEEPING, self.n_ctx // 4, _WORTH_KEEPING_WEIGHTS // n_params)
         self.worth_keeping = max(_WORTH_KEEPING, worth) if is_on_gpu else _WORTH_KEEPING
         self.resident_cells = max(_RESIDENT_CELLS, self.n_ctx // 4) if is_on_gpu else _RESIDENT_CELLS
+        if self._draws is not None and not self._can_draw():
+            logger.warning("%s: the device cannot draw tokens of this model, so the host draws them", self._name)
+            self._draws.detach()
+            self._draws.free()
+            self._draws, self.n_drawn, self.batch = None, 0, Batch(lib, n_rows, parameters.n_seq_max)
 
     def use_adapters(self, adapters: Sequence[Any], scales: Sequence[float]) -> None:
         """Change the weights by these LoRA adapters, llama.cpp's handles, in each computation from now on.
@@ -224,6 +233,19 @@ class Context:
         if key != self._logits_key:  # making a view takes most of the time here
             self._logits_key, self._logits_view = key, np.ctypeslib.as_array(pointer, (n_outputs, n_vocab))
         return self._logits_view
+
+    def _can_draw(self) -> bool:
+        """Return whether the device draws the tokens of a small batch; all cells must be free."""
+        n = min(self.n_drawn, self.batch.capacity, _TRIED_ROWS)
+        self.batch.clear()
+        self.batch.add_each(np.zeros(n, np.int32), np.zeros(n, np.int32), np.arange(n, dtype=np.int32))
+        try:
+            code, _ = self.decode()
+            return code == 0 and self.draws() is not None
+        except GenerationError:
+            return False
+        finally:
+            self._lib.llama_memory_clear(self.memory, False)
 
     def measure(self) -> float:
         """Return the seconds to read a prompt and to write some tokens, the better of two runs.

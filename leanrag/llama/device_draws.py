@@ -130,9 +130,8 @@ class DeviceDraws:
         """
         is_few, all_have_samplers = len(outputs) < _FEW_ROWS, min(outputs, default=-1) >= 0
         self.leaves_logits = is_few or not all_have_samplers
-        self._wanted = (
-            outputs if is_few and all_have_samplers else ()
-        )  # llama.cpp copies the logits of all rows, or of these
+        # If a row has no sampler, llama.cpp copies the logits of all rows.
+        self._wanted = outputs if is_few and all_have_samplers else ()
         self._first = -1 if is_few else next((sequence for sequence in outputs if sequence >= 0), -1)
         while len(self._chains) <= max(outputs, default=-1):
             for _ in range(min(max(_FIRST_SAMPLERS, len(self._chains)), self._n_sequences - len(self._chains))):
@@ -165,8 +164,13 @@ class DeviceDraws:
             )
         return Draws(self._views[0].copy(), self._views[1], self._n_vocab)
 
+    def detach(self) -> None:
+        """Let the host draw all tokens from now on."""
+        for sequence in range(len(self._chains)):
+            self._lib.llama_set_sampler(self._handle, sequence, None)
+
     def free(self) -> None:
-        """Free the samplers; call it once, after the context is freed."""
+        """Free the samplers; call it once, after they are detached or the context is freed."""
         for chain in self._chains:
             self._lib.llama_sampler_free(chain)
 
@@ -184,7 +188,8 @@ class DeviceDraws:
             data[0].logits = row_logits
         elif sequence == self._first and self._ggml.ggml_get_name(row_logits).endswith(b"_0"):
             logits = self._ggml.ggml_graph_get_tensor(graph, b"result_output")
-            data[0].candidates, data[0].probs = self._read_chunks(context, graph, logits)
+            if logits:
+                data[0].candidates, data[0].probs = self._read_chunks(context, graph, logits)
 
     def _read_chunks(self, context: int, graph: int, logits: int) -> tuple[int, int]:
         """Return tensors: of each chunk the index of the greatest logit `(n,)`, and the numbers `(n, 4)` that `Draws` takes."""

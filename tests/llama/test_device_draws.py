@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from leanrag import GenerationError, LlamaCppModel
 from leanrag.llama import context as contexts
-from leanrag.llama.device_draws import Draws, count_chunks
+from leanrag.llama.context import Context
+from leanrag.llama.device_draws import DeviceDraws, Draws, count_chunks
 from leanrag.llama.options import LlamaOptions
 from leanrag.llama.sampling import score_tokens
 from tests.plain import Alike, within
@@ -115,6 +116,23 @@ def test_answers_are_those_of_the_host(drawing, tiny, at_once):
                 assert generation.logprobs == pytest.approx(expected.logprobs, abs=within(1e-3))
                 assert generation.margins == pytest.approx(expected.margins, abs=within(1e-3))
                 assert generation.entropies == pytest.approx(expected.entropies, abs=within(1e-3))
+
+
+@pytest.mark.parametrize("fails_by", ["result", "code"])
+def test_the_host_draws_if_the_device_cannot(tiny_gguf, tiny, monkeypatch, caplog, fails_by):
+    if fails_by == "code":
+        decode = Context.decode
+        monkeypatch.setattr(Context, "decode", lambda context: (-3, "") if context.n_drawn else decode(context))
+    else:  # no output, as of a model whose logits have another name
+        monkeypatch.setattr(DeviceDraws, "_read_chunks", lambda *args: (None, None))
+    monkeypatch.setattr(contexts, "_count_undrawn", lambda *args: 2)
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=6, trial=False) as model:
+        assert "the host draws them" in caplog.text
+        assert model._engine._context.n_drawn == 0
+        generations = model.generate_many(PROMPTS, max_tokens=5)
+        assert [Alike(generation) for generation in generations] == [
+            Alike(tiny.generate(prompt, max_tokens=5)) for prompt in PROMPTS
+        ]
 
 
 def test_scores_of_a_text_need_logits_on_the_host(drawing, tiny):
