@@ -66,20 +66,16 @@ from leanrag.testing import HashEmbedder
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores Ctrl-C
 
-class Interrupted:  # a stream that somebody stops with Ctrl-C at its first word
+class Interrupted:  # a stream that somebody stops with Ctrl-C while its answer is written
     def __init__(self, stream):
         self.stream = stream
-
-    def __iter__(self):
-        for piece in self.stream:
-            signal.raise_signal(signal.SIGINT)
-            yield piece
 
     def close(self):
         self.stream.close()
 
     @property
     def result(self):
+        signal.raise_signal(signal.SIGINT)
         return self.stream.result
 
 class Model(leanrag.LlamaCppModel):
