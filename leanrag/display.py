@@ -20,6 +20,8 @@ from leanrag.types import AddReport, Answer, Citation, Explanation, Hit
 
 __all__ = ["hits_to_text", "printable", "table_to_text", "to_html", "to_json", "to_plain", "to_text"]
 
+_NAMED_FILES = 4  # that were skipped
+
 # C0 controls except tab and newline, DEL, C1 controls, and the characters that change the writing direction
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -110,7 +112,15 @@ def _report_to_text(report: AddReport) -> str:
     left_out = [
         f"left out: {count:,} characters of {name}, which are not text" for name, count in report.left_out.items()
     ]
-    return printable("\n".join([_summary(report), *failures, *left_out]))
+    return printable("\n".join([_summary(report), *_skipped_line(report), *failures, *left_out]))
+
+
+def _skipped_line(report: AddReport) -> list[str]:
+    """Name the files that were skipped, or the first of them."""
+    names = [Path(name).name for name in report.skipped[:_NAMED_FILES]]
+    more = len(report.skipped) - len(names)
+    named = ", ".join(names) + (f" and {more:,} more" if more else "")
+    return [f"skipped, because no reader can read them: {named}"] if names else []
 
 
 @to_text.register

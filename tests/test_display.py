@@ -72,6 +72,12 @@ def test_a_report_says_what_was_done():
     report = AddReport(added=("a", "b"), failed=(Failure("c", DocumentError("c is empty")),), chunks=3, seconds=0.25)
     assert to_text(report) == "2 added, 1 failed; 3 chunks in 0.2 s\nfailed: c is empty"
     assert to_text(AddReport()) == "nothing to do; 0 chunks in 0.0 s"
+    skipped = AddReport(skipped=tuple(f"docs/{letter}.gz" for letter in "abcdefg"))
+    assert to_text(skipped).splitlines() == [
+        "7 skipped; 0 chunks in 0.0 s",
+        "skipped, because no reader can read them: a.gz, b.gz, c.gz, d.gz and 3 more",
+    ]
+    assert to_text(AddReport(skipped=("a.bin",))).endswith("read them: a.bin")
 
 
 def test_a_table_has_columns():
