@@ -105,7 +105,8 @@ class Context:
         self.max_outputs = MAX_SCORED + settings.parallel + MAX_DRAFT
         parameters = lib.llama_context_default_params()
         parameters.n_ctx = settings.n_ctx
-        undrawn = _count_undrawn(weights, placement, settings, self.max_outputs)
+        self.can_cut = not (lib.llama_model_is_recurrent(weights.model) or lib.llama_model_is_hybrid(weights.model))
+        undrawn = _count_undrawn(weights, placement, settings, self.max_outputs) if self.can_cut else 0
         self.n_drawn = settings.parallel + _RESIDENT if undrawn else 0
         parameters.n_seq_max = settings.parallel + undrawn + BESIDE_RUNS
         parameters.n_batch = parameters.n_ubatch = max(n_batch, parameters.n_seq_max)  # llama.cpp asserts it
@@ -131,7 +132,6 @@ class Context:
                 )
         self.memory: Any = lib.llama_get_memory(self._handle)
         self.n_sequences = settings.parallel + undrawn + _RESIDENT
-        self.can_cut = not (lib.llama_model_is_recurrent(weights.model) or lib.llama_model_is_hybrid(weights.model))
         n_swa: int = lib.llama_model_n_swa(weights.model) if self.can_cut else 0
         self.has_window = n_swa > 0
         self._window = Window(lib, self.memory, n_swa, self.n_sequences)
@@ -211,7 +211,7 @@ class Context:
         Tokens of outputs of sequences from `n_drawn` on are drawn, too.
 
         Raises:
-            GenerationError: The logits are not numbers.
+            GenerationError: llama.cpp returned nothing.
         """
         return None if self._draws is None else self._draws.read(self.batch.drawn)
 
@@ -412,16 +412,9 @@ def _count_undrawn(weights: Weights, placement: Placement, settings: EngineSetti
 
     Tokens are drawn on the device if it has the output layer, and if its kernels for that are known to be fast: CUDA's.
     """
-    lib, model = library(), weights.model
     is_on_cuda = bool(placement.devices) and all(part.name.startswith("CUDA") for part in placement.devices)
-    has_states = lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
     n = min(settings.parallel, _MAX_SEQUENCES - BESIDE_RUNS - settings.parallel)
-    if (
-        not is_on_cuda
-        or placement.layers < placement.n_layers
-        or has_states
-        or n < min(settings.parallel, _ENOUGH_UNDRAWN)
-    ):
+    if not is_on_cuda or placement.layers < placement.n_layers or n < min(settings.parallel, _ENOUGH_UNDRAWN):
         return 0
     return n if max_outputs <= most_rows(weights.vocabulary.n_tokens) else 0
 

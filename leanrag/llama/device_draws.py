@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,10 +58,7 @@ class Draws:
         n_vocab: Number of logits in a row.
 
     Attributes:
-        tokens: Of each row.
-
-    Raises:
-        GenerationError: The logits are not numbers.
+        tokens: Of each row; -1 if its logits are not numbers.
     """
 
     def __init__(self, chunks: NDArray[np.float32], indices: NDArray[np.int32], n_vocab: int) -> None:
@@ -70,14 +66,14 @@ class Draws:
         rows, best = np.arange(n_rows), chunks[:, :, 0].argmax(axis=1)
         self._chunks, self._best = chunks, best
         self._scores: list[TokenScore] | None = None
-        self.tokens: list[int] = (best * (n_vocab // n_chunks) + indices[rows, best]).tolist()
-        if min(self.tokens) < 0 or not math.isfinite(chunks[:, :, 1].sum()):
-            raise GenerationError("the model computed logits that are not numbers. Load another file of the model")
+        tokens = best * (n_vocab // n_chunks) + indices[rows, best]
+        self.tokens: list[int] = np.where(np.isfinite(chunks[:, :, 1].sum(axis=1)), tokens, -1).tolist()
 
     def score(self, rows: Sequence[int]) -> list[TokenScore]:
         """Return the scores of the tokens of these rows."""
         if self._scores is None:
-            self._scores = self._score_all()
+            with np.errstate(invalid="ignore"):  # rows that are not numbers
+                self._scores = self._score_all()
         return [self._scores[row] for row in rows]
 
     def _score_all(self) -> list[TokenScore]:
@@ -144,7 +140,7 @@ class DeviceDraws:
             outputs: The same as for `prepare`.
 
         Raises:
-            GenerationError: The logits are not numbers.
+            GenerationError: llama.cpp returned nothing.
         """
         if self._first < 0:
             return None

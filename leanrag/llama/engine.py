@@ -462,7 +462,9 @@ class Engine:
             if run.pending is not None:
                 self._carry_on(run, rows, part.tokens)
             elif n_outputs and drawn is not None and sequence.id < self._context.n_drawn:
-                if run.take(drawn.tokens[part.outputs_start], self.vocabulary):
+                if (token := drawn.tokens[part.outputs_start]) < 0:
+                    raise self._no_numbers()
+                if run.take(token, self.vocabulary):
                     run.scores += drawn.score([part.outputs_start])
             elif len(rows):
                 run.read_prompt(rows, position + part.first_output)
@@ -485,6 +487,9 @@ class Engine:
             tokens = self._rows.draw(logits, len(runs))
         now, waiting = [], []  # rows to be scored
         for i, (run, token) in enumerate(zip(runs, tokens, strict=True)):
+            if token < 0:
+                self._end(run, self._no_numbers())
+                continue
             is_answer = run.take(token, self.vocabulary, may_publish_later=later)
             if later and run.finish_reason is None:
                 waiting.append(i)
@@ -502,6 +507,12 @@ class Engine:
         for run in runs:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
+
+    def _no_numbers(self) -> GenerationError:
+        message = (
+            f"{self._name} computed logits that are not numbers. Load another file of the model, or ask something else"
+        )
+        return GenerationError(message, model=self._name)
 
     def _catch_up(self) -> None:
         """Score and publish the tokens that were drawn before the current computation."""

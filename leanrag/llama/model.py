@@ -279,10 +279,8 @@ class LlamaCppModel(LlamaBase):
     @functools.cached_property
     def _encode_once(self) -> Callable[[str | tuple[Message, ...], datetime.date], tuple[int, ...]]:
         """Tokenizes prompts, and remembers the tokens of the last ones."""
-        template, vocabulary = (
-            self._template,
-            self._engine.vocabulary,
-        )  # without `self`, which would outlive its last user
+        # Without `self`, which would outlive its last user.
+        template, vocabulary = self._template, self._engine.vocabulary
 
         def encode(prompt: str | tuple[Message, ...], _: datetime.date) -> tuple[int, ...]:
             if isinstance(prompt, str):

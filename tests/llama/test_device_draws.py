@@ -39,11 +39,13 @@ def test_chunks_give_the_token_and_score_of_the_row(n_rows, n_chunks, seed, has_
     assert np.array(drawn.score(range(n_rows)[::-1])) == pytest.approx(np.array(expected), abs=1e-4)
 
 
-def test_logits_that_are_not_numbers_are_refused():
-    logits = np.zeros((2, 8), np.float32)
+def test_logits_that_are_not_numbers_give_no_token():
+    logits = np.arange(24, dtype=np.float32).reshape(3, 8)
     logits[1, 3] = np.nan
-    with np.errstate(invalid="ignore"), pytest.raises(GenerationError, match="not numbers"):
-        Draws(*as_chunks(logits, 2), 8)
+    with np.errstate(invalid="ignore"):
+        drawn = Draws(*as_chunks(logits, 2), 8)
+    assert drawn.tokens == [7, -1, 7]
+    assert np.array(drawn.score([0, 2])) == pytest.approx(np.array(score_tokens(logits[[0, 2]], [7, 7])))
 
 
 @given(st.integers(1, 300_000), st.integers(1, 300))
@@ -133,6 +135,29 @@ def test_the_host_draws_if_the_device_cannot(tiny_gguf, tiny, monkeypatch, caplo
         assert [Alike(generation) for generation in generations] == [
             Alike(tiny.generate(prompt, max_tokens=5)) for prompt in PROMPTS
         ]
+
+
+def test_a_request_without_numbers_leaves_the_others_alone(drawing, tiny, monkeypatch):
+    n_steps, draws = 0, drawing._engine._context.draws
+
+    def broken_once():
+        nonlocal n_steps
+        drawn = draws()
+        n_steps += drawn is not None
+        if drawn is not None and n_steps == 3:
+            drawn.tokens[1] = -1
+        return drawn
+
+    monkeypatch.setattr(drawing._engine._context, "draws", broken_once)
+    streams = [drawing.stream(prompt, LlamaOptions(20)) for prompt in PROMPTS]
+    failed = 0
+    for prompt, stream in zip(PROMPTS, streams, strict=True):
+        try:
+            assert Alike(stream.result) == Alike(tiny.generate(prompt, max_tokens=20))
+        except GenerationError as error:
+            assert "not numbers" in str(error)
+            failed += 1
+    assert failed == 1
 
 
 def test_scores_of_a_text_need_logits_on_the_host(drawing, tiny):
