@@ -29,8 +29,11 @@ pull: $(VENV)/installed
 	@$(BIN)/leanrag pull smollm2-135m --type q4_0
 
 # In random order, so that no test comes to need another; the first lines of the output tell the seed, which SEED=... repeats.
+# Python may keep what it compiled, for each worker and child process needs it. What tests write is in memory if 4 GB fit there.
 SEED ?= $(shell date +%s)
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --random-order --random-order-seed=$(SEED)
+MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 { print $$6 }')
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest \
+  --numprocesses auto --maxprocesses 4 --dist loadfile --random-order --random-order-seed=$(SEED)
 
 test: $(VENV)/equipped lint type pull
 	$(PYTEST) -m "not network"

@@ -4,17 +4,18 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag.types import Answer, Citation, Segment
 from leanrag.types.codec import from_json, to_json
+from tests.examples import max_examples
 from tests.stories import open_rag
 
 st.register_type_strategy(float, st.floats(allow_nan=False))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(40, suppress_health_check=list(HealthCheck))
 @given(answer=st.from_type(Answer))
 @pytest.mark.slow
 def test_an_answer_survives_json(answer):

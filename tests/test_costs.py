@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import leanrag
 from leanrag import Cascade, ConfigurationError, GenerationError, Prices, StorageError
 from leanrag.ledger import Budget, CostLedger, Row, SpendingLimitError, rows_of
 from leanrag.testing import FakeModel
+from tests.examples import max_examples
 from tests.ledger_suite import LedgerSuite
 from tests.stories import PARK, QUESTION, RIGHT, WRONG, Failing, open_rag
 
@@ -54,7 +55,7 @@ models = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(40, suppress_health_check=list(HealthCheck))
 @given(first=models)
 def test_the_rows_sum_to_the_question(tmp_path_factory, first):
     answer = ask(tmp_path_factory.mktemp("kb"), *(make() for make in first), Priced(RIGHT, name="last"))

@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import leanrag
@@ -18,6 +18,7 @@ from leanrag.caching import AnswerCache
 from leanrag.caching.waiting import KeyLocks
 from leanrag.testing import FakeModel, HashEmbedder
 from tests.caching.suite import KEY, AnswerCacheSuite
+from tests.examples import max_examples
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
 
@@ -99,7 +100,7 @@ def test_the_answers_that_are_worth_least_make_room(answer):
         assert cache.stats().bytes <= 3 * size + 30
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(25, suppress_health_check=list(HealthCheck))
 @given(puts=st.lists(st.tuples(st.integers(0, 8), st.integers(1, 3000)), max_size=20), most=st.integers(200, 6000))
 def test_the_budget_holds_and_the_last_answer_that_fits_is_there(answer, puts, most):
     with AnswerCache(max_bytes=most) as cache:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import leanrag
@@ -14,6 +14,7 @@ from leanrag.caching import AnswerCache, MatchModel, SimilarQuestions
 from leanrag.caching.match import FEATURES, match_features
 from leanrag.caching.similar import FIRST_CHECK, Comparison, error_bound, error_share, lowest_threshold
 from leanrag.testing import FakeModel
+from tests.examples import max_examples
 from tests.stories import open_rag
 
 LIKELY = MatchModel(tuple(20.0 if name == "constant" else 0.0 for name in FEATURES))
@@ -151,7 +152,7 @@ comparisons = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@max_examples(60)
 @given(rows=comparisons, error=st.sampled_from([0.05, 0.2, 0.5]), delta=st.sampled_from([0.05, 0.2]))
 def test_the_lowest_threshold_keeps_the_bound_and_the_next_lower_one_does_not(rows, error, delta):
     lowest = lowest_threshold(rows, error=error, delta=delta)

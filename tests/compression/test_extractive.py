@@ -4,7 +4,7 @@ import base64
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag import BudgetError, Chunk, ConfigurationError, Document, ExtractiveCompressor, Hit
@@ -14,8 +14,9 @@ from leanrag.evidence.units import split_units
 from leanrag.models import load_encoding
 from leanrag.testing import HashEmbedder
 from leanrag.types import Evidence
+from tests.examples import max_examples
 
-many = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+many = max_examples(80, suppress_health_check=list(HealthCheck))
 
 
 def count_words(text):
@@ -162,7 +163,7 @@ def test_what_fits_is_returned_as_it_is(compressor, sources, count):
     assert compressor.compress(sources, budget=count(before), count_tokens=count).text == before
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@max_examples(30, suppress_health_check=list(HealthCheck))
 @given(st.lists(texts, max_size=3), st.integers(0, 60), questions)
 def test_the_promises_with_the_tokenizer_of_a_gguf(tiny, sources, budget, question):
     sources = [text.encode("utf-8", "replace").decode() for text in sources]
@@ -186,7 +187,7 @@ def test_one_unit_stays_where_two_take_more_together_than_each():
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["smollm", "cl100k"])
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@max_examples(60, suppress_health_check=list(HealthCheck))
 @given(compressor=compressors, sources=st.lists(texts, max_size=3), share=st.floats(0, 1), question=questions)
 def test_the_promises_with_real_tokenizers(request, name, compressor, sources, share, question):
     counter = request.getfixturevalue(name)

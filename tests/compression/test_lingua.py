@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag.compression.lingua import LLMLinguaCompressor, dequantize
@@ -15,6 +15,7 @@ from leanrag.errors import BudgetError, CompressionError, ConfigurationError, Mo
 from leanrag.evidence.protection import Protection
 from leanrag.types import Chunk, Document, Hit
 from tests.compression.conftest import DOCUMENTS, QUESTION, SENTENCES
+from tests.examples import max_examples
 
 pytest.importorskip("llmlingua")
 torch = pytest.importorskip("torch")
@@ -308,7 +309,7 @@ pieces = st.one_of(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_promises_hold_for_any_text(compressors, method, data):
     sources = data.draw(st.lists(st.lists(pieces, max_size=4).map(" ".join), min_size=1, max_size=4))

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import leanrag
@@ -13,6 +13,7 @@ from leanrag.compression import detect_kind
 from leanrag.compression.pasted.bracket_text import parse_brackets
 from leanrag.errors import BudgetError, ConfigurationError
 from leanrag.types import Compression
+from tests.examples import max_examples
 
 
 def words(text):
@@ -491,7 +492,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(
     value=json_values,
     indent=st.sampled_from([None, 1]),
@@ -526,7 +527,7 @@ SNIPPETS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(
     parts=st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=8),
     share=st.floats(0.1, 0.95),
@@ -544,7 +545,7 @@ def test_any_python_stays_python_within_the_budget(parts, share, end):
     ast.parse(result.text)
 
 
-@settings(max_examples=100, deadline=None)
+@max_examples(100)
 @given(
     text=st.text(max_size=300),
     share=st.floats(0.1, 1),

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag import BudgetError, Chunk, ConfigurationError
@@ -14,6 +14,7 @@ from leanrag.evidence.protection import Protection
 from leanrag.evidence.units import split_units
 from leanrag.protocols import ComputesAhead
 from leanrag.types import Scores
+from tests.examples import max_examples
 
 PIECE = 4  # characters of a token of the stand-in
 
@@ -83,7 +84,7 @@ compressors = st.builds(
     spare=st.sampled_from([0.0, 0.25, 5.0]),
     iterative=st.booleans(),
 )
-many = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+many = max_examples(60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many

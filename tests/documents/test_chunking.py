@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.documents import cutting
@@ -20,6 +20,7 @@ from leanrag.documents.embedding_text import compose, embedding_text
 from leanrag.documents.noise import find_noise
 from leanrag.errors import ConfigurationError
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 
 def count_words(text):
@@ -78,7 +79,7 @@ ANY_TEXT = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(
     text=ANY_TEXT,
     kind=st.sampled_from(["text", "markdown", "code"]),

@@ -4,12 +4,13 @@ import os
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.documents.loading import can_load, find_files, load_file
 from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.types import Document
+from tests.examples import max_examples
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
 
@@ -142,7 +143,7 @@ def test_identity_is_the_resolved_path(tmp_path):
     assert load_file(path, title="").title == ""
 
 
-@settings(max_examples=50, deadline=None)
+@max_examples(50)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), min_size=1))
 def test_text_is_exactly_what_was_decoded(tmp_path_factory, text):
     path = write(tmp_path_factory.mktemp("docs"), "a.txt", "x" + text)

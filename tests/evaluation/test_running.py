@@ -4,13 +4,14 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import leanrag
 from leanrag import ConfigurationError, GenerationCancelled, GenerationError, StorageError
 from leanrag.evaluation import Question, read_run, run
 from leanrag.testing import FakeModel, HashEmbedder
+from tests.examples import max_examples
 from tests.stories import NILE, PARK, RIGHT, model, open_rag
 
 ROWS = [(f"Who signs off release {n}?", ["Ada Park"]) for n in range(6)]
@@ -56,7 +57,7 @@ def test_a_finished_run_asks_nothing_again(rag, tmp_path):
     assert len(rag._readers[0].model.prompts) == asked
 
 
-@settings(max_examples=25)
+@max_examples(25)
 @given(share=st.floats(0, 1), parallel=st.integers(1, 3))
 @pytest.mark.slow
 def test_a_run_that_was_killed_at_any_byte_resumes_to_the_same_result(tmp_path_factory, share, parallel):

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import leanrag
@@ -17,6 +17,7 @@ from leanrag.evaluation.tuning import Table, choose
 from leanrag.ledger import Prices
 from leanrag.routing.cascade import Cascade
 from leanrag.testing import HashEmbedder
+from tests.examples import max_examples
 from tests.stories import PARK, model, open_rag
 
 ROWS = [(f"Who signs off release {n}?", ["Ada Park"]) for n in range(100)]
@@ -122,7 +123,7 @@ def table(right, cost):
     return Table(single, np.array(right, bool), np.full(n, float(cost)), np.zeros(n))
 
 
-@settings(max_examples=50)
+@max_examples(50)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 5)), min_size=1, max_size=8), st.integers(0, 99))
 def test_the_bound_is_at_most_the_margin_and_the_choice_costs_no_more(points, seed):
     random = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag import (
@@ -23,6 +23,7 @@ from leanrag.grounding import ground
 from leanrag.prompting import CHAT_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Evidence, Segment
+from tests.examples import max_examples
 
 
 def count(number, title, text):
@@ -199,7 +200,7 @@ evidence_packers = st.builds(
     headings=st.booleans(),
 )
 compressing_packers = st.builds(CompressingPacker, st.builds(ExtractiveCompressor))
-loose = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+loose = max_examples(120, suppress_health_check=list(HealthCheck))
 
 
 def test_one_unit_is_shown_where_two_take_more_together_than_each():
@@ -307,7 +308,7 @@ def test_sources_keep_to_the_budget_and_every_hit_is_accounted_for(case, packer,
     assert (again.items, again.dropped) == (packing.items, packing.dropped)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@max_examples(25, suppress_health_check=list(HealthCheck))
 @given(found(), evidence_packers | compressing_packers, st.integers(1, 150))
 def test_sources_keep_to_the_budget_of_a_real_tokenizer(tiny, case, packer, budget):
     _, hits = case

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
@@ -22,8 +22,9 @@ from leanrag.evidence.terms import terms_of
 from leanrag.evidence.units import split_clauses, split_units
 from leanrag.testing import HashEmbedder
 from leanrag.types import Chunk, Hit
+from tests.examples import max_examples
 
-many = settings(deadline=None, max_examples=60)
+many = max_examples(60)
 
 
 def hit(text, *, score=1.0, title="", dense=None, start=7, document="d"):

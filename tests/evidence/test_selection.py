@@ -4,14 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from leanrag.errors import BudgetError
 from leanrag.evidence.selection import Candidate, _Problem, fill, promising, select
 from leanrag.types import Evidence
+from tests.examples import max_examples
 
-many = settings(deadline=None, max_examples=60)
+many = max_examples(60)
 
 
 def closure(candidates, place):

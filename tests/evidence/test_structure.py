@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import BudgetError
@@ -13,8 +13,9 @@ from leanrag.evidence.scoring import SentenceScorer
 from leanrag.evidence.units import split_units
 from leanrag.structure import paragraphs
 from leanrag.types import Chunk, Hit
+from tests.examples import max_examples
 
-few = settings(deadline=None, max_examples=15)
+few = max_examples(15)
 
 NAMES = "trams ferries taxis trains planes bikes scooters buses lifts boats cabins museums sledges canoes rafts".split()
 

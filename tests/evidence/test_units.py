@@ -4,14 +4,15 @@ import base64
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leanrag.evidence import units
 from leanrag.evidence.protection import Protection
 from leanrag.evidence.units import Unit, split_clauses, split_units
+from tests.examples import max_examples
 
-many = settings(deadline=None, max_examples=200)
+many = max_examples(200)
 
 PIECES = st.sampled_from(
     [

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pydantic
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import (
@@ -24,6 +24,7 @@ from leanrag.llama import ComputeOptions
 from leanrag.llama.options import LlamaOptions
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
+from tests.examples import max_examples
 from tests.plain import Alike, consistent, plain_logits, within
 
 CONTEXT = "the quick brown fox jumps over the lazy dog and runs away "
@@ -167,7 +168,7 @@ def test_what_was_computed_survives_a_restart_when_asked(tiny_gguf, tiny, tmp_pa
         assert model.generate(prompt + "who", max_tokens=20).usage.cached_tokens == 0
 
 
-@settings(max_examples=25, deadline=None)
+@max_examples(25)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 120), st.integers(1, 30)), min_size=1, max_size=8))
 def test_any_mix_of_prompts_gives_what_each_gives_alone(tiny, crowded, requests):
     prompts = [(letter * n + "end", max_tokens) for letter, n, max_tokens in requests]

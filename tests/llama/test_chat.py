@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from leanrag import ConfigurationError, LlamaCppModel, Message
 from leanrag.llama.chat import ChatTemplate, encode_chat, encode_text, locate_tokens
 from leanrag.protocols import GenerateOptions
+from tests.examples import max_examples
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -74,7 +75,7 @@ def test_the_template_makes_control_tokens(vocabulary):
     ]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(system=hostile, user=hostile)
 @pytest.mark.slow
 def test_contents_never_make_control_tokens(vocabulary, system, user):
@@ -84,7 +85,7 @@ def test_contents_never_make_control_tokens(vocabulary, system, user):
     assert control_of(tokens, vocabulary) == control_of(plain, vocabulary)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=hostile)
 def test_plain_text_never_makes_control_tokens(vocabulary, text):
     assert control_of(encode_text(text, vocabulary), vocabulary) == []

@@ -15,7 +15,7 @@ from itertools import chain
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -26,6 +26,7 @@ from leanrag.llama.embedder import LlamaCppEmbedder, _groups
 from leanrag.llama.files import check_gguf
 from leanrag.llama.files.convert import convert_bert
 from leanrag.llama.library import Device, library
+from tests.examples import max_examples
 
 WIDTH, HEADS, FEED_FORWARD, LAYERS, POSITIONS, WINDOW = 32, 2, 64, 2, 64, 48
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -199,7 +200,7 @@ def test_vectors_are_the_network_s(tmp_path, pooling, type_name):
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@max_examples(30)
 @given(texts=st.lists(words, min_size=1, max_size=12))
 def test_any_text_has_the_network_s_vector(embedder, texts):
     texts = [text for text in texts if embedder.count_tokens(text) <= embedder.max_tokens]

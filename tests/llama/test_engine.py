@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import (
@@ -32,6 +32,7 @@ from leanrag.llama.vocabulary import TextDecoder
 from leanrag.llama.weights import _lock as _weights_lock
 from leanrag.pending import StopMatcher
 from leanrag.protocols import GenerateOptions
+from tests.examples import max_examples
 from tests.plain import Alike, plain_logits, within
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -42,7 +43,7 @@ text = st.text(max_size=30)
 # Counting and limits
 
 
-@settings(max_examples=60, deadline=None)
+@max_examples(60)
 @given(system=text, user=text, raw=text.filter(lambda t: t))
 def test_the_count_is_what_a_generation_uses(tiny, system, user, raw):
     for prompt in ([Message("system", system), Message("user", user)], raw):

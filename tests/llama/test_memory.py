@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.models.architectures import WAYS, agrees, make_prompts, read_fresh
@@ -16,6 +16,7 @@ from leanrag.llama.files import check_gguf
 from leanrag.llama.library import library
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
+from tests.examples import max_examples
 from tests.plain import consistent
 
 WINDOWED = ("gpt-oss", "gemma2", "llama4")
@@ -66,7 +67,7 @@ prompts = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@max_examples(12)
 @given(rounds=st.lists(st.lists(prompts, min_size=1, max_size=4), min_size=1, max_size=4))
 @pytest.mark.slow
 def test_any_order_of_prompts_gives_the_tokens_of_a_fresh_context(crowded, fresh, rounds):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import leanrag
@@ -12,6 +12,7 @@ from leanrag.llama.draft import DraftModel
 from leanrag.llama.lookup import PromptLookup
 from leanrag.llama.speculation import MAX_DRAFT, Drafts, Payoff, ShareRight, Speculation
 from leanrag.testing import HashEmbedder
+from tests.examples import max_examples
 from tests.plain import Alike, consistent
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -61,7 +62,7 @@ def test_drafts_from_the_prompt_change_no_answer(drafting, tiny, prompt, options
     assert consistent(drafting._engine)
 
 
-@settings(max_examples=25, deadline=None)
+@max_examples(25)
 @given(draws=st.lists(st.integers(0, 200), min_size=1, max_size=9), prompt=st.text("abc ", min_size=1, max_size=20))
 def test_no_draft_changes_an_answer(drafting, tiny, draws, prompt):
     answer = tiny.generate(prompt, max_tokens=24)

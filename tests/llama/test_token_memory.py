@@ -1,7 +1,7 @@
 """Words that were tokenized before are not tokenized again, and nobody can tell."""
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from leanrag import LlamaCppModel
@@ -11,6 +11,7 @@ from leanrag.llama.vocabulary import Vocabulary
 from leanrag.llama.weights import Weights
 from leanrag.models import resolve
 from leanrag.pipeline.copies import find_embedder
+from tests.examples import max_examples
 
 PIECES = st.sampled_from(
     ["word", " word", "Über", " naïve", "don't", " I'LL", ", ", ". ", "; ", ": ", " ", "  ", "\n", "\r\n", "\t", "1889", " 3.14",
@@ -27,7 +28,7 @@ def weights(tiny_gguf):
 
 
 texts = st.lists(PIECES | st.text(max_size=4), max_size=30).map("".join)
-many = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+many = max_examples(150, suppress_health_check=list(HealthCheck))
 
 
 def check(vocabulary, text):

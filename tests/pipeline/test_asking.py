@@ -6,7 +6,7 @@ import datetime
 import gc
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import leanrag
@@ -18,6 +18,7 @@ from leanrag.retrieval.index import FlatIndex
 from leanrag.retrieval.retrievers import BM25Retriever, DenseRetriever
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
+from tests.examples import max_examples
 from tests.pipeline.test_profiles import PROFILE
 from tests.stories import Reporting
 
@@ -78,7 +79,7 @@ def test_one_model_is_a_cascade_of_one(tmp_path):
     assert [(step.model, step.outcome) for step in plain.steps] == [("only", "kept")]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(30, suppress_health_check=list(HealthCheck))
 @given(windows=st.lists(st.sampled_from([60, 90, 130, 2048]), min_size=1, max_size=3), words=st.integers(1, 30))
 def test_an_explanation_is_what_the_first_model_that_has_room_gets(tmp_path_factory, windows, words):
     models = [FakeModel(SURE, name=str(i), n_ctx=n_ctx) for i, n_ctx in enumerate(windows)]
@@ -400,7 +401,7 @@ asked = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(60, suppress_health_check=list(HealthCheck))
 @given(first=asked, second=asked)
 def test_two_questions_share_an_answer_only_when_everything_is_the_same(tmp_path_factory, first, second):
     defaults = {"k": 10, "context_tokens": "auto", "max_tokens": "auto", "style": None, "where": {}, "temperature": 0.0}
@@ -497,7 +498,7 @@ def test_a_local_model_may_have_a_price_and_stays_local(tmp_path):
         assert rag.ask(QUESTION).stopped_by == "joules"
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(30, suppress_health_check=list(HealthCheck))
 @given(sure=st.integers(0, 2), max_tokens=st.integers(1, 40), context_tokens=st.integers(25, 80))
 def test_no_question_costs_more_than_its_explanation_says(tmp_path_factory, sure, max_tokens, context_tokens):
     models = [DearModel(SURE if i == sure else UNSURE, name=str(i)) for i in range(3)]

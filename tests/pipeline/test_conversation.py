@@ -5,7 +5,7 @@ import json
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import (
@@ -24,6 +24,7 @@ from leanrag.ledger.rows import rows_of
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.testing import FakeModel
 from leanrag.types import Exchange, SourceText
+from tests.examples import max_examples
 from tests.stories import NILE, PARK, Failing, open_rag
 
 TOWER = "The Eiffel Tower is 330 metres tall. The Eiffel Tower was built by Gustave Eiffel."
@@ -205,7 +206,7 @@ def test_old_turns_are_shortened_all_at_once_and_then_stay(tmp_path):
         assert kept > len(model.prompts) / 2
 
 
-@settings(max_examples=40, deadline=None)
+@max_examples(40)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(0, 80)), max_size=6),
     asked=st.integers(1, 120),

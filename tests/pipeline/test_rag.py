@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 import leanrag
@@ -35,6 +35,7 @@ from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
+from tests.examples import max_examples
 from tests.stories import NILE, PARK, Reporting, open_rag
 
 
@@ -205,7 +206,7 @@ def check_window(documents, question, model, answer, limit, packer):
             assert shown == item.hit.chunk.text[segment.source_start : segment.source_end]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(200, suppress_health_check=list(HealthCheck))
 @cases
 @example(documents=["word " * 50], question="x " * 10, model=MODELS[64, True], answer=1, limit=None, packer="greedy")
 @pytest.mark.slow
@@ -214,13 +215,13 @@ def test_no_prompt_exceeds_the_window(documents, question, model, answer, limit,
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(10_000, suppress_health_check=list(HealthCheck))
 @cases
 def test_no_prompt_of_ten_thousand_exceeds_the_window(documents, question, model, answer, limit, packer):
     check_window(documents, question, model, answer, limit, packer)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@max_examples(25, suppress_health_check=list(HealthCheck))
 @given(
     documents=st.lists(texts, min_size=1, max_size=4),
     question=texts,

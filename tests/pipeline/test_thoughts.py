@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag import Cascade, ConfigurationError
@@ -12,6 +12,7 @@ from leanrag.pipeline.turn import NO_ANSWER, UNFINISHED
 from leanrag.protocols import GenerateOptions
 from leanrag.testing import FakeModel
 from leanrag.text import THOUGHT_TAGS
+from tests.examples import max_examples
 from tests.stories import PARK, QUESTION, RIGHT, open_rag
 
 MARKED = "Releases are signed off by Ada Park [1]."
@@ -106,7 +107,7 @@ def test_a_thought_whose_opening_tag_the_prompt_had_is_not_part_of_the_answer(tm
     ),
     st.lists(st.integers(1, 9), max_size=30),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@max_examples(50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_stream_that_is_cut_anywhere_is_the_text_of_its_result(before, lengths):
     model = Cut(before + RIGHT, lengths)
 

@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
 from leanrag.planning import Autoscaler, Scaling, Spot, poisson_arrivals, simulate
 from leanrag.planning.demand import Demand
+from tests.examples import max_examples
 
 
 def exponential_questions(rate, mean, seconds, seed=0):
@@ -82,7 +83,7 @@ def test_littles_law(peak):
 QUESTIONS = st.lists(st.tuples(st.floats(0, 100), st.floats(0.01, 20)), max_size=60)
 
 
-@settings(deadline=None, max_examples=150)
+@max_examples(150)
 @given(
     questions=QUESTIONS,
     least=st.integers(0, 3),

@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, IndexMismatchError
@@ -14,6 +14,7 @@ from leanrag.retrieval.engine_index import EngineIndex, EngineState
 from leanrag.retrieval.outbox import Position
 from leanrag.retrieval.store import Store
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 DIM = 2
 
@@ -83,7 +84,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@max_examples(150)
 @given(steps=st.lists(STEPS, max_size=14), batch=st.integers(1, 5))
 @pytest.mark.slow
 def test_the_engine_has_what_the_folder_committed(steps, batch):

@@ -5,11 +5,12 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.retrieval.store import Store
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 DIM = 2
 
@@ -30,7 +31,7 @@ def expected(store: Store, group: object) -> list[int]:
     return [row[0] for row in rows]
 
 
-@settings(max_examples=25, deadline=None)
+@max_examples(25)
 @given(
     st.lists(
         st.tuples(

@@ -7,12 +7,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.store import Entry, Store
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 DAY = datetime.date(2024, 3, 5)
 
@@ -233,7 +234,7 @@ def empty_store(tmp_path_factory):
         yield store
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(
     documents=st.lists(st.tuples(METADATA, SOURCES), min_size=1, max_size=6),
     conditions=st.lists(CONDITIONS, max_size=8),

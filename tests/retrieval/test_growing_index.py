@@ -5,7 +5,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.retrieval.database import is_database_file
@@ -14,6 +14,7 @@ from leanrag.retrieval.growing_index import GrowingIndex, update_graph
 from leanrag.retrieval.index import FlatIndex
 from leanrag.retrieval.store import Store
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 DIM = 8
 LEAST = 60  # rows from which on these tests have a graph
@@ -100,7 +101,7 @@ class NoVectors:
         assert sum(counts) == 0
 
 
-@settings(max_examples=25, deadline=None)
+@max_examples(25)
 @given(
     operations=st.lists(
         st.tuples(

@@ -9,13 +9,14 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
 from leanrag.retrieval.index import FaissIndex, FlatIndex
 from leanrag.retrieval.store import Store
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 INDEXES = [FlatIndex, FaissIndex]
 
@@ -119,7 +120,7 @@ def test_wrong_dim_is_refused(kind):
         kind(0)
 
 
-@settings(max_examples=60, deadline=None)
+@max_examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 80),
@@ -163,7 +164,7 @@ OPERATIONS = st.lists(
 
 
 @pytest.mark.parametrize("kind", INDEXES)
-@settings(max_examples=25, deadline=None)
+@max_examples(25)
 @given(operations=OPERATIONS, seed=st.integers(0, 2**32 - 1))
 def test_an_index_that_catches_up_finds_what_a_fresh_one_finds(kind, operations, seed):
     with tempfile.TemporaryDirectory() as folder, Store(folder) as one, Store(folder) as other:

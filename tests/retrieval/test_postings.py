@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag.retrieval import posting_index, postings
@@ -12,6 +12,7 @@ from leanrag.retrieval.postings import Postings, Tokenizer, make_segment, merge_
 from leanrag.retrieval.store import Store
 from leanrag.retrieval.terms import parse_query
 from leanrag.types import Document
+from tests.examples import max_examples
 from tests.retrieval.test_store import DIM, entry
 
 WORDS = "apple apples pear running runs the of to_do ERR-4021 v1.2.3 Café ünïcode 日本語 한국어 x 2024-03-05".split()
@@ -55,7 +56,7 @@ def check_equal(index: PostingIndex, store: Store, question: str, k: int = 5, **
     return True
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.slow
 def test_scores_are_those_of_sqlite_after_any_changes(tmp_path_factory, data):

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError
@@ -24,6 +24,7 @@ from leanrag.retrieval.retrievers import (
 from leanrag.retrieval.store import Store
 from leanrag.testing import HashEmbedder
 from leanrag.types import Chunk, Document, Hit
+from tests.examples import max_examples
 
 NAN = float("nan")
 
@@ -189,7 +190,7 @@ def test_one_weak_word_does_not_outrank_a_clear_meaning():
     assert np.argmax(mix(np.array([0.7, 0.1, 0.1]), np.array([NAN, 0.5, NAN]))) == 0
 
 
-@settings(max_examples=60)
+@max_examples(60)
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 40) | st.just(NAN)), min_size=1, max_size=20), st.randoms())
 def test_mix_is_a_distribution_that_ignores_order_and_favours_the_better(rows, random):
     dense, bm25 = np.array(rows).T
@@ -216,7 +217,7 @@ def test_decide_by_hand():
     assert decide(np.array([1.0, 0.0]), np.array([0, 1])).tolist() == [1.0, 0.0]
 
 
-@settings(max_examples=60)
+@max_examples(60)
 @given(st.lists(st.tuples(st.floats(1e-6, 1), st.integers(0, 3)), min_size=1, max_size=12))
 def test_deciding_keeps_the_sum_and_the_order_among_equals(rows):
     scores, counts = np.array(rows).T
@@ -267,7 +268,7 @@ def test_an_identifier_decides_against_meaning_and_other_words(tmp_path, wanted,
                 assert hits[0].score > 0.9
 
 
-@settings(max_examples=200, deadline=None)
+@max_examples(200)
 @given(
     st.lists(
         st.sampled_from(
@@ -407,7 +408,7 @@ def test_a_question_longer_than_the_embedder_reads_is_searched_in_parts(tmp_path
             assert hits[0].dense == pytest.approx(best, abs=1e-5)
 
 
-@settings(max_examples=100)
+@max_examples(100)
 @given(st.text(st.sampled_from("ab .!\n\u3000"), max_size=120), st.integers(3, 9))
 def test_the_parts_of_a_question_are_the_question(question, max_tokens):
     embedder = HashEmbedder(max_tokens=max_tokens)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import leanrag
@@ -28,6 +28,7 @@ from leanrag.retrieval.sharded_store import ShardedIndex, ShardedStore, open_sto
 from leanrag.retrieval.store import Entry, MissingChunkError, Store
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 from tests.retrieval.test_postings import WORDS
 
 EMBEDDER = HashEmbedder()
@@ -75,7 +76,7 @@ def assert_same(found: dict, expected: dict) -> None:
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), shards=st.integers(1, 4), by_tenant=st.booleans())
 @pytest.mark.slow
 def test_search_over_shards_is_search_in_one_folder(tmp_path_factory, data, shards, by_tenant):

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag.errors import ConfigurationError, IndexMismatchError, StorageError
 from leanrag.retrieval.store import Entry, MissingChunkError, Store
 from leanrag.types import Chunk, Document, Mark, locate
+from tests.examples import max_examples
 
 DIM = 4
 
@@ -84,7 +85,7 @@ def test_a_document_comes_back_as_it_was(store, tmp_path):
     store.check()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.text(st.characters(), max_size=60),
     identity=st.text(st.characters(), min_size=1, max_size=8),
@@ -112,7 +113,7 @@ def test_any_text_comes_back_exactly(store, text, identity, title, metadata, dat
     assert [chunk.text for chunk in chunks] == [text[:cut], text[cut:]]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     identity=st.text(st.characters(), min_size=1, max_size=8),
     text=st.text(st.characters(), min_size=2, max_size=30),
@@ -329,7 +330,7 @@ def test_scripts_without_spaces(store):
     assert found(store, "住") == ["私は東京都に住む"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | st.text("\"'()*^:+-AND OR NOT NEAR{}東京\x00", max_size=30) | st.text(st.characters(), max_size=20))
 def test_any_question_is_valid(store, question):
     store.search_terms(question, 3)
@@ -604,7 +605,7 @@ def test_an_empty_file_is_an_empty_database(tmp_path):
         assert store.stats().documents == 0
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), filling=st.text(st.characters(), min_size=1, max_size=7))
 def test_a_chunk_of_a_long_text_is_read_alone(store, data, filling):
     text = (filling * 15_000)[:13_000]

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.retrieval.store import Store
 from leanrag.retrieval.tags import AllOf, HasTag, Not, tag_filter, tags_of
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 VALUES = [None, True, 0, 1, 1.0, 1.5, -0.0, 2**60, float(2**60), 2**60 + 1, "", "1", "a", "ä", "\udc80"]
 METADATA = [
@@ -52,7 +53,7 @@ def matches(tags, condition):
     return (all if isinstance(condition, AllOf) else any)(matches(tags, part) for part in condition.parts)
 
 
-@settings(max_examples=300)
+@max_examples(300)
 @given(where=FILTERS)
 @pytest.mark.slow
 def test_tags_tell_what_sqlite_tells(store, where):

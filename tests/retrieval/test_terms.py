@@ -4,12 +4,13 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag.retrieval.store import Store
 from leanrag.retrieval.terms import indexed_columns, normalize, parse_query
 from leanrag.types import Chunk, Document
+from tests.examples import max_examples
 
 MARK = "\ue000"
 
@@ -301,20 +302,20 @@ def test_forms_by_hand():
 # Any text
 
 
-@settings(max_examples=300, deadline=None)
+@max_examples(300)
 @given(st.text(st.characters(), max_size=40))
 def test_normalising_twice_changes_nothing_more(text):
     assert normalize(normalize(text)) == normalize(text)
     normalize(text).encode()
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(st.text(st.characters(), max_size=40))
 def test_canonical_equivalents_are_the_same(text):
     assert normalize(unicodedata.normalize("NFD", text)) == normalize(unicodedata.normalize("NFC", text))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_a_text_is_found_by_itself(store, text):
     store.put(Document(text, id="a"), [Chunk("a", 0, len(text), text)], np.ones((1, 1), np.float32))

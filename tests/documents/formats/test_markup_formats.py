@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag.documents.formats.calendar import read_calendar
@@ -11,6 +11,7 @@ from leanrag.documents.formats.feed import read_feed
 from leanrag.documents.formats.latex import read_bibliography, read_latex
 from leanrag.documents.formats.light_markup import read_asciidoc, read_org
 from tests.documents.formats.test_formats import load
+from tests.examples import max_examples
 
 # ---------------------------------------------------------------------------------------------- calendars and contacts
 
@@ -222,7 +223,7 @@ def test_other_json_is_read_as_it_is(tmp_path, value):
 # ---------------------------------------------------------------------------------------------------------- any bytes
 
 
-@settings(deadline=None, max_examples=60)
+@max_examples(60)
 @given(
     st.sampled_from([read_calendar, read_latex, read_bibliography, read_asciidoc, read_org, read_feed]),
     st.text(alphabet=st.sampled_from(list("ab1 \n\\{}[]()&%$|=*.:;,#-<>/@\"'+~^_")), max_size=200),

@@ -8,7 +8,7 @@ import struct
 import zipfile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from leanrag.documents.formats import archives
@@ -16,6 +16,7 @@ from leanrag.documents.loading import HEAVY_READERS, can_load, load_file
 from leanrag.errors import DocumentError, MissingDependencyError
 from leanrag.types import Document, Mark
 from tests.documents.formats.files import book, encrypted_pdf, opendocument, pdf, sheets, slides, word, zipped
+from tests.examples import max_examples
 
 ODT = """<office:text><text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>
 <text:h text:outline-level="1">Rules</text:h><text:p>One<text:s text:c="2"/>two<text:tab/>three<text:line-break/>four
@@ -181,7 +182,7 @@ def test_nothing_is_imported_to_know_what_can_be_read(tmp_path, monkeypatch):
     assert all(can_load(tmp_path / f"a{suffix}") for suffix in HEAVY_READERS)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@max_examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["pdf", "docx", "xlsx", "pptx", "epub", "odt", "rtf"]), st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path, samples, kind, data):
     content = bytearray(samples[kind])

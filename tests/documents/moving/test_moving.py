@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import leanrag
@@ -23,6 +23,7 @@ from leanrag.documents.moving.records import to_document
 from leanrag.errors import ConfigurationError, DocumentError, MissingDependencyError
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Mark
+from tests.examples import max_examples
 
 FOLDERS = Path(__file__).parent / "folders"
 TEXTS = [
@@ -145,7 +146,7 @@ def test_another_folder_is_refused(library, tmp_path):
 
 
 @pytest.mark.parametrize("library", READERS)
-@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+@max_examples(60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_folder_is_read_or_refused(library, tmp_path_factory, data):
     content = bytearray((FOLDERS / library / FILES[library]).read_bytes())

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from leanrag import ConfigurationError, GenerationError
@@ -12,6 +12,7 @@ from leanrag.llama.grammar.gbnf import MAX_CHARS, MAX_READINGS, Readings, check_
 from leanrag.llama.grammar.sampler import Grammar
 from leanrag.llama.grammar.schema import schema_to_gbnf
 from leanrag.llama.sampling import Sampler, SamplingOptions
+from tests.examples import max_examples
 from tests.llama.grammar.writing import ends, ids, spells
 
 GREEDY = Sampler(SamplingOptions())
@@ -214,14 +215,14 @@ def follow_closely(vocabulary, text, seed, steps=25):
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@max_examples(400)
 @given(grammars, st.integers(0, 2**32))
 def test_what_passes_is_read_by_llama_cpp_as_by_us(vocabulary, text, seed):
     assume(passes(text))
     follow_closely(vocabulary, text, seed)
 
 
-@settings(max_examples=600, deadline=None)
+@max_examples(600)
 @given(
     st.one_of(
         damaged(),

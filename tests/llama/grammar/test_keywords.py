@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import pydantic
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -18,6 +18,7 @@ from leanrag import ConfigurationError
 from leanrag.llama.grammar.gbnf import Readings, read_gbnf
 from leanrag.llama.grammar.patterns import PatternError, read_patterns
 from leanrag.llama.grammar.schema import schema_to_gbnf
+from tests.examples import max_examples
 from tests.llama.grammar.writing import write
 
 
@@ -106,7 +107,7 @@ regexes = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(regexes, st.lists(st.text("ab1 é", max_size=4), max_size=8), st.integers(0, 2), st.integers(2, 4))
 def test_a_pattern_is_read_as_python_reads_it(pattern, texts, least, most):
     try:
@@ -130,7 +131,7 @@ def test_a_pattern_is_read_as_python_reads_it(pattern, texts, least, most):
 numbers = st.decimals(-1000, 1000, allow_nan=False, places=3).map(float) | st.integers(-30, 30)
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(numbers, numbers, st.booleans(), st.booleans(), st.lists(numbers, min_size=1, max_size=6))
 def test_decimal_bounds_are_exact(one, other, is_open_low, is_open_high, values):
     low, high = sorted([one, other])

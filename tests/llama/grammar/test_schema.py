@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import pydantic
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from leanrag import ConfigurationError
 from leanrag.llama.grammar.schema import schema_to_gbnf
+from tests.examples import max_examples
 from tests.llama.grammar.writing import spells, write
 
 STRING = {"type": "string"}
@@ -201,7 +202,7 @@ schemas = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@max_examples(150)
 @given(schemas, st.integers(0, 2**32))
 @example({"type": "object", "properties": {"": {"const": '"\\\n'}, "é\x7f": STRING}, "required": ["é\x7f"]}, 1)
 @pytest.mark.slow
@@ -211,7 +212,7 @@ def test_what_is_written_parses_and_validates(vocabulary, schema, seed):
     assert is_valid(json.loads(text), schema, schema), text
 
 
-@settings(max_examples=60, deadline=None)
+@max_examples(60)
 @given(whole, whole, st.data())
 def test_integer_bounds_are_exact(vocabulary, one, other, data):
     low, high = sorted([one, other])
