@@ -368,8 +368,8 @@ class Compressor(Protocol):
             budget: Most tokens of the result. Pass either `budget` or `rate`.
             rate: Share of the tokens of the sources to keep, in (0, 1].
             question: The question that the reader must answer; "" if there is none.
-            keep: Spans that must stay, as offsets in the texts: a list of spans for one source, a list of such lists for several
-                sources.
+            keep: Spans whose characters, except white space, must stay, as offsets in the texts: a list of spans for one source,
+                a list of such lists for several sources.
 
         Raises:
             BudgetError: The spans that must stay do not fit.
