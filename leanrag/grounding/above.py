@@ -22,6 +22,8 @@ _MOST_SPACE = 200  # characters before a line that are looked at
 _LABEL = re.compile(r"\s*(?:[-*+•]\s+)?(\S[^.!?:;|\n]{0,38}):\s+\S")
 _DEFINED = re.compile(r"\s*([^\s.!?:;|][^.!?:;|\n]{0,38})\.\Z")
 _TURN = re.compile(r"\s*(?:\[?\(?\d[\d/.:, -]{3,24}[apAP.mM]{0,4}\)?\]?[ -]*)?<?\s?[@+]?(\w[\w .'()-]{0,38})[:>]\s")
+_COMMENT = re.compile(r"\s*(?:#|;|//)")
+_SETTING = re.compile(r"\s*(?:(?:#|;|//)\s*)?(?:\w+:\s+)?[\w.-]+(?:\s*=\s*|\t+|\s{2,})\S")
 _LONGEST_HEAD = 120  # characters of a line that stands over lines set deeper
 _MOST_BELOW = 400  # characters of what a line stands over
 _MAX_REPLIES = 3  # turns of a talk that may answer a question
@@ -37,6 +39,8 @@ class Above:
         self._over: list[tuple[int, str]] = []  # lines that stand over lines set deeper, with their indentation
         self._table = self._label = self._first_cell = ""
         self._header = ""
+        self._comment: list[str] = []  # lines of a comment, which the settings below it are told by
+        self._is_told = False  # whether the last line was a setting
         self._turns = 0  # that may still answer the question, if that is a turn of a talk
         self.speaker = ""  # of the turn that is being read, where a line above it names him or her with the time
 
@@ -63,6 +67,7 @@ class Above:
             self._table,
             self._label,
             first_cell,
+            *(self._comment if self._comment and _SETTING.match(sentence) else ()),
         ]
         return [text for text in texts if text and text != sentence]
 
@@ -71,11 +76,15 @@ class Above:
         self._label = ""
         if _BLANK_LINE.search(text, max(0, start - _MOST_SPACE), start):
             self._header = ""
+            self._comment = []
         indent = _indent_of(text, start)
         while self._over and self._over[-1][0] >= indent:
             self._over.pop()
         below = _skip_space(text, end)
-        is_over = "\n" in text[end:below] and below < len(text) and _indent_of(text, below) > indent + 1
+        is_option = text[start:end].startswith("-") and text.startswith("-", below)
+        is_over = (
+            not is_option and "\n" in text[end:below] and below < len(text) and _indent_of(text, below) > indent + 1
+        )
         if not is_over or end - start > _LONGEST_HEAD or is_list_item(text[start:end]):
             return False
         self._over.append((indent, text[start:end]))
@@ -116,6 +125,8 @@ class Above:
             return True
         if _is_turn(text):
             self._reply()
+        if self._comment or text.startswith(("#", ";", "//")):
+            self._read_comment(text)
         if text.rstrip().endswith((":", "：")):
             self.lead_in = text
         elif text.lstrip().startswith("|"):
@@ -125,6 +136,13 @@ class Above:
         self._header = (self._header or text) if _ROW.match(text) or count_column_gaps(text) else ""
         self._first_cell = _first_cell(text) or self._first_cell if self._table else ""
         return False
+
+    def _read_comment(self, text: str) -> None:
+        """Take note of a line of a comment; one behind a setting begins another comment."""
+        is_setting = _SETTING.match(text) is not None
+        if _COMMENT.match(text) and not is_setting:
+            self._comment = [text] if self._is_told else [*self._comment, text]
+        self._is_told = is_setting
 
     def read_label(self, sentence: str, *, is_first: bool, rest: str) -> None:
         """Take note of a label ("Fee: 3 euros. ...") or a term ("Tenor. The heaviest bell. ...") before the rest of its line."""
@@ -180,7 +198,8 @@ def is_term(text: str, start: int, end: int) -> bool:
 
     What is said stands in the next paragraph, or in lines that are indented deeper.
     """
-    if not _TERM.match(text[start:end]) or len(text[start:end].split()) > 6:
+    line = text[start:end]
+    if not _TERM.match(line) or len(line.split()) > 6 or (count_column_gaps(line) and not is_list_item(line)):
         return False
     before = start
     while before and text[before - 1] in " \t":

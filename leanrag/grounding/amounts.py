@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
+from leanrag.grounding.lexicon import ARTICLES
+from leanrag.grounding.predicates import predicate_of
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, bound_of, has_value, same_value
 
@@ -205,8 +207,9 @@ _IRREGULAR_PLURALS = frozenset(
 
 def takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The claim's number is there only as the whole of which another number is a part ("12 of 80")."""
-    if claim.is_fragment:
-        return False
+    wanted = {token.base for token in predicate_of(claim.question)} if claim.is_fragment else set[str]()
+    if claim.is_fragment and all(token.base not in wanted for token in passage.tokens):
+        return False  # "How many are there?"
     for i, token in enumerate(claim.tokens):
         if token.quantity is None or _is_total(claim.tokens, i):
             continue
@@ -219,7 +222,8 @@ def takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> b
 
 
 def _is_total(tokens: Sequence[Token], i: int) -> bool:
-    return i > 1 and tokens[i - 1].word in {"of", "von", "sur", "de"} and tokens[i - 2].quantity is not None
+    before = [token for token in tokens[max(0, i - 3) : i] if token.word not in ARTICLES][-2:]
+    return len(before) == 2 and before[1].word in {"of", "von", "sur", "de"} and before[0].quantity is not None
 
 
 def _counted(tokens: Sequence[Token], i: int) -> set[str]:

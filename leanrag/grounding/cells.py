@@ -59,5 +59,7 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         names, cells = (
             next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []) for line in (header, row)
         )
+    if sum(bool(name) and not name.isdecimal() for name in names) < 2:
+        return []  # lines with a name and a number each
     names = [_UNIT.sub("", name).strip() for name in names]
     return list(zip(names, cells, strict=True)) if len(names) == len(cells) > 1 else []

@@ -86,8 +86,9 @@ class Passage:
 
     @functools.cached_property
     def all_bases(self) -> frozenset[str]:
-        """What stands for all its words and those of the context."""
-        return frozenset(token.base for token in self.everything if token.kind != "pause")
+        """What stands for all its words, those of the context and the names of its columns."""
+        bases = (token.base for token in self.everything if token.kind != "pause")
+        return frozenset(bases).union(*(cell.name for cell in self.cells))
 
     @functools.cached_property
     def record_bases(self) -> frozenset[str]:

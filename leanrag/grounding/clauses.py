@@ -19,11 +19,12 @@ from leanrag.grounding.lexicon import (
     NEGATIONS,
     ONLY,
     PARTICLES,
+    PERSPECTIVES,
     PREPOSITIONS,
     UNTRUTHS,
     WITHOUT,
 )
-from leanrag.grounding.reading import Token
+from leanrag.grounding.reading import Token, base_of
 from leanrag.text import stem
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "converse_of",
     "fine_segments",
     "opposites_of",
+    "other_views_of",
+    "segments_of",
     "stem_of",
 ]
 
@@ -140,7 +143,8 @@ def clauses_of(tokens: Sequence[Token]) -> tuple[Clause, ...]:
 def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
     merged: list[list[Token]] = []
     is_open = False  # whether the last clause still waits for its verb
-    for segment, is_new_sentence in _segments(tokens):
+    for segment, sign in _segments(tokens):
+        is_new_sentence = sign == ";"
         begins_contrast = any(token.word in CONTRASTS | _CONDITIONS for token in segment[:2])
         is_finite = any(map(_is_finite, segment))
         if merged and is_open and is_finite and _begins_with_subject(segment):
@@ -204,27 +208,38 @@ def _is_negation(tokens: Sequence[Token], i: int) -> bool:
     return not is_number_sign  # "No 5"
 
 
-def _segments(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
-    """The stretches between pauses and conjunctions; with each, whether a full stop or a semicolon stands before it."""
+def _segments(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], str]]:
+    """The stretches between pauses and conjunctions.
+
+    With each what stands before it: ";" for a full stop or a semicolon, "(" for a bracket, "" for anything else.
+    """
     segment: list[Token] = []
-    begins = False
+    sign = ""
     for token in tokens:
         is_break = token.kind == "pause" and token.text not in {"-", "/", "=", "+"}
         joins = (token.word in CONJUNCTIONS and token.text != "I") or token.word in CONTRASTS
         if (is_break or joins) and segment:
-            yield segment, begins
-            segment, begins = [], False
+            yield segment, sign
+            segment, sign = [], ""
         if is_break:
-            begins = begins or token.text in {".", ";", "!", "。", "；", "！"}
+            sign = ";" if token.text in _ENDS else "(" if token.text in {"(", "["} else sign
         else:
             segment.append(token)
     if segment:
-        yield segment, begins
+        yield segment, sign
+
+
+_ENDS = frozenset(".;!。；！")
 
 
 def fine_segments(tokens: Sequence[Token]) -> list[list[Token]]:
     """Return the stretches of a sentence between pauses and conjunctions, those with content."""
-    return [segment for segment, _ in _segments(tokens) if any(token.is_content for token in segment)]
+    return [segment for segment, _ in segments_of(tokens)]
+
+
+def segments_of(tokens: Sequence[Token]) -> list[tuple[list[Token], str]]:
+    """Return the same, each with the sign before it: ";" for the end of a sentence, "(" for a bracket, "" for anything else."""
+    return [(segment, sign) for segment, sign in _segments(tokens) if any(token.is_content for token in segment)]
 
 
 # ------------------------------------------------------------------------------------------------ who does what to whom
@@ -235,10 +250,14 @@ def _roles(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
     is_passive = _names_doer(tokens, runs)
     participle = None if is_passive else _participle(tokens)
     has_subject = False
+    turned = _german_objects(runs)
     for role, phrase in runs:
         if participle in phrase:
             continue
-        if not role and participle is not None and not has_subject:
+        if not role and phrase[0] in turned:
+            name = turned[phrase[0]]
+            has_subject = True
+        elif not role and participle is not None and not has_subject:
             name, has_subject = "object", True
         elif not role:
             name = "object" if has_subject or phrase[0].word in _OBJECT_ARTICLES else "subject"
@@ -250,9 +269,32 @@ def _roles(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
         else:
             name = "relation" if role in _RELATIONS else role
         content = [token for token in phrase if token.is_content and token.kind == "word"]
-        for token in content:
+        for token in content if name else ():
             if token.is_name or token is content[0]:
                 yield token.base, name
+
+
+def _german_objects(runs: Sequence[tuple[str, list[Token]]]) -> dict[Token, str]:
+    """The parts of the two noun phrases around a German verb, by their first tokens; "" if both may be the subject.
+
+    "Den Brief schreibt Ada" begins with the object; "die Karte schickt das Amt" may be read either way.
+    """
+    phrases = [phrase for role, phrase in runs if not role][:2]
+    if len(phrases) < 2 or phrases[0][-1].text[:1].isupper():
+        return {}
+    (first, *_), (second, *_) = phrases
+    if first.word in _OBJECT_ARTICLES:
+        return {first: "object", second: "subject"}
+    if second.word == "der" and first.word != "der":
+        return {first: "object", second: "subject"}
+    if first.word in _EITHER or (second.word in _EITHER and first.word not in ARTICLES):
+        has_object = second.word in _OBJECT_ARTICLES
+        return {} if has_object else {first: "", second: ""}
+    return {}
+
+
+_EITHER = frozenset("die das eine ein diese dieses jede jedes".split())
+"""Articles that a German subject and an object have alike."""
 
 
 def _names_doer(tokens: Sequence[Token], runs: Sequence[tuple[str, list[Token]]]) -> bool:
@@ -369,3 +411,14 @@ def opposites_of(word_stem: str) -> frozenset[str]:
     found = _complements_of(word_stem) | _CONVERSES.get(word_stem, frozenset())
     bare = [word_stem[len(prefix) :] for prefix in _PREFIXES if word_stem.startswith(prefix)]
     return found.union(word for word in bare if len(word) > 3)
+
+
+_VIEWS: dict[str, list[str]] = {}
+for _left, _right in PERSPECTIVES:
+    _VIEWS.setdefault(base_of(_left), []).append(base_of(_right))
+    _VIEWS.setdefault(base_of(_right), []).append(base_of(_left))
+
+
+def other_views_of(base: str) -> Sequence[str]:
+    """Return the verbs that tell what a verb tells from another side: "sell" of "buy"."""
+    return _VIEWS.get(base, ())

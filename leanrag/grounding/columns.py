@@ -10,6 +10,7 @@ from leanrag.grounding.reading import Token, base_of
 from leanrag.grounding.values import VALUE_KINDS, is_among, kind_of
 
 __all__ = [
+    "MEASURES",
     "takes_another_assignment",
     "takes_another_column",
     "takes_another_line",
@@ -68,7 +69,11 @@ def takes_other_than_default(claim: Claim, passage: Passage, _: Mapping[str, flo
     """The question asks for the default, and the claim gives another value than the part of the sentence that names it."""
     if _DEFAULT not in claim.asked:
         return False
-    told = [token for token in claim.tokens if token.kind in VALUE_KINDS and not is_among(token, claim.question)]
+    named = _named_default(passage.tokens)
+    told = [token for token in claim.tokens if token.is_content and not is_among(token, claim.question)]
+    if named and told and not any(token.base == named for token in told):
+        return all(is_among(token, passage.tokens) and not token.is_name for token in told)
+    told = [token for token in told if token.kind in VALUE_KINDS]
     parts = [part for part in passage.segments if any(token.base == _DEFAULT for token in part)]
     return bool(parts) and any(
         not any(is_among(token, part) for part in parts)
@@ -77,10 +82,20 @@ def takes_other_than_default(claim: Claim, passage: Passage, _: Mapping[str, flo
     )
 
 
+def _named_default(tokens: Sequence[Token]) -> str:
+    """The word that a sentence names as the default ("metres or feet (default: metres)"); "" for none."""
+    for i, token in enumerate(tokens[:-2]):
+        if token.base == _DEFAULT and tokens[i + 1].text in {":", "="}:
+            following = tokens[i + 2 : i + 4]
+            is_alone = len(following) < 2 or following[1].kind == "pause"
+            return following[0].base if is_alone and following[0].kind == "word" else ""
+    return ""
+
+
 _DEFAULT = base_of("default")
 
 
-_MEASURES = frozenset(
+MEASURES = frozenset(
     map(base_of, "price cost fee time date day number amount name type value total size length".split())
 )
 """Words for what an answer is, which tell lines apart less than words for what it is about."""
@@ -89,7 +104,7 @@ _MEASURES = frozenset(
 def _count_said(line: Cell, said: frozenset[str]) -> int:
     """How much of the name of a line is said."""
     return sum(
-        1 if base in _MEASURES else 2 for base in line.name if base in said or (base.isalpha() and _is_said(base, said))
+        1 if base in MEASURES else 2 for base in line.name if base in said or (base.isalpha() and _is_said(base, said))
     )
 
 

@@ -43,6 +43,7 @@ from leanrag.grounding.lexicon import (
 from leanrag.grounding.modality import (
     exchanges_two,
     joins_alternatives,
+    takes_excluded,
     takes_plan_for_fact,
     takes_speaker,
     takes_substitute,
@@ -487,6 +488,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "hedge": _is_surer,
     "plan": takes_plan_for_fact,
     "speaker": takes_speaker,
+    "excluded": takes_excluded,
     "substitute": takes_substitute,
     "alternative": joins_alternatives,
     "exchange": exchanges_two,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from leanrag.grounding.claims import is_form
-from leanrag.grounding.clauses import opposites_of, stem_of
+from leanrag.grounding.clauses import opposites_of, other_views_of, stem_of
 from leanrag.grounding.measures import BOUNDS
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, is_end_of_path, same_time
+from leanrag.grounding.values import VALUE_KINDS, is_end_of_path, same_value
 
 __all__ = ["PlaceIndex", "covered_share"]
 
@@ -49,6 +49,7 @@ class PlaceIndex:
             _post(self._by_record, place.record_bases, i)
             if place.antecedents:
                 _post(self._by_antecedent, place.antecedent_bases, i)
+        self._forms: dict[str, frozenset[str]] = {}
         self._carriers: dict[tuple[str, str, bool], dict[int, float]] = {}
 
     @functools.cached_property
@@ -118,6 +119,27 @@ class PlaceIndex:
         found = {i for token in tokens for i, share in self._find(token).items() if share == 1 and token.is_content}
         found.update(i for token in tokens if not token.is_content for i in self._by_stem.get(stem_of(token.word), ()))
         return [self.places[i] for i in sorted(found)]
+
+    def forms(self, token: Token) -> frozenset[str]:
+        """Return the words of the places that are a form or the beginning of a word."""
+        found = self._forms.get(token.base)
+        if found is None:
+            found = self._forms[token.base] = frozenset(self._find_forms(token))
+        return found
+
+    def _find_forms(self, token: Token) -> Iterator[str]:
+        yield token.base
+        yield from other_views_of(token.base)
+        if token.is_name or len(token.base) < 4:
+            return
+        for base in self._beginnings.get(token.base[:4], ()):
+            if is_form(token.base, base) or (base.isalpha() and token.word.startswith(base)):
+                yield base
+
+    @functools.cached_property
+    def _beginnings(self) -> dict[str, list[str]]:
+        words = {base for place in self.places for _, bases, _ in place.segments for base in bases}
+        return _by_beginning(words.union(self._by_base, self._by_context, self._by_antecedent, self._by_record))
 
     def document_bases(self, place: Place) -> frozenset[str]:
         """Content of the places of a place's document and of what stands above them."""
@@ -234,7 +256,9 @@ def _has_same_value(token: Token, other: Token) -> bool:
         return other.quantity is not None and token.quantity.agrees_with(other.quantity)
     if token.day is not None:
         return other.day is not None and token.day.agrees_with(other.day)
-    return same_time(token, other) or is_end_of_path(token, other)
+    if token.kind == "time":
+        return same_value(token, other, (other,))
+    return is_end_of_path(token, other)
 
 
 def _script_share(text: str, place: Place) -> float:

@@ -33,6 +33,7 @@ __all__ = [
     "ONLY",
     "PARTICLES",
     "PERMISSIONS",
+    "PERSPECTIVES",
     "POSSIBILITIES",
     "PREPOSITIONS",
     "RECOMMENDATIONS",
@@ -318,6 +319,11 @@ COMPLEMENTS = _pairs(
     можно/нельзя включён/выключен включено/выключено"""
 )
 """Opposites of which one is the other's negation."""
+
+PERSPECTIVES = _pairs(
+    "buy/sell own/belong teach/learn lend/borrow give/get give/receive kaufen/verkaufen besitzen/gehören leihen/verleihen"
+)
+"""Verbs that tell the same from two sides: who owns what belongs to whom."""
 
 CONVERSES = _pairs(
     """more/less more/fewer most/least many/few much/little before/after earlier/later above/below greater/smaller

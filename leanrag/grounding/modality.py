@@ -15,11 +15,19 @@ from leanrag.grounding.lexicon import (
     NEGATIONS,
     PERMISSIONS,
     POSSIBILITIES,
+    PREPOSITIONS,
     SYMMETRIC,
 )
 from leanrag.grounding.reading import Token, base_of
 
-__all__ = ["exchanges_two", "joins_alternatives", "takes_plan_for_fact", "takes_speaker", "takes_substitute"]
+__all__ = [
+    "exchanges_two",
+    "joins_alternatives",
+    "takes_plan_for_fact",
+    "takes_speaker",
+    "takes_excluded",
+    "takes_substitute",
+]
 
 _OR = frozenset("or oder ou o oppure of eller или".split())
 _AND = frozenset("and und et y e en och og и".split())
@@ -111,11 +119,38 @@ def _next_content(tokens: Sequence[Token], start: int) -> list[int]:
 def takes_speaker(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
     """The claim says of a speaker what he or she only says: the turn is not about "me", and nobody asked who says it."""
     words = {token.word for token in (*claim.tokens, *claim.question)}
-    if not passage.speaker or not words.isdisjoint(_SAYINGS) or not passage.words.isdisjoint(_FIRST_PERSONS):
+    if not passage.speaker or not words.isdisjoint(_SAYINGS) or _speaks_of_self(claim, passage):
         return False
     told = {t.base for t in claim.tokens if t.is_content and t.kind == "word" and t.base not in claim.asked}
     said = {token.base for token in passage.tokens if token.is_content and token.base not in passage.speaker}
     return not told.isdisjoint(passage.speaker) and told.isdisjoint(said)
+
+
+def _speaks_of_self(claim: Claim, passage: Passage) -> bool:
+    """Whether "I" or "my" stands in a part of the turn that has most of what was asked."""
+    shares = [len({token.base for token in part} & claim.asked) for part in passage.segments]
+    return any(
+        share == max(shares) and any(token.word in _FIRST_PERSONS for token in part)
+        for share, part in zip(shares, passage.segments, strict=True)
+    )
+
+
+def takes_excluded(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The answer stands only behind a negation that begins its part of the sentence ("with soap, never with acid")."""
+    said = (*claim.tokens, *claim.question)
+    if not claim.is_fragment or any(token.word in NEGATIONS for token in said):
+        return False
+    told = {token.base for token in claim.tokens if token.is_content and token.base not in claim.asked}
+    parts = [part for part in passage.segments if any(token.base in told for token in part)]
+    return bool(parts) and all(map(_excludes, parts))
+
+
+def _excludes(part: Sequence[Token]) -> bool:
+    words = [token.word for token in part if token.word not in CONJUNCTIONS]
+    return len(words) > 1 and words[0] in NEGATIONS and (words[1] in PREPOSITIONS | ARTICLES) and words[1] not in _TIMES
+
+
+_TIMES = frozenset("before after until till vor nach bis".split())
 
 
 _OUTDATED = frozenset(

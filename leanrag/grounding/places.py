@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 
 from leanrag.grounding.above import Above, Speakers, is_list_item, is_question, is_term, text_below
 from leanrag.grounding.cells import Cell, split_cells
-from leanrag.grounding.clauses import stem_of
+from leanrag.grounding.clauses import segments_of, stem_of
 from leanrag.grounding.directives import directive_of, spell_out_directive
 from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
 from leanrag.grounding.measures import MONTHS
-from leanrag.grounding.reading import Token, read_tokens
+from leanrag.grounding.reading import Token, base_of, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
 from leanrag.grounding.schedules import begins_with_schedule, spell_out_schedules
 from leanrag.lines import count_column_gaps
+from leanrag.spans import trim_span
 from leanrag.structure import LINE_LEVELS, Line, paragraphs
 from leanrag.text import STOP_WORDS, split_sentences
 from leanrag.types import Citation, PackedItem, Segment, locate
@@ -129,6 +130,14 @@ class Place:
         return frozenset(found)
 
     @functools.cached_property
+    def segments(self) -> list[tuple[list[Token], frozenset[str], str]]:
+        """The stretches of its words between pauses and conjunctions.
+
+        With each its content, the words of its identifiers among it, and the sign before it (see `segments_of`).
+        """
+        return [(segment, _bases_of(segment), sign) for segment, sign in segments_of(self.tokens)]
+
+    @functools.cached_property
     def frame(self) -> frozenset[str]:
         """As `kinds`, with one kind for all names."""
         return self.kinds - {token.base for token in self.tokens if token.is_name} | {"name"}
@@ -140,8 +149,19 @@ class Place:
 
     @functools.cached_property
     def record_bases(self) -> frozenset[str]:
-        """Content of the lines of its record."""
-        return frozenset[str]().union(*(line.name | line.bases for line in self.record))
+        """Content of the lines of its record or of the names of its columns, and the words that its identifiers are made of.
+
+        They tell what the place speaks of, but an answer does not stand there.
+        """
+        words = [word for words in _words_in(self.tokens) for word in words.split()]
+        if not (words or self.cells or self.record):
+            return frozenset()
+        return self.columns.union(*(line.name | line.bases for line in self.record), map(base_of, words))
+
+    @functools.cached_property
+    def columns(self) -> frozenset[str]:
+        """Content of the names of its columns."""
+        return frozenset[str]().union(*(cell.name for cell in self.cells))
 
     @functools.cached_property
     def antecedent_bases(self) -> frozenset[str]:
@@ -179,6 +199,19 @@ class Place:
             support=support,
             location=locate(chunk.marks, start, end),
         )
+
+
+def _words_in(tokens: Sequence[Token]) -> list[str]:
+    """The words that the identifiers of a sentence are made of."""
+    return [" ".join(_WORDS.findall(token.text.lower())) for token in tokens if token.kind == "identifier"]
+
+
+def _bases_of(tokens: Sequence[Token]) -> frozenset[str]:
+    words = {word for words in _words_in(tokens) for word in words.split()}
+    return frozenset(token.base for token in tokens if token.is_content).union(words, map(base_of, words))
+
+
+_WORDS = re.compile(r"[^\W\d_]{3,}")
 
 
 _MONTH = f"(?i:{'|'.join(month for month in MONTHS if len(month) > 2)})"
@@ -261,6 +294,7 @@ class _PassageReader:
         record, line = self._records.at(start)
         key = _LINE_KEY.match(sentence)
         texts = above.texts(sentence)
+        cells = _cells(style, sentence, above.header or self._header) if shape else ()
         far = above.headings if above.question else above.headings[:-1]
         return Place(
             item=self._item,
@@ -276,7 +310,7 @@ class _PassageReader:
             shape=shape,
             record=record,
             line=line,
-            cells=_cells(style, sentence, above.header or self._header) if shape else (),
+            cells=cells,
             below=_content(style, [text_below(self._text, start, end)]) if stands_over else frozenset(),
             near=_content(style, [words for words in texts if words not in far]) or self._headings,
             question=_content(style, [above.question]),
@@ -317,11 +351,43 @@ def _sentences(text: str) -> Iterator[tuple[int, int, Line | None]]:
     """Yield the spans of the sentences, and of the lines that stand over others with these lines."""
     end = 0
     for line in (line for lines in paragraphs(text, 0, len(text)) for line in lines):
+        if _is_comment(text, line) or (line.kind == "heading" and _CODE_LINE.match(text, line.start)):
+            continue
         if line.kind in ("heading", "question") or (line.kind == "lead" and line.level in _LEADS):
-            yield from ((end + low, end + high, None) for low, high in split_sentences(text[end : line.start]))
+            yield from _sentences_between(text, end, line.start)
             yield line.start, line.end, line
             end = line.end
-    yield from ((end + low, end + high, None) for low, high in split_sentences(text[end:]))
+    yield from _sentences_between(text, end, len(text))
+
+
+_CODE_LINE = re.compile(r"\d+(?: {2,}|\t)[^\W\dA-Z]")
+"""A line of a list of codes ("3   if the file is not found"), which looks like a numbered heading."""
+
+
+def _is_comment(text: str, line: Line) -> bool:
+    """Whether a line that looks like a heading is one of the lines of a comment in a file of settings."""
+    if line.kind != "heading" or not text.startswith("#", line.start):
+        return False
+    end_of_last = max(text.rfind("\n", 0, line.start), 0)
+    neighbours = (text.rfind("\n", 0, end_of_last) + 1, text.find("\n", line.end) + 1)
+    return any(start != line.start and text.startswith("#", start) for start in neighbours)
+
+
+_OPTION = r"--?[A-Za-z][\w-]*(?:,? --?[A-Za-z][\w-]*)*(?:[ =\[][A-Z<\[]\S*)?(?: {2,}|\t|\n|\Z)"
+_TERM_LINE = re.compile(rf"\n(?=[ \t]*(?:{_OPTION}|\S+(?: \S+)?(?: {{3,}}|\t+)\S))")
+"""The end of a line before one that begins with a term, with what is said of it behind a gap, or with an option alone."""
+
+
+def _sentences_between(text: str, begin: int, stop: int) -> Iterator[tuple[int, int, None]]:
+    """Yield the spans of the sentences of a part of a text; each line that begins with a term begins one."""
+    for low, high in split_sentences(text[begin:stop]):
+        start = begin + low
+        for found in _TERM_LINE.finditer(text, start, begin + high):
+            if span := trim_span(text, start, found.start()):
+                yield *span, None
+            start = found.end()
+        if span := trim_span(text, start, begin + high):
+            yield *span, None
 
 
 _LEADS = (LINE_LEVELS["lead"], LINE_LEVELS["section"], LINE_LEVELS["stamp"])

@@ -148,7 +148,7 @@ _TOKEN = re.compile(
     |(?P<monthyear>\b(?P<my_m>{_MONTH})\b\.?,?\s+(?:de\s+|of\s+)?(?P<my_y>\d{{4}})(?!\d))
     |(?P<monthday>\b(?P<md_m>{_MONTH})\b\.?\s+(?:the\s+)?(?P<md_d>\d{{1,2}})(?:st|nd|rd|th)?(?!\d|[.,]\d)(?:,?\s+(?P<md_y>\d{{4}}))?)
     |(?P<dotted>(?<![\w.])v?\d+(?:[.]\d+){{2,}}(?:[-+._]?[a-z]+\.?\d*)?|\d+(?:[-_/:]\d+){{2,}})
-    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z-]*[a-z](?!\w)|(?<!-)-[a-z](?![\w'-])|(?<![\w.)])\.[a-z][a-z\d]{{0,4}}(?![\w.])
+    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z\d-]*[a-z\d](?!\w)|(?<!-)-[a-z](?![\w'-])|(?<![\w.)])\.[a-z][a-z\d]{{0,4}}(?![\w.])
         |(?-i:\w[\w-]+(?:\.[a-z]{{2,5}})+)(?![\w(])))
     |(?P<reference>\#\d+)
     |(?P<letters>(?<!\w)(?=[a-z_.#:/-]*\d)[a-z]+\w*(?:[-_./:\#]\w+)*|(?<!\w)\w*_\w+(?:\.\w+)*)
@@ -213,7 +213,8 @@ def _read_tokens(text: str, decimal_comma: bool, german: bool) -> tuple[Token, .
     while True:
         plain = _PLAIN.match(text, start)
         if plain is not None and (plain[2] or plain[1].casefold() not in _AMBIGUOUS):
-            token = _pause_token(plain[2]) if plain[2] else _plain_token(plain[1], is_first, german, is_english)
+            has_nouns = german and not _follows_title(tokens)
+            token = _pause_token(plain[2]) if plain[2] else _plain_token(plain[1], is_first, has_nouns, is_english)
             tokens.append(token)
             start = plain.end()
             is_first = token.kind == "pause" and token.text in _SENTENCE_SIGNS
@@ -233,6 +234,16 @@ def _read_tokens(text: str, decimal_comma: bool, german: bool) -> tuple[Token, .
             token = _read_other(found)
         tokens.append(token)
         is_first = token.kind == "pause" and token.text in _SENTENCE_SIGNS
+
+
+_TITLES = frozenset("herr herrn frau familie dr prof".split())
+
+
+def _follows_title(tokens: list[Token]) -> bool:
+    """Whether the next word is the name of a person, behind a title such as "Frau" or "Dr."."""
+    if tokens and tokens[-1].text == ".":
+        tokens = tokens[:-1]
+    return bool(tokens) and tokens[-1].word in _TITLES
 
 
 @functools.lru_cache(maxsize=64)

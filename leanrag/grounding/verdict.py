@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from leanrag.grounding.candidates import has_better_candidate
 from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
 from leanrag.grounding.compare import contradiction
@@ -260,7 +261,10 @@ class _Sources:
         asked = self._asked
         begins_with_pronoun = bool(tokens) and tokens[0].word in ANAPHORS
         auxiliaries = AUXILIARIES if self._style.decimal_comma else AUXILIARIES - ARTICLES  # "a" is French, too
-        says_little = len(bases & asked) < len(asked) / 2 and not any(token.word in auxiliaries for token in tokens)
+        if self._style.german:
+            auxiliaries -= {"am"}
+        has_auxiliary = any(token.word in auxiliaries and not token.is_name for token in tokens)
+        says_little = len(bases & asked) < len(asked) / 2 and not has_auxiliary
         says_little = says_little and not _has_name_and_verb(tokens)
         is_fragment = bool(asked) and not is_part and (begins_with_pronoun or (says_little and len(bases - asked) <= 6))
         return Claim(
@@ -305,6 +309,8 @@ class _Sources:
                 and not is_of_another(claim, place, self._index)
                 and not answers_another_predicate(claim, place, self._index)
             ):
+                if has_better_candidate(claim, place, self._index):
+                    return None, 0.0, True
                 return place, share, is_contradicted
             is_contradicted |= share >= SUPPORT_THRESHOLD / 2
         return None, 0.0, is_contradicted

@@ -1,0 +1,119 @@
+"""Answers that another candidate of their kind beats: it stands in a clause, row or line that says more of what was asked."""
+
+import pytest
+
+from tests.grounding.judging import is_supported
+
+LEASE = (
+    "The mill belongs to the Orrin Trust. Vera Holm runs it for the Trust.\n"
+    "The guest, Tilda Moe, pays 480 pounds. The bond is 900 pounds. It is paid back within 20 days.\n"
+    "Either side may end the lease with two months' notice; after a breach the owner may do so with 10 days' notice."
+)
+TOWER = "The tower at Lund was begun in 1881 and finished in 1886. In 1904 the oil lamp was replaced, and in 1931 the gas lamp."
+BOAT = "The Gannet was designed by Rhona Wylie and is built by Firth Boats."
+SHOP = "The sails are sold by Hunter & Daughter in Leith; repairs are made by the Kelso loft."
+HOURS = "The desk is open from 9 to 12 on Monday, from 13 to 18 on Thursday."
+STATUS = (
+    "ferry exits with one of these codes:\n\n       3    if the file is not found\n\n       4    if the file cannot be read\n\n"
+    "       5    if the disk is full\n"
+)
+OPTIONS = (
+    "Options:\n  -a, --all            list hidden files\n  -r, --reverse        turn the order around\n"
+    "      --sort=WORD      sort by WORD: size -S, time -t\n  -t, --time           sort by time\n"
+    "  -z, --zip2           pack the list with zip2\n"
+)
+COMMANDS = (
+    "Commands:\n  pull      load the charts of a harbour\n  draw      draw a chart\n  wipe      delete loaded charts\n"
+)
+SETTINGS = (
+    "# The shell that new members get.\n#MSHELL=/bin/dash\n\n# The mode for home directories of members.\n#HOME_MODE=0750\n\n"
+    "# The mode for home directories of services.\n#SERVICE_HOME_MODE=0711\n"
+)
+SERVER = (
+    "#reserved_admin_slots = 4      # (needs a restart)\n#max_slots = 90      # (needs a restart)\n#listen_queue = 33\n"
+)
+VERTRAG = (
+    "Den Brief unterschreibt Frau Adler für den Verein; Herr Busch legt ihn dem Vorstand vor.\n"
+    "Die Karte verschickt das Fundbüro. Die Kapelle leitet seit 2019 Jan Timm. Spesen zahlt die Kasse aus.\n"
+    "Über Anträge entscheidet Frau Dr. Lenz, Klagen bearbeitet das Ordnungsamt."
+)
+CHAT = (
+    "Uwe: Wer bringt den Kuchen mit?\nRana: Den Kuchen bringt Jochen mit, ich koche Tee.\nUwe: Gut.\n"
+    "Rana: Das Brot holt Silke."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "right", "wrong"),
+    [
+        (LEASE, "Who owns the mill?", "the Orrin Trust", "Tilda Moe"),
+        (LEASE, "Who owns the mill?", "The Orrin Trust owns the mill.", "Vera Holm owns the mill."),
+        (LEASE, "How long is the notice after a breach?", "10 days", "two months"),
+        (TOWER, "When was the tower finished?", "1886", "1881"),
+        (BOAT, "Who builds the Gannet?", "Firth Boats", "Rhona Wylie"),
+        (BOAT, "Who designed the Gannet?", "Rhona Wylie designed it.", "Firth Boats"),
+        (SHOP, "Who repairs the sails?", "the Kelso loft", "Hunter & Daughter"),
+        (SHOP, "Where can I buy the sails?", "at Hunter & Daughter in Leith", "at the Kelso loft"),
+        (STATUS, "Which code does ferry give if the file is not found?", "3", "5"),
+        (OPTIONS, "Which option turns the order around?", "-r", "-S"),
+        (OPTIONS, "Which option turns the order around?", "--reverse", "--all"),
+        (OPTIONS, "Which option packs the list?", "--zip2", "--time"),
+        (COMMANDS, "Which command deletes loaded charts?", "wipe", "draw"),
+        (SETTINGS, "What shell do new members get?", "/bin/dash", "/bin/bash"),
+        (SETTINGS, "What is the mode for home directories of services?", "0711", "0750"),
+        (SERVER, "How many slots are reserved for admins?", "4", "90"),
+        ("Clean the lens with spirit, never with soap.", "What is the lens cleaned with?", "spirit", "soap"),
+        ("The key is in the box, not in the desk.", "Where is the key?", "in the box", "in the desk"),
+        ("--scale S   feet or metres (default: metres)", "What is the default scale?", "metres", "feet"),
+        ("Two of the nine pumps leak.", "How many pumps leak?", "two", "nine"),
+        (VERTRAG, "Wer unterschreibt den Brief?", "Frau Adler", "Herr Busch"),
+        (VERTRAG, "Wer bearbeitet Klagen?", "das Ordnungsamt", "Frau Dr. Lenz"),
+        (CHAT, "Wer bringt den Kuchen mit?", "Jochen", "Rana"),
+    ],
+)
+def test_an_answer_is_refused_where_another_one_fits_better(text, question, right, wrong):
+    assert is_supported(text, question, right)
+    assert not is_supported(text, question, wrong)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Wer verschickt die Karte?", "das Fundbüro"),
+        ("Wer verschickt die Karte?", "Das Fundbüro verschickt die Karte."),
+        ("Wer leitet die Kapelle?", "Jan Timm"),
+        ("Wer zahlt die Spesen aus?", "die Kasse"),
+        ("Wer unterschreibt den Brief?", "Frau Adler unterschreibt den Brief."),
+    ],
+)
+def test_a_german_sentence_may_begin_with_its_object(question, answer):
+    assert is_supported(VERTRAG, question, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "answer"),
+    [
+        ("Ada Roy, who runs the mill, and Bo Lind signed it.", "Who signed it?", "Ada Roy"),
+        (
+            "The guide (in the tarn-doc package) is long; the index is short.",
+            "Where is the guide?",
+            "in the tarn-doc package",
+        ),
+        ("Ida Voss came in 1911. She trained as a smith under Karl Beck.", "Who taught Ida Voss?", "Karl Beck"),
+        ("Built by Bo in 1901, the club moved in 1950.", "When was the club built?", "1901"),
+    ],
+)
+def test_a_candidate_that_says_as_much_does_not_beat_the_answer(text, question, answer):
+    assert is_supported(text, question, answer)
+
+
+def test_only_the_words_of_the_question_may_stand_in_a_longer_name():
+    text = "The flag quiet_bad_links hides the warning.\nThe flag links follows them.\n"
+    assert is_supported(text, "Which flag hides the warning?", "quiet_bad_links")
+    assert not is_supported(text, "Which flag hides the warning?", "links")
+
+
+def test_tables_with_spaces_between_the_columns_give_the_columns_name():
+    text = "Stop       Arrival   Departure   Track\nHarbour    7:30      7:33        4\nMarket     7:41      7:44        2\n"
+    assert is_supported(text, "On which track is it at the harbour?", "Track 4")
+    assert not is_supported(text, "On which track is it at the harbour?", "Track 2")
