@@ -13,14 +13,39 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
-__all__ = ["Priority", "ThreadCount", "lower_priority", "processor_name", "running_elsewhere", "usable_cores"]
+__all__ = [
+    "Priority",
+    "ThreadCount",
+    "lower_priority",
+    "processor_name",
+    "running_elsewhere",
+    "shared_property",
+    "usable_cores",
+]
+
+T = TypeVar("T")
 
 Priority: TypeAlias = Literal["normal", "background"]
 """Who computes first where cores are scarce: "background" uses half of the cores, and only the time that others leave there."""
 
 _NICENESS = 10  # from 0 (normal) to 19: beside a normal thread on the same core, it gets a tenth of the time
+
+
+class shared_property(functools.cached_property[T]):  # noqa: N801 - like `property`
+    """A cached property that one thread computes while the others wait for it.
+
+    From Python 3.12 on, `functools.cached_property` computes it in each thread that asks before it is there.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        super().__init__(compute)
+        self._computing = threading.RLock()
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        with self._computing:
+            return super().__get__(instance, owner)
 
 
 def usable_cores() -> int:

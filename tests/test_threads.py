@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from leanrag import ConfigurationError, LlamaCppModel, threads
-from leanrag.threads import ThreadCount, lower_priority, running_elsewhere, usable_cores
+from leanrag.threads import ThreadCount, lower_priority, running_elsewhere, shared_property, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,29 @@ def test_the_threads_of_a_model_change_between_requests(tiny_gguf, monkeypatch):
 def test_an_unknown_priority(tiny_gguf):
     with pytest.raises(ConfigurationError, match="`priority` must be one of 'normal', 'background', got 'low'"):
         LlamaCppModel(tiny_gguf, priority="low")
+
+
+def test_threads_that_ask_together_wait_for_one_that_computes():
+    entered, may_end, computed, found = threading.Event(), threading.Event(), [], []
+
+    class Vocabulary:
+        @shared_property
+        def texts(self):
+            """Of all tokens."""
+            entered.set()
+            may_end.wait(10)
+            computed.append(threading.current_thread())
+            return ["a"]
+
+    vocabulary = Vocabulary()
+    askers = [threading.Thread(target=lambda: found.append(vocabulary.texts)) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    assert entered.wait(10)
+    may_end.set()
+    for asker in askers:
+        asker.join()
+    assert len(computed) == 1
+    assert found == [["a"]] * 8
+    assert all(texts is vocabulary.texts for texts in found)
+    assert Vocabulary.texts.__doc__ == "Of all tokens."

@@ -49,9 +49,9 @@ class Plan:
 
     gpus: Sequence[int | None]
     callers: int = 128
-    turns: int = 3
-    prompt: int = 160
-    answer: int = 64
+    turns: int = 2
+    prompt: int = 96
+    answer: int = 48
     rounds: int = 5
     documents: int = 200
     asks: int = 6
@@ -102,11 +102,12 @@ def _copies(path: Path, data: Questions, plan: Plan) -> Figures:
         IsolatedModel(path, gpus=plan.gpus, **settings) as two,
     ):
         models = {"one": one, "two": two}
-        for model in models.values():
-            _tokens_a_second(model, passages, plan)
-        for _ in range(plan.rounds):
+        for i in range(plan.rounds + 1):
             for name, model in models.items():
-                found[name].append(_tokens_a_second(model, passages, plan))
+                rate = _tokens_a_second(model, passages, plan)
+                print(f"{name}: {rate:,.0f} tokens a second", flush=True)
+                if i:  # the first one warms up
+                    found[name].append(rate)
     rates = {name: statistics.median(values) for name, values in found.items()}
     return {
         "one_gpu_tokens_per_second": rates["one"],

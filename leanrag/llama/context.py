@@ -19,7 +19,7 @@ from leanrag.errors import GenerationError, ModelLoadError
 from leanrag.files import fingerprint_of
 from leanrag.llama.batch import Batch
 from leanrag.llama.device_draws import DeviceDraws, Draws, most_rows
-from leanrag.llama.library import AbortFlag, library, native_errors
+from leanrag.llama.library import AbortFlag, library, native_errors, without_release
 from leanrag.llama.placement import CANDIDATES, SMALLEST, Attention, KVType, Placement, choose
 from leanrag.llama.settings import EngineSettings
 from leanrag.llama.speculation import MAX_DRAFT
@@ -131,6 +131,8 @@ class Context:
                     model=path.name,
                 )
         self.memory: Any = lib.llama_get_memory(self._handle)
+        self._copy_cells = without_release("llama_memory_seq_cp")
+        self._remove_cells = without_release("llama_memory_seq_rm")
         self.n_sequences = settings.parallel + undrawn + _RESIDENT
         n_swa: int = lib.llama_model_n_swa(weights.model) if self.can_cut else 0
         self.has_window = n_swa > 0
@@ -193,15 +195,18 @@ class Context:
         if self._is_all_on_gpu:
             threads = 1 if self.batch.n_rows <= _FEW_ROWS else min(threads, _GPU_THREADS)
         if threads != self._threads:
-            self._lib.llama_set_n_threads(self._handle, threads, threads)
+            without_release("llama_set_n_threads")(self._handle, threads, threads)
             self._threads = threads
 
     def decode(self) -> tuple[int, str]:
         """Compute the batch; return llama.cpp's code (0: success, 1: too few cells, 2: aborted) and its error messages."""
+        compute = self._lib.llama_decode
         if self._draws is not None:
             self._draws.prepare(self.batch.drawn)
+            if self.batch.n_rows <= _FEW_ROWS:  # the samplers of a new graph call Python, one after the other
+                compute = without_release("llama_decode")
         with native_errors() as native:
-            code = self._lib.llama_decode(self._handle, self.batch.native())
+            code = compute(self._handle, self.batch.native())
             native.expected = code in (1, 2)
             return code, str(native)
 
@@ -273,7 +278,7 @@ class Context:
 
     def copy(self, source_id: int, target_id: int) -> None:
         """Let the target sequence share all cells of the source."""
-        self._lib.llama_memory_seq_cp(self.memory, source_id, target_id, 0, -1)
+        self._copy_cells(self.memory, source_id, target_id, 0, -1)
         self._window.copy(source_id, target_id)
 
     def protect(self, sequence_id: int, length: int) -> None:
@@ -282,7 +287,7 @@ class Context:
 
     def remove(self, sequence_id: int, start: int = 0) -> bool:
         """Remove the tokens of a sequence from `start` on; return False if the model cannot remove a part."""
-        is_removed = bool(self._lib.llama_memory_seq_rm(self.memory, sequence_id, start, -1))
+        is_removed = bool(self._remove_cells(self.memory, sequence_id, start, -1))
         self._window.cut(sequence_id, start)
         return is_removed
 
@@ -306,9 +311,9 @@ class Context:
             if len(stretches) == 1:
                 parts.append(self._read_part(sequence_id, unused))
                 break
-            self._lib.llama_memory_seq_cp(self.memory, sequence_id, self._part_id, start, end)
+            self._copy_cells(self.memory, sequence_id, self._part_id, start, end)
             parts.append(self._read_part(self._part_id, unused))
-            self._lib.llama_memory_seq_rm(self.memory, self._part_id, -1, -1)
+            self._remove_cells(self.memory, self._part_id, -1, -1)
         sizes = [len(part) for part in parts]
         sizes[0] -= header_bytes
         if not all(sizes):
@@ -334,8 +339,8 @@ class Context:
                 self.remove(sequence_id)
                 return False
             if part_id != sequence_id:
-                self._lib.llama_memory_seq_cp(self.memory, part_id, sequence_id, 0, -1)
-                self._lib.llama_memory_seq_rm(self.memory, part_id, -1, -1)
+                self._copy_cells(self.memory, part_id, sequence_id, 0, -1)
+                self._remove_cells(self.memory, part_id, -1, -1)
             self.protect(sequence_id, end)
             data_start += size
         return True

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.errors import GenerationError
-from leanrag.llama.library import ggml_library, library
+from leanrag.llama.library import ggml_library, library, without_release
 from leanrag.llama.sampling import TokenScore
 
 __all__ = ["DeviceDraws", "Draws", "count_chunks", "most_rows"]
@@ -147,9 +147,10 @@ class DeviceDraws:
         n_rows, lib = len(outputs), self._lib
         row = outputs.index(self._first) - n_rows  # as llama.cpp counts from the last row of logits
         numbers = lib.llama_get_sampled_probs_ith(self._handle, row)
-        indices = lib.llama_get_sampled_candidates_ith(self._handle, row)
+        indices = without_release("llama_get_sampled_candidates_ith")(self._handle, row)
         n_chunks = count_chunks(self._n_vocab, n_rows)
-        if lib.llama_get_sampled_probs_count_ith(self._handle, row) != _N_NUMBERS * n_chunks * n_rows:
+        count = without_release("llama_get_sampled_probs_count_ith")
+        if count(self._handle, row) != _N_NUMBERS * n_chunks * n_rows:
             raise GenerationError("llama.cpp drew no tokens on the device. Ask again")
         key = ctypes.addressof(numbers.contents), n_rows
         if key != self._views_key:  # making views takes most of the time here

@@ -28,6 +28,7 @@ __all__ = [
     "library",
     "list_devices",
     "native_errors",
+    "without_release",
 ]
 
 logger = logging.getLogger(__name__)
@@ -224,6 +225,18 @@ class AbortFlag:
 def _strlen() -> Any:
     libc = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
     return libc.strlen
+
+
+@functools.cache
+def without_release(name: str) -> Any:
+    """Return a function of llama.cpp that keeps the interpreter's lock while it runs.
+
+    Python gives the lock away around each C function. If other threads compute in Python, each call then waits for the lock, up
+    to five milliseconds. So this is for functions that take little time, and for those that call Python again and again.
+    """
+    function = getattr(library(), name)
+    prototype = ctypes.PYFUNCTYPE(function.restype, *function.argtypes)
+    return prototype(ctypes.cast(function, ctypes.c_void_p).value)
 
 
 def ggml_library() -> ctypes.CDLL:

@@ -10,8 +10,10 @@ import string
 from typing import Any
 
 from leanrag.errors import GenerationError
+from leanrag.llama.library import without_release
 from leanrag.llama.token_memory import TokenMemory
 from leanrag.text import shared_length
+from leanrag.threads import shared_property
 
 __all__ = ["TextDecoder", "Vocabulary"]
 
@@ -37,6 +39,7 @@ class Vocabulary:
 
     def __init__(self, lib: Any, model: Any) -> None:
         self._lib = lib
+        self._read_piece, self._is_end = without_release("llama_token_to_piece"), without_release("llama_vocab_is_eog")
         self.handle = lib.llama_model_get_vocab(model)
         self.n_tokens: int = lib.llama_vocab_n_tokens(self.handle)
         self.bos: int = lib.llama_vocab_bos(self.handle)
@@ -53,7 +56,7 @@ class Vocabulary:
         memory = self._memory
         return self._tokenize(text, parse_special) if memory is None else memory(text, parse_special)
 
-    @functools.cached_property
+    @shared_property
     def _memory(self) -> TokenMemory | None:
         """Remembers the tokens of words; None if the words of a text cannot be told from its tokens."""
         if self.parting is None or b"".join(map(self.piece, self._tokenize(_PROBE, False))) != _PROBE.encode():
@@ -64,7 +67,7 @@ class Vocabulary:
         tokenize = functools.partial(Vocabulary._tokenize, self)
         return TokenMemory(tokenize, self.piece, self.parting, texts)
 
-    @functools.cached_property
+    @shared_property
     def parting(self) -> re.Pattern[str] | None:
         """Matches, with no characters, where no token can reach across, whatever stands around it; None for nowhere.
 
@@ -101,7 +104,7 @@ class Vocabulary:
             size = 64
             while True:
                 buffer = ctypes.create_string_buffer(size)
-                count = self._lib.llama_token_to_piece(self.handle, token, buffer, size, 0, True)
+                count = self._read_piece(self.handle, token, buffer, size, 0, True)
                 if count >= 0:
                     break
                 size = -count  # pieces longer than the buffer report what they need
@@ -110,7 +113,7 @@ class Vocabulary:
 
     def raw_texts(self) -> list[bytes]:
         """Return all tokens as the vocabulary spells them; faster than their pieces."""
-        get_text, vocab = self._lib.llama_vocab_get_text, self.handle
+        get_text, vocab = without_release("llama_vocab_get_text"), self.handle
         return [get_text(vocab, token) or b"" for token in range(self.n_tokens)]
 
     def text(self, token: int) -> str:
@@ -121,17 +124,17 @@ class Vocabulary:
         """Return whether `token` ends a generation."""
         ends = self._ends.get(token)
         if ends is None:
-            ends = self._ends[token] = bool(self._lib.llama_vocab_is_eog(self.handle, token))
+            ends = self._ends[token] = bool(self._is_end(self.handle, token))
         return ends
 
-    @functools.cached_property
+    @shared_property
     def control_tokens(self) -> frozenset[int]:
         """Tokens that mean something to the model beyond their text.
 
         CONTROL and UNKNOWN tokens, and USER_DEFINED ones that look like markup (`<tool_call>`): llama.cpp recognises the latter
         in any text. Other USER_DEFINED tokens are plain text (runs of newlines in Gemma's vocabulary).
         """
-        get_attr, vocab = self._lib.llama_vocab_get_attr, self.handle
+        get_attr, vocab = without_release("llama_vocab_get_attr"), self.handle
         found = set()
         for token in range(self.n_tokens):
             attributes = get_attr(vocab, token)
@@ -141,7 +144,7 @@ class Vocabulary:
                 found.add(token)
         return frozenset(found)
 
-    @functools.cached_property
+    @shared_property
     def spellings(self) -> tuple[list[str], list[int]]:
         """The texts of all tokens but control tokens, sorted, and how many characters each shares with the one before it."""
         pieces = (self.piece(token) for token in range(self.n_tokens) if token not in self.control_tokens)
@@ -152,7 +155,7 @@ class Vocabulary:
         """Return whether `text` is the text of a control token."""
         return self.control_pattern.fullmatch(text) is not None
 
-    @functools.cached_property
+    @shared_property
     def control_pattern(self) -> re.Pattern[str]:
         """Matches the text of any control token."""
         texts = sorted({self.text(token) for token in self.control_tokens} - {""}, key=len, reverse=True)

@@ -85,3 +85,9 @@ def test_backends_are_read_from_the_files(tmp_path, monkeypatch):
 def test_the_installed_library_computes_on_the_cpu():
     library.library()
     assert "cpu" in {name.partition("-")[0] for name in library.compiled_backends()}
+
+
+def test_a_function_that_keeps_the_lock_returns_the_same():
+    lib = library.library()
+    for name in ("llama_max_devices", "llama_supports_gpu_offload", "llama_print_system_info"):
+        assert library.without_release(name)() == getattr(lib, name)()
