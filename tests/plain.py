@@ -20,7 +20,7 @@ def rounds_coarsely() -> bool:
 def consistent(engine):
     """Whether cells and sequences add up while nothing runs."""
     residents = engine._sequences.residents()
-    used = {int(cell) for sequence in residents for cell in sequence.cells}
+    used = {int(cell) for sequence in residents for cell in sequence.cells} | set(engine._sequences._kept_cell.tolist())
     assert engine._sequences.cells.free == engine.n_ctx - len(used)
     assert len(engine._sequences.free_ids) + len(residents) == engine._context.n_sequences
     for sequence in residents:

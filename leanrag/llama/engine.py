@@ -34,15 +34,17 @@ from leanrag.errors import (
     ModelLoadError,
     QueueFullError,
 )
+from leanrag.llama.admission import Admission, NotNow
 from leanrag.llama.context import MAX_SCORED, Context
 from leanrag.llama.device_draws import Draws
 from leanrag.llama.library import AbortFlag, Device
 from leanrag.llama.loading import LoadedModel
-from leanrag.llama.parts import Drawn, Part, Parts
+from leanrag.llama.parts import Drawn, Part, Parts, keep_shape
 from leanrag.llama.placement import Attention, Placement, gpu_devices
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
 from leanrag.llama.run import Run
+from leanrag.llama.run import Sequence as RunSequence
 from leanrag.llama.sequences import Sequences
 from leanrag.llama.settings import EngineSettings
 from leanrag.threads import ThreadCount, lower_priority
@@ -52,7 +54,6 @@ __all__ = ["Engine"]
 logger = logging.getLogger(__name__)
 
 _PREFILL_BESIDE_DECODE = 256  # rows of prompts in a batch that also has rows of answers; twice as many on a GPU
-_MAX_OVERTAKEN = 64  # how often later requests may start before a waiting request
 
 
 class Engine:
@@ -91,6 +92,7 @@ class Engine:
         self._runs: list[Run] = []
         self._closed = False
         self._drawn: Drawn | None = None
+        self._shape: list[RunSequence]  # the sequences of the rows of the last batch, if it had no other rows
         self._starting: Request | None = None  # the waiting request that `_admit` looks at
         loaded: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
         may_work = threading.Event()
@@ -235,6 +237,7 @@ class Engine:
             name=self._name,
             speculation=self._model.speculation,
         )
+        self._admission, self._shape = Admission(context, self._sequences), []
 
     def _free(self) -> None:
         with self._wake:
@@ -335,34 +338,24 @@ class Engine:
 
     def _admit(self) -> None:
         """Start waiting requests, oldest first, while there are sequences and cells for them."""
-        context, sequences = self._context, self._sequences
         with self._wake:
             waiting = list(self._waiting)
+        if self._admission.is_too_soon(len(waiting), self._runs):
+            return
         for request in waiting:
             self._starting = request
-            if len(self._runs) >= context.max_runs:
+            if len(self._runs) >= self._context.max_runs:
                 break
-            source, shared = sequences.find_source(request)
-            is_foreign = 2 * shared < len(request.tokens)
-            if self._runs and is_foreign and self.n_ctx - sequences.cells.free + request.n_cells > context.mixed_cells:
-                request.overtaken += 1
-                if request.overtaken > _MAX_OVERTAKEN:
-                    break
-                continue  # computed alone, it is faster; requests that share a prompt with a run start before it
-            if source is not None and sequences.is_worth_waiting(source, shared):
-                continue  # another run is reading the shared beginning: this request starts after that
-            if not sequences.make_room(request, source, shared):
-                if self._runs or source is None:
-                    break
-                sequences.evict(
-                    source
-                )  # no run is active, and the other cells of the source take too much of the window
-                source, shared = None, 0
+            found = self._admission.find_source(request, has_runs=bool(self._runs))
+            if found is NotNow.ALL:
+                break
+            if found is NotNow.LATER:
+                continue
             with self._wake:
                 if request not in self._waiting:  # cancelled meanwhile
                     continue
                 self._waiting.remove(request)
-                self._runs.append(sequences.start(request, source, shared))
+                self._runs.append(self._sequences.start(request, *found))
                 self._starting = None
         self._starting = None
 
@@ -390,6 +383,9 @@ class Engine:
         self._context.use_threads(self._threads.now())
         code, complaint = self._context.decode()
         self._catch_up()
+        self._shape = [] if parts.others else parts.sequences
+        if any(part.run.pending is None for part in parts.others):
+            self._admission.note_read()
         if code == 0:
             self._hand_out(parts)
         else:
@@ -405,10 +401,13 @@ class Engine:
                 plain.append(run)
             else:
                 others.append((run, [pending, *self._draft(run, len(writing))]))
-        parts = Parts(plain, self._sequences.cells.take(len(plain)), [])
-        if plain:
-            rows = np.array([(run.pending, run.sequence.computed, run.sequence.id) for run in plain], np.int32)
-            batch.add_each(*rows.T)
+        sequences = [run.sequence for run in plain]
+        if self._context.reuses_graphs and len(plain) == len(self._runs):
+            sequences = keep_shape(self._shape, sequences, self._sequences.n_unreserved())
+        parts = Parts.of(sequences, self._sequences.cells.take(len(sequences)))
+        if sequences:
+            rows = [(each.run.pending if each.run else 0, each.computed, each.id) for each in sequences]
+            batch.add_each(*np.array(rows, np.int32).T)
         parts.others += [self._add(run, tokens, 0) for run, tokens in others]
         prefill_limit = 2 * _PREFILL_BESIDE_DECODE if self.placement.layers else _PREFILL_BESIDE_DECODE
         room = min(batch.room, prefill_limit) if writing else batch.room
@@ -439,14 +438,21 @@ class Engine:
 
     def _hand_out(self, parts: Parts) -> None:
         logits, drawn = self._context.logits(), self._context.draws()
-        for run, cell in zip(parts.writing, parts.cells.tolist(), strict=True):
+        self._drop_pads(parts)
+        cells = parts.cells.tolist()
+        for row, run in parts.writing:
             run.sequence.computed += 1
-            run.sequence.new_cells.append(cell)
+            run.sequence.new_cells.append(cells[row])
         for part in parts.others:
             self._hand_out_part(part, logits, drawn)
         if parts.writing:
-            self._carry_on_all(parts.writing, logits, drawn)
+            self._carry_on_all(parts, logits, drawn)
         self._sequences.protect()
+
+    def _drop_pads(self, parts: Parts) -> None:
+        for row, sequence in parts.pads:
+            self._context.remove(sequence.id, sequence.computed)
+            self._sequences.cells.release(parts.cells[row : row + 1])
 
     def _hand_out_part(self, part: Part, logits: NDArray[np.float32], drawn: Draws | None) -> None:
         """Take the logits of one part, or the token that the device drew, and end its run if that is finished."""
@@ -476,25 +482,26 @@ class Engine:
         if run.finish_reason is not None:
             self._end(run, run.completion())
 
-    def _carry_on_all(self, runs: list[Run], logits: NDArray[np.float32], drawn: Draws | None) -> None:
-        """Draw the next token of each run in `runs` from its row of `logits`, unless the device drew it."""
-        later = self._context.computes_meanwhile
+    def _carry_on_all(self, parts: Parts, logits: NDArray[np.float32], drawn: Draws | None) -> None:
+        """Draw the next token of each run that writes from its row of `logits`, unless the device drew it."""
+        later, runs, n_rows = self._context.computes_meanwhile, dict(parts.writing), len(parts.sequences)
         if drawn is not None:
-            tokens = drawn.tokens[: len(runs)]
+            tokens = drawn.tokens[:n_rows]
         elif later:
-            tokens, logits = self._rows.draw_and_keep(logits, len(runs))
+            tokens, logits = self._rows.draw_and_keep(logits, n_rows)
         else:
-            tokens = self._rows.draw(logits, len(runs))
+            tokens = self._rows.draw(logits, n_rows)
         now, waiting = [], []  # rows to be scored
-        for i, (run, token) in enumerate(zip(runs, tokens, strict=True)):
+        for row, run in parts.writing:
+            token = tokens[row]
             if token < 0:
                 self._end(run, self._no_numbers())
                 continue
             is_answer = run.take(token, self.vocabulary, may_publish_later=later)
             if later and run.finish_reason is None:
-                waiting.append(i)
+                waiting.append(row)
             elif is_answer:
-                now.append(i)
+                now.append(row)
         if drawn is not None:
             scores, scores_later = drawn.score(now) if now else [], lambda: drawn.score(waiting)
         else:
@@ -504,7 +511,7 @@ class Engine:
             runs[i].scores.append(score)
         if waiting:
             self._drawn = Drawn([runs[i] for i in waiting], scores_later)
-        for run in runs:
+        for _, run in parts.writing:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
 
@@ -539,8 +546,11 @@ class Engine:
 
     def _take_back(self, parts: Parts, code: int, complaint: str) -> None:
         """Remove the tokens of a failed batch from the context, and recover from the failure."""
-        runs = [*parts.writing, *(part.run for part in parts.others)]
-        self._sequences.cells.release(np.concatenate([parts.cells, *(part.cells for part in parts.others)]))
+        runs = [*(run for _, run in parts.writing), *(part.run for part in parts.others)]
+        if parts.pads:
+            self._drop_pads(parts)
+        own = [parts.cells[[row for row, _ in parts.writing]], *(part.cells for part in parts.others)]
+        self._sequences.cells.release(np.concatenate(own))
         if code == 1:  # too few cells: nothing was computed
             self._free_cells(complaint, runs)
             return

@@ -236,7 +236,7 @@ def without_release(name: str) -> Any:
     """
     function = getattr(library(), name)
     prototype = ctypes.PYFUNCTYPE(function.restype, *function.argtypes)
-    return prototype(ctypes.cast(function, ctypes.c_void_p).value)
+    return prototype(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 def ggml_library() -> ctypes.CDLL:

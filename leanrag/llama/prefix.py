@@ -125,19 +125,33 @@ def _values_below(node: _Node[V]) -> Iterator[V]:
 class CellTable:
     """Which cells of the key-value cache are in use, and by how many sequences.
 
-    llama.cpp shares cells between sequences but does not say how many are free, so this class counts them.
+    llama.cpp shares cells between sequences but does not say how many are free, so this class counts them. It takes the free cell
+    with the lowest index first, as llama.cpp does (llama-kv-cache.cpp, find_slot).
     """
 
     def __init__(self, n_cells: int) -> None:
         self._users = np.zeros(n_cells, np.int16)
-        self._free = np.arange(n_cells)  # a stack: the first `free` items are the free cells
+        self.n_cells = n_cells
+        self._first = 0  # no cell before it is free
         self.free = n_cells
+
+    @property
+    def used_length(self) -> int:
+        """The number of cells up to the last one that is in use."""
+        used = np.flatnonzero(self._users)
+        return int(used[-1]) + 1 if used.size else 0
 
     def take(self, n: int) -> NDArray[np.int64]:
         """Return `n` free cells, which now have one user."""
-        cells: NDArray[np.int64] = self._free[max(0, self.free - n) : self.free].copy()
+        stop = self._first + n
+        if self._users[self._first : stop].any() or stop > len(self._users):
+            cells = self._first + np.flatnonzero(self._users[self._first :] == 0)[:n]
+        else:
+            cells = np.arange(self._first, stop)
         self._users[cells] = 1
         self.free -= len(cells)
+        if cells.size:
+            self._first = int(cells[-1]) + 1
         return cells
 
     def share(self, cells: NDArray[np.int64]) -> None:
@@ -148,8 +162,9 @@ class CellTable:
         """Count one user less of each cell; cells without a user become free."""
         self._users[cells] -= 1
         unused = cells[self._users[cells] == 0]
-        self._free[self.free : self.free + len(unused)] = unused
         self.free += len(unused)
+        if unused.size:
+            self._first = min(self._first, int(unused.min()))
 
 
 class StateCache:

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _WORTH_WAITING = 32  # tokens: a prompt waits while another run reads at least this many tokens that both share
 _WORTH_SHARING = 8  # tokens: a shorter shared beginning is computed again
+# Cells: attention to so many is fast, and to more, if a run needs at least a part of them.
+_FEW_CELLS, _WORTH_KEEPING_PART = 1024, 4
 
 
 class Sequences:
@@ -64,6 +66,7 @@ class Sequences:
         self._runs: list[Run] = []
         self.cells = CellTable(context.n_ctx)
         self.free_ids = set(range(context.n_sequences))
+        self._kept_cell = np.empty(0, np.int64)
 
     # A request comes
 
@@ -103,11 +106,15 @@ class Sequences:
         needed = request.n_cells - (min(shared, source.computed) if source else 0)
 
         def has_room() -> bool:
-            return self._free_id(request) is not None and self._n_unreserved() >= needed
+            return self._free_id(request) is not None and self.n_unreserved() >= needed
 
         for sequence in self.oldest_residents():
             if sequence is not source and (not has_room() or self._leaves_early):
                 self.evict(sequence)
+        n_used = self.cells.n_cells - self.cells.free + needed
+        is_much = self._kept_cell.size and self._kept_cell[0] >= max(_FEW_CELLS, _WORTH_KEEPING_PART * n_used)
+        if not has_room() or (is_much and not self._runs):
+            self._drop_cell()
         return has_room()
 
     def start(self, request: Request, source: Sequence | None, shared: int) -> Run:
@@ -155,7 +162,7 @@ class Sequences:
             return
         state = self._states.get(name)
         # A restored state needs new cells: it cannot share those of another sequence.
-        if state is None or len(state[0]) > self.cells.free or request.n_cells > self._n_unreserved():
+        if state is None or len(state[0]) > self.cells.free or request.n_cells > self.n_unreserved():
             return
         self._context.remove(sequence.id)
         self.cells.release(sequence.cells)
@@ -173,7 +180,7 @@ class Sequences:
         lengths = {min(known, request.n_reusable), request.n_reusable}
         return {length for length in lengths if length - computed >= _WORTH_WAITING}
 
-    def _n_unreserved(self) -> int:
+    def n_unreserved(self) -> int:
         """Return the number of free cells that no active run may still need."""
         return self.cells.free - sum(run.request.n_cells - run.sequence.computed for run in self._runs)
 
@@ -218,6 +225,8 @@ class Sequences:
         self._runs.remove(run)
         sequence = run.sequence
         sequence.join_cells()
+        if self._context.reuses_graphs:
+            self._keep_last_cell(sequence)
         sequence.run, sequence.last_used = None, next(self._clock)
         length = min(sequence.computed, len(run.request.tokens))
         self._tree.remove(sequence.tokens, sequence)
@@ -263,13 +272,37 @@ class Sequences:
         if state.size:
             self._states.put(sequence.tokens, state.data)
 
+    def _keep_last_cell(self, sequence: Sequence) -> None:
+        """Keep the last used cell in use if it is one of this sequence, which ends.
+
+        Attention reads all cells up to the last used one, in steps of 256. If they become fewer, and then more again, each time is
+        another graph.
+        """
+        last = self.cells.used_length - 1
+        if not sequence.cells.size or last in self._kept_cell or sequence.cells.max() != last:
+            return
+        position = int(sequence.cells.argmax())
+        self._context.keep_cell(sequence.id, position)
+        self.cells.share(sequence.cells[position : position + 1])
+        self.cells.release(self._kept_cell)
+        self._kept_cell = sequence.cells[position : position + 1].copy()
+
+    def _drop_cell(self) -> None:
+        if self._kept_cell.size:
+            self._context.drop_cell()
+            self.cells.release(self._kept_cell)
+            self._kept_cell = np.empty(0, np.int64)
+
     def _trim_residents(self) -> None:
         residents = self.oldest_residents()[::-1]
         limit = self._context.resident_cells
-        while len(residents) > 1 and np.unique(np.concatenate([r.cells for r in residents])).size > limit:
+        while len(residents) > 1 and sum(len(r.cells) for r in residents) > limit:
+            if np.unique(np.concatenate([r.cells for r in residents])).size <= limit:  # they share cells
+                break
             self.evict(residents.pop())
 
     def _drop(self, sequence: Sequence) -> None:
         self._context.remove(sequence.id)
         self.cells.release(sequence.cells)
+        sequence.cells, sequence.computed = np.empty(0, np.int64), 0
         self.free_ids.add(sequence.id)

@@ -59,14 +59,17 @@ def test_cells_are_free_when_nobody_uses_them(steps):
     table, held = CellTable(20), []
     for action, n in steps:
         if action == "take" and n <= table.free:
+            free = sorted(set(range(20)) - {int(cell) for cells in held for cell in cells})
             held.append(table.take(n))
-            assert len(held[-1]) == n
+            assert held[-1].tolist() == free[:n]  # as llama.cpp takes them
         elif action == "share" and held:
             table.share(held[n % len(held)])
             held.append(held[n % len(held)])
         elif action == "release" and held:
             table.release(held.pop(n % len(held)))
-        assert table.free == 20 - len({int(cell) for cells in held for cell in cells})
+        used = {int(cell) for cells in held for cell in cells}
+        assert table.free == 20 - len(used)
+        assert table.used_length == max(used, default=-1) + 1
 
 
 # States

@@ -1,0 +1,71 @@
+"""Which waiting requests start now.
+
+Only the owner thread of the engine uses it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from collections.abc import Sequence
+
+from leanrag.llama.context import Context
+from leanrag.llama.requests import Request
+from leanrag.llama.run import Run
+from leanrag.llama.run import Sequence as RunSequence
+from leanrag.llama.sequences import Sequences
+
+__all__ = ["Admission", "NotNow"]
+
+_MAX_OVERTAKEN = 64  # how often later requests may start before a waiting request
+# A prompt among answers costs a GPU two new graphs, about 10 ms. So requests that come within this time are read together.
+_TOGETHER_SECONDS = 0.015
+
+
+class NotNow(enum.Enum):
+    """Why a request does not start now: LATER ones may start before it, or ALL wait until a run ends."""
+
+    LATER = enum.auto()
+    ALL = enum.auto()
+
+
+class Admission:
+    """Decides when requests start.
+
+    Args:
+        context: The context that computes.
+        sequences: Its sequences.
+    """
+
+    def __init__(self, context: Context, sequences: Sequences) -> None:
+        self._context, self._sequences = context, sequences
+        self._last_read = -math.inf
+
+    def note_read(self) -> None:
+        """Note that a prompt was read just now."""
+        self._last_read = time.perf_counter()
+
+    def is_too_soon(self, n_waiting: int, runs: Sequence[Run]) -> bool:
+        """Whether requests wait a little longer, so that more prompts are read together while answers are written."""
+        if not self._context.reuses_graphs or n_waiting >= len(runs) or any(run.pending is None for run in runs):
+            return False
+        return time.perf_counter() - self._last_read < _TOGETHER_SECONDS
+
+    def find_source(self, request: Request, *, has_runs: bool) -> tuple[RunSequence | None, int] | NotNow:
+        """Return the sequence to share cells with, None for none, and the number of shared tokens; the request has room then."""
+        context, sequences = self._context, self._sequences
+        source, shared = sequences.find_source(request)
+        is_foreign = 2 * shared < len(request.tokens)
+        if has_runs and is_foreign and context.n_ctx - sequences.cells.free + request.n_cells > context.mixed_cells:
+            # Computed alone, it is faster. Requests that share a prompt with a run start before it.
+            request.overtaken += 1
+            return NotNow.ALL if request.overtaken > _MAX_OVERTAKEN else NotNow.LATER
+        if source is not None and sequences.is_worth_waiting(source, shared):
+            return NotNow.LATER  # another run is reading the shared beginning: this request starts after that
+        if not sequences.make_room(request, source, shared):
+            if has_runs or source is None:
+                return NotNow.ALL
+            sequences.evict(source)  # no run is active, and the other cells of the source take too much of the window
+            return None, 0
+        return source, shared

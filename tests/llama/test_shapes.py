@@ -1,0 +1,121 @@
+"""On a GPU, batches keep their shape while answers end, and requests start together: nobody can tell from the answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leanrag import LlamaCppModel
+from leanrag.llama import admission
+from leanrag.llama.library import library
+from leanrag.llama.options import LlamaOptions
+from leanrag.llama.parts import keep_shape
+from leanrag.llama.run import Sequence
+from tests.plain import Alike, consistent
+
+CONTEXT = "the quick brown fox jumps over the lazy dog "
+
+
+@pytest.fixture(scope="module")
+def model(tiny_gguf):
+    """A model that works as on a GPU."""
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
+        context = model._engine._context
+        context.reuses_graphs = context.computes_meanwhile = True
+        yield model
+
+
+def note_steps(engine, steps):
+    """Return a `_fill_batch` that notes the rows of one token, those of runs, and the other parts of each batch."""
+    fill = type(engine)._fill_batch
+
+    def fill_batch():
+        parts = fill(engine)
+        steps.append((len(parts.sequences), len(parts.writing), len(parts.others)))
+        return parts
+
+    return fill_batch
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20)), min_size=1, max_size=12))
+def test_answers_of_any_length_are_those_of_a_plain_model(model, tiny, requests):
+    prompts = [(CONTEXT[:start] + chr(97 + i) + " and", n) for i, (start, n) in enumerate(requests)]
+    streams = [model.stream(prompt, LlamaOptions(max_tokens=n)) for prompt, n in prompts]
+    together = [stream.result for stream in streams]
+    assert consistent(model._engine)
+    alone = [tiny.generate(prompt, max_tokens=n) for prompt, n in prompts]
+    assert list(map(Alike, together)) == list(map(Alike, alone))
+
+
+def test_a_batch_keeps_its_rows_while_most_answers_go_on(tiny_gguf, monkeypatch):
+    steps = []
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
+        engine = model._engine
+        engine._context.reuses_graphs = engine._context.computes_meanwhile = True
+        monkeypatch.setattr(engine, "_fill_batch", note_steps(engine, steps))
+        with engine._wake:  # so that all start in one step
+            streams = [
+                model.stream(letter * 9, LlamaOptions(max_tokens=n))
+                for letter, n in zip("abcd", (4, 8, 8, 12), strict=True)
+            ]
+        generations = [stream.result for stream in streams]
+    assert [each.usage.completion_tokens for each in generations] == [4, 8, 8, 12]
+    # All four are read; then 3, 4 and 4 batches of one token each: with a pad once one has ended, without pads for the last one.
+    assert steps == [(0, 0, 4), *[(4, 4, 0)] * 3, *[(4, 3, 0)] * 4, *[(1, 1, 0)] * 4]
+
+
+@given(st.lists(st.booleans(), max_size=9), st.integers(0, 9))
+def test_pads_are_fewer_than_the_rows_of_runs_and_fit(has_runs, n_free):
+    last = [
+        Sequence(i, np.empty(0, np.int32), 0, np.empty(0, np.int64), run or None, 0) for i, run in enumerate(has_runs)
+    ]
+    writing = [sequence for sequence in last if sequence.run]
+    n_pads = len(last) - len(writing)
+    rows = keep_shape(last, writing, n_free)
+    assert rows == (last if n_pads <= min(len(writing), n_free) else writing)
+
+
+def test_rows_of_other_sequences_are_another_shape():
+    first, second, third = (Sequence(i, np.empty(0), 0, np.empty(0), object(), 0) for i in range(3))
+    assert keep_shape([first, second], [third], 9) == [third]
+    assert keep_shape([], [third], 9) == [third]
+
+
+def test_the_last_used_cell_stays_in_use(model):
+    engine, lib = model._engine, library()
+    model.generate_many([letter * 30 for letter in "abcdef"], max_tokens=8)
+    kept = engine._sequences._kept_cell
+    assert kept.tolist() == [engine._sequences.cells.used_length - 1]
+    spare = engine._context.n_sequences
+    assert lib.llama_memory_seq_pos_min(engine._context.memory, spare) >= 0
+    model.generate("z" * 200, max_tokens=engine.n_ctx - model.count("z" * 200))  # needs each cell
+    assert engine._sequences._kept_cell.tolist() == [engine.n_ctx - 1]
+    assert consistent(engine)
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(1e9, True), (0, False)])
+def test_requests_wait_for_each_other_while_answers_are_written(tiny_gguf, tiny, monkeypatch, seconds, waits):
+    """Three answers are being written when another request comes: it waits, if a prompt was read just now."""
+    monkeypatch.setattr(admission, "_TOGETHER_SECONDS", seconds)
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
+        engine = model._engine
+        engine._context.reuses_graphs = True
+        late, numbers = [], []
+        fill = engine._fill_batch
+
+        def fill_batch():
+            if not late and all(run.pending is not None for run in engine._runs):
+                late.append(model.stream("late", LlamaOptions(max_tokens=2)))
+            parts = fill()
+            numbers.append(len(parts.others))
+            return parts
+
+        monkeypatch.setattr(engine, "_fill_batch", fill_batch)
+        with engine._wake:
+            streams = [model.stream(letter * 9, LlamaOptions(max_tokens=9)) for letter in "abc"]
+        for stream in streams:
+            assert stream.result.usage.completion_tokens == 9
+        assert Alike(late[0].result) == Alike(tiny.generate("late", max_tokens=2))
+    started = next(i for i, n in enumerate(numbers[1:]) if n)
+    assert numbers[0] == 3
+    assert (started >= 8) == waits
