@@ -6,7 +6,6 @@ Only the owner thread of the engine uses it.
 from __future__ import annotations
 
 import enum
-import math
 import time
 from collections.abc import Sequence
 
@@ -19,8 +18,8 @@ from leanrag.llama.sequences import Sequences
 __all__ = ["Admission", "NotNow"]
 
 _MAX_OVERTAKEN = 64  # how often later requests may start before a waiting request
-# A prompt among answers costs a GPU two new graphs, about 10 ms. So requests that come within this time are read together.
-_TOGETHER_SECONDS = 0.015
+# A prompt among answers costs a GPU this time, whatever its length: graphs of other shapes, for it and then for the answers again.
+_READING_SECONDS = 0.012
 
 
 class NotNow(enum.Enum):
@@ -40,17 +39,17 @@ class Admission:
 
     def __init__(self, context: Context, sequences: Sequences) -> None:
         self._context, self._sequences = context, sequences
-        self._last_read = -math.inf
 
-    def note_read(self) -> None:
-        """Note that a prompt was read just now."""
-        self._last_read = time.perf_counter()
+    def is_too_soon(self, waiting: Sequence[Request], runs: Sequence[Run]) -> bool:
+        """Whether requests wait a little longer, so that a GPU reads more prompts together while it writes answers.
 
-    def is_too_soon(self, n_waiting: int, runs: Sequence[Run]) -> bool:
-        """Whether requests wait a little longer, so that more prompts are read together while answers are written."""
-        if not self._context.reuses_graphs or n_waiting >= len(runs) or any(run.pending is None for run in runs):
+        They start as soon as all of them together have waited as long as the answers together are held up by reading them (the rule
+        of ski rental: Karlin et al., Competitive snoopy caching, Algorithmica 3, 1988).
+        """
+        if not self._context.reuses_graphs or any(run.pending is None for run in runs):
             return False
-        return time.perf_counter() - self._last_read < _TOGETHER_SECONDS
+        now = time.perf_counter()
+        return sum(now - request.submitted for request in waiting) < _READING_SECONDS * len(runs)
 
     def find_source(self, request: Request, *, has_runs: bool) -> tuple[RunSequence | None, int] | NotNow:
         """Return the sequence to share cells with, None for none, and the number of shared tokens; the request has room then."""

@@ -340,7 +340,7 @@ class Engine:
         """Start waiting requests, oldest first, while there are sequences and cells for them."""
         with self._wake:
             waiting = list(self._waiting)
-        if self._admission.is_too_soon(len(waiting), self._runs):
+        if self._admission.is_too_soon(waiting, self._runs):
             return
         for request in waiting:
             self._starting = request
@@ -384,8 +384,6 @@ class Engine:
         code, complaint = self._context.decode()
         self._catch_up()
         self._shape = [] if parts.others else parts.sequences
-        if any(part.run.pending is None for part in parts.others):
-            self._admission.note_read()
         if code == 0:
             self._hand_out(parts)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,7 @@ class Request(Pending[Completion]):
         self.choose = choose
         self.match_stop = match_stop or StopMatcher(())
         self.score_from = score_from
+        self.submitted = time.perf_counter()
         self.overtaken = 0  # times that the owner let others go first
         self.on_cancel: Callable[[Request], None] = _ignore
         self._on_end = on_end

@@ -95,8 +95,8 @@ def test_the_last_used_cell_stays_in_use(model):
 
 @pytest.mark.parametrize(("seconds", "waits"), [(1e9, True), (0, False)])
 def test_requests_wait_for_each_other_while_answers_are_written(tiny_gguf, tiny, monkeypatch, seconds, waits):
-    """Three answers are being written when another request comes: it waits, if a prompt was read just now."""
-    monkeypatch.setattr(admission, "_TOGETHER_SECONDS", seconds)
+    """Three answers are being written when another request comes: it waits, if reading it costs much."""
+    monkeypatch.setattr(admission, "_READING_SECONDS", seconds)
     with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
         engine = model._engine
         engine._context.reuses_graphs = True
