@@ -33,7 +33,7 @@ pull: $(VENV)/installed
 SEED ?= $(shell date +%s)
 MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 { print $$6 }')
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest \
-  --numprocesses auto --maxprocesses 4 --dist loadfile --random-order --random-order-seed=$(SEED)
+  --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --random-order --random-order-seed=$(SEED)
 
 test: $(VENV)/equipped lint type pull
 	$(PYTEST) -m "not network"

@@ -1,3 +1,4 @@
+import collections
 import os
 import re
 
@@ -24,6 +25,15 @@ def pytest_ignore_collect(collection_path, config):
         return None
     marks = re.search(r"^pytestmark = (.+)$", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
     return True if marks and any(f"mark.{name}" in marks[1] for name in names) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Start with the files that take long, so that no worker waits for another that began with them late."""
+    work = collections.Counter()
+    for item in items:
+        work[item.path] += 50 if item.get_closest_marker("slow") or item.get_closest_marker("model") else 1
+    items.sort(key=lambda item: -work[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -368,11 +369,17 @@ def test_failures_of_a_qdrant_server_are_named(tmp_path, status, text, message, 
 def milvus(tmp_path_factory):
     package = pytest.importorskip("pymilvus")
     pytest.importorskip("milvus_lite")
-    with contextlib.closing(package.MilvusClient(str(tmp_path_factory.mktemp("milvus") / "milvus.db"))) as client:
+    from pymilvus.client import grpc_handler
+
+    # the client sleeps for half a second before it asks whether the index of a new collection is ready
+    hasty = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 100)})
+    path = str(tmp_path_factory.mktemp("milvus") / "milvus.db")
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(package.MilvusClient(path)) as client:
+        patch.setattr(grpc_handler, "time", hasty)
         yield client
 
 
-@pytest.mark.slow  # the client sleeps for half a second when it makes a collection
+@pytest.mark.slow  # the client and the imitation take two seconds to import
 class TestMilvusStandIn(EngineContract):
     """`milvus-lite`: the calls of the client, on an imitation of the server in Python."""
 

@@ -209,7 +209,6 @@ def check_window(documents, question, model, answer, limit, packer):
 @max_examples(200, suppress_health_check=list(HealthCheck))
 @cases
 @example(documents=["word " * 50], question="x " * 10, model=MODELS[64, True], answer=1, limit=None, packer="greedy")
-@pytest.mark.slow
 def test_no_prompt_exceeds_the_window(documents, question, model, answer, limit, packer):
     check_window(documents, question, model, answer, limit, packer)
 
