@@ -39,7 +39,7 @@ test: $(VENV)/equipped lint type pull
 	$(PYTEST) -m "not network"
 
 fast: $(VENV)/equipped
-	HYPOTHESIS_PROFILE=few $(PYTEST) -m "not network and not model and not slow"
+	HYPOTHESIS_PROFILE=few $(PYTEST) -p no:anyio -m "not network and not model and not slow"
 
 lint: $(VENV)/equipped
 	$(BIN)/ruff check .

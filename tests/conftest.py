@@ -1,6 +1,8 @@
 import collections
+import logging
 import os
 import re
+import sys
 
 import pytest
 from hypothesis import settings
@@ -34,6 +36,19 @@ def pytest_collection_modifyitems(items):
     for item in items:
         work[item.path] += 50 if item.get_closest_marker("slow") or item.get_closest_marker("model") else 1
     items.sort(key=lambda item: -work[item.path])
+
+
+def pytest_collection_finish():
+    """Let the loggers of torch pass their records on: to forty that do not, pytest would add handlers six times a test."""
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch")]:
+        logging.getLogger(name).propagate = True
+
+
+def pytest_unconfigure():
+    """Close the files that llama_cpp opens at its import and never closes, before Python warns of them."""
+    if utils := sys.modules.get("llama_cpp._utils"):
+        utils.outnull_file.close()
+        utils.errnull_file.close()
 
 
 @pytest.fixture(scope="session")
