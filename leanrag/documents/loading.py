@@ -1,4 +1,4 @@
-"""Files to `Document`s: the suffix of a file chooses its reader.
+"""Files to `Document`s: the suffix of a file chooses its reader, of `guide.md.gz` the suffix `.md`.
 
 The text of a plain file, of Markdown and of source code is kept exactly as decoded (no newline is translated), so offsets
 are the file's own. Other formats (PDF, Office files, HTML, mails, notebooks, ...) are turned into readable text first; offsets
@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from leanrag.documents.decoding import check_encoding, looks_like_text
 from leanrag.documents.finding import file_status, find_files
 from leanrag.documents.formats.calendar import read_calendar
 from leanrag.documents.formats.chat_export import read_json
+from leanrag.documents.formats.compressed import GZIP_SUFFIX, unpack, unpack_head
 from leanrag.documents.formats.epub import read_epub
 from leanrag.documents.formats.feed import read_feed
 from leanrag.documents.formats.html import html_to_text, read_html
@@ -90,7 +92,7 @@ _NOT_READ = frozenset(".doc .key .mobi .msg .numbers .pages .ppt .ps .xls".split
 def is_heavy(path: Path, readers: Mapping[str, DocumentReader]) -> bool:
     """Return whether the reader of a file is one of `HEAVY_READERS`."""
     suffix = path.suffix.lower()
-    return suffix in HEAVY_READERS and readers[suffix] is HEAVY_READERS[suffix]
+    return suffix in HEAVY_READERS and readers.get(suffix) is HEAVY_READERS[suffix]
 
 
 def can_load(path: str | Path, *, readers: Mapping[str, DocumentReader] = READERS) -> bool:
@@ -99,13 +101,22 @@ def can_load(path: str | Path, *, readers: Mapping[str, DocumentReader] = READER
     True does not promise that the file is sound: a file that cannot be opened counts as readable, so that `load_file`
     gets to say why.
     """
-    suffix = Path(path).suffix.lower()
+    file = Path(path)
+    content_file = _content_file(file, readers)
+    suffix, is_compressed = content_file.suffix.lower(), content_file != file
     if suffix in readers or suffix in _NOT_READ:
-        return suffix in readers
+        return suffix in readers and not (is_compressed and is_heavy(content_file, readers))
     try:
-        return looks_like_text(_read_bytes(Path(path), _SNIFF_BYTES, allow_more=True))
-    except DocumentError:
+        head = _read_bytes(file, _SNIFF_BYTES, allow_more=True)
+        return looks_like_text(unpack_head(head, _SNIFF_BYTES) if is_compressed else head)
+    except (DocumentError, zlib.error):
         return True
+
+
+def _content_file(path: Path, readers: Mapping[str, DocumentReader]) -> Path:
+    """Return the name of the file that `path` contains, "guide.md" for "guide.md.gz"; `path` if it is not compressed."""
+    is_compressed = path.suffix.lower() == GZIP_SUFFIX and GZIP_SUFFIX not in readers
+    return path.with_suffix("") if is_compressed else path
 
 
 def load_file(
@@ -120,11 +131,12 @@ def load_file(
     """Read one file.
 
     Args:
-        path: The file. Its suffix chooses the reader; a file of unknown suffix is read as plain text if it is text.
+        path: The file. Its suffix chooses the reader; a file of unknown suffix is read as plain text if it is text. A file that
+            ends with ".gz" is unpacked first, and the suffix before ".gz" chooses the reader.
         title: What a person calls it. By default the title that the file has itself (of a page, a mail, front matter).
         default_title: The title of a file that has none; the file name by default.
         encoding: Encoding of a file without a byte order mark. By default UTF-8, or what the file declares.
-        max_bytes: Larger files are refused.
+        max_bytes: Larger files are refused, and compressed files whose content is larger.
         readers: The reader of each suffix.
 
     Returns:
@@ -146,7 +158,14 @@ def load_file(
         file = Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error
-    suffix = file.suffix.lower()
+    content_file = _content_file(file, readers)
+    suffix, is_compressed = content_file.suffix.lower(), content_file != file
+    if is_compressed and (suffix in _NOT_READ or is_heavy(content_file, readers)):
+        raise DocumentError(
+            f"cannot read {str(file)!r}: only text files may be compressed, and it contains a {suffix} file. Unpack it, and add"
+            " what it contains",
+            path=file,
+        )
     if suffix not in readers and suffix in _NOT_READ and stat.S_ISREG(file_status(file).st_mode):
         raise DocumentError(
             f"cannot read {str(file)!r}: {suffix} files are not read. Save it as PDF, or in another format that is read,"
@@ -154,6 +173,8 @@ def load_file(
             path=file,
         )
     data = _read_bytes(file, max_bytes)
+    if is_compressed:
+        data = unpack(data, file, max_bytes)
     with _reading(file):
         document = readers.get(suffix, read_text)(data, file, encoding)
     if not document.text or document.text.isspace():

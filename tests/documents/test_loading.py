@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import os
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -306,3 +308,96 @@ def test_the_title_of_the_file_comes_before_its_name(tmp_path):
     assert load_file(page).title == load_file(page, default_title="deep/a.html").title == "Refund policy"
     assert load_file(page, title="Mine").title == "Mine"
     assert load_file(write(tmp_path, "b.html", "<p>x</p>"), default_title="deep/b.html").title == "deep/b.html"
+
+
+# Compressed files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.md.gz", "# Title\n\nText.", "markdown"),
+        ("A.PY.GZ", "x = 1\n", "code"),
+        ("app.log.gz", "lines\n", "text"),
+        ("b.gz", "b", "text"),
+    ],
+)
+def test_the_suffix_before_gz_chooses_the_reader(tmp_path, name, content, kind):
+    path = write(tmp_path, name, gzip.compress(content.encode()))
+    document = load_file(path)
+    assert (document.text, document.kind) == (content, kind)
+    assert (document.id, document.source) == (path.resolve().as_posix(), str(path.resolve()))
+    assert can_load(path)
+
+
+@given(st.lists(st.text("aé東.\r\n", min_size=1), min_size=1, max_size=3))
+def test_a_compressed_text_is_the_text(tmp_path_factory, parts):
+    path = tmp_path_factory.mktemp("compressed") / "a.txt.gz"
+    path.write_bytes(
+        b"".join(gzip.compress(part.encode()) for part in [*parts, "."])
+    )  # gzip allows several in one file
+    assert load_file(path).text == "".join([*parts, "."])
+
+
+def test_a_compressed_file_that_unpacks_to_too_much_is_refused(tmp_path):
+    path = write(tmp_path, "a.txt.gz", gzip.compress(b"x" * 2001))
+    assert len(load_file(path, max_bytes=2001).text) == 2001
+    with pytest.raises(DocumentError, match="more than 2,000 bytes when it is unpacked"):
+        load_file(path, max_bytes=2000)
+    bomb = write(tmp_path, "b.txt.gz", gzip.compress(b"0" * 10**8, compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(DocumentError, match="more than 1,000,000 bytes when it is unpacked"):
+        load_file(bomb, max_bytes=10**6)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+@given(st.data())
+@max_examples(60)
+def test_a_damaged_compressed_file_is_the_text_or_an_error(tmp_path_factory, data):
+    text = "The bridge opened in 1932. " * 20
+    packed = bytearray(gzip.compress(text.encode()))
+    at = data.draw(st.integers(0, len(packed) - 1))
+    if data.draw(st.booleans()):
+        packed[at] ^= data.draw(st.integers(1, 255))
+    else:
+        del packed[at:]
+    path = tmp_path_factory.mktemp("damaged") / "a.txt.gz"
+    path.write_bytes(packed)
+    try:
+        assert load_file(path).text == text  # a byte of the header may say anything
+    except DocumentError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pdf.gz", b"%PDF-1.4", r"contains a \.pdf file.*Unpack it"),
+        ("a.doc.gz", b"\xd0\xcf", r"contains a \.doc file.*Unpack it"),
+        ("a.tar.gz", b"name\0\0\0", "not a text file"),
+        ("a.md.gz.gz", gzip.compress(b"text"), "not"),
+    ],
+)
+def test_only_text_is_read_from_compressed_files(tmp_path, name, content, message):
+    path = write(tmp_path, name, gzip.compress(content))
+    assert not can_load(path)
+    with pytest.raises(DocumentError, match=message):
+        load_file(path)
+
+
+def test_what_gzip_did_not_make_is_refused(tmp_path):
+    for name in ("a.txt.gz", "a.gz"):
+        path = write(tmp_path, name, "plain text")
+        assert can_load(path)
+        with pytest.raises(DocumentError, match=r"damaged or not a gzip file.*add the original"):
+            load_file(path)
+
+
+def test_a_reader_of_the_caller_reads_compressed_files(tmp_path):
+    path = write(tmp_path, "a.txt.gz", gzip.compress(b"text"))
+    readers = {".gz": lambda data, path, encoding: Document(f"{len(data)} bytes", id="a")}
+    assert load_file(path, readers=readers).text == f"{path.stat().st_size} bytes"
+    assert (
+        load_file(path, readers={".txt": lambda data, path, encoding: Document(data.decode(), id="a")}).text == "text"
+    )
