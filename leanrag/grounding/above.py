@@ -114,6 +114,10 @@ class Above:
         elif line.level != LINE_LEVELS["stamp"]:
             self._enter(line.level, text)
 
+    def leave_term(self) -> None:
+        """Forget the last term; another one begins."""
+        self._headings = [(level, words) for level, words in self._headings if level < _TERM_LEVEL]
+
     def read_term(self, text: str) -> None:
         """Take note of a short line that stands alone; the paragraph below tells about it."""
         self._enter(_TERM_LEVEL, text)
@@ -168,11 +172,14 @@ class Above:
 
 
 class Speakers:
-    """The names that turns of a talk begin with: those that recur in a text, and those behind a time."""
+    """The names that turns of a talk begin with: those that recur in a text, all if it is nothing else, and those behind a time."""
 
     def __init__(self, text: str) -> None:
-        names = Counter(found[1] for found in map(_TURN.match, text.splitlines()) if found)
-        self._names = {name for name, count in names.items() if count > 1} if len(names) > 1 else set[str]()
+        lines = [line for line in text.splitlines() if line.strip()]
+        names = Counter(found[1] for found in map(_TURN.match, lines) if found)
+        recurring = {name for name, count in names.items() if count > 1} if len(names) > 1 else set[str]()
+        is_talk = names.total() == len(lines) and sum(map(_ends_sentence, lines)) > len(lines) / 2
+        self._names = set(names) if recurring and is_talk else recurring
 
     def name_of(self, line: str) -> str:
         """Return the speaker of a turn; "" for anything else."""
@@ -181,6 +188,10 @@ class Speakers:
             return ""
         has_time = any(map(str.isdigit, line[: found.start(1)]))
         return found[1] if has_time or found[1] in self._names else ""
+
+
+def _ends_sentence(line: str) -> bool:
+    return line.rstrip().endswith((".", "!", "?", "…"))
 
 
 def is_question(text: str) -> bool:

@@ -50,6 +50,7 @@ class _Unit:
     Attributes:
         tokens: Of the clauses.
         bases: Content of them.
+        carried: Content that the clauses behind may mean, too: what does not stand in brackets.
         has_told: Whether they hold the answer.
         has_rival: Whether they hold a candidate that is not the answer.
         is_list: Whether they hold nothing but candidates.
@@ -58,6 +59,7 @@ class _Unit:
 
     tokens: list[Token]
     bases: frozenset[str]
+    carried: frozenset[str]
     has_told: bool
     has_rival: bool
     is_list: bool
@@ -163,6 +165,7 @@ class _Contest:
         """The clauses of a place; those with nothing but candidates belong to their neighbours."""
         units: list[_Unit] = []
         segments = [(list(place.tokens), place.bases, "")] if place.text.startswith(("{", "[")) else place.segments
+        is_behind_note = False  # in brackets, which belong to what stands before them
         for tokens, bases, sign in segments:
             content = [token for token in tokens if token.is_content]
             told = [token for token in content if is_among(token, self._told)]
@@ -173,18 +176,21 @@ class _Contest:
             if not (told or rivals) and self._may_name_doer(place, bases):
                 rivals = [token for token in content if token.kind == "word" and not is_among(token, self._known)]
             is_list |= bool(units) and units[-1].is_list and tokens[0].word in _RELATIVES
-            if units and (is_list or units[-1].is_list):
-                last = units[-1]
+            last = units[-1] if units else None
+            is_note = sign == "(" and last is not None and not (last.has_candidate and (told or rivals))
+            if last is not None and (is_note or (not is_behind_note and (is_list or last.is_list))):
                 units[-1] = _Unit(
                     last.tokens + tokens,
                     last.bases | bases,
+                    last.carried if is_note else last.carried | bases,
                     last.has_told or bool(told),
                     last.has_rival or bool(rivals),
                     last.is_list and is_list,
                     last.sign,
                 )
             else:
-                units.append(_Unit(tokens, bases, bool(told), bool(rivals), is_list, sign))
+                units.append(_Unit(tokens, bases, bases, bool(told), bool(rivals), is_list, sign))
+            is_behind_note = is_note
         return units
 
     def _is_rival(self, token: Token, place: Place) -> bool:
@@ -218,8 +224,8 @@ class _Contest:
         around = (
             (_OWN, own | place.antecedent_bases),
             (_BESIDE, beside),
-            (_OWN if is_told_before else _BEFORE, frozenset[str]().union(*(other.bases for other in before))),
-            (_ABOVE, place.near | place.record_bases | place.columns),
+            (_OWN if is_told_before else _BEFORE, frozenset[str]().union(*(other.carried for other in before))),
+            (_ABOVE, place.near | place.record_bases),
             (_FAR, place.context_bases | place.below),
             (_ELSEWHERE, place.bases),
         )

@@ -13,6 +13,7 @@ from leanrag.lines import COLUMN_GAP
 __all__ = ["Cell", "split_cells"]
 
 _DELIMITERS = "\t;,"
+_MOST_WORDS = 4  # of the name of a column
 _UNIT = re.compile(r"\s*[(\[][^()\[\]]*[)\]]|(?<=\w)[ _](?:EUR|USD|GBP|CHF|€|\$|£|%)(?!\w)")
 
 
@@ -61,5 +62,7 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         )
     if sum(bool(name) and not name.isdecimal() for name in names) < 2:
         return []  # lines with a name and a number each
+    if header.startswith("-") or max(len(name.split()) for name in names) > _MOST_WORDS:
+        return []  # options and other terms, with what is said of them
     names = [_UNIT.sub("", name).strip() for name in names]
     return list(zip(names, cells, strict=True)) if len(names) == len(cells) > 1 else []

@@ -222,7 +222,7 @@ def _segments(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], str]]:
             yield segment, sign
             segment, sign = [], ""
         if is_break:
-            sign = ";" if token.text in _ENDS else "(" if token.text in {"(", "["} else sign
+            sign = ";" if token.text in _ENDS else "(" if token.text == "(" else sign.strip("(")
         else:
             segment.append(token)
     if segment:

@@ -87,7 +87,7 @@ def _named_default(tokens: Sequence[Token]) -> str:
     for i, token in enumerate(tokens[:-2]):
         if token.base == _DEFAULT and tokens[i + 1].text in {":", "="}:
             following = tokens[i + 2 : i + 4]
-            is_alone = len(following) < 2 or following[1].kind == "pause"
+            is_alone = len(following) < 2 or following[1].text in {",", ";", ".", ")"}
             return following[0].base if is_alone and following[0].kind == "word" else ""
     return ""
 

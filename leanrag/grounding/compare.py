@@ -304,6 +304,7 @@ def _denies(claim: Claim, passage: Passage, weights: Mapping[str, float]) -> boo
             (clause.is_negated ^ best.is_negated ^ bool(flips % 2))
             and (clause.bases & best.bases or flips)
             and not is_other
+            and not _denies_only_condition(clause, best, claim.question)
         ):
             return True
     return False
@@ -316,6 +317,23 @@ def _denies_other(clause: Clause, question: Sequence[Token]) -> bool:
     return (
         bool(denied) and denied.isdisjoint(asked) and not any(complement_of(word, frozenset(asked)) for word in denied)
     )
+
+
+def _denies_only_condition(clause: Clause, place: Clause, question: Sequence[Token]) -> bool:
+    """Whether a place denies only a condition ("if it is not found"), which the clause says nothing of or the question has too."""
+    if clause.is_negated:
+        return False
+    denial = next((i for i, token in enumerate(place.tokens) if token.word in NEGATIONS), 0)
+    start = next((i for i, token in enumerate(place.tokens[:denial]) if token.word in _SUBORDINATE), None)
+    if start is None:
+        return False
+    condition = {token.base for token in place.tokens[start:] if token.is_content}
+    return condition.isdisjoint(clause.bases) or _denied(place.tokens) <= _denied(question)
+
+
+_SUBORDINATE = frozenset(
+    "if when where because since before until while although wenn falls weil bevor bis obwohl".split()
+)
 
 
 def _denies_what_was_asked(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

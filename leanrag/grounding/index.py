@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -46,7 +47,7 @@ class PlaceIndex:
         for i, place in enumerate(places):
             _post(self._by_base, place.bases, i)
             _post(self._by_context, place.context_bases, i)
-            _post(self._by_record, place.record_bases, i)
+            _post(self._by_record, place.record_bases | place.part_bases, i)
             if place.antecedents:
                 _post(self._by_antecedent, place.antecedent_bases, i)
         self._forms: dict[str, frozenset[str]] = {}
@@ -99,6 +100,22 @@ class PlaceIndex:
             for i in self._by_word.get(word, ())
             for token in self.places[i].tokens
         )
+
+    def is_full_name(self, first: Token, last: Token) -> bool:
+        """Return whether two words with capitals follow each other in a place, and neither has another companion."""
+        names = self._full_names
+        return names.get((True, first.base)) == {last.base} and names.get((False, last.base)) == {first.base}
+
+    @functools.cached_property
+    def _full_names(self) -> dict[tuple[bool, str], set[str]]:
+        """The words behind each word with a capital (True), and before it (False), that have one too."""
+        found: dict[tuple[bool, str], set[str]] = {}
+        for place in self.places:
+            for first, last in itertools.pairwise(place.tokens):
+                if _is_capital(first) and _is_capital(last):
+                    found.setdefault((True, first.base), set()).add(last.base)
+                    found.setdefault((False, last.base), set()).add(first.base)
+        return found
 
     def reach(self, bases: Iterable[str]) -> list[Place]:
         """Return the places that hold one of the words, or stand under or behind it, in order."""
@@ -206,7 +223,9 @@ class PlaceIndex:
     def _find_word(self, token: Token) -> dict[int, float]:
         found: dict[int, float] = {}
         has_forms = not token.is_name and len(token.base) > 3
-        if token.base in self._asked:  # what the other lines of a record say tells only which record it is
+        if (
+            token.base in self._asked
+        ):  # what the other lines of a record say, and parts of names, tell only what it is about
             found.update(dict.fromkeys(self._by_record.get(token.base, ()), _CONTEXT_SHARE))
         for share, table, beginnings in self._tables:
             found.update(dict.fromkeys(table.get(token.base, ()), share))
@@ -227,6 +246,10 @@ def covered_share(text: str, place: Place) -> float:
     """Return the share of the characters of a text without spaces that stand at a place in the same company."""
     covered = _covered_characters(text, place)
     return sum(covered) / len(covered)
+
+
+def _is_capital(token: Token) -> bool:
+    return token.kind == "word" and token.is_content and token.text[:1].isupper()
 
 
 def _post(table: dict[_Key, list[int]], keys: Iterable[_Key], i: int) -> None:

@@ -149,14 +149,16 @@ class Place:
 
     @functools.cached_property
     def record_bases(self) -> frozenset[str]:
-        """Content of the lines of its record or of the names of its columns, and the words that its identifiers are made of.
+        """Content of the lines of its record or of the names of its columns.
 
         They tell what the place speaks of, but an answer does not stand there.
         """
-        words = [word for words in _words_in(self.tokens) for word in words.split()]
-        if not (words or self.cells or self.record):
-            return frozenset()
-        return self.columns.union(*(line.name | line.bases for line in self.record), map(base_of, words))
+        return self.columns.union(*(line.name | line.bases for line in self.record))
+
+    @functools.cached_property
+    def part_bases(self) -> frozenset[str]:
+        """The words that its identifiers are made of; they, too, only tell what it speaks of."""
+        return frozenset(base_of(word) for words in _words_in(self.tokens) for word in words.split())
 
     @functools.cached_property
     def columns(self) -> frozenset[str]:
@@ -170,8 +172,8 @@ class Place:
 
     @functools.cached_property
     def reach(self) -> frozenset[str]:
-        """Content of its words, its context, its antecedents and its record."""
-        return self.bases | self.context_bases | self.antecedent_bases | self.record_bases
+        """Content of its words, its context, its antecedents, its record and the parts of its identifiers."""
+        return self.bases | self.context_bases | self.antecedent_bases | self.record_bases | self.part_bases
 
     @functools.cached_property
     def speaks_of_heading(self) -> bool:
@@ -219,7 +221,7 @@ _LEAD = re.compile(
     rf"\A\s*(?:>\s*)*(?:#{{1,6}}\s+|[-*+•‣◦]\s+(?:\[[ xX]\]\s+)?|\(?(?:\d{{1,3}}|[a-zA-Z])[.)]\s+(?!{_MONTH}\b)"
     r"|(?:Q|A|F|P|R)\s?[:.]\s+)?"
 )
-_RULE = re.compile(r"[\s|:=-]+\Z")
+_RULE = re.compile(r"[\s|:=─━═-]+\Z")
 _SEPARATORS = re.compile(r"\||\t|;|,|:|=")
 _LINE_KEY = re.compile(r"\s*(?:[-*•]\s+)?([\w.-]{1,16})(?:\s{2,}|\t|[).:]\s|\s[-=]\s)(?=\S)")
 _SOLUTION = re.compile(
@@ -263,11 +265,15 @@ class _PassageReader:
         end_of_last = 0
         for start, end, head in _sentences(text):
             sentence = text[start:end]
+            if _RULE.match(sentence):
+                continue
             begins_line = not end_of_last or "\n" in text[end_of_last:start]
             is_over = begins_line and above.begin_line(text, start, end)
             is_alone = head is None and is_term(text, start, end)
             above.begin(sentence, head)
-            if not _RULE.match(sentence) and not is_question(sentence) and not self._is_wrong_option(sentence, end):
+            if is_alone:
+                above.leave_term()
+            if not is_question(sentence) and not self._is_wrong_option(sentence, end):
                 place = self._place(
                     start, end, stands_over=head is not None or is_over or is_alone, goes_on=not begins_line
                 )

@@ -22,6 +22,7 @@ _FRACTIONS = {"½": ".5", "¼": ".25", "¾": ".75", "⅓": ".333333", "⅔": ".6
 _FRACTION = re.compile(rf"(?:(\d+)\s?)?([{''.join(_FRACTIONS)}])")
 _BROKEN_WORD = re.compile(r"(?<=[^\W\d_])([-\u2010])[ \t]*\r?\n[ \t]*(?=([^\W\d_]))")
 _BROKEN_PATH = re.compile(r"(?<=[\w-]/)[ \t]*\r?\n[ \t]*(?=\w)")
+_LINE_BREAK = re.compile(r"(?<=\w)[ \t]*\r?\n[ \t]*")
 _HYPHENATED = frozenset("self well half ex high low all non semi co multi cross long short much so".split())
 _LONGEST_WORD = 40
 _LAST_WORD = re.compile(r"[^\W\d_]+\Z")
@@ -94,7 +95,7 @@ _PHRASES = [
 def normalise(text: str) -> str:
     """Return `text` in one spelling: NFKC, plain signs, nothing invisible, contractions written out, broken words joined."""
     if "\n" in text:
-        text = _BROKEN_PATH.sub("", _BROKEN_WORD.sub(_joint, text))
+        text = _LINE_BREAK.sub(" ", _BROKEN_PATH.sub("", _BROKEN_WORD.sub(_joint, text)))
     if not text.isascii():
         text = _GROUP_SPACE.sub("'", _INVISIBLE.sub("", text))
         text = _FRACTION.sub(lambda found: (found[1] or "0") + _FRACTIONS[found[2]], text)

@@ -219,6 +219,10 @@ class _Sources:
         place, support, is_contradicted = self._best(self._claim(tokens))
         if place is not None and support >= SUPPORT_THRESHOLD:
             return _Finding((place,), support, information)
+        for name in content if len(content) == 2 and self._index.is_full_name(*content) else ():
+            place, support, _ = self._best(self._claim((name,)), least=SUPPORT_THRESHOLD)
+            if place is not None and name.base in place.bases:  # it has only the first or the last name of the person
+                return _Finding((place,), support, information)
         parts = _parts(tokens)
         if len(parts) > 1:
             found: list[tuple[float, Place]] = []

@@ -37,6 +37,15 @@ VERTRAG = (
     "Die Karte verschickt das Fundbüro. Die Kapelle leitet seit 2019 Jan Timm. Spesen zahlt die Kasse aus.\n"
     "Über Anträge entscheidet Frau Dr. Lenz, Klagen bearbeitet das Ordnungsamt."
 )
+FILTERS = (
+    " Filters:\n\n  -b, --blur2          pass the picture through blur2\n  -S, --sharp          pass the picture through sharp\n"
+    "      --toned          pass the picture through toned\n"
+)
+LOCKS = "-s, --shared\n    Take a shared lock.\n\n-u, --undo\n    Drop a lock.\n\n-w, --wait N\n    Give up after N seconds.\n"
+RANGES = (
+    "# The range of numbers for services.\n# Default: FIRST_SERVICE_NO=10, LAST_SERVICE_NO=99\n#FIRST_SERVICE_NO=10\n"
+)
+PRESENT = "Notes of the choir board\n\nPresent: Ida Voss (chair), Karl Beck, Lena Marsh\nAway: Pia Roth\n"
 CHAT = (
     "Uwe: Wer bringt den Kuchen mit?\nRana: Den Kuchen bringt Jochen mit, ich koche Tee.\nUwe: Gut.\n"
     "Rana: Das Brot holt Silke."
@@ -68,6 +77,10 @@ CHAT = (
         ("Two of the nine pumps leak.", "How many pumps leak?", "two", "nine"),
         (VERTRAG, "Wer unterschreibt den Brief?", "Frau Adler", "Herr Busch"),
         (VERTRAG, "Wer bearbeitet Klagen?", "das Ordnungsamt", "Frau Dr. Lenz"),
+        (FILTERS, "Which option passes the picture through blur2?", "--blur2", "--sharp"),
+        (LOCKS, "Which option takes a shared lock?", "-s", "-u"),
+        (RANGES, "What is the last number of services?", "99", "10"),
+        (PRESENT, "Who chairs the board?", "Ida Voss", "Karl Beck"),
         (CHAT, "Wer bringt den Kuchen mit?", "Jochen", "Rana"),
     ],
 )
@@ -117,3 +130,34 @@ def test_tables_with_spaces_between_the_columns_give_the_columns_name():
     text = "Stop       Arrival   Departure   Track\nHarbour    7:30      7:33        4\nMarket     7:41      7:44        2\n"
     assert is_supported(text, "On which track is it at the harbour?", "Track 4")
     assert not is_supported(text, "On which track is it at the harbour?", "Track 2")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Which code does ferry give if the file is not found?", "It exits with 3."),
+        ("With which code does ferry exit if the file cannot be read?", "ferry exits with 4."),
+    ],
+)
+def test_what_a_condition_denies_is_no_contradiction(question, answer):
+    assert is_supported(STATUS, question, answer)
+
+
+def test_a_full_name_is_found_where_only_the_first_name_stands():
+    text = (
+        "Present: Ida Voss, Karl Beck, Lena Marsh\n\n1. Karl said that two lamps are broken. Lena will order new ones."
+    )
+    assert is_supported(text, "Who orders new lamps?", "Lena Marsh")
+    assert not is_supported(text, "Who orders new lamps?", "Karl Beck")
+
+
+def test_a_line_may_break_between_a_number_and_its_unit():
+    text = "The time that a terminal has to answer was raised to three\n  seconds."
+    assert is_supported(text, "How long may a terminal take to answer?", "3 seconds")
+    assert not is_supported(text, "How long may a terminal take to answer?", "3 minutes")
+
+
+def test_a_rule_of_a_table_may_be_drawn_with_other_signs():
+    text = "Signal    Action   Comment\n────────────────────────\nSIGBELL   Ring     Bell struck\nSIGHORN   Stop     Horn heard\n"
+    assert is_supported(text, "What is the action of SIGBELL?", "Ring")
+    assert not is_supported(text, "What is the action of SIGBELL?", "Stop")
