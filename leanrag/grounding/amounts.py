@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
+from leanrag.grounding.clauses import stem_of
 from leanrag.grounding.lexicon import ARTICLES
 from leanrag.grounding.predicates import predicate_of
 from leanrag.grounding.reading import Token
@@ -122,7 +123,10 @@ _FORMER_BEFORE = frozenset(
 _FORMER_BEHIND = frozenset("before previously earlier zuvor vorher auparavant".split())
 _REPLACED = re.compile(r"\b(?:in place of|before that|until then|an stelle von|à la place de|en lugar de)\b")
 _CHANGED = frozenset(
-    "raised lowered changed increased reduced raise lower change increase reduce up down moved postponed".split()
+    map(
+        stem_of,
+        "raise lower change increase reduce up down move postpone rise fall drop grow steigt sinkt stieg sank".split(),
+    )
 )
 
 
@@ -147,8 +151,12 @@ def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -
 def _is_former(tokens: Sequence[Token], i: int) -> bool:
     before = _words_to_pause(reversed(tokens[max(0, i - 6) : i]))
     behind = _words_to_pause(tokens[i + 1 : i + 4])
+    if i > 1 and tokens[i - 1].text == ":" and tokens[i - 2].word in _FORMER_BEFORE | _FORMER_BEHIND:
+        return True
     is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
-    is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(token.word for token in tokens[max(0, i - 4) : i])
+    is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(
+        stem_of(token.word) for token in tokens[max(0, i - 4) : i]
+    )
     is_replaced = _REPLACED.search(" ".join(reversed(before))) is not None
     return not _FORMER_BEFORE.isdisjoint(before[:3]) or is_last or is_origin or is_replaced
 

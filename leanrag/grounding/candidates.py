@@ -36,8 +36,11 @@ In it, in a clause beside it without a candidate, in the clauses before it, righ
 _PAIR, _PAIR_OF_ROW = 0.05, 0.2
 """What two words count that follow each other in the question and in the clause, function words too."""
 
+_MOST_PAIRS = 3  # that another clause has more by chance
 _KIND_WEIGHT = 0.3  # of a word that says what kind of thing is asked for
 _KIND_QUESTIONS = frozenset("which what welche welcher welches welchen welchem".split())
+_POSSESSIVES = frozenset("its his her their sein seine ihr ihre son sa ses leur leurs su sus".split())
+_WHERE = frozenset("where wo wohin woher".split())
 _WHO = frozenset("who whom wer wen wem".split())
 _RELATIVES = frozenset("who whose whom which where".split())
 _PRONOUNS = frozenset("it he she they this that these those er sie es dies il elle ils elles".split())
@@ -78,6 +81,7 @@ class _Match:
     Attributes:
         score: What the words of the question count for it.
         own: What only those count that stand in it and not above it.
+        pairs: How many pairs of words it has in common with it.
         firm: The words that stand in it, before it or right above it.
         has_predicate: Whether the predicate stands in it.
         is_row: Whether it is a row of a list of codes, and the answer is such a code.
@@ -85,6 +89,7 @@ class _Match:
 
     score: float
     own: float
+    pairs: int
     firm: frozenset[str]
     has_predicate: bool
     is_row: bool
@@ -129,6 +134,7 @@ class _Contest:
             (token.base, index.forms(token), index.weight(token.base) * (_KIND_WEIGHT if token.base in light else 1))
             for token in asked
         ]
+        self._asks_where = first in _WHERE and any(not _kind(token) for token in told)
         self._pairs = _pairs(claim.question)
         self._asks_who = first in _WHO and self._kinds == {"name"}
 
@@ -144,7 +150,8 @@ class _Contest:
             return False
         is_asked_for = is_here and not self._is_plain and match.has_predicate and not mine.has_predicate
         margin = _MARGIN_OF_PREDICATE if is_asked_for else _MARGIN
-        return match.score > margin * mine.score and (is_here or bool(match.firm - mine.firm))
+        says_more = bool(match.firm - mine.firm) or (len(self._asked) == 1 and match.pairs >= mine.pairs + _MOST_PAIRS)
+        return match.score > margin * mine.score and (is_here or says_more)
 
     def rivals(self, place: Place, units: Sequence[_Unit]) -> Iterator[tuple[_Match, bool]]:
         """What the units of other candidates match, and whether they stand in the place of the answer."""
@@ -173,7 +180,7 @@ class _Contest:
             is_list = bool(told or rivals) and (
                 len(content) < 2 if self._is_plain else len(content) <= len(told) + len(rivals)
             )
-            if not (told or rivals) and self._may_name_doer(place, bases):
+            if not (told or rivals) and self._may_answer(place, bases):
                 rivals = [token for token in content if token.kind == "word" and not is_among(token, self._known)]
             is_list |= bool(units) and units[-1].is_list and tokens[0].word in _RELATIVES
             last = units[-1] if units else None
@@ -202,9 +209,13 @@ class _Contest:
             and not (token.is_name and self._index.is_written_small(token.word))
         )
 
-    def _may_name_doer(self, place: Place, bases: frozenset[str]) -> bool:
-        """Whether a clause beside the answer says who does what was asked, be it by a plain noun ("the tenant")."""
-        return self._asks_who and place is self._place and not self._predicate.isdisjoint(bases)
+    def _may_answer(self, place: Place, bases: frozenset[str]) -> bool:
+        """Whether a clause beside the answer says who does what was asked, or where it is, be it by plain nouns ("the tenant")."""
+        if place is not self._place or self._is_plain:
+            return False
+        return (self._asks_who and not self._predicate.isdisjoint(bases)) or (
+            self._asks_where and any(not forms.isdisjoint(bases) for _, forms, _ in self._asked)
+        )
 
     def match(self, place: Place, units: Sequence[_Unit], i: int) -> _Match:
         """How much of the question is said in a unit and around it."""
@@ -220,12 +231,16 @@ class _Contest:
                 break
             beside |= other.bases
         own = unit.bases | place.record[place.line].name if place.record else unit.bases
+        is_of_another = unit.tokens[0].word in _POSSESSIVES  # "her deputy" is not she
         is_told_before = unit.sign == "(" or any(token.word in ANAPHORS for token in unit.tokens[:2])
         around = (
-            (_OWN, own | place.antecedent_bases),
+            (_OWN, own if is_of_another else own | place.antecedent_bases),
             (_BESIDE, beside),
-            (_OWN if is_told_before else _BEFORE, frozenset[str]().union(*(other.carried for other in before))),
-            (_ABOVE, place.near | place.record_bases),
+            (
+                _OWN if is_told_before and not is_of_another else _BEFORE,
+                frozenset[str]().union(*(other.carried for other in before)),
+            ),
+            (_ABOVE, place.near | place.record_bases | place.antecedent_bases),
             (_FAR, place.context_bases | place.below),
             (_ELSEWHERE, place.bases),
         )
@@ -240,7 +255,7 @@ class _Contest:
             if share >= _ABOVE:
                 firm.add(base)
         is_row = place.key.isdecimal() and self._kinds == {"quantity "}
-        return _Match(score, own_score, frozenset(firm), not self._predicate.isdisjoint(unit.bases), is_row)
+        return _Match(score, own_score, pairs, frozenset(firm), not self._predicate.isdisjoint(unit.bases), is_row)
 
 
 def _kind(token: Token) -> str:
