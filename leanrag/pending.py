@@ -188,6 +188,8 @@ class StopMatcher:
 
     def __call__(self, text: str, *, final: bool = False) -> str:
         """Return the text that certainly comes before any stop string."""
+        if self.is_idle:
+            return text
         pending = self._pending + text
         ends = [(at + len(stop), at, reason) for stop, reason in self._stops.items() if (at := pending.find(stop)) >= 0]
         if ends:

@@ -56,7 +56,7 @@ class Admission:
         context, sequences = self._context, self._sequences
         source, shared = sequences.find_source(request)
         is_foreign = 2 * shared < len(request.tokens)
-        if has_runs and is_foreign and context.n_ctx - sequences.cells.free + request.n_cells > context.mixed_cells:
+        if has_runs and is_foreign and self._count_cells() + request.n_cells > context.mixed_cells:
             # Computed alone, it is faster. Requests that share a prompt with a run start before it.
             request.overtaken += 1
             return NotNow.ALL if request.overtaken > _MAX_OVERTAKEN else NotNow.LATER
@@ -68,3 +68,8 @@ class Admission:
             sequences.evict(source)  # no run is active, and the other cells of the source take too much of the window
             return None, 0
         return source, shared
+
+    def _count_cells(self) -> int:
+        """Return the cells in use. If only few may be, also count those that the unread prompts of runs are about to use."""
+        used = self._context.n_ctx - self._sequences.cells.free
+        return used + self._sequences.n_unread() if self._context.mixed_cells < self._context.n_ctx else used

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from leanrag.llama.sampling import TokenScore, score_tokens
+from leanrag.llama.sampling import TokenScore, score_token, score_tokens
 
 __all__ = ["Rows"]
 
@@ -40,6 +40,10 @@ class Rows:
 
     def draw(self, logits: NDArray[np.float32], n: int) -> list[int]:
         """Return the most probable token of each of the first `n` rows of `logits`; among equal tokens, the lowest id."""
+        if (
+            n == 1
+        ):  # one answer alone: after a computation the caches are cold, and each further call takes longer than its work
+            return [int(logits[0].argmax())]
 
         def work(part: range) -> list[int]:
             tokens: list[int] = logits[part.start : part.stop].argmax(axis=1).tolist()
@@ -63,6 +67,8 @@ class Rows:
 
     def score(self, logits: NDArray[np.float32], rows: Sequence[int], tokens: Sequence[int]) -> list[TokenScore]:
         """Return the scores of `tokens`; `rows` has the row of `logits` for each token."""
+        if len(rows) == 1:
+            return [score_token(logits[rows[0]], tokens[0])]
         return self._share(lambda part: _score(logits, rows, tokens, part), range(len(rows)))
 
     def score_meanwhile(

@@ -108,26 +108,45 @@ class TokenScore(NamedTuple):
 
 def score_token(logits: NDArray[np.float32], token: int) -> TokenScore:
     """Return the scores of `token` under `logits` `(n_vocab,)`."""
-    return score_tokens(logits[None], [token])[0]
+    others = [part.max() for part in (logits[:token], logits[token + 1 :]) if part.size]
+    best_other = max(others, default=_NOTHING)
+    top = max(logits[token], best_other)
+    ((shifted,), (weights,)) = _scratch_rows((1, logits.size))  # fresh rows would cost as much as the arithmetic
+    np.subtract(logits, top, out=shifted)
+    np.exp(shifted, out=weights)
+    total = weights.sum()
+    np.multiply(weights, shifted, out=weights)  # for a dot product BLAS would wake all of its threads
+    return _score(logits[token] - top, best_other - top, total, weights.sum())
 
 
 def score_tokens(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[TokenScore]:
     """Return the scores of `tokens` `(n,)`, each under its row of `logits` `(n, n_vocab)`, whatever the rows beside it are."""
-    shifted, weights = _scratch_rows(logits.shape)  # fresh rows would cost as much as the arithmetic
+    if len(tokens) == 1:
+        return [score_token(logits[0], tokens[0])]
+    shifted, weights = _scratch_rows(logits.shape)
     np.subtract(logits, logits.max(axis=1, keepdims=True), out=shifted)
     np.exp(shifted, out=weights)
-    totals = weights.sum(axis=1).tolist()
-    chosen = [float(row[token]) for row, token in zip(shifted, tokens, strict=True)]
-    np.multiply(weights, shifted, out=weights)  # for a dot product BLAS would wake all of its threads
-    products = weights.sum(axis=1).tolist()
+    totals = weights.sum(axis=1)
+    chosen = [row[token] for row, token in zip(shifted, tokens, strict=True)]
+    np.multiply(weights, shifted, out=weights)
+    products = weights.sum(axis=1)
     for row, token in zip(shifted, tokens, strict=True):
         row[token] = -np.inf
-    others = shifted.max(axis=1).tolist()
-    scores = []
-    for one, total, product, other in zip(chosen, totals, products, others, strict=True):
-        log_total = math.log(total)
-        scores.append(TokenScore(one - log_total, one - other, max(0.0, log_total - product / total)))
-    return scores
+    return list(map(_score, chosen, shifted.max(axis=1), totals, products))
+
+
+def _score(chosen: np.float32, best_other: np.float32, total: np.float32, product: np.float32) -> TokenScore:
+    """Return the scores of a token.
+
+    Args:
+        chosen: Its logit less the highest logit.
+        best_other: The highest logit of another token, less the highest logit.
+        total: The sum of the exponentials of all logits less the highest.
+        product: The sum of each such exponential times its exponent.
+    """
+    log_total = math.log(total)
+    margin = float(chosen) - float(best_other)
+    return TokenScore(float(chosen) - log_total, margin, max(0.0, log_total - float(product) / float(total)))
 
 
 def _scratch_rows(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -140,6 +159,7 @@ def _scratch_rows(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 _scratch = threading.local()
+_NOTHING = np.float32(-np.inf)  # the best of no logits
 
 
 def log_probabilities(logits: NDArray[np.float32], tokens: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -180,6 +180,10 @@ class Sequences:
         lengths = {min(known, request.n_reusable), request.n_reusable}
         return {length for length in lengths if length - computed >= _WORTH_WAITING}
 
+    def n_unread(self) -> int:
+        """Return the number of tokens of prompts that active runs have not read yet."""
+        return sum(run.end - run.sequence.computed for run in self._runs if run.sequence.is_reading)
+
     def n_unreserved(self) -> int:
         """Return the number of free cells that no active run may still need."""
         return self.cells.free - sum(run.request.n_cells - run.sequence.computed for run in self._runs)

@@ -143,6 +143,29 @@ def test_questions_on_one_context_at_once_read_it_once(tiny_gguf):
     assert sum(cached) >= 3 * (many[0].usage.prompt_tokens - len(TAILS[0]) - 1)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_prompts_that_share_nothing_are_read_together_only_if_they_are_short(tiny_gguf, tiny, monkeypatch, most):
+    """The limit counts what prompts will use, also if nothing of them is read yet."""
+    prompts = [letter + CONTEXT + tail for letter in "abc" for tail in TAILS[:2]]
+    n_cells = 2 + max(tiny.count(prompt) for prompt in prompts)
+    begun = []
+    with LlamaCppModel(tiny_gguf, threads=1) as model:
+        engine = model._engine
+        engine._context.mixed_cells = n_cells * most
+        fill = engine._fill_batch
+
+        def fill_batch():
+            begun.append(len({tuple(run.request.tokens[:4]) for run in engine._runs}))
+            return fill()
+
+        monkeypatch.setattr(engine, "_fill_batch", fill_batch)
+        with engine._wake:  # so that all wait when the first one starts
+            streams = [model.stream(prompt, LlamaOptions(max_tokens=3)) for prompt in prompts]
+        together = [stream.result for stream in streams]
+    assert max(begun) == most
+    assert list(map(Alike, together)) == [Alike(tiny.generate(prompt, max_tokens=3)) for prompt in prompts]
+
+
 @pytest.mark.parametrize(("cache_bytes", "restored"), [(2**24, True), (0, False)])
 def test_what_had_to_leave_the_window_comes_back_from_memory(tiny_gguf, tiny, cache_bytes, restored):
     first, second = "a" * 150, "b" * 150  # the window holds one of them

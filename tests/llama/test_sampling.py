@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from leanrag import ConfigurationError
-from leanrag.llama.sampling import Sampler, SamplingOptions, log_probabilities, score_token
+from leanrag.llama.sampling import Sampler, SamplingOptions, log_probabilities, score_token, score_tokens
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 finite = arrays(np.float32, st.integers(1, 40), elements=st.floats(-50, 50, width=32))
@@ -61,6 +61,13 @@ def test_probabilities_sum_to_one(logits):
     tokens = np.arange(len(logits), dtype=np.int32)
     rows = np.repeat(logits[None], len(logits), axis=0)
     assert log_probabilities(rows, tokens) == pytest.approx([score.logprob for score in scores], abs=1e-4)
+
+
+@given(finite, st.integers(1, 3), st.data())
+def test_a_row_has_the_same_scores_alone_and_among_others(logits, n_others, data):
+    token = data.draw(st.integers(0, len(logits) - 1))
+    rows = np.concatenate([logits[None], np.repeat(logits[None, ::-1], n_others, axis=0)])
+    assert score_tokens(rows, [token] * len(rows))[0] == score_token(logits, token)
 
 
 def test_the_scores_of_a_token():
