@@ -38,8 +38,11 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(
 test: $(VENV)/equipped lint type pull
 	$(PYTEST) -m "not network"
 
+# Plug-ins that only slow tests need; they would take a tenth of the time.
+WITHOUT := $(addprefix -p no:,anyio benchmark recording socket syrupy)
+
 fast: $(VENV)/equipped
-	HYPOTHESIS_PROFILE=few $(PYTEST) -p no:anyio -m "not network and not model and not slow"
+	HYPOTHESIS_PROFILE=few $(PYTEST) $(WITHOUT) -m "not network and not model and not slow"
 
 lint: $(VENV)/equipped
 	$(BIN)/ruff check .
