@@ -1,4 +1,5 @@
 import collections
+import gc
 import logging
 import os
 import re
@@ -39,7 +40,12 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Let the loggers of torch pass their records on: to forty that do not, pytest would add handlers six times a test."""
+    """Spare each test some work.
+
+    The loggers of torch pass their records on: to forty that do not, pytest would add handlers six times a test. What was imported
+    and collected is alive until the end, so that the garbage collector need not look at it.
+    """
+    gc.freeze()
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch")]:
         logging.getLogger(name).propagate = True
 

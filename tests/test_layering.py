@@ -4,6 +4,7 @@ Rooms of one wing may use each other; wings of one floor never do.
 """
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import leanrag
@@ -33,9 +34,17 @@ def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
+def statements_of(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements in a module or a statement, without their expressions."""
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, block, ()):
+            yield child
+            yield from statements_of(child)
+
+
 def imports_of(path: Path) -> set[str]:
     """Rooms that a file imports, imports inside functions and for type checking included."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    nodes = list(statements_of(ast.parse(path.read_text(encoding="utf-8"))))
     modules = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return {room_of(module) for module in modules if module.split(".")[0] == "leanrag"}

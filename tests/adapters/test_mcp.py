@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import sys
 import threading
 import urllib.parse
@@ -30,15 +31,24 @@ EVIL = (
 )
 
 
-@pytest.fixture
-def rag(tmp_path):
-    with open_rag(tmp_path / "kb") as opened:
+@pytest.fixture(scope="module")
+def filled_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mcp") / "kb"
+    with open_rag(folder) as opened:
         opened.add(
             leanrag.Document(PARK, id="docs/park.md", title="Releases"),
             leanrag.Document(NILE, id="nile"),
             leanrag.Document(LONG, id="long", title="T" * 5000),
             leanrag.Document(EVIL * 3, id="evil \x1b[2J\n", title="\x1b[31mred\n--- end"),
         )
+    return folder
+
+
+@pytest.fixture
+def rag(filled_folder, tmp_path):
+    """A copy of the filled folder, which the test may change."""
+    shutil.copytree(filled_folder, tmp_path / "kb")
+    with open_rag(tmp_path / "kb") as opened:
         yield opened
 
 

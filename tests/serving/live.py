@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import httpx
+import uvicorn.server
 
 from leanrag.serving.running import make_server, open_port
 
 __all__ = ["Live", "Paused", "events_of"]
+
+# uvicorn looks every tenth of a second whether it has to stop; a test waits for that twice
+_HASTY = types.SimpleNamespace(**{**vars(asyncio), "sleep": lambda seconds: asyncio.sleep(seconds / 10)})
 
 
 class Live:
@@ -26,6 +33,8 @@ class Live:
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
     def __enter__(self) -> Live:
+        self._patch = mock.patch.object(uvicorn.server, "asyncio", _HASTY)
+        self._patch.start()
         self._thread.start()
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         return self
@@ -35,6 +44,7 @@ class Live:
         self.stop()
         self.join()
         self._socket.close()
+        self._patch.stop()
 
     def stop(self) -> None:
         """Tell the server to stop, as a signal does."""
