@@ -188,6 +188,7 @@ class Context:
 
     def free(self) -> None:
         """Free the memory of the context; call it once."""
+        self._lib.llama_synchronize(self._handle)  # a GPU may still compute what nobody waits for
         self._lib.llama_free(self._handle)
         if self._draws is not None:
             self._draws.free()

@@ -19,27 +19,21 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leanrag.checks import ProcessGuard
-from leanrag.errors import (
-    ContextOverflowError,
-    GenerationCancelled,
-    GenerationError,
-    GenerationTimeout,
-    ModelLoadError,
-    QueueFullError,
-)
+from leanrag.errors import GenerationError, GenerationTimeout, ModelLoadError
+from leanrag.llama import failures
 from leanrag.llama.admission import Admission, NotNow
 from leanrag.llama.context import MAX_SCORED, Context
 from leanrag.llama.device_draws import Draws
 from leanrag.llama.library import AbortFlag, Device
 from leanrag.llama.loading import LoadedModel
-from leanrag.llama.parts import Drawn, Part, Parts, keep_shape
+from leanrag.llama.parts import Computing, Drawn, Part, Parts, keep_shape
 from leanrag.llama.placement import Attention, Placement, gpu_devices
 from leanrag.llama.requests import Completion, Request
 from leanrag.llama.rows import Rows
@@ -92,6 +86,7 @@ class Engine:
         self._runs: list[Run] = []
         self._closed = False
         self._drawn: Drawn | None = None
+        self._ahead: Computing | None = None  # the next batch, if it is being computed already
         self._shape: list[RunSequence]  # the sequences of the rows of the last batch, if it had no other rows
         self._starting: Request | None = None  # the waiting request that `_admit` looks at
         loaded: queue.SimpleQueue[LoadedModel | Exception] = queue.SimpleQueue()
@@ -136,26 +131,14 @@ class Engine:
             GenerationError: The engine is closed, or belongs to a parent process.
         """
         self.check_usable()
-        needed = len(request.tokens) + request.max_tokens
-        if needed > self.n_ctx:
-            raise ContextOverflowError(
-                f"the prompt of {len(request.tokens):,} tokens and {request.max_tokens:,} for the answer exceed the "
-                f"window of {self.n_ctx:,} tokens. Shorten the prompt, lower `max_tokens`, or load the model with a larger "
-                "`n_ctx`",
-                needed=needed,
-                available=self.n_ctx,
-                model=self._name,
-            )
+        if len(request.tokens) + request.max_tokens > self.n_ctx:
+            raise failures.too_long(self._name, request, self.n_ctx)
         request.on_cancel = self._cancel
         with self._wake:
             if self._closed:
-                raise self._closed_error()
+                raise failures.closed(self._name)
             if len(self._waiting) >= self._settings.max_queue:
-                raise QueueFullError(
-                    f"{len(self._waiting)} requests already wait for {self._name}. Try again later, or load the model with "
-                    "a larger `max_queue`",
-                    model=self._name,
-                )
+                raise failures.queue_full(self._name, len(self._waiting))
             self._waiting.append(request)
             self._wake.notify_all()
         return request
@@ -164,7 +147,7 @@ class Engine:
         """Raise `GenerationError` when the engine is closed or belongs to a parent process."""
         self._guard.check(self._name, functools.partial(GenerationError, model=self._name))
         if self._closed:
-            raise self._closed_error()
+            raise failures.closed(self._name)
 
     def stop(self) -> None:
         """Close the engine without waiting: every request fails, and the owner thread frees the model.
@@ -184,21 +167,13 @@ class Engine:
         if self._guard.is_here and threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _closed_error(self) -> GenerationError:
-        return GenerationError(f"{self._name} is closed. Load the model again to use it", model=self._name)
-
     def _cancel(self, request: Request) -> None:
         with self._wake:
             if request in self._waiting:
                 self._waiting.remove(request)
-                request.emit(self._stop_error(request))
+                request.emit(failures.stopped(self._name, request))
             elif all(run.request.stop_error for run in self._runs):  # no request needs the current computation
                 self._abort.set()
-
-    def _stop_error(self, request: Request) -> GenerationError:
-        if request.stop_error is GenerationTimeout:
-            return GenerationTimeout(f"{self._name} did not answer within the time limit", model=self._name)
-        return GenerationCancelled(f"the request to {self._name} was cancelled", model=self._name)
 
     # The owner thread only: loading
 
@@ -237,7 +212,7 @@ class Engine:
             name=self._name,
             speculation=self._model.speculation,
         )
-        self._admission, self._shape = Admission(context, self._sequences), []
+        self._admission, self._shape, self._ahead = Admission(context, self._sequences), [], None
 
     def _free(self) -> None:
         with self._wake:
@@ -245,7 +220,7 @@ class Engine:
             abandoned = [*(run.request for run in self._runs), *self._waiting]
             self._runs, self._waiting = [], collections.deque()
         for request in abandoned:
-            request.emit(self._closed_error())
+            request.emit(failures.closed(self._name))
         self._model.free()
 
     def _keep_residents(self) -> None:
@@ -278,12 +253,10 @@ class Engine:
             if self._starting is not None:
                 self._waiting = collections.deque(other for other in self._waiting if other is not self._starting)
                 abandoned.append(self._starting)
-            self._runs, self._drawn, self._starting = [], None, None
+            self._runs, self._drawn, self._ahead, self._starting = [], None, None, None
         self._model.free_context()  # the next request opens a new context
         for request in abandoned:
-            failure = GenerationError(f"{self._name} failed: {error!r}. Ask again", model=self._name)
-            failure.__cause__ = error
-            request.emit(failure)
+            request.emit(failures.unexpected(self._name, error))
 
     def _wait(self) -> bool:
         """Wait for requests: return True when there are some, False when the engine closes. Unload the model after `keep_alive`."""
@@ -331,7 +304,7 @@ class Engine:
             if run.request.is_late and run.request.stop_error is None:
                 run.request.stop_error = GenerationTimeout
             if run.request.stop_error is not None:
-                self._end(run, self._stop_error(run.request))
+                self._end(run, failures.stopped(self._name, run.request))
         with self._wake:
             if not self._closed:
                 self._abort.clear()
@@ -365,6 +338,8 @@ class Engine:
             self._runs.remove(run)
         try:
             self._sequences.end(run)
+            if not self._runs:
+                self._drop_ahead()
         finally:
             run.request.emit(outcome)
 
@@ -376,22 +351,58 @@ class Engine:
         1. Fill the batch: a row for each answer that is being written, then as many tokens of prompts as fit.
         2. Decode it: llama.cpp computes all rows together. On a GPU it returns before they are computed.
         3. Catch up while the GPU computes: score and publish the tokens that were drawn after the previous batch.
-        4. Hand out: take the logits of the batch, draw the next token of each answer, and end finished runs.
+        4. Hand out: take the logits of the batch, draw the next token of each answer, and end finished runs. If only answers are
+           being written, a GPU begins to compute the next batch as soon as the tokens are drawn; the next step then begins with 3.
         5. If the computation failed, take the batch back instead, and free cells or open a new context.
         """
-        parts = self._fill_batch()
-        self._context.use_threads(self._threads.now())
-        code, complaint = self._context.decode()
+        computing = self._ahead or self._compute(self._fill_batch())
+        self._ahead, parts = None, computing.parts
         self._catch_up()
-        self._shape = [] if parts.others else parts.sequences
-        if code == 0:
+        self._leave_out_ended(parts)
+        if computing.code == 0:
             self._hand_out(parts)
         else:
-            self._take_back(parts, code, complaint)
+            self._take_back(parts, computing.code, computing.complaint)
+
+    def _compute(self, parts: Parts) -> Computing:
+        self._context.use_threads(self._threads.now())
+        code, complaint = self._context.decode()
+        for row, sequence in parts.pads:
+            self._context.remove(sequence.id, sequence.computed)
+            self._sequences.cells.release(parts.cells[row : row + 1])
+        self._shape = [] if parts.others else parts.sequences
+        return Computing(parts, code, complaint)
+
+    def _compute_ahead(self, parts: Parts, tokens: list[int]) -> None:
+        """Compute the tokens that follow `tokens` before anybody has looked at these, so that a GPU does not wait.
+
+        What is computed after the end of an answer is dropped.
+        """
+        runs, n_rows = [run for _, run in parts.writing], len(parts.sequences)
+        if not self._context.reuses_graphs or parts.others or len(runs) < len(self._runs) or n_rows > 2 * len(runs):
+            return
+        drawn = [tokens[row] for row, _ in parts.writing]
+        if min(drawn) < 0 or all(map(self.vocabulary.is_end, drawn)) or any(run.is_at_last_token for run in runs):
+            return
+        if self._sequences.n_unreserved() < n_rows - len(runs):
+            return
+        self._ahead = self._compute(self._fill_rows(parts.sequences, dict(zip(runs, drawn, strict=True))))
+
+    def _leave_out_ended(self, parts: Parts) -> None:
+        """Leave out the runs that ended while this batch was computed ahead."""
+        going_on = [(row, run) for row, run in parts.writing if run.sequence.run is run]
+        if len(going_on) < len(parts.writing):
+            rows = {row for row, _ in parts.writing} - {row for row, _ in going_on}
+            self._sequences.cells.release(parts.cells[sorted(rows)])
+            parts.writing = going_on
+
+    def _drop_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._leave_out_ended(ahead.parts)
 
     def _fill_batch(self) -> Parts:
         batch = self._context.batch
-        batch.clear()
         writing = [(run, run.pending) for run in self._runs if run.pending is not None]
         plain, others = [], []
         for run, pending in writing:
@@ -402,10 +413,7 @@ class Engine:
         sequences = [run.sequence for run in plain]
         if self._context.reuses_graphs and len(plain) == len(self._runs):
             sequences = keep_shape(self._shape, sequences, self._sequences.n_unreserved())
-        parts = Parts.of(sequences, self._sequences.cells.take(len(sequences)))
-        if sequences:
-            rows = [(each.run.pending if each.run else 0, each.computed, each.id) for each in sequences]
-            batch.add_each(*np.array(rows, np.int32).T)
+        parts = self._fill_rows(sequences, {run: run.pending for run in plain if run.pending is not None})
         parts.others += [self._add(run, tokens, 0) for run, tokens in others]
         prefill_limit = 2 * _PREFILL_BESIDE_DECODE if self.placement.layers else _PREFILL_BESIDE_DECODE
         room = min(batch.room, prefill_limit) if writing else batch.room
@@ -414,6 +422,14 @@ class Engine:
                 parts.others.append(part)
                 room -= len(part.tokens)
         return parts
+
+    def _fill_rows(self, sequences: list[RunSequence], tokens: Mapping[Run, int]) -> Parts:
+        """Fill the batch with a row for each sequence: the token of its run, or a pad."""
+        self._context.batch.clear()
+        if sequences:
+            rows = [(tokens[each.run] if each.run else 0, each.computed, each.id) for each in sequences]
+            self._context.batch.add_each(*np.array(rows, np.int32).T)
+        return Parts.of(sequences, self._sequences.cells.take(len(sequences)))
 
     def _draft(self, run: Run, n_writing: int) -> list[int]:
         if run.drafts is None or n_writing > 1:
@@ -436,7 +452,6 @@ class Engine:
 
     def _hand_out(self, parts: Parts) -> None:
         logits, drawn = self._context.logits(), self._context.draws()
-        self._drop_pads(parts)
         cells = parts.cells.tolist()
         for row, run in parts.writing:
             run.sequence.computed += 1
@@ -446,11 +461,6 @@ class Engine:
         if parts.writing:
             self._carry_on_all(parts, logits, drawn)
         self._sequences.protect()
-
-    def _drop_pads(self, parts: Parts) -> None:
-        for row, sequence in parts.pads:
-            self._context.remove(sequence.id, sequence.computed)
-            self._sequences.cells.release(parts.cells[row : row + 1])
 
     def _hand_out_part(self, part: Part, logits: NDArray[np.float32], drawn: Draws | None) -> None:
         """Take the logits of one part, or the token that the device drew, and end its run if that is finished."""
@@ -467,7 +477,7 @@ class Engine:
                 self._carry_on(run, rows, part.tokens)
             elif n_outputs and drawn is not None and sequence.id < self._context.n_drawn:
                 if (token := drawn.tokens[part.outputs_start]) < 0:
-                    raise self._no_numbers()
+                    raise failures.no_numbers(self._name)
                 if run.take(token, self.vocabulary):
                     run.scores += drawn.score([part.outputs_start])
             elif len(rows):
@@ -489,11 +499,12 @@ class Engine:
             tokens, logits = self._rows.draw_and_keep(logits, n_rows)
         else:
             tokens = self._rows.draw(logits, n_rows)
+        self._compute_ahead(parts, tokens)
         now, waiting = [], []  # rows to be scored
         for row, run in parts.writing:
             token = tokens[row]
             if token < 0:
-                self._end(run, self._no_numbers())
+                self._end(run, failures.no_numbers(self._name))
                 continue
             is_answer = run.take(token, self.vocabulary, may_publish_later=later)
             if later and run.finish_reason is None:
@@ -512,12 +523,6 @@ class Engine:
         for _, run in parts.writing:
             if run.finish_reason is not None:
                 self._end(run, run.completion())
-
-    def _no_numbers(self) -> GenerationError:
-        message = (
-            f"{self._name} computed logits that are not numbers. Load another file of the model, or ask something else"
-        )
-        return GenerationError(message, model=self._name)
 
     def _catch_up(self) -> None:
         """Score and publish the tokens that were drawn before the current computation."""
@@ -545,8 +550,6 @@ class Engine:
     def _take_back(self, parts: Parts, code: int, complaint: str) -> None:
         """Remove the tokens of a failed batch from the context, and recover from the failure."""
         runs = [*(run for _, run in parts.writing), *(part.run for part in parts.others)]
-        if parts.pads:
-            self._drop_pads(parts)
         own = [parts.cells[[row for row, _ in parts.writing]], *(part.cells for part in parts.others)]
         self._sequences.cells.release(np.concatenate(own))
         if code == 1:  # too few cells: nothing was computed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from leanrag.llama.run import Run, Sequence
 from leanrag.llama.sampling import TokenScore
 
-__all__ = ["Drawn", "Part", "Parts", "keep_shape"]
+__all__ = ["Computing", "Drawn", "Part", "Parts", "keep_shape"]
 
 
 @dataclass(slots=True)
@@ -53,6 +53,15 @@ class Parts:
         """The rows of sequences without a run."""
         rows = {row for row, _ in self.writing}
         return [(row, sequence) for row, sequence in enumerate(self.sequences) if row not in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """A batch that was handed to llama.cpp, which returned this code and these error messages."""
+
+    parts: Parts
+    code: int
+    complaint: str
 
 
 @dataclass(slots=True)

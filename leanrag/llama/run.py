@@ -66,6 +66,11 @@ class Run:
         """Number of prompt tokens to compute: all, or all but the last if no token is generated."""
         return len(self.request.tokens) - (self.request.max_tokens == 0)
 
+    @property
+    def is_at_last_token(self) -> bool:
+        """Whether the next token ends the answer, whatever it is."""
+        return len(self.token_ids) + 1 >= self.request.n_allowed
+
     def read_prompt(self, logits: NDArray[np.float32], position: int) -> None:
         """Take the logits `(n, n_vocab)` after the tokens of the prompt from `position` on."""
         if self.request.score_from is not None:

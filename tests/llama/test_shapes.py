@@ -26,24 +26,29 @@ def model(tiny_gguf):
 
 
 def note_steps(engine, steps):
-    """Return a `_fill_batch` that notes the rows of one token, those of runs, and the other parts of each batch."""
-    fill = type(engine)._fill_batch
+    """Return a `_compute` that notes the rows of one token, those of runs, and the other parts of each batch."""
+    compute = type(engine)._compute
 
-    def fill_batch():
-        parts = fill(engine)
+    def note(parts):
         steps.append((len(parts.sequences), len(parts.writing), len(parts.others)))
-        return parts
+        return compute(engine, parts)
 
-    return fill_batch
+    return note
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20)), min_size=1, max_size=12))
+STOPS = st.sampled_from([(), ("e",), ("W", "|"), ("a",)])  # which end some answers while the next token is computed
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20), STOPS), min_size=1, max_size=12))
 def test_answers_of_any_length_are_those_of_a_plain_model(model, tiny, requests):
-    prompts = [(CONTEXT[:start] + chr(97 + i) + " and", n) for i, (start, n) in enumerate(requests)]
-    streams = [model.stream(prompt, LlamaOptions(max_tokens=n)) for prompt, n in prompts]
+    prompts = [
+        (CONTEXT[:start] + chr(97 + i) + " and", LlamaOptions(max_tokens=n, stop=stop))
+        for i, (start, n, stop) in enumerate(requests)
+    ]
+    streams = [model.stream(prompt, options) for prompt, options in prompts]
     together = [stream.result for stream in streams]
     assert consistent(model._engine)
-    alone = [tiny.generate(prompt, max_tokens=n) for prompt, n in prompts]
+    alone = [tiny.stream(prompt, options).result for prompt, options in prompts]
     assert list(map(Alike, together)) == list(map(Alike, alone))
 
 
@@ -52,7 +57,7 @@ def test_a_batch_keeps_its_rows_while_most_answers_go_on(tiny_gguf, monkeypatch)
     with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
         engine = model._engine
         engine._context.reuses_graphs = engine._context.computes_meanwhile = True
-        monkeypatch.setattr(engine, "_fill_batch", note_steps(engine, steps))
+        monkeypatch.setattr(engine, "_compute", note_steps(engine, steps))
         with engine._wake:  # so that all start in one step
             streams = [
                 model.stream(letter * 9, LlamaOptions(max_tokens=n))
@@ -101,21 +106,20 @@ def test_requests_wait_for_each_other_while_answers_are_written(tiny_gguf, tiny,
         engine = model._engine
         engine._context.reuses_graphs = True
         late, numbers = [], []
-        fill = engine._fill_batch
+        compute = engine._compute
 
-        def fill_batch():
-            if not late and all(run.pending is not None for run in engine._runs):
+        def note(parts):
+            if not late and not parts.others:
                 late.append(model.stream("late", LlamaOptions(max_tokens=2)))
-            parts = fill()
             numbers.append(len(parts.others))
-            return parts
+            return compute(parts)
 
-        monkeypatch.setattr(engine, "_fill_batch", fill_batch)
+        monkeypatch.setattr(engine, "_compute", note)
         with engine._wake:
             streams = [model.stream(letter * 9, LlamaOptions(max_tokens=9)) for letter in "abc"]
         for stream in streams:
             assert stream.result.usage.completion_tokens == 9
         assert Alike(late[0].result) == Alike(tiny.generate("late", max_tokens=2))
-    started = next(i for i, n in enumerate(numbers[1:]) if n)
+    started = next(i for i, n in enumerate(numbers[1:]) if n)  # when the late one was read
     assert numbers[0] == 3
     assert (started >= 8) == waits
