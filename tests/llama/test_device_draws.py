@@ -182,5 +182,5 @@ def test_logits_are_copied_only_of_few_rows(drawing, tiny, n, n_logits):
 
 def test_more_requests_than_sequences_with_logits_wait(drawing):
     streams = [drawing.stream("abc", LlamaOptions(5, temperature=1.0, seed=i)) for i in range(6)]
-    alone = [drawing.generate("abc", max_tokens=5, temperature=1.0, seed=i).token_ids for i in range(6)]
-    assert [stream.result.token_ids for stream in streams] == alone
+    alone = [Alike(drawing.generate("abc", max_tokens=5, temperature=1.0, seed=i)) for i in range(6)]
+    assert [Alike(stream.result) for stream in streams] == alone
