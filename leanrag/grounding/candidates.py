@@ -171,7 +171,8 @@ class _Contest:
     def units_of(self, place: Place) -> list[_Unit]:
         """The clauses of a place; those with nothing but candidates belong to their neighbours."""
         units: list[_Unit] = []
-        segments = [(list(place.tokens), place.bases, "")] if place.text.startswith(("{", "[")) else place.segments
+        is_row = "\t" in place.shape or place.text.startswith(("{", "["))
+        segments = [(list(place.tokens), place.bases | place.part_bases, "")] if is_row else place.segments
         is_behind_note = False  # in brackets, which belong to what stands before them
         for tokens, bases, sign in segments:
             content = [token for token in tokens if token.is_content]

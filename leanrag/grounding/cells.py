@@ -60,7 +60,7 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         names, cells = (
             next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []) for line in (header, row)
         )
-    if sum(bool(name) and not name.isdecimal() for name in names) < 2:
+    if sum(bool(name.strip("0123456789.,")) for name in names) < 2:
         return []  # lines with a name and a number each
     if header.startswith("-") or max(len(name.split()) for name in names) > _MOST_WORDS:
         return []  # options and other terms, with what is said of them

@@ -127,10 +127,6 @@ class PlaceIndex:
         """Whether a place, or what it stands under or speaks of, holds a word, a form or an opposite of it."""
         return self._numbers[id(place)] in self._find(token)
 
-    def holds_somewhere(self, token: Token) -> bool:
-        """Whether a place holds a word."""
-        return bool(self._find(token))
-
     def with_word(self, tokens: Iterable[Token]) -> list[Place]:
         """Return the places that hold one of the words themselves, in order."""
         found = {i for token in tokens for i, share in self._find(token).items() if share == 1 and token.is_content}
@@ -149,9 +145,16 @@ class PlaceIndex:
         yield from other_views_of(token.base)
         if token.is_name or len(token.base) < 4:
             return
+        if token.word[:3] in self._parts:
+            yield token.word[:3]  # "max" in UID_MAX
         for base in self._beginnings.get(token.base[:4], ()):
             if is_form(token.base, base) or (base.isalpha() and token.word.startswith(base)):
                 yield base
+
+    @functools.cached_property
+    def _parts(self) -> frozenset[str]:
+        """The words that identifiers are made of."""
+        return frozenset[str]().union(*(place.part_bases for place in self.places))
 
     @functools.cached_property
     def _beginnings(self) -> dict[str, list[str]]:

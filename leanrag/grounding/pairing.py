@@ -8,7 +8,7 @@ from leanrag.grounding.claims import Claim, Passage
 from leanrag.grounding.clauses import CONJUNCTIONS, clauses_of
 from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, CLASS_WORDS, COPULAS, PREPOSITIONS
 from leanrag.grounding.reading import Token
-from leanrag.grounding.values import VALUE_KINDS, answer_kind, dimension_of, has_value, is_among, kind_of, same_value
+from leanrag.grounding.values import VALUE_KINDS, answer_kind, dimension_of, has_value, is_among, kind_of
 
 __all__ = ["mixes_clauses", "pairs_differently"]
 
@@ -20,7 +20,7 @@ def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
         return False
     clauses = [list(clause.tokens) for clause in clauses_of(passage.tokens)]
     mine = frozenset(token.base for token in (*claim.whole, *claim.question) if token.is_content)
-    if any(_values_part(segments, claim) or _names_part(parts, claim, mine) for parts in (segments, clauses)):
+    if any(_names_part(parts, claim, mine) for parts in (segments, clauses)):
         return True
     if claim.is_fragment and (
         _belongs_to_another_part(segments, claim) or _stands_behind_another(passage.tokens, claim)
@@ -41,29 +41,6 @@ def pairs_differently(claim: Claim, passage: Passage, _: Mapping[str, float]) ->
                     and all(_is_rival(value, head, mine, v, h) for v in with_value for h in with_head)
                 ):
                     return True
-    return False
-
-
-def _values_part(segments: list[list[Token]], claim: Claim) -> bool:
-    """Whether a value of the answer stands with another year or amount than the one that was asked about."""
-    wanted = [token for token in (*claim.tokens, *claim.question) if token.kind in VALUE_KINDS]
-    said = [token for token in claim.tokens if token.kind in VALUE_KINDS]
-    for value in said:
-        for other in wanted:
-            if kind_of(value) == kind_of(other):
-                continue
-            with_value = [s for s in segments if has_value(value, s)]
-            with_other = [s for s in segments if has_value(other, s)]
-            if (
-                with_value
-                and with_other
-                and all(
-                    a is not b and _has_like(value, b, wanted) and _has_like(other, a, wanted)
-                    for a in with_value
-                    for b in with_other
-                )
-            ):
-                return True
     return False
 
 
@@ -184,14 +161,6 @@ def _in_brackets(tokens: Sequence[Token]) -> Iterator[tuple[frozenset[str], list
 
 def _content(tokens: Sequence[Token]) -> frozenset[str]:
     return frozenset(token.base for token in tokens if token.is_content)
-
-
-def _has_like(value: Token, segment: list[Token], wanted: Sequence[Token]) -> bool:
-    """Whether a segment holds a value of the same kind that is not wanted."""
-    return any(
-        kind_of(token) == kind_of(value) and not any(same_value(other, token, segment) for other in wanted)
-        for token in segment
-    )
 
 
 def _names_part(parts: list[list[Token]], claim: Claim, mine: frozenset[str]) -> bool:

@@ -380,7 +380,7 @@ def _is_comment(text: str, line: Line) -> bool:
 
 
 _OPTION = r"--?[A-Za-z][\w-]*(?:,? --?[A-Za-z][\w-]*)*(?:[ =\[][A-Z<\[]\S*)?(?: {2,}|\t|\n|\Z)"
-_TERM_LINE = re.compile(rf"\n(?=[ \t]*(?:{_OPTION}|\S+(?: \S+)?(?: {{3,}}|\t+)\S))")
+_TERM_LINE = re.compile(rf"\n(?=[ \t]*(?:{_OPTION}|\S+(?: \S+)?(?: {{3,}}|\t+)\S|\*\*\S))")
 """The end of a line before one that begins with a term, with what is said of it behind a gap, or with an option alone."""
 
 

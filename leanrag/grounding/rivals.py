@@ -25,7 +25,7 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     The claim then takes from another section, row or sentence than it should.
     """
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
-    if _has_other_key(claim, place, index) or _has_other_value(claim, place, index):
+    if _has_other_key(claim, place, index):
         return True
     if claim.is_fragment and _takes_from_question_above(place, told):
         return True
@@ -74,32 +74,6 @@ def _has_other_key(claim: Claim, place: Place, index: PlaceIndex) -> bool:
         for other in index.places
         if other.key
     )
-
-
-def _has_other_value(claim: Claim, place: Place, index: PlaceIndex) -> bool:
-    """Whether the question names a date, a version or an option that another place holds, and this one names another."""
-    mine = (*claim.question, *claim.tokens)
-    return any(
-        _tells_apart(asked)
-        and index.holds_somewhere(asked)
-        and not _speaks_of(asked, place, index)
-        and any(_tells_apart(t) and kind_of(t) == kind_of(asked) and not has_value(t, mine) for t in place.tokens)
-        for asked in claim.question
-    )
-
-
-def _speaks_of(value: Token, place: Place, index: PlaceIndex) -> bool:
-    """Whether a place, or what stands above it, names a value; the row above a row may be another one of its kind."""
-    if has_value(value, place.tokens) or value.base in place.heading:
-        return True
-    return not place.shape and index.holds(value, place)
-
-
-def _tells_apart(token: Token) -> bool:
-    """Whether a token is a date, a version or an option: places with different ones speak of different things."""
-    if token.kind == "identifier":
-        return token.text.startswith("-") or token.text.replace(".", "").isdigit()
-    return kind_of(token)[0] == "day"
 
 
 def _has_other_modifier(claim: Claim, place: Place, index: PlaceIndex) -> bool:

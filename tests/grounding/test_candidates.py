@@ -46,6 +46,14 @@ RANGES = (
     "# The range of numbers for services.\n# Default: FIRST_SERVICE_NO=10, LAST_SERVICE_NO=99\n#FIRST_SERVICE_NO=10\n"
 )
 PRESENT = "Notes of the choir board\n\nPresent: Ida Voss (chair), Karl Beck, Lena Marsh\nAway: Pia Roth\n"
+PRICES = (
+    "Linen, plain, 2 m ............. 7.10\nLinen, dyed, 2 m .............. 9.60\nHemp, plain, 1 m .............. 5.30\n"
+    "Hemp, dyed, 1 m ............... 8.20\n"
+)
+LESSONS = (
+    "**Knots** — Mondays, 18:00, room B, teacher: Hanna Lund\n**Charts** — Tuesdays, 19:00, room D, teacher: Paul Reis\n"
+    "**Lamps** — Fridays, 17:00, room E, teacher: Bruna Kell\n"
+)
 CHAT = (
     "Uwe: Wer bringt den Kuchen mit?\nRana: Den Kuchen bringt Jochen mit, ich koche Tee.\nUwe: Gut.\n"
     "Rana: Das Brot holt Silke."
@@ -100,6 +108,9 @@ CHAT = (
             "-n",
             "-v",
         ),
+        (PRICES, "What does plain linen cost?", "7.10", "5.30"),
+        (PRICES, "What does dyed hemp cost?", "8.20", "9.60"),
+        (LESSONS, "Who teaches charts?", "Paul Reis", "Bruna Kell"),
         (PRESENT, "Who chairs the board?", "Ida Voss", "Karl Beck"),
         (CHAT, "Wer bringt den Kuchen mit?", "Jochen", "Rana"),
     ],
