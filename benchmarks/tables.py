@@ -181,6 +181,31 @@ def engine_on_gpu() -> str:
     return "\n".join([*rows, "", f"{memory}{figures['gpu_memory_growth']:.2f} times the memory after the first 50."])
 
 
+def engine_on_two_gpus() -> str:
+    figures = load("engine_gpus")
+    machine, commit = figures["about"]["machine"], figures["about"]["commit"]
+    (model,) = figures["about"]["models"]
+    run = f"`python -m benchmarks.engine --device gpus`, commit {commit}, {machine['gpu']}, {machine['cpu']}"
+    rows = [
+        f"{model} ({run}, medians of {figures['n']}):",
+        "",
+        "| tokens per second | one GPU | two GPUs |",
+        "|---|---|---|",
+    ]
+    pairs = (
+        (
+            f"{figures['callers']} callers; a copy on each GPU",
+            "one_gpu_tokens_per_second",
+            "two_gpus_tokens_per_second",
+        ),
+        ("a prompt; the layers split over both", "one_gpu_prefill", "split_layer_prefill"),
+        ("one answer; the layers split", "one_gpu_decode_1", "split_layer_decode_1"),
+        ("32 answers at once; the layers split", "one_gpu_answers_32", "split_layer_answers_32"),
+    )
+    rows += [f"| {label} | {_figure(figures[one])} | {_figure(figures[two])} |" for label, one, two in pairs]
+    return "\n".join(rows)
+
+
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
@@ -506,6 +531,7 @@ def pages() -> dict[Path, str]:
         "Models, files and templates": models,
         "The engine": engine,
         "The engine on a GPU": engine_on_gpu,
+        "The engine on two GPUs": engine_on_two_gpus,
         "Embedding": embedding,
         "Overhead": overhead,
         "Caches": caching,
