@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 _WORTH_WAITING = 32  # tokens: a prompt waits while another run reads at least this many tokens that both share
 _WORTH_SHARING = 8  # tokens: a shorter shared beginning is computed again
-# Cells: attention to so many is fast, and to more, if a run needs at least a part of them.
-_FEW_CELLS, _WORTH_KEEPING_PART = 1024, 4
+# Cells: attention to so many is fast, and to more it is worth its time if a quarter of them was used since the engine was idle.
+_FEW_CELLS, _USED_PART = 1024, 4
 
 
 class Sequences:
@@ -67,6 +67,7 @@ class Sequences:
         self.cells = CellTable(context.n_ctx)
         self.free_ids = set(range(context.n_sequences))
         self._kept_cell = np.empty(0, np.int64)
+        self._most_used = 0  # cells, since the engine was idle
 
     # A request comes
 
@@ -111,9 +112,7 @@ class Sequences:
         for sequence in self.oldest_residents():
             if sequence is not source and (not has_room() or self._leaves_early):
                 self.evict(sequence)
-        n_used = self.cells.n_cells - self.cells.free + needed
-        is_much = self._kept_cell.size and self._kept_cell[0] >= max(_FEW_CELLS, _WORTH_KEEPING_PART * n_used)
-        if not has_room() or (is_much and not self._runs):
+        if not has_room():
             self._drop_cell()
         return has_room()
 
@@ -280,16 +279,20 @@ class Sequences:
         """Keep the last used cell in use if it is one of this sequence, which ends.
 
         Attention reads all cells up to the last used one, in steps of 256. If they become fewer, and then more again, each time is
-        another graph.
+        another graph. An engine that becomes idle gives it up if it used few cells meanwhile.
         """
         last = self.cells.used_length - 1
-        if not sequence.cells.size or last in self._kept_cell or sequence.cells.max() != last:
-            return
-        position = int(sequence.cells.argmax())
-        self._context.keep_cell(sequence.id, position)
-        self.cells.share(sequence.cells[position : position + 1])
-        self.cells.release(self._kept_cell)
-        self._kept_cell = sequence.cells[position : position + 1].copy()
+        self._most_used = max(self._most_used, self.cells.n_cells - self.cells.free)
+        if sequence.cells.size and last not in self._kept_cell and sequence.cells.max() == last:
+            position = int(sequence.cells.argmax())
+            self._context.keep_cell(sequence.id, position)
+            self.cells.share(sequence.cells[position : position + 1])
+            self.cells.release(self._kept_cell)
+            self._kept_cell = sequence.cells[position : position + 1].copy()
+        if not self._runs:
+            if self._kept_cell.size and self._kept_cell[0] >= max(_FEW_CELLS, _USED_PART * self._most_used):
+                self._drop_cell()
+            self._most_used = 0
 
     def _drop_cell(self) -> None:
         if self._kept_cell.size:

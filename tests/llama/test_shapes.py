@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanrag import LlamaCppModel
-from leanrag.llama import admission
+from leanrag.llama import admission, sequences
 from leanrag.llama.library import library
 from leanrag.llama.options import LlamaOptions
 from leanrag.llama.parts import keep_shape
@@ -123,3 +123,21 @@ def test_requests_wait_for_each_other_while_answers_are_written(tiny_gguf, tiny,
     started = next(i for i, n in enumerate(numbers[1:]) if n)  # when the late one was read
     assert numbers[0] == 3
     assert (started >= 8) == waits
+
+
+def test_the_last_cell_is_given_up_when_few_cells_were_used_since_the_engine_was_idle(tiny_gguf, monkeypatch):
+    monkeypatch.setattr(sequences, "_FEW_CELLS", 32)
+    with LlamaCppModel(tiny_gguf, threads=1, parallel=6, cache_bytes=0) as model:
+        engine = model._engine
+        engine._context.reuses_graphs = engine._context.computes_meanwhile = True
+        lengths = []
+        for n_requests in (6, 6, 1, 1):
+            with engine._wake:  # so that all start in one step
+                streams = [model.stream(letter * 20, LlamaOptions(max_tokens=12)) for letter in "abcdef"[:n_requests]]
+            for stream in streams:
+                assert stream.result.usage.completion_tokens == 12
+            lengths.append(len(engine._sequences._kept_cell) and int(engine._sequences._kept_cell[0]) + 1)
+        assert consistent(engine)
+    assert 6 * 31 < lengths[0] <= lengths[1] <= lengths[0] + 1
+    assert lengths[2:] == [0, lengths[3]]
+    assert lengths[3] <= 128
