@@ -31,7 +31,9 @@ _MOST_CHUNKS = 128  # of a row
 _ENOUGH_CHUNKS = 1024  # of all rows: so many are read at a time
 _LEAST = -1e30  # a logit that is never drawn
 _FEW_ROWS = 4  # the host draws fewer: a device takes about .1 ms to read a row, whether alone or among many
-_FIRST_SAMPLERS = 8  # llama.cpp asks each sampler at each new graph, so only as many are made as sequences are used
+# Samplers take time in each computation (142 of them .3 ms). To attach or detach some takes 10 ms and more.
+_FIRST_SAMPLERS = 8  # so only as many are attached as sequences are used,
+_SELDOM = 500  # and most are detached after so many computations that needed at most a quarter of them
 
 
 def most_rows(n_vocab: int) -> int:
@@ -110,6 +112,7 @@ class DeviceDraws:
         self._first = -1  # sequence of the first row that is drawn on the device
         self.leaves_logits = True
         self._chains: list[Any] = []
+        self._n_seldom = 0
         self._views_key = (0, 0)  # address and rows of `_views`
         self._views = np.empty((0, 0, _N_NUMBERS), np.float32), np.empty((0, 0), np.int32)
         lib = self._lib
@@ -129,9 +132,12 @@ class DeviceDraws:
         # If a row has no sampler, llama.cpp copies the logits of all rows.
         self._wanted = outputs if is_few and all_have_samplers else ()
         self._first = -1 if is_few else next((sequence for sequence in outputs if sequence >= 0), -1)
-        while len(self._chains) <= max(outputs, default=-1):
-            for _ in range(min(max(_FIRST_SAMPLERS, len(self._chains)), self._n_sequences - len(self._chains))):
-                self._add_sampler()
+        n_needed = max(outputs, default=-1) + 1
+        self._n_seldom = self._n_seldom + 1 if 4 * n_needed <= len(self._chains) else 0
+        if self._n_seldom > _SELDOM:
+            self._attach(max(_FIRST_SAMPLERS, 2 * n_needed))
+        while len(self._chains) < n_needed:
+            self._attach(max(_FIRST_SAMPLERS, 2 * len(self._chains)))
 
     def read(self, outputs: Sequence[int]) -> Draws | None:
         """Wait for the computation, and return what was drawn of each row of logits; None if all tokens are drawn on the host.
@@ -163,20 +169,25 @@ class DeviceDraws:
 
     def detach(self) -> None:
         """Let the host draw all tokens from now on."""
-        for sequence in range(len(self._chains)):
-            self._lib.llama_set_sampler(self._handle, sequence, None)
+        self._attach(0)
 
     def free(self) -> None:
         """Free the samplers; call it once, after they are detached or the context is freed."""
         for chain in self._chains:
             self._lib.llama_sampler_free(chain)
 
-    def _add_sampler(self) -> None:
-        lib, sequence = self._lib, len(self._chains)
-        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init(ctypes.byref(self._interface), sequence))
-        self._chains.append(chain)
-        lib.llama_set_sampler(self._handle, sequence, chain)
+    def _attach(self, n: int) -> None:
+        """Let the first `n` sequences have samplers, and no others."""
+        lib, n = self._lib, min(n, self._n_sequences)
+        for sequence in range(len(self._chains), n):
+            chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+            lib.llama_sampler_chain_add(chain, lib.llama_sampler_init(ctypes.byref(self._interface), sequence))
+            self._chains.append(chain)
+            lib.llama_set_sampler(self._handle, sequence, chain)
+        while len(self._chains) > n:  # llama.cpp takes no sampler a second time
+            lib.llama_set_sampler(self._handle, len(self._chains) - 1, None)
+            lib.llama_sampler_free(self._chains.pop())
+        self._n_seldom = 0
 
     def _extend_graph(self, sampler: Any, context: int, graph: int, data: Any) -> None:
         """Extend a new graph; llama.cpp calls this for each row, and hands over the outputs that `data` then names."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from leanrag import GenerationError, LlamaCppModel
 from leanrag.llama import context as contexts
+from leanrag.llama import device_draws
 from leanrag.llama.context import Context
 from leanrag.llama.device_draws import DeviceDraws, Draws, count_chunks
 from leanrag.llama.options import LlamaOptions
@@ -118,6 +119,21 @@ def test_answers_are_those_of_the_host(drawing, tiny, at_once):
                 assert generation.logprobs == pytest.approx(expected.logprobs, abs=within(1e-3))
                 assert generation.margins == pytest.approx(expected.margins, abs=within(1e-3))
                 assert generation.entropies == pytest.approx(expected.entropies, abs=within(1e-3))
+
+
+def test_samplers_that_are_seldom_needed_are_detached(drawing, tiny, monkeypatch):
+    monkeypatch.setattr(device_draws, "_FIRST_SAMPLERS", 2)
+    monkeypatch.setattr(device_draws, "_SELDOM", 3)
+    draws, attached = drawing._engine._context._draws, []
+    draws._attach(0)
+    for prompts in (PROMPTS[:6], PROMPTS[:1], PROMPTS[1:2], PROMPTS[2:]):
+        generations = drawing.generate_many(prompts, max_tokens=12)
+        expected = [tiny.generate(prompt, max_tokens=12) for prompt in prompts]
+        assert list(map(Alike, generations)) == list(map(Alike, expected))
+        attached.append(len(draws._chains))
+    assert attached[0] >= 6
+    assert attached[2] == 2
+    assert attached[3] >= 6
 
 
 @pytest.mark.parametrize("fails_by", ["result", "code"])
