@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -30,6 +31,7 @@ T = TypeVar("T")
 Priority: TypeAlias = Literal["normal", "background"]
 """Who computes first where cores are scarce: "background" uses half of the cores, and only the time that others leave there."""
 
+_FRESH_SECONDS = 0.05  # how long `recent` returns a number; to ask the system takes .07 ms
 _NICENESS = 10  # from 0 (normal) to 19: beside a normal thread on the same core, it gets a tenth of the time
 
 
@@ -66,6 +68,7 @@ class ThreadCount:
         cores: Returns the cores that this process may use.
         running: Returns how many threads of other processes compute now.
         cpus: CPUs of the machine.
+        clock: Returns the time in seconds.
 
     Attributes:
         priority: As above.
@@ -84,10 +87,12 @@ class ThreadCount:
         cores: Callable[[], int] | None = None,
         running: Callable[[], int] | None = None,
         cpus: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threads, self.priority = threads, priority
         self._cores, self._running = cores or usable_cores, running or running_elsewhere
-        self._cpus = cpus or os.cpu_count() or 1
+        self._cpus, self._clock = cpus or os.cpu_count() or 1, clock
+        self._last, self._asked = 0, -math.inf
 
     @property
     def most(self) -> int:
@@ -100,9 +105,14 @@ class ThreadCount:
     def now(self) -> int:
         """Return the threads to compute with at this moment."""
         most = self.most
-        if self._threads is not None or most == 1:
-            return most
-        return max(1, min(most, self._cpus - self._running()))
+        self._last, self._asked = most, self._clock()
+        if self._threads is None and most > 1:
+            self._last = max(1, min(most, self._cpus - self._running()))
+        return self._last
+
+    def recent(self) -> int:
+        """Return what `now` returned, if that is at most 50 ms old, or else `now`."""
+        return self._last if self._clock() - self._asked <= _FRESH_SECONDS else self.now()
 
 
 def running_elsewhere() -> int:

@@ -111,6 +111,21 @@ def test_a_model_in_the_background(tiny_gguf, tiny):
         assert model.generate("ab", max_tokens=4).text == tiny.generate("ab", max_tokens=4).text
 
 
+def test_a_recent_number_is_asked_for_after_a_while():
+    seconds, running, asked = [0.0], [0], []
+    count = ThreadCount(
+        None, cores=lambda: 4, running=lambda: asked.append(1) or running[0], cpus=4, clock=lambda: seconds[0]
+    )
+    assert (count.recent(), len(asked)) == (4, 1)
+    running[0] = 3
+    seconds[0] = 0.05
+    assert (count.recent(), len(asked)) == (4, 1)
+    seconds[0] = 0.051
+    assert (count.recent(), len(asked)) == (1, 2)
+    running[0] = 2
+    assert (count.recent(), count.now(), count.recent(), len(asked)) == (1, 2, 2, 3)
+
+
 def test_the_threads_of_a_model_change_between_requests(tiny_gguf, monkeypatch):
     running = [0]
     monkeypatch.setattr(threads, "usable_cores", lambda: 3)

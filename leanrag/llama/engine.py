@@ -365,7 +365,8 @@ class Engine:
             self._take_back(parts, computing.code, computing.complaint)
 
     def _compute(self, parts: Parts) -> Computing:
-        self._context.use_threads(self._threads.now())
+        is_reading = any(part.run.pending is None for part in parts.others)
+        self._context.use_threads(self._threads.now() if is_reading else self._threads.recent())
         code, complaint = self._context.decode()
         for row, sequence in parts.pads:
             self._context.remove(sequence.id, sequence.computed)
