@@ -4,8 +4,9 @@ It uses the C functions of the binding (`llama_cpp.llama_cpp`) and not the class
 cancellation and no thread safety, and it can end the process in ways that Python cannot catch.
 
 A prompt goes through these modules, in order: `model` (the public class), `chat` and `vocabulary` (messages to tokens),
-`requests`, `engine` (the thread that owns the model), `sequences` (what was computed before), `context` and `batch` (llama.cpp
-computes), `rows` and `sampling` (logits to a token), `run` (tokens to text). They use `loading`, `weights`, `adapters` (LoRA) and
+`requests`, `engine` (the thread that owns the model), `admission` (which requests start now), `sequences` (what was computed
+before), `parts` (what a batch holds), `context` and `batch` (llama.cpp computes), `device_draws`, or `rows` and `sampling` (logits
+to a token), `run` (tokens to text). `failures` has the errors. They use `loading`, `weights`, `adapters` (LoRA) and
 `library`. `trial` and `trial_main` load a file of unknown origin in a child process first. Further modules are `embedder`, and
 `process`, `child`, `wire` and `child_main` for a model in a child process.
 
