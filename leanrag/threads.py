@@ -104,11 +104,11 @@ class ThreadCount:
 
     def now(self) -> int:
         """Return the threads to compute with at this moment."""
-        most = self.most
-        self._last, self._asked = most, self._clock()
-        if self._threads is None and most > 1:
-            self._last = max(1, min(most, self._cpus - self._running()))
-        return self._last
+        threads = self.most
+        if self._threads is None and threads > 1:
+            threads = max(1, min(threads, self._cpus - self._running()))
+        self._last, self._asked = threads, self._clock()
+        return threads
 
     def recent(self) -> int:
         """Return what `now` returned, if that is at most 50 ms old, or else `now`."""

@@ -368,9 +368,10 @@ class Engine:
         is_reading = any(part.run.pending is None for part in parts.others)
         self._context.use_threads(self._threads.now() if is_reading else self._threads.recent())
         code, complaint = self._context.decode()
-        for row, sequence in parts.pads:
-            self._context.remove(sequence.id, sequence.computed)
-            self._sequences.cells.release(parts.cells[row : row + 1])
+        for row, sequence in enumerate(parts.sequences):
+            if sequence.run is None:  # a pad
+                self._context.remove(sequence.id, sequence.computed)
+                self._sequences.cells.release(parts.cells[row : row + 1])
         self._shape = [] if parts.others else parts.sequences
         return Computing(parts, code, complaint)
 
@@ -391,11 +392,9 @@ class Engine:
 
     def _leave_out_ended(self, parts: Parts) -> None:
         """Leave out the runs that ended while this batch was computed ahead."""
-        going_on = [(row, run) for row, run in parts.writing if run.sequence.run is run]
-        if len(going_on) < len(parts.writing):
-            rows = {row for row, _ in parts.writing} - {row for row, _ in going_on}
-            self._sequences.cells.release(parts.cells[sorted(rows)])
-            parts.writing = going_on
+        if ended := [row for row, run in parts.writing if run.sequence.run is not run]:
+            self._sequences.cells.release(parts.cells[ended])
+            parts.writing = [(row, run) for row, run in parts.writing if run.sequence.run is run]
 
     def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None

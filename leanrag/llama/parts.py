@@ -48,12 +48,6 @@ class Parts:
         writing = [(row, sequence.run) for row, sequence in enumerate(sequences) if sequence.run is not None]
         return cls(sequences, writing, cells, [])
 
-    @property
-    def pads(self) -> list[tuple[int, Sequence]]:
-        """The rows of sequences without a run."""
-        rows = {row for row, _ in self.writing}
-        return [(row, sequence) for row, sequence in enumerate(self.sequences) if row not in rows]
-
 
 @dataclass(frozen=True, slots=True)
 class Computing:

@@ -40,9 +40,7 @@ class Rows:
 
     def draw(self, logits: NDArray[np.float32], n: int) -> list[int]:
         """Return the most probable token of each of the first `n` rows of `logits`; among equal tokens, the lowest id."""
-        if (
-            n == 1
-        ):  # one answer alone: after a computation the caches are cold, and each further call takes longer than its work
+        if n == 1:  # after a computation the caches are cold: each further call takes longer than its work
             return [int(logits[0].argmax())]
 
         def work(part: range) -> list[int]:
