@@ -20,6 +20,7 @@ __all__ = ["Admission", "NotNow"]
 _MAX_OVERTAKEN = 64  # how often later requests may start before a waiting request
 # A prompt among answers costs a GPU this time, whatever its length: graphs of other shapes, for it and then for the answers again.
 _READING_SECONDS = 0.012
+_LONGEST_SECONDS = 0.1  # that a request waits for others, however many answers it would hold up
 
 
 class NotNow(enum.Enum):
@@ -44,12 +45,13 @@ class Admission:
         """Whether requests wait a little longer, so that a GPU reads more prompts together while it writes answers.
 
         They start as soon as all of them together have waited as long as the answers together are held up by reading them (the rule
-        of ski rental: Karlin et al., Competitive snoopy caching, Algorithmica 3, 1988).
+        of ski rental: Karlin et al., Competitive snoopy caching, Algorithmica 3, 1988), or one of them a tenth of a second.
         """
         if not self._context.reuses_graphs or any(run.pending is None for run in runs):
             return False
         now = time.perf_counter()
-        return sum(now - request.submitted for request in waiting) < _READING_SECONDS * len(runs)
+        seconds = [now - request.submitted for request in waiting]
+        return sum(seconds) < _READING_SECONDS * len(runs) and max(seconds, default=0.0) < _LONGEST_SECONDS
 
     def find_source(self, request: Request, *, has_runs: bool) -> tuple[RunSequence | None, int] | NotNow:
         """Return the sequence to share cells with, None for none, and the number of shared tokens; the request has room then."""

@@ -98,10 +98,11 @@ def test_the_last_used_cell_stays_in_use(model):
     assert consistent(engine)
 
 
-@pytest.mark.parametrize(("seconds", "waits"), [(1e9, True), (0, False)])
-def test_requests_wait_for_each_other_while_answers_are_written(tiny_gguf, tiny, monkeypatch, seconds, waits):
+@pytest.mark.parametrize(("seconds", "longest", "waits"), [(1e9, 1e9, True), (0, 1e9, False), (1e9, 0, False)])
+def test_requests_wait_for_each_other_while_answers_are_written(tiny_gguf, tiny, monkeypatch, seconds, longest, waits):
     """Three answers are being written when another request comes: it waits, if reading it costs much."""
     monkeypatch.setattr(admission, "_READING_SECONDS", seconds)
+    monkeypatch.setattr(admission, "_LONGEST_SECONDS", longest)
     with LlamaCppModel(tiny_gguf, threads=1, parallel=6) as model:
         engine = model._engine
         engine._context.reuses_graphs = True
