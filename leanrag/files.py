@@ -1,5 +1,7 @@
 """Write files that are complete or do not appear, compute their hashes, read and write records, and find the cache folder.
 
+A folder can be locked, so that several threads and processes do not make the same files at the same time.
+
 A record is a JSON file with the fields of a pydantic model and the fields `format`, `version` and `checksum`. A file that is
 incomplete, edited, too large, of another format or of another version raises a `StorageError` that names the file and what to
 do. The checksum detects accidents, not attacks. A record that people may edit has no checksum.
@@ -14,6 +16,7 @@ import logging
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,7 @@ __all__ = [
     "keep_record",
     "known_fingerprint",
     "known_sha256",
+    "locked_folder",
     "read_record",
     "recall_record",
     "remove_abandoned",
@@ -47,6 +51,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
+_OPEN_FILES_STAY = os.name == "nt"  # Windows neither moves nor removes a file that is open
 
 
 def cache_dir() -> Path:
@@ -85,11 +90,13 @@ def whole_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
+        if _OPEN_FILES_STAY:
+            lock.close()
         part.replace(target)
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
-        os.close(lock)
+        lock.close()
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
@@ -101,15 +108,17 @@ def unwritable(target: Path, reason: object) -> StorageError:
     )
 
 
-def _open_part(target: Path) -> tuple[Path, int]:
-    """Create the file to write to, and lock it for as long as this process lives: `(path, open descriptor)`."""
+def _open_part(target: Path) -> tuple[Path, contextlib.ExitStack]:
+    """Create the file to write to, and lock it until the stack is closed, or this process ends."""
     while True:
         part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+        lock = contextlib.ExitStack()
         descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        _lock(descriptor)
-        if part.exists():  # no other process took it for abandoned before it was locked
-            return part, descriptor
-        os.close(descriptor)
+        lock.callback(os.close, descriptor)
+        _lock(descriptor, wait=True)  # another process may look at the moment whether it is abandoned
+        if part.exists():  # the other process did not take it for abandoned
+            return part, lock
+        lock.close()
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
@@ -127,22 +136,64 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
         if not pattern.fullmatch(part.name):
             continue
         with contextlib.suppress(OSError):
+            if _OPEN_FILES_STAY:
+                part.unlink()  # fails if a process still writes it
+                continue
             descriptor = os.open(part, os.O_RDWR)
             try:
-                if _lock(descriptor):
+                if _lock(descriptor, wait=False):
                     part.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed. Return False if another process locked it, or the file system cannot lock."""
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Let one thread of one process at a time into the block; the others wait. The folder is made if it does not exist.
+
+    The lock of a process that dies is free. Where folders cannot be locked (Windows, some network drives), only the threads of
+    this process wait for each other. The block must not lock the same folder again.
+
+    Raises:
+        OSError: The folder cannot be made or opened.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as lock:
+        if _OPEN_FILES_STAY or not _lock_folder(folder, lock):
+            lock.enter_context(_folder_locks.setdefault(folder.resolve(), threading.Lock()))
+        yield
+
+
+_folder_locks: dict[Path, threading.Lock] = {}  # of folders that the system cannot lock
+
+
+def _lock_folder(folder: Path, lock: contextlib.ExitStack) -> bool:
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    lock.callback(os.close, descriptor)
+    if not _lock(descriptor, wait=True):
+        return False
+    lock.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a fork of this process may have the descriptor too
+    return True
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock an open file or folder until it is closed.
+
+    Args:
+        descriptor: Of the file or folder.
+        wait: Whether to wait while another process has the lock.
+
+    Returns:
+        Whether it is locked now: False if another process has the lock, or the file system cannot lock.
+    """
     try:
         import fcntl
-    except ImportError:  # on Windows an open file cannot be removed, so an open file is locked
+    except ImportError:  # Windows: an open file is locked
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True

@@ -1,20 +1,25 @@
 """Files that appear whole, and records that are parsed and never trusted."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leanrag import files
 from leanrag.errors import StorageError
 from leanrag.files import (
     RecordFormat,
     fingerprint_of,
+    locked_folder,
     read_record,
     remove_abandoned,
     sha256_of,
@@ -123,6 +128,104 @@ def test_a_writer_at_work_is_left_alone(tmp_path):
     writer.communicate()  # its input ends, and so does its block
     assert (writer.returncode, target.read_bytes()) == (0, b"x" * 1000)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_part_that_another_process_takes_for_abandoned_is_made_again(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    flock, others = fcntl.flock, []
+
+    def flock_second(descriptor, operation):
+        if not others:  # another process found the new part before it was locked
+            [part] = tmp_path.iterdir()
+            others.append(os.open(part, os.O_RDWR))
+            flock(others[0], fcntl.LOCK_EX)
+            with pytest.raises(BlockingIOError):
+                flock(descriptor, operation | fcntl.LOCK_NB)
+            assert not operation & fcntl.LOCK_NB  # it waits
+            part.unlink()
+            os.close(others[0])
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_second)
+    with whole_file(tmp_path / "a.txt") as part:
+        part.write_text("whole")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+
+def is_open(path):
+    """Whether this process has a file open."""
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            if link.readlink() == path:
+                return True
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the open files of this process")
+def test_where_open_files_stay_a_file_is_closed_before_it_is_moved_or_removed(tmp_path, monkeypatch):
+    replace, unlink = Path.replace, Path.unlink
+
+    def as_on_windows(change):
+        def changed(path, *rest, **options):
+            if is_open(path):
+                raise PermissionError(
+                    13, "The process cannot access the file because it is being used by another process"
+                )
+            return change(path, *rest, **options)
+
+        return changed
+
+    monkeypatch.setattr(files, "_OPEN_FILES_STAY", True)
+    monkeypatch.setattr(Path, "replace", as_on_windows(replace))
+    monkeypatch.setattr(Path, "unlink", as_on_windows(unlink))
+    target, abandoned = tmp_path / "a.txt", tmp_path / ".a.txt.0123456789ab.part"
+    abandoned.touch()
+    with whole_file(target) as part:
+        part.write_text("outer")
+        with whole_file(target) as other:  # leaves the file of the first one
+            other.write_text("inner")
+        assert target.read_text() == "inner"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "outer"}
+
+
+@pytest.mark.parametrize("can_lock", [True, False])
+def test_one_thread_at_a_time_is_in_a_locked_folder(tmp_path, monkeypatch, can_lock):
+    if not can_lock:
+        monkeypatch.setattr(files, "_lock", lambda descriptor, *, wait: False)
+    folder, steps = tmp_path / "a" / "b", []
+    begun = threading.Event()
+
+    def work():
+        begun.set()
+        with locked_folder(folder):
+            steps.append("second")
+
+    thread = threading.Thread(target=work)
+    with pytest.raises(KeyError), locked_folder(folder):  # noqa: PT012
+        thread.start()
+        assert begun.wait(60)
+        with locked_folder(tmp_path):  # another folder is free
+            steps.append("first")
+        raise KeyError
+    thread.join()
+    assert steps == ["first", "second"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_does_not_keep_a_folder_locked(tmp_path):
+    reading, writing = os.pipe()
+    with locked_folder(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.read(reading, 1)  # it has the descriptor of the lock until then
+            os._exit(0)
+    with locked_folder(tmp_path):
+        os.write(writing, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(reading)
+    os.close(writing)
 
 
 # Hashes

