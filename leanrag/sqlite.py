@@ -107,6 +107,11 @@ class SqliteFile:
             if connection is not None:
                 connection.close()
 
+    def __del__(self) -> None:
+        """Close a file that nobody closed, without the warning of Python 3.13."""
+        if hasattr(self, "_connection"):
+            self.close()
+
     @contextlib.contextmanager
     def _held(self) -> Iterator[sqlite3.Connection]:
         if not self._process.is_here:

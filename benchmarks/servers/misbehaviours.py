@@ -230,9 +230,9 @@ def _bodies() -> Iterator[Misbehaviour]:
         "cut": ANSWER[:-5],
         "deep": b"[" * 100_000,
         "deep in a field": b'{"choices": [{"message": {"content": '
-        + b'[{"text": ' * 500
+        + b'[{"text": ' * 5_000
         + b'"a"'
-        + b"}]" * 500
+        + b"}]" * 5_000
         + b"}}]}",
         "with more behind it": ANSWER + ANSWER,
         "with a long number": b'{"choices": ' + b"9" * 10_000 + b"}",

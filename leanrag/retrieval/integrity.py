@@ -6,6 +6,7 @@ always a fault of the derived row.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -99,6 +100,8 @@ def find_damage(database: Database) -> list[Damage]:
 
 
 def _find_in_tables(connection: sqlite3.Connection) -> Iterator[Damage]:
+    with contextlib.suppress(sqlite3.Error):  # SQLite 3.46 checks the full-text index that its connection last searched
+        connection.execute("SELECT 1 FROM terms WHERE terms MATCH 'a'").fetchone()
     try:
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
     except sqlite3.Error as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import sqlite3
 import subprocess
@@ -326,6 +327,15 @@ def test_an_unreadable_entry_does_not_keep_the_same_answer_out(tmp_path, answer)
         cache.put(KEY, answer)
     with AnswerCache(path) as cache:
         assert cache.get(KEY) == answer
+
+
+def test_a_cache_that_nobody_closed_is_closed_when_it_is_forgotten(tmp_path):
+    cache = AnswerCache(tmp_path / "answers.db")
+    connection = cache._file._connection
+    del cache
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("options", [{"ttl_seconds": 0}, {"max_bytes": 0}])
