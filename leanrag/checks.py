@@ -38,7 +38,8 @@ def check_whole(minimum: int, maximum: int | None = None, *, optional: bool = Fa
     """Raise unless each value is an integer that is at least `minimum` and at most `maximum`."""
     allowed = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum:,}"
     highest = math.inf if maximum is None else maximum
-    _check(allowed, lambda value: minimum <= value <= highest and value == int(value), values, optional)
+    _check(f"a whole number, {allowed}", lambda value: value == int(value), values, optional)
+    _check(allowed, lambda value: minimum <= value <= highest, values, optional)
 
 
 def check_positive(*, optional: bool = False, **values: float | None) -> None:

@@ -120,7 +120,7 @@ def _skipped_line(report: AddReport) -> list[str]:
     names = [Path(name).name for name in report.skipped[:_NAMED_FILES]]
     more = len(report.skipped) - len(names)
     named = ", ".join(names) + (f" and {more:,} more" if more else "")
-    return [f"skipped, because no reader can read them: {named}"] if names else []
+    return [f"skipped, because they are empty or no reader can read them: {named}"] if names else []
 
 
 @to_text.register

@@ -25,8 +25,10 @@ NAN, INF = float("nan"), float("inf")
     ("check", "good", "bad", "allowed"),
     [
         (lambda **x: check_at_least(2, **x), [2, 2.5, np.float32(3)], [1.9, -INF, INF, NAN, "3", None], "at least 2"),
-        (lambda **x: check_whole(1, **x), [1, 10**12, np.int64(4)], [0, 1.5, NAN, INF, "2", None], "at least 1"),
-        (lambda **x: check_whole(1, 9000, **x), [1, 9000], [0, 9001, 2.5], "from 1 to 9,000"),
+        (lambda **x: check_whole(1, **x), [1, 10**12, np.int64(4)], [0, -3], "at least 1"),
+        (lambda **x: check_whole(1, **x), [1], [1.5, 0.5, NAN, INF, "2", None], "a whole number, at least 1"),
+        (lambda **x: check_whole(1, 9000, **x), [1, 9000], [0, 9001], "from 1 to 9,000"),
+        (lambda **x: check_whole(1, 9000, **x), [1], [2.5, "3"], "a whole number, from 1 to 9,000"),
         (lambda **x: check_positive(**x), [1e-300, 5], [0, -1, INF, NAN, "1", None], "positive and finite"),
         (lambda **x: check_seconds(**x), [0.001, 1e6], [0, -1, INF, NAN, 1e300, "1", None], "greater than 0 seconds"),
         (lambda **x: check_share(**x), [0, 1, 0.5], [-0.1, 1.1, NAN, "0", None], r"in \[0, 1\]"),

@@ -75,7 +75,7 @@ def test_a_report_says_what_was_done():
     skipped = AddReport(skipped=tuple(f"docs/{letter}.gz" for letter in "abcdefg"))
     assert to_text(skipped).splitlines() == [
         "7 skipped; 0 chunks in 0.0 s",
-        "skipped, because no reader can read them: a.gz, b.gz, c.gz, d.gz and 3 more",
+        "skipped, because they are empty or no reader can read them: a.gz, b.gz, c.gz, d.gz and 3 more",
     ]
     assert to_text(AddReport(skipped=("a.bin",))).endswith("read them: a.bin")
 

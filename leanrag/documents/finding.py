@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -23,6 +24,7 @@ _JUNK_FOLDERS = frozenset({"__pycache__", "node_modules", "site-packages", "venv
 _JUNK_FILES = frozenset({"desktop.ini", "thumbs.db"})
 _IGNORE_FILE = ".gitignore"
 _MAX_IGNORE_BYTES = 1024 * 1024
+_SHOWN = 60  # characters of a text that was passed instead of a path
 
 
 def find_files(
@@ -79,7 +81,18 @@ def file_status(path: Path) -> os.stat_result:
     """
     try:
         return path.stat()
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise DocumentError(
+            f"cannot read {str(path)!r}: there is no such file or folder. Pass a path; `add_text` takes a text",
+            path=path,
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise DocumentError(
+                f"cannot read {str(path)[:_SHOWN]!r}...: it is too long for a path. `add_text` takes a text", path=path
+            ) from error
+        raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error
+    except ValueError as error:
         raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error
 
 

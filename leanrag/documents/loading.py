@@ -227,8 +227,8 @@ def _read_bytes(path: Path, max_bytes: int, *, allow_more: bool = False) -> byte
     if len(data) > max_bytes and not allow_more:
         size = max(status.st_size, len(data))
         raise DocumentError(
-            f"{str(path)!r} is too large: {size:,} bytes, at most {max_bytes:,} are read. Split the file, or raise"
-            " `max_bytes`",
+            f"{str(path)!r} is too large: {size:,} bytes, at most {max_bytes:,} are read. Split the file, or read"
+            " it with `leanrag.documents.load_file(path, max_bytes=...)` and add the document",
             path=path,
         )
     return data[:max_bytes]

@@ -79,10 +79,14 @@ def resolve_model(name: str | os.PathLike[str]) -> ModelFiles:
             the name `BASE+WORD`, or the path of a GGUF file: `smollm2-135m+reader`, `base.gguf+my.lora.gguf`.
 
     Raises:
-        ConfigurationError: A part of the name is not an existing path and not a known name.
+        ConfigurationError: A part of the name is not an existing path and not a known name, or the model cannot answer.
         ModelLoadError: The name is known, but a file is not on this machine, or was changed.
     """
     base, *adapters = split_name(name)
+    spec = None if Path(base).exists() else registry.REGISTRY.get(base.partition(":")[0])
+    if spec is not None and spec.kind not in ("gguf", "adapter"):
+        names = ", ".join(each.name for each in registry.REGISTRY.values() if each.kind in ("gguf", "adapter"))
+        raise ConfigurationError(f"{base!r} cannot answer ({spec.about}). The known models that answer are {names}")
     path = resolve(base)
     return ModelFiles(path, tuple(_find_adapter(os.fspath(base), adapter) for adapter in adapters))
 

@@ -171,14 +171,15 @@ class Ingestion:
         """Add `sources`.
 
         Raises:
-            ConfigurationError: Two different documents of `sources` have one id; nothing was added.
+            ConfigurationError: A source is neither a path nor a document, or two different documents of `sources` have one id;
+                nothing was added.
             DocumentError: A source that was named could not be read. Everything else was added, and the error carries the
                 report; a file inside a folder that cannot be read is reported only.
             StorageError: Another process is writing, or the folder cannot be written.
         """
         started = time.perf_counter()
         sources = list(sources)
-        _check_ids(sources)
+        _check_sources(sources)
         with self._store.writer():
             found = [item for source in sources for item in self._find(source)]
             ids = (item.id for item in found if item.id is not None)
@@ -282,7 +283,7 @@ class Ingestion:
         """Read one document and queue it when it is new or changed."""
         if isinstance(item, Document):
             self._queue(item)
-        elif item.folder is not None and not can_load(item.path, readers=self._readers):
+        elif item.folder is not None and (_is_empty(item.path) or not can_load(item.path, readers=self._readers)):
             self._outcome["skipped"].append(str(item.path))
             self._lose(item)
         else:
@@ -436,10 +437,14 @@ class Ingestion:
         self._failed.append(Failure(source, error))
 
 
-def _check_ids(sources: Iterable[Source]) -> None:
-    """Raise an error if two different documents have one id."""
+def _check_sources(sources: Iterable[Source]) -> None:
+    """Raise an error if a source is neither a path nor a document, or if two different documents have one id."""
     documents: dict[str, Document] = {}
     for source in sources:
+        if not isinstance(source, (str, os.PathLike, Document)):
+            raise ConfigurationError(
+                f"a source must be a path or a `Document`, got {source!r:.80}. Pass the items of a list one by one: `add(*paths)`"
+            )
         if isinstance(source, Document) and documents.setdefault(source.id, source) != source:
             raise ConfigurationError(
                 f"two different documents of the same call have the id {source.id!r}. Give each document its own id"
@@ -464,6 +469,14 @@ def _left_out(document: Document, chunks: Iterable[Chunk]) -> int:
         left_out += len(document.text[position:start].strip())
         position = max(position, end)
     return left_out
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a file has no byte, such as many `__init__.py`."""
+    try:
+        return path.stat().st_size == 0
+    except OSError:  # whoever reads it reports that
+        return False
 
 
 def _is_gone(path: Path) -> bool:

@@ -91,6 +91,9 @@ class Documents:
             name = os.fspath(source)
             matches = self._store.find_documents(name, Path(source).resolve().as_posix())
             if not matches:
-                raise DocumentError(f"{str(self._store.folder)!r} has no document {name!r}", path=name)
+                raise DocumentError(
+                    f"{str(self._store.folder)!r} has no document {name!r}. `documents()` lists its documents",
+                    path=name,
+                )
             chosen += matches
         return list(dict.fromkeys(chosen))

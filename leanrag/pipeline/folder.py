@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from leanrag.errors import DocumentError
+from leanrag.errors import ConfigurationError, DocumentError
 from leanrag.pipeline.adding import Source
 from leanrag.pipeline.documents import AddOptions, Documents
 from leanrag.pipeline.watching import find_changes, follow_changes
@@ -95,11 +95,16 @@ class DocumentFolder:
             metadata: Values to filter on.
 
         Raises:
+            ConfigurationError: `text` is not a text.
             DocumentError: The text is empty.
             StorageError: Another process is writing, or the folder is read-only.
         """
+        if not isinstance(text, str):
+            raise ConfigurationError(
+                f"`text` must be a text, got {text!r:.80}. `add` takes files, folders and documents"
+            )
         if not text.strip():
-            raise DocumentError(f"a text to add must not be empty, got {text!r}; pass some text")
+            raise DocumentError(f"`text` must not be empty, got {text!r}. Pass some text")
         return self.add(Document(text, id=id, title=title, metadata=metadata or {}))
 
     def update(

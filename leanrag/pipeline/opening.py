@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -15,8 +16,8 @@ from leanrag.caching.answers import AnswerCache
 from leanrag.caching.queries import QueryCache
 from leanrag.caching.similar import SimilarQuestions
 from leanrag.checks import check_at_least, check_choice
-from leanrag.errors import ConfigurationError
-from leanrag.models import resolve
+from leanrag.errors import ConfigurationError, ModelLoadError
+from leanrag.models import resolve, resolve_model
 from leanrag.pipeline.ahead import DocumentWorkers
 from leanrag.pipeline.configuration import ConfigSource, arguments_of
 from leanrag.pipeline.defaults import DEFAULT_EMBEDDER, default_models, with_shipped_calibrations
@@ -205,6 +206,8 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     cascade = with_shipped_calibrations(cascade)
     _check_loading(cascade, isolation, keep_alive, draft)
     check_choice(get_args(Priority), priority=priority)
+    if not os.fspath(path):
+        raise ConfigurationError("`path` must name a folder, got ''. Pass '.' for the current folder")
     root = _namespace_folder(path, namespace)
     store = open_store(root, create=create, missing_shards=missing_shards, open_shard=open_shard)
     answers = _find_cache(cache, store)
@@ -218,14 +221,14 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
         cascade,
         readers=[
             Reader(
-                _find_model(each, stages, {**loading, "draft": file}),
+                _find_model(each, stages, {**loading, "draft": file}, store.folder),
                 template,
                 price,
                 stages.profile_of(model_name(each)),
             )
             for each, price, file in zip(cascade.models, prices, drafts, strict=True)
         ],
-        embedder=_find_embedder(embedder, priority, query_prefix, document_prefix),
+        embedder=_find_embedder(embedder, priority, query_prefix, document_prefix, store.folder),
         can_calibrate=isinstance(model, Cascade),
         closed_with=[answers] if isinstance(answers, AnswerCache) and answers is not cache else [],
     )
@@ -245,8 +248,12 @@ def _namespace_folder(path: str | os.PathLike[str], namespace: str | None) -> Pa
 def _check_loading(
     cascade: Cascade, isolation: Isolation, keep_alive: float | None, draft: str | os.PathLike[str] | None
 ) -> None:
-    """Check the options that only a model which is loaded by name or file can have."""
-    is_named = any(isinstance(model, (str, os.PathLike)) for model in cascade.models)
+    """Check the names of the models, and the options that only a model which is loaded by name or file can have."""
+    names = [model for model in cascade.models if isinstance(model, (str, os.PathLike))]
+    is_named = bool(names)
+    for name in names:
+        with contextlib.suppress(ModelLoadError):  # a model that is not on this machine is an error when it is asked
+            resolve_model(name)
     check_choice(get_args(Isolation), isolation=isolation)
     check_at_least(0, optional=True, keep_alive=keep_alive)
     if not is_named and isolation != "none":
@@ -289,13 +296,13 @@ def _forget_in_file(file: Path, document_ids: Sequence[str]) -> None:
             cache.forget(document_ids)
 
 
-def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any]) -> Lazy[LanguageModel]:
+def _find_model(model: Model, stages: Stages, loading: Mapping[str, Any], folder: Path) -> Lazy[LanguageModel]:
     """Return the model; `loading` has the options of `load_model`."""
     if not isinstance(model, (str, os.PathLike)):
         return Lazy.of(model)
 
     profile = stages.profile_of(model_name(model))
-    return Lazy(lambda: load_language_model(model, profile=profile, **loading))
+    return Lazy(lambda: load_language_model(model, profile=profile, **loading), folder)
 
 
 def _find_reranker(reranker: str | os.PathLike[str] | Reranker | None) -> Reranker | None:
@@ -307,6 +314,7 @@ def _find_embedder(
     priority: Priority,
     query_prefix: str | None,
     document_prefix: str | None,
+    folder: Path,
 ) -> Lazy[Embedder]:
     if not isinstance(embedder, (str, os.PathLike)):
         if query_prefix is not None or document_prefix is not None:
@@ -318,4 +326,4 @@ def _find_embedder(
     load = functools.partial(
         load_embedder, embedder, priority=priority, query_prefix=query_prefix, document_prefix=document_prefix
     )
-    return Lazy(lambda: QueryCache(load()))
+    return Lazy(lambda: QueryCache(load()), folder)

@@ -193,10 +193,12 @@ def check_question(question: str) -> None:
     """Check that a question is a text that is not empty.
 
     Raises:
-        ConfigurationError: It is empty or white space.
+        ConfigurationError: It is not a text, or it is empty or white space.
     """
+    if not isinstance(question, str):
+        raise ConfigurationError(f"a question must be a text, got {question!r:.80}. `ask_many` takes several questions")
     if not question.strip():
-        raise ConfigurationError(f"a question must be a non-empty text, got {question!r}; ask something")
+        raise ConfigurationError(f"a question must be a non-empty text, got {question!r}. Ask something")
 
 
 def check_counts(**counts: AutoTokens | None) -> None:

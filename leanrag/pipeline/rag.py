@@ -134,8 +134,13 @@ class Rag(DocumentFolder):
         """Answer several questions, in their order, as `ask` does; the model computes `parallel` of them together.
 
         Raises:
+            ConfigurationError: `questions` is one text.
             LeanRAGError: As `ask` does, for the first question that fails; those that wait are not asked.
         """
+        if isinstance(questions, str):
+            raise ConfigurationError(
+                f"`questions` must be a list of texts, got {questions!r:.80}. `ask` takes one question"
+            )
         return in_parallel(lambda question: self.ask(question, **options), questions, parallel)
 
     async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:

@@ -204,10 +204,18 @@ class Cascade:
 def model_name(model: Model) -> str:
     """Return the name of a model, or the name that it gets when it is loaded: for files, their names without the suffix."""
     if not isinstance(model, (str, os.PathLike)):
-        return model.name
+        return _name(model)
     parts = split_name(model)
     return "+".join(Path(part).stem if Path(part).exists() else part for part in parts)
 
 
 def _name(model: Model) -> str:
-    return os.fspath(model) if isinstance(model, (str, os.PathLike)) else model.name
+    if isinstance(model, (str, os.PathLike)):
+        return os.fspath(model)
+    try:
+        return model.name
+    except AttributeError as error:
+        raise ConfigurationError(
+            f"a model must be a name, a GGUF file or a `LanguageModel`, got {model!r:.80}. For several models, pass "
+            "`leanrag.Cascade([...])`"
+        ) from error

@@ -268,7 +268,7 @@ class AddReport(_ShownInNotebooks):
         unchanged: Documents whose content hash did not change; they were skipped.
         removed: Documents that were removed, because their files were deleted or can no longer be read.
         renamed: By the id of a document in `added`, the id of the one in `removed` with the same text, whose file had another name.
-        skipped: Files in folders that no reader can read.
+        skipped: Files in folders that are empty, or that no reader can read.
         failed: Files that could not be read; all others were added.
         left_out: By document id, the number of characters that are in no chunk: pictures encoded as text, minified code.
         chunks: Chunks written.

@@ -206,7 +206,7 @@ def test_broken_adapters_are_refused(tiny_gguf, lora, tmp_path):
         ("cut", data[:-100], "truncated"),
         ("other", data.replace(b".lora_b", b".lora_c"), "'output.weight.lora_c' is not a part of a LoRA adapter"),
         ("half", data.replace(b"output.weight.lora_b", b"outpuT.weight.lora_b"), "is missing"),
-        ("text", b"not a model", "no GGUF file"),
+        ("text", b"not a model", "not a GGUF file"),
     ):
         path = tmp_path / f"{name}.gguf"
         path.write_bytes(content)

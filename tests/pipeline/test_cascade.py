@@ -127,7 +127,7 @@ def test_when_the_larger_one_cannot_be_loaded_the_best_answer_so_far_is_returned
     (tmp_path / "large.gguf").write_text("no model")
     answer = ask(Priced(UNSURE, name="small"), tmp_path / "large.gguf", limits=limits)
     assert (answer.model, answer.stopped_by) == ("small", "outage")
-    assert "is no GGUF file" in answer.steps[-1].reason
+    assert "is not a GGUF file" in answer.steps[-1].reason
 
 
 def test_the_surest_answer_is_the_best(ask):

@@ -452,10 +452,64 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_an_unknown_model_and_embedder(tmp_path):
-    with leanrag.open(tmp_path, model="smolm2-135m", embedder=HashEmbedder()) as rag:
+    with pytest.raises(ConfigurationError, match="Did you mean 'smollm2-135m'"):
+        leanrag.open(tmp_path, model="smolm2-135m", embedder=HashEmbedder())
+    with pytest.raises(ConfigurationError, match="Did you mean 'gemma3-270m'"):
+        leanrag.open(tmp_path, model=leanrag.Cascade(["smollm2-135m", "gemma-270m"]), embedder=HashEmbedder())
+    assert not list(tmp_path.iterdir())
+    rag = leanrag.open(tmp_path, model=FakeModel("x"), embedder="all-minilm-l6")
+    with rag, pytest.raises(ConfigurationError, match="Did you mean 'all-minilm-l6-v2'"):
         rag.add_text(PARK)
-        with pytest.raises(ConfigurationError, match="Did you mean 'smollm2-135m'"):
-            rag.ask("Who?")
+
+
+@pytest.mark.parametrize("model", ["all-minilm-l6-v2", "cl100k_base", "ms-marco-minilm-l12-v2"])
+def test_a_known_model_that_cannot_answer(tmp_path, model):
+    with pytest.raises(
+        ConfigurationError, match=f"'{model}' cannot answer .*The known models that answer are smollm2-135m"
+    ):
+        leanrag.open(tmp_path, model=model, embedder=HashEmbedder())
+
+
+@pytest.mark.parametrize("model", [3, [], ["smollm2-135m", "gemma3-270m"]])
+def test_what_is_no_model(tmp_path, model):
+    with pytest.raises(ConfigurationError, match=r"a model must be a name, .*pass `leanrag.Cascade\(\[...\]\)`"):
+        leanrag.open(tmp_path, model=model, embedder=HashEmbedder())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"`path` must name a folder, got ''\. Pass '\.' for"):
+        leanrag.open("", model=FakeModel("x"), embedder=HashEmbedder())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("question", [None, 5, b"Who?", ["Who?"]])
+def test_a_question_that_is_no_text(rag, question):
+    for ask in (rag.ask, rag.search, rag.explain, rag.stream, rag.chat().ask):
+        with pytest.raises(ConfigurationError, match="a question must be a text, got"):
+            ask(question)
+
+
+def test_one_text_is_not_many_questions(rag):
+    with pytest.raises(ConfigurationError, match="`questions` must be a list of texts, got 'Who signs"):
+        rag.ask_many("Who signs off?")
+
+
+@pytest.mark.parametrize("source", [None, 3, b"abc", ["a.txt"], ("a.txt", "b.txt")])
+def test_what_is_no_source(rag, source):
+    with pytest.raises(ConfigurationError, match=r"a source must be a path or a `Document`, got .*`add\(\*paths\)`"):
+        rag.add(source)
+    with pytest.raises(ConfigurationError, match="`text` must be a text, got"):
+        rag.add_text(source)
+
+
+def test_a_text_instead_of_a_path(rag):
+    with pytest.raises(DocumentError, match=r"there is no such file or folder\. Pass a path; `add_text` takes a text"):
+        rag.add("Ada Park signs off.")
+    with pytest.raises(DocumentError, match=r"it is too long for a path\. `add_text` takes a text") as caught:
+        rag.add("Ada Park signs off releases. " * 500)
+    assert len(str(caught.value)) < 160
 
 
 def test_using_a_closed_folder(rag):
@@ -463,6 +517,14 @@ def test_using_a_closed_folder(rag):
     rag.close()
     with pytest.raises(StorageError, match="closed"):
         rag.ask("Who?")
+
+
+def test_a_closed_folder_loads_no_model(tmp_path):
+    rag = leanrag.open(tmp_path, model="smollm2-135m")
+    rag.close()
+    for use in (lambda: rag.ask("Who?"), lambda: rag.add_text(PARK), lambda: rag.search("Who?")):
+        with pytest.raises(StorageError, match=r"closed; open it again"):
+            use()
 
 
 def test_a_model_that_was_passed_in_stays_open(tmp_path):

@@ -33,7 +33,7 @@ def unpack(data: bytes, path: Path, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise DocumentError(
             f"{str(path)!r} is too large: it has more than {max_bytes:,} bytes when it is unpacked. Split the original file,"
-            " or raise `max_bytes`",
+            " or read it with `leanrag.documents.load_file(path, max_bytes=...)` and add the document",
             path=path,
         )
     return content

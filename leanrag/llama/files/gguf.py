@@ -284,7 +284,7 @@ class _Reader:
         if not self._size:
             raise ModelLoadError(f"{str(self._path)!r} is empty. Get the file again", path=self._path)
         if magic[:4] != b"GGUF":
-            known = next((text for pattern, text in _LOOKS_LIKE if pattern.match(magic)), "no GGUF file")
+            known = next((text for pattern, text in _LOOKS_LIKE if pattern.match(magic)), "not a GGUF file")
             raise ModelLoadError(f"{str(self._path)!r} is {known}", path=self._path)
         self._take(4, "the magic number")
         version = self._integer("I", "the version")

@@ -103,7 +103,7 @@ def test_cut_at_any_byte(tiny_gguf, tmp_path):
         (b"PK\x03\x04" + bytes(20), "zip archive"),
         (struct.pack("<Q", 8) + b'{"a": 1}' * 4, "safetensors"),
         (b"ggjt" + bytes(20), "2023"),
-        (b"anything else at all", "no GGUF file"),
+        (b"anything else at all", "not a GGUF file"),
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
         (header(version=1), "version 1"),
         (header(version=4), "version 4"),
