@@ -254,7 +254,8 @@ def _steps(answer: Answer) -> Iterable[str]:
 def _summary(report: AddReport) -> str:
     names = ("added", "updated", "unchanged", "removed", "skipped", "failed")
     counts = [f"{len(getattr(report, name))} {name}" for name in names if getattr(report, name)]
-    return f"{', '.join(counts) or 'nothing to do'}; {report.chunks} chunks in {report.seconds:.1f} s"
+    chunks = "chunk" if report.chunks == 1 else "chunks"
+    return f"{', '.join(counts) or 'nothing to do'}; {report.chunks:,} {chunks} in {report.seconds:.1f} s"
 
 
 def _receipt_table(receipt: Receipt, total: Summary) -> list[tuple[str, ...]]:

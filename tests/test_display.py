@@ -54,8 +54,14 @@ def test_an_answer_has_its_quotes_and_its_receipt(rag):
     assert f"confidence {answer.confidence:.2f}" in receipt
 
 
+@pytest.mark.parametrize("value", [AddReport(added=("a",)), AddReport(skipped=("b\x1b.bin",))])
+def test_print_shows_a_report(value):
+    assert str(value) == to_text(value) != repr(value)
+
+
 def test_an_explanation_shows_the_sources_and_the_prompt(rag):
     text = to_text(rag.explain(QUESTION))
+    assert str(rag.explain(QUESTION)) == text
     assert text.startswith("model   fake, window ")
     assert "[1] kept" in text
     assert PARK in text

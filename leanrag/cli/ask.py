@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from leanrag.cli.options import Commands, metadata_of, open_folder
+from leanrag.cli.options import Commands, metadata_of, open_folder, question_of
 from leanrag.cli.output import OK, UNSUPPORTED, show
 from leanrag.display import to_text
 
@@ -35,7 +35,7 @@ def register(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     with open_folder(options) as rag:
         answer = rag.ask(
-            options.question,
+            question_of(options),
             where=metadata_of(options.where),
             temperature=options.temperature,
             seed=options.seed,

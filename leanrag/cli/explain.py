@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from leanrag.cli.options import Commands, metadata_of, open_folder
+from leanrag.cli.options import Commands, metadata_of, open_folder, question_of
 from leanrag.cli.output import OK, show
 from leanrag.display import to_text
 
@@ -18,6 +18,6 @@ def register(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     with open_folder(options) as rag:
-        explanation = rag.explain(options.question, where=metadata_of(options.where))
+        explanation = rag.explain(question_of(options), where=metadata_of(options.where))
     show(options, explanation, to_text(explanation))
     return OK

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from leanrag.pipeline.documents import AddOptions
     from leanrag.types import Scalar
 
-__all__ = ["Commands", "add_config", "add_selection", "add_where", "metadata_of", "open_folder", "selection_of"]
+__all__ = [
+    "Commands",
+    "add_config",
+    "add_question",
+    "add_selection",
+    "add_where",
+    "metadata_of",
+    "open_folder",
+    "question_of",
+    "selection_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +95,7 @@ class Commands:
         add_where(reading)
         asking = argparse.ArgumentParser(add_help=False, parents=[reading])
         add_config(asking)
-        asking.add_argument("question", help="in quotes")
+        add_question(asking)
         commands = parser.add_subparsers(required=True, metavar="COMMAND")
         return cls(commands, common, folder, answering, reading, asking)
 
@@ -103,6 +113,16 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="settings that `tune` wrote, instead of --model, -k and --context-tokens"
     )
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """Add the question: a text in quotes, or several words."""
+    parser.add_argument("question", nargs="+", help="the question; quotes keep the shell from reading it")
+
+
+def question_of(options: argparse.Namespace) -> str:
+    """Return the question that `add_question` read."""
+    return " ".join(options.question)
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:

@@ -84,7 +84,7 @@ class Searcher:
         """
         if not self._stages.finds_other_documents and not self._store.stats().documents:
             raise ConfigurationError(
-                f"{str(self._store.folder)!r} holds no documents. Add some first: rag.add('path/to/documents')"
+                f"{str(self._store.folder)!r} has no documents. Add some first with `rag.add(PATH)` or `leanrag add PATH`"
             )
 
     @property

@@ -99,7 +99,8 @@ class Database:
             return
         if not create:
             raise StorageError(
-                f"there is no {DATABASE} in {str(self.folder)!r}; add documents to it first, or name another folder",
+                f"there is no database in {str(self.folder)!r}. Add documents to it first with `leanrag add`, or name another"
+                " folder",
                 path=self.folder,
             )
         try:

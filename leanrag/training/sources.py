@@ -41,7 +41,7 @@ class Folder:
         self._embedder = LlamaCppEmbedder(find_embedder(embedder)) if isinstance(embedder, str) else embedder
         self._store.bind(self._embedder.id, self._embedder.dim, "")
         if not self._store.count_chunks():
-            raise ConfigurationError(f"{os.fspath(path)!r} holds no documents. Add some first: leanrag add")
+            raise ConfigurationError(f"{os.fspath(path)!r} has no documents. Add some first with `leanrag add PATH`")
         index = FaissIndex(self._embedder.dim)
         index.update(self._store)
         self._retriever = HybridRetriever(self._store, index, self._embedder)

@@ -19,10 +19,13 @@ __all__ = ["AddReport", "Answer", "AskKey", "Citation", "Explanation", "Failure"
 NO_USAGE = Usage(0, 0)
 
 
-class _ShownInNotebooks:
-    """A value that notebooks show with `leanrag.display`, which is imported when a notebook asks for it."""
+class _Shown:
+    """A value that `print` and notebooks show with `leanrag.display`, which is imported when it is needed."""
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        return str(importlib.import_module("leanrag.display").to_text(self))
 
     def _repr_html_(self) -> str:
         return str(importlib.import_module("leanrag.display").to_html(self))
@@ -99,7 +102,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(_ShownInNotebooks):
+class Answer(_Shown):
     """An answer with its receipt.
 
     Attributes:
@@ -222,7 +225,7 @@ class AskKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation(_ShownInNotebooks):
+class Explanation(_Shown):
     """What `ask` would do, without generating.
 
     Attributes:
@@ -259,7 +262,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class AddReport(_ShownInNotebooks):
+class AddReport(_Shown):
     """What `add` did, by document id.
 
     Attributes:

@@ -94,7 +94,7 @@ def test_add_reports_and_skips_what_it_knows(run, tmp_path):
     (tmp_path / "a.md").write_text(TEXT, encoding="utf-8")
     code, out, err = run("add", "a.md")
     assert (code, err) == (0, "")
-    assert out.startswith("1 added; 1 chunks in ")
+    assert out.startswith("1 added; 1 chunk in ")
     code, out, _ = run("add", "a.md", "--json")
     report = answer_of(out)
     assert code == 0
@@ -215,6 +215,19 @@ def test_an_unsupported_answer_has_its_own_code(filled):
     assert code == output.UNSUPPORTED == 3
     assert "(Not supported by the sources.)" in out
     assert filled("ask", "Who signs off releases?", "--where", "team=other")[0] == 3  # nothing found
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [("search", 0), ("ask", "question"), ("explain", "question")],
+    ids=["search", "ask", "explain"],
+)
+def test_a_question_needs_no_quotes(filled, command, field):
+    shown = [
+        json.loads(filled(command, *words, "--json")[1])[field]
+        for words in (["Who", "signs", "off", "releases?"], ["Who signs off releases?"])
+    ]
+    assert shown[0] == shown[1]
 
 
 def test_search_lists_hits(filled):

@@ -423,7 +423,7 @@ def test_an_empty_question(rag, question):
 
 
 def test_an_empty_folder_says_so(tmp_path):
-    with open_rag(tmp_path) as rag, pytest.raises(ConfigurationError, match="holds no documents"):
+    with open_rag(tmp_path) as rag, pytest.raises(ConfigurationError, match=r"has no documents\. Add some first with"):
         rag.ask("anything?")
 
 

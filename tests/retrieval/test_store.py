@@ -428,7 +428,7 @@ def test_what_cannot_be_opened(tmp_path):
         Store(file)
     with pytest.raises(StorageError, match="cannot make the folder"):
         Store(file / "below")
-    with pytest.raises(StorageError, match="add documents to it first"):
+    with pytest.raises(StorageError, match="Add documents to it first"):
         Store(tmp_path / "nothing", create=False)
     assert not (tmp_path / "nothing").exists()
     (tmp_path / "odd" / "leanrag.db").mkdir(parents=True)
