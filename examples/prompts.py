@@ -55,6 +55,8 @@ def send(model: LanguageModel, material: str, question: str, most_tokens: int) -
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     *material, question = sys.stdin.read().strip().splitlines()
     result = shorten("\n".join(material), question, int(sys.argv[1]), count_tokens=token_counter(ENCODING))
     print(result.text, question, sep="\n")

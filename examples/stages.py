@@ -174,6 +174,8 @@ def open_glossary(folder: Path, ledger: Tally) -> leanrag.Rag:
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     path, question = Path(sys.argv[1]), sys.argv[2]
     tally = Tally()
     with open_glossary(path.with_suffix(".kb"), tally) as rag:

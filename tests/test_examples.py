@@ -104,3 +104,10 @@ def test_a_nightly_tune_writes_what_is_proven(folder, asked, tmp_path):
     said = nightly.tune_folder(folder, asked, config, right, embedder=HashEmbedder())
     assert "stays as it is: 1 questions with right answers cannot show" in said
     assert read_settings(config) == settings
+
+
+@pytest.mark.parametrize("example", [prompts, stages])
+def test_an_example_without_arguments_says_how_to_call_it(example, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["example"])
+    with pytest.raises(SystemExit, match="python -m examples"):
+        example.main()

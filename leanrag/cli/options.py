@@ -213,9 +213,14 @@ def _open_ledger(options: argparse.Namespace, *, create: bool = False) -> Iterat
 
 
 def _models(options: argparse.Namespace) -> str | leanrag.Cascade | None:
-    """Return the name of the model, or a cascade if there are several models or calibrations; None for the default."""
+    """Return the name of the model, or a cascade if there are several models or calibrations; None for the default.
+
+    `serve` passes the models that it loaded as a cascade.
+    """
     from leanrag.pipeline.defaults import default_models
 
+    if isinstance(options.model, leanrag.Cascade):
+        return options.model
     files = getattr(options, "calibration", [])
     if not files and not hasattr(options, "out") and len(options.model or []) < 2:
         return options.model[0] if options.model else None

@@ -71,7 +71,7 @@ def register(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     for package in ("fastapi", "uvicorn"):
         require(package, extra="server", why="to serve over HTTP")
-    from leanrag.pipeline.defaults import default_models
+    from leanrag.pipeline.defaults import cascade_of, default_models
     from leanrag.pipeline.loading import closed_with, load_embedder, load_language_model
     from leanrag.serving.app import create_app
     from leanrag.serving.keys import Keys
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
                 **vars(options),
                 "folder": path,
                 "embedder": embedder,
-                "model": [loaded[name] for name in names],
+                "model": cascade_of(names, loaded) if names else None,
             }
             create = bool(options.folders) and not options.read_only
             folders[folder_name] = stack.enter_context(open_folder(argparse.Namespace(**settings), create=create))

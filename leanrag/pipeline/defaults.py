@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.llama.placement import available_bytes
 from leanrag.models import REGISTRY, list_models
 from leanrag.models.cache import packaged_adapter
+from leanrag.protocols import LanguageModel
 from leanrag.routing.calibration import Calibration
 from leanrag.routing.cascade import Cascade, Model
 from leanrag.threads import usable_cores
 
-__all__ = ["DEFAULT_EMBEDDER", "Machine", "advise_models", "default_models", "with_shipped_calibrations"]
+__all__ = [
+    "DEFAULT_EMBEDDER",
+    "Machine",
+    "advise_models",
+    "cascade_of",
+    "default_models",
+    "with_shipped_calibrations",
+]
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
@@ -113,6 +121,11 @@ def with_shipped_calibrations(cascade: Cascade) -> Cascade:
         return cascade
     calibrations = [_shipped_calibration(model) for model in cascade.models]
     return replace(cascade, calibrations=calibrations) if any(calibrations) else cascade
+
+
+def cascade_of(names: Sequence[str], loaded: Mapping[str, LanguageModel]) -> Cascade:
+    """Return a cascade of loaded models, with the calibrations that ship with the models of these names."""
+    return replace(with_shipped_calibrations(Cascade(names)), models=[loaded[name] for name in names])
 
 
 def _shipped_calibration(model: Model) -> Calibration | None:

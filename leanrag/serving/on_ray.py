@@ -88,18 +88,19 @@ class ReplicaSettings(pydantic.BaseModel):
 @contextlib.contextmanager
 def open_app(settings: ReplicaSettings) -> Iterator[FastAPI]:
     """Open folders and models, and yield the HTTP application over them, the one of `leanrag serve`."""
-    from leanrag.pipeline.defaults import default_models
+    from leanrag.pipeline.defaults import cascade_of, default_models
     from leanrag.serving.app import create_app
     from leanrag.serving.keys import Keys
 
     with ExitStack() as stack:
-        models = [closed_with(stack, load_language_model(name)) for name in settings.model or default_models()]
+        names = settings.model or default_models()
+        models = {name: closed_with(stack, load_language_model(name)) for name in names}
         embedder = closed_with(stack, load_embedder(settings.embedder))
         folders = {
             name: stack.enter_context(
                 leanrag.open(
                     path,
-                    model=leanrag.Cascade(models) if len(models) > 1 else models[0],
+                    model=cascade_of(names, models),
                     embedder=embedder,
                     create=False,
                     missing_shards=settings.missing_shards,

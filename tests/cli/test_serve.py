@@ -59,7 +59,7 @@ def test_a_server_answers_until_it_is_told_to_stop(tmp_path):
     command = [sys.executable, "-m", "leanrag"]
     folder = str(tmp_path / "kb")
     subprocess.run([*command, "add", str(tmp_path / "rules.txt"), "--folder", folder], check=True, capture_output=True)
-    options = ["--port", "0", "--model", "smollm2-135m", "--models", "smollm2-135m", "--max-tokens", "8"]
+    options = ["--port", "0", "--model", "smollm2-135m+reader", "--models", "smollm2-135m", "--max-tokens", "8"]
     environment = {**os.environ, "LEANRAG_KEYS": ""}
     with subprocess.Popen(
         [*command, "serve", folder, *options], stdout=subprocess.PIPE, text=True, env=environment
@@ -72,7 +72,8 @@ def test_a_server_answers_until_it_is_told_to_stop(tmp_path):
             assert names == ["leanrag", "kb", "smollm2-135m", "all-minilm-l6-v2"]
             messages = [{"role": "user", "content": "Who signs all permits?"}]
             answer = client.post("/v1/chat/completions", json={"model": "kb", "messages": messages}).json()
-            assert answer["leanrag"]["model"] == "smollm2-135m"
+            assert answer["leanrag"]["model"] == "smollm2-135m+reader"
+            assert answer["leanrag"]["calibrated"]  # as for `leanrag ask`
             response = client.post("/v1/embeddings", json={"model": "all-minilm-l6-v2", "input": "permits"})
             assert len(response.json()["data"][0]["embedding"]) == 384
         server.send_signal(signal.SIGTERM)

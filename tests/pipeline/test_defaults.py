@@ -8,8 +8,8 @@ import leanrag
 from leanrag import Cascade, ModelLoadError
 from leanrag.models import REGISTRY, ModelStatus
 from leanrag.pipeline import defaults
-from leanrag.pipeline.defaults import Machine, advise_models, default_models, with_shipped_calibrations
-from leanrag.testing import HashEmbedder
+from leanrag.pipeline.defaults import Machine, advise_models, cascade_of, default_models, with_shipped_calibrations
+from leanrag.testing import FakeModel, HashEmbedder
 
 SMALL, MIDDLE, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 DESKTOP, LAPTOP, OLD = Machine(math.inf, 8), Machine(1.2e9, 2), Machine(3e8, 1)
@@ -82,6 +82,14 @@ def test_a_reader_has_the_calibration_that_ships_with_it():
 @pytest.mark.parametrize("cascade", [Cascade([SMALL, LARGE]), Cascade([READER], calibrations=[None])])
 def test_other_models_and_calibrations_of_the_user_stay_as_they_are(cascade):
     assert with_shipped_calibrations(cascade) is cascade
+
+
+def test_loaded_models_have_the_calibrations_of_their_names():
+    loaded = {name: FakeModel(name=name) for name in (READER, LARGE)}
+    cascade = cascade_of([READER, LARGE], loaded)
+    assert cascade.models == list(loaded.values())
+    assert cascade.calibrations == with_shipped_calibrations(Cascade([READER, LARGE])).calibrations
+    assert cascade_of([LARGE], loaded).calibrations == ()
 
 
 @pytest.mark.model
