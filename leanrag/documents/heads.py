@@ -117,6 +117,8 @@ class _Scopes:
         if not is_list and not first.indent and not self._follows_head(first):
             self._leave_items(first)
             self._leave(LINE_LEVELS["lead"], first.start)
+        if first.kind == "csv" and not _DIGITS.search(self._text, first.start, first.end):
+            self._enter(LINE_LEVELS["lead"], first, closes=False)  # the names of columns
         for i, line in enumerate(paragraph):
             if line.kind in ("item", "record", "log"):
                 self._leave_items(line)
@@ -129,6 +131,8 @@ class _Scopes:
                 self._enter(LINE_LEVELS["indented"] + line.indent, line, is_item=is_item, closes=False)
             elif line.kind == "prose" and self._text[line.end - 1] in ":：":
                 self._enter(LINE_LEVELS["lead"], line)
+        if paragraph[-1].kind == "csv":
+            self._leave(LINE_LEVELS["lead"], paragraph[-1].end)
 
     def _read_record(self, line: Line, *, is_first: bool) -> None:
         asks = self._text[line.start : line.end].rstrip("\"'*”»").endswith(_QUESTION_MARKS)

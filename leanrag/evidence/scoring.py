@@ -223,12 +223,12 @@ class _Parts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2048)
-def _take_apart_again(text: str, clauses: bool) -> _Parts:
-    return _take_apart(text, clauses)
+def _take_apart_again(text: str, clauses: bool, has_lead: bool) -> _Parts:
+    return _take_apart(text, clauses, has_lead)
 
 
-def _take_apart(text: str, clauses: bool) -> _Parts:
-    units = tuple(split_units(text))
+def _take_apart(text: str, clauses: bool, has_lead: bool) -> _Parts:
+    units = tuple(split_units(text, begins_inside=has_lead))
     terms: list[frozenset[str]] = []
     heads: list[int] = []
     under: list[frozenset[str]] = []
@@ -316,7 +316,7 @@ class _Text:
         for number, hit in enumerate(hits):
             chunk = hit.chunk
             is_short = len(chunk.text) <= _REMEMBERED_CHARS
-            parts = (_take_apart_again if is_short else _take_apart)(chunk.text, clauses)
+            parts = (_take_apart_again if is_short else _take_apart)(chunk.text, clauses, bool(chunk.lead))
             units.append(parts.units)
             above = terms_of(f"{chunk.heading}\n{chunk.lead}") if chunk.heading or chunk.lead else _NONE
             under += [above if head < 0 else own for head, own in zip(parts.heads, parts.under, strict=True)]
@@ -368,7 +368,7 @@ def values_of(scores: NDArray[np.float64], text: _Text) -> NDArray[np.float64]:
 
 
 def answering_clauses(text: _Text) -> NDArray[np.bool_]:
-    """Return which clauses `(clauses,)` can answer: all but headings, table headers and time codes.
+    """Return which clauses `(clauses,)` can answer: all but headings, table headers and marks.
 
     A heading is read with what stands under it, so it is worth nothing alone. If a hit has nothing else, its headings count.
     """

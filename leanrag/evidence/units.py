@@ -29,7 +29,8 @@ class Unit:
         start: First character.
         end: One past the last.
         kind: What it is. A "heading" (also a question over its answer) and a "lead" (a lead-in, a key, a turn that asks) stand
-            over other units; a "mark" (a time code) says nothing; a "line" is a line of a log, a chat or a configuration.
+            over other units; a "mark" (a time code, the dashes under the names of columns) says nothing; a "line" is a line of a
+            log, a chat or a configuration.
         needs: Index of the unit that this makes no sense without (the heading above it, a table's header, a sentence's
             antecedent); None for none.
         group: Number of the small group that it belongs to (the steps of a list, the fields of a record, an answer, a section of
@@ -50,7 +51,7 @@ _ANSWERING = 3  # turns of a chat that may answer a turn that asks
 _BREAKS = ("\n", "; ", ", ", " ")  # where longer units are cut, best first
 
 
-def split_units(text: str) -> list[Unit]:
+def split_units(text: str, *, begins_inside: bool = False) -> list[Unit]:
     r"""Return the units of `text` in order; together they hold all of it but white space. Takes time linear in the text.
 
     What is longer than a long sentence (minified code, a list written as one sentence, base64) is cut at lines, clauses or words.
@@ -58,12 +59,16 @@ def split_units(text: str) -> list[Unit]:
     What stands under a heading, a question, a lead-in or a key needs it; a row of a table needs the row that names the columns; a
     sentence that begins with a pronoun ("It was built in 1889.") needs the last one of its paragraph that does not.
 
+    Args:
+        text: The text of a chunk, or any other text.
+        begins_inside: Whether the text begins inside a table or a section, so that its first row does not name the columns.
+
     Example:
         >>> text = "# Tower\n\nThe tower is tall. It was built in 1889.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
         >>> [(unit.kind, unit.needs) for unit in split_units(text)]
-        [('heading', None), ('sentence', 0), ('sentence', 1), ('row', 0), ('row', 3)]
+        [('heading', None), ('sentence', 0), ('sentence', 1), ('row', 0), ('mark', None), ('row', 3)]
     """
-    builder = _Builder(text)
+    builder = _Builder(text, begins_inside=begins_inside)
     for start, end, is_code in _blocks(text):
         if is_code:
             builder.add_code(start, end)
@@ -192,8 +197,8 @@ _KINDS: Mapping[LineKind, UnitKind] = {"item": "item", "log": "line", "record": 
 class _Builder:
     """Puts the units of a text together, line by line, and keeps the heads that the next unit stands under."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, text: str, *, begins_inside: bool) -> None:
+        self._text, self._begins_inside = text, begins_inside
         self._units: list[Unit] = []
         self._tags: list[Hashable | None] = []  # neighbours with the same tag may be a group
         self._heads: list[tuple[int, int]] = []  # level and unit, outermost first
@@ -291,7 +296,7 @@ class _Builder:
         start, end = line.start, lines[-1].end
         self._item = None
         if line.kind not in ("row", "csv"):
-            self._header = None
+            self._header = self._row = None
         if line.kind in ("heading", "question"):
             self._leave(line.level)
             self._add_head(start, end, "heading", line.level)
@@ -302,10 +307,8 @@ class _Builder:
             self._add_pieces(start, end, "mark", None)
             if line.end - line.start < 8:  # the number: a new cue
                 self._n_cues += self._ends_sentence
-        elif line.kind == "row":
-            self._add_row(start, end)
-        elif line.kind == "csv":
-            self._add_row(start, end, rule=False)
+        elif line.kind in ("row", "csv"):
+            self._add_row(line, after)
         else:
             self._leave_indented(line.indent)
             self._add_text(line, lines, after)
@@ -328,27 +331,30 @@ class _Builder:
         self._add_pieces(start, end, kind, self._head)
         self._enter(level, len(self._units) - 1)
 
-    def _add_row(self, start: int, end: int, *, rule: bool = True) -> None:
-        content = self._text[start:end]
-        under = self._header
-        if under is not None and self._is_rule_of(under, start, end):
-            self._units[under] = replace(self._units[under], end=end)
-        elif under is None:
-            self._add_pieces(start, end, "row", self._head)
-            if rule or not any(map(str.isdigit, content)):  # a part of a table may begin with any row
-                self._header = len(self._units) - 1
-            elif not rule:
-                self._header = self._head
-        else:
-            is_more = _EMPTY_CELL.match(content) is not None and self._row is not None  # of the row above
-            self._add_pieces(start, end, "row", self._row if is_more else under)
-            self._row = self._row if is_more else len(self._units) - 1
+    def _add_row(self, row: Line, after: Line | None) -> None:
+        content = self._text[row.start : row.end]
+        if self._header is not None and self._header == len(self._units) - 1 and self._is_rule(row):
+            self._add_pieces(row.start, row.end, "mark", None)
+            return
+        over = self._head if self._header is None else self._header
+        is_more = _EMPTY_CELL.match(content) is not None and self._row is not None  # of the row above
+        is_first = self._row is None
+        self._add_pieces(row.start, row.end, "row", self._row if is_more else over)
+        if is_first and self._names_columns(row, after):
+            self._header = len(self._units) - 1
+        if not is_more:
+            self._row = len(self._units) - 1
 
-    def _is_rule_of(self, header: int, start: int, end: int) -> bool:
-        """Whether this is the line of dashes under a table's header, which belongs to it."""
-        unit = self._units[header]
-        is_first = header == len(self._units) - 1 and "\n" not in self._text[unit.start : unit.end].replace("\r", "\n")
-        return is_first and end - unit.start <= _LONGEST and _RULE.match(self._text, start, end) is not None
+    def _names_columns(self, row: Line, after: Line | None) -> bool:
+        """Whether the first row of a table names the columns: dashes follow it, or it has no number."""
+        if after is not None and self._is_rule(after):
+            return True
+        is_inside = self._begins_inside and not self._units[:-1]
+        return not is_inside and not any(map(str.isdigit, self._text[row.start : row.end]))
+
+    def _is_rule(self, line: Line) -> bool:
+        """Whether a line is the line of dashes under the names of the columns."""
+        return line.kind == "row" and _RULE.match(self._text, line.start, line.end) is not None
 
     def _add_text(self, line: Line, lines: Sequence[Line], after: Line | None) -> None:
         """Add lines that belong together: a paragraph, an item, a turn."""

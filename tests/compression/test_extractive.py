@@ -240,7 +240,7 @@ def test_a_clause_may_stand_for_its_sentence():
 def test_rows_come_with_the_head_of_their_table():
     text = "| city | people |\n|---|---|\n| Oslo | 700,000 |\n| Rome | 2,800,000 |\n\nText follows the table here."
     result = compress(text, 12, "How many people in Rome?")
-    assert result.text == "| city | people |\n|---|---|\n| Rome | 2,800,000 |"
+    assert result.text == "| city | people |\n| Rome | 2,800,000 |"
 
 
 def test_sources_keep_their_order_and_places():

@@ -124,7 +124,7 @@ def test_a_character_that_cannot_fit_is_an_error():
 def test_max_tokens_must_leave_room():
     with pytest.raises(ConfigurationError, match="at least 10 with this tokenizer, got 9"):
         DocumentChunker(count_pieces, max_tokens=9)
-    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-5:max_tokens=10"
+    assert DocumentChunker(count_pieces, max_tokens=10).id == "document-6:max_tokens=10"
 
 
 @pytest.mark.parametrize("mark", ["?", "？", "؟", ":"])

@@ -52,6 +52,15 @@ def chunk(text, kind="text", max_tokens=60):
             [("AB-17: no tea", "Who: Ann\nWhat: cup"), ("AB-18: no jam", "Who: Bob\nWhat: jar")],
         ),
         (
+            "Members of the guild:\n\nName    Town\nAnn     Oslo\nBo      Rome\n\n- salt\n",
+            [
+                ("Members of the guild:", "Name    Town\nAnn     Oslo\nBo      Rome"),
+                ("Name    Town", "Ann     Oslo\nBo      Rome"),
+                ("- salt", ""),
+            ],
+        ),
+        ("Some words.\n\nAnn\t7\tOslo\nBo\t8\tRome\nCy\t9\tBonn\n", []),
+        (
             "Ann: where is it?\nBob: anybody?\nCem: in Rome\nAnn: who has it?\nBob: I do\n",
             [
                 ("Ann: where is it?", "Bob: anybody?\nCem: in Rome"),
@@ -148,3 +157,19 @@ def test_a_lead_that_repeats_the_headings_is_not_embedded_again():
     assert compose("Guide > Set up", "## Set up", "Run it.") == "Guide > Set up\nRun it."
     assert compose("Guide > Set up", "Run", "Run it.") == "Guide > Set up\nRun\nRun it."
     assert compose("Guide > Reset", "set", "Run it.") == "Guide > Reset\nset\nRun it."
+
+
+def test_each_chunk_of_an_aligned_table_has_the_names_of_its_columns():
+    names = "Name          Trade         Town"
+    rows = [
+        f"{name:<14}{trade:<14}{town}"
+        for name in ("Ann", "Bo", "Cy", "Dee")
+        for trade in ("baker", "pilot", "nurse")
+        for town in ("Oslo", "Rome", "Bonn")
+    ]
+    text = "Members of the guild\n\n" + "\n".join([names, *rows]) + "\n\nThe list is kept by the secretary."
+    chunks = chunk(text, max_tokens=40)
+    inside = [part for part in chunks if part.text.startswith(tuple(rows))]
+    assert len(inside) > 2
+    assert {part.lead for part in inside} == {names}
+    assert chunks[-1].lead == "" or chunks[-1] in inside

@@ -319,8 +319,8 @@ def test_without_a_question_what_is_like_the_rest_is_worth_most():
 def test_rows_need_their_head_and_pronouns_their_sentence():
     text = "| a |\n|---|\n| 1 |\n| 2 |\n\nThe tower stands by the river, and people come to see it. It is tall."
     units, _ = SentenceScorer().score("tower?", [hit("Before it."), hit(text)])
-    assert [unit.needs for unit in units] == [None, None, 1, 1, None, None, 4]
-    assert text[units[4].start : units[4].end] == "The tower stands by the river,"
+    assert [unit.needs for unit in units] == [None, None, None, 1, 1, None, None, 5]
+    assert text[units[5].start : units[5].end] == "The tower stands by the river,"
 
 
 # Repetitions

@@ -135,7 +135,7 @@ def test_a_row_is_found_by_its_number_and_comes_under_its_header(form, asked, bu
     header, row = form
     text = header + "".join(row.format(i, i * 3 % 7, 100 + i) for i in range(40))
     prompt = shown(pack(text, f"What is the price of part P-{asked:03d}?", budget, size=10_000))
-    assert header.strip() in prompt
+    assert header.splitlines()[0] in prompt
     assert row.format(asked, asked * 3 % 7, 100 + asked).strip() in prompt
 
 
@@ -361,7 +361,7 @@ def needs_of(text, part):
 
 def test_a_row_with_an_empty_first_cell_needs_the_row_above():
     text = "| Day | Hour | Guide |\n|---|---|---|\n| Friday | 10 | Ines |\n| | 15 | Boris |\n| | 17 | Odd |\n| Sunday | 9 | Clara |"
-    header = text[: text.index("\n| Friday")]
+    header = "| Day | Hour | Guide |"
     assert needs_of(text, "Odd") == needs_of(text, "Boris") == ["| Friday | 10 | Ines |", header]
     assert needs_of(text, "Clara") == [header]
 

@@ -149,8 +149,8 @@ def test_clauses_end_at_pauses_and_are_no_shorter_than_six_words():
         ("```never closed\nx", [("code", "```never closed\nx")]),
         ("```inline``` code.", [("sentence", "```inline``` code.")]),
         ("```\n```", [("code", "```\n```")]),
-        ("| a | b |\n|---|:-:|\n| 1 | 2 |", [("row", "| a | b |\n|---|:-:|"), ("row", "| 1 | 2 |")]),
-        ("| a |\n|-|\n| - |\n| - |", [("row", "| a |\n|-|"), ("row", "| - |"), ("row", "| - |")]),
+        ("| a | b |\n|---|:-:|\n| 1 | 2 |", [("row", "| a | b |"), ("mark", "|---|:-:|"), ("row", "| 1 | 2 |")]),
+        ("| a |\n|-|\n| - |\n| - |", [("row", "| a |"), ("mark", "|-|"), ("row", "| - |"), ("row", "| - |")]),
         ("東京は首都。大阪は町。", [("sentence", "東京は首都。"), ("sentence", "大阪は町。")]),
         ("هل هو طويل؟ نعم هو طويل.", [("sentence", "هل هو طويل؟"), ("sentence", "نعم هو طويل.")]),
         ("One.\r\rTwo.\r\n\r\nThree.", [("sentence", "One."), ("sentence", "Two."), ("sentence", "Three.")]),
@@ -207,7 +207,10 @@ def test_what_is_read_together_is_a_group():
         ("The tower is tall.\r\rIt is old.", [None, None]),
         ("# It\nIt is old.", [None, 0]),
         ("It is old.", [None]),
-        ("| a |\n|---|\n| 1 |\n| 2 |", [None, 0, 0]),
+        ("| a |\n|---|\n| 1 |\n| 2 |", [None, None, 0, 0]),
+        ("| 1 |\n| 2 |\n| b |", [None, None, None]),
+        ("a,b,c\n1,2,3\nd,e,f", [None, 0, 0]),
+        ("1,2,3\na,b,c\nd,e,f", [None, None, None]),
         ("| a |\n| 1 |\n\n| b |\n| 2 |", [None, 0, None, 2]),
         ("| a |\n| 1 |\n \n| b |", [None, 0, None]),
         ("| a |\nText.\n| b |", [None, None, None]),
@@ -228,7 +231,15 @@ def test_a_long_sentence_is_cut_at_clauses_and_words():
 
 def test_a_long_row_needs_its_head_in_all_its_parts():
     text = "| head |\n|---|\n| " + "word " * 300 + "|"
-    assert [(unit.kind, unit.needs) for unit in split_units(text)] == [("row", None), *[("row", 0)] * 3]
+    assert [(unit.kind, unit.needs) for unit in split_units(text)] == [("row", None), ("mark", None), *[("row", 0)] * 3]
+
+
+@pytest.mark.parametrize(
+    "rows", ["| Ann | Oslo |\n| Bo | Rome |\n| Cy | Bonn |", "Ann,Oslo,Norse\nBo,Rome,Latin\nCy,Bonn,German"]
+)
+def test_the_first_row_of_a_chunk_inside_a_table_does_not_name_the_columns(rows):
+    assert [unit.needs for unit in split_units(rows)] == [None, 0, 0]
+    assert [unit.needs for unit in split_units(rows, begins_inside=True)] == [None, None, None]
 
 
 def test_what_is_protected_is_in_one_part_of_a_long_sentence():
