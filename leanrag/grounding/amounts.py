@@ -16,6 +16,7 @@ from leanrag.grounding.values import VALUE_KINDS, bound_of, has_value, same_valu
 __all__ = [
     "asks_beyond_bound",
     "bounds_differ",
+    "counts_other_than_asked",
     "counts_something_else",
     "misses_value",
     "names_other_number",
@@ -125,7 +126,8 @@ _REPLACED = re.compile(r"\b(?:in place of|before that|until then|an stelle von|�
 _CHANGED = frozenset(
     map(
         stem_of,
-        "raise lower change increase reduce up down move postpone rise fall drop grow steigt sinkt stieg sank".split(),
+        """raise lower change increase reduce up down move postpone rise fall drop grow turn switch go migrate convert rename
+        steigt sinkt stieg sank""".split(),
     )
 )
 
@@ -148,21 +150,23 @@ def takes_former_value(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     return False
 
 
+_QUOTES = frozenset("\"“”«»'")
+
+
 def _is_former(tokens: Sequence[Token], i: int) -> bool:
     before = _words_to_pause(reversed(tokens[max(0, i - 6) : i]))
     behind = _words_to_pause(tokens[i + 1 : i + 4])
     if i > 1 and tokens[i - 1].text == ":" and tokens[i - 2].word in _FORMER_BEFORE | _FORMER_BEHIND:
         return True
     is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
-    is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(
-        stem_of(token.word) for token in tokens[max(0, i - 4) : i]
-    )
+    is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(map(stem_of, _words_to_pause(reversed(tokens[:i]))))
     is_replaced = _REPLACED.search(" ".join(reversed(before))) is not None
     return not _FORMER_BEFORE.isdisjoint(before[:3]) or is_last or is_origin or is_replaced
 
 
 def _words_to_pause(tokens: Iterable[Token]) -> list[str]:
-    return [token.word for token in itertools.takewhile(lambda token: token.kind != "pause", tokens)]
+    unquoted = (token for token in tokens if token.text not in _QUOTES)
+    return [token.word for token in itertools.takewhile(lambda token: token.kind != "pause", unquoted)]
 
 
 def _says_minimum(passage: Passage, side: int) -> bool:
@@ -211,6 +215,34 @@ def _is_plural(word: str) -> bool:
 _IRREGULAR_PLURALS = frozenset(
     "people children men women persons personen leute kinder personnes gens niños mensen".split()
 )
+
+
+def counts_other_than_asked(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
+    """The question is how many things there are, and the claim's number counts something else, beside one that counts them."""
+    wanted = _asked_count(claim.question)
+    if not wanted:
+        return False
+    counting = [j for j, token in enumerate(passage.tokens) if token.quantity and wanted & _counted(passage.tokens, j)]
+    for token in claim.tokens if counting else ():
+        found = [j for j, t in enumerate(passage.tokens) if token.quantity and has_value(token, [t])]
+        if found and not set(found) & set(counting) and all(_counts_thing(passage.tokens, j) for j in found):
+            return True
+    return False
+
+
+def _asked_count(question: Sequence[Token]) -> set[str]:
+    """The noun behind "how many", with the words before it."""
+    start = next((i + 1 for i, token in enumerate(question) if token.word in _MANY), len(question))
+    return {t.base for t in itertools.takewhile(lambda token: token.is_content, question[start:])}
+
+
+_MANY = frozenset("many viele cuántos cuántas combien quanti quante quantos quantas hoeveel".split())
+
+
+def _counts_thing(tokens: Sequence[Token], i: int) -> bool:
+    """Whether a number has a unit, or stands before a noun."""
+    quantity = tokens[i].quantity
+    return quantity is not None and bool(quantity.dimension or _counted(tokens, i))
 
 
 def takes_the_total(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

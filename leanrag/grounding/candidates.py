@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from leanrag.grounding.claims import Claim
 from leanrag.grounding.columns import MEASURES
 from leanrag.grounding.index import PlaceIndex
-from leanrag.grounding.lexicon import ANAPHORS, NEGATIONS
+from leanrag.grounding.lexicon import ANAPHORS, BY, NEGATIONS
 from leanrag.grounding.measures import UNITS
 from leanrag.grounding.places import Place
-from leanrag.grounding.predicates import predicate_of
+from leanrag.grounding.predicates import is_elliptic, predicate_of
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import VALUE_KINDS, answer_kind, is_among, kind_of
 
@@ -54,6 +54,7 @@ class _Unit:
         tokens: Of the clauses.
         bases: Content of them.
         carried: Content that the clauses behind may mean, too: what does not stand in brackets.
+        frame: Content before the first candidate, which a clause behind without a verb takes over.
         has_told: Whether they hold the answer.
         has_rival: Whether they hold a candidate that is not the answer.
         is_list: Whether they hold nothing but candidates.
@@ -63,6 +64,7 @@ class _Unit:
     tokens: list[Token]
     bases: frozenset[str]
     carried: frozenset[str]
+    frame: frozenset[str]
     has_told: bool
     has_rival: bool
     is_list: bool
@@ -134,6 +136,7 @@ class _Contest:
             (token.base, index.forms(token), index.weight(token.base) * (_KIND_WEIGHT if token.base in light else 1))
             for token in asked
         ]
+        self._asked_kinds = [(token.base, _kind(token)) for token in asked]
         self._asks_where = first in _WHERE and any(not _kind(token) for token in told)
         self._pairs = _pairs(claim.question)
         self._asks_who = first in _WHO and self._kinds == {"name"}
@@ -165,7 +168,8 @@ class _Contest:
 
     def _rivals_in(self, place: Place, units: Sequence[_Unit]) -> Iterator[_Match]:
         for i, unit in enumerate(units):
-            if unit.has_rival and not unit.has_told and unit.tokens[0].word not in _PRONOUNS:
+            begins_with_pronoun = any(token.word in _PRONOUNS for token in unit.tokens[:2])
+            if unit.has_rival and not unit.has_told and not begins_with_pronoun:
                 yield self.match(place, units, i)
 
     def units_of(self, place: Place) -> list[_Unit]:
@@ -181,9 +185,11 @@ class _Contest:
             is_list = bool(told or rivals) and (
                 len(content) < 2 if self._is_plain else len(content) <= len(told) + len(rivals)
             )
-            if not (told or rivals) and self._may_answer(place, bases):
+            if not (told or rivals) and self._may_answer(place, tokens, bases):
                 rivals = [token for token in content if token.kind == "word" and not is_among(token, self._known)]
             is_list |= bool(units) and units[-1].is_list and tokens[0].word in _RELATIVES
+            end = next((i for i, token in enumerate(tokens) if token in told or token in rivals), len(tokens))
+            frame = frozenset(token.base for token in tokens[:end] if token.is_content)
             last = units[-1] if units else None
             is_note = sign == "(" and last is not None and not (last.has_candidate and (told or rivals))
             if last is not None and (is_note or (not is_behind_note and (is_list or last.is_list))):
@@ -191,13 +197,14 @@ class _Contest:
                     last.tokens + tokens,
                     last.bases | bases,
                     last.carried if is_note else last.carried | bases,
+                    last.frame if last.has_candidate else last.frame | frame,
                     last.has_told or bool(told),
                     last.has_rival or bool(rivals),
                     last.is_list and is_list,
                     last.sign,
                 )
             else:
-                units.append(_Unit(tokens, bases, bases, bool(told), bool(rivals), is_list, sign))
+                units.append(_Unit(tokens, bases, bases, frame, bool(told), bool(rivals), is_list, sign))
             is_behind_note = is_note
         return units
 
@@ -210,11 +217,12 @@ class _Contest:
             and not (token.is_name and self._index.is_written_small(token.word))
         )
 
-    def _may_answer(self, place: Place, bases: frozenset[str]) -> bool:
+    def _may_answer(self, place: Place, tokens: Sequence[Token], bases: frozenset[str]) -> bool:
         """Whether a clause beside the answer says who does what was asked, or where it is, be it by plain nouns ("the tenant")."""
         if place is not self._place or self._is_plain:
             return False
-        return (self._asks_who and not self._predicate.isdisjoint(bases)) or (
+        names_doer = not self._predicate.isdisjoint(bases) or any(token.word in BY for token in tokens)
+        return (self._asks_who and names_doer) or (
             self._asks_where and any(not forms.isdisjoint(bases) for _, forms, _ in self._asked)
         )
 
@@ -223,10 +231,12 @@ class _Contest:
         unit = units[i]
         before, behind = units[:i], units[i + 1 :]
         beside = set[str]()
-        for other, later in zip(before[::-1], units[i:0:-1], strict=True):
-            if other.has_candidate or later.sign == ";":
+        run, sign = unit.tokens, unit.sign  # with what leads to it, and what stands before that
+        for other in before[::-1]:
+            if other.has_candidate or sign == ";":
                 break
             beside |= other.bases
+            run, sign = other.tokens + run, other.sign
         for other in behind:
             if other.has_candidate or other.sign == ";":
                 break
@@ -234,13 +244,19 @@ class _Contest:
         own = unit.bases | place.record[place.line].name if place.record else unit.bases
         is_of_another = unit.tokens[0].word in _POSSESSIVES  # "her deputy" is not she
         is_told_before = unit.sign == "(" or any(token.word in ANAPHORS for token in unit.tokens[:2])
+        told_before = frozenset[str]().union(*(other.carried for other in before))
+        begins_sentence = sign == ";" and run[0].text[:1].isupper()
+        leaves_out = bool(before) and not begins_sentence and is_elliptic(run)
+        frame = frozenset[str]()
+        if leaves_out:
+            others = self._other_than(unit)
+            told_before -= others
+            whole = (other for j, other in enumerate(before) if not j or not is_elliptic(other.tokens))
+            frame = frozenset[str]().union(*(other.frame for other in whole)) - others
         around = (
             (_OWN, own if is_of_another else own | place.antecedent_bases),
-            (_BESIDE, beside),
-            (
-                _OWN if is_told_before and not is_of_another else _BEFORE,
-                frozenset[str]().union(*(other.carried for other in before)),
-            ),
+            (_BESIDE, beside | frame),
+            (_OWN if is_told_before and not is_of_another else _BEFORE, told_before),
             (_ABOVE, place.near | place.record_bases | place.antecedent_bases),
             (_FAR, place.context_bases | place.below),
             (_ELSEWHERE, place.bases),
@@ -256,13 +272,23 @@ class _Contest:
             if share >= _ABOVE:
                 firm.add(base)
         is_row = place.key.isdecimal() and self._kinds == {"quantity "}
-        return _Match(score, own_score, pairs, frozenset(firm), not self._predicate.isdisjoint(unit.bases), is_row)
+        has_predicate = not self._predicate.isdisjoint(unit.bases | frame)
+        return _Match(score, own_score, pairs, frozenset(firm), has_predicate, is_row)
+
+    def _other_than(self, unit: _Unit) -> frozenset[str]:
+        """What the question names and a unit does not, where it names another thing of this kind ("that of the W50")."""
+        here = {
+            kind
+            for token in unit.tokens
+            if token.is_content and not is_among(token, self._told) and (kind := _kind(token))
+        }
+        return frozenset(base for base, kind in self._asked_kinds if kind in here - self._kinds) - unit.bases
 
 
 def _kind(token: Token) -> str:
     """What kind of answer a token is: "" for a plain word."""
     if token.kind == "identifier":
-        return {"-": "option", "/": "path"}.get(token.text[:1], "identifier")
+        return {"-": "option", "+": "option", "/": "path"}.get(token.text[:1], "identifier")
     if token.kind in VALUE_KINDS:
         return " ".join(kind_of(token))
     return answer_kind(token)

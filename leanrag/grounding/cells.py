@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from leanrag.grounding.reading import Token
 from leanrag.lines import COLUMN_GAP
 
-__all__ = ["Cell", "split_cells"]
+__all__ = ["Cell", "part_labelled_cells", "split_cells"]
 
 _DELIMITERS = "\t;,"
 _MOST_WORDS = 4  # of the name of a column
@@ -33,6 +33,20 @@ class Cell:
     def bases(self) -> frozenset[str]:
         """Content of it."""
         return frozenset(token.base for token in self.tokens if token.is_content)
+
+
+_LABELLED = re.compile(r"[^\W\d][^\d:]{0,38}(?::\s|\s\S*\d)")
+
+
+def part_labelled_cells(line: str) -> str:
+    """Return a line with a semicolon between its columns if each begins with a label ("Due: 2 May   Net 14.00").
+
+    Example:
+        >>> part_labelled_cells("Due: 2 May    Net 14.00")
+        'Due: 2 May; Net 14.00'
+    """
+    cells = COLUMN_GAP.split(line.strip()) if "  " in line and "\n" not in line.strip() else []
+    return "; ".join(cells) if len(cells) > 1 and all(map(_LABELLED.match, cells)) else line
 
 
 def split_cells(row: str, header: str) -> list[tuple[str, str]]:

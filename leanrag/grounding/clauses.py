@@ -168,12 +168,19 @@ def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
 def _spread_untruths(clauses: list[Clause]) -> tuple[Clause, ...]:
     """A clause that calls something false denies the clauses of its sentence, too."""
     for i, clause in enumerate(clauses):
-        untrue = [token for token in clause.tokens if token.word in UNTRUTHS]
+        untrue = [
+            token for j, token in enumerate(clause.tokens) if token.word in UNTRUTHS and not _ends_note(clause, j)
+        ]
         if untrue:
             clauses[i] = Clause(clause.tokens, not clause.is_negated, clause.is_hedged, clause.carried)
         if clause.is_hedged:
             clauses[i + 1 :] = [Clause(c.tokens, c.is_negated, True, c.carried) for c in clauses[i + 1 :]]
     return tuple(clauses)
+
+
+def _ends_note(clause: Clause, i: int) -> bool:
+    """Whether a participle ends a note without an auxiliary ("3 files skipped, permission denied")."""
+    return i + 1 == len(clause.tokens) and clause.tokens[i - 1].is_content and clause.words.isdisjoint(AUXILIARIES)
 
 
 def _begins_with_subject(segment: Sequence[Token]) -> bool:

@@ -41,11 +41,24 @@ def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -
     own = passage.record[passage.line]
     told = [token for token in claim.tokens if token.is_content and not is_among(token, claim.question)]
     kinds = {token.kind for token in told if is_among(token, own.tokens)}
+    if any(_speaks_of_another(line, own, told, claim) for line in passage.record):
+        return True
     return any(
         _count_said(line, said) > _count_said(own, said)
         and not all(is_among(token, line.tokens) for token in told)
         and any(token.kind in kinds for token in line.tokens if token.is_content and token.base not in line.name)
         for line in passage.record
+    )
+
+
+def _speaks_of_another(line: Cell, own: Cell, told: Sequence[Token], claim: Claim) -> bool:
+    """Whether a line of a record names what was asked, and has a value of the answer's kind beside it ("To: Ada, 5 Hill Road")."""
+    kinds = {token.kind for token in told if token.kind in VALUE_KINDS and is_among(token, own.tokens)}
+    return (
+        bool(kinds)
+        and claim.asked.isdisjoint(own.name | own.bases)
+        and not claim.asked.isdisjoint(line.bases)
+        and any(token.kind in kinds and not is_among(token, (*told, *claim.question)) for token in line.tokens)
     )
 
 

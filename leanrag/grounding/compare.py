@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from leanrag.grounding.amounts import (
     asks_beyond_bound,
     bounds_differ,
+    counts_other_than_asked,
     counts_something_else,
     misses_value,
     names_other_number,
@@ -487,6 +488,7 @@ CHECKS: dict[str, Callable[[Claim, Passage, Mapping[str, float]], bool]] = {
     "asked bound": asks_beyond_bound,
     "former": takes_former_value,
     "count": counts_something_else,
+    "asked count": counts_other_than_asked,
     "total": takes_the_total,
     "change": runs_backwards,
     "column": takes_another_column,

@@ -1,13 +1,14 @@
-"""Words written as one or as several: German compounds ("Rücksendefrist", "Frist für Rücksendungen") and codes ("RFC 4716")."""
+"""What is written in two ways: German compounds ("Rücksendefrist", "Frist für Rücksendungen"), codes ("RFC 4716"), dates."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from leanrag.grounding.reading import Token, read_tokens
 
-__all__ = ["fit_codes", "fit_compounds"]
+__all__ = ["fit_codes", "fit_compounds", "fit_days"]
 
 _CODE = re.compile(r"([a-z]{2,})(\d+)")
 
@@ -93,3 +94,15 @@ def fit_codes(tokens: Sequence[Token], bases: Collection[str]) -> tuple[Token, .
         else:
             found.append(token)
     return tuple(found)
+
+
+def fit_days(tokens: Sequence[Token], known: Mapping[str, Token]) -> tuple[Token, ...]:
+    """Return the tokens with each date that stands for one of the `known` ones alone, by their bases, as that one."""
+    return tuple(_fit_day(token, known) for token in tokens)
+
+
+def _fit_day(token: Token, known: Mapping[str, Token]) -> Token:
+    if token.day is None or token.base in known:
+        return token
+    found = [other for other in known.values() if other.day is not None and token.day.agrees_with(other.day)]
+    return replace(token, base=found[0].base) if len(found) == 1 else token

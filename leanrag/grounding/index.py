@@ -127,6 +127,11 @@ class PlaceIndex:
         """Whether a place, or what it stands under or speaks of, holds a word, a form or an opposite of it."""
         return self._numbers[id(place)] in self._find(token)
 
+    def behind(self, place: Place) -> Sequence[Token]:
+        """Return the tokens of the place that follows."""
+        i = self._numbers[id(place)] + 1
+        return self.places[i].tokens if i < len(self.places) else ()
+
     def with_word(self, tokens: Iterable[Token]) -> list[Place]:
         """Return the places that hold one of the words themselves, in order."""
         found = {i for token in tokens for i, share in self._find(token).items() if share == 1 and token.is_content}

@@ -6,6 +6,7 @@ All words are case folded, as those of a sentence are. English comes first, then
 from __future__ import annotations
 
 __all__ = [
+    "AGREEMENTS",
     "ALL",
     "ALLOWED",
     "ANAPHORS",
@@ -37,14 +38,11 @@ __all__ = [
     "POSSIBILITIES",
     "PREPOSITIONS",
     "RECOMMENDATIONS",
-    "SCRIPT_BOUNDS",
-    "SCRIPT_HARMLESS",
-    "SCRIPT_NEGATIONS",
-    "SCRIPT_OPPOSITES",
     "SOME",
     "SYMMETRIC",
     "SYNONYMS",
     "UNTRUTHS",
+    "WISHES",
     "WITHOUT",
 ]
 
@@ -213,7 +211,7 @@ NAME_QUESTIONS = _set("who whom what which whose wer wen wem welche welcher qui 
 
 ANAPHORS = _set(
     """it its he his him she her hers they their them this that these those such there both here
-    er sie es ihn ihm ihr ihre ihrer sein seine seiner diese dieser dieses dies dabei dort dazu davon
+    er sie es ihn ihm ihr ihnen ihre ihrer sein seine seiner diese dieser dieses dies dabei dort dazu davon
     il elle ils elles son sa ses leur leurs cette ce ces cela celui celle ello ella ellos ellas su sus este esta
     esto ese esa eso
     他 她 它 これ それ"""
@@ -271,6 +269,17 @@ INTENTIONS = _set(
     offered threatened going used"""
 )
 """Words that say, before "to", that what follows is meant, tried, or no longer so."""
+
+WISHES = _set(
+    """proposed suggested preferred wanted hoped wished favoured favored vorgeschlagen schlug wollte wollten hoffte hofften
+    wünschte wünschten proposait proposé voulait voulaient préférait espérait propuso quería querían prefería esperaba"""
+)
+"""Words that say that somebody wanted or proposed what follows."""
+AGREEMENTS = _set(
+    """agreed accepted approved adopted decided chose chosen carried einverstanden zugestimmt angenommen beschlossen accepté
+    adopté décidé aceptó aprobó decidió"""
+)
+"""Words that say that what was proposed will be done."""
 
 UNTRUTHS = _set(
     """myth wrongly falsely denied denies deny denying misconception hoax disproved
@@ -503,6 +512,8 @@ SYNONYMS = {
         "try attempt tries attempts tried attempted",
         "speak talk speaks talks spoke talked",
         "last final",
+        """default defaults standardmässig standardwert standardeinstellung voreinstellung voreingestellt défaut predeterminado
+        predeterminada predefinito""",
         "whole entire",
         "important essential crucial",
         "maximum max maximal highest most",
@@ -559,39 +570,3 @@ SYNONYMS = {
     for word in group.split()
 }
 """A word and the one that stands for its group."""
-
-# ------------------------------------------------------------------------------------------------ scripts without spaces
-
-SCRIPT_NEGATIONS = tuple("不 没 沒 未 无 無 非 别 勿 ない なかっ ません なく ずに ぬ ไม่ ห้าม ไร้ มิได้ ບໍ່ មិន គ្មាន".split())
-SCRIPT_HARMLESS = tuple(
-    """不但 不仅 不僅 不断 不斷 不过 不過 不同 不久 不少 不管 不论 未来 未來 无论 無論 非常 特别 特別 别的 区别
-    分别 级别 差别 性别 別人 南无
-    なくて だけでなく ไม่เพียง ไม่ช้า 少なくとも 無料 无线 無線 没收 非洲""".split()
-)
-"""Words that hold the letters of a negation and are none."""
-
-SCRIPT_OPPOSITES = _pairs(
-    """增加/减少 增加/減少 上升/下降 增长/下降 提高/降低 上涨/下跌 以上/以下 以前/以后 之前/之后 大于/小于
-    高于/低于 多于/少于 早于/晚于 最大/最小 最高/最低
-    最多/最少 至少/至多 开放/关闭 打开/关闭 开始/结束 允许/禁止 可以/禁止 可以/不得 全部/部分 所有/部分
-    所有/有些 买/卖 左/右 东/西 南/北 前/后 早上/晚上 上午/下午
-    冷/热 大/小 长/短 快/慢 超过/不足 必须/可以 入口/出口 收入/支出 进口/出口
-    増加/減少 上昇/下降 上昇/低下 以前/以降 開始/終了 開く/閉まる 開店/閉店 許可/禁止 可能/不可能 午前/午後
-    最大/最小 最高/最低 左/右 前/後 高い/低い 大きい/小さい
-    早い/遅い 多い/少ない
-    เพิ่ม/ลด ก่อน/หลัง มากกว่า/น้อยกว่า เปิด/ปิด ซ้าย/ขวา
-    สูง/ต่ำ อนุญาต/ห้าม ทั้งหมด/บางส่วน ใหญ่/เล็ก เช้า/เย็น อย่างน้อย/ไม่เกิน"""
-)
-SCRIPT_BOUNDS: tuple[tuple[str, str], ...] = (
-    ("至少", "atleast"),
-    ("以上", "atleast"),
-    ("至多", "atmost"),
-    ("最多", "atmost"),
-    ("以下", "atmost"),
-    ("超过", "morethan"),
-    ("超過", "morethan"),
-    ("不足", "lessthan"),
-    ("少于", "lessthan"),
-    ("多于", "morethan"),
-    ("未満", "lessthan"),
-)

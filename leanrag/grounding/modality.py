@@ -127,11 +127,21 @@ def takes_speaker(claim: Claim, passage: Passage, _: Mapping[str, float]) -> boo
 
 
 def _speaks_of_self(claim: Claim, passage: Passage) -> bool:
-    """Whether "I" or "my" stands in a part of the turn that has most of what was asked."""
+    """Whether "I" or "my" stands in a part of the turn that has most of what was asked; if none has any, without a denial."""
     shares = [len({token.base for token in part} & claim.asked) for part in passage.segments]
+    if not any(shares) and _refuses(passage.tokens):
+        return False
     return any(
         share == max(shares) and any(token.word in _FIRST_PERSONS for token in part)
         for share, part in zip(shares, passage.segments, strict=True)
+    )
+
+
+def _refuses(tokens: Sequence[Token]) -> bool:
+    """Whether a speaker says "I can not", "ich nicht" or the like."""
+    return any(
+        token.word in _FIRST_PERSONS and any(other.word in NEGATIONS for other in tokens[i + 1 : i + 3])
+        for i, token in enumerate(tokens)
     )
 
 

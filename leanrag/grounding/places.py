@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.grounding.above import Above, Speakers, is_list_item, is_question, is_term, text_below
-from leanrag.grounding.cells import Cell, split_cells
+from leanrag.grounding.cells import Cell, part_labelled_cells, split_cells
 from leanrag.grounding.clauses import segments_of, stem_of
 from leanrag.grounding.directives import directive_of, spell_out_directive
-from leanrag.grounding.lexicon import ANAPHORS, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
+from leanrag.grounding.lexicon import ANAPHORS, AUXILIARIES, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
 from leanrag.grounding.measures import MONTHS
 from leanrag.grounding.reading import Token, base_of, read_tokens
 from leanrag.grounding.records import RecordLine, find_records
@@ -40,7 +40,7 @@ class Style:
 
 @functools.lru_cache(maxsize=8192)
 def _read(text: str, decimal_comma: bool, german: bool) -> tuple[Token, ...]:
-    text = spell_out_directive(spell_out_schedules(text))
+    text = part_labelled_cells(spell_out_directive(spell_out_schedules(text)))
     lead = _LEAD.match(text)
     return read_tokens(text[lead.end() if lead else 0 :], decimal_comma=decimal_comma, german=german)
 
@@ -230,6 +230,7 @@ _SOLUTION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _MOST_OPTIONS = 600  # characters of the options below a question
+_MAX_NOTE = 4  # content words of a sentence that goes on with the one before it
 _MAX_ANTECEDENTS = 3  # sentences back to the one that a pronoun speaks of
 
 
@@ -278,7 +279,7 @@ class _PassageReader:
                     start, end, stands_over=head is not None or is_over or is_alone, goes_on=not begins_line
                 )
                 yield place
-                if head is None and not is_alone and (pair := self._pair(place)):
+                if head is None and not is_alone and (pair := self._pair(place, goes_on=not begins_line)):
                     yield pair
                 self._previous.append(place)
             above.read_label(sentence, is_first=begins_line, rest=text[end : end + 8])
@@ -339,12 +340,13 @@ class _PassageReader:
         lead_in = self._style.read(self._above.lead_in.rstrip().rstrip(":："))
         return lead_in if any(token.word in NEGATIONS for token in lead_in) else ()
 
-    def _pair(self, place: Place) -> Place | None:
+    def _pair(self, place: Place, *, goes_on: bool) -> Place | None:
         """The place with the sentence before it, if it needs that to be understood."""
         if not self._previous or place.record:
             return None
         last = self._previous[-1]
-        if place.shape.startswith(":") or (not place.antecedents and (last.shape or not _lacks_own_subject(place))):
+        lacks_subject = _lacks_own_subject(place) if not last.shape else goes_on and _is_note(place)
+        if place.shape.startswith(":") or not (place.antecedents or lacks_subject):
             return None
         tokens = (*last.tokens, _PAUSE, *place.tokens)
         shape = last.shape if _is_item(last) else ""
@@ -481,6 +483,12 @@ def _lacks_own_subject(place: Place) -> bool:
     return bool(place.tokens) and place.tokens[0].kind == "word" and place.tokens[0].text[:1].islower()
 
 
+def _is_note(place: Place) -> bool:
+    """Whether a sentence is a few words without an auxiliary, as behind another one in the item of a list ("Thanks to Ada.")."""
+    content = sum(token.is_content for token in place.tokens)
+    return content <= _MAX_NOTE and all(token.word not in AUXILIARIES for token in place.tokens)
+
+
 def _is_item(place: Place) -> bool:
     """Whether a place is a sentence of a list item."""
     return place.shape.startswith("row") and not place.text.startswith("|")
@@ -488,7 +496,7 @@ def _is_item(place: Place) -> bool:
 
 def _shape(sentence: str) -> str:
     """The separators of a row or a short line; "" for prose."""
-    stripped = sentence.strip()
+    stripped = part_labelled_cells(sentence.strip())
     if name := directive_of(stripped):
         return f":{name}"
     if begins_with_schedule(stripped):

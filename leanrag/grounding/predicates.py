@@ -7,20 +7,32 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from leanrag.grounding.claims import Claim
-from leanrag.grounding.clauses import fine_segments, stem_of
+from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, stem_of
 from leanrag.grounding.index import PlaceIndex
-from leanrag.grounding.lexicon import ANAPHORS, ARTICLES, AUXILIARIES, CONTRASTS, IRREGULAR, PREPOSITIONS
+from leanrag.grounding.lexicon import (
+    AGREEMENTS,
+    ANAPHORS,
+    ARTICLES,
+    AUXILIARIES,
+    BY,
+    CONTRASTS,
+    IRREGULAR,
+    PREPOSITIONS,
+    WISHES,
+)
 from leanrag.grounding.places import Place
 from leanrag.grounding.reading import Token, base_of
 from leanrag.grounding.values import answer_kind, is_among
 
-__all__ = ["answers_another_predicate", "predicate_of"]
+__all__ = ["answers_another_predicate", "is_elliptic", "predicate_of"]
 
 _WHO = frozenset("who whom wer wen wem".split())
 _WHAT = frozenset("what which whose how was welche welcher welches welchen when where wann wo wie".split())
 _BE = frozenset("is are was were be been being am has have had ist sind war waren wird wurde wurden hat haben".split())
 _AUXILIARIES = AUXILIARIES - ARTICLES
+_FINITE = _AUXILIARIES | frozenset(IRREGULAR)
 _RELATIVES = frozenset("who whom whose which that where when der die das welche".split())
+_SUBORDINATE = frozenset("if when who whom whose which that where because wenn falls weil dass si".split())
 _DEEDS = {
     base_of(word): i
     for i, words in enumerate(
@@ -45,6 +57,7 @@ _DEEDS = {
 _FRAME_VERBS = frozenset("based called named known".split())
 _OF = frozenset("of for to von für der des".split())
 _PERSONS = frozenset("i you we one he she it they ich man wir er sie es".split())
+_OBJECTS = frozenset("it him them es ihn ihm ihnen".split())
 _ENDS = PREPOSITIONS | CONTRASTS | frozenset("if when that and or und oder wenn".split())
 
 
@@ -111,9 +124,11 @@ def _behind_be(tokens: Sequence[Token], *, asks_for_noun: bool) -> list[Token]:
 
 def _is_participle(token: Token) -> bool:
     word = token.word
-    return (
-        (len(word) > 4 and word.endswith("ed")) or word in IRREGULAR or (word.startswith("ge") and word.endswith("t"))
-    )
+    return (len(word) > 4 and word.endswith("ed")) or word in IRREGULAR or _is_german_participle(word)
+
+
+def _is_german_participle(word: str) -> bool:
+    return word.startswith("ge") and word.endswith("t")
 
 
 def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> bool:
@@ -123,6 +138,8 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     """
     asked_for = predicate_of(claim.question) if claim.is_fragment else ()
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
+    if claim.is_fragment and _is_only_wished(told, claim, place, index):
+        return True
     if not asked_for or not told or not _is_prose(place):
         return False
     parts = _parts(place.tokens)
@@ -154,13 +171,28 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
     names_thing = asks_for_thing and len(told) == 1 and not answer_kind(told[0])
     return any(
         other is not place
-        and len(claim.asked & other.reach) >= least
+        and len(claim.asked & (other.reach | place.reach if _goes_on(place, other) else other.reach)) >= least
         and (
             _has_rival(told, other.tokens, claim)
             or (names_thing and not is_among(told[0], other.tokens) and _speaks_of_most(other, claim))
         )
         for other in index.with_word(asked_for)
     )
+
+
+def _is_only_wished(told: Sequence[Token], claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Whether an answer stands only in clauses that tell what somebody wanted or proposed, and nobody asked for that or agreed."""
+    parts = [part for part, _, _ in place.segments if any(is_among(token, part) for token in told)]
+    if not parts or not all(any(token.word in WISHES for token in part) for part in parts):
+        return False
+    asks_wish = any(token.base in _WISHED for token in (*claim.question, *claim.tokens))
+    behind = {token.word for token in index.behind(place)}
+    is_agreed = not behind.isdisjoint(AGREEMENTS) and behind.isdisjoint(WISHES)  # to this, and to no other proposal
+    is_agreed |= any(token.word in AGREEMENTS for token in place.tokens)
+    return not is_agreed and not asks_wish
+
+
+_WISHED = frozenset(map(base_of, WISHES))
 
 
 def _is_prose(place: Place) -> bool:
@@ -182,6 +214,14 @@ def _is_other_deed(part: Sequence[Token], asked_for: Sequence[Token], claim: Cla
     }
     has_more = any(token.word in _RELATIVES for token in part)
     return bool(wanted and told) and wanted.isdisjoint(told) and not has_more
+
+
+def _goes_on(place: Place, other: Place) -> bool:
+    """Whether another place follows at once and speaks of this one by a pronoun ("He approves them")."""
+    follows = (
+        other.item is place.item and other.start >= place.end and not place.item.text[place.end : other.start].strip()
+    )
+    return follows and any(token.word in _OBJECTS for token in other.tokens)
 
 
 def _speaks_of_most(place: Place, claim: Claim) -> bool:
@@ -210,6 +250,7 @@ _NOTHING = Token("pause", "", "")
 
 def _has_verb(part: Sequence[Token]) -> bool:
     """Whether a part of a sentence holds a word that can only be a verb, or a word between a noun and its object."""
+    has_nouns = any(token.text[:1].isupper() and token.is_content and not token.is_name for token in part)  # of German
     for i, token in enumerate(part):
         if token.kind != "word" or (token.text[:1].isupper() and i):
             continue
@@ -219,7 +260,10 @@ def _has_verb(part: Sequence[Token]) -> bool:
             continue
         before, behind = part[i - 1] if i else _NOTHING, part[i + 1] if i + 1 < len(part) else _NOTHING
         is_adjective = before.word in ARTICLES or (before.is_content and not before.is_name and behind.is_content)
-        if _is_participle(token) and not is_adjective:
+        is_state = not i and _is_german_participle(token.word) and all(other.word not in BY for other in part)
+        if _is_participle(token) and not is_adjective and not is_state:  # "geöffnet drei Tage" tells a state
+            return True
+        if has_nouns and token.word.endswith(("t", "ten", "en")) and before.text[:1].isupper():
             return True
         agrees = token.word.endswith(("s", "t")) or before.word.endswith("s")
         if before.is_content and agrees and behind.word in ARTICLES | ANAPHORS:
@@ -227,14 +271,27 @@ def _has_verb(part: Sequence[Token]) -> bool:
     return False
 
 
+def is_elliptic(part: Sequence[Token]) -> bool:
+    """Whether a part of a sentence has no verb or no subject, so that it takes them from the part before it.
+
+    A verb behind "if" or "who" is not its verb.
+    """
+    end = next((i for i, token in enumerate(part) if i and token.word in _SUBORDINATE), len(part))
+    part = part[:end]
+    first = next((token for token in part if token.word not in CONJUNCTIONS), None)
+    has_auxiliary = any(token.word in _FINITE and not token.is_content for token in part)
+    return not has_auxiliary and (first is None or _is_participle(first) or not _has_verb(part))
+
+
 def _has_rival(told: Sequence[Token], tokens: Sequence[Token], claim: Claim) -> bool:
     """Whether a part of a sentence holds nothing of the answer, but something else of its kind."""
     if any(is_among(token, tokens) for token in told):
         return False
     kinds = {answer_kind(token) for token in told} - {""}
-    if not kinds and claim.question[0].word in _WHO:
-        kinds = {"name"}
+    asks_who = not kinds and claim.question[0].word in _WHO
     return any(
-        token.is_content and answer_kind(token) in kinds and not is_among(token, (*claim.tokens, *claim.question))
+        token.is_content
+        and (token.text[:1].isupper() if asks_who else answer_kind(token) in kinds)
+        and not is_among(token, (*claim.tokens, *claim.question))
         for token in tokens
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from leanrag.grounding.lexicon import (
@@ -148,8 +148,8 @@ _TOKEN = re.compile(
     |(?P<monthyear>\b(?P<my_m>{_MONTH})\b\.?,?\s+(?:de\s+|of\s+)?(?P<my_y>\d{{4}})(?!\d))
     |(?P<monthday>\b(?P<md_m>{_MONTH})\b\.?\s+(?:the\s+)?(?P<md_d>\d{{1,2}})(?:st|nd|rd|th)?(?!\d|[.,]\d)(?:,?\s+(?P<md_y>\d{{4}}))?)
     |(?P<dotted>(?<![\w.])v?\d+(?:[.]\d+){{2,}}(?:[-+._]?[a-z]+\.?\d*)?|\d+(?:[-_/:]\d+){{2,}})
-    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z\d-]*[a-z\d](?!\w)|(?<!-)-[a-z](?![\w'-])|(?<![\w.)])\.[a-z][a-z\d]{{0,4}}(?![\w.])
-        |(?-i:\w[\w-]+(?:\.[a-z]{{2,5}})+)(?![\w(])))
+    |(?P<path>(?<![\w/.])(?:[~.]{{0,2}}(?:/[\w.-]*\w){{2,}}|[a-z]:\\[\w.\\-]*\w|--?[a-z][a-z\d-]*[a-z\d](?!\w)|(?<!-)-[a-z](?![\w'-])|(?<![\w+])\+[a-z]\d{{0,2}}(?![\w'+])|(?<![\w.)])\.[a-z][a-z\d]{{0,4}}(?![\w.])
+        |(?-i:\w[\w-]+(?:\.[a-z]{{2,5}})+(?:\.\d+)?)(?![\w(])))
     |(?P<reference>\#\d+)
     |(?P<letters>(?<!\w)(?=[a-z_.#:/-]*\d)[a-z]+\w*(?:[-_./:\#]\w+)*|(?<!\w)\w*_\w+(?:\.\w+)*)
     |(?P<figure>(?P<sign>(?<![\w)'.])[-+])?(?:(?P<currency>us\$|[$€£¥₹])\s?)?(?P<number>{_NUMBER})(?P<power>\^-?\d+)?)
@@ -183,6 +183,7 @@ _MONTH_WORDS = frozenset(month for month in MONTHS if len(month) > 3) - {
 _PLAIN = re.compile(r"""\s*(?:([A-Za-zÀ-ÖØ-öø-ɏΑ-ωА-яЁё]+)(?=[\s,;)"]|\.?\Z|[.:]\s)|([,;:.!?()"])(?=\s|\Z))""")
 """A word or a pause that is nothing else; most are, and `_TOKEN` takes long."""
 
+_ENGLISH_WORDS = frozenset("due once elf dos".split())  # that are number words of other languages
 _AMBIGUOUS = frozenset(
     [*NUMBER_WORDS, *ORDINALS, *MONTHS, *"one dozen hundred thousand million usd eur gbp chf inr".split()]
 )
@@ -221,7 +222,7 @@ def _read_tokens(text: str, decimal_comma: bool, german: bool) -> tuple[Token, .
             continue
         found = _TOKEN.search(text, start)
         if found is None:
-            return tuple(tokens)
+            return tuple(_join_verbs(tokens) if german else tokens)
         start = found.end()
         if found["figure"]:
             token, start = _read_figure(text, found, decimal_comma)
@@ -265,7 +266,7 @@ def _read_other(found: re.Match[str]) -> Token:
         return Token("pause", text, word)
     if found["operator"]:
         return Token("word", text, word, word)
-    if len(text) == 2 and text[0] == "-":
+    if text[0] == "+" or (len(text) == 2 and text[0] == "-"):
         return Token("identifier", text, text, text, is_content=True)  # -h and -H are two options
     base = re.sub(r"(?<=[a-z])[-_ ](?=\d)|(?<=\d)[-_ ](?=[a-z])", "", word)
     if re.fullmatch(r"v\d+(?:\.\d+)*", base):
@@ -418,7 +419,8 @@ def _read_word(text: str, found: re.Match[str], is_first: bool, german: bool, *,
         amount = _AMOUNT.match(text, found.end())
         if amount:
             return _with_unit(text, found[0] + amount[0], _read_number(amount["number"], False), word, amount.end())
-    if word in NUMBER_WORDS or (word == "one" and _has_unit(text, found.end())):
+    is_number = word in NUMBER_WORDS and not (is_english and word in _ENGLISH_WORDS)
+    if is_number or (word == "one" and _has_unit(text, found.end())):
         number, end = _read_number_words(text, float(NUMBER_WORDS.get(word, 1)), found.end())
         return _with_unit(text, text[found.start() : end], number, "", end)
     if word in {"dozen", "hundred", "thousand", "million"} and re.search(
@@ -461,7 +463,30 @@ def _plain_token(written: str, is_first: bool, german: bool, is_english: bool) -
     return Token("word", written, word, base, is_name, is_content)
 
 
-_GERMAN_PARTICIPLE = re.compile(r"(ab|an|auf|aus|bei|ein|fest|her|hin|mit|nach|um|vor|weg|zu|zurück)?ge(\w{3,})t")
+_VERB_PREFIXES = "ab|an|auf|aus|bei|ein|fest|her|hin|mit|nach|um|vor|weg|zu|zurück"
+_GERMAN_PARTICIPLE = re.compile(rf"({_VERB_PREFIXES})?ge(\w{{3,}})t")
+_GERMAN_VERB = re.compile(r"(\w{2,}?)(?:e?t|e?ten?|en)")
+_CLAUSE_ENDS = frozenset("und oder aber sondern".split())
+
+
+def _join_verbs(tokens: list[Token]) -> list[Token]:
+    """Return the tokens of a German sentence, each verb joined with the prefix that ends its clause ("holt ... ab")."""
+    verb: int | None = None
+    for i, token in enumerate(tokens):
+        if token.kind == "pause" or token.word in _CLAUSE_ENDS:
+            verb = None
+        elif verb is None and token.is_content and token.text.islower() and _GERMAN_VERB.fullmatch(token.word):
+            verb = i
+        following = tokens[i + 1] if i + 1 < len(tokens) else None
+        is_last = following is None or following.kind == "pause" or following.word in _CLAUSE_ENDS
+        if is_last and verb is not None and verb != i and token.word in _SEPARATED:
+            root = _GERMAN_VERB.fullmatch(tokens[verb].word)
+            if root is not None:
+                tokens[verb] = replace(tokens[verb], base=base_of(token.word + root[1]))
+    return tokens
+
+
+_SEPARATED = frozenset(_VERB_PREFIXES.split("|"))
 
 
 def _has_unit(text: str, end: int) -> bool:

@@ -15,7 +15,7 @@ _NAMED = re.compile(
 )
 _NO_WORDS = re.compile(r"[\W_]+\Z")
 _COMMENT = re.compile(r"\s*(?:[#;%]|//|--)")
-_SECTION = re.compile(r"\s*(?:\[{1,2}[^\[\]\r\n]{1,80}\]{1,2}|@\w{1,30}\{[^\r\n]{0,80})\s*\Z")
+_SECTION = re.compile(r"\s*(?:\[{1,2}[^\[\]\r\n]{1,80}\]{1,2}|@\w{1,30}\{[^\r\n]{0,80}|[\w.-]{1,40}\s*[=:]?\s*\{)\s*\Z")
 _SENTENCE_END = re.compile(r"[.!?。！？][\"'”’»)]*\s*\Z")
 _HEADER_NAMES = frozenset(
     "from to cc date subject author sent reply-to von an datum betreff gesendet de à objet date envoyé asunto fecha para".split()

@@ -25,14 +25,14 @@ def is_of_another(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     The claim then takes from another section, row or sentence than it should.
     """
     told = [token for token in claim.tokens if token.is_content and token.base not in claim.asked]
-    if _has_other_key(claim, place, index):
+    if _has_other_key(claim, place, index) or _has_other_condition(claim, place, index):
         return True
     if claim.is_fragment and _takes_from_question_above(place, told):
         return True
     if claim.is_fragment and _has_other_modifier(claim, place, index):
         return True
     if claim.is_fragment and (
-        _takes_value_from_above(claim, place, told) or _is_of_another_document(claim, place, told, index)
+        _takes_value_from_above(claim, place, told, index) or _is_of_another_document(claim, place, told, index)
     ):
         return True
     here = place.reach | place.below
@@ -76,6 +76,40 @@ def _has_other_key(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     )
 
 
+def _has_other_condition(claim: Claim, place: Place, index: PlaceIndex) -> bool:
+    """Whether the question asks what happens if something is so, and only another place says what happens then.
+
+    What follows that place in its paragraph, without a condition of its own, may still speak of it.
+    """
+    condition = _condition_of(claim.question)
+    if not condition or all(index.holds(token, place) for token in condition):
+        return False
+    is_conditional = bool(_condition_of(place.tokens))
+    return any(
+        all(not index.forms(token).isdisjoint(bases) for token in condition)
+        for other in index.with_word(condition[:1])
+        if other is not place and (is_conditional or not _goes_on(other, place))
+        for bases in [frozenset(token.base for token in _condition_of(other.tokens))]
+    )
+
+
+def _goes_on(place: Place, other: Place) -> bool:
+    """Whether another place follows in the same paragraph."""
+    between = place.item.text[place.end : other.start]
+    return other.item is place.item and other.end > place.start and "\n\n" not in between
+
+
+def _condition_of(tokens: Sequence[Token]) -> list[Token]:
+    """The content of the clause that begins with "if", up to a pause."""
+    start = next((i for i, token in enumerate(tokens) if token.word in _IF), len(tokens))
+    clause = list(itertools.takewhile(lambda token: token.kind != "pause", tokens[start:]))
+    is_question = not start and tokens[-1:] and tokens[-1].text == "?" and len(clause) + 1 == len(tokens)
+    return [token for token in clause if token.is_content and not is_question]  # "When does it open?"
+
+
+_IF = frozenset("if when once wenn falls sobald si quand lorsque cuando se quando als".split())
+
+
 def _has_other_modifier(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     """Whether the question names one of several things of a kind, and the place another one ("HTML version", "plain version")."""
     words = [token for token in claim.question if token.kind == "word"]
@@ -108,14 +142,19 @@ def _takes_from_question_above(place: Place, told: Sequence[Token]) -> bool:
     return bool(bases) and bases <= place.question - place.bases and not replies
 
 
-def _takes_value_from_above(claim: Claim, place: Place, told: Sequence[Token]) -> bool:
-    """Whether a value of the answer stands only above a place that has a value of this kind itself, as a header above a row."""
-    return any(
-        token.kind in VALUE_KINDS
-        and not has_value(token, place.tokens)
-        and any(kind_of(t) == kind_of(token) and not has_value(t, claim.question) for t in place.tokens)
-        for token in told
+def _takes_value_from_above(claim: Claim, place: Place, told: Sequence[Token], index: PlaceIndex) -> bool:
+    """Whether a value of the answer stands only above a place, as a header above a row.
+
+    The place has a value of this kind itself, or nothing that was asked.
+    """
+    values = [token for token in told if token.kind in VALUE_KINDS and not has_value(token, place.tokens)]
+    kinds = {kind_of(token) for token in place.tokens if not has_value(token, claim.question)}
+    names = place.columns.union(*(line.name for line in place.record))
+    here = place.bases | place.part_bases | place.antecedent_bases | names
+    says_nothing = bool(values) and not any(
+        token.is_content and not index.forms(token).isdisjoint(here) for token in claim.question
     )
+    return says_nothing or any(kind_of(token) in kinds for token in values)
 
 
 def _is_of_another_document(claim: Claim, place: Place, told: Sequence[Token], index: PlaceIndex) -> bool:

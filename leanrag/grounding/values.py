@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from leanrag.grounding.lexicon import CLASS_WORDS, CLASSES
@@ -63,7 +64,7 @@ def same_time(time: Token, other: Token) -> bool:
 
 def _is_flag(token: Token) -> bool:
     """Whether a token is an option of a command."""
-    return token.kind == "identifier" and token.text.startswith("-")
+    return token.kind == "identifier" and token.text.startswith(("-", "+"))
 
 
 def is_end_of_path(name: Token, token: Token) -> bool:
@@ -117,9 +118,14 @@ _CLASS_WORDS = tuple(frozenset(word for member in members for word in member) fo
 
 
 def kind_of(token: Token) -> tuple[str, str]:
-    """What a value is a value of; a number like that of a year is a date."""
+    """What a value is a value of; a number like that of a year is a date, and a version is a number."""
+    if token.kind == "identifier" and _VERSION.fullmatch(token.base):
+        return ("quantity", "")
     is_year = token.quantity is not None and not token.quantity.dimension and 1000 <= token.quantity.number < 2100
     return ("day", "") if is_year else (token.kind, dimension_of(token))
+
+
+_VERSION = re.compile(r"\d+(?:\.\d+){2}")
 
 
 def dimension_of(token: Token) -> str:

@@ -16,7 +16,7 @@ from leanrag.grounding.candidates import has_better_candidate
 from leanrag.grounding.claims import Claim, Passage, holds
 from leanrag.grounding.clauses import CONJUNCTIONS, fine_segments, opposites_of, stem_of
 from leanrag.grounding.compare import contradiction
-from leanrag.grounding.compounds import fit_codes, fit_compounds
+from leanrag.grounding.compounds import fit_codes, fit_compounds, fit_days
 from leanrag.grounding.index import PlaceIndex, covered_share
 from leanrag.grounding.lexicon import ALL, ALLOWED, ANAPHORS, ARTICLES, AUXILIARIES, IRREGULAR, NEGATIONS
 from leanrag.grounding.marks import goes_on, sentences_of, with_marks
@@ -176,9 +176,17 @@ class _Sources:
         tokens = (token for place in self._places for token in (*place.tokens, *place.context))
         return {token.word: token for token in tokens if token.is_content and token.kind == "word"}
 
+    @functools.cached_property
+    def _days(self) -> dict[str, Token]:
+        """The dates of the sources."""
+        tokens = (token for place in self._places for token in (*place.tokens, *place.context))
+        return {token.base: token for token in tokens if token.day is not None}
+
     def _read(self, text: str) -> tuple[Token, ...]:
-        """The tokens of a question or a sentence of an answer; German compounds fit the words of the sources."""
+        """The tokens of a question or a sentence of an answer; dates and German compounds fit those of the sources."""
         tokens = self._style.read(text)
+        if any(token.day is not None for token in tokens):
+            tokens = fit_days(tokens, self._days)
         return fit_compounds(tokens, self._known) if self._style.german else tokens
 
     @functools.cached_property
