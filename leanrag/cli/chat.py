@@ -30,7 +30,7 @@ Ctrl-C stops an answer."""
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add(
-        "chat", _run, commands.reading, "ask questions in a conversation; /help lists what else it knows"
+        "chat", _run, commands.reading, "ask questions in a conversation; /help lists the commands in it"
     )
     parser.add_argument("database", nargs="?", help="the database, as --folder")
     parser.add_argument("--resume", metavar="FILE", help="continue the conversation that /save wrote")

@@ -1,4 +1,4 @@
-"""Conversations: questions that may speak of what was said before, and how a conversation is saved."""
+"""Conversations: questions that may refer to earlier ones, and how a conversation is saved."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Conversation:
         return self._exchanges
 
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """Answer a question, which may speak of what was said before: "And who signs it off?".
+        """Answer a question, which may refer to earlier ones: "And who signs it off?".
 
         The trace of the answer has a stage "follow-up" with the question in words that need no conversation.
 

@@ -160,7 +160,7 @@ class Rag(DocumentFolder):
         rewrites: bool = False,
         **options: Unpack[AskOptions],
     ) -> Conversation:
-        """Return a conversation: its questions may speak of what was said before.
+        """Return a conversation: its questions may refer to earlier ones.
 
         Args:
             history: What was said before: nothing, a file that `Conversation.save` wrote, its `exchanges`, or messages of user
@@ -168,8 +168,8 @@ class Rag(DocumentFolder):
             history_tokens: Most tokens of earlier questions, sources and answers in a prompt. "auto" takes the number in the
                 profile of the model; None takes half of its window. 0: each question alone is in the prompt, in words that need
                 no conversation.
-            rewrites: Whether the last model rewrites a question if the conversation names several things that it can speak of, or
-                none. A model with a price is not asked.
+            rewrites: Whether the last model rewrites a question if the rules cannot decide which thing it refers to. A model with a
+                price is not asked.
             options: As for `ask`; they hold for each question that does not say otherwise.
 
         Raises:
