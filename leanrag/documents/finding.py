@@ -91,7 +91,7 @@ def file_status(path: Path) -> os.stat_result:
             raise DocumentError(
                 f"cannot read {str(path)[:_SHOWN]!r}...: it is too long for a path. `add_text` takes a text", path=path
             ) from error
-        raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error
+        raise DocumentError(f"cannot read {str(path)!r}: {error.strerror or error}", path=path) from error
     except ValueError as error:
         raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error
 
@@ -101,7 +101,9 @@ def _list_folder(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise DocumentError(f"cannot list the folder {str(folder)!r}: {error}", path=folder) from error
+        raise DocumentError(
+            f"cannot list the folder {str(folder)!r}: {error.strerror or error}", path=folder
+        ) from error
 
 
 def _log_error(error: DocumentError) -> None:
@@ -192,7 +194,7 @@ def _walk(
         try:
             is_folder, is_file, is_link = entry.is_dir(), entry.is_file(), entry.is_symlink()
         except OSError as error:
-            on_error(DocumentError(f"cannot read {entry.path!r}: {error}", path=entry.path))
+            on_error(DocumentError(f"cannot read {entry.path!r}: {error.strerror or error}", path=entry.path))
             continue
         if not (is_folder or is_file):
             continue

@@ -223,7 +223,7 @@ def _read_bytes(path: Path, max_bytes: int, *, allow_more: bool = False) -> byte
                 raise DocumentError(f"{str(path)!r} is not a regular file any more. Add it again", path=path)
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise DocumentError(f"cannot read {str(path)!r}: {error}", path=path) from error
+        raise DocumentError(f"cannot read {str(path)!r}: {error.strerror or error}", path=path) from error
     if len(data) > max_bytes and not allow_more:
         size = max(status.st_size, len(data))
         raise DocumentError(

@@ -35,7 +35,9 @@ logger = logging.getLogger(__name__)
 native_logger = logging.getLogger("leanrag.llama.native")
 
 # ggml.h, enum ggml_log_level: 0 none, 1 debug, 2 info, 3 warn, 4 error, 5 continues the last line.
-_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+# Each load of a model writes more than a hundred lines of level 2, which an application that logs information does not want.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+_HARMLESS = "special_eos_id is not in special_eog_ids"  # of every BERT model; llama.cpp then adds the id itself
 _CONTINUE = 5
 
 _load_lock = threading.Lock()
@@ -163,10 +165,11 @@ class _LogSink:
         for line in lines:
             if line.strip(" ."):
                 errors: NativeErrors | None = getattr(_local, "errors", None)
-                if errors is not None and level in (3, 4):
-                    errors.held.append((_LEVELS[level], line))
+                python_level = logging.DEBUG if _HARMLESS in line else _LEVELS.get(level, logging.DEBUG)
+                if errors is not None and python_level > logging.DEBUG:
+                    errors.held.append((python_level, line))
                 else:
-                    native_logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+                    native_logger.log(python_level, "%s", line)
 
 
 class NativeErrors:

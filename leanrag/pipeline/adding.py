@@ -297,7 +297,7 @@ class Ingestion:
         try:
             stat = file.path.stat()
         except OSError as error:
-            raise DocumentError(f"cannot read {str(file.path)!r}: {error}", path=file.path) from error
+            raise DocumentError(f"cannot read {str(file.path)!r}: {error.strerror or error}", path=file.path) from error
         parsed = self._parsed.pop(file.path, None)
         if file.id is not None and parsed is None and self._is_unchanged(file, stat):
             self._seen.add(file.id)

@@ -694,6 +694,12 @@ def real(tmp_path_factory):
 
 @pytest.mark.model
 class TestModel:
+    def test_it_loads_without_a_warning(self, tmp_path, caplog):
+        from leanrag.models import resolve
+
+        LlamaCppEmbedder(convert_bert(resolve("all-minilm-l6-v2"), tmp_path / "minilm.gguf")).close()
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
     def test_vectors_and_tokens_are_those_of_torch(self, real, minilm):
         texts = [
             "hello world",

@@ -25,7 +25,7 @@ def allocated(caplog, what: str) -> float:
 @pytest.mark.parametrize("n_ctx", [1024, 4096])
 def test_the_estimate_is_what_llama_cpp_allocates(name, n_ctx, caplog):
     path = resolve(name)
-    with caplog.at_level(logging.INFO, "leanrag.llama.native"), LlamaCppModel(path, n_ctx=n_ctx, gpu=GpuOptions(0)):
+    with caplog.at_level(logging.DEBUG, "leanrag.llama.native"), LlamaCppModel(path, n_ctx=n_ctx, gpu=GpuOptions(0)):
         pass
     estimate = LlamaCppModel.estimate(path, n_ctx=n_ctx)
     assert estimate.weights == path.stat().st_size
