@@ -133,15 +133,15 @@ def test_rows_wait_until_the_file_can_be_written_again(tmp_path, caplog):
 
 
 def test_rows_that_wait_count_for_the_budget(tmp_path):
-    path = tmp_path / "costs.db"
-    with CostLedger(path) as ledger:
+    path, clock = tmp_path / "costs.db", lambda: 0.0
+    with CostLedger(path, clock=clock) as ledger:
         ledger.record_rows([Row("remote", cost=1.0)])
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("CREATE TRIGGER full BEFORE INSERT ON stages BEGIN SELECT RAISE(ABORT, 'full'); END")
             ledger.record_rows([Row("remote", cost=2.0), Row("remote", cost=None)])
             assert (ledger.unwritten, ledger.spent_today()) == (2, 3.0)
             connection.execute("DROP TRIGGER full")
-    with CostLedger(path) as ledger:
+    with CostLedger(path, clock=clock) as ledger:
         assert ledger.spent_today() == 3.0
 
 

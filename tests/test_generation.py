@@ -1,6 +1,7 @@
 """A model that writes `stream` has the rest; one suite for lazy streams and for those of another thread."""
 
 import asyncio
+import collections
 import threading
 
 import pytest
@@ -147,6 +148,39 @@ def test_cancelling_and_time_limits_end_it(kind):
         list(kind("abc").stream("x", GenerateOptions(9, cancel=cancel)))
     with pytest.raises(GenerationTimeout):
         kind("abc").generate("x", max_tokens=9, timeout_seconds=1e-9)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_signal_handler_may_cancel_while_a_callback_is_added(is_first):
+    cancel, called = CancelToken(), []
+
+    class Interrupted(collections.deque):
+        def append(self, callback):
+            if is_first:
+                cancel.cancel()
+            super().append(callback)
+            if not is_first:
+                cancel.cancel()
+
+    cancel._callbacks = Interrupted()
+    cancel.on_cancel(lambda: called.append(1))
+    assert called == [1]
+    cancel.cancel()
+    assert called == [1]
+
+
+def test_callbacks_may_cancel_and_add_others():
+    cancel, called = CancelToken(), []
+
+    def again():
+        cancel.cancel()
+        cancel.on_cancel(lambda: called.append("inner"))
+        called.append("outer")
+
+    cancel.on_cancel(again)
+    cancel.on_cancel(lambda: called.append("last"))
+    cancel.cancel()
+    assert called == ["last", "inner", "outer"]
 
 
 def test_cancelling_between_two_pieces_ends_it():

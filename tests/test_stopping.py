@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,34 +20,49 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM"
 
 ROOT = Path(leanrag.__file__).parents[1]
 
+# It says what it does. When it has said a word for a given number of times, it waits until the handler of SIGTERM is called.
 CHILD = """
-import sys, time
+import signal, sys, threading
 from leanrag.testing import FakeModel, HashEmbedder
 import leanrag.pipeline.opening as opening
 
-class Slow(HashEmbedder):
+install, is_called, said = signal.signal, threading.Event(), []
+
+def install_watched(number, handler):
+    def called(*arguments):
+        is_called.set()
+        handler(*arguments)
+    return install(number, called if callable(handler) else handler)
+
+signal.signal = install_watched
+
+def say(word):
+    print(word, flush=True)
+    said.append(word)
+    if (word, said.count(word)) == STOP_AT:
+        is_called.wait()
+
+class SayingEmbedder(HashEmbedder):
     def embed_documents(self, texts):
-        print("embedding", flush=True)
-        time.sleep(SECONDS)
+        say("embedding")
         return super().embed_documents(texts)
 
-class SlowModel(FakeModel):
+class SayingModel(FakeModel):
     def stream(self, prompt, options):
-        print("answering", flush=True)
-        time.sleep(SECONDS)
+        say("answering")
         return super().stream(prompt, options)
 
-opening.load_embedder = lambda *_, **__: Slow()
-opening.load_language_model = lambda name, **_: SlowModel("apple", name=str(name))
+opening.load_embedder = lambda *_, **__: SayingEmbedder()
+opening.load_language_model = lambda name, **_: SayingModel("apple", name=str(name))
 from leanrag.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def start(folder: Path, *arguments: str, seconds: float = 0.2) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, stop_at: tuple[str, int] = ("", 0)) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LEANRAG_LEDGER": "off"}
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD.replace("SECONDS", str(seconds)), *arguments],
+        [sys.executable, "-c", CHILD.replace("STOP_AT", repr(stop_at)), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -58,17 +72,14 @@ def start(folder: Path, *arguments: str, seconds: float = 0.2) -> subprocess.Pop
 
 
 def stop_after(child: subprocess.Popen[str], word: str, times: int) -> str:
-    """Send SIGTERM when the child has said a word so often; return its standard error."""
+    """Send SIGTERM when the child has said a word so many times; return its standard error."""
     assert child.stdout is not None
     while times:
         line = child.stdout.readline()
         assert line, child.communicate()
         times -= line.strip() == word
     child.send_signal(signal.SIGTERM)
-    started = time.monotonic()
-    _, error = child.communicate(timeout=30)
-    assert time.monotonic() - started < 20
-    return error
+    return child.communicate(timeout=60)[1]
 
 
 def write_documents(folder: Path, count: int) -> None:
@@ -80,14 +91,14 @@ def write_documents(folder: Path, count: int) -> None:
 @pytest.mark.slow
 def test_add_stores_what_it_read_and_continues(tmp_path):
     write_documents(tmp_path / "docs", 16)
-    child = start(tmp_path, "add", "docs", "--folder", "kb")
+    child = start(tmp_path, "add", "docs", "--folder", "kb", stop_at=("embedding", 2))
     error = stop_after(child, "embedding", 2)
     assert child.returncode == EXIT_CODE == 143
     assert "stopped by SIGTERM. What was finished is stored; run the same command again to continue" in error
     with leanrag.open(tmp_path / "kb", embedder=HashEmbedder(), model=FakeModel(), create=False) as rag:
         stored = {record.id: record.sha256 for record in rag.documents()}
         assert 0 < len(stored) < 16
-    again = start(tmp_path, "add", "docs", "--folder", "kb", seconds=0)
+    again = start(tmp_path, "add", "docs", "--folder", "kb")
     assert again.communicate(timeout=60) is not None
     assert again.returncode == 0
     with (
@@ -107,10 +118,10 @@ def test_tune_keeps_its_runs_and_continues(tmp_path):
         "".join(f'{{"question": "apple {i}?", "answers": ["apple"]}}\n' for i in range(100))
     )
     command = ("tune", "q.jsonl", "--folder", "kb", "--model", "one", "-k", "1")
-    child = start(tmp_path, *command, seconds=0.02)
+    child = start(tmp_path, *command, stop_at=("answering", 12))
     error = stop_after(child, "answering", 12)
     assert child.returncode == EXIT_CODE, error
-    again = start(tmp_path, *command, seconds=0)
+    again = start(tmp_path, *command)
     output, error = again.communicate(timeout=60)
     assert again.returncode == 0, error
     assert 0 < output.count("answering") < 100  # the answers of the first run are used

@@ -154,7 +154,7 @@ def test_threads_that_ask_together_wait_for_one_that_computes():
         def texts(self):
             """Of all tokens."""
             entered.set()
-            may_end.wait(10)
+            may_end.wait(60)
             computed.append(threading.current_thread())
             return ["a"]
 
@@ -162,7 +162,7 @@ def test_threads_that_ask_together_wait_for_one_that_computes():
     askers = [threading.Thread(target=lambda: found.append(vocabulary.texts)) for _ in range(8)]
     for asker in askers:
         asker.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     may_end.set()
     for asker in askers:
         asker.join()

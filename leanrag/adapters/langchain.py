@@ -5,7 +5,6 @@ Each is what LangChain expects, so it works in chains, agents without tools, cal
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -48,6 +47,7 @@ from leanrag.adapters.frameworks import (
 from leanrag.errors import ConfigurationError
 from leanrag.llama.options import LlamaBase
 from leanrag.pipeline.rag import Rag
+from leanrag.pipeline.twins import start_in_thread
 from leanrag.protocols import Embedder, GenerationStream
 from leanrag.types import Generation, Message, TextPiece
 
@@ -220,7 +220,7 @@ class ChatLeanRAG(FrameworkModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - LangChain passes it
         **kwargs: Any,
     ) -> ChatResult:
-        stream = await asyncio.to_thread(self._start, messages, stop, kwargs)
+        stream = await start_in_thread(lambda: self._start(messages, stop, kwargs))
         return _to_result(await read_result_async(stream))
 
     def _stream(
@@ -246,7 +246,7 @@ class ChatLeanRAG(FrameworkModel, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        stream = await asyncio.to_thread(self._start, messages, stop, kwargs)
+        stream = await start_in_thread(lambda: self._start(messages, stop, kwargs))
         async with contextlib.aclosing(read_pieces_async(stream)) as pieces:
             async for piece in pieces:
                 chunk = _to_chunk(piece)

@@ -46,6 +46,7 @@ from leanrag.adapters.frameworks import (
 )
 from leanrag.errors import ConfigurationError
 from leanrag.pipeline.rag import Rag
+from leanrag.pipeline.twins import start_in_thread
 from leanrag.protocols import Embedder, GenerationStream
 from leanrag.types import Generation, Message, Prompt, TextPiece, Where
 
@@ -173,7 +174,7 @@ class LeanRAGLLM(FrameworkModel, CustomLLM):
         return int(self.model.count_tokens(text))
 
     async def _generate(self, prompt: Prompt, call: dict[str, Any]) -> CompletionResponse:
-        return _whole(await read_result_async(await asyncio.to_thread(self.start_stream, prompt, call)))
+        return _whole(await read_result_async(await start_in_thread(lambda: self.start_stream(prompt, call))))
 
     def _to_prompt(self, prompt: str, formatted: bool) -> Prompt:
         """Return a prompt to complete; a chat model reads it as a message, unless it has its template already."""
@@ -207,7 +208,7 @@ class LeanRAGLLM(FrameworkModel, CustomLLM):
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return the answer to messages, piece by piece; leaving the loop stops the model."""
-        return _stream_chat_async(await asyncio.to_thread(self.start_stream, _to_messages(messages), kwargs))
+        return _stream_chat_async(await start_in_thread(lambda: self.start_stream(_to_messages(messages), kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -217,7 +218,9 @@ class LeanRAGLLM(FrameworkModel, CustomLLM):
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Return the completion of a prompt, piece by piece; leaving the loop stops the model."""
-        return _stream_async(await asyncio.to_thread(self.start_stream, self._to_prompt(prompt, formatted), kwargs))
+        return _stream_async(
+            await start_in_thread(lambda: self.start_stream(self._to_prompt(prompt, formatted), kwargs))
+        )
 
 
 class LeanRAGEmbedding(BaseEmbedding):

@@ -40,9 +40,10 @@ class KeyLocks:
         def goes_on() -> bool:
             return time.monotonic() >= until or is_cancelled()
 
-        is_holder = self._acquire(name, goes_on)
-        handle = self.acquire_shared(name, goes_on) if is_holder else None
+        is_holder, handle = self._acquire(name, goes_on), None
         try:
+            if is_holder:
+                handle = self.acquire_shared(name, goes_on)  # may be interrupted
             yield
         finally:
             if handle is not None:

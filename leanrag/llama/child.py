@@ -50,7 +50,7 @@ class Child:
         self._path = path
         self._numbers = itertools.count()
         self._calls: dict[int, Call] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may cancel another call while this thread has it
         self.has_ended = False
         self.facts: dict[str, Any] = {}
         self._process = subprocess.Popen(

@@ -85,6 +85,7 @@ class Engine:
         self._waiting: collections.deque[Request] = collections.deque()
         self._runs: list[Run] = []
         self._closed = False
+        self._is_complete = False  # stays False if Ctrl-C interrupts the load
         self._drawn: Drawn | None = None
         self._ahead: Computing | None = None  # the next batch, if it is being computed already
         self._shape: list[RunSequence]  # the sequences of the rows of the last batch, if it had no other rows
@@ -95,14 +96,17 @@ class Engine:
             target=self._run_owner, args=(devices, loaded, may_work), name=f"leanrag {path.name}", daemon=True
         )
         self._thread.start()
-        model = loaded.get()
-        if isinstance(model, Exception):
-            raise model
-        self._model, self.vocabulary, self.n_ctx = model, model.vocabulary, model.n_ctx
-        self._rows = Rows(self.vocabulary.n_tokens, settings.parallel, self._threads.most)
-        assert model.context is not None
-        self._use_context(model.context)
-        may_work.set()
+        try:
+            model = loaded.get()
+            if isinstance(model, Exception):
+                raise model
+            self._model, self.vocabulary, self.n_ctx = model, model.vocabulary, model.n_ctx
+            self._rows = Rows(self.vocabulary.n_tokens, settings.parallel, self._threads.most)
+            assert model.context is not None
+            self._use_context(model.context)
+            self._is_complete = True
+        finally:
+            may_work.set()
         _engines.add(self)
 
     # Any thread
@@ -193,6 +197,9 @@ class Engine:
         loaded.put(model)
         del loaded
         may_work.wait()
+        if not self._is_complete:
+            model.free()
+            return
         try:
             self._work()
             self._keep_residents()

@@ -201,7 +201,8 @@ class IsolatedModel(LlamaBase):
     def close(self) -> None:
         """End the children; idempotent."""
         if self._guard.is_here:
-            self._closed = True
+            with self._lock:  # a child that is being started is ended too
+                self._closed = True
             self._finalizer()
 
     @property

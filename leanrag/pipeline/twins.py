@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
 from leanrag.pipeline.turn import AnswerStream
+from leanrag.protocols import Closable
 from leanrag.types import Answer
 
-__all__ = ["answer_of", "iterate_in_thread", "pieces_of", "wait_in_thread"]
+__all__ = ["answer_of", "iterate_in_thread", "pieces_of", "start_in_thread", "wait_in_thread"]
 
+S = TypeVar("S", bound=Closable)
 T = TypeVar("T")
 
 
@@ -22,6 +25,29 @@ async def answer_of(stream: AnswerStream) -> Answer:
 def pieces_of(stream: AnswerStream) -> AsyncIterator[str]:
     """Yield the text of a stream as it comes; leaving the loop stops the generation."""
     return iterate_in_thread(iter(stream), stream.close)
+
+
+async def start_in_thread(start: Callable[[], S]) -> S:
+    """Return the stream that `start` returns, called in a thread; if the task is cancelled meanwhile, the stream is closed."""
+    lock, is_left = threading.Lock(), threading.Event()
+    started: list[S] = []
+
+    def start_unless_left() -> S:
+        stream = start()
+        with lock:
+            started.append(stream)
+            if is_left.is_set():
+                stream.close()
+        return stream
+
+    try:
+        return await asyncio.to_thread(start_unless_left)
+    except asyncio.CancelledError:
+        with lock:
+            is_left.set()
+            for stream in started:
+                stream.close()
+        raise
 
 
 async def wait_in_thread(wait: Callable[[], T], stop: Callable[[], object]) -> T:

@@ -96,8 +96,8 @@ class Workers:
             Exception: What `start` raises.
         """
         feed = Feed(cancel, self._admit(cancel))
-        feed.run(self._pool, start)
         try:
+            feed.run(self._pool, start)
             event = await _watched(receive, cancel, feed.next())
         except BaseException:
             feed.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import math
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,12 +142,16 @@ class Scores:
 
 
 class CancelToken:
-    """Stops a request from another thread. `cancel()` is idempotent; callbacks run once, in the cancelling thread."""
+    """Stops a request from another thread. `cancel()` is idempotent; callbacks run once, in the cancelling thread.
+
+    A signal handler may call it, whatever the interrupted thread does with it: it has no lock.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._cancelled = False
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: collections.deque[Callable[[], None]] = (
+            collections.deque()
+        )  # `append` and `popleft` are atomic
 
     @property
     def cancelled(self) -> bool:
@@ -156,16 +160,19 @@ class CancelToken:
 
     def cancel(self) -> None:
         """Stop the request, even while it reads the prompt."""
-        with self._lock:
-            self._cancelled = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        self._cancelled = True
+        self._call_back()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Run `callback` at `cancel`, or now if it was already called."""
-        with self._lock:
-            if not self._cancelled:
-                self._callbacks.append(callback)
+        self._callbacks.append(callback)
+        if self._cancelled:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.popleft()
+            except IndexError:  # another thread took the last one
                 return
-        callback()
+            callback()

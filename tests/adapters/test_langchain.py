@@ -1,7 +1,5 @@
 """The standard tests of LangChain's integrations, and what they do not look at: offsets, budgets, cancellation."""
 
-import asyncio
-
 import pytest
 
 pytest.importorskip("langchain_tests")
@@ -24,7 +22,7 @@ import leanrag
 from leanrag import BudgetError, ConfigurationError, GenerationTimeout, Usage
 from leanrag.adapters.langchain import ChatLeanRAG, LeanRAGCompressor, LeanRAGEmbeddings, LeanRAGRetriever
 from leanrag.testing import FakeModel, HashEmbedder
-from tests.adapters.watched import Watched
+from tests.adapters.watched import Watched, check_cancelling
 from tests.stories import NILE, PARK, QUESTION, RIGHT, open_rag
 
 pytestmark = pytest.mark.slow  # imports a framework
@@ -221,12 +219,7 @@ def test_cancelling_a_task_stops_the_model(call):
         async for _ in chat.astream("?"):
             pass
 
-    async def main():
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(read(), 0.05)
-
-    asyncio.run(main())
-    assert model.closed.wait(5)
+    check_cancelling(model, read)
 
 
 def test_thoughts_are_kept_apart():

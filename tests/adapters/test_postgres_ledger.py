@@ -16,7 +16,7 @@ SPEND = """
 import sys
 from leanrag.adapters import PostgresLedger
 from leanrag.ledger import Budget, Row
-with PostgresLedger(sys.argv[1], budget=Budget(per_day=10.0)) as ledger:
+with PostgresLedger(sys.argv[1], budget=Budget(per_day=10.0), clock=lambda: 0.0) as ledger:
     while ledger.refusal(1.0, 0.0) is None:
         ledger.record_rows([Row("remote", cost=1.0)])
         print("spent", flush=True)
@@ -34,7 +34,7 @@ class TestPostgresLedger(LedgerSuite):
 
     @pytest.mark.slow
     def test_processes_keep_to_one_budget(self, make_ledger, postgres):
-        ledger = make_ledger(budget=Budget(per_day=10.0))
+        ledger = make_ledger(budget=Budget(per_day=10.0), clock=lambda: 0.0)
         ledger.record_rows([Row("remote", cost=3.0)])
         spent = []
         for _ in range(2):
@@ -51,7 +51,7 @@ class TestPostgresLedger(LedgerSuite):
         assert [row["stage"] for row in ledger.rows()] == ["prefill", "decode", "remote"]
 
     def test_rows_wait_while_the_server_has_gone(self, make_ledger, execute, caplog):
-        ledger = make_ledger(budget=Budget(per_day=1.0))
+        ledger = make_ledger(budget=Budget(per_day=1.0), clock=lambda: 0.0)
         ledger.record_rows(ROWS)
         execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         ledger.record_rows(ROWS)

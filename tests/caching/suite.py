@@ -93,7 +93,7 @@ class AnswerCacheSuite:
 
         def reply(prompt):
             begun.set()
-            go_on.wait(10)
+            go_on.wait(60)
             return RIGHT
 
         cache, model, answers = make_cache(), FakeModel(reply), []
@@ -102,7 +102,7 @@ class AnswerCacheSuite:
             rag.add(leanrag.Document(PARK, id="park"))
             threads = [threading.Thread(target=lambda: answers.append(rag.ask(QUESTION))) for _ in range(4)]
             threads[0].start()
-            assert begun.wait(10)
+            assert begun.wait(60)
             for thread in threads[1:]:
                 thread.start()
             go_on.set()

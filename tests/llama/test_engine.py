@@ -294,18 +294,21 @@ def test_the_time_limit_is_an_error_of_its_own(tiny):
 
 
 @pytest.mark.model
-def test_cancelling_stops_a_prefill(caplog):
+def test_cancelling_stops_a_prefill(caplog, monkeypatch):
     """One batch holds the whole prompt and one token is asked for: only an aborted computation can raise."""
     from leanrag.models import resolve
 
     with LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, compute=ComputeOptions(n_batch=4096)) as model:
-        cancel = CancelToken()
-        stream = model.stream("word " * 3000, GenerateOptions(1, cancel=cancel))
-        while not model._engine._runs:
-            pass
-        cancel.cancel()
-        with pytest.raises(GenerationCancelled):
-            _ = stream.result
+        cancel, decode = CancelToken(), Context.decode
+
+        def decode_cancelled(context):  # after the engine looked whether the request was cancelled
+            cancel.cancel()
+            return decode(context)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Context, "decode", decode_cancelled)
+            with pytest.raises(GenerationCancelled):
+                model.generate("word " * 3000, max_tokens=1, cancel=cancel)
         assert not [record for record in caplog.records if record.levelname == "ERROR"]
         assert model.generate("The capital of France is", max_tokens=1).usage.completion_tokens == 1
 
@@ -336,16 +339,20 @@ def test_what_llama_cpp_refuses_is_an_error_of_those_it_refused(tiny_gguf, tiny,
 @pytest.mark.parametrize("interruption", ["os.kill(os.getpid(), signal.SIGINT)", "_thread.interrupt_main()"])
 def test_interrupting_stops_a_prefill(interruption):
     code = f"""
-        import _thread, os, signal, threading
+        import _thread, os, signal, time
         from leanrag import LlamaCppModel
         from leanrag.llama import ComputeOptions
+        from leanrag.llama.context import Context
         from leanrag.models import resolve
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
         model = LlamaCppModel(resolve("smollm2-135m"), n_ctx=4096, compute=ComputeOptions(n_batch=4096))
-        def interrupt():
-            while not model._engine._runs: pass
+        decode = Context.decode
+        def decode_interrupted(context):  # begins when the main thread has noticed the interruption
+            Context.decode = decode
             {interruption}
-        threading.Thread(target=interrupt).start()
+            while not model._engine._abort._buffer.value: time.sleep(0.001)
+            return decode(context)
+        Context.decode = decode_interrupted
         try:
             model.generate("word " * 3000, max_tokens=1)
         except KeyboardInterrupt:
@@ -509,10 +516,23 @@ def test_a_forked_child_gets_an_error_and_the_parent_goes_on(tiny_gguf, kind):
 
 
 def test_a_model_that_cannot_be_made_leaves_no_thread(tiny_gguf):
-    before = {thread.ident for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     with pytest.raises(ConfigurationError, match="chat template is not valid"):
         LlamaCppModel(tiny_gguf, name="broken", chat_template="{% if %}")
-    assert {thread.ident for thread in threading.enumerate()} == before
+    assert set(threading.enumerate()) <= before  # threads of other tests may have ended
+
+
+def test_a_model_whose_start_is_interrupted_leaves_no_thread(tiny_gguf, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr("leanrag.llama.engine.Rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LlamaCppModel(tiny_gguf)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 @pytest.mark.slow

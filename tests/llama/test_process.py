@@ -1,6 +1,7 @@
 """A model in a process of its own: the same answers, and a crash there is an error here."""
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import os
@@ -29,11 +30,19 @@ from tests.tiny_gguf import write_tiny_gguf
 
 pytestmark = pytest.mark.slow
 
+WINDOW, ENDLESS = 65_536, 60_000  # tokens
+
 
 @pytest.fixture(scope="module")
 def isolated(tiny_gguf):
     with IsolatedModel(tiny_gguf, threads=1) as model:
         yield model
+
+
+@pytest.fixture(scope="module")
+def long_gguf(tmp_path_factory):
+    """A model with a window for an answer that takes minutes: whatever a test does meanwhile, its child still writes."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("long") / "long.gguf", n_ctx=WINDOW)
 
 
 def test_it_answers_as_the_model_in_this_process(isolated, tiny):
@@ -55,10 +64,10 @@ def test_it_answers_as_the_model_in_this_process(isolated, tiny):
     assert isolated.generate("abc", max_tokens=20, grammar='root ::= "yes"').text == "yes"
 
 
-def test_a_killed_child_is_an_error_and_the_next_request_starts_another(tiny_gguf, tiny, caplog):
+def test_a_killed_child_is_an_error_and_the_next_request_starts_another(long_gguf, tiny, caplog):
     expected = tiny.generate("abc", max_tokens=5).text
-    with IsolatedModel(tiny_gguf, threads=1) as model:
-        stream = model.stream("abc", GenerateOptions(200))
+    with IsolatedModel(long_gguf, threads=1, n_ctx=WINDOW) as model:
+        stream = model.stream("abc", GenerateOptions(ENDLESS))
         pieces = iter(stream)
         next(pieces)
         os.kill(model._children[0]._process.pid, signal.SIGKILL)
@@ -69,18 +78,37 @@ def test_a_killed_child_is_an_error_and_the_next_request_starts_another(tiny_ggu
     assert "a new process is started" in caplog.text
 
 
-def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(tmp_path, tiny):
+def test_a_child_that_dies_in_a_computation_is_an_error_of_all_it_was_asked(long_gguf, tiny):
     expected = tiny.generate("abc", max_tokens=5).text
-    path = write_tiny_gguf(tmp_path / "long.gguf", n_ctx=8192)
-    with IsolatedModel(path, threads=1, n_ctx=8192) as model:
-        written = iter(model.stream("abc", GenerateOptions(4000)))
-        waiting = model.stream("abd", GenerateOptions(4000))
+    with IsolatedModel(long_gguf, threads=1, n_ctx=WINDOW) as model:
+        written = iter(model.stream("abc", GenerateOptions(ENDLESS)))
+        waiting = model.stream("abd", GenerateOptions(ENDLESS))
         next(written)
         os.kill(model._children[0]._process.pid, signal.SIGABRT)  # what CUDA does when its memory runs out
         for wait in (lambda: list(written), lambda: waiting.result):
             with pytest.raises(GenerationError, match=r"ended \(signal SIGABRT\)"):
                 wait()
         assert model.generate("abc", max_tokens=5).text == expected
+
+
+def test_closing_ends_a_child_that_is_being_started(tiny_gguf, monkeypatch):
+    model = IsolatedModel(tiny_gguf, threads=1)
+    model._children[0].kill()
+    while not model._children[0].has_ended:
+        pass
+    closing, started = threading.Thread(target=model.close), []
+
+    class Started(Child):
+        def __init__(self, *arguments):
+            closing.start()
+            super().__init__(*arguments)
+            started.append(self)
+
+    monkeypatch.setattr("leanrag.llama.process.Child", Started)
+    with contextlib.suppress(GenerationError):  # it may be closed before it answers
+        model.generate("abc", max_tokens=1)
+    closing.join()
+    assert [child._process.poll() is None for child in started] == [False]
 
 
 def test_it_says_where_its_layers_are(isolated, tiny):
@@ -103,13 +131,18 @@ def test_several_threads_share_it(isolated, tiny):
     assert results == expected
 
 
-def test_cancelling_reaches_the_child(isolated):
-    cancel = CancelToken()
-    stream = isolated.stream("abc", GenerateOptions(200, cancel=cancel))
-    next(iter(stream))  # leaving the loop is cancelling
-    with pytest.raises(GenerationCancelled):
-        _ = stream.result
-    assert isolated.generate("abc", max_tokens=2).usage.completion_tokens == 2
+def test_cancelling_reaches_the_child(long_gguf):
+    with IsolatedModel(long_gguf, threads=1, n_ctx=WINDOW) as model:
+        stream = model.stream("abc", GenerateOptions(ENDLESS))
+        next(iter(stream))  # leaving the loop is cancelling
+        with pytest.raises(GenerationCancelled):
+            _ = stream.result
+        cancel = CancelToken()
+        stream = model.stream("abc", GenerateOptions(ENDLESS, cancel=cancel))
+        cancel.cancel()
+        with pytest.raises(GenerationCancelled):
+            _ = stream.result
+        assert model.generate("abc", max_tokens=2).usage.completion_tokens == 2
 
 
 def test_what_cannot_be_loaded(tmp_path, tiny_gguf):

@@ -173,13 +173,13 @@ def hang(before=b""):
         try:
             if before:
                 raw(before)(handler, server)
-            handler.connection.settimeout(10)
+            handler.connection.settimeout(60)
             is_gone = handler.connection.recv(1) == b""
         except ConnectionError:  # it hung up on unread bytes
             is_gone = True
         if is_gone:
             server.gone.set()
-        server.release.wait(10)
+        server.release.wait(60)
 
     return act
 
@@ -296,12 +296,13 @@ def test_a_string_is_completed_as_it_is(server, make):
 
 
 def test_nothing_is_sent_on_construction(server, make):
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     model = make(api_key=lambda: pytest.fail("the key was asked for"))
     assert model.count(CHAT) == 5 + 2 * 4 + 3
     assert model.render(CHAT) == "[system]\nBe brief.\n\n[user]\nWho goes there?"
     assert not model.is_exact
-    assert (server.requests, threading.active_count()) == ([], threads)
+    assert server.requests == []
+    assert set(threading.enumerate()) <= threads  # threads of other tests may have ended
 
 
 def test_text_is_streamed_as_it_comes(server, model):
@@ -309,7 +310,7 @@ def test_text_is_streamed_as_it_comes(server, model):
 
     def act(handler, _):
         raw(event(delta("first")))(handler, _)
-        assert gate.wait(10)
+        assert gate.wait(60)
         handler.wfile.write(event(delta(" second")) + event(delta(finish="stop")) + event("[DONE]"))
 
     server.usual = act
@@ -332,21 +333,21 @@ def test_async_twins(server, model):
 
 def test_no_more_are_sent_at_once_than_allowed(server, make):
     def act(handler, server):
-        assert server.release.wait(10)
+        assert server.release.wait(60)
         events("done")(handler, server)
 
     server.usual = act
     model = make(parallel=2)
     streams = [model.stream(CHAT, GenerateOptions(5)) for _ in range(6)]
-    assert server.arrived.acquire(timeout=10)
-    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=60)
+    assert server.arrived.acquire(timeout=60)
     assert not server.arrived.acquire(timeout=0.1)
     server.release.set()
     assert [stream.result.text for stream in streams] == ["done"] * 6
 
 
 def test_many_are_sent_together(server, make):
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def act(handler, server):
         both.wait()  # two are here, or this breaks
@@ -806,19 +807,24 @@ def test_a_window_that_our_count_exceeds(server, make):
 # Time and cancellation
 
 
+def hung_up(server):
+    """Return whether the client closed its connection; its time may be over before the server has read the request."""
+    return not server.requests or server.gone.wait(60)
+
+
 def test_hanging_before_headers(server, make):
     server.usual = hang()
     with pytest.raises(GenerationTimeout, match=r"sent no text within 0\.05 seconds"):
         make(first_token_seconds=0.05).generate(CHAT, max_tokens=5)
-    assert server.gone.wait(10)
-    assert len(server.requests) == 1
+    assert hung_up(server)
+    assert len(server.requests) <= 1
 
 
 def test_hanging_before_the_first_token(server, make):
     server.usual = hang(event(delta("")))
     with pytest.raises(GenerationTimeout, match="sent no text"):
         make(first_token_seconds=0.05).generate(CHAT, max_tokens=5)
-    assert server.gone.wait(10)
+    assert hung_up(server)
 
 
 @pytest.mark.parametrize(
@@ -851,8 +857,8 @@ def test_hanging_mid_stream(server, make):
     pieces = []
     with pytest.raises(GenerationTimeout, match=r"did not answer within 1\.5 seconds"):
         pieces.extend(stream)
-    assert server.gone.wait(10)
-    assert len(server.requests) == 1
+    assert hung_up(server)
+    assert len(server.requests) <= 1
 
 
 def test_the_time_limit_spans_attempts(server, make, time):
@@ -867,11 +873,11 @@ def test_cancelling_from_another_thread_closes_the_connection(server, model, bef
     server.usual = hang(before)
     cancel = CancelToken()
     stream = model.stream(CHAT, GenerateOptions(5, cancel=cancel))
-    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=60)
     threading.Thread(target=cancel.cancel).start()
     with pytest.raises(GenerationCancelled, match="cancelled"):
         _ = stream.result
-    assert server.gone.wait(10)
+    assert server.gone.wait(60)
     with pytest.raises(GenerationCancelled):
         model.generate(CHAT, max_tokens=5, cancel=cancel)
     assert len(server.requests) == 1
@@ -880,7 +886,7 @@ def test_cancelling_from_another_thread_closes_the_connection(server, model, bef
 def test_cancelling_stops_many(server, make):
     server.usual = hang()
     cancel = CancelToken()
-    threading.Thread(target=lambda: server.arrived.acquire(timeout=10) and cancel.cancel()).start()
+    threading.Thread(target=lambda: server.arrived.acquire(timeout=60) and cancel.cancel()).start()
     with pytest.raises(GenerationCancelled):
         make().generate_many([CHAT] * 3, max_tokens=5, cancel=cancel)
 
@@ -890,7 +896,7 @@ def test_leaving_the_loop_closes_the_connection(server, model):
     for piece in model.stream(CHAT, GenerateOptions(5)):
         assert piece == "Hel"
         break
-    assert server.gone.wait(10)
+    assert server.gone.wait(60)
 
 
 def test_cancelling_a_task_closes_the_connection(server, model):
@@ -898,27 +904,27 @@ def test_cancelling_a_task_closes_the_connection(server, model):
 
     async def ask():
         task = asyncio.create_task(model.agenerate(CHAT, max_tokens=5))
-        await asyncio.to_thread(server.arrived.acquire, timeout=10)
+        await asyncio.to_thread(server.arrived.acquire, timeout=60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(ask())
-    assert server.gone.wait(10)
+    assert server.gone.wait(60)
 
 
 def test_closing_ends_what_is_under_way(server, make):
     server.usual = hang()
     model = make()
     stream = model.stream(CHAT, GenerateOptions(5))
-    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=60)
     model.close()
     model.close()
     with pytest.raises(GenerationError, match="closed while it answered"):
         _ = stream.result
     with pytest.raises(GenerationError, match="is closed"):
         model.generate(CHAT, max_tokens=5)
-    assert server.gone.wait(10)
+    assert server.gone.wait(60)
 
 
 def test_closing_waits_for_generators_that_were_left_before_their_end():
@@ -941,20 +947,20 @@ def test_closing_waits_for_generators_that_were_left_before_their_end():
 
     worker = Worker(httpx.AsyncClient(), "m")
     worker.loop.call_soon_threadsafe(lambda: worker.begin(work(), lambda task: None))
-    assert left.wait(10)
+    assert left.wait(60)
     worker.close()
     assert ended.is_set()
 
 
 @pytest.mark.slow
 def test_a_model_that_nobody_has_is_collected(server):
-    model = RemoteModel("m", base_url=server.url, n_ctx=100, count_tokens=len)
+    model = RemoteModel("collected", base_url=server.url, n_ctx=100, count_tokens=len)
     model.generate(CHAT, max_tokens=5)
-    thread = next(thread for thread in threading.enumerate() if thread.name == "leanrag m")
+    thread = next(thread for thread in threading.enumerate() if thread.name == "leanrag collected")
     known = weakref.ref(model)
     del model
     gc.collect()
-    thread.join(10)
+    thread.join(60)
     assert known() is None
     assert not thread.is_alive()
 
@@ -1009,7 +1015,7 @@ def test_only_one_tries_a_server_that_was_down(server, make, time):
     server.arrived.acquire()
     time.seconds += 6
     probe = model.stream(CHAT, GenerateOptions(5))
-    assert server.arrived.acquire(timeout=10)
+    assert server.arrived.acquire(timeout=60)
     with pytest.raises(RemoteError, match="in a row"):
         model.generate(CHAT, max_tokens=5)
     probe.close()
@@ -1487,12 +1493,15 @@ def serve(tmp_path):
     needed = ("fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
     if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
         pytest.skip(f"llama_cpp.server needs {', '.join(missing)}; pip install 'llama-cpp-python[server]'")
-    processes = []
+    processes, probes = [], contextlib.ExitStack()
 
     def serve(path, n_ctx, **settings):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        probe = probes.enter_context(socket.socket())
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does, which then may use the port too
+        probe.bind(("127.0.0.1", 0))  # until the end, so that nobody else gets the port before the server has it
+        port = probe.getsockname()[1]
         options = {"model": path, "host": "127.0.0.1", "port": port, "n_ctx": n_ctx, "n_threads": 1} | settings
         command = [sys.executable, "-m", "llama_cpp.server"]
         command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -1512,7 +1521,8 @@ def serve(tmp_path):
             pytest.fail(f"{problem}\n{(tmp_path / 'log').read_text('utf-8', 'replace')[-2000:]}")
         return url
 
-    yield serve
+    with probes:
+        yield serve
     for process in processes:
         process.kill()
         process.wait()

@@ -58,6 +58,7 @@ def test_a_client_that_leaves_before_a_whole_answer_stops_the_model(paused):
     with Live(create_app(models=[paused])) as server:
         with send(server, body("paused", stream=False)):
             assert paused.replies_begun.wait(WAIT)
+            assert paused.replies[0].has_begun.wait(WAIT)
         assert paused.replies[0].is_stopped.wait(WAIT)
         assert is_alive(server)
 
