@@ -158,6 +158,8 @@ def _is_former(tokens: Sequence[Token], i: int) -> bool:
     behind = _words_to_pause(tokens[i + 1 : i + 4])
     if i > 1 and tokens[i - 1].text == ":" and tokens[i - 2].word in _FORMER_BEFORE | _FORMER_BEHIND:
         return True
+    if " ".join(token.text for token in tokens[max(0, i - 3) : i] if token.text != ":").endswith("( was"):
+        return True  # "high (was: normal)"
     is_last = bool(behind) and behind[-1] in _FORMER_BEHIND and len(behind) < 3
     is_origin = before[:1] == ["from"] and not _CHANGED.isdisjoint(map(stem_of, _words_to_pause(reversed(tokens[:i]))))
     is_replaced = _REPLACED.search(" ".join(reversed(before))) is not None

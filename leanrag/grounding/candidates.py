@@ -27,10 +27,11 @@ _MARGIN_OF_PREDICATE = 0.9
 _MARGIN_OF_ROW = 0.04
 """How much more of the question another row of a list of codes must match."""
 
-_OWN, _BESIDE, _BEFORE, _ABOVE, _FAR, _ELSEWHERE = 1.0, 0.97, 0.8, 0.8, 0.6, 0.2
+_OWN, _BESIDE, _BEFORE, _ABOVE, _RECORD, _FAR, _ELSEWHERE = 1.0, 0.97, 0.8, 0.8, 0.75, 0.6, 0.2
 """What a word of the question counts for a clause.
 
-In it, in a clause beside it without a candidate, in the clauses before it, right above it, further above it, in the clauses behind.
+In it, in a clause beside it without a candidate, in the clauses before it, right above it, in its record, further above it, in the
+clauses behind.
 """
 
 _PAIR, _PAIR_OF_ROW = 0.05, 0.2
@@ -111,7 +112,8 @@ def has_better_candidate(claim: Claim, place: Place, index: PlaceIndex) -> bool:
         return False
     contest = _Contest(claim, place, told, tuple(asked.values()), index)
     units = contest.units_of(place)
-    mine = [contest.match(place, units, i) for i, unit in enumerate(units) if unit.has_told]
+    is_above = not any(unit.has_told for unit in units)  # the answer stands above the place
+    mine = [contest.match(place, units, i) for i, unit in enumerate(units) if unit.has_told or is_above]
     if not mine:
         return False
     rivals = list(contest.rivals(place, units))
@@ -175,8 +177,10 @@ class _Contest:
     def units_of(self, place: Place) -> list[_Unit]:
         """The clauses of a place; those with nothing but candidates belong to their neighbours."""
         units: list[_Unit] = []
-        is_row = "\t" in place.shape or place.text.startswith(("{", "["))
-        segments = [(list(place.tokens), place.bases | place.part_bases, "")] if is_row else place.segments
+        is_row = "\t" in place.shape or place.text.startswith(("{", "[", "|"))
+        segments = (
+            [(list(place.tokens), place.bases | place.part_bases, "")] if is_row and place.tokens else place.segments
+        )
         is_behind_note = False  # in brackets, which belong to what stands before them
         for tokens, bases, sign in segments:
             content = [token for token in tokens if token.is_content]
@@ -257,7 +261,8 @@ class _Contest:
             (_OWN, own if is_of_another else own | place.antecedent_bases),
             (_BESIDE, beside | frame),
             (_OWN if is_told_before and not is_of_another else _BEFORE, told_before),
-            (_ABOVE, place.near | place.record_bases | place.antecedent_bases),
+            (_ABOVE, place.near | place.columns | place.antecedent_bases),
+            (_RECORD, place.record_bases),
             (_FAR, place.context_bases | place.below),
             (_ELSEWHERE, place.bases),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from leanrag.grounding.cells import Cell
 from leanrag.grounding.clauses import fine_segments
 from leanrag.grounding.lexicon import NAME_QUESTIONS
+from leanrag.grounding.measures import BOUNDS
 from leanrag.grounding.reading import Token
 
 __all__ = ["Claim", "Passage", "holds", "is_form"]
@@ -52,7 +53,7 @@ class Claim:
     @functools.cached_property
     def asked(self) -> frozenset[str]:
         """Content of the question."""
-        return frozenset(token.base for token in self.question if token.is_content)
+        return frozenset(token.base for token in self.question if token.is_content and token.word not in BOUNDS)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ _PASSIVES = frozenset(
 _RELATIONS = frozenset(
     "before after above below over under than vor nach über unter als avant après que antes después".split()
 )
+_DENYING_ARTICLES = frozenset("no kein keine keinen aucun aucune ningún ninguna nessun nessuna".split())
 _CONDITIONS = frozenset({"if", "wenn", "falls"})
 _OBJECT_ARTICLES = frozenset({"den", "einen"})
 
@@ -146,7 +147,8 @@ def _clauses_of(tokens: tuple[Token, ...]) -> tuple[Clause, ...]:
     for segment, sign in _segments(tokens):
         is_new_sentence = sign == ";"
         begins_contrast = any(token.word in CONTRASTS | _CONDITIONS for token in segment[:2])
-        is_finite = any(map(_is_finite, segment))
+        begins_phrase = not merged and segment[0].word in _DENYING_ARTICLES  # "No dogs or cats are allowed"
+        is_finite = any(map(_is_finite, segment[1:] if begins_phrase else segment))
         if merged and is_open and is_finite and _begins_with_subject(segment):
             is_open = sum(token.is_content for token in merged[-1]) < 2
         if merged and not begins_contrast and not is_new_sentence and (is_open or not is_finite):

@@ -17,7 +17,7 @@ from leanrag.grounding.amounts import (
     takes_the_total,
 )
 from leanrag.grounding.claims import Claim, Passage, holds, is_form
-from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, stem_of
+from leanrag.grounding.clauses import Clause, clauses_of, complement_of, converse_of, opposites_of, stem_of
 from leanrag.grounding.columns import (
     takes_another_assignment,
     takes_another_column,
@@ -51,7 +51,7 @@ from leanrag.grounding.modality import (
 )
 from leanrag.grounding.pairing import mixes_clauses, pairs_differently
 from leanrag.grounding.reading import Token
-from leanrag.grounding.scripts import differs_in_script
+from leanrag.grounding.scripts import answers_beside, differs_in_script
 from leanrag.grounding.values import OPERATORS, UPPER_BOUNDS
 
 __all__ = ["CHECKS", "contradiction"]
@@ -82,9 +82,12 @@ def _takes_from_elsewhere(claim: Claim, passage: Passage, _: Mapping[str, float]
     content = [token for token in claim.tokens if token.is_content]
     positions = {token.base: i for i, token in reversed(list(enumerate(passage.tokens)))}
     mine = frozenset(token.base for token in content)
+    stems = frozenset(stem_of(token.word) for token in passage.tokens)
     for i, token in enumerate(content):
         if token.kind != "word" or token.base not in passage.elsewhere or holds(passage.all_bases, token):
             continue
+        if not opposites_of(stem_of(token.word)).isdisjoint(stems):
+            continue  # whether both say the same is for other checks
         before = positions.get(content[i - 1].base) if i else -1
         after = positions.get(content[i + 1].base) if i + 1 < len(content) else len(passage.tokens)
         if before is None or after is None or not after - before > 0:
@@ -476,7 +479,9 @@ def _have_other_subjects(clause: Clause, place: Clause) -> bool:
 
 
 def _differs_in_script(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """Text without spaces has another polarity, count or bound, or holds an opposite."""
+    """Text without spaces has another polarity, count or bound, or holds an opposite, or answers something else."""
+    if claim.is_fragment and answers_beside(claim.tokens, claim.question, passage.tokens):
+        return True
     return differs_in_script(claim.tokens, passage.tokens, is_fragment=claim.is_fragment)
 
 

@@ -87,7 +87,8 @@ def fit_codes(tokens: Sequence[Token], bases: Collection[str]) -> tuple[Token, .
     for token in tokens:
         code = f"{found[-1].word}{token.word}" if found and token.quantity is not None else ""
         parts = _CODE.fullmatch(token.base) if token.kind == "identifier" and token.base not in bases else None
-        if code in bases and _CODE.fullmatch(code):
+        is_parted = bool(found) and found[-1].base in bases and token.base in bases
+        if code in bases and _CODE.fullmatch(code) and not is_parted:
             found[-1] = Token("identifier", f"{found[-1].text} {token.text}", code, code, is_content=True)
         elif parts and all(part in bases for part in parts.groups()):
             found += (part for text in parts.groups() for part in read_tokens(text))

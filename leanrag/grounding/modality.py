@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from leanrag.grounding.claims import Claim, Passage
-from leanrag.grounding.clauses import CONJUNCTIONS
+from leanrag.grounding.clauses import CONJUNCTIONS, segments_of
 from leanrag.grounding.lexicon import (
     ARTICLES,
     AUXILIARIES,
@@ -151,13 +151,24 @@ def takes_excluded(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bo
     if not claim.is_fragment or any(token.word in NEGATIONS for token in said):
         return False
     told = {token.base for token in claim.tokens if token.is_content and token.base not in claim.asked}
-    parts = [part for part in passage.segments if any(token.base in told for token in part)]
-    return bool(parts) and all(map(_excludes, parts))
+    parts: list[list[Token]] = []
+    for part, sign in segments_of(passage.tokens):
+        if sign == "(" and parts:  # a note belongs to what stands before it
+            parts[-1] = parts[-1] + part
+        else:
+            parts.append(part)
+    parts = [part for part in parts if any(token.base in told for token in part)]
+    return bool(parts) and all(_excludes(part, claim.asked) for part in parts)
 
 
-def _excludes(part: Sequence[Token]) -> bool:
+def _excludes(part: Sequence[Token], asked: frozenset[str]) -> bool:
+    """Whether a part of a sentence begins with a negation; the exception that was asked about does not exclude the answer."""
     words = [token.word for token in part if token.word not in CONJUNCTIONS]
-    return len(words) > 1 and words[0] in NEGATIONS and (words[1] in PREPOSITIONS | ARTICLES) and words[1] not in _TIMES
+    first = next((token.base for token in part if token.is_content), "")
+    excludes = (
+        len(words) > 1 and words[0] in NEGATIONS and words[1] in PREPOSITIONS | ARTICLES and words[1] not in _TIMES
+    )
+    return excludes and first not in asked
 
 
 _TIMES = frozenset("before after until till vor nach bis".split())

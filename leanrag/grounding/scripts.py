@@ -9,7 +9,7 @@ from leanrag.grounding.measures import SCRIPT_NUMERALS
 from leanrag.grounding.reading import Token
 from leanrag.grounding.values import LOWER_BOUNDS, UPPER_BOUNDS
 
-__all__ = ["differs_in_script"]
+__all__ = ["answers_beside", "differs_in_script"]
 
 _NEGATIONS = tuple("不 没 沒 未 无 無 非 别 勿 ない なかっ ません なく ずに ぬ ไม่ ห้าม ไร้ มิได้ ບໍ່ មិន គ្មាន".split())
 _HARMLESS = tuple(
@@ -66,15 +66,13 @@ def differs_in_script(claim: Sequence[Token], passage: Sequence[Token], *, is_fr
     there = _script_text(passage)
     if not mine or not there:
         return False
+    part = max(re.split("，", there), key=lambda piece: len(_pairs(piece) & _pairs(mine)), default=there)
+    if _counts_otherwise(mine, there):
+        return True
     if is_fragment and len(mine) <= 4 and not _script_negations(mine):
         return False
-    part = max(re.split("，", there), key=lambda piece: len(_pairs(piece) & _pairs(mine)), default=there)
     if bool(_script_negations(mine)) != bool(_script_negations(part)):
         return True
-    counts = _COUNTED.findall(part)
-    for number, counted in _COUNTED.findall(mine):
-        if (number, counted) not in counts and any(other == counted for _, other in counts):
-            return True
     for left, right in _OPPOSITES:
         for a, b in ((left, right), (right, left)):
             if a in mine and b not in mine and b in part and a not in part and mine.replace(a, b) in there:
@@ -84,6 +82,36 @@ def differs_in_script(claim: Sequence[Token], passage: Sequence[Token], *, is_fr
     bounds = {kind for word, kind in _BOUNDS if word in mine}
     found = {kind for word, kind in _BOUNDS if word in there}
     return bool((bounds & LOWER_BOUNDS and found & UPPER_BOUNDS) or (bounds & UPPER_BOUNDS and found & LOWER_BOUNDS))
+
+
+def _counts_otherwise(claim: str, text: str) -> bool:
+    """Whether a text counts something only with another number."""
+    counts = _COUNTED.findall(text)
+    return any(
+        (number, counted) not in counts and any(other == counted for _, other in counts)
+        for number, counted in _COUNTED.findall(claim)
+    )
+
+
+def answers_beside(answer: Sequence[Token], question: Sequence[Token], passage: Sequence[Token]) -> bool:
+    """Whether a short answer stands in a part of a text that lacks the last word of the question.
+
+    Another part has that word, and more of the question.
+    """
+    mine, asked = _script_text(answer), _script_text(question)
+    words = [word for word in _LAST_WORD.findall(asked) if _FUNCTION.isdisjoint(word)]
+    if not mine or not words:
+        return False
+    parts = re.split("[，。；、！]", _script_text(passage))
+    with_answer = [part for part in parts if mine in part]
+    if not with_answer or any(words[-1] in part for part in with_answer):
+        return False
+    most = max(len(_pairs(part) & _pairs(asked)) for part in with_answer)
+    return any(words[-1] in part and len(_pairs(part) & _pairs(asked)) > most for part in parts)
+
+
+_LAST_WORD = re.compile(r"[\u4e00-\u9fff]{2}(?=[^\u4e00-\u9fff]*\Z)")
+_FUNCTION = frozenset("的了是在和吗嗎呢吧也都就有为為与與及于於之这這那一个個")
 
 
 def _script_negations(text: str) -> int:

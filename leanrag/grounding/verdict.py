@@ -47,6 +47,7 @@ _ANSWERED = 0.75  # least share of a yes-or-no question that a place must hold t
 
 _YES = frozenset("yes ja oui sí si sim yep да tak نعم".split())
 _NO = frozenset("no nein non não nej nee nope нет nie لا".split())
+_FUTURE = frozenset({"going"})
 _SENTENCE_ENDS = frozenset(".!?;。！？")
 _QUESTION_WORDS = frozenset(
     """what who whom whose which when where why how wer wen wem was wann wo wie welche welcher welches warum wieviel
@@ -253,20 +254,35 @@ class _Sources:
         if not self._is_polar or not self._asked:
             return _Finding((), 0.0, 0.0)
         denial = (Token("word", "not", "not"),) if reply < 0 else ()
-        asked = tuple(token for token in self._question if token.word not in ALLOWED) or self._question
+        asked = tuple(token for token in self._question if token.word not in ALLOWED | _FUTURE) or self._question
         tokens = (*asked[:1], *denial, *asked[1:])
         ranked = [(share, place) for share, place in self._ranked(tokens) if share >= _ANSWERED]
-        if any(_reply_of(place.tokens) == -reply for _, place in ranked):
+        if any(self._reply_in(place) == -reply for _, place in ranked):
             return _Finding((), 0.0, 1.0, True)
+        most = max((self._count_asked(place) for _, place in ranked), default=0)
         for share, place in ranked:
-            if self._asked.isdisjoint(place.bases) and not _reply_of(place.tokens):
-                continue  # it says nothing of what was asked; only what stands above it does
+            says_nothing = self._asked.isdisjoint(place.bases) and not _reply_of(
+                place.tokens
+            )  # but what stands above it
+            if says_nothing or self._count_asked(place) < most:
+                continue
+            if place.cells and self._reply_in(place):
+                return _Finding((place,), share, 1.0)
             if (
                 contradiction(Claim(tokens, is_fragment=True), self._passage(place), self._index.weights(tokens))
                 is None
             ):
                 return _Finding((place,), share, 1.0)
         return _Finding((), 0.0, 1.0, True)
+
+    def _reply_in(self, place: Place) -> int:
+        """What a place replies: -1 for "no", 1 for "yes"; of a row, in the column that was asked about."""
+        cells = [cell.tokens for cell in place.cells if cell.name and cell.name <= self._asked]
+        return next(filter(None, map(_reply_of, cells)), 0) if place.cells else _reply_of(place.tokens)
+
+    def _count_asked(self, place: Place) -> int:
+        """How many words of the question stand in a place or right above it."""
+        return len(self._asked & (place.bases | place.part_bases | place.near | place.antecedent_bases))
 
     def _claim(self, tokens: tuple[Token, ...], *, is_part: bool = False) -> Claim:
         bases = {token.base for token in tokens if token.is_content}
@@ -413,14 +429,17 @@ def _without_reply(tokens: tuple[Token, ...]) -> tuple[tuple[Token, ...], int]:
 
 
 def _reply_of(tokens: Sequence[Token]) -> int:
-    """-1 if a sentence begins with "No", or if pauses part it off ("Not by itself, no."); 1 for "Yes", 0 otherwise."""
+    """-1 if a sentence begins with "No", or if pauses part it off ("Not by itself, no."); 1 for "Yes", 0 otherwise.
+
+    "No dogs are allowed" is no reply.
+    """
     sentence = itertools.takewhile(lambda token: token.text not in _SENTENCE_ENDS, tokens)
     parts = [
         list(part)
         for is_pause, part in itertools.groupby(sentence, lambda token: token.kind == "pause")
         if not is_pause
     ]
-    words = {part[0].word for part in parts if len(part) == 1 or part is parts[0]}
+    words = {part[0].word for part in parts if len(part) == 1 or (part is parts[0] and not part[1].is_content)}
     if not _NO.isdisjoint(words):
         return -1
     return 0 if _YES.isdisjoint(words) else 1

@@ -87,3 +87,70 @@ def test_binary_units_are_data():
     quantity = read_tokens("at most 450 KiB")[-1].quantity
     assert quantity is not None
     assert (quantity.value, quantity.number, quantity.dimension) == (460800.0, 450.0, "data")
+
+
+HEADED = "Version 4.2\n\n* The parser reads empty files.\n\n* The limit is wrong in loops. This flaw came with release 4.0.\n\n"
+MAIL = (
+    "From: Ida Voss <ida@forge.example>\nTo: Ole Dahl <ole@forge.example>\nSubject: Moving\n\n"
+    "Hi Ole,\n\nthe painters come on 3 June. Karl carries the boxes to room 5; the old lifts stop on 9 June.\n"
+)
+ISSUE = "Severity: low (was: urgent)\nState: open\n"
+STORE = "* width now tells the size of the used part (24 bytes at first), not the size of a page (64 bytes at first).\n"
+AVIS = "Le musée ouvre à 9 heures et ferme à 18 heures, sauf le lundi où il ferme à 13 heures.\n"
+CHINESE = "游泳馆早上七点开门，晚上十点关门。\n会员每次可以带三十人，租期为二十天。\n张老师负责买票，刘老师负责检票。\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "right", "wrong"),
+    [
+        (HEADED, "With which release did the flaw come?", "4.0", "4.2"),
+        (MAIL, "When do the painters come?", "on 3 June", "on 9 June"),
+        (MAIL, "Who carries the boxes?", "Karl", "Ida Voss"),
+        (ISSUE, "Which severity has it?", "low", "urgent"),
+        (STORE, "How large is the used part at first?", "24 bytes", "64 bytes"),
+        (AVIS, "À quelle heure le musée ferme-t-il le lundi ?", "à 13 heures", "à 9 heures"),
+        (CHINESE, "游泳馆几点开门？", "早上七点", "晚上十点"),
+        (CHINESE, "谁负责检票？", "刘老师", "张老师"),
+        (CHINESE, "租期是多少天？", "二十天", "三十天"),
+    ],
+)
+def test_a_value_belongs_to_its_part_of_the_text(text, question, right, wrong):
+    assert is_supported(text, question, right)
+    assert not is_supported(text, question, wrong)
+
+
+def test_a_chinese_clause_may_leave_out_its_object():
+    assert is_supported("聚会在二楼举行，由王芳主持。午饭在聚会之后。\n", "谁主持聚会？", "王芳")
+
+
+def test_a_row_without_words_is_no_candidate():
+    text = "| Tool | Price |\n|---|---|\n| ! | ? |\n| Saw | 3 EUR |\n"
+    assert is_supported(text, "What is the price of the saw?", "3 EUR")
+
+
+ROOMS = "| Room | Lift | Seats |\n|---|---|---|\n| Elm | yes | 20 |\n| Fir | no | 60 |\n\n"
+RULES = (
+    "No boats or rafts of guests are towed. The cache is not enabled by default.\n\nEnable the cache in the menu.\n\n"
+    "A tunnel under the lake was rejected. The council approved the bridge.\n\nThe old pump will not be repaired.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "right"),
+    [
+        (ROOMS, "Does Elm have a lift?", "Yes"),
+        (ROOMS, "Does Fir have a lift?", "No"),
+        (RULES, "Are boats of guests towed?", "No"),
+        (RULES, "Is the cache enabled by default?", "No"),
+        (RULES, "Was a tunnel approved?", "No"),
+        (RULES, "Is the old pump going to be repaired?", "No"),
+    ],
+)
+def test_yes_or_no_is_what_the_place_with_most_of_the_question_says(text, question, right):
+    assert is_supported(text, question, right)
+    assert not is_supported(text, question, "Yes" if right == "No" else "No")
+
+
+def test_a_number_beside_its_name_is_a_code_only_where_the_sources_write_it_so():
+    text = "The shell runs on VT 9. Later, switch to VT9 by hand.\n"
+    assert is_supported(text, "On which VT does the shell run?", "VT 9")
