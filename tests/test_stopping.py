@@ -117,7 +117,7 @@ def test_tune_keeps_its_runs_and_continues(tmp_path):
     (tmp_path / "q.jsonl").write_text(
         "".join(f'{{"question": "apple {i}?", "answers": ["apple"]}}\n' for i in range(100))
     )
-    command = ("tune", "q.jsonl", "--folder", "kb", "--model", "one", "-k", "1")
+    command = ("tune", "q.jsonl", "--folder", "kb", "--model", "smollm2-135m", "-k", "1")
     child = start(tmp_path, *command, stop_at=("answering", 12))
     error = stop_after(child, "answering", 12)
     assert child.returncode == EXIT_CODE, error
