@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ class _Unit:
     has_rival: bool
     is_list: bool
     sign: str
+
+    @functools.cached_property
+    def is_elliptic(self) -> bool:
+        """Whether they have no verb or no subject."""
+        return is_elliptic(self.tokens)
 
     @property
     def has_candidate(self) -> bool:
@@ -250,12 +256,14 @@ class _Contest:
         is_told_before = unit.sign == "(" or any(token.word in ANAPHORS for token in unit.tokens[:2])
         told_before = frozenset[str]().union(*(other.carried for other in before))
         begins_sentence = sign == ";" and run[0].text[:1].isupper()
-        leaves_out = bool(before) and not begins_sentence and is_elliptic(run)
+        leaves_out = (
+            bool(before) and not begins_sentence and (unit.is_elliptic if run is unit.tokens else is_elliptic(run))
+        )
         frame = frozenset[str]()
         if leaves_out:
             others = self._other_than(unit)
             told_before -= others
-            whole = (other for j, other in enumerate(before) if not j or not is_elliptic(other.tokens))
+            whole = (other for j, other in enumerate(before) if not j or not other.is_elliptic)
             frame = frozenset[str]().union(*(other.frame for other in whole)) - others
         around = (
             (_OWN, own if is_of_another else own | place.antecedent_bases),

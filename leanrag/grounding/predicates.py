@@ -182,6 +182,8 @@ def answers_another_predicate(claim: Claim, place: Place, index: PlaceIndex) -> 
 
 def _is_only_wished(told: Sequence[Token], claim: Claim, place: Place, index: PlaceIndex) -> bool:
     """Whether an answer stands only in clauses that tell what somebody wanted or proposed, and nobody asked for that or agreed."""
+    if WISHES.isdisjoint(token.word for token in place.tokens):
+        return False
     parts = [part for part, _, _ in place.segments if any(is_among(token, part) for token in told)]
     if not parts or not all(any(token.word in WISHES for token in part) for part in parts):
         return False

@@ -148,12 +148,12 @@ def _takes_value_from_above(claim: Claim, place: Place, told: Sequence[Token], i
     The place has a value of this kind itself, or nothing that was asked.
     """
     values = [token for token in told if token.kind in VALUE_KINDS and not has_value(token, place.tokens)]
+    if not values:
+        return False
     kinds = {kind_of(token) for token in place.tokens if not has_value(token, claim.question)}
     names = place.columns.union(*(line.name for line in place.record))
     here = place.bases | place.part_bases | place.antecedent_bases | names
-    says_nothing = bool(values) and not any(
-        token.is_content and not index.forms(token).isdisjoint(here) for token in claim.question
-    )
+    says_nothing = not any(token.is_content and not index.forms(token).isdisjoint(here) for token in claim.question)
     return says_nothing or any(kind_of(token) in kinds for token in values)
 
 
