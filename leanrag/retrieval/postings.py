@@ -90,6 +90,8 @@ class Tokenizer:
                 self._connection.close()
                 self._connection = None
 
+    __del__ = close
+
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

@@ -284,11 +284,11 @@ def test_a_damaged_file_is_moved_aside(tmp_path, answer, caplog):
 def test_a_file_of_another_version_or_program_is_refused(tmp_path):
     path = tmp_path / "answers.db"
     AnswerCache(path).close()
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StorageError, match="has version 99"):
         AnswerCache(path)
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA application_id = 1")
     with pytest.raises(StorageError, match=r"answer cache .* is another kind of database"):
         AnswerCache(path)
@@ -307,7 +307,7 @@ def test_an_unreadable_entry_is_computed_again(tmp_path, answer, caplog):
     path = tmp_path / "answers.db"
     with AnswerCache(path) as cache:
         cache.put(KEY, answer)
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE answers SET value = x'00'")
     with AnswerCache(path) as cache:
         assert cache.get(KEY) is None
@@ -320,7 +320,7 @@ def test_an_unreadable_entry_does_not_keep_the_same_answer_out(tmp_path, answer)
     path = tmp_path / "answers.db"
     with AnswerCache(path) as cache:
         cache.put(KEY, answer)
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE answers SET value = x'00'")
     with AnswerCache(path) as cache:
         assert cache.get(KEY) is None
