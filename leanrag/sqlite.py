@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 from leanrag.checks import ProcessGuard
 from leanrag.errors import StorageError
 
-__all__ = ["SqliteFile", "SqliteFormat", "damage_of", "remove_file"]
+__all__ = ["SqliteFile", "SqliteFormat", "close_with", "damage_of", "remove_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +108,6 @@ class SqliteFile:
             if connection is not None:
                 connection.close()
 
-    def __del__(self) -> None:
-        """Close a file that nobody closed, without the warning of Python 3.13."""
-        if hasattr(self, "_connection"):
-            self.close()
-
     @contextlib.contextmanager
     def _held(self) -> Iterator[sqlite3.Connection]:
         if not self._process.is_here:
@@ -160,6 +156,7 @@ class SqliteFile:
         except BaseException:
             connection.close()
             raise
+        close_with(self, connection)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -213,6 +210,11 @@ class SqliteFile:
         )
         self.path.replace(aside)
         remove_file(self.path)
+
+
+def close_with(owner: object, connection: sqlite3.Connection) -> None:
+    """Close `connection` when `owner` is forgotten. Python 3.13 warns of connections that nobody closed."""
+    weakref.finalize(owner, connection.close).atexit = False
 
 
 def damage_of(path: Path) -> str | None:

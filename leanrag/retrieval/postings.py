@@ -20,6 +20,7 @@ import numpy as np
 
 from leanrag.retrieval.chunk_ids import is_among, rows_of
 from leanrag.retrieval.terms import COLUMN_WEIGHTS, COLUMNS, TOKENIZER
+from leanrag.sqlite import close_with
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,11 +91,10 @@ class Tokenizer:
                 self._connection.close()
                 self._connection = None
 
-    __del__ = close
-
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            close_with(self, self._connection)
             options = f"{', '.join(COLUMNS)}, content='', tokenize = '{TOKENIZER}'"
             self._connection.execute(f"CREATE VIRTUAL TABLE terms USING fts5 ({options})")
             self._connection.execute("CREATE VIRTUAL TABLE tokens USING fts5vocab ('terms', 'instance')")

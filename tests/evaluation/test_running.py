@@ -133,6 +133,7 @@ def test_the_file_of_another_run_is_refused(rag, tmp_path, change):
         other = leanrag.open(tmp_path / "kb", model=model(name), embedder=HashEmbedder(), **stages)
     with pytest.raises(ConfigurationError, match=f"other {change}"):
         run(other, rows, path=path, **options)
+    other.close()
     assert path.read_bytes() == before
 
 
