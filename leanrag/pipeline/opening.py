@@ -209,29 +209,35 @@ def open(  # noqa: A001 - leanrag.open, as gzip.open
     if not os.fspath(path):
         raise ConfigurationError("`path` must name a folder, got ''. Pass '.' for the current folder")
     root = _namespace_folder(path, namespace)
-    store = open_store(root, create=create, missing_shards=missing_shards, open_shard=open_shard)
-    answers = _find_cache(cache, store)
-    prices = cascade.prices or [None] * len(cascade.models)
-    loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
-    drafts = [None] * (len(cascade.models) - 1) + [None if draft is None else resolve(draft)]
-    return Rag(
-        store,
-        replace(stages, cache=answers),
-        settings,
-        cascade,
-        readers=[
-            Reader(
-                _find_model(each, stages, {**loading, "draft": file}, store.folder),
-                template,
-                price,
-                stages.profile_of(model_name(each)),
-            )
-            for each, price, file in zip(cascade.models, prices, drafts, strict=True)
-        ],
-        embedder=_find_embedder(embedder, priority, query_prefix, document_prefix, store.folder),
-        can_calibrate=isinstance(model, Cascade),
-        closed_with=[answers] if isinstance(answers, AnswerCache) and answers is not cache else [],
-    )
+    with contextlib.ExitStack() as opened:  # is closed if an argument cannot work
+        store = opened.enter_context(
+            open_store(root, create=create, missing_shards=missing_shards, open_shard=open_shard)
+        )
+        answers = _find_cache(cache, store)
+        own = [opened.enter_context(answers)] if isinstance(answers, AnswerCache) and answers is not cache else []
+        prices = cascade.prices or [None] * len(cascade.models)
+        loading = {"isolation": isolation, "keep_alive": keep_alive, "priority": priority}
+        drafts = [None] * (len(cascade.models) - 1) + [None if draft is None else resolve(draft)]
+        rag = Rag(
+            store,
+            replace(stages, cache=answers),
+            settings,
+            cascade,
+            readers=[
+                Reader(
+                    _find_model(each, stages, {**loading, "draft": file}, store.folder),
+                    template,
+                    price,
+                    stages.profile_of(model_name(each)),
+                )
+                for each, price, file in zip(cascade.models, prices, drafts, strict=True)
+            ],
+            embedder=_find_embedder(embedder, priority, query_prefix, document_prefix, store.folder),
+            can_calibrate=isinstance(model, Cascade),
+            closed_with=own,
+        )
+        opened.pop_all()
+    return rag
 
 
 def _namespace_folder(path: str | os.PathLike[str], namespace: str | None) -> Path:

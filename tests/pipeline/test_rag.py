@@ -30,9 +30,11 @@ from leanrag.evidence.budget import TokenBudget
 from leanrag.evidence.greedy import GreedyPacker
 from leanrag.evidence.packing import CompressingPacker, EvidencePacker
 from leanrag.evidence.scoring import SentenceScorer, SentenceVectors
+from leanrag.pipeline import opening
 from leanrag.pipeline.preparing import fit_prompt_to_budget
 from leanrag.pipeline.turn import NO_ANSWER
 from leanrag.prompting import CHAT_TEMPLATE, COMPLETION_TEMPLATE
+from leanrag.retrieval.store import Store
 from leanrag.testing import FakeModel, HashEmbedder
 from leanrag.types import Chunk, Hit
 from tests.examples import max_examples
@@ -525,6 +527,20 @@ def test_a_closed_folder_loads_no_model(tmp_path):
     for use in (lambda: rag.ask("Who?"), lambda: rag.add_text(PARK), lambda: rag.search("Who?")):
         with pytest.raises(StorageError, match=r"closed; open it again"):
             use()
+
+
+def test_a_folder_is_closed_again_if_an_argument_cannot_work(tmp_path, monkeypatch):
+    stores = []
+
+    def open_store(*arguments, **options):
+        stores.append(Store(*arguments, create=options["create"]))
+        return stores[0]
+
+    monkeypatch.setattr(opening, "open_store", open_store)
+    with pytest.raises(ConfigurationError, match="query_prefix"):
+        leanrag.open(tmp_path, model=FakeModel(), embedder=HashEmbedder(), query_prefix="q: ")
+    with pytest.raises(StorageError, match="closed; open it again"):
+        stores[0].stats()
 
 
 def test_a_model_that_was_passed_in_stays_open(tmp_path):
