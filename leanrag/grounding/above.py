@@ -11,7 +11,10 @@ from leanrag.structure import LINE_LEVELS, Line
 __all__ = ["Above", "Speakers", "is_list_item", "is_question", "is_term", "text_below"]
 
 _QUESTION = re.compile(r"\s*(?:Q|F|P|Question|Frage)\s?[:.]\s")
-_ROW = re.compile(r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z|[^,\n]+(?:,[^,\s][^,\n]*){2,}\Z")
+_ROW = re.compile(
+    r"\s*\||[^;\n]*(?:;[^;\n]*){2,}\Z|[^\t\n]*(?:\t[^\t\n]*)+\Z"
+    r'|(?:"[^"\n]*"|[^",\n][^,\n]*)(?:,(?:"[^"\n]*"|[^",\s][^,\n]*|(?=,|\Z))){2,}\Z'
+)
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s")
 _TERM = re.compile(r"\S(?:[^.!?:;|\n]{0,58}[^\s.!?:;|,])?\Z")
 _TERM_LEVEL = 60  # below headings that are marked as such

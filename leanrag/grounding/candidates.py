@@ -183,7 +183,9 @@ class _Contest:
     def units_of(self, place: Place) -> list[_Unit]:
         """The clauses of a place; those with nothing but candidates belong to their neighbours."""
         units: list[_Unit] = []
-        is_row = "\t" in place.shape or place.text.startswith(("{", "[", "|"))
+        is_row = (
+            "\t" in place.shape or place.text.startswith(("{", "[", "|")) or ("," in place.shape and bool(place.cells))
+        )
         segments = (
             [(list(place.tokens), place.bases | place.part_bases, "")] if is_row and place.tokens else place.segments
         )

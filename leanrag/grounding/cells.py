@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from leanrag.grounding.reading import Token
 from leanrag.lines import COLUMN_GAP
 
-__all__ = ["Cell", "part_labelled_cells", "split_cells"]
+__all__ = ["Cell", "part_cells", "part_labelled_cells", "split_cells"]
 
 _DELIMITERS = "\t;,"
 _MOST_WORDS = 4  # of the name of a column
-_UNIT = re.compile(r"\s*[(\[][^()\[\]]*[)\]]|(?<=\w)[ _](?:EUR|USD|GBP|CHF|€|\$|£|%)(?!\w)")
+_UNIT = re.compile(r"\s*[(\[][^()\[\]]*[)\]]|(?<=\w)(?:[ _]|, ?)(?:EUR|USD|GBP|CHF|€|\$|£|%)(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,23 @@ def part_labelled_cells(line: str) -> str:
     return "; ".join(cells) if len(cells) > 1 and all(map(_LABELLED.match, cells)) else line
 
 
+def part_cells(row: str, header: str) -> str:
+    """Return a row of comma-separated cells with a space behind each comma, so that numbers stay apart.
+
+    Example:
+        >>> part_cells("P-7,90,2023-10-03", "sensor,battery,calibrated")
+        'P-7, 90, 2023-10-03'
+    """
+    if not _TIGHT.search(row) or header.startswith("|"):
+        return row
+    cells = split_cells(row, header)
+    is_by_commas = min(row.count(","), header.count(",")) >= len(cells) - 1 > 0
+    return ", ".join(cell for _, cell in cells) if is_by_commas else row
+
+
+_TIGHT = re.compile(r"\d,\S")
+
+
 def split_cells(row: str, header: str) -> list[tuple[str, str]]:
     """Return the pairs (name of the column, cell) of a row; empty if the two lines are not of one table.
 
@@ -76,7 +93,7 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         )
     if sum(bool(name.strip("0123456789.,")) for name in names) < 2:
         return []  # lines with a name and a number each
-    if header.startswith("-") or max(len(name.split()) for name in names) > _MOST_WORDS:
-        return []  # options and other terms, with what is said of them
-    names = [_UNIT.sub("", name).strip() for name in names]
+    if header.startswith("-") or "=" in header or max(len(name.split()) for name in names) > _MOST_WORDS:
+        return []  # options, settings and other terms, with what is said of them
+    names = [_UNIT.sub("", name).replace("_", " ").strip() for name in names]
     return list(zip(names, cells, strict=True)) if len(names) == len(cells) > 1 else []

@@ -19,18 +19,40 @@ __all__ = [
 
 
 def takes_another_column(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:
-    """A value or name of the claim stands in the row, but under another name than the question or the claim says."""
-    if not passage.cells:
-        return False
+    """A value or name of the claim stands in the row, but under another name than the question or the claim says.
+
+    Where no whole name is said, a value of another kind than those under the names that are partly said stands elsewhere, too.
+    """
     said = claim.asked | {token.base for token in claim.whole if token.is_content}
-    asked = _asked_columns(passage.cells, frozenset(said))
-    there = [token for i in asked for token in passage.cells[i].tokens]
-    others = [token for i, cell in enumerate(passage.cells) if i not in asked for token in cell.tokens]
-    return bool(asked) and any(
-        is_among(token, others) and not is_among(token, there)
-        for token in claim.tokens
-        if (token.kind in VALUE_KINDS or token.is_name) and not is_among(token, claim.question)
-    )
+    cells = [cell for cell in passage.cells if not _is_named(cell, claim)]
+    asked = [cells[i] for i in _asked_columns(cells, frozenset(said))]
+    partly = [cell for cell in cells if not asked and any(_is_said(base, said) for base in cell.name)]
+    names = frozenset[str]().union(*(cell.name for cell in asked))
+    for token in claim.tokens if asked or partly else ():
+        if (token.kind not in VALUE_KINDS and not token.is_name) or is_among(token, claim.question):
+            continue
+        own = [cell for cell in passage.cells if is_among(token, cell.tokens)]
+        if not own or any(_is_said(base, said) for cell in own for base in cell.name - names):
+            continue
+        if (
+            not any(_has_kind(cell, token.kind) for cell in partly)
+            if partly
+            else not any(cell in asked for cell in own)
+        ):
+            return True
+    return False
+
+
+def _has_kind(cell: Cell, kind: str) -> bool:
+    """Whether a cell has a token of a kind, or no value at all."""
+    kinds = {token.kind for token in cell.tokens}
+    return kind in kinds or kinds.isdisjoint(VALUE_KINDS)
+
+
+def _is_named(cell: Cell, claim: Claim) -> bool:
+    """Whether the question names the cell, which tells the row and not what was asked ("Who placed order B-17?")."""
+    content = [token for token in cell.tokens if token.is_content]
+    return bool(content) and all(is_among(token, claim.question) for token in content)
 
 
 def takes_another_line(claim: Claim, passage: Passage, _: Mapping[str, float]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from leanrag.grounding.above import Above, Speakers, is_list_item, is_question, is_term, text_below
-from leanrag.grounding.cells import Cell, part_labelled_cells, split_cells
+from leanrag.grounding.cells import Cell, part_cells, part_labelled_cells, split_cells
 from leanrag.grounding.clauses import segments_of, stem_of
 from leanrag.grounding.directives import directive_of, spell_out_directive
 from leanrag.grounding.lexicon import ANAPHORS, AUXILIARIES, CLASS_WORDS, DECIMAL_COMMA_WORDS, GERMAN_WORDS, NEGATIONS
@@ -294,7 +294,7 @@ class _PassageReader:
     def _place(self, start: int, end: int, *, stands_over: bool, goes_on: bool) -> Place:
         style, above = self._style, self._above
         sentence = self._text[start:end]
-        tokens = (*self._denial(sentence), *style.read(sentence))
+        tokens = (*self._denial(sentence), *style.read(part_cells(sentence, above.header or self._header)))
         shape = _shape(sentence)
         if goes_on and not shape and self._previous and _is_item(self._previous[-1]):
             shape = self._previous[-1].shape

@@ -45,6 +45,37 @@ CASES = [
 ]
 
 
+# Rows of comma-separated cells, whose numbers have no space between them
+
+FERRIES = (
+    "ferry,pier,skipper,mate,cars,load_percent,last_survey,next_survey\n"
+    "F-204,north 2,Ida Voss,Ole Dahl,36,70,2025-03-01,2027-03-02\n"
+    "F-417,south 1,Karl Emm,Mia Roth,52,85,2025-06-11,2027-06-12\n"
+)
+SHELF = 'code,"price, EUR",stock,grower\nK-11,"1,250.50",12,Ida Voss\nK-12,,40,\nK-13,"2,900.00",7,Ole Dahl\n'
+ROWS = [
+    (FERRIES, "How many cars does F-417 take?", "52", "85"),
+    (FERRIES, "What is the load of F-204?", "70", "2025-03-01"),
+    (FERRIES, "When was the ferry at pier north 2 last surveyed?", "2025-03-01", "2027-03-02"),
+    (FERRIES, "When is the next survey of F-417?", "2027-06-12", "2025-06-11"),
+    (FERRIES, "Who is the skipper of ferry F-204?", "Ida Voss", "Ole Dahl"),
+    (FERRIES, "Who steers ferry F-417?", "Karl Emm", "Ida Voss"),
+    (SHELF, "What is the price of K-13?", "2,900.00", "7"),
+    (SHELF, "How many of K-12 are in stock?", "40", "12"),
+    (SHELF, "Who is the grower of code K-11?", "Ida Voss", "Ole Dahl"),
+]
+
+
+@pytest.mark.parametrize(("text", "question", "right", "wrong"), ROWS)
+def test_a_value_belongs_to_its_cell(text, question, right, wrong):
+    assert is_supported(text, question, right)
+    assert not is_supported(text, question, wrong)
+
+
+def test_an_empty_cell_holds_no_number_of_another_column():
+    assert not is_supported(SHELF, "What is the price of K-12?", "40")
+
+
 @pytest.mark.parametrize(("text", "question", "right", "wrong"), CASES)
 def test_a_value_belongs_to_its_line(text, question, right, wrong):
     assert is_supported(text, question, right)
