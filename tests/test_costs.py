@@ -235,7 +235,7 @@ def test_list_prices_come_from_genai_prices():
 
 
 def test_another_kind_of_file_is_not_a_ledger(tmp_path):
-    with sqlite3.connect(tmp_path / "costs.db") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "costs.db")) as connection, connection:
         connection.execute("CREATE TABLE t (x)")
     with pytest.raises(StorageError, match=r"ledger .* is another kind of database"):
         CostLedger(tmp_path / "costs.db")

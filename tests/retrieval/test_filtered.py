@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tempfile
 
@@ -22,7 +23,7 @@ def put(store: Store, number: int, chunks: int, group: object) -> None:
 
 
 def expected(store: Store, group: object) -> list[int]:
-    with sqlite3.connect(store.path) as connection:
+    with contextlib.closing(sqlite3.connect(store.path)) as connection, connection:
         rows = connection.execute(
             "SELECT id FROM chunks JOIN fields USING (document) WHERE name = 'group' AND value = ? ORDER BY id",
             (group,),
@@ -59,7 +60,7 @@ def test_a_document_without_one_of_its_chunks(tmp_path):
         put(store, 1, 5, "a")
         put(store, 2, 2, "b")
         put(store, 3, 2, "a")
-        with sqlite3.connect(store.path) as connection:
+        with contextlib.closing(sqlite3.connect(store.path)) as connection, connection:
             connection.execute("DELETE FROM chunks WHERE id = 3")
         connection.close()
         assert store.filter_ids({"group": "a"}).tolist() == [1, 2, 4, 5, 8, 9]

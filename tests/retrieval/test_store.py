@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -148,7 +149,7 @@ def test_what_is_computed_later_is_kept_for_chunks_that_did_not_change(store):
 
 def features(store: Store) -> int:
     """Rows of what was computed."""
-    with sqlite3.connect(store.path) as connection:
+    with contextlib.closing(sqlite3.connect(store.path)) as connection, connection:
         count = connection.execute("SELECT count(*) FROM features").fetchone()[0]
     connection.close()
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -268,7 +269,7 @@ def _pickled(docstore: type, document: type, metadata: dict[str, object]) -> byt
 
 
 def test_a_foreign_database_is_not_one_of_chroma(tmp_path):
-    with sqlite3.connect(tmp_path / "chroma.sqlite3") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as connection, connection:
         connection.execute("CREATE TABLE other (x)")
     with pytest.raises(DocumentError, match="another version of Chroma wrote it"):
         from_chroma(tmp_path)
