@@ -1,10 +1,16 @@
 """A plain loop over the C functions, to compare the engine with, what it is to be the same, and whether cells add up."""
 
+import contextlib
 import functools
+import itertools
+import threading
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from leanrag import Generation
+from leanrag.llama.context import Context
 from leanrag.llama.library import library
 from leanrag.llama.placement.layers import gpu_devices
 
@@ -80,3 +86,20 @@ def plain_logits(model, tokens):
     lib.llama_batch_free(batch)
     lib.llama_free(context)
     return logits
+
+
+@contextlib.contextmanager
+def decoding_waits(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
+    """Let the models of this process compute `after` batches; the next one waits for the end of the block."""
+    decode, steps, has_ended = Context.decode, itertools.count(), threading.Event()
+
+    def decode_or_wait(context: Context) -> tuple[int, str]:
+        if next(steps) == after:
+            assert has_ended.wait(60)
+        return decode(context)
+
+    monkeypatch.setattr(Context, "decode", decode_or_wait)
+    try:
+        yield
+    finally:
+        has_ended.set()

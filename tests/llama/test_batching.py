@@ -25,7 +25,7 @@ from leanrag.llama.options import LlamaOptions
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
 from tests.examples import max_examples
-from tests.plain import Alike, consistent, plain_logits, within
+from tests.plain import Alike, consistent, decoding_waits, plain_logits, within
 
 CONTEXT = "the quick brown fox jumps over the lazy dog and runs away "
 TAILS = ["who?", "what is it?", "when was that, please?", "why"]
@@ -58,12 +58,13 @@ def test_one_that_fails_stops_the_others(tiny):
     assert tiny.generate("ab", max_tokens=2).usage.completion_tokens == 2
 
 
-def test_a_cancelled_one_leaves_the_others_alone(tiny, tiny_gguf):
+def test_a_cancelled_one_leaves_the_others_alone(tiny, tiny_gguf, monkeypatch):
     expected = tiny.generate(CONTEXT, max_tokens=40).text
     with LlamaCppModel(tiny_gguf, threads=1) as model:
-        cancelled = model.stream(CONTEXT + "who?", GenerateOptions(60))
-        kept = model.stream(CONTEXT, GenerateOptions(40))
-        next(iter(cancelled))  # leaving the loop is cancelling
+        with decoding_waits(monkeypatch, after=30):
+            cancelled = model.stream(CONTEXT + "who?", GenerateOptions(60))
+            kept = model.stream(CONTEXT, GenerateOptions(40))
+            next(iter(cancelled))  # leaving the loop is cancelling
         assert kept.result.text == expected
         with pytest.raises(GenerationCancelled):
             _ = cancelled.result

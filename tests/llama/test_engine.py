@@ -1,7 +1,6 @@
 """The owner thread: exact counts, limits, stopping, sharing, and never a dead process."""
 
 import gc
-import itertools
 import math
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from leanrag.llama.weights import _lock as _weights_lock
 from leanrag.pending import StopMatcher
 from leanrag.protocols import GenerateOptions
 from tests.examples import max_examples
-from tests.plain import Alike, plain_logits, within
+from tests.plain import Alike, decoding_waits, plain_logits, within
 from tests.tiny_gguf import write_tiny_gguf
 
 ASK = [Message("user", "hello")]
@@ -270,18 +269,10 @@ def test_a_cancelled_token_stops_at_once_and_the_model_lives(tiny):
 
 
 def test_leaving_a_stream_stops_it(tiny, monkeypatch):
-    decode, steps, is_left = Context.decode, itertools.count(), threading.Event()
-
-    def decode_half(context):  # the other half of the tokens waits until the stream was left
-        if next(steps) == 100:
-            assert is_left.wait(60)
-        return decode(context)
-
-    monkeypatch.setattr(Context, "decode", decode_half)
-    stream = tiny.stream("abc", GenerateOptions(200))
-    next(iter(stream))
-    stream.close()
-    is_left.set()
+    with decoding_waits(monkeypatch, after=100):
+        stream = tiny.stream("abc", GenerateOptions(200))
+        next(iter(stream))
+        stream.close()
     with pytest.raises(GenerationCancelled):
         _ = stream.result
     assert tiny.generate("abc", max_tokens=1).text

@@ -17,7 +17,7 @@ from leanrag.llama.library import library
 from leanrag.models import resolve
 from leanrag.protocols import GenerateOptions
 from tests.examples import max_examples
-from tests.plain import consistent
+from tests.plain import consistent, decoding_waits
 
 WINDOWED = ("gpt-oss", "gemma2", "llama4")
 WHOLE_ONLY = ("lfm2", "lfm2 windowed", "falcon-h1", "mamba", "rwkv7")
@@ -214,14 +214,15 @@ def test_a_text_scores_the_same_after_a_shared_condition(tiny_file, name):
 
 
 @pytest.mark.parametrize("name", ["mamba", "lfm2", "gpt-oss"])
-def test_a_cancelled_prompt_leaves_the_others_alone(tiny_file, fresh, name):
+def test_a_cancelled_prompt_leaves_the_others_alone(tiny_file, fresh, monkeypatch, name):
     with open_model(tiny_file(name)) as model:
         for n in itertools.count(1):
             cancel = CancelToken()
-            stream = model.stream(DOCUMENT * 3, GenerateOptions(200, cancel=cancel))
-            for _ in zip(range(n), stream, strict=False):
-                pass
-            cancel.cancel()
+            with decoding_waits(monkeypatch, after=100):
+                stream = model.stream(DOCUMENT * 3, GenerateOptions(200, cancel=cancel))
+                for _ in zip(range(n), stream, strict=False):
+                    pass
+                cancel.cancel()
             with pytest.raises(GenerationCancelled):
                 _ = stream.result
             assert agrees(model.generate(DOCUMENT, max_tokens=N_TOKENS), fresh(model.path, DOCUMENT))

@@ -12,7 +12,7 @@ from leanrag.llama.options import LlamaOptions
 from leanrag.llama.rows import Rows
 from leanrag.llama.sampling import Sampler, SamplingOptions, score_token
 from leanrag.protocols import GenerateOptions
-from tests.plain import Alike, within
+from tests.plain import Alike, decoding_waits, within
 
 PROMPTS = [f"{letter} number {i}" for i, letter in enumerate("abcdefghijkl")]
 
@@ -74,10 +74,11 @@ def test_a_stream_gets_all_pieces_in_order(later, tiny):
     assert stream.result.token_ids == expected.token_ids
 
 
-def test_who_leaves_loses_nothing_of_the_others(later, tiny):
+def test_who_leaves_loses_nothing_of_the_others(later, tiny, monkeypatch):
     expected = tiny.generate("kept", max_tokens=40)
-    left, kept = later.stream("left", GenerateOptions(200)), later.stream("kept", GenerateOptions(40))
-    next(iter(left))
+    with decoding_waits(monkeypatch, after=30):
+        left, kept = later.stream("left", GenerateOptions(200)), later.stream("kept", GenerateOptions(40))
+        next(iter(left))
     assert Alike(kept.result) == Alike(expected)
     assert len(kept.result.logprobs) == len(expected.logprobs)
     with pytest.raises(GenerationCancelled):
