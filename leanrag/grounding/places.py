@@ -294,14 +294,15 @@ class _PassageReader:
     def _place(self, start: int, end: int, *, stands_over: bool, goes_on: bool) -> Place:
         style, above = self._style, self._above
         sentence = self._text[start:end]
-        tokens = (*self._denial(sentence), *style.read(part_cells(sentence, above.header or self._header)))
+        header = (above.header or self._header).strip().partition("\n")[0]
+        tokens = (*self._denial(sentence), *style.read(part_cells(sentence, header)))
         shape = _shape(sentence)
         if goes_on and not shape and self._previous and _is_item(self._previous[-1]):
             shape = self._previous[-1].shape
         record, line = self._records.at(start)
         key = _LINE_KEY.match(sentence)
         texts = above.texts(sentence)
-        cells = _cells(style, sentence, above.header or self._header) if shape else ()
+        cells = _cells(style, sentence, header) if shape else ()
         far = above.headings if above.question else above.headings[:-1]
         return Place(
             item=self._item,
@@ -435,10 +436,7 @@ _PAUSE = Token("pause", ".", ".")
 
 
 def _cells(style: Style, row: str, header: str) -> tuple[Cell, ...]:
-    return tuple(
-        Cell(_content(style, [name]), style.read(text))
-        for name, text in split_cells(row, header.strip().partition("\n")[0])
-    )
+    return tuple(Cell(_content(style, [name]), style.read(text)) for name, text in split_cells(row, header))
 
 
 def _content(style: Style, texts: Sequence[str]) -> frozenset[str]:

@@ -88,12 +88,12 @@ def _has_other_condition(claim: Claim, place: Place, index: PlaceIndex) -> bool:
     return any(
         all(not index.forms(token).isdisjoint(bases) for token in condition)
         for other in index.with_word(condition[:1])
-        if other is not place and (is_conditional or not _goes_on(other, place))
+        if other is not place and (is_conditional or not _is_followed_by(other, place))
         for bases in [frozenset(token.base for token in _condition_of(other.tokens))]
     )
 
 
-def _goes_on(place: Place, other: Place) -> bool:
+def _is_followed_by(place: Place, other: Place) -> bool:
     """Whether another place follows in the same paragraph."""
     between = place.item.text[place.end : other.start]
     return other.item is place.item and other.end > place.start and "\n\n" not in between

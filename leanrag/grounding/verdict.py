@@ -261,9 +261,8 @@ class _Sources:
             return _Finding((), 0.0, 1.0, True)
         most = max((self._count_asked(place) for _, place in ranked), default=0)
         for share, place in ranked:
-            says_nothing = self._asked.isdisjoint(place.bases) and not _reply_of(
-                place.tokens
-            )  # but what stands above it
+            # where only what stands above it says something of what was asked
+            says_nothing = self._asked.isdisjoint(place.bases) and not _reply_of(place.tokens)
             if says_nothing or self._count_asked(place) < most:
                 continue
             if place.cells and self._reply_in(place):
