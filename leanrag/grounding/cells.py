@@ -91,6 +91,8 @@ def split_cells(row: str, header: str) -> list[tuple[str, str]]:
         names, cells = (
             next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []) for line in (header, row)
         )
+        if len(names) / 2 <= len(cells) < len(names):  # the last cells are empty, and left out
+            names = names[: len(cells)]
     if sum(bool(name.strip("0123456789.,")) for name in names) < 2:
         return []  # lines with a name and a number each
     if header.startswith("-") or "=" in header or max(len(name.split()) for name in names) > _MOST_WORDS:

@@ -72,6 +72,15 @@ def test_a_value_belongs_to_its_cell(text, question, right, wrong):
     assert not is_supported(text, question, wrong)
 
 
+def test_a_row_may_leave_out_its_last_cells():
+    table = (
+        "code,name,begun,opened,closed,sold\n1.4,Ox,1996-02-12,1997-08-05\n1.5,Elk,1997-08-05,1998-07-24,2001-03-09\n"
+    )
+    assert is_supported(table, "When was Ox opened?", "1997-08-05")
+    assert not is_supported(table, "When was Ox opened?", "1996-02-12")
+    assert not is_supported(table, "When was Elk opened?", "1997-08-05")
+
+
 def test_an_empty_cell_holds_no_number_of_another_column():
     assert not is_supported(SHELF, "What is the price of K-12?", "40")
 
